@@ -1,0 +1,423 @@
+//! The team's own backend as the authenticator: a token is posted to it, and it says whose it is.
+//!
+//! What can go wrong with a backend is bounded here: how long it is waited for, how many calls it
+//! gets at once, how often it is asked the same, and that it is left alone for a while when it
+//! fails.
+
+mod answer;
+mod breaker;
+mod cache;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::Method;
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT,
+    HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+};
+use serde_json::json;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tracing::{debug, info, warn};
+
+use self::answer::Verdict;
+use self::breaker::{Breaker, Change};
+use self::cache::{Cache, Digest, DigestKey};
+use crate::http_client::{Call, HttpClient, HttpEndpoint};
+use crate::listen::{Authenticator, Credentials, Identity, Refusal};
+use crate::publisher_key::NoRandomness;
+
+/// The longest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// What may not be forwarded: it describes the one request or the other, and not who sent it.
+const NOT_FORWARDED: [HeaderName; 13] = [
+    ACCEPT,
+    CONNECTION,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    EXPECT,
+    HOST,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    USER_AGENT,
+    HeaderName::from_static("keep-alive"),
+];
+
+/// How the backend is asked. `Debug` shows no secret.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct CallbackSettings {
+    /// Where tokens are posted to.
+    pub endpoint: HttpEndpoint,
+    /// What tells the backend that it is us: sent as `Authorization: Bearer`. None by default.
+    secret: Option<HeaderValue>,
+    /// Headers of the handshake that are sent along, such as `Cookie`. None by default.
+    pub forward_headers: Vec<HeaderName>,
+    /// How long one call may take; 3 s by default. With `wait_max` it should be shorter than the
+    /// time a registration has for its authentication, or a failing backend is never told apart
+    /// from clients that leave.
+    pub timeout: Duration,
+    /// Calls at once; 64 by default, at least 1.
+    pub concurrency_max: usize,
+    /// Registrations that may wait for a call to end; beyond it they are refused as unavailable at
+    /// once. 1,024 by default.
+    pub waiting_max: usize,
+    /// How long they wait, 1 s by default, and are then refused as unavailable.
+    pub wait_max: Duration,
+    /// How long an identity is remembered, at most until it expires; 10 s by default, zero: not at
+    /// all. A token that is revoked counts so much longer for new registrations.
+    pub cache_for: Duration,
+    /// How long a refusal is remembered; 5 s by default, zero: not at all.
+    pub cache_refusals_for: Duration,
+    /// How many identities are remembered, and as many refusals; 10,000 by default, some 200 bytes
+    /// each, and at most ten million. Beyond it the oldest are forgotten.
+    pub cache_entries_max: usize,
+    /// After so many failures in a row the backend is left alone; 5 by default, at least 1.
+    pub failures_max: u32,
+    /// For how long it is, at most a day; then one call tries whether it is back. 5 s by default.
+    pub rest: Duration,
+}
+
+impl CallbackSettings {
+    /// Tokens are posted to `endpoint`, with the defaults.
+    pub fn new(endpoint: HttpEndpoint) -> Self {
+        Self {
+            endpoint,
+            secret: None,
+            forward_headers: Vec::new(),
+            timeout: Duration::from_secs(3),
+            concurrency_max: 64,
+            waiting_max: 1024,
+            wait_max: Duration::from_secs(1),
+            cache_for: Duration::from_secs(10),
+            cache_refusals_for: Duration::from_secs(5),
+            cache_entries_max: 10_000,
+            failures_max: 5,
+            rest: Duration::from_secs(5),
+        }
+    }
+
+    /// The same, with this secret in each call.
+    ///
+    /// # Errors
+    ///
+    /// When it is empty, or cannot stand in a header, as with a line end from a file.
+    pub fn with_secret(mut self, secret: &str) -> Result<Self, CallbackSettingsError> {
+        let unsendable = secret.is_empty() || secret.trim() != secret;
+        let mut value = HeaderValue::from_str(&format!("Bearer {secret}"))
+            .map_err(|_not_quoted| CallbackSettingsError::Secret)?;
+        if unsendable {
+            return Err(CallbackSettingsError::Secret);
+        }
+        value.set_sensitive(true);
+        self.secret = Some(value);
+        Ok(self)
+    }
+
+    fn check(&self) -> Result<(), CallbackSettingsError> {
+        let ranges = [
+            ("concurrency_max", (1..=CALLS_MAX).contains(&self.concurrency_max), "1 to a million"),
+            ("waiting_max", self.waiting_max <= CALLS_MAX, "at most a million"),
+            ("cache_entries_max", self.cache_entries_max <= ENTRIES_MAX, "at most ten million"),
+            ("failures_max", self.failures_max > 0, "at least 1"),
+            ("timeout", !self.timeout.is_zero(), "longer than zero"),
+            ("rest", self.rest <= REST_MAX, "at most a day"),
+        ];
+        if let Some((setting, _, range)) = ranges.into_iter().find(|(_, fits, _)| !fits) {
+            return Err(CallbackSettingsError::OutOfRange { setting, range });
+        }
+        for header in &self.forward_headers {
+            let name = header.as_str();
+            if NOT_FORWARDED.contains(header) || name.starts_with("sec-websocket") {
+                return Err(CallbackSettingsError::Header { header: header.clone() });
+            }
+        }
+        if self.secret.is_some() && self.forward_headers.contains(&AUTHORIZATION) {
+            return Err(CallbackSettingsError::TwoAuthorizations);
+        }
+        Ok(())
+    }
+}
+
+/// More calls, or registrations that wait for one, than any machine has sockets.
+const CALLS_MAX: usize = 1_000_000;
+
+/// Two gigabytes of remembered answers, and as many refusals.
+const ENTRIES_MAX: usize = 10_000_000;
+
+/// A longer rest is an outage of our own making.
+const REST_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why settings make no callback authenticator. None of them holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallbackSettingsError {
+    /// The secret cannot be sent.
+    #[error("the secret is empty, or has a control character in it or white space at an end")]
+    Secret,
+    /// A number that makes no sense.
+    #[error("{setting} must be {range}")]
+    OutOfRange {
+        /// Which.
+        setting: &'static str,
+        /// What would do.
+        range: &'static str,
+    },
+    /// A header that may not be forwarded.
+    #[error("{header} cannot be forwarded: it belongs to the handshake itself")]
+    Header {
+        /// Which.
+        header: HeaderName,
+    },
+    /// There is one `Authorization` header, and two want it.
+    #[error("authorization cannot be forwarded while a secret is sent in it")]
+    TwoAuthorizations,
+    /// The key of the cache could not be made.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+}
+
+/// An [`Authenticator`] that asks a backend over HTTP.
+///
+/// It posts `{"token": "…", "event": "…"}` and understands:
+///
+/// | answer | meaning |
+/// |---|---|
+/// | `200` and `{"userId": "jack"}` | the token is jack's; a whole number will do too |
+/// | … and `"expiresAt": 1893456000` | until then, in seconds since 1970 |
+/// | … and `"events": ["order.*"]` | for these events only, as patterns of [`EventScope`] |
+/// | `401`, `404` | the token is nobody's |
+/// | `403` | the token is good, and not for this event |
+/// | anything else, or nothing in time | nobody can tell: refused as unavailable |
+///
+/// [`EventScope`]: crate::EventScope
+///
+/// Answers are remembered for a short time, under a keyed digest of the token, the event and the
+/// headers that are forwarded. After some failures in a row the backend is left alone for a while,
+/// which the log says once, as it says when the backend is back.
+///
+/// ```
+/// use http::header::COOKIE;
+/// use wserver_auth::{CallbackAuthenticator, CallbackSettings, HttpEndpoint};
+///
+/// let endpoint = HttpEndpoint::new("http://localhost:8000/auth/push")?;
+/// let mut settings = CallbackSettings::new(endpoint).with_secret("a secret of both")?;
+/// settings.forward_headers = vec![COOKIE];
+/// let authenticator = CallbackAuthenticator::new(settings)?;
+/// # let _ = authenticator;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct CallbackAuthenticator {
+    settings: CallbackSettings,
+    client: HttpClient,
+    /// One permit a call.
+    calls: Semaphore,
+    /// One permit a registration that has none of `calls`.
+    waiting: Semaphore,
+    breaker: Breaker,
+    /// Under which answers are remembered: of this instance alone, so that nobody can foresee it.
+    digest_key: DigestKey,
+    identities: Cache<Arc<Identity>>,
+    refusals: Cache<Denied>,
+}
+
+/// A refusal that may be remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Denied {
+    Unknown,
+    Forbidden,
+    Expired,
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Unknown => Self::Unknown,
+            Denied::Forbidden => Self::Forbidden,
+            Denied::Expired => Self::Expired,
+        }
+    }
+}
+
+impl CallbackAuthenticator {
+    /// An authenticator of these settings. It calls nobody before it is asked.
+    ///
+    /// # Errors
+    ///
+    /// When a number is out of range, or a header cannot be forwarded.
+    pub fn new(settings: CallbackSettings) -> Result<Self, CallbackSettingsError> {
+        settings.check()?;
+        Ok(Self {
+            client: HttpClient::new(settings.endpoint.clone(), settings.concurrency_max.min(64)),
+            calls: Semaphore::new(settings.concurrency_max),
+            waiting: Semaphore::new(settings.waiting_max),
+            breaker: Breaker::new(settings.failures_max, settings.rest),
+            digest_key: DigestKey::new()?,
+            identities: Cache::new(settings.cache_entries_max),
+            refusals: Cache::new(settings.cache_entries_max),
+            settings,
+        })
+    }
+
+    /// What the body of a backend's answer with status 200 means at `now`; for the tests of whoever
+    /// writes the backend, and of ours.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Expired`] when what it grants is over, and [`Refusal::Unavailable`] with what is
+    /// wrong with it.
+    pub fn read_answer(body: &[u8], now: SystemTime) -> Result<Identity, Refusal> {
+        match answer::body(body, now) {
+            Ok(Verdict::Accepted(identity)) => Ok(identity),
+            Ok(Verdict::Denied(denied)) => Err(denied.into()),
+            Err(nonsense) => Err(Refusal::unavailable(nonsense)),
+        }
+    }
+
+    fn remembered(&self, digest: &Digest) -> Option<Result<Identity, Refusal>> {
+        let now = Instant::now();
+        if let Some(identity) = self.identities.find(digest, now) {
+            // The clock may have been set since.
+            let valid = !identity.is_expired(SystemTime::now());
+            return valid.then(|| Ok(Identity::clone(&identity)));
+        }
+        self.refusals.find(digest, now).map(|denied| Err(denied.into()))
+    }
+
+    async fn ask(&self, credentials: &Credentials, digest: Digest) -> Result<Identity, Refusal> {
+        self.breaker.check(Instant::now()).map_err(|_resting| self.resting())?;
+        let _permit = self.permit().await?;
+        let admission = self.breaker.admit(Instant::now()).map_err(|_resting| self.resting())?;
+        let host = self.client.host();
+        match self.call(credentials).await {
+            Ok(verdict) => {
+                if admission.succeeded() == Some(Change::Closed) {
+                    info!(host, "callback backend answers again");
+                }
+                self.remember(digest, &verdict);
+                match verdict {
+                    Verdict::Accepted(identity) => Ok(identity),
+                    Verdict::Denied(denied) => Err(denied.into()),
+                }
+            }
+            Err(error) => {
+                debug!(host, %error, "callback failed");
+                if admission.failed(Instant::now()) == Some(Change::Opened) {
+                    let (failures, rest) = (self.settings.failures_max, self.settings.rest);
+                    warn!(host, %error, failures, ?rest, "callback backend fails; it is left alone");
+                }
+                Err(Refusal::unavailable(format!("the backend at {host} failed: {error}")))
+            }
+        }
+    }
+
+    fn resting(&self) -> Refusal {
+        let host = self.client.host();
+        Refusal::unavailable(format!("the backend at {host} failed before and is left alone"))
+    }
+
+    /// One of the calls at once, waited for if there is room to wait.
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        if let Ok(permit) = self.calls.try_acquire() {
+            return Ok(permit);
+        }
+        let busy = |_why| Refusal::unavailable("too many calls to the backend are under way");
+        let _place = self.waiting.try_acquire().map_err(|full| busy(full.to_string()))?;
+        let permit = tokio::time::timeout(self.settings.wait_max, self.calls.acquire()).await;
+        let permit = permit.map_err(|elapsed| busy(elapsed.to_string()))?;
+        permit.map_err(|closed| busy(closed.to_string()))
+    }
+
+    async fn call(&self, credentials: &Credentials) -> Result<Verdict, String> {
+        let body = json!({"token": credentials.token, "event": credentials.event});
+        let call = Call {
+            method: Method::POST,
+            headers: self.headers(credentials),
+            body: Bytes::from(body.to_string()),
+            timeout: self.settings.timeout,
+            answer_bytes_max: ANSWER_BYTES_MAX,
+        };
+        let answer = self.client.call(&call).await.map_err(|error| error.to_string())?;
+        answer::read(&answer, SystemTime::now()).map_err(|error| error.to_string())
+    }
+
+    fn headers(&self, credentials: &Credentials) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(CONTENT_TYPE, json.clone());
+        headers.insert(ACCEPT, json);
+        for (name, value) in self.forwarded(credentials) {
+            headers.append(name, value.clone());
+        }
+        if let Some(secret) = &self.settings.secret {
+            headers.insert(AUTHORIZATION, secret.clone());
+        }
+        headers
+    }
+
+    fn forwarded<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+    ) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
+        self.settings.forward_headers.iter().flat_map(|name| {
+            credentials.headers.get_all(name).into_iter().map(move |value| (name, value))
+        })
+    }
+
+    /// What the answer depends on.
+    fn digest(&self, credentials: &Credentials) -> Digest {
+        let event = credentials.event.as_deref();
+        let fixed = [credentials.token.as_bytes(), event.unwrap_or_default().as_bytes()];
+        let forwarded = self.forwarded(credentials);
+        let forwarded =
+            forwarded.flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
+        let asked: [&[u8]; 1] = [&[u8::from(event.is_some())]];
+        self.digest_key.digest(asked.into_iter().chain(fixed).chain(forwarded))
+    }
+
+    fn remember(&self, digest: Digest, verdict: &Verdict) {
+        let now = Instant::now();
+        match verdict {
+            Verdict::Accepted(identity) => {
+                let left = identity
+                    .expires_at
+                    .map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+                let keep = left.unwrap_or(Duration::MAX).min(self.settings.cache_for);
+                self.identities.insert(digest, Arc::new(identity.clone()), now, keep);
+            }
+            Verdict::Denied(denied) => {
+                self.refusals.insert(digest, *denied, now, self.settings.cache_refusals_for);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Authenticator for CallbackAuthenticator {
+    async fn authenticate(&self, credentials: Credentials) -> Result<Identity, Refusal> {
+        let digest = self.digest(&credentials);
+        match self.remembered(&digest) {
+            Some(remembered) => remembered,
+            None => self.ask(&credentials, digest).await,
+        }
+    }
+
+    fn handshake_headers(&self) -> Vec<HeaderName> {
+        self.settings.forward_headers.clone()
+    }
+}
+
+impl fmt::Debug for CallbackAuthenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallbackAuthenticator")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,343 @@
+//! Keys that verify tokens: one secret, one public key, or a set of them; and which one a token
+//! means.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ParsedPublicKey};
+use data_encoding::BASE64URL_NOPAD;
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::crypto::aws_lc;
+use jsonwebtoken::jwk::{
+    AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse,
+};
+use serde_json::Value;
+
+use crate::jwt::algorithm::{self, JwtAlgorithm};
+use crate::jwt::claims::JwtFault;
+
+/// The least length of a shared secret, in bytes: as long as the hash of HS256 (RFC 7518, section
+/// 3.2). A shorter one is found by trying, from a single token.
+pub const JWT_SECRET_BYTES_MIN: usize = 32;
+
+/// The lengths of RSA keys that the cryptographic library verifies with, in bits.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
+/// The most keys of one set: an issuer has two or three, and each token without `kid` looks at all.
+const SET_KEYS_MAX: usize = 100;
+
+/// Whether a set may hold shared secrets. One that anybody can fetch may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Secrets {
+    Allowed,
+    Refused,
+}
+
+/// Some keys, at least one.
+#[derive(Debug)]
+pub(crate) struct KeySet {
+    /// Invariant: never empty, and at most [`SET_KEYS_MAX`].
+    keys: Vec<Key>,
+}
+
+impl KeySet {
+    pub(crate) fn one(key: Key) -> Self {
+        Self { keys: vec![key] }
+    }
+
+    /// Reads a JSON Web Key Set.
+    pub(crate) fn parse(text: &[u8], secrets: Secrets) -> Result<Self, JwtKeyError> {
+        let mut json: Value =
+            serde_json::from_slice(text).map_err(|error| JwtKeyError::Set(error.to_string()))?;
+        let Some(Value::Array(entries)) = json.get_mut("keys").map(Value::take) else {
+            return Err(JwtKeyError::Set("it has no list named keys".to_owned()));
+        };
+        if entries.len() > SET_KEYS_MAX {
+            let what = format!("it has {} keys, at most {SET_KEYS_MAX} are read", entries.len());
+            return Err(JwtKeyError::Set(what));
+        }
+        let mut keys = Vec::new();
+        let mut unusable = None;
+        for entry in entries {
+            match Key::from_json(entry, secrets) {
+                Ok(key) => keys.push(key),
+                Err(error) => unusable = Some(error),
+            }
+        }
+        match (keys.is_empty(), unusable) {
+            (false, _) => Ok(Self { keys }),
+            (true, Some(error)) => Err(JwtKeyError::NoUsableKey(error.to_string())),
+            (true, None) => Err(JwtKeyError::Set("its list of keys is empty".to_owned())),
+        }
+    }
+
+    /// The key that a token means by its `alg` and `kid`.
+    ///
+    /// A key that has no name of its own fits any `kid`: then `kid` is the issuer's own affair, as
+    /// with a single key from a file. One of that very name goes before it. If several fit, none is
+    /// taken.
+    pub(crate) fn find(
+        &self,
+        algorithm: JwtAlgorithm,
+        kid: Option<&str>,
+    ) -> Result<&Key, JwtFault> {
+        let fitting = self.keys.iter().filter(|key| key.algorithms.contains(&algorithm));
+        let named = |key: &&Key| kid.is_none() || key.kid.as_deref() == kid;
+        let mut exact = fitting.clone().filter(named);
+        let mut nameless = fitting.filter(|key| kid.is_some() && key.kid.is_none());
+        let chosen = exact.next().map_or_else(
+            || (nameless.next(), nameless.next()),
+            |first| (Some(first), exact.next()),
+        );
+        match chosen {
+            (Some(key), None) => Ok(key),
+            (Some(_), Some(_)) => Err(JwtFault::KeyAmbiguous),
+            (None, _) if self.algorithms().contains(&algorithm) => Err(JwtFault::KeyUnknown),
+            (None, _) => Err(JwtFault::AlgorithmNotPermitted),
+        }
+    }
+
+    /// Their names, for the log.
+    #[cfg(feature = "jwks")]
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.keys.iter().map(|key| key.kid.as_deref().unwrap_or("(nameless)")).collect()
+    }
+
+    /// What some key of the set permits.
+    pub(crate) fn algorithms(&self) -> Vec<JwtAlgorithm> {
+        JwtAlgorithm::all()
+            .filter(|algorithm| self.keys.iter().any(|key| key.algorithms.contains(algorithm)))
+            .collect()
+    }
+}
+
+/// One key, and what it may verify.
+pub(crate) struct Key {
+    kid: Option<String>,
+    /// Invariant: all of one kind, the kind of the key.
+    algorithms: Vec<JwtAlgorithm>,
+    decoding: DecodingKey,
+}
+
+impl Key {
+    fn new(kid: Option<String>, algorithms: &[JwtAlgorithm], decoding: DecodingKey) -> Self {
+        Self { kid, algorithms: algorithms.to_vec(), decoding }
+    }
+
+    pub(crate) fn secret(secret: &[u8]) -> Result<Self, JwtKeyError> {
+        use_one_library();
+        if secret.len() < JWT_SECRET_BYTES_MIN {
+            return Err(JwtKeyError::SecretTooShort { bytes: secret.len() });
+        }
+        Ok(Self::new(None, algorithm::HMAC, DecodingKey::from_secret(secret)))
+    }
+
+    pub(crate) fn from_pem(pem: &str) -> Result<Self, JwtKeyError> {
+        use_one_library();
+        let mut labels = pem_labels(pem);
+        let label = labels.next().ok_or(JwtKeyError::PemMissing)?;
+        if labels.next().is_some() {
+            return Err(JwtKeyError::PemSeveral);
+        }
+        if label.ends_with("PRIVATE KEY") {
+            return Err(JwtKeyError::PemPrivate);
+        }
+        if label == "CERTIFICATE" {
+            return Err(JwtKeyError::PemCertificate);
+        }
+        if !["PUBLIC KEY", "RSA PUBLIC KEY"].contains(&label) {
+            return Err(JwtKeyError::PemLabel { label: label.escape_debug().to_string() });
+        }
+        let pem = pem.as_bytes();
+        // The readers of the three kinds refuse each other's keys, except that the one for RSA
+        // takes any, so it comes last.
+        let decoding = DecodingKey::from_ed_pem(pem)
+            .or_else(|_not_this| DecodingKey::from_ec_pem(pem))
+            .or_else(|_not_this| DecodingKey::from_rsa_pem(pem))
+            .map_err(|_unknown| JwtKeyError::Unusable("the PEM block cannot be read".to_owned()))?;
+        let jwk = Jwk::from_decoding_key(&decoding, None).map_err(|_unknown| {
+            let what = "it is neither RSA, P-256, P-384 nor Ed25519";
+            JwtKeyError::Unusable(what.to_owned())
+        })?;
+        Self::from_jwk(&jwk, Secrets::Allowed)
+    }
+
+    fn from_json(json: Value, secrets: Secrets) -> Result<Self, JwtKeyError> {
+        // The library would say what it is about and quote it, and it may be a secret.
+        let jwk: Jwk = serde_json::from_value(json).map_err(|_error| {
+            JwtKeyError::Unusable("a member of it is of the wrong type".to_owned())
+        })?;
+        Self::from_jwk(&jwk, secrets)
+    }
+
+    fn from_jwk(jwk: &Jwk, secrets: Secrets) -> Result<Self, JwtKeyError> {
+        use_one_library();
+        let unusable = |what: &str| Err(JwtKeyError::Unusable(what.to_owned()));
+        let common = &jwk.common;
+        if !matches!(common.public_key_use, None | Some(PublicKeyUse::Signature)) {
+            return unusable("its use is not sig");
+        }
+        let operations = common.key_operations.as_deref();
+        if operations.is_some_and(|operations| !operations.contains(&KeyOperations::Verify)) {
+            return unusable("its key_ops do not hold verify");
+        }
+        let mut algorithms = match &jwk.algorithm {
+            AlgorithmParameters::OctetKey(_) if secrets == Secrets::Refused => {
+                return unusable("it is a shared secret, which no set from a URL may hold");
+            }
+            AlgorithmParameters::OctetKey(key) => {
+                let bytes = decoded_bytes(&key.value)?;
+                if bytes < JWT_SECRET_BYTES_MIN {
+                    return Err(JwtKeyError::SecretTooShort { bytes });
+                }
+                algorithm::HMAC.to_vec()
+            }
+            AlgorithmParameters::RSA(key) => {
+                let bits = modulus_bits(&key.n)?;
+                if !RSA_BITS.contains(&bits) {
+                    return Err(JwtKeyError::RsaLength { bits });
+                }
+                algorithm::RSA.to_vec()
+            }
+            AlgorithmParameters::EllipticCurve(key) => {
+                let (algorithm, bytes) = match key.curve {
+                    EllipticCurve::P256 => (JwtAlgorithm::ES256, 32),
+                    EllipticCurve::P384 => (JwtAlgorithm::ES384, 48),
+                    _ => return unusable("its curve is neither P-256 nor P-384"),
+                };
+                if decoded_bytes(&key.x)? != bytes || decoded_bytes(&key.y)? != bytes {
+                    return unusable("its coordinates are not as long as its curve has them");
+                }
+                vec![algorithm]
+            }
+            AlgorithmParameters::OctetKeyPair(key) => {
+                if key.curve != EllipticCurve::Ed25519 || decoded_bytes(&key.x)? != 32 {
+                    return unusable("it is not on the curve Ed25519");
+                }
+                vec![JwtAlgorithm::EdDSA]
+            }
+            _ => {
+                return unusable("its kty is none of RSA, EC, OKP and oct, or a member is missing");
+            }
+        };
+        if let Some(algorithm) = common.key_algorithm {
+            algorithms.retain(|it| KeyAlgorithm::from(it.library()) == algorithm);
+            if algorithms.is_empty() {
+                return unusable("its alg is unknown or does not fit its kind");
+            }
+        }
+        let decoding = DecodingKey::from_jwk(jwk)
+            .map_err(|_error| JwtKeyError::Unusable("it is not in base64url".to_owned()))?;
+        let point = match algorithms.as_slice() {
+            [JwtAlgorithm::ES256] => Some(&ECDSA_P256_SHA256_FIXED),
+            [JwtAlgorithm::ES384] => Some(&ECDSA_P384_SHA384_FIXED),
+            _ => None,
+        };
+        if let (Some(curve), Ok(point)) = (point, decoding.try_get_as_bytes())
+            && ParsedPublicKey::new(curve, point).is_err()
+        {
+            return unusable("its coordinates are no point of its curve");
+        }
+        Ok(Self::new(common.key_id.clone(), &algorithms, decoding))
+    }
+
+    pub(crate) fn decoding(&self) -> &DecodingKey {
+        &self.decoding
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("kid", &self.kid)
+            .field("algorithms", &self.algorithms)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes aws-lc the one that verifies and signs, also in a program that links a second
+/// cryptographic library into `jsonwebtoken`, where it would have to be chosen by hand.
+pub(crate) fn use_one_library() {
+    // An error means that one has been chosen before.
+    let _chosen_before = aws_lc::DEFAULT_PROVIDER.install_default();
+}
+
+/// What stands behind `-----BEGIN ` on each line that begins so.
+pub(crate) fn pem_labels(pem: &str) -> impl Iterator<Item = &str> {
+    pem.lines().filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
+}
+
+fn decoded(base64url: &str) -> Result<Vec<u8>, JwtKeyError> {
+    BASE64URL_NOPAD
+        .decode(base64url.as_bytes())
+        .map_err(|_error| JwtKeyError::Unusable("it is not in base64url".to_owned()))
+}
+
+fn decoded_bytes(base64url: &str) -> Result<usize, JwtKeyError> {
+    Ok(decoded(base64url)?.len())
+}
+
+fn modulus_bits(base64url: &str) -> Result<usize, JwtKeyError> {
+    let modulus = decoded(base64url)?;
+    let leading: usize = modulus.iter().take_while(|byte| **byte == 0).count();
+    let first_bits = modulus.get(leading).map_or(0, |first| first.leading_zeros() as usize);
+    Ok((modulus.len() - leading) * 8 - first_bits)
+}
+
+/// Why something cannot serve as a key. None of them holds anything of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JwtKeyError {
+    /// A secret short enough to be found by trying.
+    #[error("the secret has {bytes} bytes, at least {JWT_SECRET_BYTES_MIN} are needed")]
+    SecretTooShort {
+        /// Its length in bytes.
+        bytes: usize,
+    },
+    /// An RSA key of another length than the library verifies with.
+    #[error("the RSA key has {bits} bits, 2048 to 8192 are accepted")]
+    RsaLength {
+        /// Its length in bits.
+        bits: usize,
+    },
+    /// The text holds no PEM block.
+    #[error("there is no PEM block in it, which begins with -----BEGIN PUBLIC KEY-----")]
+    PemMissing,
+    /// The text holds more than one PEM block.
+    #[error("there are several PEM blocks in it; for several keys use a JWKS")]
+    PemSeveral,
+    /// A private key, which verifying needs not and which would lie about.
+    #[error(
+        "this is a private key; only its public half is needed here, which \
+         `openssl pkey -pubout` makes"
+    )]
+    PemPrivate,
+    /// A certificate, which holds a key among other things.
+    #[error("this is a certificate; `openssl x509 -pubkey -noout` takes its public key out")]
+    PemCertificate,
+    /// Some other PEM block.
+    #[error("this PEM block is a {label}, and not a PUBLIC KEY")]
+    PemLabel {
+        /// What it says to be.
+        label: String,
+    },
+    /// A key that cannot be used, and why.
+    #[error("the key cannot be used: {0}")]
+    Unusable(String),
+    /// The text is no JSON Web Key Set.
+    #[error("this is no JWKS: {0}")]
+    Set(String),
+    /// No key of a set can be used; why the last one could not.
+    #[error("no key of the JWKS can be used; of the last one: {0}")]
+    NoUsableKey(String),
+    /// No algorithm was left.
+    #[error("no algorithm is given")]
+    NoAlgorithms,
+    /// An algorithm that none of the keys is for.
+    #[error("no key is for {algorithm}; these permit {permitted}")]
+    AlgorithmUnfit {
+        /// The one that does not fit.
+        algorithm: JwtAlgorithm,
+        /// Those that would.
+        permitted: String,
+    },
+}

@@ -1,0 +1,75 @@
+//! Tokens as a [`PushAuthorizer`]: what a publisher's token must say.
+
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tracing::debug;
+
+use crate::jwt::claims::{JwtFault, patterns};
+use crate::jwt::verifier::{JwtRefusal, JwtVerifier};
+use crate::push::{Publisher, PushAuthorizer, PushCredentials, PushRefusal};
+use crate::scope::PushScope;
+
+/// A [`PushAuthorizer`] for JSON Web Tokens.
+///
+/// A publisher's token says to whom and what it may push in the claims `users` and `events`: each
+/// an array of patterns as those of [`PushScope`], or one text of patterns with spaces between
+/// them. Both must be there (`["*"]` is everything), so that a listener's token, which the same
+/// issuer may have signed, never opens this door by what it does not say. An audience of its own
+/// for publishers is the better fence still. `sub` is the publisher's name in logs.
+///
+/// The token is presented as `Authorization: Bearer` or `X-API-Key`.
+///
+/// ```
+/// use wserver_auth::{JwtKeys, JwtPublishers, JwtSettings, JwtVerifier};
+///
+/// let keys = JwtKeys::secret(b"thirty-two bytes at the very least")?;
+/// let publishers =
+///     JwtPublishers::new(JwtVerifier::new(JwtSettings::for_audience(keys, ["push-api"]))?);
+/// # let _ = publishers;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct JwtPublishers {
+    verifier: JwtVerifier,
+}
+
+impl JwtPublishers {
+    /// Whoever has a token that `verifier` accepts may push what the token lists.
+    pub fn new(verifier: JwtVerifier) -> Self {
+        Self { verifier }
+    }
+
+    async fn judge(&self, token: &str, now: SystemTime) -> Result<Publisher, JwtRefusal> {
+        let claims = self.verifier.verify(token, now).await?.claims;
+        let listed = |claim: &str| {
+            patterns(&claims, claim)?.ok_or_else(|| JwtFault::Missing { claim: claim.to_owned() })
+        };
+        let scope =
+            PushScope::everything().with_users(listed("users")?).with_events(listed("events")?);
+        let publisher = Publisher::new().with_scope(scope);
+        match claims.get("sub") {
+            Some(Value::String(name)) => Ok(publisher.with_name(name)),
+            _ => Ok(publisher),
+        }
+    }
+}
+
+#[async_trait]
+impl PushAuthorizer for JwtPublishers {
+    async fn authorize(&self, request: PushCredentials) -> Result<Publisher, PushRefusal> {
+        let token = request.api_key().ok_or(PushRefusal::Missing)?;
+        self.judge(token, SystemTime::now()).await.map_err(|refusal| match refusal {
+            JwtRefusal::Fault(fault) => {
+                debug!(%fault, peer = %request.peer, "publisher's token refused");
+                match fault {
+                    JwtFault::Expired { .. } => PushRefusal::Expired,
+                    JwtFault::NotYetValid { .. } => PushRefusal::NotYetValid,
+                    _ => PushRefusal::Wrong,
+                }
+            }
+            JwtRefusal::Unavailable(source) => PushRefusal::Unavailable { source },
+        })
+    }
+}

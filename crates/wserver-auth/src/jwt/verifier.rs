@@ -1,0 +1,246 @@
+//! A token against the keys and the demands: the one verdict that listeners and publishers share.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use data_encoding::BASE64URL_NOPAD;
+use serde_json::{Map, Value};
+
+use crate::BackendError;
+use crate::jwt::JWT_BYTES_MAX;
+use crate::jwt::algorithm::JwtAlgorithm;
+use crate::jwt::claims::{Demands, JwtAudience, JwtFault, Times};
+use crate::jwt::key::KeySet;
+use crate::jwt::keys::JwtKeys;
+
+/// How far the issuer's clock and ours may differ, if nothing else is said.
+pub const JWT_LEEWAY_DEFAULT: Duration = Duration::from_secs(30);
+
+/// The most that [`JwtSettings::leeway`] may be. Leeway is for clocks that differ and keeps every
+/// token alive that much longer.
+pub const JWT_LEEWAY_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// What tokens are held against. There is no default for the audience: it is to be thought about.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct JwtSettings {
+    /// What their signatures are verified with.
+    pub keys: JwtKeys,
+    /// Whom they must be meant for.
+    pub audience: JwtAudience,
+    /// Who may have issued them, by `iss`; empty: `iss` is not looked at.
+    pub issuers: Vec<String>,
+    /// How far the issuer's clock and ours may differ, from zero to [`JWT_LEEWAY_MAX`];
+    /// [`JWT_LEEWAY_DEFAULT`] by default. A token counts until `exp` plus this.
+    pub leeway: Duration,
+}
+
+impl JwtSettings {
+    /// Tokens signed with one of `keys` and meant for one of `audiences`.
+    pub fn for_audience<A>(keys: JwtKeys, audiences: impl IntoIterator<Item = A>) -> Self
+    where
+        A: Into<String>,
+    {
+        Self::new(keys, JwtAudience::OneOf(audiences.into_iter().map(Into::into).collect()))
+    }
+
+    /// Tokens signed with one of `keys`, whomever they are meant for; see [`JwtAudience::Any`].
+    pub fn for_any_audience(keys: JwtKeys) -> Self {
+        Self::new(keys, JwtAudience::Any)
+    }
+
+    fn new(keys: JwtKeys, audience: JwtAudience) -> Self {
+        Self { keys, audience, issuers: Vec::new(), leeway: JWT_LEEWAY_DEFAULT }
+    }
+
+    /// The same, issued by one of these.
+    #[must_use]
+    pub fn with_issuers<I>(mut self, issuers: impl IntoIterator<Item = I>) -> Self
+    where
+        I: Into<String>,
+    {
+        self.issuers = issuers.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The same, with this leeway.
+    #[must_use]
+    pub fn with_leeway(mut self, leeway: Duration) -> Self {
+        self.leeway = leeway;
+        self
+    }
+}
+
+/// Why settings make no verifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JwtSettingsError {
+    /// The list of audiences is empty, or one of them is.
+    #[error(
+        "no audience is given, or an empty one; any audience has to be asked for in so many words"
+    )]
+    NoAudience,
+    /// One of the issuers is empty.
+    #[error("an issuer is empty")]
+    EmptyIssuer,
+    /// The leeway is longer than clocks differ.
+    #[error(
+        "the leeway is {} s, at most {} s are accepted",
+        leeway.as_secs(),
+        JWT_LEEWAY_MAX.as_secs()
+    )]
+    Leeway {
+        /// What was asked for.
+        leeway: Duration,
+    },
+}
+
+/// Verifies tokens. Cloning is cheap: clones share the keys.
+#[derive(Debug, Clone)]
+pub struct JwtVerifier {
+    keys: JwtKeys,
+    demands: Arc<Demands>,
+}
+
+impl JwtVerifier {
+    /// A verifier of these settings.
+    ///
+    /// # Errors
+    ///
+    /// When the audience is missing, an issuer is empty, or the leeway is too long.
+    pub fn new(settings: JwtSettings) -> Result<Self, JwtSettingsError> {
+        let JwtSettings { keys, audience, issuers, leeway } = settings;
+        if let JwtAudience::OneOf(audiences) = &audience
+            && (audiences.is_empty() || audiences.iter().any(String::is_empty))
+        {
+            return Err(JwtSettingsError::NoAudience);
+        }
+        if issuers.iter().any(String::is_empty) {
+            return Err(JwtSettingsError::EmptyIssuer);
+        }
+        if leeway > JWT_LEEWAY_MAX {
+            return Err(JwtSettingsError::Leeway { leeway });
+        }
+        Ok(Self { keys, demands: Arc::new(Demands { audience, issuers, leeway }) })
+    }
+
+    /// The claims of a token that is signed by one of the keys and meets every demand at `now`.
+    pub(crate) async fn verify(
+        &self,
+        token: &str,
+        now: SystemTime,
+    ) -> Result<Verified, JwtRefusal> {
+        let head = Head::parse(token)?;
+        let claims = self.signed_claims(token, &head).await?;
+        match self.demands.faults(&claims, now).into_iter().next() {
+            Some(fault) => Err(fault.into()),
+            None => {
+                let void_at = Times::of(&claims)?.void_at(self.demands.leeway);
+                Ok(Verified { claims, void_at })
+            }
+        }
+    }
+
+    /// The claims, if the signature is right; whatever they say.
+    pub(crate) async fn signed_claims(
+        &self,
+        token: &str,
+        head: &Head,
+    ) -> Result<Map<String, Value>, JwtRefusal> {
+        if !self.keys.permits(head.algorithm) {
+            return Err(JwtFault::AlgorithmNotPermitted.into());
+        }
+        self.keys.judge(head.kid.as_deref(), |set| decode(set, token, head)).await
+    }
+
+    pub(crate) fn demands(&self) -> &Demands {
+        &self.demands
+    }
+}
+
+/// What a good token says.
+pub(crate) struct Verified {
+    pub(crate) claims: Map<String, Value>,
+    /// Its `exp` and the leeway.
+    pub(crate) void_at: SystemTime,
+}
+
+/// Why a token was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JwtRefusal {
+    /// Something is wrong with it.
+    #[error("the token is refused: {0}")]
+    Fault(#[from] JwtFault),
+    /// The keys could not be had, so nobody can tell.
+    #[cfg_attr(not(feature = "jwks"), expect(dead_code, reason = "keys from a URL may fail"))]
+    #[error("the keys that verify tokens are unavailable")]
+    Unavailable(#[source] BackendError),
+}
+
+/// The parts of a token's header that are looked at.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) algorithm: JwtAlgorithm,
+    pub(crate) kid: Option<String>,
+}
+
+impl Head {
+    /// Reads the header, of which nothing is proven yet.
+    pub(crate) fn parse(token: &str) -> Result<Self, JwtFault> {
+        let [header, _, _] = parts(token)?;
+        let header = json(header).ok_or(JwtFault::Header)?;
+        if header.contains_key("crit") {
+            return Err(JwtFault::Critical);
+        }
+        let algorithm = match header.get("alg") {
+            Some(Value::String(name)) => {
+                name.parse().map_err(|_unknown| JwtFault::AlgorithmUnknown)?
+            }
+            _ => return Err(JwtFault::Header),
+        };
+        let kid = match header.get("kid") {
+            None => None,
+            Some(Value::String(kid)) => Some(kid.clone()),
+            Some(_) => return Err(JwtFault::Header),
+        };
+        Ok(Self { algorithm, kid })
+    }
+}
+
+/// Header, claims and signature, still in base64url.
+pub(crate) fn parts(token: &str) -> Result<[&str; 3], JwtFault> {
+    if token.len() > JWT_BYTES_MAX {
+        return Err(JwtFault::TooLong { bytes: token.len() });
+    }
+    let mut parts = token.split('.');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(header), Some(claims), Some(signature), None) => Ok([header, claims, signature]),
+        _ => Err(JwtFault::Shape),
+    }
+}
+
+/// The JSON object in a part.
+pub(crate) fn json(part: &str) -> Option<Map<String, Value>> {
+    serde_json::from_slice(&BASE64URL_NOPAD.decode(part.as_bytes()).ok()?).ok()
+}
+
+/// The claims, if the signature over header and claims is that of the key which `head` means.
+///
+/// The library's `decode` would also read those members of the header that are not to be looked at,
+/// and the registered claims with types of its own; so it is asked for the signature alone.
+fn decode(set: &KeySet, token: &str, head: &Head) -> Result<Map<String, Value>, JwtFault> {
+    let key = set.find(head.algorithm, head.kid.as_deref())?;
+    let (message, signature) = token.rsplit_once('.').ok_or(JwtFault::Shape)?;
+    // Key and algorithm are of one kind: `find` saw to it, and the library does too.
+    let signed = jsonwebtoken::crypto::verify(
+        signature,
+        message.as_bytes(),
+        key.decoding(),
+        head.algorithm.library(),
+    );
+    if !signed.is_ok_and(|signed| signed) {
+        return Err(JwtFault::Signature);
+    }
+    let [_, claims, _] = parts(token)?;
+    json(claims).ok_or(JwtFault::Claims)
+}

@@ -1,0 +1,285 @@
+//! Who may listen: the authenticator of register messages, what it is given and what it answers.
+//!
+//! It does not know where a token came from (text frame, binary frame, a later protocol), and it
+//! does not enforce what it grants: expiry and event scope are held by the connection's side.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use http::HeaderMap;
+use http::header::HeaderName;
+
+use crate::BackendError;
+use crate::scope::EventScope;
+
+/// Decides which user a token stands for.
+///
+/// One authentication per connection is in flight at a time, under a deadline of the caller's.
+///
+/// # Cancel safety
+///
+/// The caller drops the future of [`authenticate`](Self::authenticate) when the deadline passes,
+/// when the connection ends and when it is disconnected. An implementation must be in order after
+/// being dropped at any of its awaits.
+#[async_trait]
+pub trait Authenticator: Send + Sync + 'static {
+    /// The user behind `credentials`, and what that user may hear on this connection.
+    ///
+    /// # Errors
+    ///
+    /// The reason of the refusal. Under v1 the client is not told: its register message is
+    /// ignored. The reason is counted and logged by its [label](Refusal::as_str).
+    async fn authenticate(&self, credentials: Credentials) -> Result<Identity, Refusal>;
+
+    /// The headers of the WebSocket handshake that this authenticator reads, for instance
+    /// `Cookie`.
+    ///
+    /// Only these are kept for the life of a connection and handed over in
+    /// [`Credentials::headers`], because a browser's whole head, times every idle connection, is
+    /// memory that nobody looks at. None by default. It is asked at each handshake, so the answer
+    /// may change over time; a connection keeps what was asked for when it was opened. `Cookie` is
+    /// not handed over where pages of every origin may connect.
+    fn handshake_headers(&self) -> Vec<HeaderName> {
+        Vec::new()
+    }
+
+    /// Whether nobody is refused, so that anyone may listen as anyone.
+    ///
+    /// The start-up log says so. It grants nothing: [`authenticate`](Self::authenticate) is asked
+    /// all the same.
+    fn is_open(&self) -> bool {
+        false
+    }
+}
+
+#[async_trait]
+impl<T: Authenticator + ?Sized> Authenticator for Arc<T> {
+    async fn authenticate(&self, credentials: Credentials) -> Result<Identity, Refusal> {
+        (**self).authenticate(credentials).await
+    }
+
+    fn handshake_headers(&self) -> Vec<HeaderName> {
+        (**self).handshake_headers()
+    }
+
+    fn is_open(&self) -> bool {
+        (**self).is_open()
+    }
+}
+
+/// What a client presented when it registered.
+///
+/// It owns what it holds, so the future that judges it borrows nothing of the connection. `Debug`
+/// shows neither the token nor any header's value.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Credentials {
+    /// The token of the register message: a secret, never to be logged.
+    pub token: String,
+    /// The event asked for, where the register message names one (under v1 it always does).
+    pub event: Option<String>,
+    /// Where the connection comes from: as its socket says, or as a proxy that the server trusts
+    /// says, with port 0 unless that proxy tells it.
+    pub peer: SocketAddr,
+    /// Those headers of the handshake that [`Authenticator::handshake_headers`] asked for, and
+    /// that the client sent. Shared by all registrations of the connection.
+    pub headers: Arc<HeaderMap>,
+}
+
+impl Credentials {
+    /// A token, presented on a connection from `peer`, without event or headers.
+    pub fn new(token: impl Into<String>, peer: SocketAddr) -> Self {
+        Self { token: token.into(), event: None, peer, headers: Arc::default() }
+    }
+
+    /// The same, for this event.
+    #[must_use]
+    pub fn with_event(mut self, event: impl Into<String>) -> Self {
+        self.event = Some(event.into());
+        self
+    }
+
+    /// The same, with these headers of the handshake.
+    #[must_use]
+    pub fn with_headers(mut self, headers: impl Into<Arc<HeaderMap>>) -> Self {
+        self.headers = headers.into();
+        self
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("event", &self.event)
+            .field("peer", &self.peer)
+            .field("headers", &HeaderNames(&self.headers))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Shows which headers are there and nothing of what they say.
+pub(crate) struct HeaderNames<'a>(pub(crate) &'a HeaderMap);
+
+impl fmt::Debug for HeaderNames<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys().map(HeaderName::as_str)).finish()
+    }
+}
+
+/// Who a client turned out to be, and what it may hear.
+///
+/// The authenticator grants it; whoever holds the connection enforces it: an event outside
+/// [`events`](Self::events) is refused as [`Refusal::Forbidden`], and the binding ends at
+/// [`expires_at`](Self::expires_at).
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use wserver_auth::{EventScope, Identity};
+///
+/// let identity = Identity::new("jack")
+///     .with_expires_at(SystemTime::now() + Duration::from_secs(3600))
+///     .with_events(EventScope::only(["chat", "order.*"]));
+/// assert!(identity.events.permits("order.paid"));
+/// assert!(!identity.is_expired(SystemTime::now()));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Identity {
+    /// The user that pushes name as `userId`. An empty or over-long one is refused by the caller.
+    pub user: String,
+    /// From this moment on the identity is void; `None`: as long as the connection lives.
+    pub expires_at: Option<SystemTime>,
+    /// The events this connection may be bound to as this user.
+    pub events: EventScope,
+}
+
+impl Identity {
+    /// A user without expiry, who may hear every event.
+    pub fn new(user: impl Into<String>) -> Self {
+        Self { user: user.into(), expires_at: None, events: EventScope::Any }
+    }
+
+    /// The same, void from `expires_at` on.
+    #[must_use]
+    pub fn with_expires_at(mut self, expires_at: SystemTime) -> Self {
+        self.expires_at = Some(expires_at);
+        self
+    }
+
+    /// The same, for these events only.
+    #[must_use]
+    pub fn with_events(mut self, events: EventScope) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// Whether the identity is void at `now`; the moment of expiry itself already is.
+    pub fn is_expired(&self, now: SystemTime) -> bool {
+        self.expires_at.is_some_and(|expires_at| expires_at <= now)
+    }
+}
+
+/// Why a register message was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The token stands for nobody: never issued, revoked, malformed or wrongly signed.
+    #[error("token unknown")]
+    Unknown,
+    /// The token was good once.
+    #[error("token expired")]
+    Expired,
+    /// The token will be good, but is not yet.
+    #[error("token not yet valid")]
+    NotYetValid,
+    /// The token is good, but not for this event.
+    #[error("event not permitted")]
+    Forbidden,
+    /// Nobody could tell: the authenticator's backend did not answer. The client may try again.
+    #[error("authenticator unavailable")]
+    Unavailable {
+        /// What the backend reported.
+        #[source]
+        source: BackendError,
+    },
+}
+
+impl Refusal {
+    /// [`Unavailable`](Self::Unavailable) because of `source`, an error or a message.
+    pub fn unavailable(source: impl Into<BackendError>) -> Self {
+        Self::Unavailable { source: source.into() }
+    }
+
+    /// A label from a closed set, fit for counters and log fields.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Forbidden => "forbidden",
+            Self::Unavailable { .. } => "unavailable",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use expect_test::expect;
+    use http::HeaderValue;
+    use http::header::COOKIE;
+
+    use super::*;
+    use crate::OpenAuthenticator;
+    use crate::testing::answer;
+
+    #[test]
+    fn debug_of_credentials_holds_no_secret() {
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE, HeaderValue::from_static("canary-cookie"));
+        let credentials = Credentials::new("canary-token", "10.0.0.1:80".parse().unwrap())
+            .with_event("order.paid")
+            .with_headers(headers);
+        let shown = format!("{credentials:?} {credentials:#?}");
+        assert!(!shown.contains("canary"), "{shown}");
+        expect![[
+            r#"Credentials { event: Some("order.paid"), peer: 10.0.0.1:80, headers: {"cookie"}, .. }"#
+        ]]
+        .assert_eq(&format!("{credentials:?}"));
+    }
+
+    #[test]
+    fn an_identity_ends_at_its_expiry() {
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let second = Duration::from_secs(1);
+        let identity = Identity::new("jack").with_expires_at(end);
+        let at = [end - second, end, end + second].map(|now| identity.is_expired(now));
+        assert_eq!(at, [false, true, true]);
+        assert!(!Identity::new("jack").is_expired(end));
+    }
+
+    #[test]
+    fn the_trait_is_object_safe_and_passes_through_arc() {
+        struct Cookies;
+        #[async_trait]
+        impl Authenticator for Cookies {
+            async fn authenticate(&self, _: Credentials) -> Result<Identity, Refusal> {
+                Err(Refusal::unavailable("no answer"))
+            }
+            fn handshake_headers(&self) -> Vec<HeaderName> {
+                vec![COOKIE]
+            }
+        }
+        let shared: Arc<dyn Authenticator> = Arc::new(Arc::new(Cookies));
+        assert_eq!(shared.handshake_headers(), [COOKIE]);
+        assert!(!shared.is_open());
+        assert!(Arc::new(OpenAuthenticator).is_open());
+        let credentials = Credentials::new("t", "10.0.0.1:80".parse().unwrap());
+        let refusal = answer(shared.authenticate(credentials)).unwrap_err();
+        assert_eq!(refusal.as_str(), "unavailable");
+    }
+}

@@ -1,0 +1,312 @@
+//! Who may push: the authoriser of push requests, what it is given and what it answers.
+//!
+//! It sees the head of a request and never its body, which has not been read yet.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use http::{HeaderMap, Uri};
+
+use crate::BackendError;
+use crate::head;
+use crate::listen::HeaderNames;
+use crate::rate::Bucket;
+use crate::scope::PushScope;
+
+/// Decides who may push.
+///
+/// # Cancel safety
+///
+/// The caller drops the future of [`authorize`](Self::authorize) when the request's deadline
+/// passes or its connection ends. An implementation must be in order after being dropped at any
+/// of its awaits.
+#[async_trait]
+pub trait PushAuthorizer: Send + Sync + 'static {
+    /// The publisher behind `request`.
+    ///
+    /// # Errors
+    ///
+    /// The reason of the refusal; the request is answered with 401, or 429 when it came too soon,
+    /// its body unread.
+    async fn authorize(&self, request: PushCredentials) -> Result<Publisher, PushRefusal>;
+
+    /// Whether nobody is refused, so that anyone who reaches the port may push to anyone.
+    ///
+    /// A server refuses to listen beyond loopback with an open authoriser, unless it is told that
+    /// this is meant. `true` is for implementations that never refuse; saying it wrongly weakens
+    /// nothing but that check.
+    fn is_open(&self) -> bool {
+        false
+    }
+}
+
+#[async_trait]
+impl<T: PushAuthorizer + ?Sized> PushAuthorizer for Arc<T> {
+    async fn authorize(&self, request: PushCredentials) -> Result<Publisher, PushRefusal> {
+        (**self).authorize(request).await
+    }
+
+    fn is_open(&self) -> bool {
+        (**self).is_open()
+    }
+}
+
+/// The head of a push request. `Debug` shows no header's value and no query string.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct PushCredentials {
+    /// All headers of the request.
+    pub headers: Arc<HeaderMap>,
+    /// Where the request comes from: as its socket says, or as a proxy that the server trusts says,
+    /// with port 0 unless that proxy tells it.
+    pub peer: SocketAddr,
+    /// The request's target: the path, and a query if one was sent.
+    pub uri: Uri,
+}
+
+impl PushCredentials {
+    /// A request with these headers from `peer`, to `/`.
+    pub fn new(headers: impl Into<Arc<HeaderMap>>, peer: SocketAddr) -> Self {
+        Self { headers: headers.into(), peer, uri: Uri::default() }
+    }
+
+    /// The same, to this target.
+    #[must_use]
+    pub fn with_uri(mut self, uri: Uri) -> Self {
+        self.uri = uri;
+        self
+    }
+
+    /// What an `Authorization: Bearer …` header holds.
+    ///
+    /// `None` without one, when it is empty or not UTF-8, and when there are several
+    /// `Authorization` headers, since then it is anybody's guess which one a proxy looked at.
+    pub fn bearer(&self) -> Option<&str> {
+        head::bearer(&self.headers)
+    }
+
+    /// The secret presented: the [bearer](Self::bearer), or else what the one `X-API-Key` header
+    /// holds.
+    pub fn api_key(&self) -> Option<&str> {
+        self.bearer()
+            .or_else(|| head::only(&self.headers, "x-api-key").filter(|key| !key.is_empty()))
+    }
+}
+
+impl fmt::Debug for PushCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PushCredentials")
+            .field("path", &self.uri.path())
+            .field("peer", &self.peer)
+            .field("headers", &HeaderNames(&self.headers))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who is pushing, and to whom and what they may push.
+///
+/// ```
+/// use wserver_auth::{PushScope, Publisher};
+///
+/// let shop = Publisher::new()
+///     .with_name("shop")
+///     .with_scope(PushScope::everything().with_events(["order.*"]));
+/// assert!(shop.permits("jack", "order.paid"));
+/// assert!(!shop.permits("jack", "chat"));
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Publisher {
+    /// A name for logs and counters; not a secret, and not the key.
+    pub name: Option<String>,
+    /// What this publisher may push; everything by default.
+    pub scope: PushScope,
+    /// Whether this publisher may use what administers the server; no by default. Pushing needs
+    /// none of it.
+    pub admin: bool,
+    pub(crate) account: Account,
+}
+
+/// Where the pushes of a publisher are counted, if they are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Account(pub(crate) Option<Arc<Bucket>>);
+
+impl PartialEq for Account {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Account {}
+
+impl Publisher {
+    /// A publisher without a name, who may push everything to everyone.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same, by this name.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The same, for this scope only.
+    #[must_use]
+    pub fn with_scope(mut self, scope: PushScope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// The same, and it may administer the server.
+    #[must_use]
+    pub fn with_admin(mut self) -> Self {
+        self.admin = true;
+        self
+    }
+
+    /// Whether this publisher may push `event` to `user`. The authoriser grants it; whoever reads
+    /// the request's body enforces it.
+    pub fn permits(&self, user: &str, event: &str) -> bool {
+        self.scope.permits(user, event)
+    }
+
+    /// Counts `pushes` more than the one that the authoriser has counted, as of a request for
+    /// several users. They are not refused: who has a rate waits the longer for its next push.
+    pub fn charge(&self, pushes: u32) {
+        if let Some(bucket) = &self.account.0 {
+            bucket.charge(Instant::now(), pushes);
+        }
+    }
+}
+
+/// Why a push request was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PushRefusal {
+    /// Nothing was presented.
+    #[error("push key missing")]
+    Missing,
+    /// Something was presented, and it opens nothing.
+    #[error("push key wrong")]
+    Wrong,
+    /// What was presented was good once.
+    #[error("push key expired")]
+    Expired,
+    /// What was presented will be good, but is not yet.
+    #[error("push key not yet valid")]
+    NotYetValid,
+    /// The key is good, and has pushed as often as it may.
+    #[error("push rate exceeded")]
+    RateExceeded {
+        /// How long until the next push of this key may come.
+        wait: Duration,
+    },
+    /// Nobody could tell: the authoriser's backend did not answer. The publisher may try again.
+    #[error("push authoriser unavailable")]
+    Unavailable {
+        /// What the backend reported.
+        #[source]
+        source: BackendError,
+    },
+}
+
+impl PushRefusal {
+    /// [`Unavailable`](Self::Unavailable) because of `source`, an error or a message.
+    pub fn unavailable(source: impl Into<BackendError>) -> Self {
+        Self::Unavailable { source: source.into() }
+    }
+
+    /// A label from a closed set, fit for counters and log fields.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Wrong => "wrong",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::RateExceeded { .. } => "rate_exceeded",
+            Self::Unavailable { .. } => "unavailable",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+    use crate::OpenPush;
+    use crate::testing::answer;
+
+    fn request(head: &[(&str, &str)]) -> PushCredentials {
+        let mut headers = HeaderMap::new();
+        for (name, value) in head {
+            let name: HeaderName = name.parse().unwrap();
+            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        PushCredentials::new(headers, "10.0.0.1:80".parse().unwrap())
+    }
+
+    fn check(head: &[(&str, &str)], expected: &Expect) {
+        let request = request(head);
+        expected.assert_eq(&format!(
+            "bearer={} key={}",
+            request.bearer().unwrap_or("-"),
+            request.api_key().unwrap_or("-"),
+        ));
+    }
+
+    #[test]
+    fn secrets_are_found_in_two_headers() {
+        check(&[], &expect!["bearer=- key=-"]);
+        check(&[("authorization", "Bearer abc")], &expect!["bearer=abc key=abc"]);
+        check(&[("authorization", "bEARER   abc  ")], &expect!["bearer=abc key=abc"]);
+        check(&[("authorization", "Bearer")], &expect!["bearer=- key=-"]);
+        check(&[("authorization", "Bearer  ")], &expect!["bearer=- key=-"]);
+        check(&[("authorization", "Bearerabc")], &expect!["bearer=- key=-"]);
+        check(&[("authorization", "Basic abc")], &expect!["bearer=- key=-"]);
+        check(&[("authorization", "Bearer schlüssel")], &expect!["bearer=schlüssel key=schlüssel"]);
+        check(&[("X-API-Key", "abc")], &expect!["bearer=- key=abc"]);
+        check(&[("x-api-key", "")], &expect!["bearer=- key=-"]);
+        check(&[("authorization", "Basic abc"), ("x-api-key", "k")], &expect!["bearer=- key=k"]);
+        check(&[("authorization", "Bearer b"), ("x-api-key", "k")], &expect!["bearer=b key=b"]);
+    }
+
+    #[test]
+    fn what_was_sent_twice_is_not_guessed_at() {
+        check(
+            &[("authorization", "Bearer a"), ("authorization", "Bearer b")],
+            &expect!["bearer=- key=-"],
+        );
+        check(&[("x-api-key", "a"), ("x-api-key", "b")], &expect!["bearer=- key=-"]);
+    }
+
+    #[test]
+    fn debug_of_credentials_holds_no_secret() {
+        let request = request(&[("authorization", "Bearer canary"), ("x-api-key", "canary")])
+            .with_uri("/push?key=canary".parse().unwrap());
+        let shown = format!("{request:?} {request:#?}");
+        assert!(!shown.contains("canary"), "{shown}");
+        expect![[
+            r#"PushCredentials { path: "/push", peer: 10.0.0.1:80, headers: {"authorization", "x-api-key"}, .. }"#
+        ]]
+        .assert_eq(&format!("{request:?}"));
+    }
+
+    #[test]
+    fn the_trait_is_object_safe_and_passes_through_arc() {
+        let shared: Arc<dyn PushAuthorizer> = Arc::new(Arc::new(OpenPush));
+        assert!(shared.is_open());
+        let publisher = answer(shared.authorize(request(&[]))).unwrap();
+        assert!(publisher.permits("jack", "chat"));
+    }
+}

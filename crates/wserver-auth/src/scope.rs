@@ -1,0 +1,177 @@
+//! Scopes: which names a grant covers, as exact names and as patterns with a trailing `*`.
+//!
+//! Names here are bare text; whether they are valid user ids or event names is the edge's concern.
+
+use std::sync::Arc;
+
+/// The events that an identity may be bound to.
+///
+/// In a list, a pattern that ends with `*` covers every name that begins with what stands before
+/// it; any other pattern covers the one name it spells. A `*` elsewhere has no meaning and stands
+/// for itself, and case matters. Cloning is cheap: lists are shared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventScope {
+    /// Every event.
+    #[default]
+    Any,
+    /// The events that one of these patterns covers; an empty list covers none.
+    Only(Arc<[Box<str>]>),
+}
+
+impl EventScope {
+    /// The events that one of `patterns` covers.
+    ///
+    /// ```
+    /// use wserver_auth::EventScope;
+    ///
+    /// let scope = EventScope::only(["chat", "order.*"]);
+    /// assert!(scope.permits("chat"));
+    /// assert!(scope.permits("order.paid"));
+    /// assert!(!scope.permits("chat.admin"));
+    /// ```
+    pub fn only<I>(patterns: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        Self::Only(patterns.into_iter().map(|pattern| pattern.into().into_boxed_str()).collect())
+    }
+
+    /// Whether `event` is in this scope.
+    pub fn permits(&self, event: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(patterns) => patterns.iter().any(|pattern| covers(pattern, event)),
+        }
+    }
+}
+
+/// What a publisher may push: which events, to which users.
+///
+/// Patterns are read as those of [`EventScope`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PushScope {
+    /// `None`: every user.
+    users: Option<Arc<[Box<str>]>>,
+    events: EventScope,
+}
+
+impl PushScope {
+    /// Every event, to every user.
+    pub fn everything() -> Self {
+        Self::default()
+    }
+
+    /// The same, to the users that one of `patterns` covers.
+    #[must_use]
+    pub fn with_users<I>(mut self, patterns: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        let patterns = patterns.into_iter().map(|pattern| pattern.into().into_boxed_str());
+        self.users = Some(patterns.collect());
+        self
+    }
+
+    /// The same, for the events that one of `patterns` covers.
+    #[must_use]
+    pub fn with_events<I>(mut self, patterns: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.events = EventScope::only(patterns);
+        self
+    }
+
+    /// Whether a push of `event` to `user` is in this scope.
+    pub fn permits(&self, user: &str, event: &str) -> bool {
+        self.permits_user(user) && self.permits_event(event)
+    }
+
+    /// Whether some push to `user` may be in this scope.
+    pub fn permits_user(&self, user: &str) -> bool {
+        match &self.users {
+            None => true,
+            Some(patterns) => patterns.iter().any(|pattern| covers(pattern, user)),
+        }
+    }
+
+    /// Whether pushes to whoever it may be are in this scope.
+    pub fn permits_everyone(&self) -> bool {
+        match &self.users {
+            None => true,
+            Some(patterns) => patterns.iter().any(|pattern| &**pattern == "*"),
+        }
+    }
+
+    /// Whether some push of `event` may be in this scope.
+    pub fn permits_event(&self, event: &str) -> bool {
+        self.events.permits(event)
+    }
+}
+
+/// Whether `pattern` covers `name`.
+fn covers(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == pattern,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_cover_names() {
+        let cases = [
+            ("chat", "chat", true),
+            ("chat", "Chat", false),
+            ("chat", "chat.admin", false),
+            ("order.*", "order.paid", true),
+            ("order.*", "order.", true),
+            ("order.*", "order", false),
+            ("order.*", "reorder.paid", false),
+            ("*", "anything", true),
+            ("*", "", true),
+            ("a*b", "a*b", true),
+            ("a*b", "axb", false),
+            ("a**", "a*x", true),
+            ("a**", "ax", false),
+            ("ключ*", "ключи", true),
+            ("", "", true),
+            ("", "x", false),
+        ];
+        for (pattern, name, covered) in cases {
+            assert_eq!(EventScope::only([pattern]).permits(name), covered, "{pattern} {name}");
+            let users = PushScope::everything().with_users([pattern]);
+            assert_eq!(users.permits(name, "e"), covered, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn any_is_all_and_an_empty_list_is_none() {
+        assert!(EventScope::default().permits("chat"));
+        assert!(!EventScope::only([""; 0]).permits("chat"));
+        assert!(!PushScope::everything().with_users([""; 0]).permits("jack", "chat"));
+    }
+
+    #[test]
+    fn everyone_is_every_user() {
+        assert!(PushScope::everything().permits_everyone());
+        assert!(PushScope::everything().with_users(["shop:*", "*"]).permits_everyone());
+        assert!(!PushScope::everything().with_users(["shop:*", "**"]).permits_everyone());
+        assert!(!PushScope::everything().with_users([""; 0]).permits_everyone());
+    }
+
+    #[test]
+    fn a_push_needs_both_its_user_and_its_event() {
+        let scope = PushScope::everything().with_users(["shop:*"]).with_events(["order.*"]);
+        assert!(scope.permits("shop:1", "order.paid"));
+        assert!(!scope.permits("bank:1", "order.paid"));
+        assert!(!scope.permits("shop:1", "chat"));
+    }
+}

@@ -1,0 +1,360 @@
+//! A connection that comes back: it reconnects, registers again, and says when there was a gap.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{Stream, StreamExt as _};
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::backoff::Backoff;
+use crate::client::{Client, ConnectError};
+use crate::connection::{CloseFrame, Connection, ReceiveError, SendError};
+
+/// A connection that held this long was a good one: after it the delays begin anew. One that is
+/// closed right after it was opened, again and again, must not be hurried back to.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// A stream of what happens to one set of registrations, across as many connections as it takes.
+///
+/// It connects when it is first polled. When the connection is lost or cannot be opened it waits as
+/// its [`Backoff`] says, then connects and registers again, until the server says that there is no
+/// use in it; see [`Interruption::is_final`].
+///
+/// Messages that were pushed while it was away are gone. It tells so: after an
+/// [`Interrupted`](Update::Interrupted) and the next [`Connected`](Update::Connected) is the moment
+/// to fetch by other means what may have been missed.
+pub struct Listener {
+    client: Client,
+    /// Token and event of each registration.
+    registrations: Arc<Vec<(String, String)>>,
+    backoff: Backoff,
+    /// How many delays in a row were drawn without a steady connection between them.
+    attempt: u32,
+    state: State,
+}
+
+enum State {
+    New,
+    Waiting(Pin<Box<Sleep>>),
+    Connecting(BoxFuture<'static, Result<Connection, Interruption>>),
+    Open { connection: Box<Connection>, since: Instant },
+    Over,
+}
+
+impl Listener {
+    /// A listener on connections of `client`, without any registration yet.
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            registrations: Arc::default(),
+            backoff: Backoff::default(),
+            attempt: 0,
+            state: State::New,
+        }
+    }
+
+    /// The same, registering for `event` with `token` on each connection. One connection can hold
+    /// many registrations.
+    #[must_use]
+    pub fn with_registration(mut self, token: impl Into<String>, event: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.registrations).push((token.into(), event.into()));
+        self
+    }
+
+    /// The same, with these delays.
+    #[must_use]
+    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// What happens next: the stream, for those who wait for one thing.
+    ///
+    /// # Errors
+    ///
+    /// When there is no use in going on, and with every call after that.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped has taken nothing.
+    pub async fn next_update(&mut self) -> Result<Update, GaveUp> {
+        self.next().await.unwrap_or(Err(GaveUp::Before))
+    }
+
+    /// The next message, whatever else happens before it.
+    ///
+    /// # Errors
+    ///
+    /// As of [`next_update`](Self::next_update).
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped has taken no message.
+    pub async fn next_message(&mut self) -> Result<String, GaveUp> {
+        loop {
+            if let Update::Message(message) = self.next_update().await? {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// Opens a connection and makes every registration on it.
+    fn connect(&self) -> BoxFuture<'static, Result<Connection, Interruption>> {
+        let client = self.client.clone();
+        let registrations = Arc::clone(&self.registrations);
+        Box::pin(async move {
+            let mut connection = client.open().await.map_err(Interruption::Connect)?;
+            for (token, event) in registrations.iter() {
+                connection.register(token, event).await.map_err(Interruption::Register)?;
+            }
+            Ok(connection)
+        })
+    }
+
+    /// Waits for the next attempt, or gives up.
+    fn handle_interruption(&mut self, cause: Interruption) -> Result<Update, GaveUp> {
+        if cause.is_final() {
+            self.state = State::Over;
+            return Err(GaveUp::Final { cause });
+        }
+        let retry_in = cause.reconnect_in() + self.backoff.delay(self.attempt);
+        self.attempt = self.attempt.saturating_add(1);
+        self.state = State::Waiting(Box::pin(sleep(retry_in)));
+        Ok(Update::Interrupted { cause, retry_in })
+    }
+}
+
+impl Stream for Listener {
+    type Item = Result<Update, GaveUp>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            match &mut this.state {
+                State::New => this.state = State::Connecting(this.connect()),
+                State::Waiting(timer) => {
+                    ready!(timer.as_mut().poll(cx));
+                    this.state = State::Connecting(this.connect());
+                }
+                State::Connecting(connecting) => {
+                    let update = match ready!(connecting.as_mut().poll(cx)) {
+                        Ok(connection) => {
+                            let connection = Box::new(connection);
+                            this.state = State::Open { connection, since: Instant::now() };
+                            Ok(Update::Connected)
+                        }
+                        Err(cause) => this.handle_interruption(cause),
+                    };
+                    return Poll::Ready(Some(update));
+                }
+                State::Open { connection, since } => {
+                    let cause = match ready!(connection.poll_next_unpin(cx)) {
+                        Some(Ok(message)) => {
+                            return Poll::Ready(Some(Ok(Update::Message(message))));
+                        }
+                        Some(Err(error)) => Interruption::Receive(error),
+                        None => Interruption::Closed { frame: connection.close_frame().cloned() },
+                    };
+                    if since.elapsed() >= STEADY {
+                        this.attempt = 0;
+                    }
+                    return Poll::Ready(Some(this.handle_interruption(cause)));
+                }
+                State::Over => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::New => "new",
+            State::Waiting(_) => "waiting",
+            State::Connecting(_) => "connecting",
+            State::Open { .. } => "open",
+            State::Over => "over",
+        };
+        f.debug_struct("Listener")
+            .field("client", &self.client)
+            .field("registrations", &self.registrations.len())
+            .field("backoff", &self.backoff)
+            .field("state", &state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What happened to a listener. `Debug` shows how long a message is, and nothing else of it.
+#[non_exhaustive]
+pub enum Update {
+    /// It is connected, and its registrations are sent. Since the server answers none, they are in
+    /// force a moment later, or never if it refuses the tokens.
+    Connected,
+    /// A message was pushed.
+    Message(String),
+    /// The connection was lost, or could not be opened.
+    Interrupted {
+        /// Why.
+        cause: Interruption,
+        /// When it will be tried again, from now.
+        retry_in: Duration,
+    },
+}
+
+impl fmt::Debug for Update {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connected => f.write_str("Connected"),
+            Self::Message(message) => {
+                f.debug_struct("Message").field("bytes", &message.len()).finish_non_exhaustive()
+            }
+            Self::Interrupted { cause, retry_in } => f
+                .debug_struct("Interrupted")
+                .field("cause", cause)
+                .field("retry_in", retry_in)
+                .finish(),
+        }
+    }
+}
+
+/// Why a listener has no connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Interruption {
+    /// It could not be opened.
+    #[error(transparent)]
+    Connect(ConnectError),
+    /// It could not be registered on.
+    #[error("registration not sent")]
+    Register(#[source] SendError),
+    /// It broke.
+    #[error(transparent)]
+    Receive(ReceiveError),
+    /// The server closed it.
+    #[error("closed by the server{}", frame.as_ref().map(|it| format!(" with {it}")).unwrap_or_default())]
+    Closed {
+        /// What the server said.
+        frame: Option<CloseFrame>,
+    },
+}
+
+impl Interruption {
+    /// The code with which the server closed the connection, if it did and gave one.
+    pub fn close_code(&self) -> Option<u16> {
+        match self {
+            Self::Closed { frame } => frame.as_ref()?.code,
+            Self::Connect(_) | Self::Register(_) | Self::Receive(_) => None,
+        }
+    }
+
+    /// How long a server that shuts down asks its clients to stay away, a minute at most; zero when
+    /// it does not ask. A listener waits for that and for the delay of its [`Backoff`].
+    pub fn reconnect_in(&self) -> Duration {
+        let Self::Closed { frame: Some(CloseFrame { code: Some(1001 | 1012), reason }) } = self
+        else {
+            return Duration::ZERO;
+        };
+        wserver_protocol::reconnect_in(reason).unwrap_or_default().min(Duration::from_secs(60))
+    }
+
+    /// Whether the same attempt would end in the same way, so that a listener gives up.
+    ///
+    /// * Closed with 1000: somebody disconnected this client on purpose, and coming back by itself
+    ///   would undo that.
+    /// * Closed with 1003, 1007, 1008 or 1009: what this client sends is not accepted. Above all
+    ///   1008, with which the server answers tokens that expired or never counted.
+    /// * Closed with 4500–4999: the server asks not to come back.
+    /// * Refused with a 4xx status: not allowed, or no WebSocket there. Excepted are 404, 408, 425
+    ///   and 429, with which proxies answer while a server is being replaced.
+    /// * A registration with an empty token or event.
+    ///
+    /// Everything else passes by, or may do so.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Connect(ConnectError::Refused { status, .. }) => {
+                status.is_client_error() && !matches!(status.as_u16(), 404 | 408 | 425 | 429)
+            }
+            Self::Register(error) => matches!(error, SendError::Empty { .. }),
+            Self::Closed { frame: Some(frame) } => {
+                matches!(frame.code, Some(1000 | 1003 | 1007..=1009 | 4500..=4999))
+            }
+            Self::Connect(_) | Self::Receive(_) | Self::Closed { frame: None } => false,
+        }
+    }
+}
+
+/// Why a listener has ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GaveUp {
+    /// Another attempt would end as this one did.
+    #[error("no use in reconnecting")]
+    Final {
+        /// How it ended.
+        #[source]
+        cause: Interruption,
+    },
+    /// It ended before, and said why then.
+    #[error("listener is over")]
+    Before,
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn the_server_may_ask_to_wait() {
+        for (code, reason, seconds) in [
+            (1001, "server is shutting down; reconnect in 4s", 4),
+            (1012, "whatever; reconnect in 9s", 9),
+            (1001, "server is shutting down; reconnect in 4000000000s", 60),
+            (1001, "server is shutting down", 0),
+            (1001, "; reconnect in -1s", 0),
+            (1011, "internal error; reconnect in 4s", 0),
+        ] {
+            let frame = Some(CloseFrame { code: Some(code), reason: reason.to_owned() });
+            let asked = Interruption::Closed { frame }.reconnect_in();
+            assert_eq!(asked, Duration::from_secs(seconds), "{code} {reason}");
+        }
+    }
+
+    #[test]
+    fn the_server_decides_whether_to_come_back() {
+        let closed = |code: Option<u16>| Interruption::Closed {
+            frame: code.map(|code| CloseFrame { code: Some(code), reason: String::new() }),
+        };
+        let codes = [1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1011, 1012, 1013];
+        let last: Vec<u16> = codes
+            .into_iter()
+            .chain([3000, 4000, 4499, 4500, 4999])
+            .filter(|&code| closed(Some(code)).is_final())
+            .collect();
+        assert_eq!(last, [1000, 1003, 1007, 1008, 1009, 4500, 4999]);
+        assert!(!closed(None).is_final());
+
+        let refused = |status| {
+            let status = StatusCode::from_u16(status).unwrap();
+            Interruption::Connect(ConnectError::Refused {
+                status,
+                body: String::new(),
+                reason: None,
+            })
+        };
+        let last: Vec<u16> = [301, 400, 401, 403, 404, 408, 425, 426, 429, 500, 502, 503, 504]
+            .into_iter()
+            .filter(|&status| refused(status).is_final())
+            .collect();
+        assert_eq!(last, [400, 401, 403, 426]);
+
+        assert!(Interruption::Register(SendError::Empty { field: "token" }).is_final());
+        assert!(!Interruption::Register(SendError::Closed).is_final());
+        assert!(!Interruption::Receive(ReceiveError::Silent).is_final());
+    }
+}

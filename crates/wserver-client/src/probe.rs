@@ -1,0 +1,254 @@
+//! A connection made step by step, each of which tells what was seen: for those who look for what
+//! is wrong between a client and a server.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+#[cfg(feature = "tls")]
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures::{SinkExt as _, StreamExt as _};
+use http::{HeaderMap, StatusCode};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio_tungstenite::tungstenite::protocol::Message;
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+use wserver_protocol::{CloseCode, Register};
+
+use crate::Cause;
+use crate::client::{Client, body_head};
+use crate::connection::{CloseFrame, ReceiveError, SendError, close_message};
+use crate::stream::Stream;
+
+/// Opens connections of one [`Client`] step by step. No step takes longer than its
+/// [`with_connect_timeout`](Client::with_connect_timeout).
+#[derive(Debug, Clone)]
+pub struct Probe {
+    client: Client,
+}
+
+/// A TCP connection to a server.
+#[derive(Debug)]
+pub struct Dialed<'a> {
+    client: &'a Client,
+    stream: TcpStream,
+    /// The server's address.
+    pub address: SocketAddr,
+}
+
+/// A TCP connection with what is spoken over it, TLS or nothing.
+pub struct Secured<'a> {
+    client: &'a Client,
+    stream: Stream,
+    /// What TLS has shown; `None` where it is not spoken.
+    #[cfg(feature = "tls")]
+    pub tls: Option<TlsFacts>,
+}
+
+impl std::fmt::Debug for Secured<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Secured").field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+/// What a TLS handshake has shown of a server that proved its name.
+#[cfg(feature = "tls")]
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TlsFacts {
+    /// The version that was agreed on, as `TLS 1.3`.
+    pub version: String,
+    /// The DNS names in its certificate.
+    pub names: Vec<String>,
+    /// When its certificate ends.
+    pub not_after: Option<SystemTime>,
+}
+
+impl Probe {
+    /// A probe of the server that `client` would connect to, with its headers.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// The addresses of the server's name.
+    ///
+    /// # Errors
+    /// What the resolver says.
+    pub async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.within(self.client.target.addresses()).await
+    }
+
+    /// Connects to one of them.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub async fn dial(&self, address: SocketAddr) -> io::Result<Dialed<'_>> {
+        let stream = self.within(TcpStream::connect(address)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Dialed { client: &self.client, stream, address })
+    }
+
+    async fn within<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        within(&self.client, work).await
+    }
+}
+
+async fn within<T>(client: &Client, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let done = timeout(client.connect_timeout, work).await;
+    done.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+}
+
+impl<'a> Dialed<'a> {
+    /// Agrees on TLS, where the URL asks for it.
+    ///
+    /// # Errors
+    /// What the handshake failed of: most often a certificate that is not trusted, or not for this
+    /// name, in the words of rustls.
+    pub async fn secure(self) -> io::Result<Secured<'a>> {
+        let Self { client, stream, .. } = self;
+        let stream = within(client, client.target.secure(stream)).await?;
+        Ok(Secured {
+            #[cfg(feature = "tls")]
+            tls: stream.tls().map(TlsFacts::of),
+            client,
+            stream,
+        })
+    }
+}
+
+impl Secured<'_> {
+    /// Makes the WebSocket handshake.
+    ///
+    /// # Errors
+    /// What was answered instead.
+    pub async fn upgrade(self) -> Result<Probed, UpgradeError> {
+        let Self { client, stream, .. } = self;
+        let after = client.connect_timeout;
+        let upgrading = async {
+            let request = client.request()?;
+            client_async_with_config(request, stream, Some(client.config())).await
+        };
+        let upgraded = timeout(after, upgrading).await;
+        match upgraded.map_err(|_elapsed| UpgradeError::TimedOut { after })? {
+            Ok((socket, response)) => {
+                Ok(Probed { socket, headers: response.into_parts().0.headers })
+            }
+            Err(WsError::Http(response)) => Err(UpgradeError::Refused {
+                status: response.status(),
+                body: body_head(&response),
+                headers: Box::new(response.into_parts().0.headers),
+            }),
+            Err(error) => Err(UpgradeError::Failed { source: error.into() }),
+        }
+    }
+}
+
+/// Why there was no upgrade.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpgradeError {
+    /// It was answered with something else.
+    #[error("answered with {status}")]
+    Refused {
+        /// The status of the answer.
+        status: StatusCode,
+        /// Its headers.
+        headers: Box<HeaderMap>,
+        /// As much of its body as came with the head, up to 1 KiB.
+        body: String,
+    },
+    /// The answer is no upgrade of this handshake, or the connection broke.
+    #[error("handshake failed")]
+    Failed {
+        /// What was wrong.
+        #[source]
+        source: Cause,
+    },
+    /// There was no answer in time.
+    #[error("no answer after {after:?}")]
+    TimedOut {
+        /// The time that was given.
+        after: Duration,
+    },
+}
+
+/// An open WebSocket that shows everything that arrives.
+pub struct Probed {
+    socket: WebSocketStream<Stream>,
+    /// The headers with which the server accepted the upgrade.
+    pub headers: HeaderMap,
+}
+
+/// One thing that arrived.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Seen {
+    /// A message.
+    Text(String),
+    /// The server asked for a sign of life, which it gets.
+    Ping,
+    /// The server gave one.
+    Pong,
+    /// The server said goodbye.
+    Closed(CloseFrame),
+    /// The connection ended without that, or does not keep to the protocol.
+    Lost(ReceiveError),
+}
+
+impl Probed {
+    /// What arrives next, if anything does within `after`.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped has taken nothing.
+    pub async fn next(&mut self, after: Duration) -> Option<Seen> {
+        let message = timeout(after, self.socket.next()).await.ok()?;
+        Some(match message {
+            Some(Ok(Message::Text(text))) => Seen::Text(text.as_str().to_owned()),
+            Some(Ok(Message::Ping(_))) => Seen::Ping,
+            Some(Ok(Message::Pong(_))) => Seen::Pong,
+            Some(Ok(Message::Close(frame))) => Seen::Closed(CloseFrame::of(frame)),
+            Some(Ok(Message::Binary(_) | Message::Frame(_))) => Seen::Lost(ReceiveError::Binary),
+            Some(Err(error)) => Seen::Lost(ReceiveError::of(error, usize::MAX)),
+            None => Seen::Lost(ReceiveError::Lost { source: io::ErrorKind::UnexpectedEof.into() }),
+        })
+    }
+
+    /// Asks the server for a sign of life.
+    ///
+    /// # Errors
+    /// When the connection is closed or breaks.
+    pub async fn ping(&mut self) -> Result<(), SendError> {
+        self.send(Message::Ping(Bytes::new())).await
+    }
+
+    /// Registers for `event` of the user that `token` stands for.
+    ///
+    /// # Errors
+    /// When the connection is closed or breaks.
+    pub async fn register(&mut self, token: &str, event: &str) -> Result<(), SendError> {
+        let register = Register { token: token.into(), event: event.into() };
+        self.send(Message::text(register.encode())).await
+    }
+
+    /// Says goodbye; the server's own is seen then.
+    ///
+    /// # Errors
+    /// When the connection is closed or breaks.
+    pub async fn close(&mut self) -> Result<(), SendError> {
+        self.send(close_message(CloseCode::NORMAL, "")).await
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), SendError> {
+        self.socket.send(message).await.map_err(SendError::of)
+    }
+}
+
+impl std::fmt::Debug for Probed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Probed").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,38 @@
+//! The server's words, cut and escaped so that they can stand in an error.
+
+/// The longest part of an answer that an error's text shows.
+const SHOWN_BYTES_MAX: usize = 200;
+
+/// As much of `text` as fits into `bytes_max`, whole characters only.
+pub(crate) fn head(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// `text` as it may stand in a log: quoted, escaped, and not for pages.
+pub(crate) fn shown(text: &str) -> String {
+    let head = head(text, SHOWN_BYTES_MAX);
+    let more = if head.len() < text.len() { "…" } else { "" };
+    format!("{head:?}{more}")
+}
+
+/// A reason that may not have been given, as it stands behind an error's text.
+pub(crate) fn reason_shown(reason: Option<&str>) -> String {
+    reason.map(|reason| format!(" ({})", shown(reason))).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_cut_between_characters_and_escaped() {
+        assert_eq!(["", "ab", "abc", "aéb"].map(|text| head(text, 2)), ["", "ab", "ab", "a"]);
+        assert_eq!(shown("a\n\u{1b}[1m"), r#""a\n\u{1b}[1m""#);
+        assert_eq!(shown(&"é".repeat(101)), format!("\"{}\"…", "é".repeat(100)));
+        assert_eq!(reason_shown(Some("why")), r#" ("why")"#);
+    }
+}

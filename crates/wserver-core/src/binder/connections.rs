@@ -1,0 +1,196 @@
+//! The connections of one shard: where each one's memberships are.
+//!
+//! A connection names its users by their place in the user tables, never by their name. Its
+//! handle lives with the membership, where a push needs it.
+
+use super::index::Index;
+use super::shards::mix;
+use super::slab::Slab;
+use crate::ConnectionId;
+
+/// Where one membership is: a user's table, the user in it, the member of that user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub(super) shard: u16,
+    pub(super) user: u32,
+    pub(super) slot: u32,
+}
+
+/// The connections of one shard.
+pub(super) struct Connections {
+    /// Invariant: holds the index of each entry once, under the mix of its id.
+    index: Index,
+    entries: Slab<Connection>,
+}
+
+/// One connection. Invariant: at least one place, at least one binding for each.
+pub(super) struct Connection {
+    id: ConnectionId,
+    places: Places,
+}
+
+/// Nearly every connection speaks for one user: that case costs no allocation.
+enum Places {
+    One { shard: u16, user: u32, slot: u32, bindings: u32 },
+    Many(Box<ManyPlaces>),
+}
+
+struct ManyPlaces {
+    places: Vec<Place>,
+    bindings: u32,
+}
+
+impl Connections {
+    pub(super) fn new() -> Self {
+        Self { index: Index::new(), entries: Slab::new() }
+    }
+
+    /// O(1).
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        self.entries.get(self.find(id)?)
+    }
+
+    fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let index = self.find(id)?;
+        self.entries.get_mut(index)
+    }
+
+    fn find(&self, id: ConnectionId) -> Option<u32> {
+        let same = |index| self.entries.get(index).is_some_and(|entry| entry.id == id);
+        self.index.find(mix(id.as_u64()), same)
+    }
+
+    /// Counts a binding at `place`, which is new to the connection if it had none there.
+    /// Tells whether the connection is new. O(places of the connection).
+    pub(super) fn add_binding(&mut self, id: ConnectionId, place: Place) -> bool {
+        if let Some(connection) = self.get_mut(id) {
+            connection.places.add(place);
+            return false;
+        }
+        let Place { shard, user, slot } = place;
+        let places = Places::One { shard, user, slot, bindings: 1 };
+        let index = self.entries.insert(Connection { id, places });
+        self.index.insert(mix(id.as_u64()), index);
+        true
+    }
+
+    /// Counts a binding out; `left` is the place it was the last of.
+    /// Tells whether the connection is gone. O(places of the connection).
+    pub(super) fn subtract_binding(&mut self, id: ConnectionId, left: Option<Place>) -> bool {
+        let Some(connection) = self.get_mut(id) else { return false };
+        if connection.places.subtract(left) > 0 {
+            return false;
+        }
+        self.remove(id).is_some()
+    }
+
+    /// Takes a connection out. O(1).
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+        let index = self.find(id)?;
+        self.index.remove(mix(id.as_u64()), index);
+        self.entries.remove(index)
+    }
+
+    /// Every connection of the shard.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.entries.iter().map(|(_, connection)| connection)
+    }
+
+    /// Checks that the index and the entries agree.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub(super) fn check_invariants(&self) {
+        self.entries.check_invariants();
+        self.index.check_invariants();
+        assert_eq!(self.index.len(), self.entries.len(), "each connection is indexed");
+        for (index, connection) in self.entries.iter() {
+            assert_eq!(self.find(connection.id), Some(index), "a connection is found by its id");
+            assert!(connection.places().count() > 0, "a connection has a place");
+            assert!(connection.bindings() >= connection.places().count(), "each place a binding");
+        }
+    }
+}
+
+impl Connection {
+    pub(super) const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// How many (user, event) pairs it has. O(1).
+    pub(super) fn bindings(&self) -> usize {
+        match &self.places {
+            Places::One { bindings, .. } => *bindings as usize,
+            Places::Many(many) => many.bindings as usize,
+        }
+    }
+
+    /// Where it is a member.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        let (one, many) = match &self.places {
+            Places::One { shard, user, slot, .. } => {
+                (Some(Place { shard: *shard, user: *user, slot: *slot }), &[][..])
+            }
+            Places::Many(many) => (None, &many.places[..]),
+        };
+        one.into_iter().chain(many.iter().copied())
+    }
+
+    /// Its slot among the members of one user. O(places).
+    pub(super) fn slot(&self, shard: u16, user: u32) -> Option<u32> {
+        let mut places = self.places();
+        places.find(|place| place.shard == shard && place.user == user).map(|place| place.slot)
+    }
+}
+
+impl Places {
+    fn add(&mut self, place: Place) {
+        match self {
+            Self::One { shard, user, slot, bindings } => {
+                let only = Place { shard: *shard, user: *user, slot: *slot };
+                if only == place {
+                    *bindings += 1;
+                } else {
+                    let bindings = *bindings + 1;
+                    *self =
+                        Self::Many(Box::new(ManyPlaces { places: vec![only, place], bindings }));
+                }
+            }
+            Self::Many(many) => {
+                many.bindings += 1;
+                if !many.places.contains(&place) {
+                    many.places.push(place);
+                }
+            }
+        }
+    }
+
+    /// Tells how many bindings remain.
+    fn subtract(&mut self, left: Option<Place>) -> u32 {
+        match self {
+            Self::One { bindings, .. } => {
+                *bindings -= 1;
+                *bindings
+            }
+            Self::Many(many) => {
+                many.bindings -= 1;
+                let bindings = many.bindings;
+                many.places.retain(|place| Some(*place) != left);
+                if let [Place { shard, user, slot }] = many.places[..] {
+                    *self = Self::One { shard, user, slot, bindings };
+                }
+                bindings
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_of_one_user_is_three_words() {
+        assert_eq!(size_of::<Option<Connection>>(), 24);
+    }
+}

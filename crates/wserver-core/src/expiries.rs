@@ -1,0 +1,53 @@
+//! When the registrations of one connection expire, each on its own.
+//!
+//! It knows a registration by its key and a time by the owner's count.
+
+use smallvec::SmallVec;
+
+/// Stands for one (user, event) of a connection; see [`Binder::registration_key`].
+///
+/// [`Binder::registration_key`]: crate::Binder::registration_key
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RegistrationKey(u64);
+
+impl RegistrationKey {
+    /// The key of the registration that its owner counts as `number`.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// The registrations that expire. Few connections have any, so it is kept behind a lazy box; one
+/// registration needs no second allocation.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Expiries {
+    /// Invariant: no key twice, the earliest first. As many as there are registrations at most.
+    by_time: SmallVec<[(RegistrationKey, u64); 1]>,
+}
+
+impl Expiries {
+    /// Replaces what was told of a registration before; `None` is never.
+    pub(crate) fn set(&mut self, registration: RegistrationKey, at: Option<u64>) {
+        self.by_time.retain(|(known, _)| *known != registration);
+        if let Some(at) = at {
+            let place = self.by_time.partition_point(|(_, earlier)| *earlier <= at);
+            self.by_time.insert(place, (registration, at));
+        }
+    }
+
+    /// When the first of them expires.
+    pub(crate) fn earliest(&self) -> Option<u64> {
+        self.by_time.first().map(|(_, at)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_expiry_is_three_words() {
+        assert_eq!(size_of::<Expiries>(), 24);
+    }
+}

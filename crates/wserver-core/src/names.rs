@@ -1,0 +1,89 @@
+//! Names that strangers choose: who a message is for and what it is about.
+//!
+//! Both are parsed once at the border and carried as proof from there on.
+//! They know nothing of JSON, of tokens, or of who may use them.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Why a name was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// The name has no characters.
+    #[error("is empty")]
+    Empty,
+    /// The name is longer than the limit for names.
+    #[error("is {bytes} bytes long, the limit is {bytes_max}")]
+    TooLong {
+        /// Its length in bytes of UTF-8.
+        bytes: usize,
+        /// The limit it broke (`name_bytes_max`).
+        bytes_max: usize,
+    },
+}
+
+fn check(name: &str, bytes_max: usize) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if name.len() > bytes_max {
+        return Err(NameError::TooLong { bytes: name.len(), bytes_max });
+    }
+    Ok(())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        ///
+        /// Never empty, at most `name_bytes_max` bytes of UTF-8, otherwise any text.
+        /// A clone shares the text.
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Accepts a name of 1 to `bytes_max` bytes.
+            ///
+            /// # Errors
+            /// [`NameError`] when it is empty or longer.
+            pub fn parse(name: &str, bytes_max: usize) -> Result<Self, NameError> {
+                check(name, bytes_max)?;
+                Ok(Self(Arc::from(name)))
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name! {
+    /// The id under which a team's backend knows a user.
+    UserId
+}
+name! {
+    /// The kind of message a connection asked for.
+    EventName
+}

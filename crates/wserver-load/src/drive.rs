@@ -1,0 +1,386 @@
+//! Pushes over time: in a closed loop, or at a rate that does not wait for the server.
+//!
+//! At a rate, a push is stamped with the moment it was due, not the moment it could be sent, so
+//! that a server that stalls cannot hide it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use hdrhistogram::Histogram;
+
+use crate::engine::{Engine, histogram, micros};
+use crate::process::{Process, own_cpu};
+use crate::report::Report;
+use crate::scenario::progress;
+use crate::settings::Window;
+use crate::stamp::SEQUENCE_MAX;
+
+/// A due time nearer than this is waited for without sleeping, which would come too late.
+const SPIN: u64 = 1500;
+
+/// The longest wait for events, so that hooks run.
+const TURN_MAX: Duration = Duration::from_millis(5);
+
+/// How long answers and frames may take after the last push.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// When the next push is sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pace {
+    /// When the one before it on its connection is answered.
+    Closed,
+    /// When it is due.
+    Open { per_second: f64 },
+}
+
+impl Pace {
+    /// A rate, or else a closed loop.
+    pub(crate) fn of(rate: Option<f64>) -> Self {
+        rate.map_or(Self::Closed, |per_second| Self::Open { per_second })
+    }
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("closed loop"),
+            Self::Open { per_second } => write!(f, "{per_second}/s"),
+        }
+    }
+}
+
+/// Who is pushed to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Audience {
+    /// User 0, whose connections have every message: a stream for each pusher.
+    One,
+    /// Users from 0 up to this, in turn: one stream, counted for each user.
+    Each(u32),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) pace: Pace,
+    pub(crate) audience: Audience,
+    pub(crate) pushers: usize,
+    pub(crate) events: u32,
+    pub(crate) window: Window,
+    /// Of messages, one in so many is looked at for its latency; a power of two.
+    pub(crate) sample_every: u32,
+}
+
+/// Where a course stands, in microseconds of the engine's clock: now, and when its window opens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now: u64,
+    pub(crate) from: u64,
+}
+
+/// What happened, in the window unless it says otherwise.
+#[derive(Debug)]
+pub(crate) struct Course {
+    /// Messages sent, from the first on, of each stream or to each user.
+    pub(crate) sequences: Vec<u32>,
+    /// The sum of what the server answered, from the first push on.
+    pub(crate) counted: u64,
+    /// Pushes that were not accepted, from the first on.
+    pub(crate) refused: u64,
+    /// Due, but not sent because no pusher was free.
+    unsent: u64,
+    pushes: u64,
+    deliveries: u64,
+    seconds: f64,
+    server_cpu: Duration,
+    own_cpu: Duration,
+    pub(crate) resident_max: u64,
+    round_trips: Histogram<u64>,
+    lateness: Histogram<u64>,
+}
+
+impl Course {
+    fn new(sequences: usize) -> Self {
+        Self {
+            sequences: vec![0; sequences],
+            counted: 0,
+            refused: 0,
+            unsent: 0,
+            pushes: 0,
+            deliveries: 0,
+            seconds: 0.0,
+            server_cpu: Duration::ZERO,
+            own_cpu: Duration::ZERO,
+            resident_max: 0,
+            round_trips: histogram(),
+            lateness: histogram(),
+        }
+    }
+
+    /// Puts the figures and the latencies into the report.
+    #[expect(clippy::cast_precision_loss, reason = "no count comes near 2⁵²")]
+    pub(crate) fn tell(&self, engine: &Engine, process: &Process, report: &mut Report) {
+        report.figure("pushes_per_second", self.pushes as f64 / self.seconds);
+        report.figure("deliveries_per_second", self.deliveries as f64 / self.seconds);
+        if process.is_known() {
+            let cpu = self.server_cpu.as_secs_f64() * 1e6;
+            report.figure("cpu_us_per_delivery", cpu / self.deliveries.max(1) as f64);
+            report.figure("cpu_us_per_push", cpu / self.pushes.max(1) as f64);
+            report.figure("server_cpu_cores", cpu / 1e6 / self.seconds);
+            report.count("resident_bytes_max", self.resident_max);
+        }
+        report.figure("generator_cpu_cores", self.own_cpu.as_secs_f64() / self.seconds);
+        report.count("pushes_unsent", self.unsent);
+        report.latency("delivery", &engine.latency.histogram);
+        report.latency("push round trip", &self.round_trips);
+        report.latency("generator lateness", &self.lateness);
+    }
+}
+
+/// Where the load stands.
+struct Drive<'e> {
+    engine: &'e mut Engine,
+    plan: Plan,
+    course: Course,
+    /// The next user of each pusher, when there are several.
+    cursors: Vec<u32>,
+    pushed: u64,
+    answered: u64,
+    from: u64,
+    until: u64,
+}
+
+/// Pushes by `plan`, and calls `hook` in each turn. All connections are open and registered.
+pub(crate) fn drive(
+    engine: &mut Engine,
+    process: &Process,
+    plan: Plan,
+    mut hook: impl FnMut(&mut Engine, Moment) -> Result<()>,
+) -> Result<Course> {
+    let sequences = match plan.audience {
+        Audience::One => plan.pushers,
+        Audience::Each(users) => {
+            ensure!(users as usize >= plan.pushers, "fewer users than pushers");
+            users as usize
+        }
+    };
+    engine.open_pushers(plan.pushers)?;
+    let start = engine.now();
+    let from = start + micros(plan.window.warmup);
+    let until = from + micros(plan.window.duration);
+    engine.sample(from, until - from, plan.sample_every);
+    let cursors = (0..).take(plan.pushers).collect();
+    let course = Course::new(sequences);
+    let mut drive = Drive { engine, plan, course, cursors, pushed: 0, answered: 0, from, until };
+    drive.run(process, start, &mut hook)?;
+    drive.settle()?;
+    Ok(drive.course)
+}
+
+impl Drive<'_> {
+    fn run(
+        &mut self,
+        process: &Process,
+        start: u64,
+        hook: &mut impl FnMut(&mut Engine, Moment) -> Result<()>,
+    ) -> Result<()> {
+        let mut idle: VecDeque<usize> = (0..self.plan.pushers).collect();
+        let mut due = Due::new(self.plan.pace, start);
+        let mut opening = None;
+        let mut look_at = start;
+        let mut progress_at = start;
+        loop {
+            let now = self.engine.now();
+            if now >= self.from && opening.is_none() {
+                opening = Some(self.mark(process));
+            }
+            if now >= self.until {
+                break;
+            }
+            if now >= look_at {
+                self.course.resident_max = self.course.resident_max.max(process.resident());
+                look_at = now + 200_000;
+            }
+            if now >= progress_at + 5_000_000 {
+                let left = (self.until - now) / 1_000_000;
+                progress(&format!(
+                    "{} pushes, {} frames, {left} s to go",
+                    self.answered,
+                    self.engine.ledger.received()
+                ));
+                progress_at = now;
+            }
+            while let Some(&pusher) = idle.front()
+                && let Some(due) = due.take(now)
+            {
+                idle.pop_front();
+                self.push(pusher, due)?;
+            }
+            let timeout = match due.next() {
+                Some(next) if !idle.is_empty() && next < now + SPIN => Duration::ZERO,
+                _ => TURN_MAX,
+            };
+            self.engine.turn(Some(timeout))?;
+            self.take_answers(Some(&mut idle));
+            hook(self.engine, Moment { now, from: self.from })?;
+        }
+        let closing = self.mark(process);
+        let opening = opening.unwrap_or(closing);
+        self.course.seconds = Duration::from_micros(closing.now - opening.now).as_secs_f64();
+        self.course.pushes = closing.answered - opening.answered;
+        self.course.deliveries = closing.received - opening.received;
+        self.course.server_cpu = closing.server_cpu.saturating_sub(opening.server_cpu);
+        self.course.own_cpu = closing.own_cpu.saturating_sub(opening.own_cpu);
+        self.course.unsent = due.left(self.until);
+        Ok(())
+    }
+
+    /// Waits for what is still on its way.
+    fn settle(&mut self) -> Result<()> {
+        let last = self.engine.now();
+        while self.answered < self.pushed {
+            self.engine.turn(Some(TURN_MAX))?;
+            self.take_answers(None);
+            let waited = Duration::from_micros(self.engine.now() - last);
+            ensure!(waited < PATIENCE, "{} pushes are not answered", self.pushed - self.answered);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, pusher: usize, due: u64) -> Result<()> {
+        let (user, stream, counter) = match self.plan.audience {
+            Audience::One => (0, u8::try_from(pusher)?, pusher),
+            Audience::Each(users) => {
+                let cursor = &mut self.cursors[pusher];
+                let user = *cursor;
+                *cursor += u32::try_from(self.plan.pushers)?;
+                if *cursor >= users {
+                    *cursor = u32::try_from(pusher)?;
+                }
+                (user, 0, user as usize)
+            }
+        };
+        let sequence = self.course.sequences[counter];
+        self.course.sequences[counter] = sequence.wrapping_add(1);
+        let event = sequence % self.plan.events;
+        if (self.from..self.until).contains(&due) {
+            self.course.lateness.saturating_record(self.engine.now().saturating_sub(due));
+        }
+        self.pushed += 1;
+        self.engine.push(pusher, user, event, (stream, sequence & SEQUENCE_MAX), due)
+    }
+
+    fn take_answers(&mut self, mut idle: Option<&mut VecDeque<usize>>) {
+        let mut answers = std::mem::take(&mut self.engine.answers);
+        for answer in answers.drain(..) {
+            self.answered += 1;
+            match answer.count {
+                Some(count) if self.engine.is_accepted(answer.status) => {
+                    self.course.counted += count;
+                }
+                // Nobody got it: its number is free again.
+                _ => {
+                    self.course.refused += 1;
+                    self.take_back(answer.pusher, answer.user);
+                }
+            }
+            if (self.from..self.until).contains(&answer.due) {
+                self.course.round_trips.saturating_record(answer.done.saturating_sub(answer.due));
+            }
+            if let Some(idle) = &mut idle {
+                idle.push_back(answer.pusher);
+            }
+        }
+        self.engine.answers = answers;
+    }
+
+    fn take_back(&mut self, pusher: usize, user: u32) {
+        let counter = match self.plan.audience {
+            Audience::One => pusher,
+            Audience::Each(_) => user as usize,
+        };
+        let sequence = &mut self.course.sequences[counter];
+        *sequence = sequence.wrapping_sub(1);
+    }
+
+    fn mark(&self, process: &Process) -> Mark {
+        Mark {
+            now: self.engine.now(),
+            answered: self.answered,
+            received: self.engine.ledger.received(),
+            server_cpu: process.cpu(),
+            own_cpu: own_cpu(),
+        }
+    }
+}
+
+/// The counters at one end of the window.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    now: u64,
+    answered: u64,
+    received: u64,
+    server_cpu: Duration,
+    own_cpu: Duration,
+}
+
+/// When pushes are due.
+#[derive(Debug)]
+struct Due {
+    pace: Pace,
+    start: u64,
+    taken: u64,
+}
+
+impl Due {
+    fn new(pace: Pace, start: u64) -> Self {
+        Self { pace, start, taken: 0 }
+    }
+
+    /// When the next one is due, if that does not hang on answers.
+    fn next(&self) -> Option<u64> {
+        self.at(self.taken)
+    }
+
+    fn at(&self, number: u64) -> Option<u64> {
+        let Pace::Open { per_second } = self.pace else { return None };
+        #[expect(clippy::cast_precision_loss, reason = "no count comes near 2⁵²")]
+        let seconds = number as f64 / per_second;
+        Some(self.start + micros(Duration::from_secs_f64(seconds)))
+    }
+
+    /// Takes a push that is due now.
+    fn take(&mut self, now: u64) -> Option<u64> {
+        let due = self.next().unwrap_or(now);
+        (due <= now).then(|| {
+            self.taken += 1;
+            due
+        })
+    }
+
+    /// How many were due before `until` and not taken.
+    fn left(&self, until: u64) -> u64 {
+        (self.taken..).take_while(|&number| self.at(number).is_some_and(|at| at < until)).count()
+            as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_does_not_wait() {
+        let mut due = Due::new(Pace::Open { per_second: 1000.0 }, 500);
+        assert_eq!(due.take(499), None);
+        assert_eq!(due.take(3600), Some(500));
+        assert_eq!(due.take(3600), Some(1500));
+        assert_eq!(due.take(3600), Some(2500));
+        assert_eq!(due.take(3600), Some(3500));
+        assert_eq!(due.take(3600), None);
+        assert_eq!(due.left(6500), 2);
+        let mut due = Due::new(Pace::Closed, 500);
+        assert_eq!(due.take(700), Some(700));
+        assert_eq!((due.next(), due.left(1_000_000)), (None, 0));
+    }
+}

@@ -1,0 +1,491 @@
+//! The one loop: every socket of the generator, the clock, the books.
+//!
+//! It knows how to wait and whom to hand an event to; what is pushed when is the scenario's.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use hdrhistogram::Histogram;
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::frames::{HEADROOM, Item};
+use crate::ledger::Ledger;
+use crate::listener::{self, End, Listener, Phase, Progress};
+use crate::pusher::{Answer, Pusher};
+use crate::settings::Common;
+use crate::socket::{Socket, Tls};
+use crate::stamp::{PROBE_STREAM, Stamp};
+use crate::target::{self, Target, Tokens};
+
+/// Bytes of one read: enough that a server that merges is read with few calls.
+const READ_BYTES: usize = 256 * 1024;
+
+/// Listeners that are served before pushers have their turn: an answer must not wait behind a
+/// thousand frames, since it would not on a machine of its own.
+const LISTENERS_PER_TURN: usize = 32;
+
+/// The token of all pushers together, whose epoll is one of the sources.
+const ALL_PUSHERS: usize = usize::MAX;
+
+/// How long the whole of the opening may make no progress.
+const OPENING_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a server takes to accept a handful of connections, at most.
+const REST: Duration = Duration::from_millis(100);
+
+/// How long an answer to a probe may take.
+const PROBE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is told when a listener changes its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Opened(usize),
+    Ended(usize),
+}
+
+/// Latency of messages that were due in a window, of each or of some.
+#[derive(Debug)]
+pub(crate) struct Sampler {
+    pub(crate) histogram: Histogram<u64>,
+    /// The window, in microseconds of the engine's clock modulo 2³².
+    from: u32,
+    length: u32,
+    /// Of the sums of stream and sequence number, those without these bits are sampled.
+    mask: u32,
+}
+
+impl Sampler {
+    fn idle() -> Self {
+        Self { histogram: histogram(), from: 0, length: 0, mask: 0 }
+    }
+
+    #[inline]
+    fn record(&mut self, stamp: Stamp, now: u32) {
+        let number = stamp.sequence.wrapping_add(u32::from(stamp.stream));
+        if number & self.mask == 0 && stamp.micros.wrapping_sub(self.from) < self.length {
+            self.histogram.saturating_record(u64::from(now.wrapping_sub(stamp.micros)));
+        }
+    }
+}
+
+/// A histogram of microseconds, up to ten minutes, of three digits.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are in order")
+}
+
+/// Sockets, clock and books.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    poll: Poll,
+    /// Away while a turn looks at them.
+    events: Option<Events>,
+    pusher_poll: Poll,
+    buffer: Vec<u8>,
+    clock: Instant,
+    pub(crate) target: Target,
+    address: SocketAddr,
+    tls: Option<Tls>,
+    push_key: Option<String>,
+    tokens: Tokens,
+    sources: u16,
+    message_bytes: usize,
+    opening_max: usize,
+    patience: Duration,
+    /// Events that each listener registers.
+    registered_events: u32,
+    pub(crate) receive_buffer: Option<usize>,
+    pub(crate) listeners: Vec<Listener>,
+    pushers: Vec<Pusher>,
+    opening: usize,
+    pub(crate) ledger: Ledger,
+    pub(crate) latency: Sampler,
+    /// From connect to the answer that opens the WebSocket.
+    pub(crate) openings: Histogram<u64>,
+    /// Answers of the turn; the caller takes them.
+    pub(crate) answers: Vec<Answer>,
+    /// Changes of the turn; the caller takes them.
+    pub(crate) changes: Vec<Change>,
+}
+
+impl Engine {
+    /// A loop without sockets, whose messages come in so many streams.
+    pub(crate) fn new(common: &Common, streams: usize, registered_events: u32) -> Result<Self> {
+        rlimit::increase_nofile_limit(u64::MAX).context("no descriptor limit")?;
+        let read = |file: &PathBuf| {
+            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+        };
+        let push_key = common.push_key_file.as_ref().map(read).transpose()?;
+        let tokens = common.tokens_file.as_ref().map(read).transpose()?;
+        let tls = common.ca_file.as_ref().map(|file| Tls::new(file, common.address)).transpose()?;
+        let poll = Poll::new().context("no epoll")?;
+        let pusher_poll = Poll::new().context("no epoll")?;
+        let descriptor = pusher_poll.as_raw_fd();
+        let interest = Interest::READABLE;
+        poll.registry().register(&mut SourceFd(&descriptor), Token(ALL_PUSHERS), interest)?;
+        Ok(Self {
+            poll,
+            events: Some(Events::with_capacity(LISTENERS_PER_TURN)),
+            pusher_poll,
+            buffer: vec![0; HEADROOM + READ_BYTES],
+            clock: Instant::now(),
+            target: common.target,
+            address: common.address,
+            tls,
+            push_key: push_key.map(|key| key.trim().to_owned()),
+            tokens: tokens.as_deref().map(target::tokens).unwrap_or_default(),
+            sources: common.sources,
+            message_bytes: common.message_bytes,
+            opening_max: common.opening_max,
+            patience: common.patience,
+            registered_events,
+            receive_buffer: None,
+            listeners: Vec::new(),
+            pushers: Vec::new(),
+            opening: 0,
+            ledger: Ledger::new(streams, common.message_bytes),
+            latency: Sampler::idle(),
+            openings: histogram(),
+            answers: Vec::new(),
+            changes: Vec::new(),
+        })
+    }
+
+    /// Microseconds since the engine began.
+    pub(crate) fn now(&self) -> u64 {
+        micros(self.clock.elapsed())
+    }
+
+    /// Listeners that are not open yet.
+    pub(crate) fn opening(&self) -> usize {
+        self.opening
+    }
+
+    pub(crate) fn is_accepted(&self, status: u16) -> bool {
+        self.target.is_accepted(status)
+    }
+
+    /// Samples messages that are due from `from` on for `length` microseconds, one of `every`, a
+    /// power of two.
+    pub(crate) fn sample(&mut self, from: u64, length: u64, every: u32) {
+        self.latency = Sampler {
+            histogram: histogram(),
+            from: wrapped(from),
+            length: wrapped(length),
+            mask: every - 1,
+        };
+    }
+
+    /// Starts a listener of `user` and tells its number.
+    pub(crate) fn open(&mut self, user: u32) -> Result<usize> {
+        let number = self.listeners.len();
+        let listener = self.connect(number, user)?;
+        self.listeners.push(listener);
+        self.ledger.open();
+        Ok(number)
+    }
+
+    /// Starts a listener in the place of one that ended.
+    pub(crate) fn reopen(&mut self, number: usize) -> Result<()> {
+        let user = self.listeners[number].user;
+        self.listeners[number] = self.connect(number, user)?;
+        self.ledger.reopen(number);
+        Ok(())
+    }
+
+    fn connect(&mut self, number: usize, user: u32) -> Result<Listener> {
+        let source = match u16::try_from(number % usize::from(self.sources.max(1))) {
+            Ok(source) if self.sources > 0 => Some(source + 1),
+            _ => None,
+        };
+        let mut listener = Listener::connect(
+            self.address,
+            self.tls.as_ref(),
+            source,
+            self.receive_buffer,
+            user,
+            self.now(),
+        )?;
+        let stream = listener.socket.as_mut().expect("it has just begun").stream();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(stream, Token(number), interest)?;
+        self.opening += 1;
+        Ok(listener)
+    }
+
+    /// Opens one listener for each of `users`, a bounded number at a time, and waits for them all.
+    pub(crate) fn open_all(&mut self, users: impl IntoIterator<Item = u32>) -> Result<()> {
+        let mut users = users.into_iter();
+        let mut is_more = true;
+        let mut progress_at = Instant::now();
+        while is_more || self.opening > 0 {
+            while is_more && self.opening < self.opening_max {
+                match users.next() {
+                    Some(user) => {
+                        self.open(user)?;
+                    }
+                    None => is_more = false,
+                }
+            }
+            self.turn(Some(Duration::from_millis(100)))?;
+            for change in std::mem::take(&mut self.changes) {
+                match change {
+                    Change::Opened(_) => progress_at = Instant::now(),
+                    Change::Ended(number) => {
+                        bail!("connection {number} ended: {:?}", self.listeners[number].phase)
+                    }
+                }
+            }
+            ensure!(
+                progress_at.elapsed() < OPENING_PATIENCE,
+                "{} connections do not open",
+                self.opening
+            );
+        }
+        Ok(())
+    }
+
+    /// Opens HTTP connections until there are `count`.
+    pub(crate) fn open_pushers(&mut self, count: usize) -> Result<()> {
+        while self.pushers.len() < count {
+            let pusher = self.connect_pusher(self.pushers.len())?;
+            self.pushers.push(pusher);
+        }
+        Ok(())
+    }
+
+    fn connect_pusher(&mut self, number: usize) -> Result<Pusher> {
+        let mut stream = listener::connect(self.address, None, None)
+            .with_context(|| format!("cannot connect to {}", self.address))?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.pusher_poll.registry().register(&mut stream, Token(number), interest)?;
+        let request = self.target.push(self.address, self.push_key.as_deref(), self.message_bytes);
+        Ok(Pusher::new(Socket::new(stream, self.tls.as_ref())?, request))
+    }
+
+    /// Sends one push; the answer comes in a later turn.
+    pub(crate) fn push(
+        &mut self,
+        pusher: usize,
+        user: u32,
+        event: u32,
+        (stream, sequence): (u8, u32),
+        due: u64,
+    ) -> Result<()> {
+        let stamp = Stamp { stream, sequence, micros: wrapped(due) };
+        if self.pushers[pusher].is_closed {
+            self.pushers[pusher] = self.connect_pusher(pusher)?;
+        }
+        let pusher = &mut self.pushers[pusher];
+        pusher.request.fill(user, event, stamp);
+        pusher.start(user, due)
+    }
+
+    /// Waits for events, at most so long, and lets sockets that have one go on: some listeners, all
+    /// pushers.
+    pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> Result<()> {
+        let mut events = self.events.take().expect("a turn is not taken within another");
+        let outcome = self.take_turn(&mut events, timeout);
+        self.events = Some(events);
+        outcome
+    }
+
+    fn take_turn(&mut self, events: &mut Events, timeout: Option<Duration>) -> Result<()> {
+        wait(&mut self.poll, events, timeout)?;
+        for event in events.iter().filter(|event| event.token() != Token(ALL_PUSHERS)) {
+            let Token(number) = event.token();
+            self.handle_listener(number, event.is_writable(), event.is_read_closed())
+                .with_context(|| format!("listener {number}"))?;
+        }
+        loop {
+            wait(&mut self.pusher_poll, events, Some(Duration::ZERO))?;
+            if events.is_empty() {
+                return Ok(());
+            }
+            for event in &*events {
+                self.handle_pusher(event)?;
+            }
+        }
+    }
+
+    fn handle_pusher(&mut self, event: &Event) -> Result<()> {
+        let Token(number) = event.token();
+        let now = self.now();
+        let pusher = &mut self.pushers[number];
+        if event.is_writable() {
+            pusher.handle_writable()?;
+        }
+        if event.is_readable() {
+            let (buffer, is_read_closed) = (&mut self.buffer, event.is_read_closed());
+            let answer =
+                pusher.handle_readable(number, self.target, buffer, is_read_closed, now)?;
+            self.answers.extend(answer);
+        }
+        Ok(())
+    }
+
+    /// Goes on reading one that was stalled.
+    pub(crate) fn resume(&mut self, number: usize) -> Result<()> {
+        self.listeners[number].is_stalled = false;
+        self.handle_listener(number, false, true)
+    }
+
+    fn handle_listener(
+        &mut self,
+        number: usize,
+        is_writable: bool,
+        is_read_closed: bool,
+    ) -> Result<()> {
+        let listener = &mut self.listeners[number];
+        let (target, address, events) = (self.target, self.address, self.registered_events);
+        if is_writable && matches!(listener.phase, Phase::Connecting) {
+            return listener.handle_writable(|user| target.handshake(address, user));
+        }
+        if matches!(listener.phase, Phase::Connecting | Phase::Closed(_)) {
+            // An event of a socket that has just been left.
+            return Ok(());
+        }
+        let was_open = listener.is_open();
+        let now = wrapped(micros(self.clock.elapsed()));
+        let (ledger, latency, tokens) = (&mut self.ledger, &mut self.latency, &self.tokens);
+        let progress = listener.handle_readable(
+            &mut self.buffer,
+            is_read_closed,
+            |user| target.registration(user, events, tokens),
+            |item| match item {
+                Item::Message(stamp, payload_len) => {
+                    ledger.record(number, stamp, payload_len);
+                    latency.record(stamp, now);
+                }
+                Item::Foreign => ledger.record_foreign(),
+                Item::Ping(_) | Item::Pong | Item::Close(_) => {}
+            },
+        )?;
+        if progress == Progress::Opened {
+            let began = listener.began;
+            self.opening -= 1;
+            self.openings.saturating_record(self.now() - began);
+            self.changes.push(Change::Opened(number));
+        } else if progress == Progress::Ended {
+            if !was_open {
+                self.opening -= 1;
+            }
+            self.changes.push(Change::Ended(number));
+        }
+        Ok(())
+    }
+
+    /// Lets the server come to rest, so that it has accepted what was connected.
+    pub(crate) fn rest(&mut self) -> Result<()> {
+        let began = Instant::now();
+        while began.elapsed() < REST {
+            self.turn(Some(REST))?;
+        }
+        Ok(())
+    }
+
+    /// Pushes once to `user` through an idle pusher, waits for the answer and tells the count.
+    pub(crate) fn probe(&mut self, user: u32) -> Result<u64> {
+        self.open_pushers(1)?;
+        let sent = self.now();
+        self.push(0, user, 0, (PROBE_STREAM, 0), sent)?;
+        loop {
+            self.turn(Some(Duration::from_millis(100)))?;
+            if let Some(answer) = self.answers.pop() {
+                ensure!(
+                    self.target.is_accepted(answer.status),
+                    "a push was answered {}",
+                    answer.status
+                );
+                return answer.count.context("an answer that does not count");
+            }
+            let waited = Duration::from_micros(self.now() - sent);
+            ensure!(waited < PROBE_PATIENCE, "a push is not answered");
+        }
+    }
+
+    /// Pushes to `user` until so many take it; tells how many took the probes in all.
+    pub(crate) fn probe_until(&mut self, user: u32, expected: u64) -> Result<u64> {
+        let began = Instant::now();
+        let mut sum = 0;
+        loop {
+            let count = self.probe(user)?;
+            sum += count;
+            if count == expected {
+                return Ok(sum);
+            }
+            ensure!(
+                began.elapsed() < PROBE_PATIENCE,
+                "{count} instead of {expected} take a message"
+            );
+            self.turn(Some(Duration::from_millis(20)))?;
+        }
+    }
+
+    /// Pushes to `user` until so many take it or `deadline` has passed; tells how many took the
+    /// probes in all, and how many the last one.
+    pub(crate) fn probe_before(
+        &mut self,
+        user: u32,
+        expected: u64,
+        deadline: Instant,
+    ) -> Result<(u64, u64)> {
+        let mut sum = 0;
+        loop {
+            let count = self.probe(user)?;
+            sum += count;
+            if count == expected || Instant::now() > deadline {
+                return Ok((sum, count));
+            }
+            self.turn(Some(Duration::from_millis(20)))?;
+        }
+    }
+
+    /// Waits until `expected` messages have come in all, or none comes any more.
+    pub(crate) fn drain(&mut self, expected: u64) -> Result<()> {
+        let mut progress_at = Instant::now();
+        while self.ledger.received() < expected && progress_at.elapsed() < self.patience {
+            let before = self.ledger.received();
+            self.turn(Some(Duration::from_millis(50)))?;
+            if self.ledger.received() > before {
+                progress_at = Instant::now();
+            }
+        }
+        // What comes now is too much, and is to be seen.
+        self.turn(Some(Duration::from_millis(20)))
+    }
+
+    /// How many listeners ended otherwise than by leaving.
+    pub(crate) fn cut_off(&self) -> usize {
+        let is_cut = |it: &&Listener| matches!(it.phase, Phase::Closed(end) if end != End::Left);
+        self.listeners.iter().filter(is_cut).count()
+    }
+}
+
+fn wait(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> Result<()> {
+    match poll.poll(events, timeout) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+            Err(error).context("cannot wait")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whole microseconds.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    duration.as_secs() * 1_000_000 + u64::from(duration.subsec_micros())
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a stamp has the low 32 bits, and differences stay right"
+)]
+fn wrapped(micros: u64) -> u32 {
+    micros as u32
+}

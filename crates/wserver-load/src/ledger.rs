@@ -1,0 +1,224 @@
+//! Who got which messages: the books that tell what was lost, came twice or out of order.
+//!
+//! It knows stamps and numbers of listeners, neither sockets nor time.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::stamp::{PROBE_STREAM, SEQUENCE_MAX, Stamp, after};
+
+/// A listener has not heard of the stream, and takes its first message as the start of it.
+const UNSTARTED: u32 = u32::MAX;
+
+/// Gaps remembered per listener and stream, to tell a message that comes late from one that comes twice.
+const GAPS_MAX: usize = 1024;
+
+/// What the books say so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Findings {
+    /// Frames with a stamp, probes included.
+    pub(crate) received: u64,
+    /// Missing, by the numbers of what came after, or by [`Ledger::close`].
+    pub(crate) lost: u64,
+    pub(crate) duplicated: u64,
+    /// Came, but behind one that was sent later.
+    pub(crate) disordered: u64,
+    /// Messages without a stamp, of an unknown stream or with another length.
+    pub(crate) foreign: u64,
+}
+
+/// The books of all listeners.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    streams: usize,
+    payload_len: u64,
+    findings: Findings,
+    /// What each listener expects next of each stream; a row for each listener.
+    next: Vec<u32>,
+    /// The order in which a listener got its messages, as a number.
+    digests: Vec<u64>,
+    /// Messages each listener got, without probes.
+    received: Vec<u64>,
+    gaps: HashMap<usize, Vec<Range<u32>>>,
+}
+
+impl Ledger {
+    pub(crate) fn new(streams: usize, payload_len: usize) -> Self {
+        Self {
+            streams,
+            payload_len: payload_len as u64,
+            findings: Findings::default(),
+            next: Vec::new(),
+            digests: Vec::new(),
+            received: Vec::new(),
+            gaps: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.findings.received
+    }
+
+    /// Opens the books of the next listener, which is to get every message from now on.
+    pub(crate) fn open(&mut self) {
+        self.next.resize(self.next.len() + self.streams, 0);
+        self.digests.push(0);
+        self.received.push(0);
+    }
+
+    /// Opens them anew for one that comes back, or comes in the middle.
+    pub(crate) fn reopen(&mut self, listener: usize) {
+        let row = listener * self.streams;
+        self.next[row..row + self.streams].fill(UNSTARTED);
+        for cell in row..row + self.streams {
+            self.gaps.remove(&cell);
+        }
+    }
+
+    /// Notes one message.
+    #[inline]
+    pub(crate) fn record(&mut self, listener: usize, stamp: Stamp, payload_len: u64) {
+        self.findings.received += 1;
+        let stream = usize::from(stamp.stream);
+        if stream >= self.streams || payload_len != self.payload_len {
+            if stamp.stream != PROBE_STREAM {
+                self.findings.foreign += 1;
+            }
+            return;
+        }
+        let cell = listener * self.streams + stream;
+        let next = self.next[cell];
+        if stamp.sequence == next || next == UNSTARTED {
+            self.next[cell] = after(stamp.sequence);
+        } else {
+            self.surprise(cell, next, stamp.sequence);
+        }
+        self.received[listener] += 1;
+        let id = u64::from(stamp.stream) << 24 | u64::from(stamp.sequence);
+        let digest = &mut self.digests[listener];
+        *digest = digest.wrapping_add(id).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+    }
+
+    /// Notes a message without a stamp.
+    pub(crate) fn record_foreign(&mut self) {
+        self.findings.foreign += 1;
+    }
+
+    #[cold]
+    fn surprise(&mut self, cell: usize, next: u32, sequence: u32) {
+        let ahead = sequence.wrapping_sub(next) & SEQUENCE_MAX;
+        let gaps = self.gaps.entry(cell).or_default();
+        if ahead <= SEQUENCE_MAX / 2 {
+            self.findings.lost += u64::from(ahead);
+            if gaps.len() < GAPS_MAX {
+                gaps.push(next..sequence);
+            }
+            self.next[cell] = after(sequence);
+            return;
+        }
+        let Some(at) = gaps.iter().position(|gap| gap.contains(&sequence)) else {
+            self.findings.duplicated += 1;
+            return;
+        };
+        self.findings.lost -= 1;
+        self.findings.disordered += 1;
+        let gap = gaps.swap_remove(at);
+        gaps.extend(
+            [gap.start..sequence, sequence + 1..gap.end].into_iter().filter(|it| !it.is_empty()),
+        );
+    }
+
+    /// Notes what a listener that is still there should have got and did not: `sent` messages of
+    /// the stream.
+    pub(crate) fn close(&mut self, listener: usize, stream: usize, sent: u32) {
+        let cell = listener * self.streams + stream;
+        let next = if self.next[cell] == UNSTARTED { 0 } else { self.next[cell] };
+        let ahead = (sent & SEQUENCE_MAX).wrapping_sub(next) & SEQUENCE_MAX;
+        if ahead <= SEQUENCE_MAX / 2 {
+            self.findings.lost += u64::from(ahead);
+        }
+        self.next[cell] = sent & SEQUENCE_MAX;
+    }
+
+    /// How many of `listeners` saw another order of messages than the first of them, all streams
+    /// taken together.
+    pub(crate) fn dissenters(&self, listeners: &[usize]) -> usize {
+        let Some((&first, others)) = listeners.split_first() else { return 0 };
+        let view = |listener: usize| (self.digests[listener], self.received[listener]);
+        others.iter().filter(|&&other| view(other) != view(first)).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The findings after one listener got these numbers of one stream, of which `sent` were sent.
+    fn found(numbers: &[u32], sent: u32) -> (u64, u64, u64) {
+        let mut ledger = Ledger::new(1, 16);
+        ledger.open();
+        for &sequence in numbers {
+            ledger.record(0, Stamp { stream: 0, sequence, micros: 0 }, 16);
+        }
+        ledger.close(0, 0, sent);
+        let Findings { lost, duplicated, disordered, .. } = *ledger.findings();
+        assert_eq!(ledger.received(), numbers.len() as u64);
+        (lost, duplicated, disordered)
+    }
+
+    #[test]
+    fn the_books_tell_what_happened() {
+        for (numbers, sent, expected) in [
+            (&[0, 1, 2, 3][..], 4, (0, 0, 0)),
+            (&[], 0, (0, 0, 0)),
+            (&[], 3, (3, 0, 0)),
+            (&[0, 1, 3], 4, (1, 0, 0)),
+            (&[1, 2, 3], 4, (1, 0, 0)),
+            (&[0, 1, 2], 4, (1, 0, 0)),
+            (&[0, 1, 1, 2], 3, (0, 1, 0)),
+            (&[0, 0], 1, (0, 1, 0)),
+            (&[0, 2, 1, 3], 4, (0, 0, 1)),
+            (&[0, 3, 2, 1, 4], 5, (0, 0, 2)),
+            (&[0, 3, 2, 2, 4], 5, (1, 1, 1)),
+        ] {
+            assert_eq!(found(numbers, sent), expected, "{numbers:?} of {sent}");
+        }
+    }
+
+    #[test]
+    fn numbers_wrap() {
+        let mut ledger = Ledger::new(1, 16);
+        ledger.open();
+        ledger.reopen(0);
+        for sequence in [SEQUENCE_MAX - 1, SEQUENCE_MAX, 0, 2] {
+            ledger.record(0, Stamp { stream: 0, sequence, micros: 0 }, 16);
+        }
+        ledger.close(0, 0, 3);
+        assert_eq!(ledger.findings(), &Findings { received: 4, lost: 1, ..Findings::default() });
+    }
+
+    #[test]
+    fn streams_and_listeners_are_told_apart() {
+        let mut ledger = Ledger::new(2, 16);
+        ledger.open();
+        ledger.open();
+        ledger.open();
+        let orders = [[(0, 0), (1, 0), (0, 1)], [(0, 0), (1, 0), (0, 1)], [(1, 0), (0, 0), (0, 1)]];
+        for (listener, order) in orders.iter().enumerate() {
+            for &(stream, sequence) in order {
+                ledger.record(listener, Stamp { stream, sequence, micros: 0 }, 16);
+            }
+        }
+        assert_eq!(ledger.findings(), &Findings { received: 9, ..Findings::default() });
+        assert_eq!(ledger.dissenters(&[0, 1]), 0);
+        assert_eq!(ledger.dissenters(&[0, 1, 2]), 1);
+        ledger.record(0, Stamp { stream: 2, sequence: 0, micros: 0 }, 16);
+        ledger.record(0, Stamp { stream: 0, sequence: 2, micros: 0 }, 17);
+        ledger.record(0, Stamp { stream: PROBE_STREAM, sequence: 0, micros: 0 }, 16);
+        assert_eq!(ledger.findings().foreign, 2);
+    }
+}

@@ -1,0 +1,88 @@
+//! What connections that wait cost in memory.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::engine::Engine;
+use crate::process::kernel_slab;
+use crate::report::Report;
+use crate::scenario::{begin, progress};
+use crate::settings::{Common, Idle};
+
+pub(super) fn run(common: &Common, idle: &Idle) -> Result<Report> {
+    let (mut report, process) = begin("idle", common)?;
+    report.setting("connections", idle.connections);
+    report.setting("events", idle.events);
+    report.setting("heartbeats", idle.heartbeats);
+    let mut engine = Engine::new(common, 1, idle.events)?;
+
+    // One connection first, so that what is allocated once is not counted for each.
+    engine.open_all([idle.connections])?;
+    engine.probe_until(idle.connections, 1)?;
+    // Its frame is on its way when the push is answered, and leaving would lose it.
+    engine.drain(1)?;
+    engine.listeners[0].leave(false)?;
+    engine.probe_until(idle.connections, 0)?;
+    let before = process.resident();
+    let kernel_before = kernel_slab();
+    let began = Instant::now();
+    engine.open_all(0..idle.connections)?;
+    let opening = began.elapsed();
+    let opened = process.resident();
+
+    let mut told_at = Instant::now();
+    while engine.listeners[1..].iter().any(|it| it.pings < idle.heartbeats) {
+        engine.turn(Some(Duration::from_millis(100)))?;
+        ensure!(engine.changes.is_empty(), "a connection ended while idle");
+        ensure!(
+            began.elapsed() < opening + idle.heartbeat_timeout * idle.heartbeats,
+            "heartbeats do not come; --heartbeats 0 does without"
+        );
+        if told_at.elapsed() > Duration::from_secs(5) {
+            let least = engine.listeners[1..].iter().map(|it| it.pings).min();
+            progress(&format!("every connection had {} heartbeats", least.unwrap_or(0)));
+            told_at = Instant::now();
+        }
+    }
+    let waited = process.resident();
+
+    let each = |before: u64, after: u64| {
+        #[expect(clippy::cast_precision_loss, reason = "no memory comes near 2⁵² bytes")]
+        let grown = after.saturating_sub(before) as f64;
+        grown / f64::from(idle.connections)
+    };
+    if let (Some(before), Some(after)) = (kernel_before, kernel_slab()) {
+        // Whoever else opens sockets on this machine is in it too, and so are our own ends.
+        report.figure("kernel_bytes_per_connection", each(before, after));
+    }
+    if process.is_known() {
+        report.count("resident_bytes_before", before);
+        report.figure("bytes_per_connection_opened", each(before, opened));
+        report.figure("bytes_per_connection", each(before, waited));
+        for (kind, bytes) in process.rollup() {
+            let name = match kind {
+                "Anonymous:" => "resident_anonymous",
+                "Private_Clean:" => "resident_private_clean",
+                "Shared_Clean:" => "resident_shared_clean",
+                "Private_Dirty:" => "resident_private_dirty",
+                _ => "resident_bytes",
+            };
+            report.count(name, bytes);
+        }
+        report.count("threads", process.threads());
+    }
+    report.figure("openings_per_second", f64::from(idle.connections) / opening.as_secs_f64());
+    report.latency("opening", &engine.openings);
+
+    // Only now, because a delivery may cost memory: all of them were registered. A server may
+    // still be at the last ones.
+    let mut counted = 1;
+    for user in 0..idle.connections {
+        counted += engine.probe_until(user, 1)?;
+    }
+    engine.drain(counted)?;
+    report.check("frames, and the sum of the numbers answered", engine.ledger.received(), counted);
+    report.check("foreign", engine.ledger.findings().foreign, 0);
+    Ok(report)
+}

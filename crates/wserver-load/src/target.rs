@@ -1,0 +1,259 @@
+//! What is asked of a server in which words: one adapter for each dialect.
+//!
+//! It makes the bytes of requests and reads what comes back; it has no sockets.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+
+use clap::ValueEnum;
+use wserver_protocol::frame::{self, Opcode};
+use wserver_protocol::{PushRequest, Register, receipt};
+
+use crate::stamp::{STAMP_BYTES, Stamp};
+
+/// `Sec-WebSocket-Key` of every handshake, and the answer that it must get.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const KEY_ACCEPTED: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// Digits of a user's number: a name has the 36 characters of a UUID.
+const USER_DIGITS: usize = 31;
+const EVENT_DIGITS: usize = 2;
+
+/// Which server is driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// wserver, or the Go ancestor.
+    Wserver,
+    /// The smallest loop that can deliver.
+    Floor,
+    /// Bun with `server.publish`.
+    Bun,
+    /// A Go server with gorilla/websocket.
+    Gorilla,
+    /// A `warp::ws()` server with a channel per connection.
+    NaiveWarp,
+    /// A node server with ws.
+    Ws,
+    /// nginx with nchan.
+    Nchan,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// How a target is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    /// Registration by message, pushes as JSON: the contract of wserver.
+    V1,
+    /// A channel for each user in the query of the request, pushes as they are; it has no events.
+    Channels,
+}
+
+impl Target {
+    fn dialect(self) -> Dialect {
+        match self {
+            Self::Nchan => Dialect::Channels,
+            Self::Wserver
+            | Self::Floor
+            | Self::Bun
+            | Self::Gorilla
+            | Self::NaiveWarp
+            | Self::Ws => Dialect::V1,
+        }
+    }
+
+    /// The request of a browser that opens a WebSocket for `user`.
+    pub(crate) fn handshake(self, address: SocketAddr, user: u32) -> Vec<u8> {
+        let path = match self.dialect() {
+            Dialect::V1 => "/ws".to_owned(),
+            Dialect::Channels => format!("/sub?id={}", user_name(user)),
+        };
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\
+             Origin: https://app.example.com\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n\
+             Accept-Encoding: gzip, deflate, br\r\nAccept-Language: en-GB,en;q=0.9\r\n\r\n"
+        )
+        .into_bytes()
+    }
+
+    /// What is sent once the WebSocket is open, for the first `events` events. Where `tokens` say
+    /// nothing of a user, the name is the token.
+    pub(crate) fn registration(self, user: u32, events: u32, tokens: &Tokens) -> Vec<u8> {
+        let mut out = Vec::new();
+        if self.dialect() == Dialect::V1 {
+            let name = user_name(user);
+            let token = tokens.get(&name).unwrap_or(&name);
+            for event in 0..events {
+                let register = Register { token: token.into(), event: event_name(event).into() };
+                let message =
+                    frame::masked(Opcode::Text, register.encode().as_bytes(), [1, 2, 3, 4]);
+                out.extend_from_slice(&message);
+            }
+        }
+        out
+    }
+
+    /// The request of a push, to be filled in.
+    pub(crate) fn push(
+        self,
+        address: SocketAddr,
+        key: Option<&str>,
+        message_bytes: usize,
+    ) -> PushTemplate {
+        let key = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
+        let message = "@".repeat(STAMP_BYTES) + &"x".repeat(message_bytes - STAMP_BYTES);
+        let (path, kind, body) = match self.dialect() {
+            Dialect::V1 => {
+                let request = PushRequest {
+                    user_id: user_name(0).into(),
+                    event: event_name(0).into(),
+                    message: message.as_str().into(),
+                };
+                ("/push".to_owned(), "application/json", request.encode())
+            }
+            Dialect::Channels => {
+                (format!("/pub?id={}", user_name(0)), "text/plain", message.clone())
+            }
+        };
+        let bytes = format!(
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\n{key}Content-Type: {kind}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let find = |what: &str| bytes.find(what).map(|at| at + what.len());
+        let user_end = find(&user_name(0)).expect("the request names the user");
+        let event_end = find(&event_name(0));
+        let stamp_start = bytes.rfind(&message).expect("the request holds the message");
+        PushTemplate { bytes: bytes.into_bytes(), user_end, event_end, stamp_start }
+    }
+
+    /// How many took the message, by the body of the answer.
+    pub(crate) fn count(self, body: &str) -> Option<u64> {
+        match self.dialect() {
+            Dialect::V1 => receipt::parse_sent(body).map(|count| count as u64),
+            Dialect::Channels => {
+                let line = body.lines().find_map(|it| it.strip_prefix("active subscribers: "))?;
+                line.trim().parse().ok()
+            }
+        }
+    }
+
+    /// Whether `status` says that a push was accepted.
+    pub(crate) fn is_accepted(self, status: u16) -> bool {
+        match self.dialect() {
+            Dialect::V1 => status == 200,
+            Dialect::Channels => matches!(status, 200..=202),
+        }
+    }
+}
+
+/// Tokens by users' names.
+pub(crate) type Tokens = HashMap<String, String>;
+
+/// Reads a list of tokens as wserver does: a line each, `TOKEN USER`.
+pub(crate) fn tokens(text: &str) -> Tokens {
+    let lines = text.lines().filter_map(|line| line.trim().split_once(' '));
+    lines.map(|(token, user)| (user.trim().to_owned(), token.to_owned())).collect()
+}
+
+/// Whether `head` is the head of an answer that opens the WebSocket.
+pub(crate) fn is_upgrade(head: &[u8]) -> bool {
+    head.starts_with(b"HTTP/1.1 101 ")
+        && head.windows(KEY_ACCEPTED.len()).any(|window| window == KEY_ACCEPTED)
+}
+
+fn user_name(user: u32) -> String {
+    format!("user-{user:0USER_DIGITS$}")
+}
+
+fn event_name(event: u32) -> String {
+    format!("event-{event:0EVENT_DIGITS$}")
+}
+
+/// The bytes of one push, whose user, event and stamp are written where they stand.
+#[derive(Debug, Clone)]
+pub(crate) struct PushTemplate {
+    bytes: Vec<u8>,
+    user_end: usize,
+    event_end: Option<usize>,
+    stamp_start: usize,
+}
+
+impl PushTemplate {
+    pub(crate) fn fill(&mut self, user: u32, event: u32, stamp: Stamp) {
+        write_digits(&mut self.bytes[..self.user_end], USER_DIGITS, user);
+        if let Some(end) = self.event_end {
+            write_digits(&mut self.bytes[..end], EVENT_DIGITS, event);
+        }
+        let place = self.bytes[self.stamp_start..].first_chunk_mut();
+        stamp.write(place.expect("a message is at least a stamp long"));
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Writes `number` into the last `digits` bytes of `out`.
+fn write_digits(out: &mut [u8], digits: usize, mut number: u32) {
+    for place in out.iter_mut().rev().take(digits) {
+        *place = b'0' + (number % 10).to_le_bytes()[0];
+        number /= 10;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_becomes_any_push() {
+        let address = "127.0.0.1:80".parse().unwrap();
+        for (target, body_start) in [(Target::Wserver, "{"), (Target::Nchan, "@")] {
+            let mut template = target.push(address, Some("secret"), 40);
+            let stamp = Stamp { stream: 1, sequence: 2, micros: 3 };
+            template.fill(4_294_967_295, 17, stamp);
+            let text = std::str::from_utf8(template.bytes()).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(body.starts_with(body_start), "{body}");
+            assert!(head.contains("\r\nAuthorization: Bearer secret\r\n"), "{head}");
+            assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
+            assert!(text.contains("user-0000000000000000000004294967295"), "{text}");
+            if target == Target::Wserver {
+                let push = PushRequest::parse(body.as_bytes()).unwrap();
+                assert_eq!(push.event, event_name(17));
+                assert_eq!(push.message.len(), 40);
+                assert_eq!(Stamp::read(push.message.as_bytes()), Some(stamp));
+            }
+        }
+    }
+
+    #[test]
+    fn who_has_a_token_registers_with_it() {
+        let tokens = tokens("secret user-0000000000000000000000000000007\n\n");
+        let register = |user| {
+            let mut message = Target::Wserver.registration(user, 1, &tokens).split_off(6);
+            message
+                .iter_mut()
+                .zip([1, 2, 3, 4].into_iter().cycle())
+                .for_each(|(it, key)| *it ^= key);
+            String::from_utf8(message).unwrap()
+        };
+        assert!(register(7).contains(r#""token":"secret""#), "{}", register(7));
+        assert!(register(8).contains(&user_name(8)), "{}", register(8));
+    }
+
+    #[test]
+    fn receipts_are_read() {
+        assert_eq!(Target::Wserver.count("message sent to 12 clients"), Some(12));
+        let answer = "queued messages: 1\r\nlast requested: 0 sec. ago\r\nactive subscribers: 7\r\nlast message id: 1:0";
+        assert_eq!(Target::Nchan.count(answer), Some(7));
+        assert_eq!(Target::Nchan.count("nothing"), None);
+    }
+}

@@ -1,0 +1,221 @@
+//! Every scenario at a small size, against a server that is small enough to be seen through, and
+//! that can be told to lie.
+
+#![expect(clippy::unwrap_used, reason = "a server that fails should fail its test")]
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use clap::Parser as _;
+use wserver_load::{Report, Settings};
+use wserver_protocol::{
+    DecodeLimits, Decoder, Inbound, PushRequest, Register, Role, frame, receipt,
+};
+
+/// What the server does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// One message in seven reaches nobody, and is counted.
+    Loses,
+    /// One in seven comes twice.
+    Repeats,
+    /// One in seven waits for the next to its user.
+    Swaps,
+    /// One answer in seven counts one too many.
+    Miscounts,
+}
+
+type Bound = (String, String, TcpStream);
+
+#[derive(Debug)]
+struct Server {
+    fault: Fault,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bound: Vec<Bound>,
+    pushes: usize,
+    /// By user.
+    waiting: HashMap<String, bytes::Bytes>,
+}
+
+impl Server {
+    fn start(fault: Fault) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Arc::new(Self { fault, state: Mutex::default() });
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (server, stream) = (Arc::clone(&server), stream.unwrap());
+                // A connection that breaks ends its thread, as it should.
+                thread::spawn(move || server.serve(stream));
+            }
+        });
+        address
+    }
+
+    fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        let mut writer = stream;
+        loop {
+            let mut body_len = 0;
+            let mut is_upgrade = false;
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line)? == 0 {
+                    return Ok(());
+                }
+                let line = line.trim_end().to_ascii_lowercase();
+                if let Some(len) = line.strip_prefix("content-length: ") {
+                    body_len = len.parse().unwrap();
+                }
+                is_upgrade |= line == "upgrade: websocket";
+                if line.is_empty() {
+                    break;
+                }
+            }
+            if is_upgrade {
+                writer.write_all(
+                    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+                )?;
+                let address = writer.peer_addr()?;
+                let outcome = self.listen(reader.buffer().to_vec(), &writer);
+                let mut state = self.state.lock().unwrap();
+                state.bound.retain(|(_, _, it)| it.peer_addr().is_ok_and(|it| it != address));
+                return outcome;
+            }
+            let mut body = vec![0; body_len];
+            reader.read_exact(&mut body)?;
+            let answer = receipt::sent(self.push(&PushRequest::parse(&body).unwrap()));
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+            writer.write_all(head.as_bytes())?;
+        }
+    }
+
+    fn listen(&self, mut input: Vec<u8>, mut stream: &TcpStream) -> std::io::Result<()> {
+        let limits = DecodeLimits { message_bytes_max: 1024, fragments_max: 1 };
+        let mut decoder = Decoder::new(Role::Server);
+        stream.write_all(&frame::ping())?;
+        loop {
+            let mut close = None;
+            let decoded = decoder.decode(&limits, &mut input, |inbound| {
+                match inbound {
+                    Inbound::Text(text) => {
+                        let register = Register::parse(text.as_bytes()).unwrap();
+                        let (user, event) = (register.token.into(), register.event.into());
+                        let stream = stream.try_clone().unwrap();
+                        self.state.lock().unwrap().bound.push((user, event, stream));
+                    }
+                    Inbound::Close(Some((code, _))) => close = Some(frame::close(code, "")),
+                    _ => {}
+                }
+                ControlFlow::Continue(())
+            });
+            decoded.unwrap();
+            if let Some(close) = close {
+                stream.write_all(&close)?;
+                // Closing with bytes unread would be a reset, and the Close would be lost.
+                return stream.read_to_end(&mut input).map(drop);
+            }
+            input.resize(1024, 0);
+            let count = stream.read(&mut input)?;
+            if count == 0 {
+                return Ok(());
+            }
+            input.truncate(count);
+        }
+    }
+
+    fn push(&self, push: &PushRequest<'_>) -> usize {
+        let mut state = self.state.lock().unwrap();
+        state.pushes += 1;
+        let frame = frame::text(&push.message);
+        let is_seventh = state.pushes.is_multiple_of(7);
+        let mut frames: Vec<_> = state.waiting.remove(&*push.user_id).into_iter().collect();
+        match self.fault {
+            Fault::Loses if is_seventh => {}
+            Fault::Repeats if is_seventh => frames.extend([frame.clone(), frame]),
+            Fault::Swaps if is_seventh && frames.is_empty() => {
+                state.waiting.insert(push.user_id.to_string(), frame);
+            }
+            _ => frames.insert(0, frame),
+        }
+        let mut count = usize::from(self.fault == Fault::Miscounts && is_seventh);
+        for (user, event, stream) in &mut state.bound {
+            if *user == push.user_id && *event == push.event {
+                count += 1;
+                for frame in &frames {
+                    // It may have left.
+                    let _ = stream.write_all(frame);
+                }
+            }
+        }
+        count
+    }
+}
+
+fn run(address: SocketAddr, line: &str) -> anyhow::Result<Report> {
+    let line = format!("wserver-load --address {address} {line}");
+    wserver_load::run(&Settings::try_parse_from(line.split_whitespace())?)
+}
+
+const SHORT: &str = "--warmup 20ms --duration 100ms";
+
+#[test]
+fn every_scenario_holds_at_size_three() {
+    let pid = std::process::id();
+    for line in [
+        "idle --connections 3 --heartbeats 1".to_owned(),
+        format!("fanout --connections 3 --pushers 3 --saturated {SHORT}"),
+        format!(
+            "fanout --connections 3 --pushers 1 --saturated --events 2 {SHORT} --message-bytes 16"
+        ),
+        format!("fanout --connections 3 --pushers 2 --paced 200 {SHORT} --message-bytes 70000"),
+        format!("unicast --connections 3 --pushers 3 {SHORT} --sources 2"),
+        format!("unicast --connections 3 --pushers 2 --rate 300 {SHORT} --pid {pid}"),
+        format!("churn --concurrency 3 --steady 3 {SHORT}"),
+        format!("mass-disconnect --connections 3 --steady 3 --arrivals 30 {SHORT}"),
+        format!("slow-readers --connections 3 --stalled 0 --rate 100 {SHORT}"),
+    ] {
+        // A server of its own for each: one may not have noticed yet who left.
+        let address = Server::start(Fault::None);
+        let report = run(address, &line).unwrap_or_else(|err| panic!("{line}: {err:#}"));
+        assert!(report.is_true(), "{line}\n{report}");
+        let json = report.into_json();
+        assert_eq!(json["is_true"], true);
+        assert!(!json["checks"].as_array().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_server_that_lies_is_found_out() {
+    for (fault, found) in [
+        (Fault::Loses, "UNTRUE lost"),
+        (Fault::Repeats, "UNTRUE duplicated"),
+        (Fault::Swaps, "UNTRUE out of order"),
+        (Fault::Miscounts, "UNTRUE frames"),
+    ] {
+        let address = Server::start(fault);
+        let line =
+            format!("unicast --connections 2 --pushers 2 --rate 500 {SHORT} --patience 200ms");
+        let report = run(address, &line).unwrap();
+        assert!(!report.is_true() && report.to_string().contains(found), "{fault:?}\n{report}");
+    }
+}
+
+#[test]
+fn what_is_no_push_server_is_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    assert!(run(address, "idle --connections 1").is_err());
+}

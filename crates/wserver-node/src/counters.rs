@@ -1,0 +1,103 @@
+//! What the node counts: one atomic per fact, labels from closed lists, never a name of a stranger's choice.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use wserver_core::CloseReason;
+
+use crate::histogram::Histogram;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Adds `count`.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Its value now.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Everything that one node has counted since it started.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Connections that were opened.
+    pub connections_opened_total: Counter,
+    /// Connections that were not opened because a cap was reached or the node was draining.
+    pub connections_refused_total: Counter,
+    /// Handshakes refused because their address made too many.
+    pub handshakes_over_rate_total: Counter,
+    /// Addresses whose rate of handshakes was forgotten early because there were too many of them.
+    pub handshake_addresses_evicted_total: Counter,
+    /// Connections that ended, by [`CloseReason::ALL`].
+    connections_closed_total: [Counter; CloseReason::ALL.len()],
+    /// Connections whose task panicked (each also ends as [`CloseReason::Internal`]).
+    pub panics_total: Counter,
+    /// Registrations that were bound.
+    pub registrations_bound_total: Counter,
+    /// Registrations refused because the connection has its most bindings, or the user its most
+    /// connections.
+    pub registrations_over_limit_total: Counter,
+    /// Pushes that were answered, be it that nobody got them.
+    pub pushes_total: Counter,
+    /// Pushes that had to wait for a fan-out under way.
+    pub pushes_waited_total: Counter,
+    /// Messages taken by a socket or a queue: the sum of all N.
+    pub deliveries_total: Counter,
+    /// Messages that were not taken, because their connection was cut off as too slow or found ending
+    /// when they were handed to it: the sum of `dropped` of all receipts.
+    pub deliveries_dropped_total: Counter,
+    /// Messages that were counted in an N and then found their connection ending.
+    pub deliveries_lost_total: Counter,
+    /// Messages that were counted in an N and were not sent, because their time was over first.
+    pub deliveries_expired_total: Counter,
+    /// Connections cut off because their queue would have passed its bound.
+    pub slow_evictions_total: Counter,
+    /// Connections cut off because all queues together would have passed `outboxes_bytes_max`.
+    pub outboxes_full_evictions_total: Counter,
+    /// Pongs not sent because one was waiting already.
+    pub pongs_skipped_total: Counter,
+    /// How long pushes took from being accepted until the socket or the queue of their last
+    /// connection had taken them.
+    ///
+    /// A push is accepted when it gets its place in the order of its user's messages. Left out are
+    /// pushes that no connection was to get, and those whose user's connections all left before
+    /// they were written. Pushes that are written together, in one run of one event, all count
+    /// with the time of the first of them. One to everyone counts once for each of its users.
+    pub push_delivery: Histogram,
+}
+
+impl Counters {
+    /// Connections that ended for `reason`.
+    #[must_use]
+    pub fn connections_closed_total(&self, reason: CloseReason) -> &Counter {
+        &self.connections_closed_total[reason as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_its_own_counter() {
+        let counters = Counters::default();
+        for reason in CloseReason::ALL {
+            counters.connections_closed_total(reason).increment();
+        }
+        for reason in CloseReason::ALL {
+            assert_eq!(counters.connections_closed_total(reason).value(), 1, "{reason}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Taking leave: nobody comes in any more, everybody is told to go, and at the end whoever stayed is cut off.
+//!
+//! Clients that were told come back, most of them at once and somewhere else. So they are told a
+//! few at a time, and what each is told may say when to come back.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use wserver_core::CloseReason;
+
+use crate::fanout::Lane;
+use crate::inner::{Inner, lock};
+use crate::node::Node;
+use crate::outbox::{Outbox, Wire};
+
+/// Connections are told to go in slots of this length, each at a random moment of its slot, so that
+/// servers that are stopped together do not send their clients back in step.
+const SLOT: Duration = Duration::from_millis(50);
+/// So many to a slot at least, 500 a second: fewer who come back are no storm, and a server with few
+/// connections need not take its time.
+const SLOT_CONNECTIONS_MIN: usize = 25;
+
+/// How long connections are waited for whose users are pushed to without a pause, and how often
+/// they are looked at.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
+
+/// What a drain did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Drained {
+    /// Connections that were told to go.
+    pub closed: usize,
+    /// Connections that had not gone when the time was over, and were cut off.
+    pub cut_off: usize,
+    /// Bytes that were queued for those who were cut off, and never left.
+    pub bytes_lost: usize,
+    /// Pushes that were accepted since nobody was let in any more.
+    pub pushes: u64,
+    /// Messages of these pushes that a socket or a queue took.
+    pub deliveries: u64,
+}
+
+impl<W: Wire> Node<W> {
+    /// Takes nobody in from now on, and tells everybody to go, evenly spread over `spread` or less;
+    /// says how many it told. Pushes go on, to those who are still there.
+    ///
+    /// It takes at most half of the time until `deadline`, so that the other half is left for
+    /// queues. Each connection gets one of `goodbyes`, Close frames all, chosen at random, behind
+    /// everything that was accepted for it: who has a fan-out under way is told when that is over,
+    /// unless pushes to its users come without a pause for a second.
+    ///
+    /// # Cancel safety
+    /// Those who were told stay told; call [`Node::drain`] for the rest.
+    pub async fn dismiss(&self, spread: Duration, deadline: Instant, goodbyes: &[Bytes]) -> usize {
+        let inner = &self.inner;
+        self.begin_drain();
+        // Ids are dealt to the shards in turn, so tabs that were opened together are told apart.
+        let outboxes = self.outboxes();
+        let start = Instant::now();
+        let spread = spread.min(deadline.saturating_duration_since(start) / 2);
+        let slots = (spread.as_millis() / SLOT.as_millis()).max(1);
+        let slots = usize::try_from(slots).unwrap_or(usize::MAX);
+        let in_slot = outboxes.len().div_ceil(slots).max(SLOT_CONNECTIONS_MIN);
+        let mut closed = 0;
+        let mut busy = Vec::new();
+        let mut tell = |outbox: &Arc<Outbox<W>>, is_patient: bool| {
+            if is_patient && !inner.leave_at_rest(outbox) {
+                return false;
+            }
+            let is_first = match goodbyes.get(random(goodbyes.len())) {
+                Some(goodbye) => inner.close_with(outbox, CloseReason::Shutdown, goodbye),
+                None => inner.close(outbox, CloseReason::Shutdown),
+            };
+            closed += usize::from(is_first);
+            true
+        };
+        for (slot, outboxes) in (0_u32..).zip(outboxes.chunks(in_slot)) {
+            if slot > 0 {
+                let part = random(1024) as f64 / 1024.0;
+                tokio::time::sleep_until(start + SLOT * slot + SLOT.mul_f64(part)).await;
+            }
+            busy.retain(|outbox| !tell(outbox, true));
+            busy.extend(outboxes.iter().filter(|outbox| !tell(outbox, true)).cloned());
+        }
+        let give_up = deadline.min(Instant::now() + BUSY_TIMEOUT);
+        while !busy.is_empty() {
+            let is_patient = Instant::now() < give_up;
+            busy.retain(|outbox| !tell(outbox, is_patient));
+            if !busy.is_empty() {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+        }
+        closed
+    }
+
+    /// Takes nobody in from now on, tells everybody to go at once, lets queues drain, and cuts off
+    /// who has not gone by `deadline`.
+    ///
+    /// # Cancel safety
+    /// Draining goes on as far as it got; call it again to wait for the end.
+    pub async fn drain(&self, deadline: Instant) -> Drained {
+        let inner = &self.inner;
+        let (pushes, deliveries) = self.begin_drain();
+        let outboxes = self.outboxes();
+        let closed = outboxes.iter().filter(|it| inner.close(it, CloseReason::Shutdown)).count();
+        drop(outboxes);
+        loop {
+            let gone = inner.connections_gone.notified();
+            if self.connections_open() == 0 {
+                break;
+            }
+            if tokio::time::timeout_at(deadline, gone).await.is_err() {
+                break;
+            }
+        }
+        let outboxes = self.outboxes();
+        let mut bytes_lost = 0;
+        for outbox in &outboxes {
+            bytes_lost += outbox.queued_bytes();
+            outbox.cut_off(&inner.outbox_rules, CloseReason::Shutdown);
+        }
+        inner.journal.end_traces();
+        inner.is_drained.store(true, Ordering::Relaxed);
+        let counters = &inner.counters;
+        Drained {
+            closed,
+            cut_off: outboxes.len(),
+            bytes_lost,
+            pushes: counters.pushes_total.value() - pushes,
+            deliveries: counters.deliveries_total.value() - deliveries,
+        }
+    }
+
+    /// Lets nobody in from now on; says what had been pushed and delivered until then.
+    fn begin_drain(&self) -> (u64, u64) {
+        let counters = &self.inner.counters;
+        *self
+            .inner
+            .drain_began
+            .get_or_init(|| (counters.pushes_total.value(), counters.deliveries_total.value()))
+    }
+
+    /// Everybody who is here. Whoever is not among them finds that the drain has begun.
+    fn outboxes(&self) -> Vec<Arc<Outbox<W>>> {
+        let shards = self.inner.connections.iter();
+        shards.flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>()).collect()
+    }
+}
+
+impl<W: Wire> Inner<W> {
+    /// Unbinds a connection from those of its users for whom no fan-out is under way; whether that
+    /// was all of them, so that nothing that was counted for it is still to come.
+    fn leave_at_rest(&self, outbox: &Outbox<W>) -> bool {
+        let (unbound, is_gone) = self.binder.unbind_at_rest(outbox.id(), Lane::is_at_rest);
+        self.note_closed(outbox.id(), CloseReason::Shutdown, &unbound);
+        is_gone
+    }
+}
+
+/// A number below `bound`, or 0. Fresh keys are the randomness that the standard library has.
+#[expect(clippy::cast_possible_truncation, reason = "below the bound, which is a usize")]
+fn random(bound: usize) -> usize {
+    if bound == 0 {
+        return 0;
+    }
+    (RandomState::new().hash_one(0) % bound as u64) as usize
+}

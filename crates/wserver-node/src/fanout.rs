@@ -1,0 +1,375 @@
+//! How one push reaches every connection of a user: a lane per user, with a log that all of its members share.
+//!
+//! Under the user's lock a push is accepted and counted; no system call happens there. Whoever
+//! finds the lane idle walks it: a small group at once, in the pushing task, a large one in a task
+//! of its own. What is accepted during a walk is appended to the lane's log, and the next walk
+//! hands it to each member in one write: the busier the lane, the more frames a write carries.
+//! It knows nothing of HTTP, sockets or deadlines.
+
+mod lane;
+mod walk;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tracing::{Instrument as _, Level, enabled, trace, trace_span};
+use wserver_core::{CloseReason, EventName, EventRef, Group, UserId};
+
+pub(crate) use lane::Lane;
+
+use crate::inner::Inner;
+use crate::journal::What;
+use crate::outbox::{Outbox, Run, Sent, Wire};
+use crate::receipt::{NoDelivery, PushOptions, PushReceipt};
+use lane::{Waiting, append};
+
+/// Groups of up to so many slots are written by the pusher itself.
+const INLINE_SLOTS_MAX: usize = 32;
+
+type Member<W> = Arc<Outbox<W>>;
+/// A reader that is too slow, and the event that was too much for it.
+type Evicted<W> = (Member<W>, EventName);
+type UserGroup<'g, W> = Group<'g, Member<W>, Lane>;
+
+/// One push, as the lane of a user sees it.
+struct Push<'a> {
+    event: &'a EventName,
+    frame: &'a Bytes,
+    options: PushOptions,
+    /// Where the excluded connection stands among the members, if it is one.
+    excluded_slot: Option<usize>,
+}
+
+/// What became of a push.
+pub(crate) struct FannedOut {
+    pub(crate) receipt: PushReceipt,
+    /// How long it took to hand it to everybody, unless a walker does that, who counts the time.
+    pub(crate) took: Option<Duration>,
+}
+
+/// What became of a push under the user's lock.
+enum Admission<W> {
+    /// Nobody gets it.
+    Nobody(PushReceipt),
+    /// Counted; this walk, which is under way, will write it.
+    Appended { walk: u64, receipt: PushReceipt },
+    /// The lane was idle and is small: the caller writes to these and then ends the walk.
+    Inline { walk: u64, targets: Vec<(usize, Member<W>)>, receipt: PushReceipt },
+    /// The lane was idle and is large: a walker is to be started.
+    Walker { walk: u64, receipt: PushReceipt },
+    /// The log is full; the answer comes when there is room.
+    Waiting(oneshot::Receiver<PushReceipt>),
+}
+
+impl<W: Wire> Inner<W> {
+    /// Hands `frame` to every connection of `user` that registered `event`; says what became of it.
+    pub(crate) async fn fan_out(
+        self: &Arc<Self>,
+        user: &UserId,
+        event: &EventName,
+        frame: &Bytes,
+        options: &PushOptions,
+    ) -> FannedOut {
+        if options.is_expired() {
+            let receipt = PushReceipt::nobody(NoDelivery::Expired);
+            return FannedOut { receipt, took: None };
+        }
+        let since = Instant::now();
+        let mut push = Push { event, frame, options: *options, excluded_slot: None };
+        let mut evicted = Vec::new();
+        let admission = match options.exclude {
+            None => {
+                self.binder.with_user(user, |mut group| self.admit(&mut group, &push, &mut evicted))
+            }
+            Some(id) => self.binder.with_user_and_slot(user, id, |mut group, slot| {
+                push.excluded_slot = slot;
+                self.admit(&mut group, &push, &mut evicted)
+            }),
+        };
+        self.evict(user, &evicted);
+        let receipt = match admission {
+            None => PushReceipt::nobody(NoDelivery::UserOffline),
+            Some(Admission::Nobody(receipt)) => receipt,
+            Some(Admission::Appended { walk, receipt }) => {
+                trace!(walk, "left to a walk under way");
+                receipt
+            }
+            Some(Admission::Inline { walk, targets, receipt }) => {
+                let receipt = self.write_inline(user, walk, &targets, &push, receipt);
+                return FannedOut { receipt, took: Some(since.elapsed()) };
+            }
+            Some(Admission::Walker { walk, receipt }) => {
+                self.start_walker(user, walk);
+                receipt
+            }
+            Some(Admission::Waiting(accepted)) => {
+                self.counters.pushes_waited_total.increment();
+                trace!("waits until there is room");
+                // The sender goes without an answer only when the user's last connection has gone.
+                accepted.await.unwrap_or(PushReceipt::nobody(NoDelivery::UserOffline))
+            }
+        };
+        FannedOut { receipt, took: None }
+    }
+
+    fn admit(
+        &self,
+        group: &mut UserGroup<'_, W>,
+        push: &Push<'_>,
+        evicted: &mut Vec<Evicted<W>>,
+    ) -> Admission<W> {
+        let is_walking = group.lane.walk != 0;
+        if is_walking
+            && let Some(extra) = &mut group.lane.extra
+            && (extra.tail_bytes >= self.limits.walk_bytes_max || !extra.waiting.is_empty())
+        {
+            let (accepted, answer) = oneshot::channel();
+            extra.waiting.push_back(Waiting {
+                event: push.event.clone(),
+                frame: push.frame.clone(),
+                options: push.options,
+                excluded_slot: push.excluded_slot,
+                registrations: extra.registrations,
+                accepted,
+            });
+            return Admission::Waiting(answer);
+        }
+        let members = group.members;
+        let (event, receipt) = match self.count(group, push, evicted) {
+            Ok(counted) => counted,
+            Err(receipt) => return Admission::Nobody(receipt),
+        };
+        if is_walking {
+            append(group.lane, event.name(), push.frame, push.options);
+            return Admission::Appended { walk: group.lane.walk, receipt };
+        }
+        let walk = self.next_walk();
+        group.lane.walk = walk;
+        if members.slots() > INLINE_SLOTS_MAX {
+            append(group.lane, event.name(), push.frame, push.options);
+            return Admission::Walker { walk, receipt };
+        }
+        group.lane.head += push.frame.len() as u64;
+        if let Some(extra) = &mut group.lane.extra {
+            // On its way to laggards too, until the inline walk is over.
+            extra.segment_bytes = push.frame.len();
+        }
+        let mut targets = Vec::with_capacity(receipt.queued);
+        for member in members.iter() {
+            if member.registered(event).is_some()
+                && push.options.exclude != Some(member.id())
+                && !evicted.iter().any(|(outbox, _)| outbox.id() == member.id())
+            {
+                targets.push((member.slot(), member.handle().clone()));
+            }
+        }
+        Admission::Inline { walk, targets, receipt }
+    }
+
+    /// Evicts the readers whose queue this frame would overfill; says who is left to take it, or
+    /// that nobody is.
+    fn count<'g>(
+        &self,
+        group: &mut UserGroup<'g, W>,
+        push: &Push<'_>,
+        evicted: &mut Vec<Evicted<W>>,
+    ) -> Result<(EventRef<'g>, PushReceipt), PushReceipt> {
+        let Some(event) = group.members.event(push.event) else {
+            return Err(PushReceipt::nobody(NoDelivery::NoRegistrationForEvent));
+        };
+        let is_excluded = push.excluded_slot.is_some_and(|slot| {
+            let member = group.members.member(slot);
+            member.is_some_and(|member| {
+                Some(member.id()) == push.options.exclude && member.registered(event).is_some()
+            })
+        });
+        let matched = event.count() - usize::from(is_excluded);
+        if matched == 0 {
+            return Err(PushReceipt::nobody(NoDelivery::Excluded));
+        }
+        let evicted_before = evicted.len();
+        self.check_laggards(group, event, push, evicted);
+        let dropped = evicted.len() - evicted_before;
+        let queued = matched - dropped;
+        let receipt = PushReceipt { matched, queued, dropped, ..PushReceipt::default() };
+        if queued > 0 {
+            Ok((event, receipt))
+        } else {
+            Err(PushReceipt { reason: Some(NoDelivery::SlowConsumer), ..receipt })
+        }
+    }
+
+    fn check_laggards(
+        &self,
+        group: &mut UserGroup<'_, W>,
+        event: EventRef<'_>,
+        push: &Push<'_>,
+        evicted: &mut Vec<Evicted<W>>,
+    ) {
+        let Some(mut extra) = group.lane.extra.take() else { return };
+        let frame_bytes = push.frame.len();
+        let head = group.lane.head + frame_bytes as u64;
+        if !extra.laggards.is_empty() && head > extra.laggards_safe_until {
+            let unwalked = extra.tail_bytes + extra.segment_bytes + frame_bytes;
+            let mut slack_min = usize::MAX;
+            let mut is_any = false;
+            for word in 0..extra.laggards.len() {
+                let mut bits = extra.laggards[word];
+                while bits != 0 {
+                    let bit = bits.trailing_zeros() as usize;
+                    bits &= bits - 1;
+                    let member = group.members.member(word * 64 + bit);
+                    let queued = member.map_or(0, |member| member.handle().queued_bytes());
+                    let Some(member) = member.filter(|_| queued > 0) else {
+                        extra.laggards[word] &= !(1 << bit);
+                        continue;
+                    };
+                    match self.limits.outbox_bytes_max.checked_sub(queued + unwalked) {
+                        Some(slack) => slack_min = slack_min.min(slack),
+                        None if member.registered(event).is_some()
+                            && push.options.exclude != Some(member.id()) =>
+                        {
+                            extra.laggards[word] &= !(1 << bit);
+                            evicted.push((member.handle().clone(), event.name().clone()));
+                            continue;
+                        }
+                        // Not concerned by this push; it may be by the next.
+                        None => slack_min = 0,
+                    }
+                    is_any = true;
+                }
+            }
+            if is_any {
+                extra.laggards_safe_until = head.saturating_add(slack_min as u64);
+            } else {
+                extra.laggards.clear();
+            }
+        }
+        let is_idle = group.lane.walk == 0;
+        if !(is_idle && extra.laggards.is_empty()) {
+            group.lane.extra = Some(extra);
+        }
+    }
+
+    /// Ends those whose queue is at its bound.
+    fn evict(&self, user: &UserId, evicted: &[Evicted<W>]) {
+        for (outbox, event) in evicted {
+            self.note_dropped(outbox, user, event, NoDelivery::SlowConsumer);
+            if outbox.close(&self.outbox_rules, CloseReason::Slow) {
+                self.counters.slow_evictions_total.increment();
+            }
+            self.unbind(outbox);
+        }
+    }
+
+    /// Unbinds one that was found ending while it was written to.
+    fn lose(&self, user: &UserId, event: &EventName, outbox: &Outbox<W>, sent: Sent) {
+        if let Some(reason) = NoDelivery::of(sent) {
+            self.note_dropped(outbox, user, event, reason);
+        }
+        self.after_send(outbox, sent);
+    }
+
+    fn note_dropped(
+        &self,
+        outbox: &Outbox<W>,
+        user: &UserId,
+        event: &EventName,
+        reason: NoDelivery,
+    ) {
+        self.journal.note(What::Dropped { reason }, Some(outbox.id()), Some(user), Some(event));
+    }
+
+    fn write_inline(
+        self: &Arc<Self>,
+        user: &UserId,
+        walk: u64,
+        targets: &[(usize, Member<W>)],
+        push: &Push<'_>,
+        mut receipt: PushReceipt,
+    ) -> PushReceipt {
+        let _span = trace_span!("write", walk, connections = targets.len()).entered();
+        let is_traced = enabled!(Level::TRACE);
+        let run = Run { frames: push.frame, expires_at: push.options.expires_at };
+        let mut lost = Vec::new();
+        let mut laggards = Vec::new();
+        if receipt.dropped > 0 {
+            receipt.reason = Some(NoDelivery::SlowConsumer);
+        }
+        for (slot, outbox) in targets {
+            let sent = outbox.send(&self.outbox_rules, &[run]);
+            if is_traced {
+                note_sent(outbox, sent);
+            }
+            match sent {
+                Sent::Written => {}
+                Sent::Queued => laggards.push(*slot),
+                Sent::Ended | Sent::Overflow | Sent::NoRoom => {
+                    lost.push((outbox, sent));
+                    // The worse of two reasons is the one to act on.
+                    receipt.reason = receipt.reason.max(NoDelivery::of(sent));
+                }
+            }
+        }
+        receipt.queued = laggards.len();
+        receipt.dropped += lost.len();
+        receipt.written = targets.len() - laggards.len() - lost.len();
+        let is_more = self.binder.with_user(user, |group| {
+            if group.lane.walk != walk {
+                return false;
+            }
+            self.list_laggards(group.lane, &laggards);
+            if let Some(extra) = &mut group.lane.extra {
+                extra.segment_bytes = 0;
+            }
+            let is_more = group
+                .lane
+                .extra
+                .as_ref()
+                .is_some_and(|extra| !(extra.tail.is_empty() && extra.waiting.is_empty()));
+            if !is_more {
+                group.lane.walk = 0;
+            }
+            is_more
+        });
+        for (outbox, sent) in lost {
+            self.lose(user, push.event, outbox, sent);
+        }
+        if is_more == Some(true) {
+            self.start_walker(user, walk);
+        }
+        receipt.settled()
+    }
+
+    fn list_laggards(&self, lane: &mut Lane, slots: &[usize]) {
+        if slots.is_empty() {
+            return;
+        }
+        let extra = lane.extra.get_or_insert_with(Box::default);
+        for slot in slots {
+            let word = slot / 64;
+            if extra.laggards.len() <= word {
+                extra.laggards.resize(word + 1, 0);
+            }
+            extra.laggards[word] |= 1 << (slot % 64);
+        }
+        // Looked at anew by the next push, which knows how much each has queued.
+        extra.laggards_safe_until = 0;
+    }
+
+    fn start_walker(self: &Arc<Self>, user: &UserId, walk: u64) {
+        let node = Arc::clone(self);
+        let user = user.clone();
+        // Within the span of the push that found the lane idle; those that join it name the walk.
+        let span = trace_span!("walk", walk);
+        self.tasks.spawn(async move { node.walk(&user, walk).await }.instrument(span));
+    }
+}
+
+/// Out of the loops over members: asking whether it is wanted would cost each of them a dozen instructions.
+#[cold]
+fn note_sent<W: Wire>(outbox: &Outbox<W>, sent: Sent) {
+    trace!(conn = %outbox.id(), ?sent, "handed over");
+}

@@ -1,0 +1,141 @@
+//! What a node knows of users and connections, now and of late, for whoever administers it.
+//!
+//! No answer is of one instant.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use wserver_core::{ConnectionId, EventName, UserId};
+
+use crate::inner::Inner;
+use crate::journal::{Entry, What};
+use crate::node::Node;
+use crate::outbox::{Outbox, Wire};
+use crate::trace::{Trace, TraceError};
+
+/// Events of one user that are told at most.
+const USER_EVENTS_MAX: usize = 128;
+
+/// One live connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionInfo {
+    /// Its id, for as long as the process lives.
+    pub id: ConnectionId,
+    /// What it is registered for, those of other users included. Empty while it is ending.
+    pub registrations: Vec<(UserId, EventName)>,
+    /// Since when it is open, in whole seconds.
+    pub age: Duration,
+    /// Who is at the other end, if its wire knows.
+    pub peer: Option<SocketAddr>,
+    /// Bytes that wait for its socket.
+    pub queued_bytes: usize,
+    /// Bytes that its socket has taken.
+    pub written_bytes: u64,
+    /// How long ago it was last heard of, in whole seconds: a message or a pong.
+    pub last_sign_of_life: Duration,
+}
+
+impl ConnectionInfo {
+    /// The events it is registered for under `user`.
+    pub fn events<'a>(&'a self, user: &'a UserId) -> impl Iterator<Item = &'a EventName> {
+        self.registrations.iter().filter(move |(of, _)| of == user).map(|(_, event)| event)
+    }
+}
+
+impl<W: Wire> Node<W> {
+    /// The connections of a user, at most `max`.
+    #[must_use]
+    pub fn user_connections(&self, user: &UserId, max: usize) -> Vec<ConnectionInfo> {
+        let found = self.inner.binder.some_user_connections(user, None, max);
+        found.iter().map(|(_, outbox)| self.inner.info(outbox)).collect()
+    }
+
+    /// One live connection; `None` when there is no such one any more.
+    #[must_use]
+    pub fn connection_info(&self, id: ConnectionId) -> Option<ConnectionInfo> {
+        self.connection(id).map(|outbox| self.inner.info(&outbox))
+    }
+
+    /// How many connections each of `users` has.
+    #[must_use]
+    pub fn presence(&self, users: &[UserId]) -> Vec<usize> {
+        let count = |user| self.inner.binder.with_user(user, |group| group.members.len());
+        users.iter().map(|user| count(user).unwrap_or_default()).collect()
+    }
+
+    /// How many connections of a user are registered for an event: to so many a push would go now.
+    #[must_use]
+    pub fn registered(&self, user: &UserId, event: &EventName) -> usize {
+        let count = self.inner.binder.with_user(user, |group| {
+            let Some(event) = group.members.event(event) else { return 0 };
+            group.members.iter().filter(|member| member.registered(event).is_some()).count()
+        });
+        count.unwrap_or_default()
+    }
+
+    /// The events that connections of a user are registered for, at most 128, in no particular order.
+    #[must_use]
+    pub fn user_events(&self, user: &UserId) -> Vec<EventName> {
+        let events = self.inner.binder.with_user(user, |group| {
+            group.members.events().take(USER_EVENTS_MAX).cloned().collect()
+        });
+        events.unwrap_or_default()
+    }
+
+    /// What happened to `user` of late: its newest `max` entries, the oldest of them first.
+    ///
+    /// Refusals, drops and ends, as far back as `journal_bytes_max` reaches.
+    #[must_use]
+    pub fn recent(&self, user: &UserId, max: usize) -> Vec<Entry> {
+        self.inner.journal.recent(Some(user), max)
+    }
+
+    /// The same of those who had not proven to be anybody.
+    #[must_use]
+    pub fn recent_strangers(&self, max: usize) -> Vec<Entry> {
+        self.inner.journal.recent(None, max)
+    }
+
+    /// Entries the journal holds, and the bytes they take.
+    #[must_use]
+    pub fn journal_size(&self) -> (usize, usize) {
+        (self.inner.journal.len(), self.inner.journal.bytes())
+    }
+
+    /// Follows what happens to `user` from now on, registrations and pushes as well.
+    ///
+    /// # Errors
+    /// [`TraceError`] when there are as many traces as there may be, or the node is shutting down.
+    pub fn trace(&self, user: &UserId) -> Result<Trace, TraceError> {
+        self.inner.journal.trace(user)
+    }
+
+    /// Notes that a push was refused: under `user` if its publisher may name whom it likes, or else
+    /// among strangers. `reason` is a label from a closed list.
+    pub fn note_push_refused(
+        &self,
+        user: Option<&UserId>,
+        event: Option<&EventName>,
+        reason: &'static str,
+    ) {
+        self.inner.journal.note(What::PushRefused { reason }, None, user, event);
+    }
+}
+
+impl<W: Wire> Inner<W> {
+    fn info(&self, outbox: &Outbox<W>) -> ConnectionInfo {
+        let now = self.seconds_at(Instant::now());
+        let since = |then: u32| Duration::from_secs(now.saturating_sub(then).into());
+        let registrations = self.binder.registrations(outbox.id());
+        ConnectionInfo {
+            id: outbox.id(),
+            registrations: registrations.into_iter().map(|it| (it.user, it.event)).collect(),
+            age: since(outbox.opened_at()),
+            peer: outbox.wire().peer(),
+            queued_bytes: outbox.queued_bytes(),
+            written_bytes: outbox.written_bytes(),
+            last_sign_of_life: since(outbox.alive_at()),
+        }
+    }
+}

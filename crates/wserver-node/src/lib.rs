@@ -1,0 +1,35 @@
+//! One running wserver node: connections in, pushes through, nothing about HTTP.
+//!
+//! [`Node`] holds the connections and the binder; [`Attachment`] is one connection's membership;
+//! [`Outbox`] is its bounded way out; [`Tasks`] is the only place that spawns. What a push came to
+//! is a [`PushReceipt`]; what happened to a user is in the journal, read as [`Entry`]s or followed
+//! as a [`Trace`]. The fan-out is described in the project's `docs/architecture.md`.
+
+mod node;
+mod inner;
+mod attachment;
+mod fanout;
+mod receipt;
+mod everyone;
+mod info;
+mod outbox;
+mod journal;
+mod trace;
+mod tasks;
+mod drain;
+mod counters;
+mod histogram;
+mod probe;
+
+pub use attachment::{Attachment, RegisterError};
+pub use counters::{Counter, Counters};
+pub use drain::Drained;
+pub use histogram::Histogram;
+pub use info::ConnectionInfo;
+pub use journal::{Entry, What};
+pub use node::{Message, Node, OpenError, Place, Selection};
+pub use outbox::{Flush, Outbox, Phase, Sent, Wire};
+pub use probe::Probe;
+pub use receipt::{EveryoneReceipt, NoDelivery, PushOptions, PushReceipt};
+pub use tasks::Tasks;
+pub use trace::{Trace, TraceError, Traced};

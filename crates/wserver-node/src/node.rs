@@ -1,0 +1,324 @@
+//! One running node: its connections, its binder, and what can be asked of it.
+//!
+//! It knows no HTTP and no JSON, and of sockets only what [`Wire`] says.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use wserver_core::{
+    Bound, CloseReason, ConnectionId, Counts, EventName, Limits, RegistrationKey, TokenDigest,
+    UserId,
+};
+use wserver_protocol::frame;
+
+use crate::attachment::{Attachment, RegisterError};
+use crate::counters::Counters;
+use crate::inner::Inner;
+use crate::journal::What;
+use crate::outbox::{Outbox, Sent, Wire};
+use crate::probe::Probe;
+use crate::receipt::{PushOptions, PushReceipt};
+use crate::tasks::Tasks;
+
+/// One push, encoded once for every connection that gets it.
+#[derive(Debug, Clone)]
+pub struct Message {
+    pub(crate) frame: Bytes,
+}
+
+impl Message {
+    /// A message that arrives verbatim, as one text frame.
+    #[must_use]
+    pub fn text(message: &str) -> Self {
+        Self { frame: frame::text(message) }
+    }
+}
+
+/// Whom a disconnect concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Selection<'a> {
+    /// Every connection of a user.
+    User(&'a UserId),
+    /// The connections of a user that registered an event.
+    UserEvent(&'a UserId, &'a EventName),
+    /// The connections that registered with a token.
+    Token(&'a str),
+    /// One connection.
+    Connection(ConnectionId),
+}
+
+/// Why a connection was not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The node has its most connections (`connections_max`).
+    #[error("the server has its {max} connections")]
+    Full {
+        /// The limit.
+        max: usize,
+    },
+    /// The node is shutting down.
+    #[error("the server is shutting down")]
+    Draining,
+}
+
+/// A place among a node's connections, given back when it is dropped unused.
+pub struct Place<W: Wire> {
+    /// `None` once the place is taken: the attachment counts out then.
+    node: Option<Arc<Inner<W>>>,
+}
+
+impl<W: Wire> fmt::Debug for Place<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").finish_non_exhaustive()
+    }
+}
+
+impl<W: Wire> Place<W> {
+    /// Takes the place; the connection lives as long as the attachment.
+    ///
+    /// # Errors
+    /// [`OpenError::Draining`] when the node has begun to shut down meanwhile.
+    pub fn open(mut self, wire: W) -> Result<Attachment<W>, OpenError> {
+        let Some(node) = self.node.take() else { return Err(OpenError::Draining) };
+        let id = ConnectionId::new(node.next_connection.fetch_add(1, Ordering::Relaxed));
+        let outbox = Arc::new(Outbox::new(id, wire, node.seconds_at(Instant::now())));
+        {
+            let mut shard = node.shard(id);
+            // Looked at under the shard's lock, so that a drain that has passed this shard is seen.
+            if node.drain_began.get().is_some() {
+                drop(shard);
+                node.counters.connections_refused_total.increment();
+                node.count_out();
+                return Err(OpenError::Draining);
+            }
+            shard.insert(id, Arc::clone(&outbox));
+        }
+        node.counters.connections_opened_total.increment();
+        Ok(Attachment::new(node, outbox))
+    }
+}
+
+impl<W: Wire> Drop for Place<W> {
+    fn drop(&mut self) {
+        if let Some(node) = &self.node {
+            node.count_out();
+        }
+    }
+}
+
+/// One running node. A clone is the same node.
+pub struct Node<W: Wire> {
+    pub(crate) inner: Arc<Inner<W>>,
+}
+
+impl<W: Wire> Clone for Node<W> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<W: Wire> fmt::Debug for Node<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("counts", &self.counts()).finish_non_exhaustive()
+    }
+}
+
+impl<W: Wire> Node<W> {
+    /// A node that runs its tasks on `runtime`.
+    ///
+    /// `close_frame` encodes the Close frame for a reason, where one is sent: the wire's codes are
+    /// the edge's business.
+    #[must_use]
+    pub fn new(
+        limits: Limits,
+        close_frame: fn(CloseReason) -> Option<Bytes>,
+        runtime: Handle,
+    ) -> Self {
+        Self { inner: Inner::new(limits, close_frame, runtime) }
+    }
+
+    /// Keeps a place for a connection whose socket is still on its way.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the node is full or draining.
+    pub fn reserve(&self) -> Result<Place<W>, OpenError> {
+        let inner = &self.inner;
+        let max = inner.limits.connections_max;
+        let before = inner.connections_open.fetch_add(1, Ordering::Relaxed);
+        // Counts out again when it is dropped, be it in an error below.
+        let place = Place { node: Some(Arc::clone(inner)) };
+        let error = if inner.drain_began.get().is_some() {
+            OpenError::Draining
+        } else if before >= max {
+            OpenError::Full { max }
+        } else {
+            return Ok(place);
+        };
+        inner.counters.connections_refused_total.increment();
+        Err(error)
+    }
+
+    /// Takes a connection in; it lives as long as the attachment.
+    ///
+    /// # Errors
+    /// As [`Node::reserve`] and [`Place::open`].
+    pub fn open(&self, wire: W) -> Result<Attachment<W>, OpenError> {
+        self.reserve()?.open(wire)
+    }
+
+    /// Sends `message` to every connection of `user` that registered `event`.
+    ///
+    /// It waits only when so much is under way to this user that `walk_bytes_max` is passed; a
+    /// slow reader is never waited for.
+    ///
+    /// # Cancel safety
+    /// A push that is dropped while it waits has not been accepted, or nobody learns its count.
+    pub async fn push(&self, user: &UserId, event: &EventName, message: &Message) -> PushReceipt {
+        self.push_with(user, event, message, &PushOptions::default()).await
+    }
+
+    /// As [`push`](Self::push), for some of the connections, or for some time only.
+    ///
+    /// # Cancel safety
+    /// As [`push`](Self::push).
+    pub async fn push_with(
+        &self,
+        user: &UserId,
+        event: &EventName,
+        message: &Message,
+        options: &PushOptions,
+    ) -> PushReceipt {
+        let inner = &self.inner;
+        let receipt = inner.push(user, event, &message.frame, options).await;
+        inner.counters.pushes_total.increment();
+        receipt
+    }
+
+    /// Sends a Close (1000) to the selected connections and unbinds them; says how many there were.
+    pub fn disconnect(&self, selection: Selection<'_>) -> usize {
+        let binder = &self.inner.binder;
+        let selected = match selection {
+            Selection::User(user) => binder.user_connections(user, None),
+            Selection::UserEvent(user, event) => binder.user_connections(user, Some(event)),
+            Selection::Token(token) => binder.token_connections(binder.digest(token)),
+            Selection::Connection(id) => {
+                self.connection(id).map(|outbox| (id, outbox)).into_iter().collect()
+            }
+        };
+        selected
+            .iter()
+            .filter(|(_, outbox)| self.inner.close(outbox, CloseReason::Disconnected))
+            .count()
+    }
+
+    /// Registers a live connection for an event of `user`, as if it had asked for it.
+    ///
+    /// It has no token of its own and does not expire; the connection is told nothing.
+    ///
+    /// # Errors
+    /// [`RegisterError`] as [`Attachment::register`], but the connection stays open;
+    /// [`RegisterError::Ending`] also when there is no such connection.
+    pub fn register(
+        &self,
+        id: ConnectionId,
+        user: &UserId,
+        event: &EventName,
+    ) -> Result<Bound, RegisterError> {
+        let outbox = self.connection(id).ok_or(RegisterError::Ending)?;
+        // No register message has an empty token.
+        self.inner.bind(&outbox, user, event, self.digest(""))
+    }
+
+    /// Ends one registration of a live connection; false when there is no such registration.
+    ///
+    /// If the registration came with an expiry, the connection still ends when that comes.
+    pub fn unregister(&self, id: ConnectionId, user: &UserId, event: &EventName) -> bool {
+        let is_ended = self.inner.binder.unbind(id, user, event).is_some();
+        if is_ended && self.inner.journal.is_traced() {
+            self.inner.journal.note(What::Unregistered, Some(id), Some(user), Some(event));
+        }
+        is_ended
+    }
+
+    /// A live connection by its id.
+    #[must_use]
+    pub fn connection(&self, id: ConnectionId) -> Option<Arc<Outbox<W>>> {
+        self.inner.shard(id).get(&id).cloned()
+    }
+
+    /// Sends one whole frame to one connection.
+    pub fn send(&self, outbox: &Outbox<W>, frame: &Bytes) -> Sent {
+        self.inner.send(outbox, frame)
+    }
+
+    /// Begins the end of one connection; false when it was ending already.
+    pub fn close(&self, outbox: &Outbox<W>, reason: CloseReason) -> bool {
+        self.inner.close(outbox, reason)
+    }
+
+    /// The keyed digest under which bindings remember a token.
+    #[must_use]
+    pub fn digest(&self, token: &str) -> TokenDigest {
+        self.inner.binder.digest(token)
+    }
+
+    /// What stands for a user's event in the sessions of its connections.
+    #[must_use]
+    pub fn registration_key(&self, user: &UserId, event: &EventName) -> RegistrationKey {
+        self.inner.binder.registration_key(user, event)
+    }
+
+    /// How many users, connections and bindings the binder holds, a [`Probe`] left out.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let counts = self.inner.binder.counts();
+        let probes = usize::from(self.inner.has_probe.load(Ordering::Relaxed));
+        Counts {
+            users: counts.users.saturating_sub(probes),
+            connections: counts.connections.saturating_sub(probes),
+            bindings: counts.bindings.saturating_sub(probes),
+        }
+    }
+
+    /// A connection to itself over `wire`, by which the node can show that it delivers; `None`
+    /// while there is another one.
+    pub fn probe(&self, wire: W) -> Option<Probe<W>> {
+        Probe::new(Arc::clone(&self.inner), wire)
+    }
+
+    /// Connections that are open, registered or not.
+    #[must_use]
+    pub fn connections_open(&self) -> usize {
+        self.inner.connections_open.load(Ordering::Relaxed)
+    }
+
+    /// Bytes queued over all connections; what is shared counts once for each that waits for it.
+    #[must_use]
+    pub fn outboxes_bytes(&self) -> usize {
+        self.inner.outbox_rules.queued_bytes()
+    }
+
+    /// What the node has counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// Where everything that belongs to this node is spawned.
+    #[must_use]
+    pub fn tasks(&self) -> &Tasks {
+        &self.inner.tasks
+    }
+}

@@ -1,0 +1,162 @@
+//! What a push asks for beside its message, and what its caller is told became of it.
+
+use std::fmt;
+use std::time::Instant;
+
+use wserver_core::ConnectionId;
+
+use crate::outbox::Sent;
+
+/// What a push may ask for. The default asks for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PushOptions {
+    /// A connection that does not get the message, as the one whose user sent it.
+    pub exclude: Option<ConnectionId>,
+    /// From then on the message is not sent any more; what of it is on its way by then arrives whole.
+    pub expires_at: Option<Instant>,
+}
+
+impl PushOptions {
+    pub(crate) fn is_expired(&self) -> bool {
+        is_over(self.expires_at)
+    }
+
+    /// Whether other frames of the same event may not share a run with it.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.exclude.is_some() || self.expires_at.is_some()
+    }
+}
+
+/// Whether a frame's time is over. The clock is read only for frames that have one.
+pub(crate) fn is_over(expires_at: Option<Instant>) -> bool {
+    expires_at.is_some_and(|at| at <= Instant::now())
+}
+
+/// What became of a push.
+///
+/// `matched` is the sum of the three others. The counts are exact for connections that live on; a
+/// surplus in `written` and `queued` can only belong to one that was ending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct PushReceipt {
+    /// Connections that were registered for the event when the push was accepted, those it
+    /// excludes left out.
+    pub matched: usize,
+    /// Connections whose socket took the message during the call.
+    pub written: usize,
+    /// Connections for which it waits: in their queue, or behind a fan-out under way.
+    pub queued: usize,
+    /// Connections that were cut off as too slow, or found ending, when it was handed to them.
+    pub dropped: usize,
+    /// Why it went to nobody, when it did not go to anybody.
+    pub reason: Option<NoDelivery>,
+}
+
+impl PushReceipt {
+    /// N: connections whose socket or bounded queue took the message.
+    #[must_use]
+    pub const fn delivered(&self) -> usize {
+        self.written + self.queued
+    }
+
+    /// Of a push that concerned nobody.
+    pub(crate) const fn nobody(reason: NoDelivery) -> Self {
+        Self { matched: 0, written: 0, queued: 0, dropped: 0, reason: Some(reason) }
+    }
+
+    /// The same with a reason only if it went to nobody.
+    pub(crate) fn settled(mut self) -> Self {
+        if self.delivered() > 0 {
+            self.reason = None;
+        }
+        debug_assert_eq!(self.matched, self.delivered() + self.dropped, "each is counted once");
+        self
+    }
+}
+
+/// What became of a push to everyone who is registered for an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct EveryoneReceipt {
+    /// Users it was handed out to.
+    pub users: usize,
+    /// The sum over all of them.
+    pub total: PushReceipt,
+}
+
+impl EveryoneReceipt {
+    /// Adds what became of it for one user.
+    pub(crate) fn add(&mut self, receipt: PushReceipt) {
+        self.users += usize::from(receipt.matched > 0);
+        let total = &mut self.total;
+        total.matched += receipt.matched;
+        total.written += receipt.written;
+        total.queued += receipt.queued;
+        total.dropped += receipt.dropped;
+        total.reason = total.reason.max(receipt.reason);
+    }
+
+    pub(crate) fn settled(mut self) -> Self {
+        self.total.reason = self.total.reason.or(Some(NoDelivery::NoRegistrationForEvent));
+        self.total = self.total.settled();
+        self
+    }
+}
+
+/// Why a push went to nobody. In ascending order of what there is to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum NoDelivery {
+    /// The user has no connection.
+    UserOffline,
+    /// The user has connections, and none is registered for the event.
+    NoRegistrationForEvent,
+    /// The only connection that is registered for the event is the one that the push excludes.
+    Excluded,
+    /// The push's time was over before it was accepted.
+    Expired,
+    /// Every connection that was registered for it was found ending.
+    ConnectionEnding,
+    /// Every connection that was registered for it was ending, and at least one was cut off
+    /// because it reads too slowly.
+    SlowConsumer,
+}
+
+impl NoDelivery {
+    /// Every reason.
+    pub const ALL: [Self; 6] = [
+        Self::UserOffline,
+        Self::NoRegistrationForEvent,
+        Self::Excluded,
+        Self::Expired,
+        Self::ConnectionEnding,
+        Self::SlowConsumer,
+    ];
+
+    /// A fixed `snake_case` label for answers, logs and counters.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UserOffline => "user_offline",
+            Self::NoRegistrationForEvent => "no_registration_for_event",
+            Self::Excluded => "excluded",
+            Self::Expired => "expired",
+            Self::ConnectionEnding => "connection_ending",
+            Self::SlowConsumer => "slow_consumer",
+        }
+    }
+
+    pub(crate) const fn of(sent: Sent) -> Option<Self> {
+        match sent {
+            Sent::Written | Sent::Queued => None,
+            Sent::Ended => Some(Self::ConnectionEnding),
+            Sent::Overflow | Sent::NoRoom => Some(Self::SlowConsumer),
+        }
+    }
+}
+
+impl fmt::Display for NoDelivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

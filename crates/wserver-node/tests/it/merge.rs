@@ -1,0 +1,195 @@
+//! The lane of a user, step by step: what is written by whom, merged with what, in which order.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+
+use wserver_core::LimitSettings;
+use wserver_node::{Message, NoDelivery, Selection};
+
+use crate::peer::{Peer, poll, push_now, walked};
+use crate::wire::{event, limits, node, user};
+
+/// More members than a pusher writes to itself.
+const LARGE: usize = 40;
+
+/// On a runtime of one thread a walker runs only when the test lets it.
+#[tokio::test]
+async fn a_walk_hands_out_what_has_gathered_in_one_write() {
+    let node = node(LimitSettings::default());
+    let peers: Vec<Peer> = (0..LARGE).map(|_| Peer::join(&node, "ann", &["news"])).collect();
+    let texts: Vec<String> = (0..20).map(|number| format!("message {number}")).collect();
+    for text in &texts {
+        assert_eq!(push_now(&node, "ann", "news", text), LARGE);
+    }
+    assert!(peers.iter().all(|peer| peer.line.taken().is_empty()), "no write in the push");
+    walked(&node).await;
+    for peer in &peers {
+        assert_eq!(peer.line.texts(), texts);
+        assert_eq!(peer.line.write_ends().len(), 1, "one write for all");
+    }
+}
+
+#[tokio::test]
+async fn a_small_group_is_written_by_the_pusher() {
+    let node = node(LimitSettings::default());
+    let peers: Vec<Peer> = (0..32).map(|_| Peer::join(&node, "ann", &["news"])).collect();
+    assert_eq!(push_now(&node, "ann", "news", "at once"), 32);
+    for peer in &peers {
+        assert_eq!(peer.line.texts(), ["at once"]);
+    }
+    assert_eq!(node.tasks().count(), 1, "no walker");
+}
+
+#[tokio::test]
+async fn whoever_registers_behind_a_push_does_not_get_it() {
+    let node = node(LimitSettings::default());
+    let peers: Vec<Peer> = (0..LARGE).map(|_| Peer::join(&node, "ann", &["news"])).collect();
+    assert_eq!(push_now(&node, "ann", "news", "first"), LARGE);
+    let late = Peer::join(&node, "ann", &["news"]);
+    assert_eq!(push_now(&node, "ann", "news", "second"), LARGE + 1);
+    peers[0].register(&node, "ann", "chat");
+    assert_eq!(push_now(&node, "ann", "chat", "third"), 1);
+    late.register(&node, "ann", "chat");
+    assert_eq!(push_now(&node, "ann", "chat", "fourth"), 2);
+    walked(&node).await;
+    assert_eq!(peers[0].line.texts(), ["first", "second", "third", "fourth"]);
+    assert_eq!(peers[1].line.texts(), ["first", "second"]);
+    assert_eq!(late.line.texts(), ["second", "fourth"]);
+}
+
+/// The events of one user share one order, also within one merged write.
+#[tokio::test]
+async fn the_order_goes_across_events() {
+    let node = node(LimitSettings::default());
+    let peers: Vec<Peer> =
+        (0..LARGE).map(|_| Peer::join(&node, "ann", &["news", "chat"])).collect();
+    let texts: Vec<String> = (0..150).map(|number| format!("{number}")).collect();
+    for (number, text) in texts.iter().enumerate() {
+        // More runs than fit into one segment.
+        push_now(&node, "ann", ["news", "chat"][number % 2], text);
+    }
+    walked(&node).await;
+    for peer in &peers {
+        assert_eq!(peer.line.texts(), texts);
+    }
+}
+
+#[tokio::test]
+async fn a_push_beyond_walk_bytes_max_waits_for_room() {
+    let node = node(limits(64, 128));
+    let peers: Vec<Peer> = (0..LARGE).map(|_| Peer::join(&node, "ann", &["news"])).collect();
+    let text = "x".repeat(64);
+    for _ in 0..2 {
+        push_now(&node, "ann", "news", &text);
+    }
+    let (ann, news, message) = (user("ann"), event("news"), Message::text("last"));
+    let mut waiting = pin!(node.push(&ann, &news, &message));
+    assert!(poll(waiting.as_mut()).is_pending());
+    assert_eq!(node.counters().pushes_waited_total.value(), 1);
+    let receipt = waiting.await;
+    assert_eq!(receipt.delivered(), LARGE);
+    walked(&node).await;
+    assert_eq!(peers[0].line.texts(), [text.as_str(), text.as_str(), "last"]);
+}
+
+/// First in, first out; and whoever comes when there is room again still comes behind those who wait.
+#[tokio::test]
+async fn pushes_that_wait_are_let_in_in_their_order() {
+    let node = node(limits(64, 128));
+    let peers: Vec<Peer> = (0..LARGE).map(|_| Peer::join(&node, "ann", &["news"])).collect();
+    let text = "x".repeat(64);
+    for _ in 0..2 {
+        push_now(&node, "ann", "news", &text);
+    }
+    let (ann, news) = (user("ann"), event("news"));
+    let messages = ["first", "second", "third"].map(Message::text);
+    let mut waiting: Vec<_> =
+        messages.iter().map(|message| Box::pin(node.push(&ann, &news, message))).collect();
+    for push in &mut waiting {
+        assert!(poll(push.as_mut()).is_pending());
+    }
+    for push in waiting {
+        assert_eq!(push.await.delivered(), LARGE);
+    }
+    walked(&node).await;
+    assert_eq!(peers[0].line.texts()[2..], ["first", "second", "third"]);
+}
+
+#[tokio::test]
+async fn a_push_that_waits_for_a_user_who_disconnects_answers_zero() {
+    let node = node(limits(64, 128));
+    let peers: Vec<Peer> = (0..LARGE).map(|_| Peer::join(&node, "ann", &["news"])).collect();
+    for _ in 0..2 {
+        push_now(&node, "ann", "news", &"x".repeat(64));
+    }
+    let (ann, news, message) = (user("ann"), event("news"), Message::text("last"));
+    let mut waiting = pin!(node.push(&ann, &news, &message));
+    assert!(poll(waiting.as_mut()).is_pending());
+    assert_eq!(node.disconnect(Selection::User(&ann)), LARGE);
+    let Poll::Ready(receipt) = poll(waiting) else { panic!("nobody is left to wait for") };
+    assert_eq!((receipt.delivered(), receipt.reason), (0, Some(NoDelivery::UserOffline)));
+    walked(&node).await;
+    assert_eq!(peers[0].line.texts(), ["close 1000"]);
+}
+
+/// A caller that leaves while it waits leaves nothing behind it stuck.
+#[tokio::test]
+async fn a_waiting_push_that_is_dropped_is_passed_over() {
+    let node = node(limits(64, 128));
+    let peers: Vec<Peer> = (0..LARGE).map(|_| Peer::join(&node, "ann", &["news"])).collect();
+    for _ in 0..2 {
+        push_now(&node, "ann", "news", &"x".repeat(64));
+    }
+    let (ann, news) = (user("ann"), event("news"));
+    let (dropped, last) = (Message::text("dropped"), Message::text("last"));
+    {
+        let mut waiting = pin!(node.push(&ann, &news, &dropped));
+        assert!(poll(waiting.as_mut()).is_pending());
+    }
+    let mut waiting = pin!(node.push(&ann, &news, &last));
+    assert!(poll(waiting.as_mut()).is_pending());
+    assert_eq!(waiting.await.delivered(), LARGE);
+    walked(&node).await;
+    assert_eq!(peers[0].line.texts()[2..], ["last"]);
+}
+
+/// What is accepted while another push is being written comes behind it, to every member.
+#[tokio::test]
+async fn a_push_during_a_write_comes_behind_it() {
+    let node = node(LimitSettings::default());
+    let peers: Vec<Peer> = (0..3).map(|_| Peer::join(&node, "ann", &["news"])).collect();
+    let counted = Arc::new(AtomicUsize::new(0));
+    let (within, seen) = (node.clone(), Arc::clone(&counted));
+    peers[0].line.interrupt(move || {
+        seen.store(push_now(&within, "ann", "news", "second"), Ordering::Relaxed);
+    });
+    assert_eq!(push_now(&node, "ann", "news", "first"), 3);
+    assert_eq!(counted.load(Ordering::Relaxed), 3);
+    walked(&node).await;
+    for peer in &peers {
+        assert_eq!(peer.line.texts(), ["first", "second"]);
+    }
+}
+
+/// The group grows and shrinks across the border between both ways of writing.
+#[tokio::test]
+async fn groups_cross_the_border_both_ways() {
+    let node = node(LimitSettings::default());
+    let mut peers: Vec<Peer> = (0..31).map(|_| Peer::join(&node, "ann", &["news"])).collect();
+    let mut expected = Vec::new();
+    for (number, joins) in [1, 1, 10, 0].into_iter().enumerate() {
+        peers.extend((0..joins).map(|_| Peer::join(&node, "ann", &["news"])));
+        for turn in 0..2 {
+            let text = format!("{number} {turn}");
+            assert_eq!(push_now(&node, "ann", "news", &text), peers.len());
+            expected.push(text);
+        }
+    }
+    peers.truncate(5);
+    expected.push("few".to_owned());
+    assert_eq!(push_now(&node, "ann", "news", "few"), 5);
+    walked(&node).await;
+    assert_eq!(peers[0].line.texts(), expected);
+}

@@ -1,0 +1,289 @@
+//! Reading a stream of WebSocket frames (RFC 6455, sections 5 to 7), without I/O.
+//!
+//! The room of what may arrive in which order, and of how much of it is kept. The bytes come from a
+//! buffer that connections share, so nothing here points into it once [`Decoder::decode`] is back.
+
+mod head;
+mod partial;
+
+use std::fmt;
+use std::mem;
+use std::ops::ControlFlow;
+use std::str;
+
+use crate::frame::{Fin, Opcode};
+use crate::{CloseCode, DecodeError};
+
+use head::{Head, HeadBytes};
+use partial::{Frame, Message, Partial};
+
+/// Which end reads, and so whose frames it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The server reads what clients send: every frame must be masked.
+    Server,
+    /// A client reads what the server sends: no frame may be masked.
+    Client,
+}
+
+/// How much of one message is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeLimits {
+    /// The longest message, in bytes over all of its fragments.
+    pub message_bytes_max: usize,
+    /// The most frames of one message; an unfragmented one has a single frame.
+    pub fragments_max: usize,
+}
+
+/// One thing that arrived whole. `Debug` tells lengths, never contents.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Inbound<'a> {
+    /// A text message.
+    Text(&'a str),
+    /// A binary message.
+    Binary(&'a [u8]),
+    /// A Ping with its payload, at most 125 bytes.
+    Ping(&'a [u8]),
+    /// A Pong with its payload, at most 125 bytes.
+    Pong(&'a [u8]),
+    /// A Close, with code and reason if it has any. The last thing that is ever delivered.
+    Close(Option<(CloseCode, &'a str)>),
+}
+
+impl fmt::Debug for Inbound<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Self::Binary(payload) => write!(f, "Binary({} bytes)", payload.len()),
+            Self::Ping(payload) => write!(f, "Ping({} bytes)", payload.len()),
+            Self::Pong(payload) => write!(f, "Pong({} bytes)", payload.len()),
+            Self::Close(Some((code, _))) => write!(f, "Close({code})"),
+            Self::Close(None) => f.write_str("Close"),
+        }
+    }
+}
+
+/// The reading end of one connection, fed with what its socket gave.
+///
+/// Sixteen bytes, and nothing on the heap unless a frame or a message is half read.
+pub struct Decoder {
+    /// What has arrived of things that are not whole yet.
+    ///
+    /// Invariant: `None` between messages and at the end. What it holds has really arrived, and is
+    /// bounded by the limits given to `decode`.
+    partial: Option<Box<Partial>>,
+    role: Role,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// A Close was delivered or the stream was refused: what follows is not looked at.
+    Ended,
+}
+
+impl Decoder {
+    /// A decoder at the start of a stream.
+    #[must_use]
+    pub const fn new(role: Role) -> Self {
+        Self { partial: None, role, phase: Phase::Open }
+    }
+
+    /// Whether a frame or a message is half read, so that memory is held for it.
+    #[must_use]
+    pub const fn is_partial(&self) -> bool {
+        self.partial.is_some()
+    }
+
+    /// Whether a Close was delivered or the stream was refused, so that what follows is ignored.
+    #[must_use]
+    pub const fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended)
+    }
+
+    /// Reads `input`, the next bytes of the stream, and hands each thing that has arrived whole to
+    /// `sink`, in order.
+    ///
+    /// A whole frame is unmasked where it stands and lent without a copy; half frames and fragments
+    /// are copied out. So the bytes of `input` mean nothing any more as far as they were consumed.
+    ///
+    /// When `sink` breaks, reading stops behind what it was given. The return value is the number
+    /// of bytes consumed: all of them, unless the sink broke, and then the rest is to be given
+    /// again, unchanged. Bytes after a Close count as consumed.
+    ///
+    /// # Errors
+    /// [`DecodeError`] at the first byte that breaks the protocol or a limit, after all that came
+    /// before it was delivered. From then on input is ignored.
+    pub fn decode(
+        &mut self,
+        limits: &DecodeLimits,
+        input: &mut [u8],
+        mut sink: impl FnMut(Inbound<'_>) -> ControlFlow<()>,
+    ) -> Result<usize, DecodeError> {
+        let bytes = input.len();
+        let mut rest = input;
+        while !rest.is_empty() && self.phase == Phase::Open {
+            match self.decode_frame(limits, &mut rest, &mut sink) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => return Ok(bytes - rest.len()),
+                Err(error) => {
+                    self.end();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Takes one frame off the front of `rest`, or as much of it as there is.
+    fn decode_frame(
+        &mut self,
+        limits: &DecodeLimits,
+        rest: &mut &mut [u8],
+        sink: &mut impl FnMut(Inbound<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, DecodeError> {
+        if let Some(frame) = self.partial.as_mut().and_then(|partial| partial.frame.take()) {
+            return self.gather(frame, rest, sink);
+        }
+        let Some(head) = self.decode_head(limits, rest)? else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let is_message = head.fin == Fin::Last && head.opcode != Opcode::Continuation;
+        if is_message && head.payload_len <= rest.len() {
+            // The common case, and the only one without a copy.
+            let payload = take_front(rest, head.payload_len);
+            head.unmask(payload, 0);
+            let inbound = Inbound::read(head.opcode, payload)?;
+            self.settle(head.opcode);
+            return Ok(sink(inbound));
+        }
+        let partial = self.partial.get_or_insert_default();
+        if !head.opcode.is_control() {
+            partial.message.get_or_insert_with(|| Message::new(head.opcode)).fragments += 1;
+        }
+        self.gather(Frame { head, arrived: 0 }, rest, sink)
+    }
+
+    /// Takes a head, which may have begun in earlier input, and checks all that it tells.
+    /// `None`: it goes on in later input.
+    fn decode_head(
+        &mut self,
+        limits: &DecodeLimits,
+        rest: &mut &mut [u8],
+    ) -> Result<Option<Head>, DecodeError> {
+        let partial = self.partial.as_deref();
+        let begun = partial.map_or_else(HeadBytes::default, |partial| partial.head);
+        let message = partial.and_then(|partial| partial.message.as_ref());
+        let joined;
+        let bytes = if begun.is_empty() {
+            &**rest
+        } else {
+            joined = begun.followed_by(rest);
+            joined.as_slice()
+        };
+        let Some((head, head_len)) = Head::parse(bytes, self.role, message, limits)? else {
+            let rest = take_front(rest, rest.len());
+            self.partial.get_or_insert_default().head = begun.followed_by(rest);
+            return Ok(None);
+        };
+        take_front(rest, head_len - begun.as_slice().len());
+        if let Some(partial) = &mut self.partial {
+            partial.head = HeadBytes::default();
+        }
+        Ok(Some(head))
+    }
+
+    /// Copies what has arrived of a frame that cannot be lent, and delivers what that completes.
+    fn gather(
+        &mut self,
+        mut frame: Frame,
+        rest: &mut &mut [u8],
+        sink: &mut impl FnMut(Inbound<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, DecodeError> {
+        let partial = self.partial.get_or_insert_default();
+        let head = frame.head;
+        let missing = head.payload_len - frame.arrived;
+        let chunk = take_front(rest, missing.min(rest.len()));
+        head.unmask(chunk, frame.arrived);
+        frame.arrived += chunk.len();
+        let is_whole = frame.arrived == head.payload_len;
+        if !is_whole {
+            partial.frame = Some(frame);
+        }
+
+        if head.opcode.is_control() {
+            partial.control.extend_from_slice(chunk);
+            if is_whole {
+                let payload = mem::take(&mut partial.control);
+                let inbound = Inbound::read(head.opcode, &payload)?;
+                self.settle(head.opcode);
+                return Ok(sink(inbound));
+            }
+        } else if let Some(message) = &mut partial.message {
+            let is_last = is_whole && head.fin == Fin::Last;
+            message.append(chunk, missing);
+            message.check_text(is_last)?;
+            if is_last && let Some(message) = partial.message.take() {
+                let inbound = Inbound::read(message.opcode, &message.payload)?;
+                self.settle(message.opcode);
+                return Ok(sink(inbound));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Draws the consequences of something whole: a Close ends the stream, and when nothing is half
+    /// read any more, no memory is kept for it.
+    fn settle(&mut self, opcode: Opcode) {
+        if opcode == Opcode::Close {
+            self.end();
+        } else if self.partial.as_ref().is_some_and(|partial| partial.is_idle()) {
+            self.partial = None;
+        }
+    }
+
+    fn end(&mut self) {
+        self.phase = Phase::Ended;
+        self.partial = None;
+    }
+}
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder")
+            .field("role", &self.role)
+            .field("phase", &self.phase)
+            .field("is_partial", &self.is_partial())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Inbound<'a> {
+    /// What a whole payload says, once unmasked. `opcode` is not a continuation.
+    fn read(opcode: Opcode, payload: &'a [u8]) -> Result<Self, DecodeError> {
+        let text = |bytes| str::from_utf8(bytes).map_err(|_not_utf8| DecodeError::NotUtf8);
+        Ok(match opcode {
+            Opcode::Text => Self::Text(text(payload)?),
+            Opcode::Binary | Opcode::Continuation => Self::Binary(payload),
+            Opcode::Ping => Self::Ping(payload),
+            Opcode::Pong => Self::Pong(payload),
+            Opcode::Close => match payload.split_first_chunk() {
+                None if payload.is_empty() => Self::Close(None),
+                None => return Err(DecodeError::CloseTruncated),
+                Some((&code, reason)) => {
+                    let code = u16::from_be_bytes(code);
+                    let known = CloseCode::new(code).ok_or(DecodeError::CloseCodeInvalid(code))?;
+                    Self::Close(Some((known, text(reason)?)))
+                }
+            },
+        })
+    }
+}
+
+/// Takes `len` bytes off the front of `rest`, which has as many.
+fn take_front<'a>(rest: &mut &'a mut [u8], len: usize) -> &'a mut [u8] {
+    let (front, back) = mem::take(rest).split_at_mut(len);
+    *rest = back;
+    front
+}

@@ -1,0 +1,138 @@
+//! Why bytes are refused: one enum per operation, in words that may be logged and sent back.
+//!
+//! No text repeats anything of the input but the number of a close code, and each is one line of
+//! visible ASCII.
+//! What follows from a refusal is the caller's business, but for the close code, which the RFC
+//! tells.
+
+use crate::CloseCode;
+
+/// Why a message is not a registration. Its text holds nothing of the message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// It is not a JSON object with strings in the right places.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// A field is absent, `null` or has no characters.
+    #[error("{field} is empty")]
+    Empty {
+        /// The field, as the contract spells it.
+        field: &'static str,
+    },
+}
+
+/// Why a body is not a push. Its text holds nothing of the body, and is one line of visible ASCII,
+/// fit for the `Wserver-Error` header.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PushError {
+    /// It is not a JSON object with strings in the right places.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// A field is absent, `null` or has no characters.
+    #[error("{field} is empty")]
+    Empty {
+        /// The field, as the contract spells it.
+        field: &'static str,
+    },
+}
+
+/// Why bytes are not an object with the strings that were asked for.
+///
+/// No variant repeats anything of the input, so each may be logged and sent back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JsonError {
+    /// The first thing that is not white space does not open an object.
+    ///
+    /// A byte order mark counts: JSON on the wire has none (RFC 8259, section 8.1).
+    #[error("not a JSON object")]
+    NotAnObject,
+    /// The object is not JSON: its grammar, its UTF-8, a lone surrogate, a number beyond what a
+    /// double holds, or more than 127 levels of nesting.
+    #[error("invalid JSON at byte {byte}: {problem}")]
+    Syntax {
+        /// The byte at which it was noticed, the first one being 1.
+        byte: usize,
+        /// What is wrong there, in the words of the parser: visible ASCII, one line.
+        problem: Box<str>,
+    },
+    /// A member that was asked for is neither a string nor `null`.
+    #[error("{field} must be a string")]
+    NotAString {
+        /// The member, as the contract spells it.
+        field: &'static str,
+    },
+}
+
+/// Why a stream of frames is refused. The connection is to be closed with
+/// [`close_code`](Self::close_code).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// A reserved bit is set, though no extension was agreed (section 5.2).
+    #[error("a reserved bit is set")]
+    ReservedBit,
+    /// The opcode has no meaning (section 5.2).
+    #[error("the opcode is reserved")]
+    ReservedOpcode,
+    /// A Ping, Pong or Close is not the last frame of its message (section 5.5).
+    #[error("a control frame is fragmented")]
+    ControlFragmented,
+    /// A Ping, Pong or Close has more than 125 bytes (section 5.5).
+    #[error("a control frame is longer than 125 bytes")]
+    ControlTooLong,
+    /// A continuation, though no message has begun (section 5.4).
+    #[error("a continuation without a message")]
+    ContinuationUnexpected,
+    /// A new message before the fragments of the last one have ended (section 5.4).
+    #[error("a new message inside a fragmented one")]
+    ContinuationExpected,
+    /// A client's frame is not masked (section 5.1).
+    #[error("a frame of a client is not masked")]
+    NotMasked,
+    /// A server's frame is masked (section 5.1).
+    #[error("a frame of a server is masked")]
+    Masked,
+    /// The length takes more bytes than it needs (section 5.2).
+    #[error("a length is not in its shortest form")]
+    LengthNotShortest,
+    /// The payload of a Close is one byte, half of a code (section 5.5.1).
+    #[error("a close payload of one byte")]
+    CloseTruncated,
+    /// The code of a Close may not be sent (section 7.4).
+    #[error("the close code {0} is not allowed")]
+    CloseCodeInvalid(u16),
+    /// Text or a close reason is not UTF-8 (section 8.1).
+    #[error("text is not UTF-8")]
+    NotUtf8,
+    /// A message is longer than [`message_bytes_max`](crate::DecodeLimits::message_bytes_max).
+    #[error("a message is too long")]
+    MessageTooLong,
+    /// A message has more frames than [`fragments_max`](crate::DecodeLimits::fragments_max).
+    #[error("a message has too many fragments")]
+    TooManyFragments,
+}
+
+impl DecodeError {
+    /// The code to close with: 1002 for the protocol, 1007 for UTF-8, 1009 for size.
+    #[must_use]
+    pub const fn close_code(self) -> CloseCode {
+        match self {
+            Self::ReservedBit
+            | Self::ReservedOpcode
+            | Self::ControlFragmented
+            | Self::ControlTooLong
+            | Self::ContinuationUnexpected
+            | Self::ContinuationExpected
+            | Self::NotMasked
+            | Self::Masked
+            | Self::LengthNotShortest
+            | Self::CloseTruncated
+            | Self::CloseCodeInvalid(_) => CloseCode::PROTOCOL,
+            Self::NotUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::MessageTooLong | Self::TooManyFragments => CloseCode::TOO_BIG,
+        }
+    }
+}

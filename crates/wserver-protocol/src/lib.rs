@@ -1,0 +1,29 @@
+//! Bytes to wire messages and back, without I/O, clocks or tasks, and without a word about who is
+//! bound to what: it is the only place that knows JSON and WebSocket frames.
+//!
+//! `docs/protocol.md` of the repository is the contract of what is said on the wire.
+
+// The contract in docs/protocol.md and these types are one; tidy holds them together.
+// protocol: c09c9cc1da380353
+
+pub mod frame;
+pub mod receipt;
+pub mod v2;
+
+mod close;
+mod decode;
+mod error;
+mod json;
+mod push;
+mod register;
+
+pub use close::{CloseCode, reconnect_in, reconnect_reason};
+pub use decode::{DecodeLimits, Decoder, Inbound, Role};
+pub use error::{DecodeError, JsonError, PushError, RegisterError};
+pub use push::PushRequest;
+pub use register::Register;
+
+/// The contract, whose examples run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/protocol.md")]
+struct Contract;

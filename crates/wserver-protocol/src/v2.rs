@@ -1,0 +1,31 @@
+//! The HTTP API's JSON: what is posted to `/v2`, and what is answered there and by `/push` where JSON
+//! is asked for.
+//!
+//! Requests are read strictly: a field that is unknown, comes twice or has a wrong type is an error
+//! that names it. Answers are read leniently, so that a client outlives fields that come later.
+//! `docs/http-api.md` of the repository is the contract.
+
+mod admin;
+mod body;
+mod entry;
+mod problem;
+mod push;
+
+pub use admin::{
+    Closed, Connection, Connections, Disconnect, Explanation, NodeInfo, Now, Online, Presence,
+    Registered, Registration,
+};
+pub use body::{BodyError, LIST_ITEMS_MAX};
+pub use entry::{Entry, Missed};
+pub use problem::Problem;
+pub use push::{
+    Batch, BatchAnswer, BatchItem, Delivery, Push, PushAnswer, Reason, Recipients, UserDelivery,
+};
+
+use serde::Serialize;
+
+/// An answer as it is sent.
+#[must_use]
+pub fn encode(answer: &impl Serialize) -> String {
+    serde_json::to_string(answer).expect("answers have text for keys, which is always JSON")
+}

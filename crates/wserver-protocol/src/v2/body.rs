@@ -1,0 +1,164 @@
+//! Strict reading of a request's body, and errors that say which field is wrong and where.
+//!
+//! An error repeats nothing of the body but the name of a field that nobody knows, escaped and cut:
+//! a value may be a secret, and the parser's own words would quote it.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, SeqAccess, Visitor};
+
+use crate::json;
+
+/// The most items of a list in a request, whatever the settings: a list is bounded before it is
+/// known what is in it.
+pub const LIST_ITEMS_MAX: usize = 65_536;
+
+/// The most bytes of a field's name that an error repeats.
+const FIELD_BYTES_MAX: usize = 100;
+
+/// Why a body is refused: one line of visible ASCII.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} {problem}", .field.as_deref().unwrap_or("the body"))]
+#[non_exhaustive]
+pub struct BodyError {
+    /// Which field is wrong, as `users[2]`; `None` when the body as a whole is.
+    pub field: Option<String>,
+    /// What is wrong with it, as `is empty`.
+    pub problem: String,
+}
+
+impl BodyError {
+    /// That `field` has this problem, as `is empty`.
+    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), problem: problem.into() }
+    }
+
+    pub(super) fn whole(problem: impl Into<String>) -> Self {
+        Self { field: None, problem: problem.into() }
+    }
+
+    /// The same, of a field that is itself in `outer`.
+    #[must_use]
+    pub fn within(self, outer: &str) -> Self {
+        let field = match self.field {
+            Some(field) => format!("{outer}.{field}"),
+            None => outer.to_owned(),
+        };
+        Self { field: Some(field), ..self }
+    }
+}
+
+/// Reads the whole of `input` as one object.
+pub(super) fn parse<'a, T: Deserialize<'a>>(input: &'a [u8]) -> Result<T, BodyError> {
+    // A list of values in the order of the fields would be read as well.
+    if !json::is_object(input) {
+        return Err(BodyError::whole("must be a JSON object"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(input);
+    let value = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| refused(input, &error.path().to_string(), error.inner()))?;
+    deserializer.end().map_err(|error| refused(input, ".", &error))?;
+    Ok(value)
+}
+
+fn refused(input: &[u8], path: &str, error: &serde_json::Error) -> BodyError {
+    let (byte, words) = json::place(input, error);
+    if !error.is_data() {
+        return BodyError::whole(format!("is not JSON, at byte {byte}: {words}"));
+    }
+    let field = (path != ".").then(|| visible(path));
+    // Of the words only what is ours is repeated: what was expected comes last in them.
+    let quoted = |prefix: &str| {
+        let rest = words.strip_prefix(prefix)?;
+        rest.rsplit_once('`').map(|(name, _)| name).or(Some(rest))
+    };
+    if words.starts_with("unknown field `") {
+        let known = words.rsplit_once("`, expected ").map_or("none", |(_, known)| known);
+        return BodyError {
+            field,
+            problem: format!(
+                "is no field here, at byte {byte}: expected {}",
+                known.replace('`', "")
+            ),
+        };
+    }
+    if let Some(name) = quoted("missing field `") {
+        let name = match field {
+            Some(outer) => format!("{outer}.{name}"),
+            None => name.to_owned(),
+        };
+        return BodyError::new(name, "is missing");
+    }
+    if let Some(name) = quoted("duplicate field `") {
+        return BodyError::new(name, format!("comes twice, at byte {byte}"));
+    }
+    let expected = match words.rsplit_once(", expected ") {
+        Some((_, "f64")) => "a number",
+        Some((_, expected)) => expected,
+        None => "something else",
+    };
+    BodyError { field, problem: format!("must be {expected}, at byte {byte}") }
+}
+
+/// One line of visible ASCII, not too long.
+fn visible(text: &str) -> String {
+    let mut shown = text.escape_default().to_string();
+    if shown.len() > FIELD_BYTES_MAX {
+        shown.truncate(FIELD_BYTES_MAX);
+        shown.push_str("...");
+    }
+    shown
+}
+
+/// A field that may be left out, and is not `null` when it is there.
+pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
+/// The same for a list, of at most [`LIST_ITEMS_MAX`].
+pub(super) fn present_list<'de, D>(deserializer: D) -> Result<Option<Vec<String>>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    list(deserializer).map(Some)
+}
+
+/// A list of at most [`LIST_ITEMS_MAX`].
+pub(super) fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    deserializer.deserialize_seq(List(PhantomData))
+}
+
+struct List<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {LIST_ITEMS_MAX} items")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            if items.len() == LIST_ITEMS_MAX {
+                return Err(serde::de::Error::invalid_length(items.len() + 1, &self));
+            }
+            items.push(item);
+        }
+        Ok(items)
+    }
+}
+
+/// Reads an answer, as a client does.
+pub(super) fn parse_answer<T: DeserializeOwned>(input: &[u8]) -> Result<T, BodyError> {
+    parse(input)
+}

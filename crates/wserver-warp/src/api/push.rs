@@ -1,0 +1,237 @@
+//! `POST /v2/push` and `/v2/push/batch`: to one user, to several, to everyone; each at most once,
+//! if the request says under which key it may be repeated.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue};
+use tokio::sync::oneshot;
+use tracing::debug;
+use wserver_auth::Publisher;
+use wserver_core::UserId;
+use wserver_node::{Message, PushOptions};
+use wserver_protocol::v2::{
+    self, Batch, BatchAnswer, BatchItem, Delivery, Push, PushAnswer, Recipients, UserDelivery,
+};
+
+use super::idempotency::Begun;
+use super::words::Count;
+use super::{outcome, request};
+use crate::body::Body;
+use crate::edge::Edge;
+use crate::push_api;
+use crate::reply::{self, Refused, Reply};
+
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+const BATCH_PATH: &str = "/v2/push/batch";
+
+/// Answers a push or a batch whose publisher is known and whose body was read.
+///
+/// With an `Idempotency-Key` it is carried out to its end even when the client goes away meanwhile,
+/// since that is when the client will send it again.
+pub(super) async fn serve(
+    edge: &Arc<Edge>,
+    publisher: Publisher,
+    headers: &HeaderMap,
+    path: &str,
+    body: Body,
+    arrived: Instant,
+) -> Result<Reply, Refused> {
+    let is_batch = path == BATCH_PATH;
+    let Some(key) = request::idempotency_key(headers)? else {
+        return carry_out(edge, &publisher, is_batch, &body, arrived).await.map(reply::json);
+    };
+    let name = publisher.name.as_deref().unwrap_or_default();
+    match edge.idempotency.begin(name, key, (path, &body.bytes), arrived)? {
+        Begun::Answered(answer) => {
+            let mut reply = reply::json(answer.as_ref().to_owned());
+            reply.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+            Ok(reply)
+        }
+        Begun::New(ticket) => {
+            let (sender, receiver) = oneshot::channel();
+            let edge_of_task = Arc::clone(edge);
+            edge.node.tasks().spawn(async move {
+                let answer = carry_out(&edge_of_task, &publisher, is_batch, &body, arrived).await;
+                if let Ok(answer) = &answer {
+                    ticket.finish(answer.as_str().into(), Instant::now());
+                }
+                // Who asked may be gone.
+                let _ = sender.send(answer);
+            });
+            receiver.await.unwrap_or(Err(Refused::Failed)).map(reply::json)
+        }
+    }
+}
+
+/// Notes a push that was refused before it was known whom it was for.
+pub(super) fn note_refused(edge: &Edge, refused: &Refused) {
+    edge.node.note_push_refused(None, None, refused.told().name);
+}
+
+pub(super) fn count_refused(edge: &Edge, refused: &Refused) {
+    edge.counters.pushes_refused_total.increment(refused.told().name);
+}
+
+async fn carry_out(
+    edge: &Edge,
+    publisher: &Publisher,
+    is_batch: bool,
+    body: &Body,
+    arrived: Instant,
+) -> Result<String, Refused> {
+    if is_batch {
+        return batch(edge, publisher, body, arrived).await.map(|answer| v2::encode(&answer));
+    }
+    let push = Push::parse(&body.bytes).map_err(Refused::Body)?;
+    accept(edge, publisher, &push, arrived).await.map(|answer| v2::encode(&answer))
+}
+
+/// One after the other, in their order.
+async fn batch(
+    edge: &Edge,
+    publisher: &Publisher,
+    body: &Body,
+    arrived: Instant,
+) -> Result<BatchAnswer, Refused> {
+    let batch = Batch::parse(&body.bytes).map_err(Refused::Body)?;
+    check_count(edge, "pushes", batch.len())?;
+    publisher.charge(further(batch.len()));
+    let mut results = Vec::with_capacity(batch.len());
+    for (index, push) in batch.pushes().enumerate() {
+        let outcome = match push {
+            Ok(push) => accept(edge, publisher, &push, arrived).await.map_err(|refused| {
+                count_refused(edge, &refused);
+                let mut problem = refused.told().problem();
+                problem.field = problem.field.map(|field| format!("pushes[{index}].{field}"));
+                problem
+            }),
+            Err(error) => {
+                let refused = Refused::Body(error);
+                count_refused(edge, &refused);
+                Err(refused.told().problem())
+            }
+        };
+        results.push(match outcome {
+            Ok(answer) => BatchItem { status: 200, answer: Some(answer), problem: None },
+            Err(problem) => {
+                BatchItem { status: problem.status, answer: None, problem: Some(problem) }
+            }
+        });
+    }
+    Ok(BatchAnswer { results })
+}
+
+/// Checks a push and carries it out. What is wrong with it is told before anybody gets it.
+async fn accept(
+    edge: &Edge,
+    publisher: &Publisher,
+    push: &Push<'_>,
+    arrived: Instant,
+) -> Result<PushAnswer, Refused> {
+    let event = request::event(edge, &push.event)?;
+    let options = PushOptions {
+        exclude: push
+            .exclude_connection
+            .as_deref()
+            .map(|id| request::connection_field("exclude_connection", id))
+            .transpose()?,
+        expires_at: push.ttl.map(|ttl| arrived + ttl),
+    };
+    let users = users(edge, publisher, &push.recipients)?;
+    let fits = push_api::check(edge, publisher, &event, &push.message);
+    fits.inspect_err(|refused| {
+        for user in &users {
+            edge.node.note_push_refused(Some(user), Some(&event), refused.told().name);
+        }
+    })?;
+    let message = Message::text(&push.message);
+    let id = edge.push_ids.next();
+    let mut answer = PushAnswer { id, delivery: Delivery::default(), users: None, results: None };
+    match &push.recipients {
+        Recipients::Everyone => {
+            let receipt = edge.node.push_everyone(&event, &message, &options).await;
+            answer.users = Some(receipt.users);
+            answer.delivery = outcome::of_everyone(&event, receipt.total);
+        }
+        Recipients::User(_) => {
+            for user in &users {
+                let receipt = edge.node.push_with(user, &event, &message, &options).await;
+                answer.delivery = outcome::of_user(&edge.node, user, &event, receipt);
+            }
+        }
+        _ => {
+            publisher.charge(further(users.len()));
+            let mut results = Vec::with_capacity(users.len());
+            for user in &users {
+                let receipt = edge.node.push_with(user, &event, &message, &options).await;
+                let delivery = outcome::of_user(&edge.node, user, &event, receipt);
+                results.push(UserDelivery { user: user.as_str().to_owned(), delivery });
+            }
+            answer.delivery = sum(&results);
+            answer.results = Some(results);
+        }
+    }
+    let Delivery { matched, written, queued, dropped, .. } = answer.delivery;
+    let publisher = publisher.name.as_deref();
+    debug!(push = %answer.id, publisher, matched, written, queued, dropped, "pushed");
+    Ok(answer)
+}
+
+/// Whom it is for; nobody in particular if it is for everyone.
+fn users(
+    edge: &Edge,
+    publisher: &Publisher,
+    recipients: &Recipients,
+) -> Result<Vec<UserId>, Refused> {
+    let forbidden = |field: Cow<'static, str>, why| Refused::Forbidden { field, why };
+    let one = |field: Cow<'static, str>, name: &str| {
+        let user = request::user(edge, field.clone(), name)?;
+        if !publisher.scope.permits_user(user.as_str()) {
+            let refused = forbidden(field, "this push key may not push to this user");
+            note_refused(edge, &refused);
+            return Err(refused);
+        }
+        Ok(user)
+    };
+    match recipients {
+        Recipients::User(user) => Ok(vec![one("user".into(), user)?]),
+        Recipients::Users(users) => {
+            check_count(edge, "users", users.len())?;
+            let users = users.iter().enumerate();
+            users.map(|(index, user)| one(format!("users[{index}]").into(), user)).collect()
+        }
+        _ if publisher.scope.permits_everyone() => Ok(Vec::new()),
+        _ => Err(forbidden("everyone".into(), "this push key may not push to everyone")),
+    }
+}
+
+fn check_count(edge: &Edge, field: &'static str, items: usize) -> Result<(), Refused> {
+    let max = edge.limits.batch_pushes_max;
+    if items > max { Err(Refused::TooMany { field, items, max }) } else { Ok(()) }
+}
+
+/// Pushes of a request beyond the one that the authoriser has counted.
+fn further(pushes: usize) -> u32 {
+    u32::try_from(pushes.saturating_sub(1)).unwrap_or(u32::MAX)
+}
+
+/// Over all users. The reason is given if it is the same for all of them.
+fn sum(results: &[UserDelivery]) -> Delivery {
+    let mut sum = Delivery::default();
+    for UserDelivery { delivery, .. } in results {
+        sum.matched += delivery.matched;
+        sum.written += delivery.written;
+        sum.queued += delivery.queued;
+        sum.dropped += delivery.dropped;
+    }
+    if sum.delivered() == 0 {
+        let first = results.first().and_then(|first| first.delivery.reason);
+        sum.reason = first.filter(|_| results.iter().all(|it| it.delivery.reason == first));
+        let users = Count(results.len(), "user");
+        sum.detail = Some(format!("none of {users} got it; results says why for each"));
+    }
+    sum
+}

@@ -1,0 +1,210 @@
+//! The words of answers: what happened and why, as a tired operator wants to read it.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use wserver_core::CloseReason;
+use wserver_node::{Entry, What};
+
+/// The most characters of a name that a sentence repeats.
+const NAME_CHARS_MAX: usize = 80;
+
+/// A name of somebody's choice: escaped, since it may be shown on a terminal, and cut.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Name<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut chars = self.0.chars();
+        for char in chars.by_ref().take(NAME_CHARS_MAX) {
+            // Quotes and letters of all scripts stay as they are.
+            if char.is_control() || is_invisible(char) {
+                write!(f, "{}", char.escape_unicode())?;
+            } else {
+                fmt::Write::write_char(f, char)?;
+            }
+        }
+        if chars.next().is_some() { f.write_str("…") } else { Ok(()) }
+    }
+}
+
+/// Separators of lines, and what turns the direction of the text around it.
+fn is_invisible(char: char) -> bool {
+    matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}'..='\u{200f}' | '\u{feff}')
+}
+
+/// So many of a thing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Count(pub(crate) usize, pub(crate) &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(0, thing) => write!(f, "no {thing}"),
+            Self(1, thing) => write!(f, "1 {thing}"),
+            Self(count, thing) => write!(f, "{count} {thing}s"),
+        }
+    }
+}
+
+/// How long something was ago.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ago(pub(crate) Duration);
+
+impl Ago {
+    pub(crate) fn since(at: SystemTime, now: SystemTime) -> Self {
+        Self(now.duration_since(at).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Ago {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let (count, unit) = match seconds {
+            0 => return f.write_str("just now"),
+            1..120 => (seconds, "s"),
+            120..7200 => (seconds / 60, "min"),
+            _ => (seconds / 3600, "h"),
+        };
+        write!(f, "{count} {unit} ago")
+    }
+}
+
+/// Why a connection was closed.
+pub(crate) fn of_close(reason: CloseReason) -> &'static str {
+    match reason {
+        CloseReason::PeerClosed => "the client closed it",
+        CloseReason::PeerGone => {
+            "its socket ended without a Close, so the client or something between is gone"
+        }
+        CloseReason::Silent => "no pong came in time, so the client or something between is gone",
+        CloseReason::NotRegistered => "it registered nothing within register_timeout",
+        CloseReason::Flood => "it sent more messages than inbound_messages_per_second allows",
+        CloseReason::ProtocolError => "it broke the WebSocket protocol",
+        CloseReason::InvalidPayload => "it sent text that is not UTF-8",
+        CloseReason::TooBig => "it sent a message beyond inbound_message_bytes_max",
+        CloseReason::Slow => {
+            "it read too slowly, so its queue reached outbox_bytes_max or all queues outboxes_bytes_max"
+        }
+        CloseReason::Disconnected => {
+            "an operator, or the program that the server runs in, disconnected it"
+        }
+        CloseReason::Expired => "what it registered with has expired",
+        CloseReason::UserFull => "the user had connections_per_user_max connections already",
+        CloseReason::Replaced => {
+            "a newer connection of the user took its place, by connections_per_user_policy"
+        }
+        CloseReason::Shutdown => "the server was shutting down",
+        CloseReason::Internal => "the server failed, and its log says more",
+    }
+}
+
+/// Why a registration was refused; the label of a later list is told as it is.
+fn of_refusal(label: &str) -> &str {
+    match label {
+        "unknown" => "its token is unknown",
+        "expired" => "its token has expired",
+        "not_yet_valid" => "its token is not yet valid",
+        "forbidden" => "its token is good, but not for this event",
+        "unavailable" => "nobody could check its token: the authenticator did not answer",
+        "user_id" => "the authenticator named a user id that is empty or beyond name_bytes_max",
+        "too_many_registrations" => {
+            "the connection has bindings_per_connection_max registrations already"
+        }
+        "user_full" => "the user had connections_per_user_max connections already",
+        "connection_ending" => "the connection was about to end",
+        other => other,
+    }
+}
+
+/// Why a push was refused, by the name of its problem.
+fn of_push_refusal(label: &str) -> &str {
+    match label {
+        "unauthorized" => "its key is missing, wrong or expired",
+        "out_of_scope" => "it is not within the scope of its key",
+        "push_rate" => "its key has reached its pushes_per_second",
+        "push_needs_key" => {
+            "no push key is set, and it did not come from a program on this machine"
+        }
+        "message_too_large" => "its message was beyond message_bytes_max",
+        "body_too_large" => "its body was beyond push_body_bytes_max",
+        "body_too_slow" => "its body took longer than push_body_timeout",
+        "body_invalid" => "its body was not what is expected",
+        "name_too_long" => "its user or event was beyond name_bytes_max",
+        "busy" => "the server had no room for it",
+        "authorizer_unavailable" => "nobody could check its key: the authoriser did not answer",
+        other => other,
+    }
+}
+
+/// One entry of the journal, without its time.
+pub(crate) fn of_entry(entry: &Entry) -> String {
+    let connection = match entry.connection {
+        Some(id) => format!("connection {id}"),
+        None => "a connection".to_owned(),
+    };
+    let event = match &entry.event {
+        Some(event) => format!(" for {}", Name(event.as_str())),
+        None => String::new(),
+    };
+    match &entry.what {
+        What::Registered => format!("{connection} was registered{event}"),
+        What::Unregistered => format!("{connection} is no longer registered{event}"),
+        What::RegistrationRefused { reason } => {
+            format!("{connection} was refused a registration{event}: {}", of_refusal(reason))
+        }
+        What::Dropped { reason } => {
+            let why = match reason.as_str() {
+                "slow_consumer" => "it read too slowly",
+                "connection_ending" => "it was about to end",
+                "expired" => "its time to live was over",
+                other => other,
+            };
+            format!("a message{event} did not reach {connection}: {why}")
+        }
+        What::Closed { reason } => format!("{connection} was closed: {}", of_close(*reason)),
+        What::Pushed { receipt } => {
+            let taken = Count(receipt.delivered(), "connection");
+            match receipt.reason {
+                None => format!("a push{event} went to {taken}"),
+                Some(reason) => format!("a push{event} went to nobody: {reason}"),
+            }
+        }
+        What::PushRefused { reason } => {
+            format!("a push{event} was refused: {}", of_push_refusal(reason))
+        }
+        _ => entry.what.as_str().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_one_visible_line_of_bounded_length() {
+        for (name, shown) in [
+            ("jack", "jack".to_owned()),
+            ("Grüße 世界 \"a\"", "Grüße 世界 \"a\"".to_owned()),
+            ("a\n\u{1b}[31m\u{202e}", "a\\u{a}\\u{1b}[31m\\u{202e}".to_owned()),
+            (&"x".repeat(80), "x".repeat(80)),
+            (&"x".repeat(81), format!("{}…", "x".repeat(80))),
+        ] {
+            assert_eq!(Name(name).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn counts_and_times_read_well() {
+        let counts = [0, 1, 2].map(|count| Count(count, "connection").to_string());
+        assert_eq!(counts, ["no connection", "1 connection", "2 connections"]);
+        let times = [0, 1, 119, 120, 7199, 7200, 90_000]
+            .map(|seconds| Ago(Duration::from_secs(seconds)).to_string());
+        assert_eq!(
+            times,
+            ["just now", "1 s ago", "119 s ago", "2 min ago", "119 min ago", "2 h ago", "25 h ago"]
+        );
+        let now = SystemTime::now();
+        assert_eq!(Ago::since(now + Duration::from_secs(5), now).to_string(), "just now");
+    }
+}

@@ -1,0 +1,95 @@
+//! A request's body, read within its bounds: in bytes, in time, and in what all bodies may take together.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::Buf;
+use futures::{Stream, TryStreamExt};
+use hyper::HeaderMap;
+use hyper::header::CONTENT_LENGTH;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::edge::Edge;
+use crate::reply::Refused;
+
+/// A body is read into a buffer that starts no larger than this, whatever its length claims.
+const BODY_START_BYTES_MAX: usize = 64 * 1024;
+
+/// A whole body, and its share of `push_bodies_bytes_max` for as long as it is held.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub(crate) bytes: Vec<u8>,
+    _share: OwnedSemaphorePermit,
+}
+
+/// Reads a body to its end.
+pub(crate) async fn read<S, B>(edge: &Edge, headers: &HeaderMap, body: S) -> Result<Body, Refused>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let limits = &edge.limits;
+    let bytes_max = limits.push_body_bytes_max;
+    let length =
+        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let start_bytes = match length.map(usize::try_from) {
+        Some(Ok(length)) if length <= bytes_max => length.min(BODY_START_BYTES_MAX),
+        Some(_) => return Err(Refused::BodyTooLarge { bytes_max }),
+        None => BODY_START_BYTES_MAX,
+    };
+    let timeout = async {
+        tokio::time::sleep(limits.push_body_timeout).await;
+        Refused::BodyTimeout { seconds: limits.push_body_timeout.as_secs() }
+    };
+    within(collect(body, &edge.push_bodies, start_bytes, bytes_max), timeout).await?
+}
+
+/// `work`, unless `timeout` ends first; nothing is armed when the work is ready at once.
+async fn within<T>(
+    work: impl Future<Output = T>,
+    timeout: impl Future<Output = Refused>,
+) -> Result<T, Refused> {
+    let mut work = pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => Ok(done),
+        refused = timeout => Err(refused),
+    }
+}
+
+/// The share grows with what has arrived, so that what is announced and not sent keeps nobody out.
+async fn collect<S, B>(
+    body: S,
+    shares: &Arc<Semaphore>,
+    start_bytes: usize,
+    bytes_max: usize,
+) -> Result<Body, Refused>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let take = |bytes: usize| {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Arc::clone(shares).try_acquire_many_owned(bytes).map_err(|_none_left| Refused::Busy {
+            why: "push_bodies_bytes_max is reached by other requests",
+            setting: Some("push_bodies_bytes_max"),
+        })
+    };
+    let mut body = pin!(body);
+    let mut bytes = Vec::with_capacity(start_bytes);
+    let mut share = take(0)?;
+    while let Some(mut part) = body.try_next().await.map_err(|_error| Refused::BodyBroken)? {
+        if bytes.len() + part.remaining() > bytes_max {
+            return Err(Refused::BodyTooLarge { bytes_max });
+        }
+        share.merge(take(part.remaining())?);
+        while part.has_remaining() {
+            let chunk = part.chunk();
+            bytes.extend_from_slice(chunk);
+            let count = chunk.len();
+            part.advance(count);
+        }
+    }
+    Ok(Body { bytes, _share: share })
+}

@@ -1,0 +1,83 @@
+//! What every request and every connection of one server share.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use wserver_auth::{Authenticator, PushAuthorizer};
+use wserver_core::Limits;
+use wserver_node::Node;
+use wserver_protocol::CloseCode;
+
+use crate::addresses::{Addresses, HandshakeRates};
+use crate::api::idempotency::Idempotency;
+use crate::counters::EdgeCounters;
+use crate::demo::DemoPage;
+use crate::health::Health;
+use crate::hooks::Hooks;
+use crate::open_push::OpenPushScope;
+use crate::origin::OriginPolicy;
+use crate::proxies::TrustedProxies;
+use crate::tls::Tls;
+use crate::wire::Socket;
+use wserver_auth::TokenSource;
+
+/// The parts of one running server.
+pub(crate) struct Edge {
+    pub(crate) node: Node<Socket>,
+    pub(crate) limits: Limits,
+    pub(crate) ws_path: String,
+    pub(crate) push_path: String,
+    pub(crate) origin: OriginPolicy,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) token_source: TokenSource,
+    pub(crate) push_authorizer: Arc<dyn PushAuthorizer>,
+    /// Set when pushes need no key.
+    pub(crate) open_push: Option<OpenPushScope>,
+    /// The demo page, if it is served.
+    pub(crate) demo_page: Option<DemoPage>,
+    pub(crate) hooks: Hooks,
+    /// Bytes of push bodies that may still be read; `push_bodies_bytes_max` in all.
+    pub(crate) push_bodies: Arc<Semaphore>,
+    pub(crate) push_ids: PushIds,
+    pub(crate) idempotency: Arc<Idempotency>,
+    pub(crate) addresses: Arc<Addresses>,
+    /// `None` when `handshakes_per_address_per_second` is 0.
+    pub(crate) handshakes: Option<HandshakeRates>,
+    pub(crate) proxies: TrustedProxies,
+    /// The TLS of each listener that has any.
+    pub(crate) tls: Vec<Arc<Tls>>,
+    pub(crate) started_at: Instant,
+    /// Cancelled when a shutdown begins.
+    pub(crate) stop: CancellationToken,
+    /// The one ping frame.
+    pub(crate) ping: Bytes,
+    /// With which code connections are closed when the server shuts down.
+    pub(crate) goodbye_code: CloseCode,
+    pub(crate) counters: EdgeCounters,
+    pub(crate) health: Health,
+}
+
+/// Names for pushes, by which an answer is found in the log: unique in a process, and hardly the
+/// same in two.
+pub(crate) struct PushIds {
+    process: u32,
+    next: AtomicU64,
+}
+
+impl PushIds {
+    pub(crate) fn new() -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "any 32 random bits do")]
+        // Fresh keys are the randomness that the standard library has.
+        let process = RandomState::new().hash_one(0) as u32;
+        Self { process, next: AtomicU64::new(1) }
+    }
+
+    pub(crate) fn next(&self) -> String {
+        format!("{:08x}-{}", self.process, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}

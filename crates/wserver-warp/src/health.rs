@@ -1,0 +1,222 @@
+//! `GET /livez` and `GET /readyz`: whether the process serves, and whether it should be sent anybody.
+//!
+//! Ready means that a message has just gone through: the server keeps a connection to itself,
+//! pushes to it, and reads at its far end. What is tried is the binder, the fan-out, an outbox and
+//! a socket, which is everything between an accepted push and a listener's network. A WebSocket to
+//! the server's own port would try the way in as well, and could not register: whose token should
+//! it show? That the way in works, whoever asks sees by being answered.
+
+use std::future::poll_fn;
+use std::io::{self, Read as _};
+use std::net::TcpStream as StdTcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hyper::header::{CACHE_CONTROL, HeaderValue};
+use hyper::{Method, StatusCode};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tracing::warn;
+use wserver_node::{Message, Node, Probe, Wire as _};
+use wserver_protocol::frame;
+
+use crate::edge::Edge;
+use crate::reply::{self, Refused, Reply};
+use crate::told;
+use crate::wire::Socket;
+
+/// How long an answer is told again.
+const CACHED_FOR: Duration = Duration::from_secs(1);
+/// How long a message to itself may take.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Whether the server should be sent anybody now, or why not.
+pub(crate) type Verdict = Result<(), &'static str>;
+
+/// What is known of a server's health.
+#[derive(Debug)]
+pub(crate) struct Health(Mutex<Tried>);
+
+#[derive(Debug)]
+struct Tried {
+    at: Option<Instant>,
+    verdict: Verdict,
+    /// Taken out while a message is on its way.
+    itself: Option<Itself>,
+}
+
+/// The server's connection to itself.
+#[derive(Debug)]
+struct Itself {
+    probe: Probe<Socket>,
+    far_end: UnixStream,
+    messages: u64,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        let tried =
+            Tried { at: None, verdict: Err("no message has gone through yet"), itself: None };
+        Self(Mutex::new(tried))
+    }
+}
+
+impl Health {
+    /// Tries it, at most once in [`CACHED_FOR`]. Who asks while it is being tried is told what was
+    /// found out last.
+    async fn check(&self, node: &Node<Socket>) -> Verdict {
+        let itself = {
+            let mut tried = self.tried();
+            let now = Instant::now();
+            if tried.at.is_some_and(|at| now < at + CACHED_FOR) {
+                return tried.verdict;
+            }
+            tried.at = Some(now);
+            tried.itself.take()
+        };
+        let sent = tokio::time::timeout(DELIVERY_TIMEOUT, Itself::deliver(itself, node)).await;
+        let mut tried = self.tried();
+        tried.verdict = match sent {
+            Ok(Ok(itself)) => {
+                tried.itself = Some(itself);
+                Ok(())
+            }
+            Ok(Err(error)) => {
+                warn!(%error, "not ready: the server cannot deliver to itself");
+                Err("the server cannot deliver to itself")
+            }
+            Err(_elapsed) => {
+                warn!("not ready: a message of the server to itself takes too long");
+                Err("a message of the server to itself takes too long")
+            }
+        };
+        tried.verdict
+    }
+
+    fn tried(&self) -> MutexGuard<'_, Tried> {
+        // Whoever panicked has left a whole verdict, at worst an old one.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Itself {
+    fn connect(node: &Node<Socket>) -> io::Result<Self> {
+        let (near_end, far_end) = UnixStream::pair()?;
+        near_end.set_nonblocking(true)?;
+        far_end.set_nonblocking(true)?;
+        // To whoever reads and writes it, one kind of stream is as good as the other.
+        let near_end = TcpStream::from_std(StdTcpStream::from(OwnedFd::from(near_end)))?;
+        let probe = node.probe(Socket::Plain(near_end));
+        let probe =
+            probe.ok_or_else(|| io::Error::other("the last message is still on its way"))?;
+        Ok(Self { probe, far_end, messages: 0 })
+    }
+
+    /// Sends a message and reads it. What it did not work with is not used again.
+    async fn deliver(itself: Option<Self>, node: &Node<Socket>) -> io::Result<Self> {
+        let mut itself = itself.map_or_else(|| Self::connect(node), Ok)?;
+        // A socket that is new is not known to take bytes.
+        poll_fn(|cx| itself.probe.wire().poll_write_ready(cx)).await?;
+        itself.messages += 1;
+        let text = itself.messages.to_string();
+        if !itself.probe.push(&Message::text(&text)).await {
+            return Err(io::Error::other("the push reached nobody"));
+        }
+        let expected = frame::text(&text);
+        let mut received = vec![0; expected.len()];
+        // What one end has taken can be read at the other.
+        itself.far_end.read_exact(&mut received)?;
+        if received != expected {
+            return Err(io::Error::other("something else arrived"));
+        }
+        Ok(itself)
+    }
+}
+
+/// Answers as long as anything is answered.
+pub(crate) fn live(method: &Method) -> Reply {
+    answer(method, Ok(()))
+}
+
+/// Answers whether the server should be sent anybody now.
+pub(crate) async fn ready(edge: &Edge, method: &Method) -> Reply {
+    answer(method, verdict(edge).await)
+}
+
+/// Whether the server should be sent anybody now, found out by one of the runtime's workers: while
+/// none of them gets to it there is no answer.
+pub(crate) async fn verdict_of_a_worker(edge: &Arc<Edge>) -> Verdict {
+    let (told, verdict_of) = oneshot::channel();
+    let edge = Arc::clone(edge);
+    let tasks = edge.node.tasks().clone();
+    tasks.spawn(async move {
+        // Whoever asked may have given up.
+        let _ = told.send(verdict(&edge).await);
+    });
+    verdict_of.await.unwrap_or(Err("the server has ended"))
+}
+
+async fn verdict(edge: &Edge) -> Verdict {
+    if edge.stop.is_cancelled() {
+        Err("the server is shutting down")
+    } else {
+        edge.health.check(&edge.node).await
+    }
+}
+
+fn answer(method: &Method, verdict: Verdict) -> Reply {
+    if method != Method::GET && method != Method::HEAD {
+        return reply::reply(&Refused::Method { allow: "GET, HEAD" });
+    }
+    let mut reply = match verdict {
+        Ok(()) => told::text(StatusCode::OK, "ok"),
+        Err(why) => told::text(StatusCode::SERVICE_UNAVAILABLE, why),
+    };
+    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+    use wserver_core::{Counts, Limits};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_tried_once_in_a_while_and_shows_in_no_count() {
+        let node = Node::new(Limits::default(), reply::close_frame, Handle::current());
+        let health = Health::default();
+        let messages = || health.tried().itself.as_ref().map(|it| it.messages);
+        for _ in 0..3 {
+            assert_eq!(health.check(&node).await, Ok(()));
+            assert_eq!(messages(), Some(1));
+        }
+        health.tried().at = None;
+        assert_eq!(health.check(&node).await, Ok(()));
+        assert_eq!(messages(), Some(2), "over the same connection");
+        assert_eq!(node.counts(), Counts::default());
+        assert_eq!(node.connections_open(), 0);
+        let counters = node.counters();
+        assert_eq!((counters.pushes_total.value(), counters.deliveries_total.value()), (0, 0));
+        assert_eq!(counters.push_delivery.counts().iter().sum::<u64>(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_arrive_is_told_and_the_next_try_is_a_new_one() {
+        let node = Node::new(Limits::default(), reply::close_frame, Handle::current());
+        let health = Health::default();
+        assert_eq!(health.check(&node).await, Ok(()));
+        {
+            let mut tried = health.tried();
+            let itself = tried.itself.as_mut().unwrap();
+            itself.far_end = UnixStream::pair().unwrap().0;
+            tried.at = None;
+        }
+        assert_eq!(health.check(&node).await, Err("the server cannot deliver to itself"));
+        health.tried().at = None;
+        assert_eq!(health.check(&node).await, Ok(()));
+    }
+}

@@ -1,0 +1,274 @@
+//! Whose word about a client's address counts: that of the proxies in front, named by their networks.
+//!
+//! Only `X-Forwarded-For` is read, and of it only what a trusted proxy wrote. `Forwarded`
+//! (RFC 7239) and `X-Real-IP` are not: a proxy that adds to one of the three passes the others on
+//! as the client sent them, so whoever reads several believes the client. The PROXY protocol is
+//! not spoken.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue};
+use ipnet::{IpNet, Ipv4Net};
+use tracing::debug;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Bits of an IPv4 address mapped into IPv6 that say only that it is one.
+const MAPPED_PREFIX: u8 = 96;
+
+/// The networks of proxies that are believed. None unless they are named.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// Reads networks as `10.0.0.0/8` or single addresses.
+    ///
+    /// # Errors
+    /// What is wrong with each that is none, naming the setting.
+    pub(crate) fn parse(networks: &[String]) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut parsed = Vec::new();
+        for network in networks {
+            match parse_network(network) {
+                Ok(network) => parsed.push(network),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if problems.is_empty() { Ok(Self(parsed)) } else { Err(problems) }
+    }
+
+    /// Who sent a request that came from `peer`: `peer` itself, or whom a trusted proxy names.
+    ///
+    /// From the right, each entry was written by the proxy before it, so the first address that is
+    /// no trusted proxy's is the client, and what stands left of it is its own invention. Where
+    /// all are trusted, the leftmost is. Its port is 0 unless the proxy tells it. What cannot be
+    /// read makes it the proxy's own request.
+    pub(crate) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+        if !self.trusts(peer.ip()) {
+            return peer;
+        }
+        let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
+        let entries = lines
+            .flat_map(|line: &HeaderValue| line.as_bytes().rsplit(|byte| *byte == b','))
+            .map(<[u8]>::trim_ascii)
+            .filter(|entry| !entry.is_empty());
+        let mut client = peer;
+        for entry in entries {
+            let Some(address) = parse_entry(entry) else {
+                debug!(%peer, "X-Forwarded-For cannot be read, so the proxy counts as the client");
+                return peer;
+            };
+            client = address;
+            if !self.trusts(address.ip()) {
+                break;
+            }
+        }
+        client
+    }
+
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    let network = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address.to_canonical()),
+        Err(_) => text.parse::<IpNet>().map_err(|_error| {
+            format!("trusted_proxies {text:?} is no address and no network, as in 10.0.0.0/8")
+        })?,
+    };
+    if network.prefix_len() == 0 {
+        return Err(format!(
+            "trusted_proxies {text:?} would believe everybody's X-Forwarded-For: name the networks of your proxies"
+        ));
+    }
+    if network.addr() != network.network() {
+        return Err(format!(
+            "trusted_proxies {text:?} is within a network: write {} for all of it, or {} for the one address",
+            network.trunc(),
+            network.addr()
+        ));
+    }
+    Ok(canonical(network))
+}
+
+/// A network of mapped IPv4 addresses is one of IPv4.
+fn canonical(network: IpNet) -> IpNet {
+    if let IpNet::V6(mapped) = network
+        && let Some(address) = mapped.addr().to_ipv4_mapped()
+        && let Some(prefix) = mapped.prefix_len().checked_sub(MAPPED_PREFIX)
+        && let Ok(network) = Ipv4Net::new(address, prefix)
+    {
+        return IpNet::V4(network);
+    }
+    network
+}
+
+/// One entry: an address, or an address and a port; IPv6 in brackets or without.
+fn parse_entry(entry: &[u8]) -> Option<SocketAddr> {
+    let text = str::from_utf8(entry).ok()?;
+    let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    let address = match text.parse::<IpAddr>() {
+        Ok(address) => SocketAddr::new(address, 0),
+        Err(_) => match text.parse::<SocketAddr>() {
+            Ok(address) => address,
+            Err(_) => SocketAddr::new(bare()?.into(), 0),
+        },
+    };
+    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn trusted(networks: &[&str]) -> Result<TrustedProxies, Vec<String>> {
+        let networks: Vec<String> = networks.iter().map(|&network| network.to_owned()).collect();
+        TrustedProxies::parse(&networks)
+    }
+
+    fn forwarded(lines: &[&[u8]]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(X_FORWARDED_FOR, HeaderValue::from_bytes(line).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn the_client_is_the_rightmost_that_is_no_proxy() {
+        let proxies = trusted(&["10.0.0.0/8", "192.0.2.7", "2001:db8:ffff::/48"]).unwrap();
+        for (peer, lines, client) in [
+            // Whoever is no trusted proxy may write what he likes.
+            ("203.0.113.9:5", &["198.51.100.1"][..], "203.0.113.9:5"),
+            ("203.0.113.9:5", &["10.0.0.1"], "203.0.113.9:5"),
+            ("192.0.2.8:5", &["198.51.100.1"], "192.0.2.8:5"),
+            // A proxy that says nothing asks for itself.
+            ("10.0.0.1:5", &[], "10.0.0.1:5"),
+            ("10.0.0.1:5", &["", " , ,"], "10.0.0.1:5"),
+            ("10.0.0.1:5", &["198.51.100.1"], "198.51.100.1:0"),
+            ("192.0.2.7:5", &["198.51.100.1"], "198.51.100.1:0"),
+            ("[::ffff:10.0.0.1]:5", &["198.51.100.1"], "198.51.100.1:0"),
+            ("[2001:db8:ffff::1]:5", &["2001:db8::1"], "[2001:db8::1]:0"),
+            // What the client itself sent stands to the left.
+            ("10.0.0.1:5", &["127.0.0.1, 198.51.100.1"], "198.51.100.1:0"),
+            ("10.0.0.1:5", &["10.9.9.9, 198.51.100.1"], "198.51.100.1:0"),
+            ("10.0.0.1:5", &["junk, <script>, 198.51.100.1"], "198.51.100.1:0"),
+            ("10.0.0.1:5", &["127.0.0.1", "198.51.100.1"], "198.51.100.1:0"),
+            // A chain of proxies, each adding whom it heard.
+            ("10.0.0.1:5", &["6.6.6.6, 198.51.100.1, 10.0.0.3,10.0.0.2"], "198.51.100.1:0"),
+            ("10.0.0.1:5", &["6.6.6.6, 198.51.100.1", "10.0.0.3", "192.0.2.7"], "198.51.100.1:0"),
+            ("10.0.0.1:5", &["10.0.0.4, 10.0.0.3"], "10.0.0.4:0"),
+            ("10.0.0.1:5", &["::ffff:10.0.0.3"], "10.0.0.3:0"),
+            // The spellings of addresses.
+            ("10.0.0.1:5", &["198.51.100.1:4711"], "198.51.100.1:4711"),
+            ("10.0.0.1:5", &["[2001:db8::1]:4711"], "[2001:db8::1]:4711"),
+            ("10.0.0.1:5", &["[2001:db8::1]"], "[2001:db8::1]:0"),
+            ("10.0.0.1:5", &["::ffff:198.51.100.1"], "198.51.100.1:0"),
+            ("10.0.0.1:5", &["\t198.51.100.1 ,"], "198.51.100.1:0"),
+            // What cannot be read where it counts.
+            ("10.0.0.1:5", &["198.51.100.1, unknown"], "10.0.0.1:5"),
+            ("10.0.0.1:5", &["unknown"], "10.0.0.1:5"),
+            ("10.0.0.1:5", &["198.51.100.1, unknown, 10.0.0.2"], "10.0.0.1:5"),
+            ("10.0.0.1:5", &["198.51.100.1 198.51.100.2"], "10.0.0.1:5"),
+            ("10.0.0.1:5", &["198.51.100.256"], "10.0.0.1:5"),
+            ("10.0.0.1:5", &["198.51.100.1:99999"], "10.0.0.1:5"),
+            ("10.0.0.1:5", &["[198.51.100.1]"], "10.0.0.1:5"),
+            ("10.0.0.1:5", &["example.com"], "10.0.0.1:5"),
+        ] {
+            let lines: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
+            let found = proxies.client(peer.parse().unwrap(), &forwarded(&lines));
+            assert_eq!(found.to_string(), client, "{peer} {lines:?}");
+        }
+        let peer = "10.0.0.1:5".parse().unwrap();
+        assert_eq!(proxies.client(peer, &forwarded(&[b"198.51.100.1\xff"])), peer);
+    }
+
+    proptest! {
+        /// What is not the proxies' own word changes nothing, however it looks.
+        #[test]
+        fn what_the_client_sends_counts_for_nothing(
+            invented in prop::collection::vec("[\\x20-\\x2b\\x2d-\\x7e]{0,20}", 0..4),
+            client in any::<[u8; 4]>().prop_map(std::net::Ipv4Addr::from),
+            chain in prop::collection::vec(any::<[u8; 3]>(), 0..4),
+            port in any::<u16>(),
+        ) {
+            let proxies = trusted(&["10.0.0.0/8"]).unwrap();
+            prop_assume!(client.octets()[0] != 10);
+            let chain = chain.iter().map(|[b, c, d]| format!("10.{b}.{c}.{d}"));
+            let entries: Vec<String> =
+                invented.into_iter().chain([client.to_string()]).chain(chain).collect();
+            let peer = SocketAddr::from(([10, 0, 0, 1], port));
+            let expected = SocketAddr::from((client, 0));
+            // In one line, and each in a line of its own.
+            let line = entries.join(",");
+            prop_assert_eq!(proxies.client(peer, &forwarded(&[line.as_bytes()])), expected);
+            let lines: Vec<&[u8]> = entries.iter().map(|entry| entry.as_bytes()).collect();
+            prop_assert_eq!(proxies.client(peer, &forwarded(&lines)), expected);
+        }
+
+        /// Any bytes at all: an address that stands there, or the proxy's own.
+        #[test]
+        fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let proxies = trusted(&["10.0.0.0/8"]).unwrap();
+            let peer = SocketAddr::from(([10, 0, 0, 1], 5));
+            let Ok(value) = HeaderValue::from_bytes(&bytes) else { return Ok(()) };
+            let headers = HeaderMap::from_iter([(X_FORWARDED_FOR, value)]);
+            let found = proxies.client(peer, &headers);
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let stands_there = text.split(',').any(|entry| {
+                parse_entry(entry.trim().as_bytes()).is_some_and(|address| address == found)
+            });
+            prop_assert!(found == peer || stands_there, "{} of {:?}", found, text);
+        }
+    }
+
+    #[test]
+    fn other_headers_say_nothing() {
+        let proxies = trusted(&["10.0.0.0/8"]).unwrap();
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("forwarded", "for=198.51.100.1"),
+            ("x-real-ip", "198.51.100.1"),
+            ("true-client-ip", "198.51.100.1"),
+        ] {
+            headers.insert(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        let peer = "10.0.0.1:5".parse().unwrap();
+        assert_eq!(proxies.client(peer, &headers), peer);
+    }
+
+    #[test]
+    fn nobody_is_believed_who_is_not_named() {
+        let peer = "127.0.0.1:5".parse().unwrap();
+        let headers = forwarded(&[b"198.51.100.1"]);
+        assert_eq!(TrustedProxies::default().client(peer, &headers), peer);
+    }
+
+    #[test]
+    fn networks_that_are_none_or_too_wide_are_refused() {
+        for (network, told) in [
+            ("nonsense", "no network"),
+            ("", "no network"),
+            ("10.0.0.0/33", "no network"),
+            ("10.0.0/8", "no network"),
+            ("10.0.0.1:80", "no network"),
+            ("0.0.0.0/0", "everybody"),
+            ("::/0", "everybody"),
+            ("10.0.0.1/8", "10.0.0.0/8 for all of it, or 10.0.0.1 for the one"),
+        ] {
+            let problems = trusted(&["127.0.0.1", network]).unwrap_err();
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].contains(told), "{problems:?}");
+            assert!(problems[0].contains("trusted_proxies"), "{problems:?}");
+        }
+        let mapped = trusted(&["::ffff:10.0.0.0/104"]).unwrap();
+        assert!(mapped.trusts("10.9.9.9".parse().unwrap()));
+        assert!(!mapped.trusts("11.0.0.1".parse().unwrap()));
+    }
+}

@@ -1,0 +1,137 @@
+//! `POST /push`: method, guard, authorisation, body, parse, push, reply; in that order, each step bounded.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Buf;
+use futures::Stream;
+use hyper::Method;
+use tracing::{Instrument as _, debug, trace_span};
+use wserver_auth::Publisher;
+use wserver_core::{EventName, NameError, UserId};
+use wserver_node::{Message, PushReceipt};
+use wserver_protocol::PushRequest;
+use wserver_protocol::v2::{self, PushAnswer};
+
+use crate::api::outcome;
+use crate::authorize;
+use crate::body;
+use crate::edge::Edge;
+use crate::negotiate;
+use crate::reply::{self, Format, Refused, Reply};
+use crate::routes::Arrival;
+
+/// A push that was accepted, and what became of it.
+struct Pushed {
+    user: UserId,
+    event: EventName,
+    receipt: PushReceipt,
+}
+
+/// A push that was not.
+struct Refusal {
+    refused: Refused,
+    /// Whom it was for and what, if its publisher may push to them.
+    about: Option<(UserId, EventName)>,
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        Self { refused, about: None }
+    }
+}
+
+/// Serves one push.
+pub(crate) async fn push<S, B>(edge: Arc<Edge>, method: Method, arrival: Arrival, body: S) -> Reply
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let client = edge.proxies.client(arrival.peer, &arrival.headers);
+    let format = negotiate::format(&arrival.headers);
+    let span = trace_span!("push", %client);
+    match serve(&edge, &method, arrival, client, body).instrument(span).await {
+        Ok(pushed) if format == Format::Text => reply::sent(pushed.receipt.delivered()),
+        Ok(Pushed { user, event, receipt }) => {
+            let id = edge.push_ids.next();
+            debug!(push = %id, %client, ?receipt, "pushed");
+            let delivery = outcome::of_user(&edge.node, &user, &event, receipt);
+            reply::json(v2::encode(&PushAnswer { id, delivery, users: None, results: None }))
+        }
+        Err(Refusal { refused, about }) => {
+            debug!(peer = %client, ?refused, "push refused");
+            let told = refused.told();
+            let (user, event) = about.as_ref().map(|(user, event)| (user, event)).unzip();
+            edge.node.note_push_refused(user, event, told.name);
+            edge.counters.pushes_refused_total.increment(told.name);
+            told.reply(format)
+        }
+    }
+}
+
+async fn serve<S, B>(
+    edge: &Edge,
+    method: &Method,
+    arrival: Arrival,
+    client: SocketAddr,
+    body: S,
+) -> Result<Pushed, Refusal>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    if method != Method::POST {
+        return Err(Refused::Method { allow: "POST" }.into());
+    }
+    let headers = Arc::clone(&arrival.headers);
+    let publisher = authorize::publisher(edge, arrival, client).await?;
+    let body = body::read(edge, &headers, body).await?;
+    let request = PushRequest::parse(&body.bytes).map_err(Refused::Push)?;
+    let limits = &edge.limits;
+    let user =
+        UserId::parse(&request.user_id, limits.name_bytes_max).map_err(too_long("userId"))?;
+    let event =
+        EventName::parse(&request.event, limits.name_bytes_max).map_err(too_long("event"))?;
+    check_user(&publisher, &user)?;
+    if let Err(refused) = check(edge, &publisher, &event, &request.message) {
+        return Err(Refusal { refused, about: Some((user, event)) });
+    }
+    let message = Message::text(&request.message);
+    let receipt = edge.node.push(&user, &event, &message).await;
+    Ok(Pushed { user, event, receipt })
+}
+
+fn check_user(publisher: &Publisher, user: &UserId) -> Result<(), Refused> {
+    if publisher.scope.permits_user(user.as_str()) {
+        return Ok(());
+    }
+    let why = "this push key may not push to this userId";
+    Err(Refused::Forbidden { field: "userId".into(), why })
+}
+
+/// What is wrong with a push whose publisher may push to its user, whichever way it came.
+pub(crate) fn check(
+    edge: &Edge,
+    publisher: &Publisher,
+    event: &EventName,
+    message: &str,
+) -> Result<(), Refused> {
+    let (bytes, bytes_max) = (message.len(), edge.limits.message_bytes_max);
+    if bytes > bytes_max {
+        return Err(Refused::MessageTooLarge { bytes, bytes_max });
+    }
+    if publisher.scope.permits_event(event.as_str()) {
+        return Ok(());
+    }
+    let why = "this push key may not push this event";
+    Err(Refused::Forbidden { field: "event".into(), why })
+}
+
+fn too_long(field: &'static str) -> impl Fn(NameError) -> Refused {
+    move |error| match error {
+        NameError::TooLong { bytes, bytes_max } => {
+            Refused::NameTooLong { field: field.into(), bytes, bytes_max }
+        }
+        _ => Refused::Push(wserver_protocol::PushError::Empty { field }),
+    }
+}

@@ -1,0 +1,277 @@
+//! TLS by rustls: one listener's certificates, their reload, and the handshake.
+//!
+//! TLS 1.2 and 1.3, rustls's own choice of suites, `http/1.1` and nothing else by ALPN.
+//! What becomes of a connection after its upgrade is in `tls/socket.rs`, what files may hold in `tls/load.rs`.
+
+mod load;
+mod socket;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rustls::ServerConfig;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub(crate) use socket::TlsSocket;
+
+use crate::reply;
+
+/// A TLS connection while HTTP is spoken on it.
+pub(crate) type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
+
+/// How often certificate files are looked at for a change.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The first byte of whoever means TLS (RFC 8446, section 5.1: a record of a handshake).
+const HANDSHAKE: u8 = 22;
+
+/// Of a plain request as much is read, so that the answer is not overtaken by a reset.
+const PLAIN_REQUEST_BYTES_MAX: usize = 16 * 1024;
+
+/// The certificate and key of one listener, all in PEM, and who may connect to it.
+///
+/// What stands in files is read when the server is built, and again when the files change or
+/// [`Handle::reload_tls`](crate::Handle::reload_tls) is called.
+#[derive(Clone)]
+pub struct TlsSettings {
+    certificate: Pem,
+    key: Pem,
+    client_ca: Option<Pem>,
+}
+
+#[derive(Clone)]
+enum Pem {
+    File(PathBuf),
+    /// May be a secret.
+    Bytes(Arc<[u8]>),
+}
+
+impl TlsSettings {
+    /// From two files: the certificate with its chain, the server's own first, and its private key, not encrypted.
+    #[must_use]
+    pub fn files(certificate_file: impl Into<PathBuf>, key_file: impl Into<PathBuf>) -> Self {
+        Self {
+            certificate: Pem::File(certificate_file.into()),
+            key: Pem::File(key_file.into()),
+            client_ca: None,
+        }
+    }
+
+    /// As [`files`](Self::files), from what such files would hold. There is nothing to reload then.
+    #[must_use]
+    pub fn pem(certificate: &[u8], key: &[u8]) -> Self {
+        Self {
+            certificate: Pem::Bytes(certificate.into()),
+            key: Pem::Bytes(key.into()),
+            client_ca: None,
+        }
+    }
+
+    /// Only clients with a certificate that one of these authorities has signed may connect; for a
+    /// listener that browsers use this is hardly wanted.
+    ///
+    /// Revocation lists are not read: leave such certificates short lives. Sessions are not
+    /// resumed, so every connection shows its certificate anew.
+    #[must_use]
+    pub fn client_ca_file(mut self, client_ca_file: impl Into<PathBuf>) -> Self {
+        self.client_ca = Some(Pem::File(client_ca_file.into()));
+        self
+    }
+
+    /// As [`client_ca_file`](Self::client_ca_file), from what such a file would hold.
+    #[must_use]
+    pub fn client_ca_pem(mut self, client_ca: &[u8]) -> Self {
+        self.client_ca = Some(Pem::Bytes(client_ca.into()));
+        self
+    }
+
+    /// Whether every client must show a certificate.
+    pub(crate) fn asks_for_clients(&self) -> bool {
+        self.client_ca.is_some()
+    }
+
+    fn files_named(&self) -> impl Iterator<Item = &Path> {
+        [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter_map(|pem| match pem {
+                Pem::File(path) => Some(path.as_path()),
+                Pem::Bytes(_) => None,
+            })
+    }
+}
+
+impl fmt::Debug for TlsSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsSettings")
+            .field("certificate", &self.certificate)
+            .field("key", &self.key)
+            .field("client_ca", &self.client_ca)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.fmt(f),
+            Self::Bytes(_) => f.write_str("PEM"),
+        }
+    }
+}
+
+/// What the parts of one listener's TLS are called in problems.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Names {
+    certificate: &'static str,
+    key: &'static str,
+    client_ca: &'static str,
+}
+
+/// The listener of everybody.
+pub(crate) const PUBLIC: Names = Names {
+    certificate: "tls_certificate_file",
+    key: "tls_key_file",
+    client_ca: "tls_client_ca_file",
+};
+
+/// The listener of the backend.
+pub(crate) const PRIVATE: Names = Names {
+    certificate: "private_tls_certificate_file",
+    key: "private_tls_key_file",
+    client_ca: "private_client_ca_file",
+};
+
+/// What a file looked like: when it was modified, and its length in bytes. `None` if there was none.
+type Stamp = Option<(SystemTime, u64)>;
+
+/// One listener's TLS while it serves.
+pub(crate) struct Tls {
+    settings: TlsSettings,
+    names: Names,
+    /// For connections that come from now on. Written by a reload.
+    config: Mutex<Arc<ServerConfig>>,
+    /// The files as they were when they were last read, whatever came of it: a mistake is told once.
+    seen: Mutex<Vec<Stamp>>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// Reads and checks everything; the error is every problem, each naming its setting.
+    pub(crate) fn new(settings: &TlsSettings, names: Names) -> Result<Self, Vec<String>> {
+        let seen = Mutex::new(stamps(settings));
+        let config = Mutex::new(load::config(settings, names)?);
+        Ok(Self { settings: settings.clone(), names, config, seen })
+    }
+
+    /// Makes a TLS connection of `stream`. A client that does not mean TLS is told so.
+    ///
+    /// It may take for ever: the deadline is the caller's.
+    pub(crate) async fn accept(&self, mut stream: TcpStream) -> io::Result<TlsStream> {
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if first[0] != HANDSHAKE {
+            if first[0].is_ascii_uppercase() {
+                let _ = stream.try_read(&mut [0; PLAIN_REQUEST_BYTES_MAX]);
+                stream.write_all(reply::PLAIN_HTTP).await?;
+                stream.shutdown().await?;
+            }
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it does not speak TLS"));
+        }
+        let config = Arc::clone(&lock(&self.config));
+        TlsAcceptor::from(config).accept(stream).await
+    }
+
+    fn has_files(&self) -> bool {
+        self.settings.files_named().next().is_some()
+    }
+
+    fn has_changed(&self) -> bool {
+        *lock(&self.seen) != stamps(&self.settings)
+    }
+
+    fn read(&self) -> Result<Arc<ServerConfig>, Vec<String>> {
+        // Looked at before they are read, so that a change in between is seen later.
+        *lock(&self.seen) = stamps(&self.settings);
+        load::config(&self.settings, self.names)
+    }
+}
+
+/// Whether a file of any listener differs from when it was last read.
+pub(crate) fn have_changed(listeners: &[Arc<Tls>]) -> bool {
+    listeners.iter().any(|tls| tls.has_changed())
+}
+
+/// Reads everything anew; connections from now on get it, those that live keep what they have.
+/// If anything is wrong, nothing changes.
+pub(crate) fn reload(listeners: &[Arc<Tls>]) -> Result<(), Vec<String>> {
+    let mut configs = Vec::new();
+    let mut problems = Vec::new();
+    for tls in listeners {
+        match tls.read() {
+            Ok(config) => configs.push(config),
+            Err(more) => problems.extend(more),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    for (tls, config) in listeners.iter().zip(configs) {
+        *lock(&tls.config) = config;
+    }
+    Ok(())
+}
+
+/// Reloads when files have changed, until `stop`.
+pub(crate) async fn watch(listeners: Vec<Arc<Tls>>, stop: CancellationToken) {
+    if !listeners.iter().any(|tls| tls.has_files()) {
+        return;
+    }
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(WATCH_INTERVAL) => {}
+        }
+        let listeners = listeners.clone();
+        // A file may stand on a disk that does not answer.
+        let look = move || have_changed(&listeners).then(|| reload(&listeners));
+        match tokio::task::spawn_blocking(look).await {
+            Ok(None) => {}
+            Ok(Some(Ok(()))) => info!("certificates changed and were reloaded"),
+            Ok(Some(Err(problems))) => {
+                warn!(
+                    problems = problems.join("; "),
+                    "certificates changed and cannot be used; the old ones stay"
+                );
+            }
+            Err(error) => warn!(%error, "certificates could not be looked at"),
+        }
+    }
+}
+
+fn stamps(settings: &TlsSettings) -> Vec<Stamp> {
+    let stamp = |path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    settings.files_named().map(stamp).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What stands in these is replaced whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

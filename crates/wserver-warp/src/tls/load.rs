@@ -1,0 +1,253 @@
+//! From PEM to a configuration that rustls serves with; every mistake is told in terms of the setting.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
+use tracing::warn;
+
+use super::{Names, Pem, TlsSettings};
+
+/// A certificate that ends so soon is worth a word.
+const EXPIRY_WARNING: Duration = Duration::from_secs(7 * DAY);
+const DAY: u64 = 24 * 60 * 60;
+
+/// The one certificate of a listener, whatever name is asked for.
+#[derive(Debug)]
+struct OneCertificate(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for OneCertificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+/// Reads what `settings` name.
+pub(super) fn config(
+    settings: &TlsSettings,
+    names: Names,
+) -> Result<Arc<ServerConfig>, Vec<String>> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let certificates = certificates(&settings.certificate, names.certificate);
+    let key = private_key(&settings.key, names.key);
+    let client_ca = settings.client_ca.as_ref().map(|pem| roots(pem, names.client_ca)).transpose();
+    match (certificates, key, client_ca) {
+        (Ok(certificates), Ok(key), Ok(client_ca)) => {
+            if let Some(what) = validity(&certificates[0], UnixTime::now()) {
+                let certificate = label(&settings.certificate, names.certificate);
+                warn!(certificate, what, "look at the TLS certificate");
+            }
+            assemble(settings, names, provider, certificates, key, client_ca)
+                .map_err(|problem| vec![problem])
+        }
+        (certificates, key, client_ca) => {
+            Err([certificates.err(), key.err(), client_ca.err()].into_iter().flatten().collect())
+        }
+    }
+}
+
+fn assemble(
+    settings: &TlsSettings,
+    names: Names,
+    provider: Arc<CryptoProvider>,
+    certificates: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    client_ca: Option<RootCertStore>,
+) -> Result<Arc<ServerConfig>, String> {
+    let certificate_label = label(&settings.certificate, names.certificate);
+    let key_label = label(&settings.key, names.key);
+    let key = provider
+        .key_provider
+        .load_private_key(key)
+        .map_err(|error| format!("{key_label} holds a key that cannot be used: {error}"))?;
+    let certified = CertifiedKey::new(certificates, key);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            return Err(format!(
+                "{key_label} does not fit the first certificate in {certificate_label}; the \
+                 server's own certificate must come before those that signed it"
+            ));
+        }
+        Err(error) => {
+            return Err(format!("{certificate_label} cannot be used: {error}"));
+        }
+    }
+    let failed = |error: &dyn std::fmt::Display| format!("TLS cannot be set up: {error}");
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(&error))?;
+    let is_resumable = client_ca.is_none();
+    let builder = match client_ca {
+        Some(roots) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+                .build()
+                .map_err(|error| failed(&error))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(OneCertificate(Arc::new(certified))));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Sessions are kept by the clients, in tickets under a key that is renewed: they cost no memory here.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    if is_resumable {
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| failed(&error))?;
+    } else {
+        // A session that is resumed would not be asked for its certificate again.
+        config.send_tls13_tickets = 0;
+    }
+    Ok(Arc::new(config))
+}
+
+fn certificates(pem: &Pem, name: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let label = label(pem, name);
+    let text = read(pem, &label)?;
+    let certificates = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| format!("{label} is not PEM: {}", told(&error)))?;
+    let Some(first) = certificates.first() else {
+        let hint = if contains(&text, "PRIVATE KEY-----") {
+            "; it holds a private key: are the two files swapped?"
+        } else {
+            " (no -----BEGIN CERTIFICATE-----)"
+        };
+        return Err(format!("{label} holds no certificate{hint}"));
+    };
+    webpki::EndEntityCert::try_from(first)
+        .map_err(|error| format!("{label} holds a certificate that cannot be read: {error}"))?;
+    Ok(certificates)
+}
+
+fn private_key(pem: &Pem, name: &str) -> Result<PrivateKeyDer<'static>, String> {
+    let label = label(pem, name);
+    let text = read(pem, &label)?;
+    if contains(&text, "BEGIN ENCRYPTED PRIVATE KEY") || contains(&text, "Proc-Type: 4,ENCRYPTED") {
+        return Err(format!(
+            "{label} is encrypted, and a server has nobody to ask for the passphrase: write it \
+             out with `openssl pkey -in KEY -out KEY.plain` and let only the server read that"
+        ));
+    }
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        pem::Error::NoItemsFound if contains(&text, "BEGIN CERTIFICATE") => format!(
+            "{label} holds no private key; it holds a certificate: are the two files swapped?"
+        ),
+        pem::Error::NoItemsFound => {
+            format!("{label} holds no private key (no -----BEGIN PRIVATE KEY-----)")
+        }
+        error => format!("{label} is not PEM: {}", told(&error)),
+    })
+}
+
+fn roots(pem: &Pem, name: &str) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(pem, name)? {
+        roots.add(certificate).map_err(|error| {
+            let label = label(pem, name);
+            format!("{label} holds a certificate that cannot be an authority: {error}")
+        })?;
+    }
+    Ok(roots)
+}
+
+/// What is to be said about the time a certificate is good for, if anything is.
+fn validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Option<String> {
+    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+    let at = |time: UnixTime| {
+        // Whoever signed it is not asked for; its time is looked at before that is.
+        let usage = webpki::KeyUsage::server_auth();
+        certificate.verify_for_usage(&[], &[], &[], time, usage, None, None).err()
+    };
+    let soon = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + EXPIRY_WARNING);
+    let days = |seconds: u64| seconds.div_ceil(DAY);
+    match (at(now), at(soon)) {
+        (Some(webpki::Error::CertExpired { not_after, .. }), _) => {
+            let days = days(now.as_secs().saturating_sub(not_after.as_secs()));
+            Some(format!("it has expired, within the last {days} days: clients will refuse it"))
+        }
+        (Some(webpki::Error::CertNotValidYet { not_before, .. }), _) => {
+            let days = days(not_before.as_secs().saturating_sub(now.as_secs()));
+            Some(format!("it is not valid yet, but within {days} days: clients will refuse it"))
+        }
+        (_, Some(webpki::Error::CertExpired { not_after, .. })) => {
+            let days = days(not_after.as_secs().saturating_sub(now.as_secs()));
+            Some(format!("it expires within {days} days"))
+        }
+        _ => None,
+    }
+}
+
+/// What a person knows it by.
+fn label(pem: &Pem, name: &str) -> String {
+    match pem {
+        Pem::File(path) => format!("{name} {}", path.display()),
+        Pem::Bytes(_) => format!("{name} (given as PEM)"),
+    }
+}
+
+fn read<'a>(pem: &'a Pem, label: &str) -> Result<Cow<'a, [u8]>, String> {
+    match pem {
+        Pem::File(path) => {
+            std::fs::read(path).map(Cow::Owned).map_err(|error| format!("{label}: {error}"))
+        }
+        Pem::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
+    }
+}
+
+/// The reason, without what was read: that may be a key.
+fn told(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a section has no end",
+        pem::Error::IllegalSectionStart { .. } => "a section's first line is malformed",
+        pem::Error::Base64Decode(_) => "a section is not base64",
+        _ => "it cannot be read",
+    }
+}
+
+fn contains(text: &[u8], what: &str) -> bool {
+    text.windows(what.len()).any(|window| window == what.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_certificate_is_told_when_it_matters() {
+        let now = date_time_ymd(2030, 6, 15).unix_timestamp().try_into().unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
+        let key = KeyPair::generate().unwrap();
+        for (from, to, told) in [
+            ((2030, 1, 1), (2031, 1, 1), None),
+            ((2030, 1, 1), (2030, 6, 10), Some("expired, within the last 5 days")),
+            ((2030, 6, 16), (2031, 1, 1), Some("not valid yet, but within 1 days")),
+            ((2030, 1, 1), (2030, 6, 18), Some("expires within 3 days")),
+            ((2030, 1, 1), (2030, 6, 30), None),
+        ] {
+            // One that signed itself, as people try things out with, may be an authority, too.
+            for is_ca in [IsCa::NoCa, IsCa::Ca(BasicConstraints::Unconstrained)] {
+                let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+                params.is_ca = is_ca;
+                params.not_before = date_time_ymd(from.0, from.1, from.2);
+                params.not_after = date_time_ymd(to.0, to.1, to.2);
+                let certificate = params.self_signed(&key).unwrap();
+                let found = validity(certificate.der(), now);
+                match (&found, told) {
+                    (None, None) => {}
+                    (Some(found), Some(told)) => assert!(found.contains(told), "{found}"),
+                    _ => panic!("{from:?} {to:?}: {found:?}"),
+                }
+            }
+        }
+    }
+}

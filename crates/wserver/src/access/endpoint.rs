@@ -1,0 +1,69 @@
+//! A URL among the settings, and whom to trust there.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use wserver_auth::{HttpEndpoint, HttpEndpointError};
+
+use super::Access;
+use super::contents::source;
+
+/// What the settings say of one URL.
+pub(super) struct Url<'a> {
+    /// The name of its setting.
+    pub(super) name: String,
+    pub(super) url: &'a str,
+    /// The table it stands in, where its `ca_file` and `allow_plain_http` stand too.
+    pub(super) prefix: &'a str,
+    pub(super) ca_file: Option<&'a Path>,
+    pub(super) allow_plain_http: bool,
+}
+
+impl Url<'_> {
+    fn problem(&self, error: &HttpEndpointError) -> anyhow::Error {
+        let Self { name, prefix, .. } = self;
+        match error {
+            HttpEndpointError::Plain { host } => anyhow!(
+                "{name}: http:// to {host} can be read and changed on the way: use https://, or set \
+                 {prefix}_allow_plain_http if nobody else is in that network"
+            ),
+            HttpEndpointError::NoAuthorities => anyhow!(
+                "{name}: the system has no certificate authorities: install them, or name a file of \
+                 them with {prefix}_ca_file"
+            ),
+            error => anyhow!("{name}: {error}"),
+        }
+    }
+}
+
+/// Whether nothing is secured on the way to `url`.
+pub(crate) fn is_plain_http(url: &str) -> bool {
+    url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"))
+}
+
+impl Access {
+    pub(super) fn endpoint(&mut self, url: &Url<'_>) -> Result<HttpEndpoint> {
+        let Some(file) = url.ca_file else {
+            let endpoint = if url.allow_plain_http {
+                HttpEndpoint::allowing_plain_http(url.url)
+            } else {
+                HttpEndpoint::new(url.url)
+            };
+            return endpoint.map_err(|error| url.problem(&error));
+        };
+        let name = format!("{}_ca_file", url.prefix);
+        let authorities = self.contents.text(&name, file)?;
+        if is_plain_http(url.url) {
+            return Err(anyhow!("{name} is for https://, and {} is http://", url.name));
+        }
+        HttpEndpoint::trusting(url.url, &authorities).map_err(|error| match error {
+            HttpEndpointError::Authority => {
+                anyhow!(
+                    "{}: there is no certificate in it, or one that is broken",
+                    source(&name, file)
+                )
+            }
+            error => url.problem(&error),
+        })
+    }
+}

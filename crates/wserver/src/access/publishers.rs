@@ -1,0 +1,74 @@
+//! Push keys, and publishers by name.
+
+use std::num::NonZeroU32;
+
+use anyhow::{Context, Result, anyhow};
+use wserver_auth::{PublisherEntry, PublisherKeys, PushRate, PushScope, StaticPushKeys};
+
+use super::Access;
+use super::contents::source;
+use crate::settings::{Publisher, Settings};
+
+impl Access {
+    pub(super) fn read_push_keys(&mut self, settings: &Settings) -> Result<Option<StaticPushKeys>> {
+        let (source, text) = match (&settings.push_key_file, &settings.push_key) {
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => {
+                return Err(anyhow!("push_key_file and push_key are both set, choose one"));
+            }
+            (None, Some(key)) => ("push_key".to_owned(), key.expose().to_owned()),
+            (Some(file), None) => {
+                (source("push_key_file", file), self.contents.text("push_key_file", file)?)
+            }
+        };
+        let keys: Vec<&str> = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !(line.is_empty() || line.starts_with('#')))
+            .collect();
+        Ok(Some(StaticPushKeys::new(keys).with_context(|| source)?))
+    }
+}
+
+/// The publishers that have a name; `None` if there is none.
+pub(super) fn named(records: &[Publisher]) -> Result<Option<PublisherKeys>> {
+    if records.is_empty() {
+        return Ok(None);
+    }
+    let entries = records.iter().map(entry).collect::<Result<Vec<_>>>()?;
+    Ok(Some(PublisherKeys::new(entries).context("publisher")?))
+}
+
+fn entry(record: &Publisher) -> Result<PublisherEntry> {
+    let mut scope = PushScope::everything();
+    if let Some(users) = &record.users {
+        scope = scope.with_users(users);
+    }
+    if let Some(events) = &record.events {
+        scope = scope.with_events(events);
+    }
+    let mut entry = PublisherEntry::new(&record.name, record.key_hash).with_scope(scope);
+    let least_one = |setting: &str, number: u32| {
+        NonZeroU32::new(number)
+            .with_context(|| format!("publisher {}: {setting} must be at least 1", record.name))
+    };
+    match (record.pushes_per_second, record.burst) {
+        (None, None) => {}
+        (None, Some(_)) => {
+            return Err(anyhow!("publisher {}: burst needs pushes_per_second", record.name));
+        }
+        (Some(rate), burst) => {
+            entry = entry.with_rate(PushRate {
+                pushes_per_second: least_one("pushes_per_second", rate)?,
+                burst: least_one("burst", burst.unwrap_or(rate))?,
+            });
+        }
+    }
+    if record.admin {
+        entry = entry.with_admin();
+    }
+    if let Some(expires_at) = record.expires_at {
+        entry = entry.with_expires_at(expires_at);
+    }
+    Ok(entry)
+}

@@ -1,0 +1,113 @@
+//! Listeners that were bound before the program began, by systemd or whoever else starts it.
+//!
+//! They are in force instead of the addresses that are set. Whoever bound them keeps them, so
+//! nobody is refused while the program is exchanged: connections wait in the kernel meanwhile.
+
+use std::env;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+
+use listenfd::ListenFd;
+use wserver_warp::ServerBuilder;
+
+/// The name of the listener for everything, or for browsers where there is a private one.
+const PUBLIC: &str = "wserver";
+/// The name of the listener for pushes.
+const PRIVATE: &str = "private";
+
+/// The listeners that were inherited.
+#[derive(Debug, Default)]
+pub(crate) struct Inherited {
+    public: Option<TcpListener>,
+    private: Option<Private>,
+}
+
+#[derive(Debug)]
+enum Private {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Inherited {
+    /// Takes them over, as `LISTEN_FDS` and `LISTEN_FDNAMES` tell of them (`sd_listen_fds(3)`). To be
+    /// called once, before there is another thread.
+    ///
+    /// # Errors
+    /// A socket under another name, one name twice, or a socket that is no listener of that kind.
+    pub(crate) fn take() -> Result<Self, String> {
+        let names = env::var("LISTEN_FDNAMES").ok();
+        let mut sockets = ListenFd::from_env();
+        let mut names: Vec<&str> = names.iter().flat_map(|names| names.split(':')).collect();
+        if names.is_empty() && sockets.len() == 1 {
+            names.push(PUBLIC);
+        }
+        let mut inherited = Self::default();
+        for at in 0..sockets.len() {
+            let name = names.get(at).copied().unwrap_or_default();
+            let taken = match name {
+                PUBLIC => {
+                    sockets.take_tcp_listener(at).map(|it| replaced(&mut inherited.public, it))
+                }
+                PRIVATE => private(&mut sockets, at).map(|it| replaced(&mut inherited.private, it)),
+                _ => {
+                    return Err(format!(
+                        "socket {name:?} is inherited, and is to be called {PUBLIC} or {PRIVATE} \
+                         (FileDescriptorName=)"
+                    ));
+                }
+            };
+            match taken {
+                Ok(false) => {}
+                Ok(true) => return Err(format!("two sockets {name} are inherited")),
+                Err(error) => return Err(format!("socket {name} is inherited: {error}")),
+            }
+        }
+        Ok(inherited)
+    }
+
+    /// Whether pushes have a listener of their own.
+    pub(crate) fn has_private(&self) -> bool {
+        self.private.is_some()
+    }
+
+    /// The private listener as the setting would name it.
+    pub(crate) fn private_address(&self) -> Option<String> {
+        match self.private.as_ref()? {
+            Private::Tcp(listener) => {
+                listener.local_addr().ok().as_ref().map(SocketAddr::to_string)
+            }
+            Private::Unix(listener) => {
+                let address = listener.local_addr().ok()?;
+                Some(format!("unix:{}", address.as_pathname()?.display()))
+            }
+        }
+    }
+
+    /// Has the server listen there. A reload does so too, so the server gets copies.
+    ///
+    /// # Errors
+    /// When there is no descriptor left for a copy.
+    pub(crate) fn offer(&self, mut builder: ServerBuilder) -> io::Result<ServerBuilder> {
+        if let Some(listener) = &self.public {
+            builder = builder.listener(listener.try_clone()?);
+        }
+        Ok(match &self.private {
+            None => builder,
+            Some(Private::Tcp(listener)) => builder.private_listener(listener.try_clone()?),
+            Some(Private::Unix(listener)) => builder.private_unix_listener(listener.try_clone()?),
+        })
+    }
+}
+
+fn private(sockets: &mut ListenFd, at: usize) -> io::Result<Option<Private>> {
+    match sockets.take_unix_listener(at) {
+        Ok(listener) => Ok(listener.map(Private::Unix)),
+        Err(_no_unix_socket) => Ok(sockets.take_tcp_listener(at)?.map(Private::Tcp)),
+    }
+}
+
+/// Puts it there; whether there was one.
+fn replaced<T>(place: &mut Option<T>, listener: Option<T>) -> bool {
+    std::mem::replace(place, listener).is_some()
+}

@@ -1,0 +1,219 @@
+//! JSON Web Tokens by hand: making one to try a server with, and looking at one that is refused.
+
+use std::future::Future;
+use std::io::{self, IsTerminal, Read};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, anyhow};
+use wserver_auth::{EventScope, Identity, Inspection, JwtAuthenticator, JwtDraft, inspect_jwt};
+use wserver_core::UserId;
+
+use crate::access::{jwt_listeners, jwt_signer};
+use crate::settings::{Loaded, Sources};
+
+/// The most that is read of standard input: several times the longest token.
+const INPUT_BYTES_MAX: u64 = 64 * 1024;
+
+/// What a token is to say beyond what the settings demand, and what it is signed with.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) user: String,
+    /// Patterns; empty: every event.
+    pub(crate) events: Vec<String>,
+    pub(crate) lifetime: Duration,
+    /// The issuer's private key; without one it is the secret of the settings.
+    pub(crate) key_file: Option<PathBuf>,
+    pub(crate) key_id: Option<String>,
+}
+
+/// A token that was made, and what a server with the same settings has against it.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) token: String,
+    pub(crate) problems: Vec<String>,
+}
+
+/// What there is to say about a token.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    pub(crate) text: String,
+    /// Without keys to verify it, whether it can be read.
+    pub(crate) is_accepted: bool,
+}
+
+/// Makes the token that `draft` asks for, with the claims that the settings demand.
+///
+/// # Errors
+/// What is wrong with the settings, or with the draft under these settings.
+pub(crate) fn make(sources: &Sources, draft: Draft) -> Result<Made, Vec<String>> {
+    let loaded = sources.load()?;
+    let authenticator = authenticator(&loaded)?;
+    let made = || {
+        let token = sign(&loaded, draft)?;
+        let problems = match authenticator {
+            Some(authenticator) => judge(&loaded, &authenticator, &token)?.problems,
+            None => Vec::new(),
+        };
+        Ok(Made { token, problems })
+    };
+    made().map_err(|error: anyhow::Error| vec![loaded.placed(&format!("{error:#}"))])
+}
+
+fn sign(loaded: &Loaded, draft: Draft) -> Result<String> {
+    let settings = &loaded.settings;
+    let mut signer = jwt_signer(loaded, draft.key_file.as_deref())?;
+    if let Some(key_id) = draft.key_id {
+        signer = signer.with_kid(key_id);
+    }
+    let mut claims = JwtDraft::new(SystemTime::now(), draft.lifetime)
+        .with_text(&settings.jwt_user_claim, draft.user);
+    match (&settings.jwt_events_claim, draft.events) {
+        (None, events) if events.is_empty() => {}
+        (None, _) => {
+            return Err(anyhow!(
+                "--event needs jwt_events_claim, or a token holds for every event"
+            ));
+        }
+        (Some(claim), events) if events.is_empty() => claims = claims.with_list(claim, ["*"]),
+        (Some(claim), events) => claims = claims.with_list(claim, events),
+    }
+    if let Some(audience) = settings.jwt_audience.iter().flatten().find(|it| *it != "any") {
+        claims = claims.with_text("aud", audience);
+    }
+    if let Some(issuer) = settings.jwt_issuer.iter().flatten().next() {
+        claims = claims.with_text("iss", issuer);
+    }
+    signer.sign(&claims).context("the token could not be signed")
+}
+
+/// A token from standard input.
+///
+/// # Errors
+/// When there is none, or too much to be one.
+pub(crate) fn read() -> Result<String> {
+    let mut text = String::new();
+    let read = io::stdin().take(INPUT_BYTES_MAX).read_to_string(&mut text);
+    let bytes = read.context("standard input")?;
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(anyhow!("standard input holds no token"));
+    }
+    if u64::try_from(bytes) == Ok(INPUT_BYTES_MAX) {
+        return Err(anyhow!("standard input holds {INPUT_BYTES_MAX} bytes or more, no token does"));
+    }
+    Ok(token.to_owned())
+}
+
+/// Whether somebody sits there who might wonder why nothing happens.
+pub(crate) fn is_typed() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// Looks at a token as a server with these settings would.
+///
+/// # Errors
+/// What is wrong with the settings.
+pub(crate) fn inspect(sources: &Sources, token: &str) -> Result<Verdict, Vec<String>> {
+    let loaded = sources.load()?;
+    let authenticator = authenticator(&loaded)?;
+    let judged = || match authenticator {
+        Some(authenticator) => {
+            let inspection = judge(&loaded, &authenticator, token)?;
+            let is_accepted = inspection.problems.is_empty();
+            Ok(Verdict { text: told(&inspection, "refused"), is_accepted })
+        }
+        None => {
+            let inspection = inspect_jwt(token, SystemTime::now());
+            let is_accepted = inspection.claims.is_some();
+            Ok(Verdict { text: told(&inspection, "problem") + NO_KEYS, is_accepted })
+        }
+    };
+    judged().map_err(|error: anyhow::Error| vec![loaded.placed(&format!("{error:#}"))])
+}
+
+const NO_KEYS: &str = "help: with --config FILE it is held against the [jwt] of that file\n";
+
+fn authenticator(loaded: &Loaded) -> Result<Option<JwtAuthenticator>, Vec<String>> {
+    jwt_listeners(loaded)
+        .map_err(|problems| problems.iter().map(|problem| loaded.placed(problem)).collect())
+}
+
+fn judge(loaded: &Loaded, authenticator: &JwtAuthenticator, token: &str) -> Result<Inspection> {
+    let mut inspection = block_on(authenticator.inspect(token, SystemTime::now()))?;
+    let bytes_max = loaded.limits.name_bytes_max;
+    if token.len() > bytes_max {
+        let bytes = token.len();
+        let problem = format!("it is {bytes} bytes long, the limit name_bytes_max is {bytes_max}");
+        inspection.problems.push(problem);
+    }
+    if let Some(identity) = &inspection.identity
+        && let Err(error) = UserId::parse(&identity.user, bytes_max)
+    {
+        inspection.problems.push(format!("its user {error} (name_bytes_max)"));
+    }
+    Ok(inspection)
+}
+
+/// The issuer may have to be asked for its keys.
+fn block_on<F: Future>(future: F) -> Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.context("no async runtime")?.block_on(future))
+}
+
+/// Everything, line by line; what is wrong stands behind `verdict`.
+fn told(inspection: &Inspection, verdict: &str) -> String {
+    let mut lines = Vec::new();
+    let parts = [("header", &inspection.header), ("claims", &inspection.claims)];
+    lines.extend(
+        parts.iter().filter_map(|(name, json)| {
+            json.as_ref().map(|json| format!("{name}: {}", plain(json)))
+        }),
+    );
+    let times = [
+        ("issued at (iat)", inspection.issued_at),
+        ("valid from (nbf)", inspection.not_before),
+        ("valid until (exp)", inspection.expires_at),
+    ];
+    lines.extend(
+        times.iter().filter_map(|(name, at)| at.map(|at| format!("{name}: {}", moment(at)))),
+    );
+    lines.extend(inspection.validity.clone());
+    lines.extend(inspection.problems.iter().map(|problem| format!("{verdict}: {problem}")));
+    let identity = inspection.identity.iter().filter(|_| inspection.problems.is_empty());
+    lines.extend(identity.map(accepted));
+    lines.join("\n") + "\n"
+}
+
+fn accepted(identity: &Identity) -> String {
+    let user = &identity.user;
+    let until = identity
+        .expires_at
+        .map_or_else(String::new, |until| format!(" until {}, leeway included", moment(until)));
+    let events = match &identity.events {
+        EventScope::Only(patterns) if patterns.is_empty() => "no event".to_owned(),
+        EventScope::Only(patterns) => format!("the events {patterns:?}"),
+        _ => "every event".to_owned(),
+    };
+    format!("accepted: it registers as user {user:?}{until}, for {events}")
+}
+
+/// A moment as people write it, in UTC. Calendars end with the year 9999, tokens need not.
+fn moment(at: SystemTime) -> String {
+    const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
+    humantime::format_rfc3339_seconds(at.min(SystemTime::UNIX_EPOCH + LAST_SECOND)).to_string()
+}
+
+/// What strangers wrote, without what a terminal would take for orders.
+fn plain(json: &str) -> String {
+    let mut plain = String::new();
+    for letter in json.chars() {
+        match letter {
+            letter if letter.is_control() && letter != '\n' => {
+                plain.extend(letter.escape_unicode());
+            }
+            letter => plain.push(letter),
+        }
+    }
+    plain
+}

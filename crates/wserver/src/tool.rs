@@ -1,0 +1,127 @@
+//! The binary as a tool: what one does to a server that runs, from a shell.
+//!
+//! Speaking to servers is the client crate's; here are arguments, sentences and exit codes. Secrets
+//! come from files and the environment, never from arguments, which every user of a machine can read.
+
+mod target;
+mod secret;
+mod output;
+mod access;
+mod push;
+mod listen;
+mod explain;
+mod trace;
+mod doctor;
+mod ready;
+mod page;
+
+use std::process::ExitCode;
+
+use clap::{Args, Command, FromArgMatches};
+
+use crate::tell;
+
+/// What a tool is asked to do.
+#[derive(Debug)]
+pub(crate) enum Tool {
+    Push(push::Arguments),
+    Listen(listen::Arguments),
+    Explain(explain::Arguments),
+    Trace(trace::Arguments),
+    Doctor(doctor::Arguments),
+    Ready(ready::Arguments),
+    Completions(page::CompletionsArguments),
+    Man(page::ManArguments),
+}
+
+/// Why a tool has ended without doing what it was asked to.
+#[derive(Debug)]
+enum Failure {
+    /// What it was asked cannot be done by anybody.
+    Usage(anyhow::Error),
+    /// It did not work.
+    Failed(anyhow::Error),
+}
+
+impl Failure {
+    fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(error.into())
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+type Outcome = Result<ExitCode, Failure>;
+
+/// The subcommands, in the order in which help shows them.
+pub(crate) fn commands() -> [Command; 8] {
+    [
+        push::Arguments::augment_args(Command::new("push")),
+        listen::Arguments::augment_args(Command::new("listen")),
+        explain::Arguments::augment_args(Command::new("explain")),
+        trace::Arguments::augment_args(Command::new("trace")),
+        doctor::Arguments::augment_args(Command::new("doctor")),
+        ready::Arguments::augment_args(Command::new("ready")),
+        page::CompletionsArguments::augment_args(Command::new("completions")),
+        page::ManArguments::augment_args(Command::new("man")),
+    ]
+    .map(|command| command.max_term_width(100))
+}
+
+impl Tool {
+    /// The tool of this subcommand, if it is one.
+    ///
+    /// # Errors
+    /// When its arguments are not those of that command.
+    pub(crate) fn of(name: &str, matches: &clap::ArgMatches) -> Result<Option<Self>, clap::Error> {
+        Ok(Some(match name {
+            "push" => Self::Push(push::Arguments::from_arg_matches(matches)?),
+            "listen" => Self::Listen(listen::Arguments::from_arg_matches(matches)?),
+            "explain" => Self::Explain(explain::Arguments::from_arg_matches(matches)?),
+            "trace" => Self::Trace(trace::Arguments::from_arg_matches(matches)?),
+            "doctor" => Self::Doctor(doctor::Arguments::from_arg_matches(matches)?),
+            "ready" => Self::Ready(ready::Arguments::from_arg_matches(matches)?),
+            "completions" => {
+                Self::Completions(page::CompletionsArguments::from_arg_matches(matches)?)
+            }
+            "man" => Self::Man(page::ManArguments::from_arg_matches(matches)?),
+            _ => return Ok(None),
+        }))
+    }
+
+    /// Does it, with `whole` as the command line it is part of.
+    pub(crate) fn run(self, whole: Command) -> ExitCode {
+        let outcome = match self {
+            Self::Push(arguments) => wait(push::run(arguments)),
+            Self::Listen(arguments) => wait(listen::run(arguments)),
+            Self::Explain(arguments) => wait(explain::run(arguments)),
+            Self::Trace(arguments) => wait(trace::run(arguments)),
+            Self::Doctor(arguments) => wait(doctor::run(arguments)),
+            Self::Ready(arguments) => wait(ready::run(arguments)),
+            Self::Completions(arguments) => page::completions(&arguments, whole),
+            Self::Man(arguments) => page::man(&arguments, whole),
+        };
+        outcome.unwrap_or_else(|failure| match failure {
+            Failure::Usage(error) => {
+                tell("error", format_args!("{error:#}"));
+                ExitCode::from(crate::EXIT_BAD_SETTINGS)
+            }
+            Failure::Failed(error) => {
+                tell("error", format_args!("{error:#}"));
+                ExitCode::FAILURE
+            }
+        })
+    }
+}
+
+fn wait(work: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(work);
+    // A read of standard input may be under way, and nobody waits for it any more.
+    runtime.shutdown_background();
+    outcome
+}

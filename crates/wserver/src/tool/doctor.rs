@@ -1,0 +1,327 @@
+//! `wserver doctor`: what is between here and a server, tried from outside, step by step.
+//!
+//! Each step needs those before it, so the first that fails is where to look.
+
+mod advice;
+mod clock;
+mod delivery;
+mod report;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use clap::Args;
+use http::header::{HeaderValue, ORIGIN};
+use tokio::time::Instant;
+use wserver_client::{Client, Dialed, Probe, Probed, Pusher, Seen, TlsFacts};
+
+use super::output::{Milliseconds, counted};
+use super::secret::secret;
+use super::target::{Authorities, Scheme, endpoint};
+use super::{Failure, Outcome};
+use report::Report;
+
+/// More addresses of one name are not tried.
+const ADDRESSES_MAX: usize = 8;
+/// How long each step may take, and an answer of the server that is open.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// A certificate that ends sooner is worth a word.
+const CERTIFICATE_DAYS_MIN: u64 = 14;
+/// Who pings every 25 s, as wserver does if it is not told otherwise, has pinged by then.
+const PING_BY: Duration = Duration::from_secs(40);
+
+/// Try a server from outside, through its proxies, and say what is wrong and what to do
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It registers, and pushes one message to itself where it is allowed to. With a token of a listener it
+needs to know whose it is: --user. Keys and tokens may be in the environment as WSERVER_PUSH_KEY and
+WSERVER_TOKEN; they are no arguments, because every user of the machine can read those.
+Exit codes: 0 nothing failed, 1 something did, 64 bad arguments.")]
+pub(crate) struct Arguments {
+    /// The server as clients reach it: `https://push.example.com`, or with the path, `wss://HOST/ws`
+    url: String,
+    /// How long to stay silent, to see whether the connection survives it
+    #[arg(long, value_name = "TIME", default_value = "70s", value_parser = humantime::parse_duration)]
+    idle: Duration,
+    /// Leave the silence out
+    #[arg(long, conflicts_with = "idle")]
+    quick: bool,
+    /// Say to come from a page of this origin, as `https://app.example.com`
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Option<String>,
+    /// File of a listener's token; - is standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Whose the token is; without one, whom to listen as where the server does not authenticate
+    #[arg(long, short)]
+    user: Option<String>,
+    /// File of the push key
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Where pushes are taken, if not at /push of the server
+    #[arg(long, value_name = "URL")]
+    push_url: Option<String>,
+    #[command(flatten)]
+    authorities: Authorities,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Outcome {
+    let plan = Plan::of(&arguments)?;
+    let mut report = Report { failed: false };
+    plan.examine(&mut report).await?;
+    Ok(if report.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What is tried.
+struct Plan {
+    client: Client,
+    /// `None` leaves it out.
+    idle: Option<Duration>,
+    token: String,
+    /// Whose the token is, if that is known.
+    user: Option<String>,
+    pusher: Pusher,
+}
+
+impl Plan {
+    fn of(arguments: &Arguments) -> Result<Self, Failure> {
+        let url = endpoint(&arguments.url, Scheme::WebSocket, "/ws").map_err(Failure::Usage)?;
+        let mut client = Client::new(&url).map_err(Failure::usage)?;
+        let push_url = match &arguments.push_url {
+            Some(url) => endpoint(url, Scheme::Http, "/push"),
+            None => super::target::sibling(&arguments.url, Scheme::Http, "/push"),
+        };
+        let mut pusher = Pusher::new(&push_url.map_err(Failure::Usage)?).map_err(Failure::usage)?;
+        if let Some(authorities) = arguments.authorities.read()? {
+            let wrong = |error| Failure::Usage(anyhow::Error::new(error).context("--ca-file"));
+            client = client.with_ca_pem(&authorities).map_err(wrong)?;
+            pusher = pusher.with_ca_pem(&authorities).map_err(wrong)?;
+        }
+        if let Some(key) = secret(arguments.key_file.as_deref(), "WSERVER_PUSH_KEY")? {
+            pusher = pusher.with_key(&key).map_err(Failure::usage)?;
+        }
+        if let Some(origin) = &arguments.origin {
+            let value =
+                HeaderValue::from_str(origin).context("--origin").map_err(Failure::Usage)?;
+            client = client.with_header(ORIGIN, value);
+        }
+        let token = secret(arguments.token_file.as_deref(), "WSERVER_TOKEN")?;
+        let stranger = || format!("wserver-doctor-{}", std::process::id());
+        let (token, user) = match (token, arguments.user.clone()) {
+            (Some(token), user) => (token, user),
+            (None, Some(user)) => (user.clone(), Some(user)),
+            (None, None) => (stranger(), Some(stranger())),
+        };
+        Ok(Self {
+            client: client.with_connect_timeout(STEP_TIMEOUT),
+            idle: (!arguments.quick).then_some(arguments.idle),
+            token,
+            user,
+            pusher: pusher.with_timeout(STEP_TIMEOUT),
+        })
+    }
+
+    async fn examine(&self, report: &mut Report) -> io::Result<()> {
+        let probe = Probe::new(self.client.clone());
+        let Some(dialed) = self.reach(&probe, report).await? else { return Ok(()) };
+        let is_local = dialed.address.ip().is_loopback();
+        let secured = match dialed.secure().await {
+            Ok(secured) => secured,
+            Err(error) => {
+                let error = told(&error);
+                return report.failed("tls", &error, advice::tls(&error));
+            }
+        };
+        match &secured.tls {
+            Some(tls) => certificate(tls, report)?,
+            None if is_local => report.skipped("tls", "not spoken, since the URL is ws or http")?,
+            None => {
+                report.warning("tls", "not spoken, since the URL is ws or http", advice::PLAIN)?;
+            }
+        }
+        let started = Instant::now();
+        let mut probed = match secured.upgrade().await {
+            Ok(probed) => probed,
+            Err(error) => {
+                let (what, advice) = advice::upgrade(&error);
+                return report.failed("upgrade", what, &advice);
+            }
+        };
+        report.ok("upgrade", format_args!("a WebSocket is open, in {}", Milliseconds(started)))?;
+        clock::check(&probed.headers, SystemTime::now(), report)?;
+        if !ping(&mut probed, report).await? {
+            return Ok(());
+        }
+        if !self.deliver(&mut probed, report).await? {
+            return Ok(());
+        }
+        match self.idle {
+            Some(idle) if !silence(&mut probed, idle, report).await? => return Ok(()),
+            Some(_) => {}
+            None => report.skipped("idle", "--quick")?,
+        }
+        close(&mut probed, report).await
+    }
+
+    /// Finds the server's addresses and connects to the first that answers.
+    async fn reach<'a>(
+        &self,
+        probe: &'a Probe,
+        report: &mut Report,
+    ) -> io::Result<Option<Dialed<'a>>> {
+        let started = Instant::now();
+        let addresses = match probe.addresses().await {
+            Ok(addresses) if !addresses.is_empty() => addresses,
+            Ok(_) => {
+                report.failed("name", "the name has no address", advice::NAME)?;
+                return Ok(None);
+            }
+            Err(error) => {
+                report.failed("name", told(&error), advice::NAME)?;
+                return Ok(None);
+            }
+        };
+        let shown: Vec<String> = addresses.iter().map(|it| it.ip().to_string()).collect();
+        report.ok("name", format_args!("{} ({})", shown.join(", "), Milliseconds(started)))?;
+        let mut first = None;
+        let mut silent = Vec::new();
+        for address in addresses.iter().take(ADDRESSES_MAX) {
+            let started = Instant::now();
+            match probe.dial(*address).await {
+                Ok(dialed) if first.is_none() => {
+                    report.ok("tcp", format_args!("{address} in {}", Milliseconds(started)))?;
+                    first = Some(dialed);
+                }
+                Ok(_) => {}
+                Err(error) => silent.push(format!("{address}: {}", told(&error))),
+            }
+        }
+        if first.is_none() {
+            report.failed("tcp", silent.join("; "), advice::TCP)?;
+        } else if !silent.is_empty() {
+            report.warning("tcp", silent.join("; "), advice::TCP_SOME)?;
+        }
+        Ok(first)
+    }
+}
+
+/// What is to be said about a certificate that is trusted.
+fn certificate(tls: &TlsFacts, report: &mut Report) -> io::Result<()> {
+    let mut what = tls.version.clone();
+    if !tls.names.is_empty() {
+        what = format!("{what}, a certificate for {}", tls.names.join(", "));
+    }
+    let Some(end) = tls.not_after else { return report.ok("tls", what) };
+    let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+    let days = left.as_secs() / (24 * 60 * 60);
+    let end = humantime::format_rfc3339_seconds(end).to_string();
+    let end = end.split('T').next().unwrap_or_default();
+    what = format!("{what}, until {end} ({})", counted(days, "day", "days"));
+    if days < CERTIFICATE_DAYS_MIN {
+        report.warning("tls", what, "renew it")
+    } else {
+        report.ok("tls", what)
+    }
+}
+
+/// Whether the connection is still good.
+async fn ping(probed: &mut Probed, report: &mut Report) -> io::Result<bool> {
+    let started = Instant::now();
+    if let Err(error) = probed.ping().await {
+        report.failed("ping", told(&error), advice::BROKEN)?;
+        return Ok(false);
+    }
+    loop {
+        match probed.next(STEP_TIMEOUT).await {
+            Some(Seen::Pong) => {
+                report.ok("ping", format_args!("answered in {}", Milliseconds(started)))?;
+                return Ok(true);
+            }
+            Some(seen @ (Seen::Closed(_) | Seen::Lost(_))) => {
+                let (what, advice) = advice::lost(&seen);
+                report.failed("ping", what, &advice)?;
+                return Ok(false);
+            }
+            Some(_) => {}
+            None => {
+                report.failed("ping", "no pong within 10 s", advice::PING)?;
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// Says nothing for so long. Whether the connection is still good.
+async fn silence(probed: &mut Probed, idle: Duration, report: &mut Report) -> io::Result<bool> {
+    let started = Instant::now();
+    let mut pings: u64 = 0;
+    while let Some(left) = idle.checked_sub(started.elapsed()) {
+        match probed.next(left).await {
+            Some(Seen::Ping) => pings += 1,
+            Some(Seen::Closed(frame)) => {
+                let seconds = started.elapsed().as_secs_f64();
+                let what = format!("closed by the server with {frame} after {seconds:.1} s");
+                report.failed("idle", what, advice::closed(frame.code))?;
+                return Ok(false);
+            }
+            Some(Seen::Lost(error)) => {
+                let seconds = started.elapsed().as_secs_f64();
+                let what = format!("cut after {seconds:.1} s of silence ({})", told(&error));
+                report.failed("idle", what, advice::IDLE)?;
+                return Ok(false);
+            }
+            Some(_) | None => {}
+        }
+    }
+    let what = format!(
+        "held for {} s, with {} of the server",
+        idle.as_secs(),
+        counted(pings, "ping", "pings")
+    );
+    if pings == 0 && idle >= PING_BY {
+        report.warning("idle", what, advice::NO_PINGS)?;
+    } else {
+        report.ok("idle", what)?;
+    }
+    Ok(true)
+}
+
+/// Says goodbye, and looks whether the server's own arrives.
+async fn close(probed: &mut Probed, report: &mut Report) -> io::Result<()> {
+    if let Err(error) = probed.close().await {
+        return report.failed("close", told(&error), advice::BROKEN);
+    }
+    loop {
+        match probed.next(STEP_TIMEOUT).await {
+            Some(Seen::Closed(frame)) if frame.code == Some(1000) => {
+                return report.ok("close", "answered with 1000, so close codes arrive");
+            }
+            Some(Seen::Closed(frame)) => {
+                let what = format!("said 1000, was answered {frame}");
+                return report.warning("close", what, advice::CLOSE);
+            }
+            Some(Seen::Lost(error)) => {
+                return report.warning("close", told(&error), advice::CLOSE);
+            }
+            Some(_) => {}
+            None => return report.warning("close", "no answer within 10 s", advice::CLOSE),
+        }
+    }
+}
+
+/// An error with its causes.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut told = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_told = cause.to_string();
+        if !told.ends_with(&cause_told) {
+            told = format!("{told}: {cause_told}");
+        }
+        source = cause.source();
+    }
+    told
+}

@@ -1,0 +1,206 @@
+//! What to do about what was seen: the one table from findings to remedies.
+
+use http::header::{LOCATION, SERVER};
+use http::{HeaderMap, StatusCode};
+use wserver_client::{PushError, Seen, UpgradeError};
+
+use super::told;
+
+pub(super) const NAME: &str = "is the name spelt right, and its DNS record published?";
+pub(super) const TCP: &str = "nobody listens there, or a firewall drops it: is the server, or the \
+                              proxy in front, running, and the port open?";
+pub(super) const TCP_SOME: &str = "clients that try this address first wait for it: take its DNS \
+                                   record out, or make it answer";
+pub(super) const PLAIN: &str = "tokens and messages can be read on their way: use wss or https";
+pub(super) const PING: &str =
+    "something on the way holds small frames back, or does not speak WebSocket";
+pub(super) const BROKEN: &str = "something on the way ends connections right after the upgrade";
+pub(super) const TOKEN: &str = "the registration was not taken: does the server authenticate \
+                                listeners? name a token with --token-file, and whose it is with --user";
+pub(super) const HELD_BACK: &str = "something on the way collects data before it passes it on; \
+                                    nginx: proxy_buffering off";
+pub(super) const IDLE: &str = "somebody on the way cuts silent connections: its time must be longer \
+                               than ping_interval, 25s by default; nginx: proxy_read_timeout 60s";
+pub(super) const NO_PINGS: &str = "no ping came: either ping_interval is longer than this, or \
+                                   something on the way answers pings itself";
+pub(super) const CLOSE: &str = "the goodbye gets lost on the way: browsers will see 1006 in place of \
+                                the server's codes, as 1008 for a token that has expired";
+
+/// About a TLS handshake that failed.
+pub(super) fn tls(error: &str) -> &'static str {
+    let table = [
+        (
+            "UnknownIssuer",
+            "the server must send the intermediate certificates too (fullchain.pem); an \
+                           authority of your own is named with --ca-file",
+        ),
+        ("not valid for name", "the certificate is for other names: get one for this name"),
+        ("NotValidForName", "the certificate is for other names: get one for this name"),
+        ("expired", "renew the certificate"),
+        ("Expired", "renew the certificate"),
+        ("not valid yet", "the certificate, or a clock, is ahead of time"),
+        ("NotValidYet", "the certificate, or a clock, is ahead of time"),
+        ("InvalidContentType", "no TLS is spoken at this port: is it ws:// or http://?"),
+        (
+            "HandshakeFailure",
+            "the two sides have no version or cipher in common: TLS 1.2 or 1.3 is needed",
+        ),
+        (
+            "ProtocolVersion",
+            "the server speaks a version that is too old: TLS 1.2 or 1.3 is needed",
+        ),
+        (
+            "CertificateRequired",
+            "the server asks clients for a certificate, which browsers hardly have",
+        ),
+    ];
+    let found = table.iter().find(|(words, _)| error.contains(words));
+    found.map_or("TLS did not come about: is it a TLS port at all?", |(_, advice)| advice)
+}
+
+/// About an upgrade that did not come about: what was seen, and what to do.
+pub(super) fn upgrade(error: &UpgradeError) -> (String, String) {
+    match error {
+        UpgradeError::Refused { status, headers, .. } => {
+            let ours = text(headers, "wserver-error");
+            let by = match (&ours, headers.get(SERVER).and_then(|it| it.to_str().ok())) {
+                (Some(reason), _) => format!("wserver says: {reason}"),
+                (None, Some(server)) => format!("by {server}, not by wserver"),
+                (None, None) => "not by wserver".to_owned(),
+            };
+            let advice = match &ours {
+                Some(reason) => refused_by_wserver(reason, *status).to_owned(),
+                None => refused_by_another(*status, headers),
+            };
+            (format!("answered with {status} ({by})"), advice)
+        }
+        UpgradeError::TimedOut { .. } => (
+            error.to_string(),
+            "the port is open and nobody answers: does the proxy reach the server?".to_owned(),
+        ),
+        error => (
+            told(error),
+            "the answer is no upgrade of this handshake: a proxy changed its headers, or this is \
+             no WebSocket server"
+                .to_owned(),
+        ),
+    }
+}
+
+fn refused_by_wserver(reason: &str, status: StatusCode) -> &'static str {
+    let table = [
+        ("needs HTTP/1.1", "a proxy asks the server with HTTP/1.0; nginx: proxy_http_version 1.1"),
+        (
+            "the Upgrade header",
+            "a proxy took the header Upgrade away; nginx: proxy_http_version 1.1; \
+                                proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\"",
+        ),
+        (
+            "the Connection header",
+            "a proxy took the header Connection away; nginx: proxy_set_header \
+                                   Connection \"upgrade\"",
+        ),
+        ("Sec-WebSocket-Key", "a proxy took the header Sec-WebSocket-Key away, or changed it"),
+        (
+            "Sec-WebSocket-Version",
+            "a proxy took the header Sec-WebSocket-Version away, or changed it",
+        ),
+        ("Origin", "add the origin to the setting origin"),
+        (
+            "no such path",
+            "ws_path is another: give the whole URL, as wss://HOST/ws; with a proxy, does \
+                          it change the path?",
+        ),
+        (
+            "connections_per_address_max",
+            "the server counts all clients of a proxy as one address: set \
+                                         trusted_proxies",
+        ),
+        (
+            "handshakes_per_address",
+            "the server counts all clients of a proxy as one address: set \
+                                    trusted_proxies",
+        ),
+        (
+            "connections_max",
+            "the server is full: raise connections_max, or the limit of open files",
+        ),
+        ("shutting down", "try again in a moment"),
+    ];
+    let found = table.iter().find(|(words, _)| reason.contains(words));
+    found.map_or_else(
+        || match status {
+            StatusCode::SERVICE_UNAVAILABLE => "try again in a moment",
+            _ => "the server's log says more, with log = \"debug\"",
+        },
+        |(_, advice)| advice,
+    )
+}
+
+fn refused_by_another(status: StatusCode, headers: &HeaderMap) -> String {
+    if status.is_redirection() {
+        let place = text(headers, LOCATION.as_str()).unwrap_or_else(|| "another place".to_owned());
+        return format!("WebSockets follow no redirect: use the URL it leads to, {place}");
+    }
+    let advice = match status.as_u16() {
+        400 => "the proxy itself refused the handshake, or this is no wserver",
+        401 | 403 => "something in front asks who comes, or filters: let the handshake through",
+        404 | 405 => {
+            "the proxy passes this path on to nobody, or to another program: pass /ws on to wserver"
+        }
+        426 => "the proxy wants another protocol: let it speak HTTP/1.1 here",
+        200..300 => {
+            "a page came in place of the upgrade: the proxy passes this path on to another program"
+        }
+        502..=504 => {
+            "the proxy does not reach wserver: is it running, and the address right \
+                      (nginx: proxy_pass)?"
+        }
+        _ => "look at the proxy's log",
+    };
+    advice.to_owned()
+}
+
+/// About a connection that ended: what was seen, and what to do.
+pub(super) fn lost(seen: &Seen) -> (String, String) {
+    match seen {
+        Seen::Closed(frame) => {
+            (format!("closed by the server with {frame}"), closed(frame.code).to_owned())
+        }
+        Seen::Lost(error) => (told(error), BROKEN.to_owned()),
+        _ => (String::new(), String::new()),
+    }
+}
+
+/// About a close of the server.
+pub(super) fn closed(code: Option<u16>) -> &'static str {
+    match code {
+        Some(1001) => "the server was shutting down: try again",
+        Some(1008) => {
+            "the server did not take the registration, so it does not keep the connection: \
+                       name a token with --token-file"
+        }
+        Some(1013) => "the server's queues are full",
+        _ => "the server's log says more, with log = \"debug\"",
+    }
+}
+
+/// About a push that failed: what was seen, and what to do.
+pub(super) fn push(error: &PushError) -> (String, &'static str) {
+    let advice = match error {
+        PushError::Refused { status, .. } => match status.as_u16() {
+            401 => "name a push key with --key-file",
+            403 => "pushes from here need a key: --key-file",
+            404 => "pushes are taken elsewhere: name it with --push-url",
+            429 => "this key pushes too often: try again",
+            _ => "does this path lead to wserver? --push-url names another",
+        },
+        PushError::NoReceipt { .. } => "this is no wserver: name its URL with --push-url",
+        _ => "is it reachable from here? --push-url names another place",
+    };
+    (told(error), advice)
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    Some(String::from_utf8_lossy(headers.get(name)?.as_bytes()).into_owned())
+}

@@ -1,0 +1,129 @@
+//! Whether a push arrives, and without delay.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+use wserver_client::{Probed, PushError, Seen};
+
+use super::report::Report;
+use super::{Plan, STEP_TIMEOUT, advice, told};
+
+/// What takes longer than this on its way is held back by somebody.
+const DELIVERY_MAX: Duration = Duration::from_secs(1);
+/// How long a message that was accepted is waited for.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the server may take over a token: a registration has no answer.
+const REGISTERING_MAX: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(100);
+
+const EVENT: &str = "wserver-doctor";
+
+/// What became of a push to ourselves.
+enum Delivery {
+    Arrived(Duration),
+    /// Accepted within this time, and not seen.
+    HeldBack(Duration),
+    /// The server says why.
+    Nobody(String),
+    Refused(PushError),
+    /// The connection ended.
+    Lost(Seen),
+}
+
+impl Plan {
+    /// Registers, and pushes to itself if that is allowed. Whether the connection is still good.
+    pub(super) async fn deliver(
+        &self,
+        probed: &mut Probed,
+        report: &mut Report,
+    ) -> io::Result<bool> {
+        if let Err(error) = probed.register(&self.token, EVENT).await {
+            report.failed("register", told(&error), advice::BROKEN)?;
+            return Ok(false);
+        }
+        let Some(user) = &self.user else {
+            report.skipped("delivery", "say --user, whose the token is, to push to it")?;
+            return Ok(true);
+        };
+        match self.push_to_itself(user, probed).await {
+            Delivery::Arrived(after) => {
+                let what = format!("a push arrived after {} ms", after.as_millis());
+                if after > DELIVERY_MAX {
+                    report.warning("delivery", what, advice::HELD_BACK)?;
+                } else {
+                    report.ok("delivery", what)?;
+                }
+            }
+            Delivery::HeldBack(accepted) => {
+                let (accepted, waited) = (accepted.as_millis(), ARRIVAL_TIMEOUT.as_secs());
+                let what = format!(
+                    "the server took the push within {accepted} ms, and nothing came in {waited} s"
+                );
+                report.failed("delivery", what, advice::HELD_BACK)?;
+            }
+            Delivery::Nobody(why) => {
+                let what = format_args!("the push found nobody: {why}");
+                report.warning("delivery", what, advice::TOKEN)?;
+            }
+            Delivery::Refused(error) => {
+                let (what, advice) = advice::push(&error);
+                match error {
+                    // It may well be meant that nobody pushes from here.
+                    PushError::Refused { status, .. } if status.is_client_error() => {
+                        report.skipped("delivery", format_args!("{what}; {advice}"))?;
+                    }
+                    _ => report.failed("delivery", what, advice)?,
+                }
+            }
+            Delivery::Lost(seen) => {
+                let (what, advice) = advice::lost(&seen);
+                report.failed("delivery", what, &advice)?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn push_to_itself(&self, user: &str, probed: &mut Probed) -> Delivery {
+        let message = format!("wserver doctor {}", std::process::id());
+        let started = Instant::now();
+        loop {
+            let round = Instant::now();
+            let arrived = |arrived: Result<(), Seen>| match arrived {
+                Ok(()) => Delivery::Arrived(round.elapsed()),
+                Err(seen) => Delivery::Lost(seen),
+            };
+            let pushed = tokio::select! {
+                // It may be here before the answer is.
+                biased;
+                outcome = arrival(probed, &message) => return arrived(outcome),
+                pushed = self.pusher.push_json(user, EVENT, &message) => pushed,
+            };
+            let delivery = match pushed {
+                Ok(answer) => answer.delivery,
+                Err(error) => return Delivery::Refused(error),
+            };
+            if delivery.delivered() > 0 {
+                let accepted = round.elapsed();
+                let waited = timeout(ARRIVAL_TIMEOUT, arrival(probed, &message)).await;
+                return waited.map_or(Delivery::HeldBack(accepted), arrived);
+            }
+            if started.elapsed() >= REGISTERING_MAX {
+                return Delivery::Nobody(delivery.detail.unwrap_or_default());
+            }
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Waits for `message`.
+async fn arrival(probed: &mut Probed, message: &str) -> Result<(), Seen> {
+    loop {
+        match probed.next(STEP_TIMEOUT).await {
+            Some(Seen::Text(text)) if text == message => return Ok(()),
+            Some(seen @ (Seen::Closed(_) | Seen::Lost(_))) => return Err(seen),
+            _ => {}
+        }
+    }
+}

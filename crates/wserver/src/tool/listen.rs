@@ -1,0 +1,114 @@
+//! `wserver listen`: prints what arrives, across as many connections as it takes.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use wserver_client::{Client, GaveUp, Listener, Update};
+
+use super::output::{OneLine, line};
+use super::secret::secret;
+use super::target::{Scheme, Target};
+use super::{Failure, Outcome};
+use crate::signal::Signals;
+use crate::tell;
+
+/// Listen, and print what arrives, until ctrl-c
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What happens to the connection is told on standard error. It comes back when it is lost; what was
+pushed meanwhile is gone.
+The token may be in the environment as WSERVER_TOKEN; it is no argument, because every user of the
+machine can read those. Where listeners are not authenticated the token is the user id: --user.
+Exit codes: 0 after ctrl-c, 1 when there is no use in coming back, 64 bad arguments.")]
+pub(crate) struct Arguments {
+    /// What to hear of; may be given several times
+    #[arg(long, short, required = true)]
+    event: Vec<String>,
+    /// File of the token; - is standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Whom to listen as, where the server does not authenticate listeners
+    #[arg(long, short, conflicts_with = "token_file")]
+    user: Option<String>,
+    /// Print each message as a JSON object: at, message
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Outcome {
+    let Arguments { event, token_file, user, json, target } = arguments;
+    let url = target.endpoint(Scheme::WebSocket, "/ws")?;
+    let mut client = Client::new(&url).map_err(Failure::usage)?;
+    if let Some(authorities) = target.authorities()? {
+        client = client.with_ca_pem(&authorities).context("--ca-file").map_err(Failure::Usage)?;
+    }
+    let token = match user {
+        Some(user) => user,
+        None => secret(token_file.as_deref(), "WSERVER_TOKEN")?.ok_or_else(|| {
+            let what = "no token: name a file with --token-file, set WSERVER_TOKEN in the \
+                        environment, or say --user where the server does not authenticate listeners";
+            Failure::Usage(anyhow!(what))
+        })?,
+    };
+    let mut listener = Listener::new(client);
+    for event in &event {
+        listener = listener.with_registration(&token, event);
+    }
+    let mut signals = Signals::new().context("no signal handlers")?;
+    let listening = async {
+        loop {
+            match listener.next_update().await {
+                Ok(update) => match show(update, &event, json) {
+                    Ok(()) => {}
+                    // Whoever read it has had enough.
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                        return Ok(ExitCode::SUCCESS);
+                    }
+                    Err(error) => return Err(Failure::from(error)),
+                },
+                Err(GaveUp::Final { cause }) => {
+                    let hint = match cause.close_code() {
+                        Some(1008) => "; the token may be wrong or expired",
+                        _ => "",
+                    };
+                    let cause = anyhow::Error::new(cause);
+                    return Err(Failure::Failed(anyhow!("{cause:#}{hint}")));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    };
+    tokio::select! {
+        outcome = listening => outcome,
+        () = signals.shutdown() => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn show(update: Update, events: &[String], json: bool) -> io::Result<()> {
+    match update {
+        Update::Message(message) if json => {
+            let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+            line(serde_json::json!({ "at": at, "message": message }))?;
+        }
+        Update::Message(message) => line(OneLine(&message))?,
+        Update::Connected => {
+            let events = events.iter().map(|it| OneLine(it).to_string()).collect::<Vec<_>>();
+            tell("connected", format_args!("registered for {}", events.join(", ")));
+        }
+        Update::Interrupted { cause, retry_in } => {
+            let cause = anyhow::Error::new(cause);
+            tell(
+                "interrupted",
+                format_args!("{cause:#}; again in {:.1} s", retry_in.as_secs_f64()),
+            );
+        }
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! `wserver push`: pushes one message and says who got it.
+
+use std::io::{self, Read};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use wserver_client::v2;
+
+use super::Outcome;
+use super::access::Access;
+use super::output::{OneLine, counted, line};
+
+/// Nobody got the message, which the server accepted.
+pub(super) const EXIT_NOBODY: u8 = 2;
+
+/// Push a message, and say who got it, or why nobody did
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 somebody got it, 1 it could not be pushed, 2 nobody got it, 64 bad arguments.
+The key may be in the environment as WSERVER_PUSH_KEY; it is no argument, because every user of
+the machine can read those.")]
+pub(crate) struct Arguments {
+    /// Whom it is for
+    #[arg(long, short)]
+    user: String,
+    /// What it is about
+    #[arg(long, short)]
+    event: String,
+    /// The message; without it, or as -, standard input, whose last line end is left out
+    #[arg(long, short, value_name = "TEXT")]
+    message: Option<String>,
+    /// Print the server's answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    access: Access,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Outcome {
+    let Arguments { user, event, message, json, access } = arguments;
+    let pusher = access.pusher()?;
+    let message = match message {
+        Some(message) if message != "-" => message,
+        _ => read_message()?,
+    };
+    let answer = pusher.push_json(&user, &event, &message).await?;
+    if json {
+        line(v2::encode(&answer))?;
+    } else {
+        line(sentence(&answer.delivery))?;
+    }
+    let is_delivered = answer.delivery.delivered() > 0;
+    Ok(if is_delivered { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NOBODY) })
+}
+
+fn sentence(delivery: &v2::Delivery) -> String {
+    let connections =
+        |count: usize| counted(count.try_into().unwrap_or(u64::MAX), "connection", "connections");
+    let mut sentence = match (delivery.delivered(), &delivery.detail) {
+        (0, Some(detail)) => format!("nobody got it: {}", OneLine(detail)),
+        (0, None) => "nobody got it".to_owned(),
+        (delivered, _) => format!("{} got it", connections(delivered)),
+    };
+    if let Some(events) = delivery.events.as_ref().filter(|events| !events.is_empty()) {
+        let events: Vec<String> = events.iter().map(|it| OneLine(it).to_string()).collect();
+        sentence = format!("{sentence} (registered: {})", events.join(", "));
+    }
+    if delivery.queued > 0 {
+        sentence = format!("{sentence}, {} of them in its queue", delivery.queued);
+    }
+    if delivery.dropped > 0 {
+        sentence = format!("{sentence}; {} dropped", connections(delivery.dropped));
+    }
+    sentence
+}
+
+fn read_message() -> anyhow::Result<String> {
+    let mut message = String::new();
+    io::stdin().read_to_string(&mut message).context("standard input")?;
+    for end in ["\n", "\r"] {
+        if let Some(rest) = message.strip_suffix(end) {
+            message.truncate(rest.len());
+        }
+    }
+    Ok(message)
+}

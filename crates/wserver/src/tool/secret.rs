@@ -1,0 +1,54 @@
+//! Keys and tokens out of files, standard input and the environment.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::{env, fs};
+
+use anyhow::{Context, anyhow};
+
+use super::Failure;
+
+/// Longer is no secret, but the wrong file.
+const BYTES_MAX: usize = 64 << 10;
+
+/// The secret in `file`, or else in the environment's `variable`, if it is in one of them.
+///
+/// `-` is standard input. White space around it is no part of it.
+///
+/// # Errors
+/// When the file cannot be read or holds nothing, or the variable is no text.
+pub(super) fn secret(file: Option<&Path>, variable: &str) -> Result<Option<String>, Failure> {
+    let (text, place) = match (file, env::var_os(variable)) {
+        (Some(file), _) => {
+            let place = file.display().to_string();
+            (read(file).with_context(|| place.clone()).map_err(Failure::Usage)?, place)
+        }
+        (None, Some(text)) => {
+            let text = text.into_string().map_err(|_holds_it| {
+                Failure::Usage(anyhow!("{variable} in the environment is no text"))
+            })?;
+            (text, format!("{variable} in the environment"))
+        }
+        (None, None) => return Ok(None),
+    };
+    if text.len() >= BYTES_MAX {
+        return Err(Failure::Usage(anyhow!(
+            "{place} holds {BYTES_MAX} bytes or more, no secret does"
+        )));
+    }
+    match text.trim() {
+        "" => Err(Failure::Usage(anyhow!("{place} is empty"))),
+        secret => Ok(Some(secret.to_owned())),
+    }
+}
+
+fn read(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let bytes_max = BYTES_MAX as u64;
+    if file == Path::new("-") {
+        io::stdin().take(bytes_max).read_to_string(&mut text)?;
+    } else {
+        fs::File::open(file)?.take(bytes_max).read_to_string(&mut text)?;
+    }
+    Ok(text)
+}

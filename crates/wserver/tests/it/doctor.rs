@@ -1,0 +1,251 @@
+//! `wserver doctor`: a good server, and each of the ways in which something between is not.
+//!
+//! What a real proxy does is in `interop/nginx.sh`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::process::{Output, Stdio};
+use std::thread;
+
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+use crate::harness::{Server, command};
+use crate::settings::{File, file};
+
+/// Exit code and what was printed.
+fn doctor(url: &str, arguments: &[&str]) -> (i32, String) {
+    said(&command().args(["doctor", url]).args(arguments).output().unwrap())
+}
+
+fn said(output: &Output) -> (i32, String) {
+    assert!(output.stderr.is_empty(), "{output:?}");
+    (output.status.code().unwrap(), String::from_utf8(output.stdout.clone()).unwrap())
+}
+
+/// The verdict of each check, in their order.
+fn verdicts(printed: &str) -> Vec<(&str, &str)> {
+    let lines = printed.lines().filter(|line| !line.starts_with(' '));
+    lines
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next().unwrap(), words.next().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn a_good_server_passes() {
+    let server = Server::start();
+    let (code, printed) = doctor(&format!("http://{}", server.address), &["--idle", "100ms"]);
+    assert_eq!(code, 0, "{printed}");
+    assert_eq!(
+        verdicts(&printed),
+        [
+            ("ok", "name"),
+            ("ok", "tcp"),
+            ("skipped", "tls"),
+            ("ok", "upgrade"),
+            ("ok", "clock"),
+            ("ok", "ping"),
+            ("ok", "delivery"),
+            ("ok", "idle"),
+            ("ok", "close"),
+        ],
+        "{printed}"
+    );
+    let (code, printed) = doctor(&format!("ws://{}/ws", server.address), &["--quick"]);
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("skipped  idle       --quick"), "{printed}");
+}
+
+#[test]
+fn a_listeners_token_is_used_and_not_shown() {
+    let tokens = file("tokens", "canary-token-0123456789 jack\n");
+    let keys = file("keys", "canary-key-0123456789\n");
+    let server =
+        Server::start_with(&["--tokens-file", tokens.path(), "--push-key-file", keys.path()], &[]);
+    let url = format!("http://{}", server.address);
+    let token = file("token", "canary-token-0123456789\n");
+    let with_token = ["--quick", "--token-file", token.path()];
+    let with_key = ["--user", "jack", "--key-file", keys.path()];
+    for (arguments, line) in [
+        ([&with_token[..], &with_key].concat(), "ok       delivery"),
+        (with_token.to_vec(), "skipped  delivery   say --user"),
+        ([&with_token[..], &with_key[..2]].concat(), "--key-file"),
+        ([&["--quick"], &with_key[..]].concat(), "the push found nobody"),
+    ] {
+        let (code, printed) = doctor(&url, &arguments);
+        assert_eq!(code, 0, "{arguments:?} {printed}");
+        assert!(printed.contains(line), "{arguments:?} {printed}");
+        assert!(!printed.contains("canary"), "{printed}");
+    }
+}
+
+/// A server with a certificate for `name` that ends in that year.
+fn secure(name: &str, year: i32) -> (Server, File) {
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    params.not_after = date_time_ymd(year, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    let certificate = file("certificate.pem", params.self_signed(&key).unwrap().pem());
+    let key = file("key.pem", key.serialize_pem());
+    let flags = ["--tls-certificate-file", certificate.path(), "--tls-key-file", key.path()];
+    (Server::start_with(&flags, &[]), certificate)
+}
+
+#[test]
+fn certificates_are_looked_at() {
+    for (name, year, trusted, expected) in [
+        (
+            "localhost",
+            2999,
+            true,
+            "ok       tls        TLS 1.3, a certificate for localhost, until 2999-01-01",
+        ),
+        ("localhost", 2999, false, "the intermediate certificates"),
+        ("elsewhere.example", 2999, true, "get one for this name"),
+        ("localhost", 2001, true, "renew the certificate"),
+    ] {
+        let (server, certificate) = secure(name, year);
+        let url = format!("wss://localhost:{}", server.address.port());
+        let mut arguments = vec!["--quick"];
+        if trusted {
+            arguments.extend(["--ca-file", certificate.path()]);
+        }
+        let (code, printed) = doctor(&url, &arguments);
+        assert_eq!(code, i32::from(!expected.starts_with("ok")), "{printed}");
+        assert!(printed.contains(expected), "{name} {year} {trusted}: {printed}");
+    }
+    let server = Server::start();
+    let url = format!("wss://localhost:{}", server.address.port());
+    let (code, printed) = doctor(&url, &["--quick"]);
+    assert_eq!(code, 1);
+    assert!(printed.contains("no TLS is spoken at this port"), "{printed}");
+}
+
+#[test]
+fn what_the_server_refuses_is_told_with_its_remedy() {
+    let flags = ["--origin", "https://app.example.com", "--ws-path", "/live"];
+    let server = Server::start_with(&flags, &[]);
+    let url = format!("http://{}", server.address);
+    for (path, arguments, expected) in [
+        ("/live", &["--origin", "https://app.example.com"][..], "ok       upgrade"),
+        ("/live", &["--origin", "https://evil.example"], "add the origin to the setting origin"),
+        ("", &[], "ws_path is another"),
+    ] {
+        let (_, printed) = doctor(&format!("{url}{path}"), &[arguments, &["--quick"]].concat());
+        assert!(printed.contains(expected), "{printed}");
+    }
+}
+
+/// What is told about somebody who answers every handshake so.
+fn answered(answer: &str, expected: &str) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = answer.replace('\n', "\r\n");
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.push(byte[0]);
+        }
+        stream.write_all(answer.as_bytes()).unwrap();
+    });
+    let (code, printed) = doctor(&url, &["--quick"]);
+    server.join().unwrap();
+    assert_eq!(code, 1, "{printed}");
+    assert!(printed.contains(expected), "{expected} not in {printed}");
+    assert!(!printed.contains(|letter: char| letter.is_control() && letter != '\n'), "{printed:?}");
+}
+
+#[test]
+fn what_others_answer_is_told_with_its_remedy() {
+    let refused =
+        |status: &str, headers: &str| format!("HTTP/1.1 {status}\n{headers}Content-Length: 0\n\n");
+    for (status, headers, expected) in [
+        (
+            "301 Moved",
+            "Location: https://push.example.com/ws\n",
+            "use the URL it leads to, https://push.example.com/ws",
+        ),
+        ("200 OK", "Server: nginx\n", "(by nginx, not by wserver)"),
+        ("200 OK", "", "a page came in place of the upgrade"),
+        ("401 Unauthorized", "", "something in front asks who comes"),
+        ("404 Not Found", "", "pass /ws on to wserver"),
+        ("426 Upgrade Required", "", "let it speak HTTP/1.1"),
+        ("502 Bad Gateway", "", "does not reach wserver"),
+        (
+            "400 Bad Request",
+            "Wserver-Error: the Connection header must name upgrade\n",
+            "proxy_set_header Connection",
+        ),
+        (
+            "429 Too Many Requests",
+            "Wserver-Error: connections_per_address_max is 5\n",
+            "trusted_proxies",
+        ),
+        ("302 Found", "Location: https://a.example/\u{9b}2J\n", "WebSockets follow no redirect"),
+    ] {
+        answered(&refused(status, headers), expected);
+    }
+    let upgrade = "HTTP/1.1 101 Switching Protocols\nUpgrade: websocket\nConnection: upgrade\n";
+    answered(
+        &format!("{upgrade}Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\n\n"),
+        "no upgrade of this handshake",
+    );
+    answered("SSH-2.0-OpenSSH_9.2\n", "no upgrade of this handshake");
+    answered("", "no upgrade of this handshake");
+}
+
+#[test]
+fn nobody_there_is_told() {
+    let (code, printed) = doctor("http://127.0.0.1:0", &[]);
+    assert_eq!(code, 1);
+    assert!(printed.contains("failed   tcp"), "{printed}");
+    let (code, printed) = doctor("wss://nothing.invalid", &[]);
+    assert_eq!(code, 1);
+    assert!(printed.contains("failed   name"), "{printed}");
+}
+
+/// What is told when the server ends while the doctor is silent.
+fn ended(signal: &str) -> String {
+    let server = Server::start();
+    let mut child = command()
+        .args(["doctor", "--idle", "10m", &format!("http://{}", server.address)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with("ok       delivery")));
+    server.signal(signal);
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{rest:?}");
+    rest.join("\n")
+}
+
+#[test]
+fn an_end_in_silence_is_told() {
+    let printed = ended("KILL");
+    assert!(printed.contains("failed   idle       cut after"), "{printed}");
+    assert!(printed.contains("proxy_read_timeout"), "{printed}");
+    let printed = ended("TERM");
+    assert!(printed.contains("failed   idle       closed by the server with 1001"), "{printed}");
+    assert!(printed.contains("shutting down"), "{printed}");
+}
+
+#[test]
+fn bad_arguments_are_told() {
+    for (arguments, expected) in [
+        (&["doctor"][..], "<URL>"),
+        (&["doctor", "push.example.com"], "http://"),
+        (&["doctor", "http://a.example", "--idle", "soon"], "--idle"),
+        (&["doctor", "http://a.example", "--idle", "3s", "--quick"], "--quick"),
+        (&["doctor", "http://a.example", "--ca-file", "/nowhere"], "/nowhere"),
+    ] {
+        let output = command().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains(expected), "{told}");
+    }
+}

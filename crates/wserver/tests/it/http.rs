@@ -1,0 +1,297 @@
+//! Requests as HTTP/1.1 has them: where each ends, which are refused, which methods and paths there are.
+
+use wserver_protocol::frame::Opcode;
+
+use crate::harness::Server;
+use crate::raw::{End, Frame, Raw, Socket, post, push_body, push_request};
+
+const SENT_TO_NONE: &str = "message sent to 0 clients";
+
+/// A request with exactly these lines between its first line and its body.
+fn request(first: &str, lines: &[&str], body: &str) -> String {
+    let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+    format!("{first}\r\n{lines}\r\n{body}")
+}
+
+pub(crate) fn push_with(lines: &[&str], body: &str) -> String {
+    request("POST /push HTTP/1.1", &[&["Host: localhost"], lines].concat(), body)
+}
+
+/// A body in one chunk, and its end.
+fn chunked(body: &str) -> String {
+    format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
+}
+
+/// Sends `request` and what a smuggler hides behind it; exactly one answer may come, then the end.
+fn check_refused_and_closed(server: &Server, name: &str, request: &str, statuses: &[u16]) {
+    let mut raw = Raw::connect(server);
+    raw.send([request.as_bytes(), &push_request("jack", "news", "smuggled")].concat());
+    let answer = raw.answer();
+    assert!(statuses.contains(&answer.status), "{name}: {answer:?}");
+    assert_eq!(raw.end(), End::Eof, "{name}");
+}
+
+#[test]
+fn ambiguous_bodies_are_refused_and_the_connection_closed() {
+    let server = Server::start();
+    let mut listener = Socket::registered(&server, "jack", "news");
+    let body = push_body("jack", "news", "first");
+    let length = format!("Content-Length: {}", body.len());
+    let shorter = format!("Content-Length: {}", body.len() - 1);
+    let (length, shorter) = (length.as_str(), shorter.as_str());
+    let te = "Transfer-Encoding: chunked";
+    let cases: &[(&str, &[&str], String)] = &[
+        ("length, then chunked", &[length, te], chunked(&body)),
+        ("chunked, then length", &[te, length], chunked(&body)),
+        ("length, then chunked, read by length", &[length, te], body.clone()),
+        (
+            "length, far away, and chunked",
+            &["content-length:0", "A: b", "TRANSFER-ENCODING: CHUNKED"],
+            chunked(&body),
+        ),
+        ("two lengths", &[length, shorter], body.clone()),
+        ("two lengths, the other way", &[shorter, length], body.clone()),
+        ("the same length twice", &[length, length], body.clone()),
+        ("a list of lengths", &["Content-Length: 5, 5"], body.clone()),
+        ("a signed length", &["Content-Length: +5"], body.clone()),
+        ("a negative length", &["Content-Length: -5"], body.clone()),
+        ("a length in hexadecimal", &["Content-Length: 0x5"], body.clone()),
+        ("an empty length", &["Content-Length:"], body.clone()),
+        ("a length beyond 64 bits", &["Content-Length: 18446744073709551621"], body.clone()),
+        ("a space before the colon", &["Content-Length : 5"], body.clone()),
+        ("a space before the colon of chunked", &["Transfer-Encoding : chunked"], chunked(&body)),
+        ("chunked, then identity", &["Transfer-Encoding: chunked, identity"], chunked(&body)),
+        ("identity, then chunked", &["Transfer-Encoding: identity, chunked"], chunked(&body)),
+        ("gzip, then chunked", &["Transfer-Encoding: gzip, chunked"], chunked(&body)),
+        ("chunked twice", &["Transfer-Encoding: chunked, chunked"], chunked(&body)),
+        ("chunked on two lines", &[te, te], chunked(&body)),
+        ("identity and chunked on two lines", &["Transfer-Encoding: identity", te], chunked(&body)),
+        ("chunked and identity on two lines", &[te, "Transfer-Encoding: identity"], chunked(&body)),
+        ("xchunked", &["Transfer-Encoding: xchunked"], chunked(&body)),
+        ("chunkedx", &["Transfer-Encoding: chunkedx"], chunked(&body)),
+        ("quoted chunked", &["Transfer-Encoding: \"chunked\""], chunked(&body)),
+        ("a parameter of chunked", &["Transfer-Encoding: chunked;q=1"], chunked(&body)),
+        ("chunked behind a vertical tab", &["Transfer-Encoding: \u{b}chunked"], chunked(&body)),
+        ("an empty transfer encoding", &["Transfer-Encoding:"], chunked(&body)),
+        ("a list with an empty end", &["Transfer-Encoding: chunked,"], chunked(&body)),
+        ("identity alone", &["Transfer-Encoding: identity"], body.clone()),
+        ("a folded header", &["X-Folded: a", " b", length], body.clone()),
+        ("a folded transfer encoding", &["Transfer-Encoding:", " chunked"], chunked(&body)),
+        ("a folded first header", &[" Transfer-Encoding: chunked", length], body.clone()),
+        (
+            "a bare carriage return in a header",
+            &["X: a\rTransfer-Encoding: chunked", length],
+            body.clone(),
+        ),
+        ("a header without a colon", &["Transfer-Encoding chunked", length], body.clone()),
+        ("a zero byte in a header", &["X: a\0b", length], body.clone()),
+    ];
+    for (name, lines, body) in cases {
+        check_refused_and_closed(&server, name, &push_with(lines, body), &[400]);
+    }
+    let old = push_with(&[te], &chunked(&body)).replace("HTTP/1.1", "HTTP/1.0");
+    check_refused_and_closed(&server, "chunked in HTTP/1.0", &old, &[400]);
+    // Whatever stood in those bodies, or behind them, was not pushed.
+    assert_eq!(Raw::connect(&server).push("jack", "news", "last"), 1);
+    assert_eq!(listener.next(), Frame::new(Opcode::Text, "last"));
+}
+
+#[test]
+fn broken_chunks_are_refused_and_the_connection_closed() {
+    let server = Server::start();
+    for (name, body) in [
+        ("no size", "\r\nabc\r\n0\r\n\r\n"),
+        ("a size that is no number", "xyz\r\nabc\r\n0\r\n\r\n"),
+        ("a negative size", "-3\r\nabc\r\n0\r\n\r\n"),
+        ("a size beyond 64 bits", "fffffffffffffffff\r\nabc\r\n0\r\n\r\n"),
+        ("more than its size", "2\r\nabc\r\n0\r\n\r\n"),
+        ("a size in 0x", "0x3\r\nabc\r\n0\r\n\r\n"),
+    ] {
+        let request = push_with(&["Transfer-Encoding: chunked"], body);
+        check_refused_and_closed(&server, name, &request, &[400]);
+    }
+}
+
+#[test]
+fn a_chunked_body_is_read_in_all_its_forms() {
+    let server = Server::start();
+    let body = push_body("jack", "news", "m");
+    let (front, back) = body.split_at(10);
+    let mut raw = Raw::connect(&server);
+    for (lines, body) in [
+        (&["Transfer-Encoding: chunked"][..], chunked(&body)),
+        (&["transfer-encoding:Chunked"], chunked(&body)),
+        (&["Transfer-Encoding: \t chunked \t"], chunked(&body)),
+        (
+            &["Transfer-Encoding: chunked"],
+            format!(
+                "a;name=value\r\n{front}\r\n{:X}\r\n{back}\r\n000\r\nTrailer: t\r\n\r\n",
+                back.len()
+            ),
+        ),
+    ] {
+        raw.send(push_with(lines, &body));
+        let answer = raw.answer();
+        assert_eq!((answer.status, &*answer.body), (200, SENT_TO_NONE), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_connection_serves_push_after_push() {
+    let server = Server::start();
+    let mut listener = Socket::registered(&server, "jack", "news");
+    let mut raw = Raw::connect(&server);
+    for number in 0..50 {
+        assert_eq!(raw.push("jack", "news", &number.to_string()), 1);
+        assert_eq!(listener.next(), Frame::new(Opcode::Text, number.to_string()));
+    }
+}
+
+#[test]
+fn pipelined_pushes_are_answered_in_order() {
+    let server = Server::start();
+    let mut listener = Socket::registered(&server, "jack", "news");
+    let mut raw = Raw::connect(&server);
+    let requests: Vec<u8> = (0..100)
+        .flat_map(|number| match number % 4 {
+            0 => push_request("jack", "news", &number.to_string()),
+            1 => push_request("nobody", "news", "m"),
+            2 => post(&[], "no json"),
+            _ => b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+        })
+        .collect();
+    raw.send(&requests);
+    for number in 0..100 {
+        let expected = match number % 4 {
+            0 => (200, "message sent to 1 clients"),
+            1 => (200, SENT_TO_NONE),
+            2 => (400, "request data illegal"),
+            _ => (404, "not found"),
+        };
+        let answer = raw.answer();
+        assert_eq!((answer.status, &*answer.body), expected, "{number}");
+    }
+    for number in (0..100).step_by(4) {
+        assert_eq!(listener.next(), Frame::new(Opcode::Text, number.to_string()));
+    }
+}
+
+/// A body that nobody reads must not be taken for the next request.
+#[test]
+fn an_unread_body_is_not_the_next_request() {
+    let server = Server::start();
+    let mut listener = Socket::registered(&server, "jack", "news");
+    let smuggled = String::from_utf8(push_request("jack", "news", "smuggled")).unwrap();
+    for (first, status) in [
+        ("POST /nothing HTTP/1.1", 404),
+        ("PUT /push HTTP/1.1", 405),
+        ("GET / HTTP/1.1", 200),
+        ("GET /ws HTTP/1.1", 400),
+    ] {
+        let length = format!("Content-Length: {}", smuggled.len());
+        let mut raw = Raw::connect(&server);
+        raw.send(request(first, &["Host: localhost", &length], &smuggled));
+        raw.send("GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(raw.answer().status, status, "{first}");
+        // It goes on with what stands behind the body, or it ends.
+        if let Ok(answer) = raw.try_answer("GET") {
+            assert_eq!(answer.status, 404, "{first}");
+        }
+    }
+    assert_eq!(Raw::connect(&server).push("jack", "news", "last"), 1);
+    assert_eq!(listener.next(), Frame::new(Opcode::Text, "last"));
+}
+
+#[test]
+fn other_methods_and_paths_are_refused() {
+    let server = Server::start();
+    for (first, status, allow) in [
+        ("GET /push", 405, Some("POST")),
+        ("HEAD /push", 405, Some("POST")),
+        ("PUT /push", 405, Some("POST")),
+        ("DELETE /push", 405, Some("POST")),
+        ("PATCH /push", 405, Some("POST")),
+        ("OPTIONS /push", 405, Some("POST")),
+        ("BREW /push", 405, Some("POST")),
+        ("POST /", 405, Some("GET, HEAD")),
+        ("GET /nothing", 404, None),
+        ("POST /nothing", 404, None),
+        ("POST /push/", 404, None),
+        ("POST //push", 404, None),
+        ("POST /Push", 404, None),
+        ("POST /%70ush", 404, None),
+        ("POST /ws/../push", 404, None),
+        ("GET /ws/", 404, None),
+        ("OPTIONS *", 404, None),
+    ] {
+        let mut raw = Raw::connect(&server);
+        raw.send(request(
+            &format!("{first} HTTP/1.1"),
+            &["Host: localhost", "Content-Length: 0"],
+            "",
+        ));
+        let (method, _) = first.split_once(' ').unwrap();
+        let answer = raw.try_answer(method).unwrap();
+        assert_eq!((answer.status, answer.header("allow")), (status, allow), "{first}");
+    }
+}
+
+/// warp panics over these, which would end the connection without a word.
+#[test]
+fn a_target_without_a_path_is_answered() {
+    let server = Server::start();
+    for first in ["CONNECT localhost:443", "GET localhost:443", "GET localhost", "POST push"] {
+        let mut raw = Raw::connect(&server);
+        raw.send(request(&format!("{first} HTTP/1.1"), &["Host: localhost"], ""));
+        assert_eq!(raw.answer().status, 404, "{first}");
+    }
+}
+
+#[test]
+fn what_is_not_http_1_is_refused() {
+    let server = Server::start();
+    for bytes in [
+        &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET /\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"SSH-2.0-client\r\n",
+        b"\0\0\0\0\r\n\r\n",
+    ] {
+        let mut raw = Raw::connect(&server);
+        raw.send(bytes);
+        if let Ok(answer) = raw.try_answer("GET") {
+            assert_eq!(answer.status, 400, "{bytes:?}");
+        }
+        raw.end();
+    }
+}
+
+#[test]
+fn huge_heads_are_refused() {
+    let server = Server::start();
+    let long = "a".repeat(100 * 1024);
+    let many: String = (0..101).map(|number| format!("H{number}: v\r\n")).collect();
+    for (name, request, statuses) in [
+        (
+            "one huge header",
+            format!("POST /push HTTP/1.1\r\nHost: localhost\r\nX: {long}\r\n\r\n"),
+            &[431][..],
+        ),
+        (
+            "a head without end",
+            format!("POST /push HTTP/1.1\r\nHost: localhost\r\nX: {long}"),
+            &[431],
+        ),
+        ("101 headers", format!("POST /push HTTP/1.1\r\n{many}\r\n"), &[431]),
+        ("a huge target", format!("POST /{long} HTTP/1.1\r\nHost: localhost\r\n\r\n"), &[414, 431]),
+        (
+            "a huge query",
+            format!("POST /push?{long} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            &[414, 431],
+        ),
+        ("a huge method", format!("{long} / HTTP/1.1\r\nHost: localhost\r\n\r\n"), &[400, 431]),
+    ] {
+        check_refused_and_closed(&server, name, &request, statuses);
+    }
+}

@@ -1,0 +1,423 @@
+//! The binary as a tool, against the binary as a server.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStderr, ChildStdout, Output, Stdio};
+
+use crate::harness::{Server, command, eventually};
+use crate::settings::file;
+
+type Environment<'a> = &'a [(&'a str, &'a str)];
+
+const BAD_ARGUMENTS: Option<i32> = Some(64);
+
+fn url(server: &Server) -> String {
+    format!("http://{}", server.address)
+}
+
+/// What a tool says that ends by itself, with `input` on its standard input.
+fn tool(arguments: &[&str], environment: Environment<'_>, input: &str) -> Output {
+    let mut child = command()
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // One that does not read it may have ended.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+/// Exit code, standard output and standard error.
+fn said(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+fn push(server: &Server, user: &str, event: &str, message: &str) -> (i32, String, String) {
+    let url = url(server);
+    let arguments = ["push", "--url", &url, "--user", user, "--event", event, "--message", message];
+    said(&tool(&arguments, &[], ""))
+}
+
+/// A `wserver listen`, or another that goes on, killed when it is dropped.
+struct Listening {
+    child: Child,
+    messages: BufReader<ChildStdout>,
+    told: BufReader<ChildStderr>,
+}
+
+impl Listening {
+    fn start(arguments: &[&str], environment: Environment<'_>, input: &str) -> Self {
+        Self::spawn(&[&["listen"], arguments].concat(), environment, input)
+    }
+
+    fn spawn(arguments: &[&str], environment: Environment<'_>, input: &str) -> Self {
+        let mut child = command()
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let messages = BufReader::new(child.stdout.take().unwrap());
+        let told = BufReader::new(child.stderr.take().unwrap());
+        Self { child, messages, told }
+    }
+
+    /// What is told next.
+    fn told(&mut self) -> String {
+        let mut line = String::new();
+        self.told.read_line(&mut line).unwrap();
+        line
+    }
+
+    fn message(&mut self) -> String {
+        let mut line = String::new();
+        self.messages.read_line(&mut line).unwrap();
+        line.truncate(line.trim_end_matches('\n').len());
+        line
+    }
+
+    /// Waits until it is bound, which no answer says.
+    fn bound(mut self, server: &Server, user: &str, event: &str) -> Self {
+        assert_eq!(self.told(), format!("connected: registered for {event}\n"));
+        eventually("the listener is bound", || push(server, user, event, "are you there").0 == 0);
+        assert!(self.message().contains("are you there"));
+        self
+    }
+
+    fn interrupt(mut self) -> (i32, String, String) {
+        let pid = self.child.id().to_string();
+        assert!(
+            std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success()
+        );
+        self.end()
+    }
+
+    fn end(&mut self) -> (i32, String, String) {
+        let (mut messages, mut told) = (String::new(), String::new());
+        self.messages.read_to_string(&mut messages).unwrap();
+        self.told.read_to_string(&mut told).unwrap();
+        (self.child.wait().unwrap().code().unwrap(), messages, told)
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn what_is_pushed_is_printed_a_line_each() {
+    let server = Server::start();
+    let url = url(&server);
+    let flags = ["--url", &url, "--user", "jack", "--event", "news"];
+    let mut listening = Listening::start(&flags, &[], "").bound(&server, "jack", "news");
+    for (message, line) in [
+        ("hello", "hello"),
+        ("Grüße, \"世界\" \\ 🚀", "Grüße, \"世界\" \\ 🚀"),
+        ("two\nlines\tand \u{1b}[2J", r"two\nlines\tand \u{1b}[2J"),
+    ] {
+        assert_eq!(
+            push(&server, "jack", "news", message),
+            (0, "1 connection got it\n".into(), String::new())
+        );
+        assert_eq!(listening.message(), line);
+    }
+    assert_eq!(listening.interrupt(), (0, String::new(), String::new()));
+}
+
+#[test]
+fn json_keeps_messages_as_they_are() {
+    let server = Server::start();
+    let url = format!("ws://{}/ws", server.address);
+    let flags = ["--json", "--url", &url, "--user", "jack", "--event", "news"];
+    let mut listening = Listening::start(&flags, &[], "").bound(&server, "jack", "news");
+    let message = "two\nlines \u{1b}[2J \"";
+    assert_eq!(push(&server, "jack", "news", message).0, 0);
+    let line: serde_json::Value = serde_json::from_str(&listening.message()).unwrap();
+    assert_eq!(line["message"], message);
+    assert!(line["at"].as_str().unwrap().ends_with('Z'), "{line}");
+}
+
+#[test]
+fn a_push_that_nobody_got_has_an_exit_code_of_its_own() {
+    let server = Server::start();
+    assert_eq!(push(&server, "jack", "news", "m").0, 2);
+    let (code, printed, told) = push(&server, "jack", "news", "");
+    assert_eq!((code, &*printed), (1, ""), "{told}");
+    assert!(told.contains("message is empty"), "{told}");
+    drop(server);
+    let (code, _, told) = said(&tool(
+        &["push", "--url", "http://127.0.0.1:0", "--user", "jack", "--event", "e", "-m", "m"],
+        &[],
+        "",
+    ));
+    assert_eq!(code, 1);
+    assert!(told.starts_with("error: server unreachable"), "{told}");
+}
+
+#[test]
+fn a_message_comes_from_standard_input() {
+    let server = Server::start();
+    let url = url(&server);
+    let flags = ["--url", &url, "--user", "jack", "--event", "news"];
+    let mut listening = Listening::start(&flags, &[], "").bound(&server, "jack", "news");
+    let pushing = ["push", "--url", &url, "--user", "jack", "--event", "news"];
+    for (arguments, input, line) in [
+        (&[][..], "one line\n", "one line"),
+        (&["-m", "-"], "of another machine\r\n", "of another machine"),
+        (&["-m", "-"], "two\n\n", r"two\n"),
+    ] {
+        let output = tool(&[&pushing[..], arguments].concat(), &[], input);
+        assert_eq!(said(&output).0, 0, "{output:?}");
+        assert_eq!(listening.message(), line);
+    }
+}
+
+#[test]
+fn keys_and_tokens_come_from_files_and_the_environment() {
+    let tokens = file("tokens", "canary-token-0123456789 jack\n");
+    let keys = file("keys", "canary-key-0123456789\n");
+    let server =
+        Server::start_with(&["--tokens-file", tokens.path(), "--push-key-file", keys.path()], &[]);
+    let url = url(&server);
+    let token = file("token", "canary-token-0123456789\n");
+    let push = |arguments: &[&str], environment: Environment<'_>| {
+        let all = [&["push", "--url", &url, "-u", "jack", "-e", "news", "-m", "m"], arguments];
+        said(&tool(&all.concat(), environment, ""))
+    };
+    let ways: [(&[&str], Environment<'_>, &str); 3] = [
+        (&["--token-file", token.path()], &[], ""),
+        (&["--token-file", "-"], &[], "canary-token-0123456789\n"),
+        (&[], &[("WSERVER_TOKEN", "canary-token-0123456789")], ""),
+    ];
+    for (arguments, environment, input) in ways {
+        let flags = ["--url", &url, "--event", "news"];
+        let mut listening = Listening::start(&[&flags, arguments].concat(), environment, input);
+        assert_eq!(listening.told(), "connected: registered for news\n");
+        eventually("the listener is bound", || {
+            push(&["--key-file", keys.path()], &[]).1 == "1 connection got it\n"
+        });
+        assert_eq!(push(&[], &[("WSERVER_PUSH_KEY", "canary-key-0123456789")]).0, 0);
+        assert_eq!(listening.interrupt().0, 0);
+        eventually("the listener is gone", || push(&["--key-file", keys.path()], &[]).0 == 2);
+    }
+    let (code, printed, told) = push(&[], &[("WSERVER_PUSH_KEY", "canary-wrong-0123456789")]);
+    assert_eq!((code, &*printed), (1, ""));
+    assert!(told.contains("401 Unauthorized"), "{told}");
+    assert!(!told.contains("canary"), "{told}");
+}
+
+#[test]
+fn a_listener_comes_back_to_a_server_that_restarts() {
+    let server = Server::start();
+    let (address, url) = (server.address.to_string(), url(&server));
+    let flags = ["--url", &url, "--user", "jack", "--event", "news"];
+    let mut listening = Listening::start(&flags, &[], "").bound(&server, "jack", "news");
+    server.signal("TERM");
+    drop(server.wait());
+    let told = listening.told();
+    assert!(told.starts_with("interrupted: closed by the server with 1001"), "{told}");
+    let server = Server::start_at(&address, &[], &[]);
+    while listening.told() != "connected: registered for news\n" {}
+    eventually("the listener is bound", || push(&server, "jack", "news", "again").0 == 0);
+    assert_eq!(listening.message(), "again");
+}
+
+#[test]
+fn a_listener_ends_where_there_is_no_use_in_coming_back() {
+    let tokens = file("tokens", "right jack\n");
+    let server =
+        Server::start_with(&["--tokens-file", tokens.path(), "--register-timeout", "1s"], &[]);
+    let url = url(&server);
+    let flags = ["--url", &url, "--event", "news"];
+    let mut listening = Listening::start(&flags, &[("WSERVER_TOKEN", "canary")], "");
+    let (code, _, told) = listening.end();
+    assert_eq!(code, 1);
+    assert!(told.contains("closed by the server with 1008"), "{told}");
+    assert!(told.contains("the token may be wrong"), "{told}");
+    assert!(!told.contains("canary"), "{told}");
+}
+
+#[test]
+fn readiness_is_an_exit_code() {
+    let server = Server::start();
+    let (code, told, error) = said(&tool(&["ready", "--url", &url(&server)], &[], ""));
+    assert_eq!((code, told.as_str(), error.as_str()), (0, "ready\n", ""));
+    let gone = url(&server);
+    server.signal("TERM");
+    server.wait();
+    let (code, told, error) = said(&tool(&["ready", "--url", &gone], &[], ""));
+    assert_eq!((code, told.as_str()), (1, ""));
+    assert!(error.contains("server unreachable"), "{error}");
+    let shutting_down = Server::start_with(&["--drain-delay", "20s"], &[]);
+    shutting_down.signal("TERM");
+    eventually("the shutdown has begun", || {
+        let output = tool(&["ready", "--url", &url(&shutting_down)], &[], "");
+        said(&output).2.contains("the server is shutting down")
+    });
+}
+
+#[test]
+fn bad_arguments_are_told() {
+    let empty = file("empty", "\n");
+    let huge = file("huge", "canary".repeat(20_000));
+    let cases: [(&[&str], &str); 9] = [
+        (&["listen", "-e", "e", "--token-file", huge.path()], "no secret does"),
+        (&["push"], "--user <USER>"),
+        (&["push", "-u", "u", "-e", "e", "-m", "m", "--key", "canary"], "--key-file"),
+        (
+            &["push", "-u", "u", "-e", "e", "-m", "m", "--key-file", "/nowhere"],
+            "/nowhere: No such file",
+        ),
+        (&["push", "-u", "u", "-e", "e", "-m", "m", "--key-file", empty.path()], "is empty"),
+        (&["push", "-u", "u", "-e", "e", "-m", "m", "--url", "canary.example"], "http://"),
+        (&["listen", "-e", "e"], "--token-file"),
+        (
+            &[
+                "listen",
+                "-e",
+                "e",
+                "-u",
+                "u",
+                "--url",
+                "wss://localhost",
+                "--ca-file",
+                empty.path(),
+            ],
+            "--ca-file",
+        ),
+        (&["man", "nothing"], "\"nothing\""),
+    ];
+    for (arguments, expected) in cases {
+        let output = tool(arguments, &[], "");
+        assert_eq!(output.status.code(), BAD_ARGUMENTS, "{arguments:?} {output:?}");
+        let (_, printed, told) = said(&output);
+        assert_eq!(printed, "", "{arguments:?}");
+        assert!(told.contains(expected), "{arguments:?}: {told}");
+        assert!(!told.contains("canary.example"), "{told}");
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    for (arguments, words) in [
+        (&["completions", "bash"][..], ["complete -F _wserver", "--key-file", "--ping-interval"]),
+        (&["completions", "zsh"], ["#compdef wserver", "--key-file", "--ping-interval"]),
+        (&["completions", "fish"], ["complete -c wserver", "key-file", "ping-interval"]),
+        (&["man"], [".TH wserver 1", "wserver\\-push(1)", "\\-\\-ping\\-interval"]),
+        (&["man", "push"], [".TH wserver-push 1", "\\-\\-key\\-file", "WSERVER_PUSH_KEY"]),
+    ] {
+        let (code, printed, told) = said(&tool(arguments, &[], ""));
+        assert_eq!((code, &*told), (0, ""), "{arguments:?}");
+        for word in words {
+            assert!(printed.contains(word), "{word} of {arguments:?} not in {printed}");
+        }
+    }
+}
+
+/// What `wserver explain` says, in lines.
+fn explain(server: &Server, arguments: &[&str]) -> (i32, Vec<String>) {
+    let url = url(server);
+    let (code, printed, told) =
+        said(&tool(&[&["explain", "--url", &url], arguments].concat(), &[], ""));
+    assert_eq!(told, "", "{printed}");
+    (code, printed.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn a_push_says_why_nobody_got_it_and_explain_says_more() {
+    let server = Server::start();
+    let (code, printed, _) = push(&server, "jack", "news", "m");
+    assert_eq!((code, &*printed), (2, "nobody got it: user jack has no connection\n"));
+    let url = url(&server);
+    let flags = ["--url", &url, "--user", "jack", "--event", "chat"];
+    let listening = Listening::start(&flags, &[], "").bound(&server, "jack", "chat");
+    let (code, printed, _) = push(&server, "jack", "news", "m");
+    assert_eq!(code, 2);
+    assert!(printed.contains("none registered for news (registered: chat)"), "{printed}");
+    let (code, lines) = explain(&server, &["--user", "jack", "--event", "news"]);
+    assert_eq!(code, 2);
+    assert!(lines[0].contains("none registered for news"), "{lines:?}");
+    let (code, lines) = explain(&server, &["--user", "jack", "--event", "chat"]);
+    assert_eq!(code, 0);
+    assert!(lines[0].contains("would go to 1 connection"), "{lines:?}");
+    let (_, lines) = explain(&server, &["--user", "jack", "--event", "chat", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!(json["now"]["would_deliver_to"], 1);
+    drop(listening);
+
+    let answer =
+        tool(&["push", "--json", "--url", &url, "-u", "nobody", "-e", "news", "-m", "m"], &[], "");
+    let (code, printed, _) = said(&answer);
+    let json: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!((code, json["reason"].as_str()), (2, Some("user_offline")));
+}
+
+#[test]
+fn a_trace_prints_what_happens() {
+    let server = Server::start();
+    let url = url(&server);
+    let flags = ["trace", "--url", &url, "--user", "jack"];
+    for is_json in [false, true] {
+        let flags = if is_json { [&flags[..], &["--json"]].concat() } else { flags.to_vec() };
+        let mut tracing = Listening::spawn(&flags, &[], "");
+        assert_eq!(tracing.told(), "tracing: jack\n");
+        push(&server, "rose", "news", "m");
+        push(&server, "jack", "news", "m");
+        let line = tracing.message();
+        if is_json {
+            let entry: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!((&entry["what"], &entry["event"]), (&"pushed".into(), &"news".into()));
+        } else {
+            assert!(line.contains("Z a push for news went to nobody"), "{line}");
+        }
+        assert_eq!(tracing.interrupt(), (0, String::new(), String::new()));
+    }
+    let mut tracing = Listening::spawn(&flags, &[], "");
+    assert_eq!(tracing.told(), "tracing: jack\n");
+    server.signal("TERM");
+    let (code, _, told) = tracing.end();
+    assert_eq!(code, 1);
+    assert!(told.contains("the server ended the trace"), "{told}");
+}
+
+#[test]
+fn a_private_unix_socket_is_reached() {
+    let folder = file("folder", "");
+    let socket = format!("{}.socket", folder.path());
+    let private = format!("unix:{socket}");
+    let server = Server::start_with(&["--private-address", &private], &[]);
+    for command in [&["push", "-m", "m"][..], &["explain"]] {
+        let arguments =
+            [command, &["--unix-socket", &socket, "--user", "jack", "--event", "news"]].concat();
+        let (code, printed, told) = said(&tool(&arguments, &[], ""));
+        assert_eq!((code, &*told), (2, ""));
+        assert!(printed.contains("jack has no connection"), "{printed}");
+    }
+    // The public one has none of it.
+    assert_eq!(push(&server, "jack", "news", "m").0, 1);
+}
+
+#[test]
+fn who_may_not_administer_is_told_so() {
+    let keys = file("keys", "canary-key-0123456789\n");
+    let server = Server::start_with(&["--push-key-file", keys.path()], &[]);
+    let url = url(&server);
+    for command in [&["explain", "--event", "e"][..], &["trace"]] {
+        let arguments = [command, &["--url", &url, "--user", "u"]].concat();
+        for (key, status) in [(&[][..], "401"), (&["--key-file", keys.path()], "403")] {
+            let (code, printed, told) = said(&tool(&[&arguments[..], key].concat(), &[], ""));
+            assert_eq!((code, &*printed), (1, ""), "{told}");
+            assert!(told.contains(status), "{told}");
+            assert!(!told.contains("canary"), "{told}");
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! `cargo xtask bench`: what one core carries, ours beside the floor and the peers, in one run.
+//!
+//! Each run starts a fresh server, puts one load on it with `wserver-load`, and keeps the figures.
+//! The subjects take turns in every round, so that a mood of the machine meets all of them; what is
+//! told are medians, and ratios of runs of the same round. The programs of the floor and the peers
+//! are in `bench/`, what they need is put under `target/bench`.
+
+mod subject;
+mod measure;
+mod server;
+mod load;
+mod runs;
+mod budget;
+mod binder;
+mod memory;
+mod scaling;
+mod plot;
+mod machine;
+mod page;
+mod secured;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use xshell::cmd;
+
+use self::binder::Binder;
+use self::measure::Measure;
+use self::memory::Memory;
+use self::runs::{Run, Runs};
+use self::scaling::Scaling;
+use self::server::Server;
+use self::subject::Subject;
+use crate::project::Project;
+use crate::section::Report;
+use crate::tools;
+
+/// The page that a whole run writes.
+const PAGE: &str = "docs/benchmarks.md";
+/// Of fewer rounds the interval of a median is none (order statistics, 95 %).
+const PAGE_ROUNDS_MIN: u32 = 6;
+
+/// What is measured of ours alone, besides [`Measure`].
+const PARTS: [&str; 3] = ["binder", "memory", "scaling"];
+
+/// What to run.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    /// One short round, to see whether it works; its figures mean little.
+    pub(crate) quick: bool,
+    /// How many rounds, if not as many as usual.
+    pub(crate) rounds: Option<u32>,
+    /// Names of peers, divided by commas; all if not given.
+    pub(crate) peers: Option<String>,
+    /// Names of measures, divided by commas; all if not given.
+    pub(crate) measures: Option<String>,
+    /// Missing tools may be installed.
+    pub(crate) install: bool,
+}
+
+/// How much is done.
+#[derive(Debug, Clone, Copy)]
+struct Effort {
+    /// Of what the budget judges.
+    rounds: u32,
+    seconds: u32,
+    idle_connections: u32,
+    scaling_rounds: u32,
+    scaling_seconds: u32,
+}
+
+impl Effort {
+    /// A whole run takes a little less than half an hour. Of twelve rounds the two at each end may
+    /// be left out, and rounds are worth more than longer windows: runs differ more than seconds.
+    fn new(is_quick: bool) -> Self {
+        match is_quick {
+            true => Self {
+                rounds: 1,
+                seconds: 1,
+                idle_connections: 2000,
+                scaling_rounds: 1,
+                scaling_seconds: 1,
+            },
+            false => Self {
+                rounds: 12,
+                seconds: 3,
+                idle_connections: 15_000,
+                scaling_rounds: 2,
+                scaling_seconds: 2,
+            },
+        }
+    }
+}
+
+/// Where things are.
+#[derive(Debug, Clone, Default)]
+struct Place {
+    root: PathBuf,
+    home: PathBuf,
+    dist: PathBuf,
+    /// A core for the server and another for the generator.
+    is_pinned: bool,
+}
+
+/// All that was measured.
+#[derive(Debug, Default)]
+struct Outcome {
+    runs: Runs,
+    binder: Binder,
+    memory: Memory,
+    scaling: Scaling,
+    /// Runs that came to no figures.
+    failed: Vec<(Subject, String)>,
+}
+
+impl Outcome {
+    /// Takes what a part found, or notes that it failed: the rest is measured all the same.
+    fn take<T>(&mut self, subject: Subject, what: &str, found: anyhow::Result<T>) -> Option<T> {
+        let note = |err| {
+            eprintln!("\n!!! FAILED {what} of {}: {err:#}\n", subject.name());
+            self.failed.push((subject, format!("{what} failed: {err:#}")));
+        };
+        found.map_err(note).ok()
+    }
+
+    /// What is wrong with ours: untrue, or not to be measured.
+    fn wrong(&self) -> Vec<String> {
+        let failed = self.failed.iter().filter(|(subject, _)| subject.is_ours());
+        let failed = failed.map(|(_, what)| what.clone()).collect();
+        let ours = Subject::ALL.into_iter().filter(|it| it.is_ours());
+        let untrue = ours.flat_map(|subject| self.runs.untrue(subject)).collect();
+        [untrue, self.scaling.untrue(), failed].concat()
+    }
+}
+
+/// Runs everything chosen and tells how it stands against the budget.
+pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let sh = &project.sh;
+    let home = project.metadata.target.join("bench");
+    sh.create_dir(&home)?;
+    let place = Place {
+        root: project.root.clone(),
+        home,
+        dist: project.metadata.target.join("dist"),
+        is_pinned: tools::found("taskset") && machine::cores() > 1,
+    };
+    let effort = Effort::new(choice.quick);
+    let effort = Effort { rounds: choice.rounds.unwrap_or(effort.rounds), ..effort };
+    let (measures, parts) = wanted(choice.measures.as_deref())?;
+    let peers = chosen(&Subject::ALL, choice.peers.as_deref(), Subject::name)?;
+
+    cmd!(sh, "cargo build --profile dist --package wserver --package wserver-load").run()?;
+    let mut subjects = Vec::new();
+    for subject in peers {
+        let what = format!("bench {}", subject.name());
+        match subject.prepare(sh, &place, choice.install) {
+            Ok(None) => subjects.push(subject),
+            Ok(Some(missing)) => {
+                let why = format!("{missing}; `cargo xtask bench --install` gets what it needs");
+                report.skip(&what, &why);
+            }
+            // A package that is not to be had today must not cost the others' figures.
+            Err(err) if subject.is_foreign() => report.skip(&what, &format!("{err:#}")),
+            Err(err) => return Err(err),
+        }
+    }
+    let built = Instant::now();
+    let mut outcome = Outcome::default();
+    measure_all(&place, effort, &subjects, &measures, &mut outcome);
+    sh.write_file(place.home.join("runs.json"), outcome.runs.to_json())?;
+    if parts.contains(&"binder") {
+        let binder = binder::run(sh, &place, choice.quick);
+        outcome.binder = outcome.take(Subject::Ours, "binder", binder).unwrap_or_default();
+    }
+    if parts.contains(&"memory") {
+        if choice.install && !tools::found("valgrind") {
+            tools::apt_install(sh, &["valgrind"])?;
+        }
+        if tools::found("valgrind") {
+            let memory = memory::run(sh, &place, effort);
+            outcome.memory =
+                outcome.take(Subject::Ours, "memory by part", memory).unwrap_or_default();
+        } else {
+            let why = "no valgrind (Debian package valgrind)";
+            report.skip("bench memory", why);
+        }
+    }
+    if parts.contains(&"scaling") {
+        scaling::run(&place, effort, choice.quick, &mut outcome);
+    }
+    let minutes = |since: Instant| format!("{:.0} minutes", since.elapsed().as_secs_f64() / 60.0);
+    let took = format!("{}, {} of them after everything was built", minutes(began), minutes(built));
+
+    let rows = budget::rows(&outcome.runs, &outcome.binder);
+    println!("\n{}\n{}", budget::table(&rows), page::figures(&outcome.runs));
+    let mut facts = machine::describe(sh, &subjects, &place)?;
+    facts.push(("this run took".to_owned(), took));
+    let page = page::write(&facts, effort, &place, &outcome, &rows);
+    let is_whole = !choice.quick
+        && choice.peers.is_none()
+        && choice.measures.is_none()
+        && effort.rounds >= PAGE_ROUNDS_MIN;
+    let path = if is_whole { project.root.join(PAGE) } else { place.home.join("benchmarks.md") };
+    sh.write_file(&path, page)?;
+    for (name, svg) in outcome.scaling.pictures() {
+        sh.write_file(path.with_extension("").join(name), svg)?;
+    }
+    println!("written to {}", path.display());
+    let wrong = outcome.wrong();
+    anyhow::ensure!(wrong.is_empty(), "not all was as it should be:\n{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// The measures that are named, and the parts; all if nothing is.
+fn wanted(names: Option<&str>) -> anyhow::Result<(Vec<Measure>, Vec<&'static str>)> {
+    let Some(names) = names else { return Ok((Measure::ALL.to_vec(), PARTS.to_vec())) };
+    let names: Vec<&str> = names.split(',').map(str::trim).collect();
+    let known = Measure::ALL.map(Measure::name);
+    for name in &names {
+        let is_known = known.iter().any(|it| it == name) || PARTS.contains(name);
+        let all = [&known[..], &PARTS.map(str::to_owned)].concat().join(", ");
+        anyhow::ensure!(is_known, "no {name}; there are {all}");
+    }
+    let measures = Measure::ALL.into_iter().filter(|it| names.contains(&it.name().as_str()));
+    Ok((measures.collect(), PARTS.into_iter().filter(|it| names.contains(it)).collect()))
+}
+
+/// Those of `all` that are named, or all; ours is always one of them.
+fn chosen<T: Copy + 'static>(
+    all: &'static [T],
+    names: Option<&str>,
+    name: impl Fn(T) -> String,
+) -> anyhow::Result<Vec<T>> {
+    let Some(names) = names else { return Ok(all.to_vec()) };
+    let wanted: Vec<&str> = names.split(',').map(str::trim).collect();
+    for it in &wanted {
+        let known: Vec<String> = all.iter().map(|&one| name(one)).collect();
+        anyhow::ensure!(
+            known.iter().any(|known| known == it),
+            "no {it}; there are {}",
+            known.join(", ")
+        );
+    }
+    let is_wanted = |one: &T| wanted.contains(&name(*one).as_str()) || name(*one) == "wserver";
+    Ok(all.iter().copied().filter(is_wanted).collect())
+}
+
+fn measure_all(
+    place: &Place,
+    effort: Effort,
+    subjects: &[Subject],
+    measures: &[Measure],
+    outcome: &mut Outcome,
+) {
+    for round in 0..effort.rounds {
+        for &measure in measures {
+            // Every other round the other way round, so that nobody is always the first.
+            let is_due =
+                |it: &Subject| measure.concerns(*it) && round < measure.rounds(*it, effort.rounds);
+            let mut turns: Vec<Subject> = subjects.iter().copied().filter(is_due).collect();
+            if round % 2 == 1 {
+                turns.reverse();
+            }
+            for subject in turns {
+                let (name, number) = (measure.name(), round + 1);
+                println!("round {number} of {}: {name} of {}", effort.rounds, subject.name());
+                let words = measure.words(effort, subject, &outcome.runs, round);
+                let json = once(place, subject, &words);
+                let what = format!("{name}, round {number}");
+                if let Some(json) = outcome.take(subject, &what, json) {
+                    outcome.runs.push(Run { round, measure, subject, json });
+                }
+            }
+        }
+    }
+}
+
+/// Starts the server, puts the load on it, and takes the figures.
+fn once(place: &Place, subject: Subject, words: &[String]) -> anyhow::Result<serde_json::Value> {
+    let log = place.home.join(format!("{}.log", subject.name()));
+    let mut server = Server::start(&log, |address| subject.command(place, address))?;
+    let json = load::start(place, subject, &server, words, "run.json")?.finish(&server)?;
+    server.stop()?;
+    Ok(json)
+}
+
+/// A command on one core, where that is possible.
+fn pinned(place: &Place, core: usize, program: &Path) -> Command {
+    if !place.is_pinned {
+        return Command::new(program);
+    }
+    let mut command = Command::new("taskset");
+    command.arg("--cpu-list").arg(core.to_string()).arg(program);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_chosen_by_name() {
+        let names = |names| {
+            chosen(&Subject::ALL, names, Subject::name)
+                .map(|it| it.into_iter().map(Subject::name).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(names(Some("bun,floor")).unwrap(), "floor wserver bun");
+        assert_eq!(names(None).unwrap().split(' ').count(), Subject::ALL.len());
+        assert!(names(Some("bum")).is_err());
+    }
+
+    #[test]
+    fn measures_are_chosen_by_name() {
+        let (measures, parts) = wanted(Some("unicast, scaling")).unwrap();
+        assert_eq!((measures, parts), (vec![Measure::Unicast], vec!["scaling"]));
+        let (measures, parts) = wanted(None).unwrap();
+        assert_eq!((measures.len(), parts.len()), (Measure::ALL.len(), PARTS.len()));
+        assert!(wanted(Some("nicast")).is_err());
+    }
+}

@@ -1,0 +1,279 @@
+//! The budget: what has to be met, what is hoped for, and what a run found.
+
+use std::fmt::Write as _;
+
+use super::binder::{self, Binder};
+use super::measure::Measure;
+use super::runs::{Runs, Series, figure};
+use super::subject::Subject;
+
+/// What a figure is held against.
+#[derive(Debug, Clone, Copy)]
+enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Bound {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(bound) => value <= bound,
+            Self::AtLeast(bound) => value >= bound,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::AtMost(bound) => format!("≤ {}", figure(bound)),
+            Self::AtLeast(bound) => format!("≥ {}", figure(bound)),
+        }
+    }
+}
+
+/// Where a figure comes from.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    /// Runs of the load generator, and the place in what it tells.
+    Load(Measure, &'static str),
+    /// The binder's own benchmark.
+    Binder(&'static str),
+}
+
+/// One line of the budget.
+struct Line {
+    what: &'static str,
+    source: Source,
+    /// Held against this one's figure, or as it is.
+    against: Option<Subject>,
+    must: Bound,
+    aim: Option<Bound>,
+}
+
+const CPU_PER_DELIVERY: &str = "/figures/cpu_us_per_delivery";
+const DELIVERIES: &str = "/figures/deliveries_per_second";
+const DELIVERY_P99: &str = "/latencies_us/delivery/p99";
+
+const LINES: &[Line] = &[
+    Line {
+        what: "resident bytes per idle registered connection, after two heartbeats",
+        source: Source::Load(Measure::Idle, "/figures/bytes_per_connection"),
+        against: None,
+        must: Bound::AtMost(1300.0),
+        aim: Some(Bound::AtMost(830.0)),
+    },
+    Line {
+        what: "paced fan-out, CPU per delivery",
+        source: Source::Load(Measure::Paced, CPU_PER_DELIVERY),
+        against: Some(Subject::Floor),
+        must: Bound::AtMost(1.15),
+        aim: Some(Bound::AtMost(1.0)),
+    },
+    Line {
+        what: "paced fan-out, CPU per delivery",
+        source: Source::Load(Measure::Paced, CPU_PER_DELIVERY),
+        against: Some(Subject::Bun),
+        must: Bound::AtMost(1.0),
+        aim: None,
+    },
+    Line {
+        what: "saturated fan-out, 64 pushers, deliveries per second",
+        source: Source::Load(Measure::Saturated(64), DELIVERIES),
+        against: Some(Subject::Bun),
+        must: Bound::AtLeast(3.0),
+        aim: Some(Bound::AtLeast(5.0)),
+    },
+    Line {
+        what: "saturated fan-out, 64 pushers, CPU per delivery",
+        source: Source::Load(Measure::Saturated(64), CPU_PER_DELIVERY),
+        against: Some(Subject::Bun),
+        must: Bound::AtMost(0.5),
+        aim: None,
+    },
+    Line {
+        what: "saturated fan-out, 16 pushers, deliveries per second",
+        source: Source::Load(Measure::Saturated(16), DELIVERIES),
+        against: Some(Subject::Bun),
+        must: Bound::AtLeast(3.0),
+        aim: Some(Bound::AtLeast(6.0)),
+    },
+    Line {
+        what: "saturated fan-out, 1 pusher, deliveries per second",
+        source: Source::Load(Measure::Saturated(1), DELIVERIES),
+        against: Some(Subject::Bun),
+        must: Bound::AtLeast(5.0),
+        aim: Some(Bound::AtLeast(30.0)),
+    },
+    Line {
+        what: "delivery p99 at 1,000 pushes a second to 1,000",
+        source: Source::Load(Measure::Even, DELIVERY_P99),
+        against: Some(Subject::Bun),
+        must: Bound::AtMost(1.2),
+        aim: Some(Bound::AtMost(1.0)),
+    },
+    Line {
+        what: "unicast, pushes per second",
+        source: Source::Load(Measure::Unicast, "/figures/pushes_per_second"),
+        against: Some(Subject::Bun),
+        must: Bound::AtLeast(1.25),
+        aim: None,
+    },
+    Line {
+        what: "unicast, CPU per push",
+        source: Source::Load(Measure::Unicast, "/figures/cpu_us_per_push"),
+        against: Some(Subject::Floor),
+        must: Bound::AtMost(1.3),
+        aim: Some(Bound::AtMost(1.15)),
+    },
+    Line {
+        what: "unicast p99 at half the saturated rate",
+        source: Source::Load(Measure::UnicastHalf, DELIVERY_P99),
+        against: Some(Subject::Bun),
+        must: Bound::AtMost(1.0),
+        aim: Some(Bound::AtMost(0.5)),
+    },
+    Line {
+        what: "binder of 1 M users: bind and unbind one, ns",
+        source: Source::Binder(binder::BIND),
+        against: None,
+        must: Bound::AtMost(1000.0),
+        aim: None,
+    },
+    Line {
+        what: "binder of 1 M users: look up a user's one connection, hot, ns",
+        source: Source::Binder(binder::LOOKUP_HOT),
+        against: None,
+        must: Bound::AtMost(100.0),
+        aim: None,
+    },
+    Line {
+        what: "binder of 1 M users: the same of a random user, ns",
+        source: Source::Binder(binder::LOOKUP_RANDOM),
+        against: None,
+        must: Bound::AtMost(700.0),
+        aim: None,
+    },
+    Line {
+        what: "binder of 1 M users: bytes per binding, of users with 36 bytes of name",
+        source: Source::Binder(binder::BYTES),
+        against: None,
+        must: Bound::AtMost(200.0),
+        aim: None,
+    },
+    Line {
+        what: "longest of 100 k unbinds of one user's connections, which no lock outlasts, µs",
+        source: Source::Binder(binder::SLOWEST),
+        against: None,
+        must: Bound::AtMost(1000.0),
+        aim: None,
+    },
+];
+
+/// How a line stands: by its whole interval, so that luck meets nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Aim,
+    Must,
+    /// The median meets what must be met, but the spread is wider than the margin.
+    Unresolved,
+    Short,
+    Unmeasured,
+}
+
+impl Verdict {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Aim => "aim met",
+            Self::Must => "must met",
+            Self::Unresolved => "**unresolved**: the spread exceeds the margin",
+            Self::Short => "**falls short**",
+            Self::Unmeasured => "not measured",
+        }
+    }
+}
+
+/// One line with what was found.
+pub(super) struct Row {
+    line: &'static Line,
+    ours: Option<Series>,
+    theirs: Option<Series>,
+    /// What the bounds are held against.
+    found: Option<Series>,
+    verdict: Verdict,
+}
+
+/// The budget against the runs.
+pub(super) fn rows(runs: &Runs, binder: &Binder) -> Vec<Row> {
+    let row = |line: &'static Line| {
+        let (ours, theirs, found) = match (line.source, line.against) {
+            (Source::Binder(name), _) => (binder.series(name), None, binder.series(name)),
+            (Source::Load(measure, path), None) => {
+                let ours = runs.series(measure, Subject::Ours, path);
+                (ours, None, ours)
+            }
+            (Source::Load(measure, path), Some(other)) => (
+                runs.series(measure, Subject::Ours, path),
+                runs.series(measure, other, path),
+                runs.ratio(measure, other, path),
+            ),
+        };
+        Row { line, ours, theirs, found, verdict: verdict(line, found) }
+    };
+    LINES.iter().map(row).collect()
+}
+
+fn verdict(line: &Line, found: Option<Series>) -> Verdict {
+    let Some(found) = found else { return Verdict::Unmeasured };
+    let is_sure = |bound: Bound| bound.holds(found.low) && bound.holds(found.high);
+    if line.aim.is_some_and(is_sure) {
+        Verdict::Aim
+    } else if is_sure(line.must) {
+        Verdict::Must
+    } else if line.must.holds(found.median) {
+        Verdict::Unresolved
+    } else {
+        Verdict::Short
+    }
+}
+
+/// The budget as a table of Markdown.
+pub(super) fn table(rows: &[Row]) -> String {
+    let mut out = "| measure | ours | against | theirs | ratio | must | aim | verdict |\n|---|---|---|---|---|---|---|---|\n".to_owned();
+    let series = |it: Option<Series>| it.map_or_else(|| "–".to_owned(), |it| it.to_string());
+    for Row { line, ours, theirs, found, verdict } in rows {
+        let against = line.against.map_or_else(|| "–".to_owned(), Subject::name);
+        let ratio = if line.against.is_some() { series(*found) } else { "–".to_owned() };
+        let aim = line.aim.map_or_else(|| "–".to_owned(), Bound::text);
+        let _ = writeln!(
+            out,
+            "| {} | {} | {against} | {} | {ratio} | {} | {aim} | {} |",
+            line.what,
+            series(*ours),
+            series(*theirs),
+            line.must.text(),
+            verdict.text()
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_looks_at_the_spread() {
+        // At most 1.15, and 1.0 is hoped for.
+        let line = &LINES[1];
+        for (median, high, expected) in [
+            (0.9, 0.95, Verdict::Aim),
+            (0.9, 1.1, Verdict::Must),
+            (1.1, 1.14, Verdict::Must),
+            (1.1, 1.2, Verdict::Unresolved),
+            (1.2, 1.2, Verdict::Short),
+        ] {
+            assert_eq!(verdict(line, Some(Series { median, low: 0.8, high })), expected);
+        }
+        assert_eq!(verdict(line, None), Verdict::Unmeasured);
+        assert!(table(&rows(&Runs::default(), &Binder::default())).contains("| not measured |"));
+    }
+}

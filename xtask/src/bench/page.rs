@@ -1,0 +1,269 @@
+//! `docs/benchmarks.md`, written from the runs.
+
+use std::fmt::Write as _;
+
+use super::budget::{self, Row};
+use super::measure::Measure;
+use super::runs::{Runs, figure};
+use super::subject::Subject;
+use super::{Effort, Outcome, Place, secured};
+
+/// The page without its figures, each of which stands as `{a name}`.
+const TEMPLATE: &str = include_str!("page.md");
+
+/// Titles, and the paths of their figures.
+type Columns = &'static [(&'static str, &'static str)];
+
+/// The tables of all subjects.
+const TABLES: &[(&str, Measure, Columns)] = &[
+    (
+        "Memory of idle registered connections",
+        Measure::Idle,
+        &[
+            ("bytes each, just opened", "/figures/bytes_per_connection_opened"),
+            ("bytes each, after heartbeats", "/figures/bytes_per_connection"),
+            ("kernel's bytes each, both ends", "/figures/kernel_bytes_per_connection"),
+            ("bytes without any", "/figures/resident_bytes_before"),
+        ],
+    ),
+    (
+        "Paced fan-out: 20 pushes a second to 1,000 connections",
+        Measure::Paced,
+        &[
+            ("CPU µs per delivery", "/figures/cpu_us_per_delivery"),
+            ("delivery p50, µs", "/latencies_us/delivery/p50"),
+            ("p99, µs", "/latencies_us/delivery/p99"),
+        ],
+    ),
+    ("Saturated fan-out to 1,000 connections, 64 pushers", Measure::Saturated(64), SATURATED),
+    ("Saturated fan-out to 1,000 connections, 16 pushers", Measure::Saturated(16), SATURATED),
+    ("Saturated fan-out to 1,000 connections, 1 pusher", Measure::Saturated(1), SATURATED),
+    (
+        "1,000 pushes a second to 1,000 connections",
+        Measure::Even,
+        &[
+            ("deliveries/s", "/figures/deliveries_per_second"),
+            ("CPU µs per delivery", "/figures/cpu_us_per_delivery"),
+            ("delivery p50, µs", "/latencies_us/delivery/p50"),
+            ("p99, µs", "/latencies_us/delivery/p99"),
+            ("due and not sent", "/figures/pushes_unsent"),
+        ],
+    ),
+    (
+        "Unicast to 1,000 users, 64 pushers in a closed loop",
+        Measure::Unicast,
+        &[
+            ("pushes/s", "/figures/pushes_per_second"),
+            ("CPU µs per push", "/figures/cpu_us_per_push"),
+            ("delivery p50, µs", "/latencies_us/delivery/p50"),
+            ("p99, µs", "/latencies_us/delivery/p99"),
+        ],
+    ),
+    (
+        "Unicast at half the rate that the slower of both reaches",
+        Measure::UnicastHalf,
+        &[
+            ("pushes/s", "/figures/pushes_per_second"),
+            ("delivery p50, µs", "/latencies_us/delivery/p50"),
+            ("p99, µs", "/latencies_us/delivery/p99"),
+            ("answer p99, µs", "/latencies_us/push round trip/p99"),
+        ],
+    ),
+    (
+        "Saturated fan-out of 16 KiB messages to 200 connections of which 20 do not read",
+        Measure::SlowReaders,
+        &[
+            ("deliveries/s", "/figures/deliveries_per_second"),
+            ("disconnected", "/figures/stalled_evicted"),
+            ("resident bytes before", "/figures/resident_bytes_before"),
+            ("at most", "/figures/resident_bytes_max"),
+        ],
+    ),
+    (
+        "Connections that come and go, 64 at a time, beside 100 that are pushed to",
+        Measure::Churn,
+        &[
+            ("lives/s", "/figures/lives_per_second"),
+            ("opening p99, µs", "/latencies_us/opening/p99"),
+            ("delivery p99, µs", "/latencies_us/delivery/p99"),
+            ("resident bytes before", "/figures/resident_bytes_before"),
+            ("after", "/figures/resident_bytes_after"),
+        ],
+    ),
+    (
+        "Everybody leaves at once, and 200 a second come meanwhile (how long a lock is held: the *slowest unbind* below)",
+        Measure::MassDisconnect,
+        &[
+            ("leaving took, ms", "/figures/leaving_ms"),
+            ("all sockets gone after, ms", "/figures/all_descriptors_gone_ms"),
+            ("newcomers meanwhile", "/latencies_us/opening meanwhile/count"),
+            ("opening p99 before, µs", "/latencies_us/opening before/p99"),
+            ("newcomers' opening p99, µs", "/latencies_us/opening meanwhile/p99"),
+            ("longest, µs", "/latencies_us/opening meanwhile/max"),
+            ("delivery p99 to those who stay, µs", "/latencies_us/delivery/p99"),
+        ],
+    ),
+];
+
+const SATURATED: Columns = &[
+    ("deliveries/s", "/figures/deliveries_per_second"),
+    ("CPU µs per delivery", "/figures/cpu_us_per_delivery"),
+    ("delivery p50, µs", "/latencies_us/delivery/p50"),
+    ("p99, µs", "/latencies_us/delivery/p99"),
+    ("generator, cores", "/figures/generator_cpu_cores"),
+];
+
+/// All figures, a table for each measure.
+pub(super) fn figures(runs: &Runs) -> String {
+    let mut out = String::new();
+    for (title, measure, columns) in TABLES {
+        let mut lines = String::new();
+        for subject in Subject::ALL {
+            let cells: Vec<_> =
+                columns.iter().map(|(_, path)| runs.series(*measure, subject, path)).collect();
+            if cells.iter().all(Option::is_none) {
+                continue;
+            }
+            let _ = write!(lines, "| {} |", subject.name());
+            for cell in cells {
+                let cell = cell.map_or_else(|| "–".to_owned(), |it| it.to_string());
+                let _ = write!(lines, " {cell} |");
+            }
+            lines.push('\n');
+        }
+        if lines.is_empty() {
+            continue;
+        }
+        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        let rule = "|---".repeat(columns.len() + 1);
+        let _ =
+            write!(out, "### {title}\n\n| subject | {} |\n{rule}|\n{lines}\n", names.join(" | "));
+    }
+    out
+}
+
+/// The whole page.
+pub(super) fn write(
+    facts: &[(String, String)],
+    effort: Effort,
+    place: &Place,
+    outcome: &Outcome,
+    rows: &[Row],
+) -> String {
+    let Outcome { runs, scaling, binder, memory, .. } = outcome;
+    let pinning = match place.is_pinned {
+        true => {
+            "Every server, ours too, is pinned to core 0 and the generator to core 1 with `taskset`; so every server has one core, whatever number of threads it starts"
+        }
+        false => "Nothing is pinned: there is one core, or no `taskset`",
+    };
+    let jsons = || runs.jsons().chain(scaling.jsons());
+    let checks: usize = jsons().map(|it| it["checks"].as_array().map_or(0, Vec::len)).sum();
+    let idle = runs.series(Measure::Idle, Subject::Ours, "/figures/bytes_per_connection");
+    let mut page = TEMPLATE.to_owned();
+    for (name, text) in [
+        ("budget", budget::table(rows)),
+        ("subjects", subjects()),
+        ("figures", figures(runs)),
+        ("secured", secured::table(runs)),
+        ("binder", binder.table()),
+        ("memory", memory.table(idle)),
+        ("capacity", capacity(runs)),
+        ("scaling", scaling.section()),
+        ("untrue", untrue(outcome)),
+        ("runs", jsons().count().to_string()),
+        ("checks", checks.to_string()),
+        ("rounds", effort.rounds.to_string()),
+        ("seconds", effort.seconds.to_string()),
+        ("scaling rounds", effort.scaling_rounds.to_string()),
+        ("scaling seconds", effort.scaling_seconds.to_string()),
+        ("pinning", pinning.to_owned()),
+        ("machine", facts_table(facts)),
+    ] {
+        page = page.replace(&format!("{{{name}}}"), text.trim_end());
+    }
+    page
+}
+
+fn subjects() -> String {
+    let mut out = "| subject | what it is |\n|---|---|\n".to_owned();
+    for subject in Subject::ALL {
+        let _ = writeln!(out, "| {} | {} |", subject.name(), subject.what());
+    }
+    out
+}
+
+fn facts_table(facts: &[(String, String)]) -> String {
+    let mut out = "| | |\n|---|---|\n".to_owned();
+    for (name, value) in facts {
+        let _ = writeln!(out, "| {name} | {value} |");
+    }
+    out
+}
+
+fn untrue(outcome: &Outcome) -> String {
+    let of = |subject: Subject| {
+        let lines = outcome.runs.untrue(subject).into_iter();
+        lines.map(move |line| format!("- {}: {line}\n", subject.name()))
+    };
+    let mut out: String = Subject::ALL.into_iter().flat_map(of).collect();
+    for line in outcome.scaling.untrue() {
+        let _ = writeln!(out, "- wserver: {line}");
+    }
+    for (subject, line) in &outcome.failed {
+        // What a program said may have lines; an item of a list has one.
+        let _ = writeln!(out, "- {}: {}", subject.name(), line.replace('\n', " "));
+    }
+    if out.is_empty() { "All of them held, for every subject.".to_owned() } else { out }
+}
+
+/// What a machine would carry: arithmetic, and said to be.
+fn capacity(runs: &Runs) -> String {
+    const MEMORY: f64 = 24.0 * 1024.0 * 1024.0 * 1024.0;
+    const KEPT_FREE: f64 = 4.0 * 1024.0 * 1024.0 * 1024.0;
+    let series = |measure, path| runs.series(measure, Subject::Ours, path);
+    let of = |measure, path| series(measure, path).map(|it| it.median);
+    let Some(ours) = of(Measure::Idle, "/figures/bytes_per_connection") else {
+        return "Not measured in this run.".to_owned();
+    };
+    // Both ends of a loopback connection are on this machine, and only one would be on that one.
+    let kernel = series(Measure::Idle, "/figures/kernel_bytes_per_connection");
+    let kernel = kernel.map_or(4100.0, |it| it.high / 2.0);
+    let connections = (MEMORY - KEPT_FREE) / (ours + kernel);
+    let mut out = format!(
+        "(24 GiB − 4 GiB kept for the system and for queues) ÷ ({} B of ours + {} B of the kernel's) = **{} idle connections**.",
+        figure(ours),
+        figure(kernel),
+        figure(connections)
+    );
+    if let (Some(fanout), Some(unicast)) = (
+        of(Measure::Paced, "/figures/cpu_us_per_delivery"),
+        of(Measure::Unicast, "/figures/cpu_us_per_push"),
+    ) {
+        let _ = write!(
+            out,
+            "\nA core of this machine's speed would deliver 1 s ÷ {} µs = {} messages a second to groups at an even pace, or take 1 s ÷ {} µs = {} pushes a second to one connection each.",
+            figure(fanout),
+            figure(1e6 / fanout),
+            figure(unicast),
+            figure(1e6 / unicast)
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_place_of_the_page_is_filled_in() {
+        let (outcome, place) = (Outcome::default(), Place::default());
+        let effort = Effort::new(true);
+        let facts = [("date".to_owned(), "today".to_owned())];
+        let rows = budget::rows(&outcome.runs, &outcome.binder);
+        let page = write(&facts, effort, &place, &outcome, &rows);
+        assert!(!page.contains('{'), "{page}");
+        assert!(page.contains("| date | today |") && page.contains("| not measured |"), "{page}");
+    }
+}

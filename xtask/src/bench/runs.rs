@@ -1,0 +1,206 @@
+//! The figures of all runs, and what is drawn from several of them.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::measure::Measure;
+use super::subject::Subject;
+
+/// What `wserver-load` told of one run.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) round: u32,
+    pub(super) measure: Measure,
+    pub(super) subject: Subject,
+    pub(super) json: Value,
+}
+
+/// All runs so far.
+#[derive(Debug, Default)]
+pub(super) struct Runs(Vec<Run>);
+
+/// A median, and how sure it is.
+///
+/// `low` and `high` are those two of the sorted values between which the true median lies in at
+/// least 95 of 100 such series, whatever the values' distribution. They are the lowest and the
+/// highest where there are fewer than nine; fewer than six are not enough to be so sure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Series {
+    pub(super) median: f64,
+    pub(super) low: f64,
+    pub(super) high: f64,
+}
+
+impl Series {
+    pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let last = values.len().checked_sub(1)?;
+        let middle = values.len() / 2;
+        let median = match values.len() % 2 {
+            1 => values[middle],
+            _ => (values[middle - 1] + values[middle]) / 2.0,
+        };
+        let outside = outside(values.len());
+        Some(Self { median, low: values[outside], high: values[last - outside] })
+    }
+}
+
+/// How many values at each end of so many may be left out, and the rest still hold the median with
+/// a probability of at least 0.95: each value lies above it as a fair coin falls.
+fn outside(count: usize) -> usize {
+    let mut ways = 1.0;
+    let mut below = 0.0;
+    let mut outside = 0;
+    let all = 2_f64.powf(count as f64);
+    for at in 0..count / 2 {
+        below += ways / all;
+        if 2.0 * below > 0.05 {
+            break;
+        }
+        outside = at;
+        ways *= (count - at) as f64 / (at + 1) as f64;
+    }
+    outside
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [median, low, high] = [self.median, self.low, self.high].map(figure);
+        if low == high { f.write_str(&median) } else { write!(f, "{median} ({low}–{high})") }
+    }
+}
+
+/// A figure with three digits that matter.
+pub(super) fn figure(value: f64) -> String {
+    match value.abs() {
+        it if it >= 1e6 => format!("{:.2} M", value / 1e6),
+        it if it >= 10_000.0 => format!("{:.1} k", value / 1e3),
+        it if it >= 100.0 => format!("{value:.0}"),
+        it if it >= 10.0 => format!("{value:.1}"),
+        it if it >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+impl Runs {
+    pub(super) fn push(&mut self, run: Run) {
+        self.0.push(run);
+    }
+
+    fn of(&self, measure: Measure, subject: Subject) -> impl Iterator<Item = &Run> {
+        self.0.iter().filter(move |run| run.measure == measure && run.subject == subject)
+    }
+
+    /// What stands at `path` in the figures of each run.
+    pub(super) fn series(&self, measure: Measure, subject: Subject, path: &str) -> Option<Series> {
+        Series::of(self.of(measure, subject).filter_map(|run| value(run, path)).collect())
+    }
+
+    /// Ours by theirs, of runs of the same round.
+    pub(super) fn ratio(&self, measure: Measure, other: Subject, path: &str) -> Option<Series> {
+        self.ratio_of(measure, Subject::Ours, other, path)
+    }
+
+    /// One by the other, of runs of the same round.
+    pub(super) fn ratio_of(
+        &self,
+        measure: Measure,
+        one: Subject,
+        other: Subject,
+        path: &str,
+    ) -> Option<Series> {
+        let ratios = self.of(measure, one).filter_map(|one| {
+            let other = self.of(measure, other).find(|it| it.round == one.round)?;
+            Some(value(one, path)? / value(other, path).filter(|it| *it > 0.0)?)
+        });
+        Series::of(ratios.collect())
+    }
+
+    /// The lower of the unicast rates that we and Bun reached in this round.
+    pub(super) fn slowest_unicast(&self, round: u32) -> Option<f64> {
+        [Subject::Ours, Subject::Bun]
+            .into_iter()
+            .flat_map(|subject| self.of(Measure::Unicast, subject))
+            .filter(|run| run.round == round)
+            .filter_map(|run| value(run, "/figures/pushes_per_second"))
+            .min_by(f64::total_cmp)
+    }
+
+    /// What a subject said that was not so.
+    pub(super) fn untrue(&self, subject: Subject) -> Vec<String> {
+        let of = |run: &Run| -> Vec<String> {
+            let (name, round) = (run.measure.name(), run.round + 1);
+            let untrue = untrue_checks(&run.json).into_iter();
+            untrue.map(|it| format!("{name}, round {round}: {it}")).collect()
+        };
+        self.0.iter().filter(|run| run.subject == subject).flat_map(of).collect()
+    }
+
+    /// What the load generator told of each.
+    pub(super) fn jsons(&self) -> impl Iterator<Item = &Value> {
+        self.0.iter().map(|run| &run.json)
+    }
+
+    pub(super) fn to_json(&self) -> String {
+        let runs: Vec<Value> = self
+            .0
+            .iter()
+            .map(|run| json!({ "round": run.round, "measure": run.measure.name(), "subject": run.subject.name(), "report": run.json }))
+            .collect();
+        Value::from(runs).to_string()
+    }
+}
+
+/// The checks of one run that did not hold.
+pub(super) fn untrue_checks(json: &Value) -> Vec<String> {
+    let checks = json["checks"].as_array().into_iter().flatten();
+    checks
+        .filter(|check| check["is_true"] != true)
+        .map(|check| format!("{}: {} of {}", check["name"], check["found"], check["expected"]))
+        .collect()
+}
+
+fn value(run: &Run, path: &str) -> Option<f64> {
+    run.json.pointer(path)?.as_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(round: u32, subject: Subject, rate: f64) -> Run {
+        let json = json!({ "figures": { "rate": rate }, "checks": [{ "name": "lost", "found": 1, "expected": 0, "is_true": rate > 0.0 }] });
+        Run { round, measure: Measure::Unicast, subject, json }
+    }
+
+    #[test]
+    fn the_interval_leaves_out_what_it_may() {
+        // By the table of the sign test.
+        for (count, expected) in [(1, 0), (2, 0), (6, 0), (8, 0), (9, 1), (11, 1), (12, 2), (15, 3)]
+        {
+            assert_eq!(outside(count), expected, "{count}");
+        }
+        let series = Series::of((1..=9).map(f64::from).collect()).unwrap();
+        assert_eq!(series, Series { median: 5.0, low: 2.0, high: 8.0 });
+        assert!(Series::of(Vec::new()).is_none());
+        assert_eq!(Series::of(vec![4.0]).unwrap().to_string(), "4.00");
+    }
+
+    #[test]
+    fn ratios_are_of_one_round() {
+        let mut runs = Runs::default();
+        for (round, ours, theirs) in [(0, 10.0, 5.0), (1, 30.0, 10.0), (2, 8.0, 1.0)] {
+            runs.push(run(round, Subject::Ours, ours));
+            runs.push(run(round, Subject::Bun, theirs));
+        }
+        let ratio = runs.ratio(Measure::Unicast, Subject::Bun, "/figures/rate").unwrap();
+        assert_eq!(ratio, Series { median: 3.0, low: 2.0, high: 8.0 });
+        let ours = runs.series(Measure::Unicast, Subject::Ours, "/figures/rate").unwrap();
+        assert_eq!(ours.to_string(), "10.0 (8.00–30.0)");
+        assert!(runs.ratio(Measure::Unicast, Subject::Floor, "/figures/rate").is_none());
+        assert!(runs.untrue(Subject::Ours).is_empty());
+        runs.push(run(3, Subject::Ours, 0.0));
+        assert_eq!(runs.untrue(Subject::Ours), ["unicast, round 4: \"lost\": 1 of 0"]);
+    }
+}

@@ -1,0 +1,56 @@
+//! `cargo xtask ci`: everything that must hold, in timed sections, the same at home and in CI.
+//!
+//! Cheap sections come first, so that the common mistakes are told within a minute.
+
+use std::process::ExitCode;
+
+use xshell::cmd;
+
+use crate::interop::Choice;
+use crate::project::Project;
+use crate::section::Sections;
+use crate::test::Plan;
+use crate::{deny, dist, features, fuzz, interop, msrv, package, test, tidy};
+
+/// Runs all sections and prints the summary; its last line is the count of tests, alone.
+pub(crate) fn run(project: &Project, slow: bool, only: Option<String>) -> anyhow::Result<ExitCode> {
+    let sh = &project.sh;
+    let mut sections = Sections::new(only);
+    let plan = Plan::new(project, slow);
+
+    sections.run("fmt", |_| Ok(cmd!(sh, "cargo fmt --all --check").run()?));
+    sections.run("tidy", |_| tidy::run(project));
+    sections.run("deny", |_| deny::run(project));
+    sections.run("msrv", |_| msrv::run(project));
+    sections.run("clippy", |_| {
+        let clippy = cmd!(sh, "cargo clippy --workspace --all-targets --all-features");
+        Ok(clippy.args(["--", "-D", "warnings"]).run()?)
+    });
+    sections.run("features", |_| features::run(project));
+    sections.run("test", |report| test::workspace(project, plan, &mut report.tally));
+    sections.run("doc", |_| {
+        let doc = cmd!(sh, "cargo doc --workspace --no-deps --all-features");
+        Ok(doc.env("RUSTDOCFLAGS", "-D warnings").run()?)
+    });
+    sections.run("package", |_| package::run(project));
+    sections.run("fuzz", |report| fuzz::check(project, report));
+    sections.run("interop", |report| {
+        let choice = Choice { server: None, only: None, install: project.in_ci };
+        interop::run(project, &choice, report)
+    });
+    sections.run("dist", |report| {
+        // The binary that interop has built: one with the profile of a release takes minutes.
+        let choice = dist::Choice { profile: "release".to_owned(), install: project.in_ci };
+        dist::run(project, &choice, report)
+    });
+    if plan == Plan::SlowApart {
+        sections.run("slow", |report| test::slow(project, report));
+    }
+
+    anyhow::ensure!(!sections.is_empty(), "no such section");
+
+    println!("\n{sections}");
+    let tally = sections.tally();
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    Ok(if sections.all_passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

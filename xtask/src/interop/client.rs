@@ -1,0 +1,402 @@
+//! The foreign clients: what each needs, how to get it, how to run it, and how to read it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use xshell::{Shell, cmd};
+
+use super::stage::Stage;
+use super::testssl;
+use crate::tally::Tally;
+use crate::tools;
+use crate::watch::{self, End};
+
+/// The slowest of them takes a few seconds.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A version each, pinned: a release of theirs must not turn our green commits red.
+const WEBSOCKETS: &str = "websockets==17.4";
+const PYJWT: &str = "pyjwt[crypto]==2.15.1";
+const OPENAPI: &str = "openapi-spec-validator==0.9.0";
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+const WS: &str = "ws@8.23.0";
+const JOSE: &str = "jose@6.2.18";
+const PLAYWRIGHT: &str = "playwright-core@1.65.1";
+
+const GORILLA_PACKAGE: &str = "golang-github-gorilla-websocket-dev";
+const GORILLA_FOLDER: &str = "/src/github.com/gorilla/websocket";
+const BROWSERS: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
+
+/// A program of somebody else's that speaks to our server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Client {
+    /// gorilla/websocket, as the ancestor's own clients use it.
+    Go,
+    /// Python's websockets.
+    Python,
+    /// Our HTTP API, by requests that schemathesis makes out of its description.
+    Api,
+    /// npm's ws.
+    Node,
+    /// Our playground in a browser.
+    Page,
+    /// curl, by a script.
+    Curl,
+    /// Our own doctor, with nginx between it and the server.
+    Nginx,
+    /// nginx, Caddy and HAProxy as we say to set them up.
+    Proxies,
+    /// Tokens of `PyJWT`.
+    Pyjwt,
+    /// Tokens of npm's jose.
+    Jose,
+    /// Prometheus, which scrapes.
+    Prometheus,
+    /// testssl.sh, which has a way of its own to say what it found.
+    Testssl,
+}
+
+impl Client {
+    pub(super) const ALL: [Self; 12] = [
+        Self::Go,
+        Self::Python,
+        Self::Api,
+        Self::Node,
+        Self::Page,
+        Self::Curl,
+        Self::Nginx,
+        Self::Proxies,
+        Self::Pyjwt,
+        Self::Jose,
+        Self::Prometheus,
+        Self::Testssl,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Go => "go",
+            Self::Python => "python",
+            Self::Api => "api",
+            Self::Node => "node",
+            Self::Page => "page",
+            Self::Curl => "curl",
+            Self::Nginx => "nginx",
+            Self::Proxies => "proxies",
+            Self::Pyjwt => "pyjwt",
+            Self::Jose => "jose",
+            Self::Prometheus => "prometheus",
+            Self::Testssl => "testssl",
+        }
+    }
+
+    /// How the server is set up for it, one after the other.
+    pub(super) fn stages(self) -> &'static [Stage] {
+        match self {
+            Self::Go | Self::Python | Self::Node | Self::Page => &[Stage::Plain, Stage::Tls],
+            Self::Api => &[Stage::Plain],
+            Self::Curl => &[Stage::Private],
+            Self::Nginx => &[Stage::Proxied],
+            Self::Proxies => &[Stage::Trusting],
+            Self::Prometheus => &[Stage::Plain],
+            Self::Pyjwt | Self::Jose => &[Stage::Issuer],
+            Self::Testssl => &[Stage::Tls],
+        }
+    }
+
+    /// What it needs and does not find, if anything.
+    pub(super) fn missing(self, sh: &Shell, home: &Path) -> Option<String> {
+        if let Some(program) = self.programs().iter().find(|it| !tools::found(it)) {
+            return Some(format!("no {program}"));
+        }
+        if let Some(package) = self.packages().iter().find(|it| !has_package(home, it)) {
+            return Some(format!("no {package}"));
+        }
+        let missing = match self {
+            Self::Go if gorilla(sh).is_none() => "no Debian package of gorilla/websocket",
+            Self::Page if browser().is_none() => "no chromium",
+            Self::Testssl if program_of(testssl::PROGRAMS).is_none() => "no testssl.sh",
+            _ => return None,
+        };
+        Some(missing.to_owned())
+    }
+
+    /// Gets what is missing: programs from the system, libraries under `home`.
+    pub(super) fn install(self, sh: &Shell, home: &Path) -> anyhow::Result<()> {
+        let programs: Vec<&str> =
+            self.programs().iter().copied().filter(|it| !tools::found(it)).collect();
+        let mut system: Vec<&str> = programs.into_iter().map(system_package).collect();
+        match self {
+            Self::Go if gorilla(sh).is_none() => system.push(GORILLA_PACKAGE),
+            Self::Page if browser().is_none() => system.push("chromium"),
+            Self::Testssl if program_of(testssl::PROGRAMS).is_none() => system.push("testssl.sh"),
+            _ => {}
+        }
+        if self.packages().iter().any(|it| is_npm(it)) && !tools::found("npm") {
+            system.push("npm");
+        }
+        if !system.is_empty() {
+            tools::apt_install(sh, &system)?;
+        }
+        let (npm, pip): (Vec<&str>, Vec<&str>) =
+            self.packages().iter().copied().partition(|it| is_npm(it));
+        if !pip.is_empty() {
+            let (folder, program) = (venv(home), venv(home).join("bin").join("pip"));
+            if cmd!(sh, "python3 -m venv {folder}").run().is_err() {
+                tools::apt_install(sh, &["python3-venv"])?;
+                cmd!(sh, "python3 -m venv --clear {folder}").run()?;
+            }
+            cmd!(sh, "{program} install --quiet {pip...}").run()?;
+        }
+        if !npm.is_empty() {
+            // All at once: npm takes away what an install does not name.
+            let all: BTreeSet<&str> = Self::ALL
+                .into_iter()
+                .flat_map(Self::packages)
+                .copied()
+                .filter(|it| is_npm(it))
+                .collect();
+            let flags = ["--no-audit", "--no-fund", "--no-save"];
+            cmd!(sh, "npm install --prefix {home} {flags...} {all...}").run()?;
+        }
+        for package in self.packages() {
+            sh.write_file(stamp(home, package), "")?;
+        }
+        match self.missing(sh, home) {
+            Some(missing) => anyhow::bail!("{missing}, even after installing it"),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes what the server must have before it starts.
+    pub(super) fn prepare(self, sh: &Shell, root: &Path, home: &Path) -> anyhow::Result<PathBuf> {
+        let scripts = root.join("interop");
+        let keys = home.join(self.name());
+        let mut maker = match self {
+            Self::Pyjwt => {
+                let mut command = python(home);
+                command.arg(scripts.join("python").join("issuer.py"));
+                command
+            }
+            Self::Jose => node(&scripts, home, "issuer.js"),
+            _ => return Ok(keys),
+        };
+        sh.create_dir(&keys)?;
+        let made = maker.arg(&keys).stdin(Stdio::null()).status()?;
+        anyhow::ensure!(made.success(), "{} makes no tokens ({made})", self.name());
+        Ok(keys)
+    }
+
+    /// The command that runs it; the server's origin is its one argument.
+    pub(super) fn command(self, sh: &Shell, root: &Path, home: &Path) -> anyhow::Result<Command> {
+        let scripts = root.join("interop");
+        Ok(match self {
+            Self::Go => {
+                let gopath = gorilla(sh).context("gorilla is gone")?;
+                let (source, program) = (scripts.join("client.go"), home.join("go-client"));
+                // Debian's packages are for the time before modules, and so need no network.
+                cmd!(sh, "go build -o {program} {source}")
+                    .env("GO111MODULE", "off")
+                    .env("GOPATH", gopath)
+                    .env("GOCACHE", home.join("go-cache"))
+                    .env_remove("GOFLAGS")
+                    .run()?;
+                Command::new(program)
+            }
+            Self::Python => {
+                let mut command = python(home);
+                command.arg(scripts.join("client.py"));
+                command
+            }
+            Self::Api => {
+                let mut command = python(home);
+                command.arg(scripts.join("api.py"));
+                command
+            }
+            Self::Proxies => {
+                let mut command = python(home);
+                command.arg(scripts.join("proxies.py"));
+                command
+            }
+            Self::Prometheus => {
+                let mut command = python(home);
+                command.arg(scripts.join("prometheus.py"));
+                command
+            }
+            Self::Node => node(&scripts, home, "client.js"),
+            Self::Page => {
+                let mut command = node(&scripts, home, "page.js");
+                command.env("BROWSER", browser().context("the browser is gone")?);
+                command
+            }
+            Self::Curl | Self::Nginx => {
+                let mut command = Command::new("sh");
+                command.arg(scripts.join(format!("{}.sh", self.name())));
+                command
+            }
+            Self::Pyjwt | Self::Jose => {
+                let mut command = node(&scripts, home, "tokens.js");
+                command.env("ISSUER", self.name());
+                command
+            }
+            Self::Testssl => {
+                Command::new(program_of(testssl::PROGRAMS).context("testssl.sh is gone")?)
+            }
+        })
+    }
+
+    /// Programs of the system that it runs.
+    fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Go => &["go", "openssl"],
+            Self::Python => &["python3", "openssl"],
+            Self::Node => &["node", "openssl"],
+            // The page's code examples are run as well.
+            Self::Page => &["curl", "node", "openssl", "python3"],
+            Self::Curl => &["curl", "openssl"],
+            Self::Nginx => &["nginx", "openssl"],
+            Self::Proxies => &["caddy", "haproxy", "nginx", "openssl", "python3"],
+            Self::Api => &["python3"],
+            Self::Pyjwt => &["python3", "node"],
+            Self::Jose => &["node"],
+            Self::Prometheus => &["python3", "prometheus", "promtool"],
+            Self::Testssl => &["openssl"],
+        }
+    }
+
+    /// Packages of Python and npm that it needs.
+    fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Go | Self::Curl | Self::Nginx | Self::Testssl => &[],
+            Self::Python | Self::Prometheus | Self::Proxies => &[WEBSOCKETS],
+            Self::Api => &[WEBSOCKETS, OPENAPI, SCHEMATHESIS],
+            Self::Node => &[WS],
+            Self::Page => &[PLAYWRIGHT],
+            Self::Pyjwt => &[PYJWT, WS],
+            Self::Jose => &[JOSE, WS],
+        }
+    }
+}
+
+fn node(scripts: &Path, home: &Path, script: &str) -> Command {
+    let mut command = Command::new("node");
+    command.arg(scripts.join(script)).env("NODE_PATH", home.join("node_modules"));
+    command
+}
+
+fn python(home: &Path) -> Command {
+    let mut command = Command::new(venv(home).join("bin").join("python"));
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// Clients speak to this machine only.
+pub(super) fn without_proxies(command: &mut Command) {
+    for proxy in
+        ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
+    {
+        command.env_remove(proxy);
+    }
+}
+
+/// Runs a client, shows and counts its cases, and ends it when it takes too long.
+pub(super) fn run(name: &str, mut command: Command, tally: &mut Tally) -> anyhow::Result<()> {
+    without_proxies(&mut command);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let stdout = child.stdout.take().context("stdout is piped")?;
+    let mut counted = Tally::default();
+    let end = watch::lines(stdout, CLIENT_TIMEOUT, |line| {
+        println!("{line}");
+        counted += parse_case(line);
+    });
+    *tally += counted;
+    if end == End::Late {
+        child.kill()?;
+    }
+    let status = child.wait()?;
+    anyhow::ensure!(end == End::Closed, "took longer than {CLIENT_TIMEOUT:?}");
+    anyhow::ensure!(status.success() && counted.failed == 0, "{name} failed ({status})");
+    anyhow::ensure!(counted.passed > 0, "{name} ran no case");
+    Ok(())
+}
+
+fn parse_case(line: &str) -> Tally {
+    Tally {
+        passed: u64::from(line.starts_with("ok ")),
+        failed: u64::from(line.starts_with("FAILED ")),
+    }
+}
+
+fn venv(home: &Path) -> PathBuf {
+    home.join("venv")
+}
+
+/// An empty file says that this very version was installed.
+fn stamp(home: &Path, package: &str) -> PathBuf {
+    home.join(format!("{package}.installed"))
+}
+
+fn has_package(home: &Path, package: &str) -> bool {
+    stamp(home, package).is_file()
+}
+
+/// npm's have the version behind an @, Python's behind two equals signs.
+fn is_npm(package: &str) -> bool {
+    package.contains('@')
+}
+
+/// The system's package of a program that is called otherwise.
+fn system_package(program: &'static str) -> &'static str {
+    match program {
+        "go" => "golang-go",
+        "nginx" => "nginx-light",
+        "node" => "nodejs",
+        "promtool" => "prometheus",
+        other => other,
+    }
+}
+
+fn browser() -> Option<PathBuf> {
+    program_of(BROWSERS)
+}
+
+fn program_of(names: &[&str]) -> Option<PathBuf> {
+    names.iter().find_map(|it| tools::path_of(it))
+}
+
+/// The GOPATH in which the system's package put gorilla.
+fn gorilla(sh: &Shell) -> Option<String> {
+    if !tools::found("dpkg") {
+        return None;
+    }
+    let files =
+        cmd!(sh, "dpkg --listfiles {GORILLA_PACKAGE}").quiet().ignore_stderr().read().ok()?;
+    files.lines().find_map(|it| it.strip_suffix(GORILLA_FOLDER)).map(ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn cases_are_counted_and_failures_are_failures() {
+        for (script, counts, ok) in [
+            ("echo 'ok go: one'; echo 'ok go: two'", (2, 0), true),
+            ("echo 'ok go: one'; echo noise; exit 3", (1, 0), false),
+            ("echo 'ok go: one'; echo 'FAILED go: two: why'", (1, 1), false),
+            ("true", (0, 0), false),
+        ] {
+            let mut tally = Tally::default();
+            assert_eq!(run("go", sh(script), &mut tally).is_ok(), ok, "{script}");
+            assert_eq!((tally.passed, tally.failed), counts, "{script}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The server under test: started on a free port as its stage wants it, stopped as an operator
+//! would, and never left behind.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{env, io};
+
+use anyhow::Context as _;
+
+use super::stage::Scene;
+
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// A drain may take 30 seconds.
+const STOP_TIMEOUT: Duration = Duration::from_secs(40);
+const LAST_WORDS_LINES: usize = 30;
+
+/// A running server; dropping it kills it.
+#[derive(Debug)]
+pub(super) struct Server {
+    child: Child,
+    address: SocketAddr,
+    https: bool,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts `program` and waits until it accepts connections.
+    pub(super) fn start(program: &Path, scene: &Scene, log: &Path) -> anyhow::Result<Self> {
+        let address = free_address()?;
+        let output = File::create(log)?;
+        let mut command = Command::new(program);
+        command.arg("--address").arg(address.to_string()).args(&scene.flags);
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        // Its flags and defaults are under test, not what the caller's shell happens to set.
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("WSERVER_") {
+                command.env_remove(name);
+            }
+        }
+        let child = command.spawn().with_context(|| format!("cannot run {}", program.display()))?;
+        let mut server = Self { child, address, https: scene.https, log: log.to_path_buf() };
+        let accepts = poll(START_TIMEOUT, || {
+            if let Some(status) = server.child.try_wait()? {
+                anyhow::bail!("the server ended at once ({status}):\n{}", server.last_words());
+            }
+            Ok(TcpStream::connect(address).ok())
+        })?;
+        accepts
+            .with_context(|| format!("nothing accepts on {address}: {}", server.last_words()))?;
+        Ok(server)
+    }
+
+    /// Where it listens, as `host:port`.
+    pub(super) fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Where it listens, as a page would write it.
+    pub(super) fn origin(&self) -> String {
+        format!("{}://{}", if self.https { "https" } else { "http" }, self.address)
+    }
+
+    /// Asks it to end and expects that it does so in time and content.
+    pub(super) fn stop(&mut self) -> anyhow::Result<()> {
+        let id = self.child.id().to_string();
+        let asked = Command::new("kill").args(["-TERM", &id]).status()?;
+        anyhow::ensure!(asked.success(), "it is gone already");
+        let child = &mut self.child;
+        let status: Option<ExitStatus> = poll(STOP_TIMEOUT, || Ok(child.try_wait()?))?;
+        let status =
+            status.with_context(|| format!("still runs {STOP_TIMEOUT:?} after SIGTERM"))?;
+        anyhow::ensure!(status.success(), "ended with {status} after SIGTERM");
+        Ok(())
+    }
+
+    /// The end of its log.
+    pub(super) fn last_words(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LAST_WORDS_LINES)..].join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Somebody else may take the port before the server does; then the start fails and says so.
+pub(crate) fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+fn poll<T>(
+    timeout: Duration,
+    mut check: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<Option<T>> {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = check()? {
+            return Ok(Some(found));
+        }
+        if start.elapsed() > timeout {
+            return Ok(None);
+        }
+        #[expect(clippy::disallowed_methods, reason = "there is no runtime here to block")]
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,91 @@
+//! The project's own commands, run as `cargo xtask <command>`; one file per command.
+//!
+//! It knows the workspace through `cargo metadata` and drives cargo and the interop clients.
+//! No crate of ours may depend on it.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "talking to the terminal is what these commands are for"
+)]
+
+mod flags;
+mod metadata;
+mod project;
+mod section;
+mod tally;
+mod tools;
+mod watch;
+
+mod arrows;
+mod bench;
+mod ci;
+mod deny;
+mod dist;
+mod features;
+mod fuzz;
+mod instructions;
+mod interop;
+mod msrv;
+mod package;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use crate::flags::{Xtask, XtaskCmd};
+use crate::project::Project;
+use crate::section::Report;
+
+fn main() -> ExitCode {
+    let flags = Xtask::from_env_or_exit();
+    match run(flags.subcommand) {
+        Ok(code) => code,
+        Err(err) => {
+            eprintln!("xtask: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: XtaskCmd) -> anyhow::Result<ExitCode> {
+    let project = Project::open()?;
+    let mut report = Report::default();
+    match command {
+        // Its outcome is many outcomes, so it prints and judges them itself.
+        XtaskCmd::Ci(ci) => return ci::run(&project, ci.slow, ci.only),
+        XtaskCmd::Tidy(_) => tidy::run(&project)?,
+        XtaskCmd::Test(test) => test::run(&project, test.slow, &mut report)?,
+        XtaskCmd::Interop(interop) => {
+            let choice = interop::Choice {
+                server: interop.server,
+                only: interop.only,
+                install: project.in_ci || interop.install,
+            };
+            interop::run(&project, &choice, &mut report)?;
+        }
+        XtaskCmd::Dist(dist) => {
+            let choice = dist::Choice {
+                profile: dist.profile.unwrap_or_else(|| "dist".to_owned()),
+                install: project.in_ci || dist.install,
+            };
+            dist::run(&project, &choice, &mut report)?;
+        }
+        XtaskCmd::Bench(bench) => {
+            let choice = bench::Choice {
+                quick: bench.quick,
+                rounds: bench.rounds,
+                peers: bench.peers,
+                measures: bench.measures,
+                install: project.in_ci || bench.install,
+            };
+            bench::run(&project, &choice, &mut report)?;
+        }
+        XtaskCmd::Instructions(it) => {
+            instructions::run(&project, it.check, project.in_ci || it.install, &mut report)?;
+        }
+        XtaskCmd::Fuzz(fuzz) => fuzz::run(&project, &fuzz.target, fuzz.seconds)?,
+    }
+    report.print();
+    Ok(ExitCode::SUCCESS)
+}

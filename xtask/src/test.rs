@@ -1,0 +1,87 @@
+//! `cargo xtask test`: the tests of the workspace, and the slow ones when asked for.
+
+use std::time::Duration;
+
+use xshell::cmd;
+
+use crate::project::Project;
+use crate::section::Report;
+use crate::tally::{self, Patience, Tally};
+
+/// Far above what they take, so that only a test which hangs meets them.
+const ORDINARY_LIMIT: Duration = Duration::from_secs(20 * 60);
+const SLOW_LIMIT: Duration = Duration::from_secs(90 * 60);
+
+/// Where slow tests live, in `crates/wserver/tests/it` and nowhere else.
+const SLOW_MODULE: &str = "slow::";
+
+/// Runs the tests, and the slow ones too if `slow` or if CI is asking.
+pub(crate) fn run(project: &Project, slow_too: bool, report: &mut Report) -> anyhow::Result<()> {
+    let plan = Plan::new(project, slow_too);
+    let ordinary = workspace(project, plan, &mut report.tally);
+    match plan {
+        Plan::SlowApart => slow(project, report)?,
+        Plan::SlowLeftOut => report.skip("slow tests", "run `cargo xtask test --slow`"),
+    }
+    ordinary
+}
+
+/// What becomes of the slow tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plan {
+    /// They leave themselves out and say so.
+    SlowLeftOut,
+    /// They have a run of their own, so the ordinary one need not wait for them in a debug build.
+    SlowApart,
+}
+
+impl Plan {
+    pub(crate) fn new(project: &Project, slow_too: bool) -> Self {
+        if slow_too || project.in_ci { Self::SlowApart } else { Self::SlowLeftOut }
+    }
+}
+
+/// Every target of every crate: examples are built, benchmarks run at their smallest size.
+///
+/// Doc tests are a run of their own, since cargo counts them to no target; and so are benchmarks,
+/// since theirs is not the harness that knows `--skip`.
+pub(crate) fn workspace(project: &Project, plan: Plan, tally: &mut Tally) -> anyhow::Result<()> {
+    let sh = &project.sh;
+    let skip: &[&str] = match plan {
+        Plan::SlowLeftOut => &[],
+        Plan::SlowApart => &["--", "--skip", SLOW_MODULE],
+    };
+    let kinds = ["--lib", "--bins", "--tests", "--examples"];
+    // A test behind a feature that nobody asks for would be gone without a word.
+    let all = ["--workspace", "--all-features", "--no-fail-fast"];
+    let runs = [
+        cmd!(sh, "cargo test {all...} {kinds...} {skip...}"),
+        cmd!(sh, "cargo test {all...} --bench *"),
+        cmd!(sh, "cargo test {all...} --doc"),
+    ];
+    let mut outcome = Ok(());
+    for run in runs {
+        let ran = tally::cargo_test(run, patience(project, ORDINARY_LIMIT), tally);
+        outcome = outcome.and(ran);
+    }
+    outcome
+}
+
+/// The slow product tests, against a release build: their numbers mean nothing in a debug one.
+pub(crate) fn slow(project: &Project, report: &mut Report) -> anyhow::Result<()> {
+    let sh = &project.sh;
+    let slow = cmd!(sh, "cargo test --release -p wserver --test it --no-fail-fast {SLOW_MODULE}");
+    let slow = slow.env("WSERVER_SLOW", "1");
+    let before = report.tally;
+    tally::cargo_test(slow, patience(project, SLOW_LIMIT), &mut report.tally)?;
+    // A filter that matches nothing is a success to cargo, and a renamed test would be gone.
+    if report.tally == before {
+        report.skip("slow tests", "the tests of wserver have no module `slow`");
+    }
+    Ok(())
+}
+
+/// In CI nobody sits at a terminal to interrupt.
+fn patience(project: &Project, limit: Duration) -> Patience {
+    if project.in_ci { Patience::Limit(limit) } else { Patience::Endless }
+}
