@@ -1,0 +1,131 @@
+//! What every adapter is held to: [`check_links`], against a broker that is there.
+//!
+//! An adapter's tests start its broker and call this; how it does while the broker is killed, paused
+//! or cut off is for the product's tests, which have three nodes and real listeners.
+
+pub mod process;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use crate::broker::{Arrived, Broker, Inbound, InboundLane, Link, NodeId, To};
+
+/// How long anything may take before it counts as not happening.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One end of a broker, with what arrived at it.
+struct End {
+    node: NodeId,
+    link: Arc<dyn Link>,
+    lanes: Vec<InboundLane>,
+}
+
+impl End {
+    async fn open(broker: &dyn Broker, number: u64) -> Self {
+        let node = NodeId::new(number);
+        let (inbound, lanes) = Inbound::new(broker.lanes(), 1 << 30);
+        let link = timeout(PATIENCE, broker.open(node, inbound)).await.expect("in time");
+        Self { node, link: link.expect("the broker is there"), lanes }
+    }
+
+    async fn publish(&self, lane: u16, to: To, text: &str) {
+        let messages = vec![(to, Bytes::copy_from_slice(text.as_bytes()))];
+        timeout(PATIENCE, self.link.publish(lane, messages)).await.expect("in time").expect("sent");
+    }
+
+    async fn next(&mut self, lane: u16) -> Bytes {
+        let arrived = timeout(PATIENCE, self.lanes[usize::from(lane)].next()).await;
+        let Arrived { lane: told, payload } = arrived.expect("it arrives").expect("the link lives");
+        assert_eq!(told, lane, "what came by a lane says so");
+        payload
+    }
+
+    async fn expect_both(&mut self, lane: u16, texts: [&str; 2]) {
+        let mut found = [self.next(lane).await, self.next(lane).await];
+        found.sort();
+        assert_eq!(found, texts.map(|text| Bytes::copy_from_slice(text.as_bytes())));
+    }
+
+    async fn expect(&mut self, lane: u16, text: &str) {
+        assert_eq!(self.next(lane).await, text.as_bytes());
+    }
+}
+
+/// Opens links of three nodes and holds them to all that [`Broker`] and [`Link`] promise.
+///
+/// # Panics
+/// When a promise is broken.
+pub async fn check_links(broker: &dyn Broker) {
+    assert!(broker.lanes() > 0, "there is a way through it");
+    assert!(!broker.kind().is_empty());
+    let mut one = End::open(broker, 1).await;
+    let mut two = End::open(broker, 2).await;
+    let mut three = End::open(broker, 3).await;
+    for lane in 0..broker.lanes() {
+        // What is for all arrives at all, the sender included; what is for one, nowhere else.
+        one.publish(lane, To::All, "to all").await;
+        for end in [&mut one, &mut two, &mut three] {
+            end.expect(lane, "to all").await;
+        }
+        one.publish(lane, To::Node(two.node), "to two").await;
+        one.publish(lane, To::Node(one.node), "to itself").await;
+        one.publish(lane, To::All, "after").await;
+        // Each channel is an order of its own.
+        two.expect_both(lane, ["after", "to two"]).await;
+        one.expect_both(lane, ["after", "to itself"]).await;
+        three.expect(lane, "after").await;
+        // Nobody listens there, which is no error.
+        one.publish(lane, To::Node(NodeId::new(99)), "to nobody").await;
+    }
+    check_order(&one, &mut two).await;
+    check_sizes(&one, &mut two, broker.payload_bytes_max()).await;
+    check_ends(broker, one, two, three).await;
+}
+
+/// Many at once, over several calls, arrive in their order.
+async fn check_order(from: &End, to: &mut End) {
+    const CALLS: u32 = 20;
+    const MESSAGES: u32 = 250;
+    for call in 0..CALLS {
+        let numbers = call * MESSAGES..(call + 1) * MESSAGES;
+        let messages = numbers
+            .map(|number| (To::Node(to.node), Bytes::copy_from_slice(&number.to_be_bytes())));
+        let sent = timeout(PATIENCE, from.link.publish(0, messages.collect())).await;
+        sent.expect("in time").expect("sent");
+    }
+    for number in 0..CALLS * MESSAGES {
+        assert_eq!(to.next(0).await, number.to_be_bytes().as_slice(), "in order");
+    }
+}
+
+/// From nothing to as much as it says it carries, whatever the bytes.
+async fn check_sizes(from: &End, to: &mut End, bytes_max: usize) {
+    for bytes in [0, 1, 255, 70_000, bytes_max.min(4 << 20)] {
+        let payload: Vec<u8> = (0..=255).cycle().take(bytes).collect();
+        let payload = Bytes::from(payload);
+        let sent = from.link.publish(0, vec![(To::Node(to.node), payload.clone())]).await;
+        sent.expect("sent");
+        assert!(to.next(0).await == payload, "{bytes} bytes arrive as they are");
+    }
+}
+
+/// A link that is dropped listens no more, and those of others live on.
+async fn check_ends(broker: &dyn Broker, one: End, mut two: End, three: End) {
+    let End { node, link, mut lanes } = three;
+    drop(link);
+    let ended = timeout(PATIENCE, async { while lanes[0].next().await.is_some() {} }).await;
+    ended.expect("a link that is dropped lets go of its inbound");
+    one.publish(0, To::Node(node), "to one who left").await;
+    one.publish(0, To::All, "to who is left").await;
+    two.expect(0, "to who is left").await;
+    // Its successor has another number, and hears nothing of the past.
+    let mut four = End::open(broker, 4).await;
+    one.publish(0, To::All, "to all four").await;
+    four.expect(0, "to all four").await;
+    two.expect(0, "to all four").await;
+    let is_broken = timeout(Duration::from_millis(1), two.link.broken()).await;
+    assert!(is_broken.is_err(), "a good link is not broken: {is_broken:?}");
+}
