@@ -44,8 +44,14 @@ const TEST_TOOLS: &[&str] = &[
 ];
 
 /// The server's own side, of which a client must know nothing.
-const SERVER: &[&str] =
-    &["wserver", "wserver-auth", "wserver-core", "wserver-node", "wserver-warp"];
+const SERVER: &[&str] = &[
+    "wserver",
+    "wserver-auth",
+    "wserver-cluster-nats",
+    "wserver-core",
+    "wserver-node",
+    "wserver-warp",
+];
 
 /// The table. What is not in it is not allowed.
 const ROOMS: &[Room] = &[
@@ -99,6 +105,21 @@ const ROOMS: &[Room] = &[
         ours_in_tests: &[],
         theirs: Theirs::Only(&["bytes", "thiserror", "tokio", "tokio-util", "tracing"]),
         never: &["http", "hyper", "warp"],
+    },
+    Room {
+        name: "wserver-cluster-nats",
+        ours: &["wserver-cluster"],
+        ours_in_tests: &[],
+        theirs: Theirs::Only(&[
+            "async-nats",
+            "async-trait",
+            "bytes",
+            "futures",
+            "rustls",
+            "rustls-native-certs",
+            "tokio",
+        ]),
+        never: &["warp"],
     },
     Room {
         name: "wserver-warp",

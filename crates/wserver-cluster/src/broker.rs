@@ -223,6 +223,12 @@ impl Inbound {
 }
 
 impl InboundLane {
+    /// What has come and was not taken.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn try_next(&mut self) -> Option<Arrived> {
+        self.messages.try_recv().ok()
+    }
+
     pub(crate) async fn next(&mut self) -> Option<Arrived> {
         let arrived = self.messages.recv().await?;
         self.bytes.fetch_sub(arrived.payload.len() as u64, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 //! An adapter's tests start its broker and call this; how it does while the broker is killed, paused
 //! or cut off is for the product's tests, which have three nodes and real listeners.
 
+pub mod nats;
 pub mod process;
 
 use std::sync::Arc;
@@ -128,4 +129,26 @@ async fn check_ends(broker: &dyn Broker, one: End, mut two: End, three: End) {
     two.expect(0, "to all four").await;
     let is_broken = timeout(Duration::from_millis(1), two.link.broken()).await;
     assert!(is_broken.is_err(), "a good link is not broken: {is_broken:?}");
+}
+
+/// Messages that came by a link of a test's own, in their order.
+#[derive(Debug)]
+pub struct Heard(Vec<InboundLane>);
+
+impl Heard {
+    /// Everything so far.
+    pub fn all(&mut self) -> Vec<Bytes> {
+        let lanes = self.0.iter_mut();
+        lanes.flat_map(|lane| std::iter::from_fn(|| lane.try_next())).map(|it| it.payload).collect()
+    }
+}
+
+/// Listens as the node of this number, beside it if there is one.
+///
+/// # Panics
+/// When the broker cannot be used.
+pub async fn listen(broker: &dyn Broker, node: u64) -> (Arc<dyn Link>, Heard) {
+    let (inbound, lanes) = Inbound::new(broker.lanes(), 1 << 30);
+    let link = broker.open(NodeId::new(node), inbound).await.expect("the broker is there");
+    (link, Heard(lanes))
 }

@@ -1,7 +1,36 @@
-//! Many nodes as one.
+//! Many nodes as one: a push on any of them reaches its user on all of them, and is counted whole.
+//!
+//! [`Cluster`] is one node's part in it. Nodes speak by a [`Broker`], which carries opaque messages;
+//! `wserver-cluster-redis` and `wserver-cluster-nats` are two, and [`Loopback`] is one in memory.
+//! Each node tells the others which users it has, so a push goes to those nodes that have its user
+//! and to no other, and knows whose answers to wait for. `docs/cluster.md` of the repository is the
+//! guide; start reading at `cluster.rs` (what is asked of others) and `receive.rs` (what they do).
 
-pub mod broker;
+mod cluster;
+mod run;
+mod receive;
+mod envelope;
+mod outbound;
+mod requests;
+mod streams;
+mod members;
+mod directory;
+mod health;
+mod receipt;
+mod settings;
+mod counters;
+mod loopback;
+mod broker;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
 pub use broker::{Broker, BrokerError, BrokerErrorKind, Channel, Inbound, Link, NodeId, To};
+pub use cluster::{Answerer, Cluster, Gauges, Joining, Whom};
+pub use counters::Counters;
+#[doc(hidden)]
+pub use envelope::fuzz;
+pub use loopback::Loopback;
+pub use members::MemberInfo;
+pub use receipt::{Gathered, NodeName};
+pub use settings::ClusterSettings;
+pub use streams::Stream;

@@ -11,12 +11,13 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use wserver_core::{
     BindError, Binder, Bound, CloseReason, ConnectionId, ConnectionsPerUserPolicy, EventName,
-    Limits, TokenDigest, Unbound, UserId,
+    Limits, Scope, TokenDigest, Unbound, UserId,
 };
 
 use crate::attachment::RegisterError;
 use crate::counters::Counters;
 use crate::fanout::{FannedOut, Lane};
+use crate::interest::Interest;
 use crate::journal::{Journal, What};
 use crate::outbox::{Outbox, OutboxRules, Phase, Run, Sent, Wire};
 use crate::receipt::{NoDelivery, PushOptions, PushReceipt};
@@ -48,6 +49,8 @@ pub(crate) struct Inner<W: Wire> {
     pub(crate) is_drained: AtomicBool,
     /// The binder holds a member that no count is to show.
     pub(crate) has_probe: AtomicBool,
+    /// Told of users that come and go, where somebody wants to know.
+    pub(crate) interest: OnceLock<Box<dyn Interest>>,
     epoch: Instant,
     pub(crate) limits: Limits,
 }
@@ -102,6 +105,7 @@ impl<W: Wire> Inner<W> {
             drain_began: OnceLock::new(),
             is_drained: AtomicBool::new(false),
             has_probe: AtomicBool::new(false),
+            interest: OnceLock::new(),
             epoch: Instant::now(),
             limits,
         });
@@ -185,6 +189,7 @@ impl<W: Wire> Inner<W> {
     /// it bound does so, which is one of all who try; says whether that was it.
     pub(crate) fn unbind(&self, outbox: &Outbox<W>) -> bool {
         let unbound = self.binder.unbind_connection(outbox.id());
+        self.tell_left(&unbound);
         let (Phase::Closing(reason) | Phase::Ended(reason)) = outbox.phase() else { return false };
         self.note_closed(outbox.id(), reason, &unbound);
         !unbound.is_empty()
@@ -196,6 +201,14 @@ impl<W: Wire> Inner<W> {
         for of_user in unbound.chunk_by(|one, next| one.user == next.user) {
             let user = of_user.first().map(|binding| &binding.user);
             self.journal.note(What::Closed { reason }, Some(id), user, None);
+        }
+    }
+
+    /// Tells whoever wants to know which users have no registration left.
+    pub(crate) fn tell_left(&self, unbound: &[Unbound]) {
+        let Some(interest) = self.interest.get() else { return };
+        for binding in unbound.iter().filter(|binding| binding.last_for == Scope::User) {
+            interest.left(&binding.user);
         }
     }
 
@@ -238,6 +251,11 @@ impl<W: Wire> Inner<W> {
                 _ => RegisterError::Ending,
             }
         })?;
+        if let (Bound::New { first_for: Scope::User }, Some(interest)) =
+            (bound, self.interest.get())
+        {
+            interest.came(user);
+        }
         if bound != Bound::Already {
             self.close_oldest(user);
         }

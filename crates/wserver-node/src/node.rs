@@ -18,6 +18,7 @@ use wserver_protocol::frame;
 use crate::attachment::{Attachment, RegisterError};
 use crate::counters::Counters;
 use crate::inner::Inner;
+use crate::interest::Interest;
 use crate::journal::What;
 use crate::outbox::{Outbox, Sent, Wire};
 use crate::probe::Probe;
@@ -143,6 +144,19 @@ impl<W: Wire> Node<W> {
         Self { inner: Inner::new(limits, close_frame, runtime) }
     }
 
+    /// Tells `interest` of users that come and go from now on; false when somebody is told already.
+    ///
+    /// To be called before the first connection, or those who are here by then are not told.
+    pub fn watch_users(&self, interest: impl Interest) -> bool {
+        self.inner.interest.set(Box::new(interest)).is_ok()
+    }
+
+    /// Counts connections from `first` on, so that nodes which are one to their clients give no id
+    /// twice. To be called before the first connection.
+    pub fn number_connections_from(&self, first: u64) {
+        self.inner.next_connection.store(first, Ordering::Relaxed);
+    }
+
     /// Keeps a place for a connection whose socket is still on its way.
     ///
     /// # Errors
@@ -239,7 +253,9 @@ impl<W: Wire> Node<W> {
     ///
     /// If the registration came with an expiry, the connection still ends when that comes.
     pub fn unregister(&self, id: ConnectionId, user: &UserId, event: &EventName) -> bool {
-        let is_ended = self.inner.binder.unbind(id, user, event).is_some();
+        let unbound = self.inner.binder.unbind(id, user, event);
+        self.inner.tell_left(unbound.as_slice());
+        let is_ended = unbound.is_some();
         if is_ended && self.inner.journal.is_traced() {
             self.inner.journal.note(What::Unregistered, Some(id), Some(user), Some(event));
         }

@@ -1,0 +1,255 @@
+//! Where NATS is, and how a link to it is opened.
+
+use std::error::Error as _;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::{Client, ConnectError, ConnectErrorKind, ServerError};
+use async_trait::async_trait;
+use rustls::ClientConfig;
+use tokio::time::{Instant, timeout};
+use wserver_cluster::{Broker, BrokerError, BrokerErrorKind, Inbound, Link, NodeId};
+
+use crate::link::{Health, LANE, NatsLink, told};
+use crate::servers::{self, Server};
+use crate::settings::{Identity, NatsSettings};
+use crate::tls;
+
+/// The largest message. Half of what a server takes when nobody tells it otherwise, so that most
+/// need not be told.
+const PAYLOAD_BYTES_MAX: usize = 512 * 1024;
+
+/// Commands that wait for the connection. Whoever publishes waits where there is no more room, and
+/// then until all of his is written.
+const COMMANDS_MAX: usize = 256;
+
+/// Messages of one channel that have been read and not handed over. Handing over never waits, so this
+/// is what one turn of the connection may read; beyond it the link breaks.
+const ARRIVED_MAX: usize = 262_144;
+
+/// How often an idle server is asked whether it is there; the third time without an answer the
+/// connection ends.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Core NATS as a cluster's broker.
+#[derive(Debug)]
+pub struct NatsBroker {
+    settings: NatsSettings,
+    /// Invariant: at least one.
+    servers: Vec<Server>,
+    tls: ClientConfig,
+    /// Links that were asked for: each begins at another server, so that none that is half dead is
+    /// always the first.
+    opened: AtomicU64,
+}
+
+impl NatsBroker {
+    /// Checks the settings, and reads whom the system trusts; connects to nobody.
+    ///
+    /// # Errors
+    /// When they can never work, with the setting that is wrong.
+    pub fn new(settings: NatsSettings) -> Result<Self, BrokerError> {
+        let servers = servers::parse(&settings.url)?;
+        settings.check()?;
+        let tls = tls::config(settings.ca_pem.as_deref())?;
+        Ok(Self { settings, servers, tls, opened: AtomicU64::new(0) })
+    }
+
+    /// All servers, beginning at one that changes from node to node and from time to time.
+    fn in_turn(&self, node: NodeId) -> impl ExactSizeIterator<Item = &Server> {
+        let count = self.servers.len();
+        let first = node.as_u64().wrapping_add(self.opened.fetch_add(1, Ordering::Relaxed));
+        let first = usize::try_from(first % count as u64).expect("it is less than a usize");
+        (0..count).map(move |at| &self.servers[(first + at) % count])
+    }
+
+    async fn open_at(
+        &self,
+        server: &Server,
+        node: NodeId,
+        inbound: &Inbound,
+        time: Duration,
+    ) -> Result<NatsLink, BrokerError> {
+        let health = Health::default();
+        let client = self.connect(server, &health, time).await?;
+        let max_payload = client.server_info().max_payload;
+        if max_payload < PAYLOAD_BYTES_MAX {
+            return Err(BrokerError::refused(format!(
+                "NATS server {server} has max_payload {max_payload}: at least {PAYLOAD_BYTES_MAX} \
+                 is needed"
+            )));
+        }
+        NatsLink::open(client, server.clone(), &self.settings, health, node, inbound).await
+    }
+
+    async fn connect(
+        &self,
+        server: &Server,
+        health: &Health,
+        time: Duration,
+    ) -> Result<Client, BrokerError> {
+        let options = self.settings.options()?;
+        let (health, told_by, permissions) =
+            (health.clone(), server.clone(), self.settings.permissions());
+        let options = options
+            .name("wserver")
+            .tls_client_config(self.tls.clone())
+            // Of a host with several addresses, each gets its turn.
+            .connection_timeout(time / 2)
+            .ping_interval(PING_INTERVAL)
+            .client_capacity(COMMANDS_MAX)
+            .subscription_capacity(ARRIVED_MAX)
+            .ignore_discovered_servers()
+            // The least it knows; a zero would be for ever.
+            .max_reconnects(1)
+            .event_callback(move |event| {
+                health.handle_event(event, &told_by, &permissions);
+                std::future::ready(())
+            });
+        let connected = Box::pin(options.connect(server.address())).await;
+        connected.map_err(|error| self.connect_error(server, &error))
+    }
+
+    fn connect_error(&self, server: &Server, error: &ConnectError) -> BrokerError {
+        if let Some(refusal) = tls::refusal(server, error) {
+            return refusal;
+        }
+        let source = error.source();
+        match error.kind() {
+            ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+                BrokerError::refused(match self.settings.identity() {
+                    Identity::Nobody => format!(
+                        "NATS server {server} wants to know who this is: set a user with a \
+                         password, a token or credentials"
+                    ),
+                    Identity::User => {
+                        format!("NATS server {server} does not accept this user and password")
+                    }
+                    Identity::Token => format!("NATS server {server} does not accept this token"),
+                    Identity::Credentials => {
+                        format!("NATS server {server} does not accept these credentials")
+                    }
+                })
+            }
+            ConnectErrorKind::TimedOut => no_answer(server),
+            ConnectErrorKind::Dns => {
+                BrokerError::unreachable(format!("the host of NATS server {server} is not known"))
+            }
+            ConnectErrorKind::Tls | ConnectErrorKind::ServerParse => {
+                BrokerError::refused(format!("NATS server {server}: {error}"))
+            }
+            ConnectErrorKind::Io | ConnectErrorKind::MaxReconnects => {
+                let io = source.and_then(|it| it.downcast_ref::<io::Error>());
+                if let Some(ServerError::Other(text)) = source.and_then(|it| it.downcast_ref()) {
+                    told(server, text, &self.settings.permissions())
+                } else if io.is_some_and(|it| it.kind() == io::ErrorKind::ConnectionRefused) {
+                    BrokerError::unreachable(format!("nobody listens at NATS server {server}"))
+                } else {
+                    let why = source.map_or_else(|| error.to_string(), ToString::to_string);
+                    BrokerError::unreachable(format!("NATS server {server}: {why}"))
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Broker for NatsBroker {
+    fn kind(&self) -> &'static str {
+        "nats"
+    }
+
+    fn lanes(&self) -> u16 {
+        LANE + 1
+    }
+
+    /// 512 KiB: half of a server's `max_payload` by default. A server that takes less is refused.
+    fn payload_bytes_max(&self) -> usize {
+        PAYLOAD_BYTES_MAX
+    }
+
+    async fn open(&self, node: NodeId, inbound: Inbound) -> Result<Arc<dyn Link>, BrokerError> {
+        let deadline = Instant::now() + self.settings.connect_timeout;
+        let mut errors = Vec::new();
+        let mut servers = self.in_turn(node);
+        while let Some(server) = servers.next() {
+            let left = u32::try_from(servers.len() + 1).unwrap_or(u32::MAX);
+            let time = deadline.saturating_duration_since(Instant::now()) / left;
+            match timeout(time, self.open_at(server, node, &inbound, time)).await {
+                Ok(Ok(link)) => return Ok(Arc::new(link)),
+                Ok(Err(error)) => errors.push(error),
+                Err(_elapsed) => errors.push(no_answer(server)),
+            }
+        }
+        Err(of_all(&errors))
+    }
+}
+
+fn no_answer(server: &Server) -> BrokerError {
+    BrokerError::unreachable(format!("NATS server {server} does not answer in time"))
+}
+
+/// One error of each server as one: where one was refused, somebody has something to do.
+fn of_all(errors: &[BrokerError]) -> BrokerError {
+    let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if errors.iter().any(|error| error.kind() == BrokerErrorKind::Refused) {
+        BrokerError::refused(message)
+    } else {
+        BrokerError::unreachable(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(change: impl FnOnce(&mut NatsSettings), told: &str) {
+        let mut settings = NatsSettings::new("nats://a", "wserver");
+        change(&mut settings);
+        let error = NatsBroker::new(settings).unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (BrokerErrorKind::Refused, told));
+    }
+
+    #[test]
+    fn settings_that_can_never_work() {
+        let some = |text: &str| Some(text.to_owned());
+        check(
+            |it| it.url = "nats://me:s3cret@a".to_owned(),
+            "the NATS URL holds a user or a password, and secrets never stand in a URL: set \
+             cluster_username and cluster_password_file",
+        );
+        for (name, why) in [
+            ("my shop", "holds a space, a * or a >"),
+            ("shop.*", "holds a space, a * or a >"),
+            ("shop>", "holds a space, a * or a >"),
+            ("", "has an empty word between its points"),
+            (".shop", "has an empty word between its points"),
+            ("shop..eu", "has an empty word between its points"),
+            ("$SYS", "begins with $, which NATS keeps for itself"),
+        ] {
+            check(
+                |it| it.cluster = name.to_owned(),
+                &format!("cluster name {name:?} cannot begin a NATS subject: it {why}"),
+            );
+        }
+        check(|it| it.password = some("s3cret"), "a password needs a user: set cluster_username");
+        check(
+            |it| {
+                it.username = some("me");
+                it.password = some("s3cret");
+                it.credentials = some("s3cret");
+            },
+            "a user with a password, a token and credentials exclude each other: set one",
+        );
+        check(
+            |it| it.credentials = some("s3cret"),
+            "the credentials do not hold a user's JWT and the seed of its NKEY",
+        );
+        check(
+            |it| it.ca_pem = Some(b"nothing".to_vec()),
+            "the authority of NATS holds no certificate in PEM",
+        );
+    }
+}

@@ -1,0 +1,566 @@
+//! One node's part in its cluster, and what it can ask of the others.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use wserver_core::{ConnectionId, EventName, UserId};
+use wserver_node::{EveryoneReceipt, Interest, Message, Node, PushOptions, PushReceipt, Wire};
+
+use crate::broker::{Broker, Inbound, InboundLane, Link, NodeId, To};
+use crate::counters::Counters;
+use crate::directory::{Digest, Digests, Directory, OwnUsers};
+use crate::envelope::{Content, Event, Item, Outcome, Push, Request, Wanted};
+use crate::health::Health;
+use crate::members::{MemberInfo, Members};
+use crate::outbound::Outbound;
+use crate::receipt::{Gathered, NodeName};
+use crate::requests::Requests;
+use crate::settings::ClusterSettings;
+use crate::streams::{Stream, Streams};
+
+/// Bits of a connection's id that number the connections of one node; those above are the node's.
+const CONNECTION_BITS: u32 = 40;
+
+/// What a node answers to the questions of others; `None` is that it cannot be answered.
+///
+/// What is asked and answered is opaque to the cluster. It is told who asks.
+pub type Answerer = Box<dyn Fn(NodeId, Bytes) -> BoxFuture<'static, Option<Bytes>> + Send + Sync>;
+
+/// Whom a question is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Whom<'a> {
+    /// Every other node.
+    Everybody,
+    /// The others that have this user, as far as this node has heard.
+    UsersNodes(&'a UserId),
+    /// The node that this connection belongs to, if it is another one.
+    ConnectionsNode(ConnectionId),
+}
+
+/// One node's part in its cluster. A clone is the same one.
+pub struct Cluster<W: Wire> {
+    pub(crate) inner: Arc<Inner<W>>,
+}
+
+impl<W: Wire> Clone for Cluster<W> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<W: Wire> fmt::Debug for Cluster<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("id", &self.inner.id)
+            .field("settings", &self.inner.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the tasks of a cluster share.
+pub(crate) struct Inner<W: Wire> {
+    pub(crate) id: NodeId,
+    pub(crate) settings: ClusterSettings,
+    pub(crate) node: Node<W>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) lanes: u16,
+    pub(crate) inbound: Inbound,
+    /// The link, while there is one. Written by the task that keeps it.
+    pub(crate) link: watch::Sender<Option<Arc<dyn Link>>>,
+    /// The link is to be given up for another one.
+    pub(crate) relink: Notify,
+    pub(crate) digests: Digests,
+    pub(crate) own_users: Arc<OwnUsers>,
+    pub(crate) directory: Directory,
+    pub(crate) members: Members,
+    pub(crate) outbound: Vec<Outbound>,
+    pub(crate) requests: Arc<Requests>,
+    pub(crate) streams: Arc<Streams>,
+    pub(crate) health: Health,
+    pub(crate) counters: Counters,
+    pub(crate) answerer: OnceLock<Answerer>,
+    /// A heartbeat is wanted before it is due.
+    pub(crate) is_heartbeat_wanted: AtomicBool,
+    pub(crate) is_draining: AtomicBool,
+    /// Cancelled when the node has left.
+    pub(crate) stop: CancellationToken,
+    epoch: Instant,
+}
+
+/// Tells the cluster which users this node has.
+struct Watcher {
+    digests: Digests,
+    users: Arc<OwnUsers>,
+}
+
+impl Interest for Watcher {
+    fn came(&self, user: &UserId) {
+        self.users.count(self.digests.of(user), 1);
+    }
+
+    fn left(&self, user: &UserId) {
+        self.users.count(self.digests.of(user), -1);
+    }
+}
+
+/// Ends of the inbound queues, until the tasks that read them are started.
+pub(crate) type Lanes = Vec<InboundLane>;
+
+impl<W: Wire> Cluster<W> {
+    /// The part of `node`, which must have no connection yet. It says and hears nothing before it is
+    /// started: see [`Joining`].
+    ///
+    /// Settings are taken as they are; see [`ClusterSettings::problems`].
+    #[must_use]
+    pub fn new(node: Node<W>, broker: Arc<dyn Broker>, settings: ClusterSettings) -> Joining<W> {
+        let id = new_id();
+        let lanes = broker.lanes().max(1);
+        let (inbound, inbound_lanes) = Inbound::new(lanes, settings.queue_bytes_max);
+        let digests = Digests::new(&settings.name);
+        let own_users = Arc::new(OwnUsers::new());
+        node.number_connections_from(first_connection(id));
+        node.watch_users(Watcher { digests, users: Arc::clone(&own_users) });
+        let inner = Inner {
+            id,
+            node,
+            broker,
+            lanes,
+            inbound,
+            link: watch::Sender::new(None),
+            relink: Notify::new(),
+            digests,
+            own_users,
+            directory: Directory::new(),
+            members: Members::default(),
+            outbound: (0..lanes).map(|_| Outbound::new(settings.queue_bytes_max)).collect(),
+            requests: Arc::new(Requests::new(settings.requests_max)),
+            streams: Arc::new(Streams::default()),
+            health: Health::new(lanes, settings.lease),
+            counters: Counters::default(),
+            answerer: OnceLock::new(),
+            is_heartbeat_wanted: AtomicBool::new(false),
+            is_draining: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+            epoch: Instant::now(),
+            settings,
+        };
+        Joining { cluster: Self { inner: Arc::new(inner) }, lanes: inbound_lanes, link: None }
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.inner.id
+    }
+
+    /// What this node is called.
+    #[must_use]
+    pub fn node_name(&self) -> String {
+        self.inner.node_name()
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> &ClusterSettings {
+        &self.inner.settings
+    }
+
+    /// What the broker is.
+    #[must_use]
+    pub fn broker_kind(&self) -> &'static str {
+        self.inner.broker.kind()
+    }
+
+    /// Says who answers the questions of other nodes. To be called once.
+    pub fn answer_with(&self, answerer: Answerer) {
+        let _ = self.inner.answerer.set(answerer);
+    }
+
+    /// Whether this node has part in its cluster now, or why not: messages to itself come back by
+    /// every way through the broker, and it knows the users of all others.
+    ///
+    /// # Errors
+    /// Why not, in a few words.
+    pub fn ready(&self) -> Result<(), String> {
+        self.inner.verdict()
+    }
+
+    /// The other nodes, in no particular order.
+    #[must_use]
+    pub fn members(&self) -> Vec<MemberInfo> {
+        self.inner.members.infos(Instant::now())
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+
+    /// What is there now.
+    #[must_use]
+    pub fn gauges(&self) -> Gauges {
+        let inner = &self.inner;
+        Gauges {
+            nodes: 1 + inner.members.len(),
+            is_ready: self.ready().is_ok(),
+            remote_users: inner.directory.len(),
+            directory_bytes: inner.directory.bytes(),
+            outbound_bytes: inner.outbound.iter().map(Outbound::bytes).sum(),
+            requests: inner.requests.len(),
+            inbound_dropped: inner.inbound.dropped(),
+        }
+    }
+
+    /// Pushes to one user, wherever its connections are.
+    ///
+    /// The connections of this node get it at once; the answers of the other nodes that have the
+    /// user are waited for, at most `answer_timeout`. Where no other node has the user, nothing is
+    /// waited for and the broker hears nothing of it.
+    ///
+    /// # Cancel safety
+    /// A push that is dropped may or may not be delivered.
+    pub async fn push(
+        &self,
+        user: &UserId,
+        event: &EventName,
+        text: &str,
+        options: &PushOptions,
+    ) -> Gathered<PushReceipt> {
+        let inner = &self.inner;
+        let message = Message::text(text);
+        let digest = inner.digests.of(user);
+        let seats = inner.directory.seats(digest);
+        if seats.is_empty() {
+            let here = inner.node.push_with(user, event, &message, options).await;
+            return Gathered { is_cut_off: inner.is_cut_off(), ..Gathered::alone(here) };
+        }
+        let wanted = Wanted::Push(push_of(user.as_str(), event, text, options));
+        let others = self.ask_nodes(inner.members.at(&seats), inner.lane_of(digest), wanted);
+        let here = inner.node.push_with(user, event, &message, options);
+        self.gather(here, others, |outcome| match outcome {
+            Outcome::Pushed(receipt) => Some(receipt.into()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Pushes to every user of every node who has a connection that registered `event`.
+    ///
+    /// # Cancel safety
+    /// One that is dropped has reached some of them.
+    pub async fn push_everyone(
+        &self,
+        event: &EventName,
+        text: &str,
+        options: &PushOptions,
+    ) -> Gathered<EveryoneReceipt> {
+        let inner = &self.inner;
+        let message = Message::text(text);
+        let wanted = Wanted::Everyone(push_of("", event, text, options));
+        let others = self.ask_nodes(inner.members.everybody(), inner.own_lane(), wanted);
+        let here = inner.node.push_everyone(event, &message, options);
+        self.gather(here, others, |outcome| match outcome {
+            Outcome::PushedToEveryone(receipt) => Some(receipt.into()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Asks other nodes while `here` answers for this one.
+    ///
+    /// # Cancel safety
+    /// What was asked is answered all the same.
+    pub async fn ask<T>(
+        &self,
+        whom: Whom<'_>,
+        question: Bytes,
+        here: impl Future<Output = T>,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Gathered<T> {
+        let inner = &self.inner;
+        let nodes = match whom {
+            Whom::Everybody => inner.members.everybody(),
+            Whom::UsersNodes(user) => {
+                inner.members.at(&inner.directory.seats(inner.digests.of(user)))
+            }
+            Whom::ConnectionsNode(connection) => {
+                let mut nodes = inner.members.everybody();
+                nodes.retain(|node| tag(node.id) == connection.as_u64() >> CONNECTION_BITS);
+                nodes
+            }
+        };
+        let others = self.ask_nodes(nodes, inner.own_lane(), Wanted::Query(question));
+        self.gather(here, others, |outcome| match outcome {
+            Outcome::Answer(answer) => read(&answer),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Whether this connection would be one of this node's.
+    #[must_use]
+    pub fn is_own(&self, connection: ConnectionId) -> bool {
+        connection.as_u64() >> CONNECTION_BITS == tag(self.inner.id)
+    }
+
+    /// A stream that other nodes may be asked to send entries to, as [`Cluster::send`]. At most
+    /// `entries_max` wait for its reader; what comes then is let go.
+    #[must_use]
+    pub fn stream(&self, entries_max: usize) -> Stream {
+        Streams::open(&self.inner.streams, entries_max)
+    }
+
+    /// Sends an entry to a stream of another node; false when there is no room for it on the way.
+    pub fn send(&self, node: NodeId, stream: u64, payload: Bytes) -> bool {
+        let event = Content::Event(Event { stream, payload });
+        self.inner.say(self.inner.own_lane(), To::Node(node), event.into())
+    }
+
+    /// Tells the others that this node is shutting down. It takes part until [`leave`](Self::leave).
+    pub fn drain(&self) {
+        self.inner.is_draining.store(true, Ordering::Relaxed);
+        self.inner.is_heartbeat_wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells the others that this node goes, and takes part no longer: its tasks end, after the
+    /// broker has that last message or a second at most.
+    pub fn leave(&self) {
+        self.inner.stop.cancel();
+    }
+
+    /// What was asked of others, on its way.
+    fn ask_nodes(&self, nodes: Vec<NodeName>, lane: u16, wanted: Wanted) -> Asking {
+        let inner = &self.inner;
+        let deadline = tokio::time::Instant::now() + inner.settings.answer_timeout;
+        if nodes.is_empty() {
+            return Asking { asked: None, nodes, deadline, since: Instant::now() };
+        }
+        let ids = nodes.iter().map(|node| node.id).collect();
+        let asked = if inner.link.borrow().is_none() {
+            inner.counters.dropped_no_link_total.add(nodes.len() as u64);
+            None
+        } else {
+            inner.requests.ask(ids)
+        };
+        if let Some(asked) = &asked {
+            let budget_ms = millis(inner.settings.answer_timeout);
+            for node in &nodes {
+                let request = Request { id: asked.id(), budget_ms, wanted: Some(wanted.clone()) };
+                let item = Content::Request(request).into();
+                if !inner.say(lane, To::Node(node.id), item) {
+                    asked.give_up_on(node.id);
+                }
+            }
+            inner.counters.requests_total.add(nodes.len() as u64);
+        }
+        Asking { asked, nodes, deadline, since: Instant::now() }
+    }
+
+    async fn gather<T>(
+        &self,
+        here: impl Future<Output = T>,
+        others: Asking,
+        read: impl Fn(Outcome) -> Option<T>,
+    ) -> Gathered<T> {
+        // What is asked of others is on its way already, so this node's own part is not waited for.
+        let here = here.await;
+        let Asking { asked, nodes, deadline, since } = others;
+        let answers = match asked {
+            Some(asked) => asked.answers(deadline).await,
+            None => Vec::new(),
+        };
+        if !answers.is_empty() {
+            self.inner.counters.answer_time.observe(since.elapsed(), answers.len() as u64);
+        }
+        let mut gathered = Gathered::alone(here);
+        gathered.is_cut_off = self.inner.is_cut_off();
+        for (id, outcome) in answers {
+            let name = nodes.iter().find(|node| node.id == id).cloned();
+            if let (Some(name), Some(said)) = (name, read(outcome)) {
+                gathered.others.push((name, said));
+            }
+        }
+        let answered = |node: &NodeName| gathered.others.iter().any(|(it, _)| it.id == node.id);
+        gathered.missing = nodes.into_iter().filter(|node| !answered(node)).collect();
+        self.inner.counters.missing_total.add(gathered.missing.len() as u64);
+        gathered
+    }
+}
+
+/// What was asked of others.
+struct Asking {
+    /// `None` when it could not be sent to anybody.
+    asked: Option<crate::requests::Asked>,
+    nodes: Vec<NodeName>,
+    deadline: tokio::time::Instant,
+    since: Instant,
+}
+
+/// What a cluster looks like from one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gauges {
+    /// Nodes, this one included.
+    pub nodes: usize,
+    /// As [`Cluster::ready`].
+    pub is_ready: bool,
+    /// Users of the other nodes, each counted once for each node that has it.
+    pub remote_users: usize,
+    /// Bytes in which these are kept.
+    pub directory_bytes: usize,
+    /// Bytes that wait for the broker.
+    pub outbound_bytes: usize,
+    /// Pushes and questions that wait for answers.
+    pub requests: usize,
+    /// Messages of the broker for which there was no room.
+    pub inbound_dropped: u64,
+}
+
+/// A node that has not begun to take part in its cluster.
+pub struct Joining<W: Wire> {
+    cluster: Cluster<W>,
+    lanes: Lanes,
+    link: Option<Arc<dyn Link>>,
+}
+
+impl<W: Wire> fmt::Debug for Joining<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Joining").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+impl<W: Wire> Joining<W> {
+    /// What it will have part in.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster<W> {
+        &self.cluster
+    }
+
+    /// Opens the first link, so that what is wrong is told before anything depends on it.
+    ///
+    /// # Errors
+    /// Why the broker cannot be used; it may be tried again.
+    pub async fn connect(&mut self) -> Result<(), crate::BrokerError> {
+        let inner = &self.cluster.inner;
+        self.link = Some(inner.broker.open(inner.id, inner.inbound.clone()).await?);
+        Ok(())
+    }
+
+    /// Begins to take part, on the node's runtime. Without a link it tries to open one until it can.
+    pub fn start(self) -> Cluster<W> {
+        let Self { cluster, lanes, link } = self;
+        cluster.start(lanes, link);
+        cluster
+    }
+}
+
+impl<W: Wire> Inner<W> {
+    pub(crate) fn node_name(&self) -> String {
+        match self.settings.node_name.as_str() {
+            "" => self.id.to_string(),
+            name => name.to_owned(),
+        }
+    }
+
+    /// This node's clock, in milliseconds.
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The way through the broker by which a user's messages go.
+    #[expect(clippy::cast_possible_truncation, reason = "below the number of lanes")]
+    pub(crate) fn lane_of(&self, digest: Digest) -> u16 {
+        (digest.as_u64() >> 16) as u16 % self.lanes
+    }
+
+    /// The way by which this node speaks of itself.
+    #[expect(clippy::cast_possible_truncation, reason = "any 16 bits do")]
+    pub(crate) fn own_lane(&self) -> u16 {
+        self.id.as_u64() as u16 % self.lanes
+    }
+
+    /// Puts an item on its way; false, and counted, when there is no way or no room.
+    pub(crate) fn say(&self, lane: u16, to: To, item: Item) -> bool {
+        if self.link.borrow().is_none() {
+            self.counters.dropped_no_link_total.increment();
+            return false;
+        }
+        let is_taken = self.outbound[usize::from(lane)].push(to, item).is_ok();
+        if !is_taken {
+            self.counters.dropped_outbound_full_total.increment();
+        }
+        is_taken
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.health.verdict().is_err()
+    }
+
+    pub(crate) fn verdict(&self) -> Result<(), String> {
+        let kind = self.broker.kind();
+        self.health.verdict().map_err(|why| format!("cut off from the cluster ({kind}): {why}"))?;
+        if self.knows_all_users() {
+            Ok(())
+        } else {
+            Err("the users of the other nodes are not known yet".to_owned())
+        }
+    }
+
+    /// Whether everybody's users were found to be what they say since there is a link; who has not
+    /// said so within a lease is no longer waited for.
+    fn knows_all_users(&self) -> bool {
+        let Some(linked_since) = self.health.linked_since() else { return false };
+        let age = linked_since.elapsed();
+        age >= HEARD_ALL_AFTER
+            && (age >= self.settings.lease || self.members.agree_since(linked_since))
+    }
+}
+
+/// How long after a link is open a node has heard of everybody: they answer its first heartbeat
+/// within two rounds of [`crate::run::ROUND`].
+const HEARD_ALL_AFTER: Duration = Duration::from_millis(300);
+
+/// What a push says on the wire.
+fn push_of(user: &str, event: &EventName, text: &str, options: &PushOptions) -> Push {
+    let left = |at: Instant| {
+        let left = at.saturating_duration_since(Instant::now());
+        u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
+    };
+    Push {
+        user: user.to_owned(),
+        event: event.as_str().to_owned(),
+        message: Bytes::copy_from_slice(text.as_bytes()),
+        exclude: options.exclude.map_or(0, ConnectionId::as_u64),
+        ttl_ms: options.expires_at.map(left),
+    }
+}
+
+pub(crate) fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// A number that no other node has, of now or before.
+fn new_id() -> NodeId {
+    let mut bytes = [0; 8];
+    // Without randomness of the system nothing of ours could start: hash maps need it too.
+    getrandom::fill(&mut bytes).expect("the system has randomness");
+    // The bits that connections are told apart by must not be zero, which is a node alone.
+    NodeId::new(u64::from_ne_bytes(bytes) | 1 << CONNECTION_BITS)
+}
+
+/// What stands above the numbers of a node's connections.
+const fn tag(id: NodeId) -> u64 {
+    id.as_u64() >> CONNECTION_BITS
+}
+
+const fn first_connection(id: NodeId) -> u64 {
+    tag(id) << CONNECTION_BITS | 1
+}

@@ -1,0 +1,431 @@
+//! Which nodes have which users: what this node announces, and what it has heard from the others.
+//!
+//! Users stand here as 48 bits of a hash, ten bytes a user and node with all that is around them:
+//! two users that share one cost a message to a node that then has nobody to give it to. They are
+//! split into slots, each with a sum of what is in it, by which two nodes find out cheaply whether
+//! they hold the same, and where they do not.
+//!
+//! The other way, a subscription for each user at the broker, was measured and not taken, see
+//! `docs/cluster.md`: it costs the broker memory for each user and work for each that comes and goes,
+//! and tells a push neither that nobody else has its user nor who has to answer.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashTable;
+use siphasher::sip::SipHasher13;
+use wserver_core::UserId;
+
+/// Each has a lock of its own, and is what two nodes compare and send.
+pub(crate) const SLOTS: usize = 64;
+
+/// Changes of one slot that are remembered until they are announced. Where more come while nobody
+/// can be told, they are forgotten: the sums tell, and the slot is sent whole.
+const CHANGES_MAX: usize = 4096;
+
+/// A user, as nodes speak of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Digest(u64);
+
+impl Digest {
+    const BITS: u32 = 48;
+
+    pub(crate) const fn new(number: u64) -> Self {
+        Self(number & ((1 << Self::BITS) - 1))
+    }
+
+    pub(crate) const fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the rest of a division by 64")]
+    const fn slot(self) -> usize {
+        (self.0 % SLOTS as u64) as usize
+    }
+
+    /// What it adds to the sum of its slot: spread, so that users do not cancel each other out.
+    const fn summand(self) -> u64 {
+        // The finalizer of SplitMix64.
+        let mut sum = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        sum = (sum ^ (sum >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        sum = (sum ^ (sum >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        sum ^ (sum >> 31)
+    }
+}
+
+/// Makes digests: the same on every node of a cluster, whatever compiler built it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Digests(SipHasher13);
+
+impl Digests {
+    pub(crate) fn new(cluster: &str) -> Self {
+        let mut hasher = SipHasher13::new();
+        hasher.write(cluster.as_bytes());
+        let key = hasher.finish();
+        Self(SipHasher13::new_with_keys(key, !key))
+    }
+
+    pub(crate) fn of(&self, user: &UserId) -> Digest {
+        let mut hasher = self.0;
+        hasher.write(user.as_str().as_bytes());
+        Digest::new(hasher.finish())
+    }
+}
+
+/// What this node tells the others of its users.
+#[derive(Debug)]
+pub(crate) struct OwnUsers {
+    /// Written by whoever binds and unbinds; bounded by the users that have a connection, and
+    /// [`CHANGES_MAX`].
+    slots: [Mutex<OwnSlot>; SLOTS],
+}
+
+#[derive(Debug, Default)]
+struct OwnSlot {
+    users: HashMap<Digest, OwnUser>,
+    /// Those whose announcement is not what it should be, and maybe more.
+    changed: Vec<Digest>,
+    /// Invariant: over all users that are announced.
+    sum: u64,
+}
+
+#[derive(Debug, Default)]
+struct OwnUser {
+    /// Users of this digest that are here. Comings and goings are told after the fact and may
+    /// overtake each other, so for a moment it may be below zero.
+    count: i64,
+    is_announced: bool,
+}
+
+/// What is to be told of a node's users.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Announcement {
+    pub(crate) came: Vec<u64>,
+    pub(crate) left: Vec<u64>,
+}
+
+impl OwnUsers {
+    pub(crate) fn new() -> Self {
+        Self { slots: std::array::from_fn(|_| Mutex::default()) }
+    }
+
+    /// A user has its first binding here (1), or its last one is gone (−1).
+    pub(crate) fn count(&self, digest: Digest, change: i64) {
+        let mut slot = lock(&self.slots[digest.slot()]);
+        let user = slot.users.entry(digest).or_default();
+        user.count += change;
+        if (user.count > 0) != user.is_announced {
+            slot.changed.push(digest);
+            if slot.changed.len() > CHANGES_MAX {
+                slot.settle(&mut Announcement::default());
+            }
+        } else if user.count == 0 {
+            slot.users.remove(&digest);
+        }
+    }
+
+    /// What has changed since the last one; from now on it counts as told.
+    pub(crate) fn announce(&self) -> Announcement {
+        let mut announcement = Announcement::default();
+        for slot in &self.slots {
+            lock(slot).settle(&mut announcement);
+        }
+        announcement
+    }
+
+    /// The sum over all slots of what is announced.
+    pub(crate) fn sum(&self) -> u64 {
+        self.slots.iter().fold(0, |sum, slot| sum ^ lock(slot).sum)
+    }
+
+    /// Everything that is announced of those slots whose sum is another.
+    pub(crate) fn differing(&self, sums: &[u64]) -> Vec<(usize, Vec<u64>)> {
+        let slots = self.slots.iter().zip(sums).enumerate();
+        slots
+            .filter_map(|(number, (slot, theirs))| {
+                let slot = lock(slot);
+                let announced = slot.users.iter().filter(|(_, user)| user.is_announced);
+                (slot.sum != *theirs)
+                    .then(|| (number, announced.map(|(digest, _)| digest.as_u64()).collect()))
+            })
+            .collect()
+    }
+}
+
+impl OwnSlot {
+    fn settle(&mut self, announcement: &mut Announcement) {
+        for digest in std::mem::take(&mut self.changed) {
+            let Some(user) = self.users.get_mut(&digest) else { continue };
+            let is_here = user.count > 0;
+            if is_here != user.is_announced {
+                user.is_announced = is_here;
+                self.sum ^= digest.summand();
+                let told = if is_here { &mut announcement.came } else { &mut announcement.left };
+                told.push(digest.as_u64());
+            }
+            if user.count == 0 && !user.is_announced {
+                self.users.remove(&digest);
+            }
+        }
+    }
+}
+
+/// The place of another node in the directory, used again when the node has left.
+pub(crate) type Seat = u16;
+
+/// The users of the other nodes.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    /// Written by who receives; bounded by the users of the other nodes.
+    slots: [Mutex<Slot>; SLOTS],
+    keys: RandomState,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// Digest and seat in one number.
+    entries: HashTable<u64>,
+    /// By seat. Invariant: the sum of its entries.
+    sums: Vec<u64>,
+}
+
+const fn entry(digest: Digest, seat: Seat) -> u64 {
+    digest.as_u64() << 16 | seat as u64
+}
+
+const fn digest_of(entry: u64) -> Digest {
+    Digest(entry >> 16)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half is the seat")]
+const fn seat_of(entry: u64) -> Seat {
+    entry as Seat
+}
+
+impl Directory {
+    pub(crate) fn new() -> Self {
+        Self { slots: std::array::from_fn(|_| Mutex::default()), keys: RandomState::new() }
+    }
+
+    /// The seats of the nodes that have a user. O(nodes that have it).
+    pub(crate) fn seats(&self, digest: Digest) -> Vec<Seat> {
+        let hash = self.hash(digest);
+        let slot = lock(&self.slots[digest.slot()]);
+        // An empty list takes no memory.
+        let found = slot.entries.iter_hash(hash).filter(|entry| digest_of(**entry) == digest);
+        found.map(|entry| seat_of(*entry)).collect()
+    }
+
+    /// A node says that it has a user.
+    pub(crate) fn insert(&self, digest: Digest, seat: Seat) {
+        let mut slot = lock(&self.slots[digest.slot()]);
+        self.insert_into(&mut slot, digest, seat);
+    }
+
+    /// A node says that it no longer has a user.
+    pub(crate) fn remove(&self, digest: Digest, seat: Seat) {
+        let hash = self.hash(digest);
+        let mut slot = lock(&self.slots[digest.slot()]);
+        let entry = entry(digest, seat);
+        if let Ok(found) = slot.entries.find_entry(hash, |it| *it == entry) {
+            found.remove();
+            slot.add(digest, seat);
+        }
+    }
+
+    /// A node says which users of a slot it has, all of them.
+    pub(crate) fn replace(&self, number: usize, seat: Seat, users: impl Iterator<Item = Digest>) {
+        let Some(slot) = self.slots.get(number) else { return };
+        let mut slot = lock(slot);
+        self.forget_in(&mut slot, seat);
+        for digest in users.filter(|digest| digest.slot() == number) {
+            self.insert_into(&mut slot, digest, seat);
+        }
+    }
+
+    /// A node has left.
+    pub(crate) fn forget(&self, seat: Seat) {
+        for slot in &self.slots {
+            self.forget_in(&mut lock(slot), seat);
+        }
+    }
+
+    /// The sum of each slot of what a node has said.
+    pub(crate) fn sums(&self, seat: Seat) -> [u64; SLOTS] {
+        std::array::from_fn(|number| {
+            lock(&self.slots[number]).sums.get(usize::from(seat)).copied().unwrap_or_default()
+        })
+    }
+
+    /// Users of the other nodes, each counted once for each node that has it.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.iter().map(|slot| lock(slot).entries.len()).sum()
+    }
+
+    /// Bytes that the directory takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.slots.iter().map(|slot| lock(slot).entries.allocation_size()).sum()
+    }
+
+    fn insert_into(&self, slot: &mut Slot, digest: Digest, seat: Seat) {
+        let entry = entry(digest, seat);
+        let rehash = |it: &u64| self.hash(digest_of(*it));
+        let place = slot.entries.entry(self.hash(digest), |it| *it == entry, rehash);
+        if let hashbrown::hash_table::Entry::Vacant(place) = place {
+            place.insert(entry);
+            slot.add(digest, seat);
+        }
+    }
+
+    fn forget_in(&self, slot: &mut Slot, seat: Seat) {
+        slot.entries.retain(|entry| seat_of(*entry) != seat);
+        // Others come and go too, and a table never shrinks by itself.
+        if slot.entries.len() < slot.entries.capacity() / 4 {
+            slot.entries.shrink_to_fit(|it| self.hash(digest_of(*it)));
+        }
+        if let Some(sum) = slot.sums.get_mut(usize::from(seat)) {
+            *sum = 0;
+        }
+    }
+
+    fn hash(&self, digest: Digest) -> u64 {
+        // Who chooses user ids may know the digests, so the table has a key of its own.
+        self.keys.hash_one(digest.as_u64())
+    }
+}
+
+impl Slot {
+    /// Adds a user to the sum of a node, or takes it out again.
+    fn add(&mut self, digest: Digest, seat: Seat) {
+        let seat = usize::from(seat);
+        if self.sums.len() <= seat {
+            self.sums.resize(seat + 1, 0);
+        }
+        self.sums[seat] ^= digest.summand();
+    }
+}
+
+fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A table whose insert or remove panicked is still a table, and sums are compared again.
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn user(name: &str) -> UserId {
+        UserId::parse(name, 64).unwrap()
+    }
+
+    #[test]
+    fn digests_are_the_same_on_every_node_and_in_every_release() {
+        let digests = Digests::new("wserver");
+        // Nodes of two releases speak of the same user: these numbers may never change.
+        assert_eq!(digests.of(&user("jack")).as_u64(), 0xf29c_c629_b1e9);
+        assert_ne!(Digests::new("other").of(&user("jack")), digests.of(&user("jack")));
+    }
+
+    /// One node's users as another hears of them.
+    fn hear(directory: &Directory, seat: Seat, announcement: &Announcement) {
+        for came in &announcement.came {
+            directory.insert(Digest::new(*came), seat);
+        }
+        for left in &announcement.left {
+            directory.remove(Digest::new(*left), seat);
+        }
+    }
+
+    fn sum(directory: &Directory, seat: Seat) -> u64 {
+        directory.sums(seat).iter().fold(0, |sum, it| sum ^ it)
+    }
+
+    #[test]
+    fn a_user_that_comes_and_goes_before_it_is_told_is_not_told() {
+        let own = OwnUsers::new();
+        let digest = Digest::new(7);
+        own.count(digest, 1);
+        own.count(digest, -1);
+        assert_eq!(own.announce(), Announcement::default());
+        // Told in the wrong order.
+        own.count(digest, -1);
+        own.count(digest, 1);
+        assert_eq!(own.announce(), Announcement::default());
+        assert!(lock(&own.slots[digest.slot()]).users.is_empty(), "nothing of it remains");
+        own.count(digest, 1);
+        assert_eq!(own.announce(), Announcement { came: vec![7], left: vec![] });
+        own.count(digest, -1);
+        own.count(digest, 1);
+        assert_eq!(own.announce(), Announcement::default(), "it has been here all the while");
+        own.count(digest, -1);
+        assert_eq!(own.announce(), Announcement { came: vec![], left: vec![7] });
+        assert_eq!(own.sum(), 0);
+    }
+
+    #[test]
+    fn what_nobody_could_be_told_in_time_is_found_by_its_sum() {
+        let (own, directory) = (OwnUsers::new(), Directory::new());
+        // All of one slot, more than are remembered.
+        let digests = (0..=CHANGES_MAX as u64).map(|number| Digest::new(number * SLOTS as u64));
+        for digest in digests.clone() {
+            own.count(digest, 1);
+        }
+        hear(&directory, 3, &own.announce());
+        assert_ne!(sum(&directory, 3), own.sum());
+        for (number, users) in own.differing(&directory.sums(3)) {
+            directory.replace(number, 3, users.into_iter().map(Digest::new));
+        }
+        assert_eq!(sum(&directory, 3), own.sum());
+        assert!(digests.clone().all(|digest| directory.seats(digest) == [3]));
+    }
+
+    proptest! {
+        /// Whatever is lost on the way, comparing sums makes the directory what it should be.
+        #[test]
+        fn a_directory_becomes_what_was_announced(
+            steps in proptest::collection::vec((0_u64..200, 0_u16..2, any::<bool>(), any::<bool>()), 0..400),
+        ) {
+            let directory = Directory::new();
+            let own = [OwnUsers::new(), OwnUsers::new()];
+            let mut here = [BTreeSet::new(), BTreeSet::new()];
+            for (number, node, is_told, is_lost) in steps {
+                let at = usize::from(node);
+                if here[at].remove(&number) {
+                    own[at].count(Digest::new(number), -1);
+                } else {
+                    here[at].insert(number);
+                    own[at].count(Digest::new(number), 1);
+                }
+                if is_told {
+                    let announcement = own[at].announce();
+                    if !is_lost {
+                        hear(&directory, node, &announcement);
+                    }
+                }
+            }
+            for node in 0..2_u16 {
+                let at = usize::from(node);
+                hear(&directory, node, &own[at].announce());
+                for (number, users) in own[at].differing(&directory.sums(node)) {
+                    directory.replace(number, node, users.into_iter().map(Digest::new));
+                }
+                prop_assert_eq!(sum(&directory, node), own[at].sum());
+            }
+            for number in 0..200 {
+                let expected: Vec<Seat> =
+                    (0..2).filter(|node| here[usize::from(*node)].contains(&number)).collect();
+                let mut seats = directory.seats(Digest::new(number));
+                seats.sort_unstable();
+                prop_assert_eq!(seats, expected);
+            }
+            directory.forget(0);
+            prop_assert_eq!(sum(&directory, 0), 0);
+            prop_assert_eq!(directory.len(), here[1].len());
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Whether the broker carries messages: each node sends itself one by every lane, all the time.
+//!
+//! That a connection is open, or that a broker answers, shows nothing: after a fail-over both can be
+//! so while what is published reaches nobody.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Between two messages of a node to itself, at most.
+const NONCE_INTERVAL_MAX: Duration = Duration::from_secs(2);
+/// How long after such a message has come back everything has come that was sent before it.
+const SETTLED_AFTER: Duration = Duration::from_millis(200);
+/// So many that do not come back, one after the other, and the node is not ready.
+const MISSES_MAX: u64 = 3;
+/// After so many the link is given up for another one.
+const MISSES_UNTIL_NEW_LINK: u64 = 2;
+
+/// What is known of the way through the broker.
+#[derive(Debug)]
+pub(crate) struct Health {
+    interval: Duration,
+    /// Written by the task that looks, the one that keeps the link, and those that receive.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Since when there is a link, or why there is none.
+    link: Result<Instant, String>,
+    lanes: Vec<Lane>,
+    /// What was said last, so that a change is told once.
+    is_well: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Lane {
+    sent: u64,
+    /// The number of the last one that was sent when this link was new.
+    sent_before: u64,
+    returned: u64,
+    sent_at: Option<Instant>,
+    /// Of the last one that came back: when it was sent, and when it came.
+    proof: Option<Proof>,
+    /// The same of the last one whose coming back is a while ago.
+    settled: Option<Proof>,
+}
+
+/// The way was open at some time between these.
+#[derive(Debug, Clone, Copy)]
+struct Proof {
+    sent_at: Instant,
+    returned_at: Instant,
+}
+
+impl Lane {
+    /// Since this link was opened.
+    fn misses(&self) -> u64 {
+        self.sent - self.returned.max(self.sent_before)
+    }
+
+    fn is_proven(&self) -> bool {
+        self.returned > self.sent_before
+    }
+
+    fn settle(&mut self, now: Instant) {
+        if self.proof.is_some_and(|proof| now >= proof.returned_at + SETTLED_AFTER) {
+            self.settled = self.proof;
+        }
+    }
+}
+
+/// What there is to do after a look at the lanes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Checked {
+    /// Messages of this node to itself that are to be sent: lane and number.
+    pub(crate) nonces: Vec<(u16, u64)>,
+    /// The link is to be given up for another one.
+    pub(crate) is_stuck: bool,
+}
+
+impl Health {
+    /// Of a node whose lease is so long.
+    pub(crate) fn new(lanes: u16, lease: Duration) -> Self {
+        let interval = NONCE_INTERVAL_MAX.min(lease * 2 / 5);
+        let link = Err("there is no connection yet".to_owned());
+        let lanes = vec![Lane::default(); usize::from(lanes)];
+        Self { interval, state: Mutex::new(State { link, lanes, is_well: false }) }
+    }
+
+    /// There is a new link.
+    pub(crate) fn linked(&self, now: Instant) {
+        let mut state = self.state();
+        state.link = Ok(now);
+        for lane in &mut state.lanes {
+            lane.sent_before = lane.sent;
+            lane.sent_at = None;
+        }
+    }
+
+    /// There is none any more, and why.
+    pub(crate) fn unlinked(&self, why: String) {
+        self.state().link = Err(why);
+    }
+
+    /// Since when there is a link.
+    pub(crate) fn linked_since(&self) -> Option<Instant> {
+        self.state().link.as_ref().ok().copied()
+    }
+
+    /// Looks at every lane: what is to be sent, and whether all of it is in vain.
+    pub(crate) fn check(&self, now: Instant) -> Checked {
+        let mut state = self.state();
+        if state.link.is_err() {
+            return Checked::default();
+        }
+        let mut checked = Checked::default();
+        for (number, lane) in (0..).zip(&mut state.lanes) {
+            let is_due = lane.sent_at.is_none_or(|at| now >= at + self.interval);
+            if !is_due {
+                continue;
+            }
+            checked.is_stuck |= lane.misses() >= MISSES_UNTIL_NEW_LINK;
+            lane.sent += 1;
+            lane.sent_at = Some(now);
+            checked.nonces.push((number, lane.sent));
+        }
+        checked
+    }
+
+    /// One has come back.
+    pub(crate) fn returned(&self, lane: u16, number: u64, now: Instant) {
+        let mut state = self.state();
+        let Some(lane) = state.lanes.get_mut(usize::from(lane)) else { return };
+        if number > lane.sent || number <= lane.returned {
+            return;
+        }
+        lane.returned = number;
+        // One that is not the last was sent longer ago than that, and proves less.
+        if let Some(sent_at) = lane.sent_at.filter(|_| number == lane.sent) {
+            lane.settle(now);
+            lane.proof = Some(Proof { sent_at, returned_at: now });
+        }
+    }
+
+    /// The way through the broker was open by every lane at this time or later, and what came by it
+    /// then has arrived.
+    pub(crate) fn open_since(&self, now: Instant) -> Option<Instant> {
+        let mut state = self.state();
+        let proofs = state.lanes.iter_mut().map(|lane| {
+            lane.settle(now);
+            lane.settled.map(|proof| proof.sent_at)
+        });
+        // `None` is less than any.
+        proofs.min().flatten()
+    }
+
+    /// Whether messages get through, or why not.
+    pub(crate) fn verdict(&self) -> Result<(), String> {
+        let state = self.state();
+        if let Err(why) = &state.link {
+            return Err(why.clone());
+        }
+        for (number, lane) in state.lanes.iter().enumerate() {
+            if lane.misses() >= MISSES_MAX || !lane.is_proven() {
+                let which = if state.lanes.len() > 1 {
+                    format!(" by lane {number}")
+                } else {
+                    String::new()
+                };
+                return Err(format!("a message of this node to itself does not come back{which}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether that is another verdict than the last time.
+    pub(crate) fn has_changed(&self, is_well: bool) -> bool {
+        std::mem::replace(&mut self.state().is_well, is_well) != is_well
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Numbers are whole whatever happens.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_good_when_messages_come_back_by_every_lane() {
+        let health = Health::new(2, Duration::from_secs(5));
+        let start = Instant::now();
+        assert_eq!(health.verdict(), Err("there is no connection yet".to_owned()));
+        assert_eq!(health.check(start), Checked::default());
+        health.linked(start);
+        assert_eq!(health.check(start).nonces, [(0, 1), (1, 1)]);
+        assert_eq!(health.check(start).nonces, [], "not yet");
+        health.returned(0, 1, start);
+        let missing = "a message of this node to itself does not come back by lane 1";
+        assert_eq!(health.verdict(), Err(missing.to_owned()));
+        health.returned(1, 1, start);
+        assert_eq!(health.verdict(), Ok(()));
+        for seconds in [2, 4, 6] {
+            let checked = health.check(start + Duration::from_secs(seconds));
+            assert_eq!(checked.is_stuck, seconds == 6);
+            health.returned(1, checked.nonces[1].1, start);
+            assert_eq!(health.verdict().is_ok(), seconds < 6, "{seconds}");
+        }
+        health.unlinked("it was cut".to_owned());
+        assert_eq!(health.verdict(), Err("it was cut".to_owned()));
+        health.linked(start);
+        // What comes back now must have been sent by the new link.
+        health.returned(0, 4, start);
+        assert!(health.verdict().is_err());
+        assert_eq!(health.check(start).nonces, [(0, 5), (1, 5)]);
+        health.returned(0, 5, start);
+        health.returned(1, 5, start);
+        health.returned(1, 99, start);
+        assert_eq!(health.verdict(), Ok(()));
+    }
+
+    #[test]
+    fn the_way_was_open_when_what_came_back_was_sent() {
+        let health = Health::new(2, Duration::from_secs(5));
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        health.linked(start);
+        assert_eq!(health.open_since(at(500)), None);
+        health.check(start);
+        health.returned(0, 1, at(10));
+        assert_eq!(health.open_since(at(500)), None, "one lane is not both");
+        health.returned(1, 1, at(20));
+        assert_eq!(health.open_since(at(100)), None, "what came before it may not be here yet");
+        assert_eq!(health.open_since(at(220)), Some(start));
+        health.check(at(2000));
+        health.returned(0, 2, at(2001));
+        health.returned(1, 2, at(2001));
+        assert_eq!(health.open_since(at(2100)), Some(start));
+        assert_eq!(health.open_since(at(2300)), Some(at(2000)));
+        // One that is late does not show that the way is open now.
+        health.check(at(4000));
+        health.check(at(6000));
+        health.returned(0, 3, at(6001));
+        health.returned(1, 3, at(6001));
+        assert_eq!(health.open_since(at(7000)), Some(at(2000)));
+    }
+}

@@ -1,0 +1,400 @@
+//! Who is in the cluster: everybody who was heard of within a lease, and what each is like.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::broker::NodeId;
+use crate::directory::Seat;
+use crate::envelope::{Heartbeat, Part};
+use crate::outbound::JUMP;
+use crate::receipt::NodeName;
+
+/// How long the quickest way of a message stands for what a way takes at best. Two of these are
+/// looked at, so that clocks that drift, or stand still while a machine sleeps, are caught up with.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// The other nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    /// Written by who receives and by the leases; bounded by the nodes that are there within a lease.
+    all: RwLock<All>,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    by_id: HashMap<NodeId, Member>,
+    /// Who sits where; `None` is free.
+    seats: Vec<Option<NodeId>>,
+}
+
+/// One other node.
+#[derive(Debug)]
+struct Member {
+    seat: Seat,
+    name: Arc<str>,
+    release: String,
+    is_draining: bool,
+    heard_at: Instant,
+    /// When its users were last found to be what it says they are.
+    agreed_at: Option<Instant>,
+    /// Heartbeats in a row whose sum was another.
+    disagreements: u32,
+    clock: Clock,
+    /// By lane, and by whether it is the channel of all.
+    channels: HashMap<(u16, bool), Incoming>,
+}
+
+/// One channel of one origin.
+#[derive(Debug, Default)]
+struct Incoming {
+    sequence: u64,
+    /// The parts of a body that have come, and how many have not.
+    parts: BytesMut,
+    parts_left: u32,
+}
+
+/// What an origin's clock says when this node's says something: the least difference that was seen,
+/// which is that of a message with nothing in its way.
+#[derive(Debug)]
+struct Clock {
+    /// The window that is over, and the one that is not.
+    least: [i64; 2],
+    since: Instant,
+}
+
+/// What came of a part that has arrived.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// A whole body, how long it was on its way beyond the least, and how many messages before it
+    /// never came.
+    Whole { body: Bytes, age: Duration, lost: u64 },
+    /// There is more to come.
+    Part { lost: u64 },
+    /// It came before, or something that was sent later did.
+    Late,
+    /// Its parts are more than may be, or not those of one body.
+    Broken,
+}
+
+/// What a heartbeat leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Beat {
+    /// Where the node sits.
+    pub(crate) seat: Seat,
+    /// Its users are to be asked for.
+    pub(crate) is_in_doubt: bool,
+    /// It was heard of for the first time, by a heartbeat.
+    pub(crate) is_first: bool,
+}
+
+/// Another node, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemberInfo {
+    /// Which one.
+    pub node: NodeName,
+    /// The release it runs; empty until its first heartbeat.
+    pub release: String,
+    /// Whether it is shutting down.
+    pub is_draining: bool,
+    /// How long ago it was last heard of.
+    pub silence: Duration,
+}
+
+impl Members {
+    /// Takes in what a broker brought; a node that nobody knew is a member from then on.
+    pub(crate) fn arrive(
+        &self,
+        part: Part,
+        (lane, is_for_all): (u16, bool),
+        now_ms: u64,
+        now: Instant,
+        bytes_max: usize,
+    ) -> Arrival {
+        let mut all = self.write();
+        let member = all.member(NodeId::new(part.origin), now);
+        member.heard_at = now;
+        let age = member.clock.age(part.sent_ms, now_ms, now);
+        let incoming = member.channels.entry((lane, is_for_all)).or_default();
+        if part.sequence <= incoming.sequence {
+            return Arrival::Late;
+        }
+        let gap = part.sequence - incoming.sequence - 1;
+        // Of a channel that is new nobody knows how much there was before.
+        let lost = if incoming.sequence == 0 || gap >= JUMP { 0 } else { gap };
+        incoming.sequence = part.sequence;
+        if gap > 0 {
+            (incoming.parts, incoming.parts_left) = (BytesMut::new(), 0);
+        }
+        if part.parts_left == 0 && incoming.parts.is_empty() {
+            return Arrival::Whole { body: part.body, age, lost };
+        }
+        let is_begun = !incoming.parts.is_empty();
+        let fits = incoming.parts.len() + part.body.len() <= bytes_max;
+        if !fits || is_begun && incoming.parts_left != part.parts_left + 1 {
+            (incoming.parts, incoming.parts_left) = (BytesMut::new(), 0);
+            return Arrival::Broken;
+        }
+        incoming.parts.extend_from_slice(&part.body);
+        incoming.parts_left = part.parts_left;
+        if part.parts_left > 0 {
+            return Arrival::Part { lost };
+        }
+        Arrival::Whole { body: std::mem::take(&mut incoming.parts).freeze(), age, lost }
+    }
+
+    /// A node says that it lives; `sum` is what this one holds of its users.
+    pub(crate) fn beat(
+        &self,
+        id: NodeId,
+        heartbeat: &Heartbeat,
+        sum: impl FnOnce(Seat) -> u64,
+        now: Instant,
+    ) -> Beat {
+        let mut all = self.write();
+        let member = all.member(id, now);
+        let is_first = member.release.is_empty();
+        if !heartbeat.name.is_empty() && *member.name != heartbeat.name {
+            member.name = heartbeat.name.as_str().into();
+        }
+        if member.release != heartbeat.release {
+            member.release.clone_from(&heartbeat.release);
+        }
+        member.is_draining = heartbeat.is_draining;
+        let seat = member.seat;
+        drop(all);
+        let agrees = sum(seat) == heartbeat.interest_sum;
+        let mut all = self.write();
+        let member = all.member(id, now);
+        if agrees {
+            (member.agreed_at, member.disagreements) = (Some(now), 0);
+        } else {
+            member.disagreements += 1;
+        }
+        // What changed a moment ago may still be on its way.
+        let is_in_doubt = !agrees && (member.disagreements > 1 || member.agreed_at.is_none());
+        Beat { seat: member.seat, is_in_doubt, is_first }
+    }
+
+    /// Where a node sits, if it is one of the others.
+    pub(crate) fn seat(&self, id: NodeId) -> Option<Seat> {
+        self.read().by_id.get(&id).map(|member| member.seat)
+    }
+
+    /// Who sits there.
+    pub(crate) fn at(&self, seats: &[Seat]) -> Vec<NodeName> {
+        let all = self.read();
+        let ids = seats.iter().filter_map(|seat| *all.seats.get(usize::from(*seat))?);
+        ids.filter_map(|id| Some(all.by_id.get(&id)?.named(id))).collect()
+    }
+
+    /// Everybody.
+    pub(crate) fn everybody(&self) -> Vec<NodeName> {
+        let all = self.read();
+        all.by_id.iter().map(|(id, member)| member.named(*id)).collect()
+    }
+
+    /// Everybody, as an operator sees them.
+    pub(crate) fn infos(&self, now: Instant) -> Vec<MemberInfo> {
+        let all = self.read();
+        let info = |(id, member): (&NodeId, &Member)| MemberInfo {
+            node: member.named(*id),
+            release: member.release.clone(),
+            is_draining: member.is_draining,
+            silence: now.saturating_duration_since(member.heard_at),
+        };
+        all.by_id.iter().map(info).collect()
+    }
+
+    /// Lets go of who was not heard of since `limit`; they keep their seats until those are freed.
+    pub(crate) fn expire(&self, limit: Instant) -> Vec<(NodeName, Seat)> {
+        let mut all = self.write();
+        let expired: Vec<NodeId> = all
+            .by_id
+            .iter()
+            .filter(|(_, member)| member.heard_at < limit)
+            .map(|(id, _)| *id)
+            .collect();
+        expired.into_iter().filter_map(|id| all.remove(id)).collect()
+    }
+
+    /// Lets go of a node that says it goes.
+    pub(crate) fn leave(&self, id: NodeId) -> Option<(NodeName, Seat)> {
+        self.write().remove(id)
+    }
+
+    /// Nothing of whoever sat there is left, so that another may.
+    pub(crate) fn free(&self, seat: Seat) {
+        if let Some(seat) = self.write().seats.get_mut(usize::from(seat)) {
+            *seat = None;
+        }
+    }
+
+    /// Whether the users of everybody were found to be as they say since `limit`.
+    pub(crate) fn agree_since(&self, limit: Instant) -> bool {
+        self.read().by_id.values().all(|member| member.agreed_at.is_some_and(|at| at >= limit))
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.read().by_id.len()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, All> {
+        self.all.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, All> {
+        self.all.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl All {
+    fn member(&mut self, id: NodeId, now: Instant) -> &mut Member {
+        let seats = &mut self.seats;
+        self.by_id.entry(id).or_insert_with(|| {
+            let free = seats.iter().position(Option::is_none);
+            let seat = free.unwrap_or_else(|| {
+                seats.push(None);
+                seats.len() - 1
+            });
+            seats[seat] = Some(id);
+            Member {
+                // Nobody has 65,536 nodes; should they, two share a seat and get each other's pushes.
+                seat: Seat::try_from(seat).unwrap_or(Seat::MAX),
+                name: id.to_string().into(),
+                release: String::new(),
+                is_draining: false,
+                heard_at: now,
+                agreed_at: None,
+                disagreements: 0,
+                clock: Clock { least: [i64::MAX; 2], since: now },
+                channels: HashMap::new(),
+            }
+        })
+    }
+
+    fn remove(&mut self, id: NodeId) -> Option<(NodeName, Seat)> {
+        let member = self.by_id.remove(&id)?;
+        Some((member.named(id), member.seat))
+    }
+}
+
+impl Member {
+    fn named(&self, id: NodeId) -> NodeName {
+        NodeName { id, name: Arc::clone(&self.name) }
+    }
+}
+
+impl Clock {
+    /// How long something took on its way, beyond the least that anything did of late.
+    fn age(&mut self, sent_ms: u64, now_ms: u64, now: Instant) -> Duration {
+        let difference = now_ms.cast_signed().saturating_sub(sent_ms.cast_signed());
+        if now.saturating_duration_since(self.since) >= WINDOW {
+            self.least = [self.least[1], i64::MAX];
+            self.since = now;
+        }
+        self.least[1] = self.least[1].min(difference);
+        let least = self.least[0].min(self.least[1]);
+        Duration::from_millis(difference.saturating_sub(least).unsigned_abs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: NodeId = NodeId::new(1);
+
+    fn part(sequence: u64, sent_ms: u64, parts_left: u32, body: &'static str) -> Part {
+        let body = Bytes::from_static(body.as_bytes());
+        Part { origin: 1, sequence, sent_ms, parts_left, body, ..Part::default() }
+    }
+
+    fn arrive(members: &Members, part: Part, now_ms: u64) -> Arrival {
+        let now = Instant::now();
+        members.arrive(part, (0, false), now_ms, now, 100)
+    }
+
+    fn whole(body: &'static str, age_ms: u64, lost: u64) -> Arrival {
+        let age = Duration::from_millis(age_ms);
+        Arrival::Whole { body: Bytes::from_static(body.as_bytes()), age, lost }
+    }
+
+    #[test]
+    fn nothing_comes_twice_or_late_and_what_is_missing_is_counted() {
+        let members = Members::default();
+        assert_eq!(arrive(&members, part(7, 0, 0, "a"), 1000), whole("a", 0, 0));
+        assert_eq!(arrive(&members, part(8, 10, 0, "b"), 1010), whole("b", 0, 0));
+        assert_eq!(arrive(&members, part(8, 10, 0, "b"), 1010), Arrival::Late);
+        assert_eq!(arrive(&members, part(12, 20, 0, "c"), 1020), whole("c", 0, 3));
+        assert_eq!(arrive(&members, part(9, 15, 0, "x"), 1021), Arrival::Late);
+        let beginning = part(12 + 2 * JUMP, 30, 0, "d");
+        assert_eq!(arrive(&members, beginning, 1030), whole("d", 0, 0), "no loss but a beginning");
+    }
+
+    #[test]
+    fn parts_make_a_body_or_none() {
+        let members = Members::default();
+        assert_eq!(arrive(&members, part(1, 0, 2, "a"), 0), Arrival::Part { lost: 0 });
+        assert_eq!(arrive(&members, part(2, 0, 1, "b"), 0), Arrival::Part { lost: 0 });
+        assert_eq!(arrive(&members, part(3, 0, 0, "c"), 0), whole("abc", 0, 0));
+        // One in the middle is lost, and a whole one comes next.
+        assert_eq!(arrive(&members, part(4, 0, 2, "a"), 0), Arrival::Part { lost: 0 });
+        assert_eq!(arrive(&members, part(6, 0, 0, "c"), 0), whole("c", 0, 1));
+        assert_eq!(arrive(&members, part(7, 0, 2, "a"), 0), Arrival::Part { lost: 0 });
+        assert_eq!(arrive(&members, part(8, 0, 0, "c"), 0), Arrival::Broken);
+        let long = "x".repeat(60).leak();
+        assert_eq!(arrive(&members, part(9, 0, 2, long), 0), Arrival::Part { lost: 0 });
+        assert_eq!(arrive(&members, part(10, 0, 1, long), 0), Arrival::Broken, "too large");
+    }
+
+    #[test]
+    fn the_age_of_a_message_needs_no_clock_in_common() {
+        let start = Instant::now();
+        let mut clock = Clock { least: [i64::MAX; 2], since: start };
+        let mut age = |sent, now_ms, seconds: u64| {
+            clock.age(sent, now_ms, start + Duration::from_secs(seconds)).as_millis()
+        };
+        assert_eq!(age(1_000_000, 5, 0), 0, "the first is the measure");
+        assert_eq!(age(1_000_010, 12, 0), 0, "quicker");
+        assert_eq!(age(1_000_020, 30, 0), 8);
+        assert_eq!(age(1_004_000, 9000, 9), 4998, "a broker that stood still");
+        assert_eq!(age(1_005_000, 35_000, 35), 29_998, "however long");
+        assert_eq!(age(1_016_000, 46_000, 46), 0, "a clock that was stopped is caught up with");
+    }
+
+    #[test]
+    fn who_is_not_heard_of_leaves_and_the_seat_is_free_again() {
+        let members = Members::default();
+        let start = Instant::now();
+        let heartbeat = Heartbeat {
+            name: "b".to_owned(),
+            release: "1".to_owned(),
+            interest_sum: 5,
+            ..Heartbeat::default()
+        };
+        let beat = members.beat(ONE, &heartbeat, |_| 5, start);
+        assert_eq!(beat, Beat { seat: 0, is_in_doubt: false, is_first: true });
+        assert!(members.agree_since(start));
+        let beat = members.beat(ONE, &heartbeat, |_| 6, start);
+        assert!(!beat.is_in_doubt, "it may be on its way");
+        assert!(members.beat(ONE, &heartbeat, |_| 6, start).is_in_doubt);
+        assert!(members.expire(start).is_empty());
+        let later = start + Duration::from_secs(1);
+        let expired = members.expire(later);
+        assert_eq!(expired.len(), 1);
+        assert_eq!((&*expired[0].0.name, expired[0].1), ("b", 0));
+        let two = NodeId::new(2);
+        assert_eq!(members.beat(two, &heartbeat, |_| 5, later).seat, 1, "not yet free");
+        members.free(0);
+        let three = NodeId::new(3);
+        let beat = members.beat(three, &heartbeat, |_| 6, later);
+        assert_eq!(beat, Beat { seat: 0, is_in_doubt: true, is_first: true });
+        assert_eq!(members.at(&[0, 1]).iter().map(|it| it.id).collect::<Vec<_>>(), [three, two]);
+        assert!(!members.agree_since(later));
+    }
+}

@@ -1,0 +1,179 @@
+//! What became of a push in the whole cluster.
+
+use std::fmt;
+use std::sync::Arc;
+
+use wserver_node::{EveryoneReceipt, NoDelivery, PushReceipt};
+
+use crate::broker::NodeId;
+use crate::envelope;
+
+/// A node as answers name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeName {
+    /// Its id.
+    pub id: NodeId,
+    /// What it calls itself, or its id.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// What came of something that several nodes were asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gathered<T> {
+    /// What this node says.
+    pub here: T,
+    /// What the others say, those that were asked and answered in time.
+    pub others: Vec<(NodeName, T)>,
+    /// Those that were asked and did not answer in time. What was asked of them may be done or not.
+    pub missing: Vec<NodeName>,
+    /// The broker carries no messages now: nodes may be missing that this one does not know of.
+    pub is_cut_off: bool,
+}
+
+impl<T> Gathered<T> {
+    /// Of this node alone.
+    pub(crate) const fn alone(here: T) -> Self {
+        Self { here, others: Vec::new(), missing: Vec::new(), is_cut_off: false }
+    }
+
+    /// Whether all who were concerned have answered, as far as this node knows.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.missing.is_empty() && !self.is_cut_off
+    }
+
+    /// What every node says that answered, this one first, which has no name here.
+    pub fn all(&self) -> impl Iterator<Item = (Option<&NodeName>, &T)> {
+        let others = self.others.iter().map(|(name, said)| (Some(name), said));
+        std::iter::once((None, &self.here)).chain(others)
+    }
+}
+
+impl Gathered<PushReceipt> {
+    /// The receipts of all nodes added up; a reason only if nobody got it anywhere.
+    #[must_use]
+    pub fn total(&self) -> PushReceipt {
+        sum(self.all().map(|(_, receipt)| *receipt))
+    }
+}
+
+impl Gathered<EveryoneReceipt> {
+    /// The receipts of all nodes added up. A user with connections to two nodes counts twice.
+    #[must_use]
+    pub fn total(&self) -> EveryoneReceipt {
+        let mut total = EveryoneReceipt::default();
+        total.users = self.all().map(|(_, receipt)| receipt.users).sum();
+        total.total = sum(self.all().map(|(_, receipt)| receipt.total));
+        total
+    }
+}
+
+fn sum(receipts: impl Iterator<Item = PushReceipt>) -> PushReceipt {
+    let mut total = PushReceipt::default();
+    for receipt in receipts {
+        total.matched += receipt.matched;
+        total.written += receipt.written;
+        total.queued += receipt.queued;
+        total.dropped += receipt.dropped;
+        total.reason = total.reason.max(receipt.reason);
+    }
+    if total.delivered() > 0 {
+        total.reason = None;
+    }
+    total
+}
+
+impl From<PushReceipt> for envelope::Receipt {
+    fn from(receipt: PushReceipt) -> Self {
+        Self {
+            matched: receipt.matched as u64,
+            written: receipt.written as u64,
+            queued: receipt.queued as u64,
+            dropped: receipt.dropped as u64,
+            reason: receipt.reason.map(|reason| reason.as_str().to_owned()).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<envelope::Receipt> for PushReceipt {
+    fn from(told: envelope::Receipt) -> Self {
+        let number = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let mut receipt = Self::default();
+        receipt.matched = number(told.matched);
+        receipt.written = number(told.written);
+        receipt.queued = number(told.queued);
+        receipt.dropped = number(told.dropped);
+        // A later release may have reasons that this one does not know.
+        let known = NoDelivery::ALL.into_iter().find(|reason| reason.as_str() == told.reason);
+        receipt.reason = match known {
+            None if !told.reason.is_empty() => Some(NoDelivery::UserOffline),
+            known => known,
+        };
+        receipt
+    }
+}
+
+impl From<EveryoneReceipt> for envelope::EveryoneReceipt {
+    fn from(receipt: EveryoneReceipt) -> Self {
+        Self { users: receipt.users as u64, total: Some(receipt.total.into()) }
+    }
+}
+
+impl From<envelope::EveryoneReceipt> for EveryoneReceipt {
+    fn from(told: envelope::EveryoneReceipt) -> Self {
+        let mut receipt = Self::default();
+        receipt.users = usize::try_from(told.users).unwrap_or(usize::MAX);
+        receipt.total = told.total.unwrap_or_default().into();
+        receipt
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receipt(matched: usize, queued: usize, reason: Option<NoDelivery>) -> PushReceipt {
+        let mut receipt = PushReceipt::default();
+        (receipt.matched, receipt.queued) = (matched, queued);
+        (receipt.dropped, receipt.reason) = (matched - queued, reason);
+        receipt
+    }
+
+    fn name(number: u64) -> NodeName {
+        NodeName { id: NodeId::new(number), name: "b".into() }
+    }
+
+    #[test]
+    fn a_reason_is_told_if_nobody_got_it_anywhere_and_it_is_the_one_to_act_on() {
+        let slow = Some(NoDelivery::SlowConsumer);
+        let offline = Some(NoDelivery::UserOffline);
+        for (here, there, expected) in [
+            (receipt(0, 0, offline), receipt(2, 2, None), receipt(2, 2, None)),
+            (receipt(0, 0, offline), receipt(1, 0, slow), receipt(1, 0, slow)),
+            (receipt(2, 1, None), receipt(1, 0, slow), receipt(3, 1, None)),
+            (receipt(0, 0, offline), receipt(0, 0, offline), receipt(0, 0, offline)),
+        ] {
+            let mut gathered = Gathered::alone(here);
+            gathered.others.push((name(2), there));
+            assert_eq!(gathered.total(), expected);
+        }
+    }
+
+    #[test]
+    fn receipts_arrive_as_they_are() {
+        for reason in NoDelivery::ALL.map(Some).into_iter().chain([None]) {
+            let receipt = receipt(3, 0, reason);
+            assert_eq!(PushReceipt::from(envelope::Receipt::from(receipt)), receipt);
+        }
+        let later = envelope::Receipt { reason: "bored".to_owned(), ..Default::default() };
+        assert_eq!(PushReceipt::from(later).reason, Some(NoDelivery::UserOffline));
+    }
+}

@@ -1,0 +1,304 @@
+//! What other nodes say, and what this one does about it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use tracing::{debug, info, warn};
+use wserver_core::{ConnectionId, EventName, UserId};
+use wserver_node::{Message, PushOptions, Wire};
+
+use crate::broker::{Arrived, InboundLane, NodeId, To};
+use crate::cluster::Inner;
+use crate::directory::Digest;
+use crate::envelope::{
+    Body, Content, Heartbeat, Interest, InterestRequest, InterestSlot, InterestSlots, Item,
+    Outcome, Part, Push, Reply, Request, Unreadable, Wanted,
+};
+use crate::members::Arrival;
+
+/// Pushes of other nodes that wait for a fan-out under way, of one lane. Beyond them the lane waits,
+/// and its bounded queue after it.
+const WAITING_MAX: usize = 1024;
+/// Slots of users that one item holds at most: of 100,000 users a slot is 12 KiB.
+const SLOTS_PER_ITEM: usize = 4;
+
+/// A push that has its place among its user's messages, and waits for its count.
+type WaitingPush = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl<W: Wire> Inner<W> {
+    /// Does what comes by one lane, in its order.
+    pub(crate) async fn receive(self: Arc<Self>, lane: u16, mut inbound: InboundLane) {
+        let mut waiting: FuturesUnordered<WaitingPush> = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = self.node.tasks().stopped() => return,
+                Some(()) = waiting.next(), if !waiting.is_empty() => {}
+                arrived = inbound.next(), if waiting.len() < WAITING_MAX => {
+                    let Some(arrived) = arrived else { return };
+                    self.arrived(lane, arrived, &mut waiting);
+                }
+            }
+        }
+    }
+
+    fn arrived(
+        self: &Arc<Self>,
+        lane: u16,
+        Arrived { payload, .. }: Arrived,
+        waiting: &mut FuturesUnordered<WaitingPush>,
+    ) {
+        self.counters.received_total.increment();
+        self.counters.received_bytes_total.add(payload.len() as u64);
+        let part = match Part::read(payload) {
+            Ok(part) => part,
+            Err(unreadable) => return self.unreadable(unreadable),
+        };
+        let origin = NodeId::new(part.origin);
+        if origin == self.id {
+            return self.heard_itself(lane, part);
+        }
+        let now = Instant::now();
+        let channel = (lane, part.is_for_all);
+        let bytes_max = self.settings.queue_bytes_max;
+        let (body, age) = match self.members.arrive(part, channel, self.now_ms(), now, bytes_max) {
+            Arrival::Whole { body, age, lost } => {
+                self.counters.lost_total.add(lost);
+                (body, age)
+            }
+            Arrival::Part { lost } => return self.counters.lost_total.add(lost),
+            Arrival::Late => return self.counters.dropped_late_total.increment(),
+            Arrival::Broken => return self.unreadable(Unreadable::Malformed),
+        };
+        let body = match Body::read(body) {
+            Ok(body) => body,
+            Err(unreadable) => return self.unreadable(unreadable),
+        };
+        for content in body.items.into_iter().filter_map(|item| item.content) {
+            self.heard(lane, origin, age, content, waiting);
+        }
+    }
+
+    fn unreadable(&self, unreadable: Unreadable) {
+        match unreadable {
+            Unreadable::Malformed => {
+                self.counters.dropped_malformed_total.increment();
+                debug!("a message of the broker is none of a node's");
+            }
+            Unreadable::TooNew => {
+                if self.counters.dropped_version_total.value() == 0 {
+                    warn!(
+                        "another node speaks a form that this release would misunderstand: upgrade it"
+                    );
+                }
+                self.counters.dropped_version_total.increment();
+            }
+        }
+    }
+
+    /// A message of this node has come back: what it said to itself is a nonce.
+    fn heard_itself(&self, lane: u16, part: Part) {
+        let Ok(body) = Body::read(part.body) else { return };
+        for item in body.items {
+            if let Some(Content::Nonce(nonce)) = item.content {
+                self.health.returned(lane, nonce.number, Instant::now());
+            }
+        }
+    }
+
+    fn heard(
+        self: &Arc<Self>,
+        lane: u16,
+        origin: NodeId,
+        age: Duration,
+        content: Content,
+        waiting: &mut FuturesUnordered<WaitingPush>,
+    ) {
+        match content {
+            Content::Heartbeat(heartbeat) => self.heard_heartbeat(origin, &heartbeat),
+            Content::Leave(_) => {
+                if let Some((node, seat)) = self.members.leave(origin) {
+                    info!(node = %node, "a node has left the cluster");
+                    self.gone(&node, seat);
+                }
+            }
+            Content::Interest(interest) => self.heard_interest(origin, &interest),
+            Content::InterestRequest(request) => self.tell_users(lane, origin, &request),
+            Content::InterestSlots(slots) => self.heard_users(origin, slots),
+            Content::Request(request) => self.asked(lane, origin, age, request, waiting),
+            Content::Reply(Reply { id, outcome }) => {
+                let outcome =
+                    outcome.unwrap_or_else(|| Outcome::Failed("of a later release".to_owned()));
+                if !self.requests.answer(id, origin, outcome) {
+                    self.counters.late_answers_total.increment();
+                }
+            }
+            Content::Event(event) => {
+                self.streams.deliver(event.stream, origin, event.payload);
+            }
+            // Only a node's own come back to it.
+            Content::Nonce(_) => {}
+        }
+    }
+
+    fn heard_heartbeat(&self, origin: NodeId, heartbeat: &Heartbeat) {
+        let sum = |seat| self.directory.sums(seat).iter().fold(0, |sum, it| sum ^ it);
+        let beat = self.members.beat(origin, heartbeat, sum, Instant::now());
+        if beat.is_first {
+            info!(node = heartbeat.name, id = %origin, release = heartbeat.release, "a node is in the cluster");
+        }
+        if heartbeat.is_new {
+            self.is_heartbeat_wanted.store(true, Ordering::Relaxed);
+        }
+        if beat.is_in_doubt {
+            self.counters.resyncs_total.increment();
+            let sums = self.directory.sums(beat.seat).to_vec();
+            let request = Content::InterestRequest(InterestRequest { sums });
+            self.say(self.own_lane(), To::Node(origin), request.into());
+        }
+    }
+
+    fn heard_interest(&self, origin: NodeId, interest: &Interest) {
+        let Some(seat) = self.members.seat(origin) else { return };
+        for user in &interest.came {
+            self.directory.insert(Digest::new(*user), seat);
+        }
+        for user in &interest.left {
+            self.directory.remove(Digest::new(*user), seat);
+        }
+    }
+
+    fn heard_users(&self, origin: NodeId, slots: InterestSlots) {
+        let Some(seat) = self.members.seat(origin) else { return };
+        for InterestSlot { number, users } in slots.slots {
+            let users = users.into_iter().map(Digest::new);
+            self.directory.replace(usize::try_from(number).unwrap_or(usize::MAX), seat, users);
+        }
+    }
+
+    /// Tells another node of those slots where it holds something else.
+    fn tell_users(&self, lane: u16, origin: NodeId, request: &InterestRequest) {
+        let slots: Vec<InterestSlot> = self
+            .own_users
+            .differing(&request.sums)
+            .into_iter()
+            .map(|(number, users)| InterestSlot {
+                number: u32::try_from(number).unwrap_or(u32::MAX),
+                users,
+            })
+            .collect();
+        for slots in slots.chunks(SLOTS_PER_ITEM) {
+            let slots = InterestSlots { slots: slots.to_vec() };
+            self.say(lane, To::Node(origin), Content::InterestSlots(slots).into());
+        }
+    }
+
+    /// Another node wants something done.
+    fn asked(
+        self: &Arc<Self>,
+        lane: u16,
+        origin: NodeId,
+        age: Duration,
+        request: Request,
+        waiting: &mut FuturesUnordered<WaitingPush>,
+    ) {
+        let Request { id, budget_ms, wanted } = request;
+        // Whoever asked has given up and says so; what comes after that would come out of order.
+        if age >= Duration::from_millis(budget_ms.into()) {
+            self.counters.dropped_expired_total.increment();
+            return;
+        }
+        let answering: BoxFuture<'static, Outcome> = match wanted {
+            Some(Wanted::Push(push)) => Box::pin(Arc::clone(self).push(push, age)),
+            Some(Wanted::Everyone(push)) => Box::pin(Arc::clone(self).push_everyone(push, age)),
+            Some(Wanted::Query(question)) => {
+                let Some(answerer) = self.answerer.get() else {
+                    return self.reply(
+                        lane,
+                        origin,
+                        id,
+                        Outcome::Failed("nobody answers here".to_owned()),
+                    );
+                };
+                let answer = answerer(origin, question);
+                Box::pin(async move {
+                    let failed = || Outcome::Failed("it cannot be answered".to_owned());
+                    answer.await.map_or_else(failed, Outcome::Answer)
+                })
+            }
+            None => {
+                let failed = Outcome::Failed("of a later release".to_owned());
+                return self.reply(lane, origin, id, failed);
+            }
+        };
+        let node = Arc::clone(self);
+        let mut answered: WaitingPush = Box::pin(async move {
+            let outcome = answering.await;
+            node.counters.answered_total.increment();
+            node.reply(lane, origin, id, outcome);
+        });
+        // A push is accepted when it is polled for the first time, so pushes keep their order even if
+        // this one then waits for its count.
+        if answered.as_mut().now_or_never().is_none() {
+            waiting.push(answered);
+        }
+    }
+
+    fn reply(&self, lane: u16, origin: NodeId, id: u64, outcome: Outcome) {
+        let reply = Content::Reply(Reply { id, outcome: Some(outcome) });
+        self.say(lane, To::Node(origin), Item::from(reply));
+    }
+
+    async fn push(self: Arc<Self>, push: Push, age: Duration) -> Outcome {
+        let name_bytes_max = self.node.limits().name_bytes_max;
+        let user = match UserId::parse(&push.user, name_bytes_max) {
+            Ok(user) => user,
+            Err(error) => return Outcome::Failed(format!("the user {error}")),
+        };
+        match self.read_push(&push, age) {
+            Ok((event, message, options)) => {
+                let receipt = self.node.push_with(&user, &event, &message, &options).await;
+                Outcome::Pushed(receipt.into())
+            }
+            Err(failed) => Outcome::Failed(failed),
+        }
+    }
+
+    async fn push_everyone(self: Arc<Self>, push: Push, age: Duration) -> Outcome {
+        match self.read_push(&push, age) {
+            Ok((event, message, options)) => {
+                let receipt = self.node.push_everyone(&event, &message, &options).await;
+                Outcome::PushedToEveryone(receipt.into())
+            }
+            Err(failed) => Outcome::Failed(failed),
+        }
+    }
+
+    /// What a push of another node is here, or why it is none.
+    fn read_push(
+        &self,
+        push: &Push,
+        age: Duration,
+    ) -> Result<(EventName, Message, PushOptions), String> {
+        let limits = self.node.limits();
+        let event = EventName::parse(&push.event, limits.name_bytes_max)
+            .map_err(|error| format!("the event {error}"))?;
+        let bytes = push.message.len();
+        if bytes > limits.message_bytes_max {
+            return Err(format!("the message is {bytes} bytes long, beyond message_bytes_max"));
+        }
+        let text = std::str::from_utf8(&push.message).map_err(|error| error.to_string())?;
+        let mut options = PushOptions::default();
+        options.exclude = (push.exclude > 0).then(|| ConnectionId::new(push.exclude));
+        options.expires_at = push.ttl_ms.and_then(|ttl| {
+            Instant::now().checked_add(Duration::from_millis(ttl).saturating_sub(age))
+        });
+        Ok((event, Message::text(text), options))
+    }
+}

@@ -1,0 +1,291 @@
+//! The tasks of a cluster: one keeps the link, one for each lane sends, one for each lane receives,
+//! and one does what comes round again and again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::time::MissedTickBehavior;
+use tracing::{debug, info, warn};
+use wserver_node::Wire;
+
+use crate::broker::{BrokerError, BrokerErrorKind, Link, NodeId, To};
+use crate::cluster::{Cluster, Inner, Lanes};
+use crate::directory::Seat;
+use crate::envelope::{Content, Heartbeat, Interest, Leave, Nonce, PART_HEAD_BYTES_MAX};
+use crate::receipt::NodeName;
+
+/// How often it is looked whether users came or went, and what else is due.
+pub(crate) const ROUND: Duration = Duration::from_millis(50);
+/// Between two tries to open a link: at first, and at most.
+const RETRY: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
+/// What nobody can be told within that is told to nobody.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Users that are told in one item: 64 KiB.
+const USERS_PER_ITEM: usize = 8192;
+
+impl<W: Wire> Cluster<W> {
+    pub(crate) fn start(&self, lanes: Lanes, link: Option<Arc<dyn Link>>) {
+        let tasks = self.inner.node.tasks();
+        tasks.spawn(Arc::clone(&self.inner).keep_link(link));
+        tasks.spawn(Arc::clone(&self.inner).go_round());
+        for lane in 0..self.inner.lanes {
+            tasks.spawn(Arc::clone(&self.inner).send(lane));
+        }
+        for (lane, inbound) in (0..).zip(lanes) {
+            tasks.spawn(Arc::clone(&self.inner).receive(lane, inbound));
+        }
+    }
+}
+
+impl<W: Wire> Inner<W> {
+    /// Waits until the node leaves, or ends all at once.
+    async fn left(&self) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = self.node.tasks().stopped() => {}
+        }
+    }
+
+    /// Opens a link whenever there is none.
+    async fn keep_link(self: Arc<Self>, mut first: Option<Arc<dyn Link>>) {
+        let mut retry = RETRY[0];
+        let mut told = String::new();
+        loop {
+            let opened = match first.take() {
+                Some(link) => Ok(link),
+                None => tokio::select! {
+                    opened = self.broker.open(self.id, self.inbound.clone()) => opened,
+                    () = self.left() => return,
+                },
+            };
+            let link = match opened {
+                Ok(link) => link,
+                Err(error) => {
+                    // A broker that stays away is told once, not ten times a minute.
+                    if told != error.to_string() {
+                        told = error.to_string();
+                        warn!(%error, "no link to the broker");
+                    }
+                    self.health.unlinked(error.to_string());
+                    if error.kind() == BrokerErrorKind::Refused {
+                        retry = RETRY[1];
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(jittered(retry)) => {}
+                        () = self.left() => return,
+                    }
+                    retry = (retry * 2).min(RETRY[1]);
+                    continue;
+                }
+            };
+            told.clear();
+            self.linked(&link);
+            let error = tokio::select! {
+                error = link.broken() => error,
+                () = self.relink.notified() => {
+                    BrokerError::unreachable("messages do not get through it")
+                }
+                () = self.stop.cancelled() => {
+                    self.say_goodbye(&link).await;
+                    self.link.send_replace(None);
+                    return;
+                }
+                () = self.node.tasks().stopped() => return,
+            };
+            self.unlinked(&error);
+            // A link that was good for a while is opened anew at once.
+            retry = RETRY[0];
+        }
+    }
+
+    fn linked(&self, link: &Arc<dyn Link>) {
+        self.counters.links_opened_total.increment();
+        self.health.linked(Instant::now());
+        self.link.send_replace(Some(Arc::clone(link)));
+        debug!(broker = self.broker.kind(), "a link to the broker is open");
+        self.say_heartbeat(true);
+    }
+
+    fn unlinked(&self, error: &BrokerError) {
+        warn!(%error, "the link to the broker is broken");
+        self.counters.links_broken_total.increment();
+        self.health.unlinked(error.to_string());
+        self.link.send_replace(None);
+        let items: usize = self.outbound.iter().map(crate::outbound::Outbound::clear).sum();
+        self.counters.dropped_link_lost_total.add(items as u64);
+        // Nobody can answer what they may never have heard of.
+        self.requests.give_up_on_all();
+    }
+
+    async fn say_goodbye(&self, link: &Arc<dyn Link>) {
+        let lane = self.own_lane();
+        let outbound = &self.outbound[usize::from(lane)];
+        let _ = outbound.push(To::All, Content::Leave(Leave {}).into());
+        let goodbye = async {
+            loop {
+                let messages = outbound.take(self.id, self.now_ms(), self.message_bytes_max());
+                if messages.is_empty() || link.publish(lane, messages).await.is_err() {
+                    break;
+                }
+            }
+        };
+        // Whoever is not told finds out by the lease.
+        let _ = tokio::time::timeout(LEAVE_TIMEOUT, goodbye).await;
+    }
+
+    /// Sends what gathers for one lane, a batch at a time.
+    async fn send(self: Arc<Self>, lane: u16) {
+        let mut links = self.link.subscribe();
+        let outbound = &self.outbound[usize::from(lane)];
+        loop {
+            let link = links.borrow_and_update().clone();
+            let Some(link) = link else {
+                tokio::select! {
+                    changed = links.changed() => if changed.is_err() { return },
+                    () = self.left() => return,
+                }
+                continue;
+            };
+            tokio::select! {
+                () = outbound.is_some.notified() => {}
+                changed = links.changed() => if changed.is_err() { return },
+                () = self.left() => return,
+            }
+            loop {
+                let messages = outbound.take(self.id, self.now_ms(), self.message_bytes_max());
+                if messages.is_empty() {
+                    break;
+                }
+                let bytes: usize = messages.iter().map(|(_, message)| message.len()).sum();
+                let count = messages.len();
+                let published = tokio::select! {
+                    published = link.publish(lane, messages) => published,
+                    // Whatever the link was waiting for, it is not waited for any more.
+                    _ = links.changed() => break,
+                };
+                match published {
+                    Ok(()) => {
+                        self.counters.published_total.add(count as u64);
+                        self.counters.published_bytes_total.add(bytes as u64);
+                    }
+                    Err(error) => {
+                        warn!(%error, "the broker took no message");
+                        self.relink.notify_one();
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Says who came and went, that this node lives, and looks who does not.
+    async fn go_round(self: Arc<Self>) {
+        let mut rounds = tokio::time::interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heartbeat_at = Instant::now();
+        loop {
+            tokio::select! {
+                _ = rounds.tick() => {}
+                () = self.left() => return,
+            }
+            let now = Instant::now();
+            self.tell_verdict();
+            let checked = self.health.check(now);
+            if checked.is_stuck {
+                self.relink.notify_one();
+            }
+            for (lane, number) in checked.nonces {
+                self.say(lane, To::Node(self.id), Content::Nonce(Nonce { number }).into());
+            }
+            let Some(linked_since) = self.health.linked_since() else { continue };
+            self.say_interest();
+            let is_wanted = self.is_heartbeat_wanted.swap(false, Ordering::Relaxed);
+            if is_wanted || now >= heartbeat_at {
+                heartbeat_at = now + self.settings.heartbeat_interval();
+                self.say_heartbeat(false);
+            }
+            // Whoever is not heard of is dead only if it could have been heard of: if the way through
+            // the broker was open at the end of its lease.
+            if let Some(limit) = self.silence_limit(now, linked_since) {
+                for (node, seat) in self.members.expire(limit) {
+                    self.counters.nodes_expired_total.increment();
+                    warn!(node = %node, "a node has not been heard of for its lease and is taken for dead");
+                    self.gone(&node, seat);
+                }
+            }
+        }
+    }
+
+    /// Who was not heard of since then is dead.
+    fn silence_limit(&self, now: Instant, linked_since: Instant) -> Option<Instant> {
+        let lease = self.settings.lease;
+        let limit = now.checked_sub(lease)?;
+        let open_since = self.health.open_since(now)?.checked_sub(lease / 2)?;
+        (linked_since <= limit && self.health.verdict().is_ok()).then(|| limit.min(open_since))
+    }
+
+    /// Says once that this node has become ready, or that it no longer is.
+    fn tell_verdict(&self) {
+        let verdict = self.verdict();
+        if !self.health.has_changed(verdict.is_ok()) {
+            return;
+        }
+        match verdict {
+            Ok(()) => info!(nodes = 1 + self.members.len(), "this node takes part in its cluster"),
+            Err(why) => warn!(why, "this node does not take part in its cluster"),
+        }
+    }
+
+    fn say_interest(&self) {
+        let announcement = self.own_users.announce();
+        let to_say = |came: &[u64], left: &[u64]| {
+            let interest = Interest { came: came.to_vec(), left: left.to_vec() };
+            // What does not get out is found by the sums.
+            self.say(self.own_lane(), To::All, Content::Interest(interest).into());
+        };
+        for came in announcement.came.chunks(USERS_PER_ITEM) {
+            to_say(came, &[]);
+        }
+        for left in announcement.left.chunks(USERS_PER_ITEM) {
+            to_say(&[], left);
+        }
+    }
+
+    fn say_heartbeat(&self, is_new: bool) {
+        let heartbeat = Heartbeat {
+            name: self.node_name(),
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            interest_sum: self.own_users.sum(),
+            is_new,
+            is_draining: self.is_draining.load(Ordering::Relaxed),
+        };
+        self.say(self.own_lane(), To::All, Content::Heartbeat(heartbeat).into());
+    }
+
+    /// A node is no longer there, and nothing of it stays.
+    pub(crate) fn gone(&self, node: &NodeName, seat: Seat) {
+        self.directory.forget(seat);
+        self.members.free(seat);
+        self.forget_outbound(node.id);
+        self.requests.give_up_on(node.id);
+    }
+
+    fn forget_outbound(&self, node: NodeId) {
+        for outbound in &self.outbound {
+            outbound.forget(node);
+        }
+    }
+
+    fn message_bytes_max(&self) -> usize {
+        self.broker.payload_bytes_max().max(2 * PART_HEAD_BYTES_MAX)
+    }
+}
+
+/// Half of it to all of it, so that nodes which lost a broker together do not come back in step.
+fn jittered(time: Duration) -> Duration {
+    let mut byte = [0];
+    // Without randomness they come back in step.
+    let _ = getrandom::fill(&mut byte);
+    time / 2 + time.mul_f64(f64::from(byte[0]) / 512.0)
+}

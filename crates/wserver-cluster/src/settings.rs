@@ -1,0 +1,123 @@
+//! How a node takes part in its cluster.
+
+use std::time::Duration;
+
+/// The settings of one node's part in a cluster. All nodes should have the same, but for the name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClusterSettings {
+    /// What the cluster is called at its broker, which several may share: 1 to 64 letters, digits,
+    /// `-` and `_`. Default: wserver.
+    pub name: String,
+    /// What answers and logs call this node: 1 to 64 visible ASCII characters. Default: its id.
+    pub node_name: String,
+    /// How long a node is waited for that is not heard of any more; it is heard of five times in
+    /// that. Default: 5 s.
+    pub lease: Duration,
+    /// How long a push, or a question, waits for the answers of other nodes. What reaches them later
+    /// than that they let go. Default: 1 s.
+    pub answer_timeout: Duration,
+    /// Bytes that may wait for the broker, and as many from it, each on each of its ways. Default:
+    /// 16 MiB.
+    pub queue_bytes_max: usize,
+    /// Pushes and questions that wait for answers at once. Default: 65,536.
+    pub requests_max: usize,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        Self {
+            name: "wserver".to_owned(),
+            node_name: String::new(),
+            lease: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(1),
+            queue_bytes_max: 16 << 20,
+            requests_max: 65_536,
+        }
+    }
+}
+
+/// The longest name of a cluster and of a node.
+const NAME_BYTES_MAX: usize = 64;
+const LEASE: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(500)..=Duration::from_secs(60);
+const ANSWER_TIMEOUT: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_secs(30);
+
+impl ClusterSettings {
+    /// Everything that is wrong with them, a sentence each, which names the setting; `message_bytes_max`
+    /// is the node's own.
+    #[must_use]
+    pub fn problems(&self, message_bytes_max: usize) -> Vec<String> {
+        let mut problems = Vec::new();
+        let Self { name, node_name, lease, answer_timeout, queue_bytes_max, requests_max } = self;
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_word) {
+            problems.push(format!(
+                "cluster_name is {name:?}, it must be 1 to {NAME_BYTES_MAX} letters, digits, - and _"
+            ));
+        }
+        let is_visible = node_name.bytes().all(|byte| byte.is_ascii_graphic());
+        if node_name.len() > NAME_BYTES_MAX || !is_visible {
+            problems.push(format!(
+                "cluster_node_name is {node_name:?}, it must be at most {NAME_BYTES_MAX} visible ASCII characters"
+            ));
+        }
+        for (setting, value, range) in [
+            ("cluster_lease", lease, LEASE),
+            ("cluster_answer_timeout", answer_timeout, ANSWER_TIMEOUT),
+        ] {
+            if !range.contains(value) {
+                let (from, to) = (range.start(), range.end());
+                problems.push(format!("{setting} is {value:?}, it must be {from:?} to {to:?}"));
+            }
+        }
+        // One message and what is around it.
+        let least = message_bytes_max.saturating_add(64 << 10);
+        if *queue_bytes_max < least {
+            problems.push(format!(
+                "cluster_queue_bytes_max is {queue_bytes_max}, it must be at least {least}, since \
+                 message_bytes_max is {message_bytes_max}"
+            ));
+        }
+        if *requests_max == 0 {
+            problems.push("cluster_requests_max is 0, it must be at least 1".to_owned());
+        }
+        problems
+    }
+
+    /// How often a node says that it lives.
+    pub(crate) fn heartbeat_interval(&self) -> Duration {
+        self.lease / 5
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_are_named_with_their_setting() {
+        let good = ClusterSettings::default();
+        assert!(good.problems(1 << 20).is_empty());
+        let bad = ClusterSettings {
+            name: "two words".to_owned(),
+            node_name: "a b".to_owned(),
+            lease: Duration::ZERO,
+            answer_timeout: Duration::from_secs(31),
+            queue_bytes_max: 1000,
+            requests_max: 0,
+        };
+        assert_eq!(
+            bad.problems(1000),
+            [
+                "cluster_name is \"two words\", it must be 1 to 64 letters, digits, - and _",
+                "cluster_node_name is \"a b\", it must be at most 64 visible ASCII characters",
+                "cluster_lease is 0ns, it must be 500ms to 60s",
+                "cluster_answer_timeout is 31s, it must be 10ms to 30s",
+                "cluster_queue_bytes_max is 1000, it must be at least 66536, since message_bytes_max is 1000",
+                "cluster_requests_max is 0, it must be at least 1",
+            ]
+        );
+    }
+}

@@ -1,0 +1,74 @@
+//! Questions to other nodes, and streams.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use wserver_cluster::{Cluster, Loopback, Whom};
+
+use crate::peers::{Line, cluster, names, user};
+
+/// Answers with its own name and what was asked; says nothing to `silence`.
+fn answer(cluster: &Cluster<Line>) {
+    let name = cluster.node_name();
+    let sender = cluster.clone();
+    cluster.answer_with(Box::new(move |from, question| {
+        let (name, sender) = (name.clone(), sender.clone());
+        Box::pin(async move {
+            let question = std::str::from_utf8(&question).unwrap();
+            if let Some(stream) = question.strip_prefix("stream ") {
+                let stream = stream.parse().unwrap();
+                for entry in ["one", "two"] {
+                    assert!(sender.send(from, stream, Bytes::from(format!("{name} {entry}"))));
+                }
+            }
+            (question != "silence").then(|| Bytes::from(format!("{name}: {question}")))
+        })
+    }));
+}
+
+fn read(answer: &[u8]) -> Option<String> {
+    String::from_utf8(answer.to_vec()).ok()
+}
+
+#[tokio::test]
+async fn those_are_asked_whom_it_concerns() {
+    let broker = Loopback::default();
+    let [a, b, c] = cluster(&broker).await;
+    for member in [&a, &b, &c] {
+        answer(&member.cluster);
+    }
+    let (one, _) = b.join("jack", "news");
+    a.knows(1).await;
+    let question = Bytes::from_static(b"who?");
+    let jack = user("jack");
+    for (whom, expected) in [
+        (Whom::Everybody, &["b: who?", "c: who?"][..]),
+        (Whom::UsersNodes(&jack), &["b: who?"]),
+        (Whom::ConnectionsNode(one.id()), &["b: who?"]),
+    ] {
+        let here = async { "here".to_owned() };
+        let gathered = a.cluster.ask(whom, question.clone(), here, read).await;
+        let mut said: Vec<&String> = gathered.others.iter().map(|(_, said)| said).collect();
+        said.sort();
+        assert_eq!(said, expected, "{whom:?}");
+        assert!(gathered.is_whole() && gathered.here == "here");
+    }
+    let question = Bytes::from_static(b"silence");
+    let gathered = a.cluster.ask(Whom::Everybody, question, async { String::new() }, read).await;
+    assert_eq!(names(&gathered), ["b", "c"], "who does not answer is missing");
+}
+
+#[tokio::test]
+async fn a_stream_brings_what_others_send_in_order_until_it_is_dropped() {
+    let broker = Loopback::default();
+    let [a, b] = cluster(&broker).await;
+    answer(&b.cluster);
+    let mut stream = a.cluster.stream(16);
+    let question = Bytes::from(format!("stream {}", stream.id()));
+    let asked = a.cluster.ask(Whom::Everybody, question, async { String::new() }, read).await;
+    assert!(asked.is_whole());
+    for expected in ["b one", "b two"] {
+        let entry = tokio::time::timeout(Duration::from_secs(30), stream.next()).await;
+        assert_eq!(entry.unwrap().unwrap(), (b.cluster.id(), Bytes::from(expected)));
+    }
+}
