@@ -48,6 +48,7 @@ const SERVER: &[&str] = &[
     "wserver",
     "wserver-auth",
     "wserver-cluster-nats",
+    "wserver-cluster-redis",
     "wserver-core",
     "wserver-node",
     "wserver-warp",
@@ -122,8 +123,49 @@ const ROOMS: &[Room] = &[
         never: &["warp"],
     },
     Room {
+        name: "wserver-cluster-redis",
+        ours: &["wserver-cluster"],
+        ours_in_tests: &[],
+        theirs: Theirs::Only(&[
+            "async-trait",
+            "bytes",
+            "futures",
+            "rustls",
+            "rustls-native-certs",
+            "tokio",
+            "tokio-rustls",
+        ]),
+        never: &["http", "warp"],
+    },
+    Room {
+        name: "wserver-cluster",
+        ours: &["wserver-core", "wserver-node"],
+        ours_in_tests: &[],
+        theirs: Theirs::Only(&[
+            "async-trait",
+            "bytes",
+            "futures",
+            "getrandom",
+            "hashbrown",
+            "prost",
+            "siphasher",
+            "thiserror",
+            "tokio",
+            "tokio-util",
+            "tracing",
+        ]),
+        // What carries its messages, the adapters know.
+        never: &["http", "hyper", "warp"],
+    },
+    Room {
         name: "wserver-warp",
-        ours: &["wserver-auth", "wserver-core", "wserver-node", "wserver-protocol"],
+        ours: &[
+            "wserver-auth",
+            "wserver-cluster",
+            "wserver-core",
+            "wserver-node",
+            "wserver-protocol",
+        ],
         // Its library tests are an embedder's program, with our client at the other end.
         ours_in_tests: &["wserver-client"],
         theirs: Theirs::Only(&[

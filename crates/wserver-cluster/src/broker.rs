@@ -155,13 +155,6 @@ impl BrokerError {
     }
 }
 
-/// A message that has arrived.
-#[derive(Debug)]
-pub(crate) struct Arrived {
-    pub(crate) lane: u16,
-    pub(crate) payload: Bytes,
-}
-
 /// Where an adapter hands over what has arrived. A clone is the same place.
 #[derive(Debug, Clone)]
 pub struct Inbound {
@@ -172,7 +165,7 @@ pub struct Inbound {
 
 #[derive(Debug)]
 struct LaneInbound {
-    messages: mpsc::Sender<Arrived>,
+    messages: mpsc::Sender<Bytes>,
     /// Bytes that wait. Added to here, subtracted by whoever takes a message out.
     bytes: Arc<AtomicU64>,
 }
@@ -180,7 +173,7 @@ struct LaneInbound {
 /// The other end of one lane of an [`Inbound`].
 #[derive(Debug)]
 pub(crate) struct InboundLane {
-    messages: mpsc::Receiver<Arrived>,
+    messages: mpsc::Receiver<Bytes>,
     bytes: Arc<AtomicU64>,
 }
 
@@ -210,7 +203,7 @@ impl Inbound {
         let before = near.bytes.fetch_add(bytes, Ordering::Relaxed);
         // One message is always taken, however large.
         let is_room = before == 0 || before + bytes <= self.bytes_max;
-        if !is_room || near.messages.try_send(Arrived { lane, payload }).is_err() {
+        if !is_room || near.messages.try_send(payload).is_err() {
             near.bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -225,14 +218,14 @@ impl Inbound {
 impl InboundLane {
     /// What has come and was not taken.
     #[cfg(feature = "conformance")]
-    pub(crate) fn try_next(&mut self) -> Option<Arrived> {
+    pub(crate) fn try_next(&mut self) -> Option<Bytes> {
         self.messages.try_recv().ok()
     }
 
-    pub(crate) async fn next(&mut self) -> Option<Arrived> {
-        let arrived = self.messages.recv().await?;
-        self.bytes.fetch_sub(arrived.payload.len() as u64, Ordering::Relaxed);
-        Some(arrived)
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        let payload = self.messages.recv().await?;
+        self.bytes.fetch_sub(payload.len() as u64, Ordering::Relaxed);
+        Some(payload)
     }
 }
 
@@ -263,11 +256,11 @@ mod tests {
         inbound.offer(0, Bytes::from_static(&[0; 1]));
         assert_eq!(inbound.dropped(), 1, "one is taken however large, and then no more");
         inbound.offer(7, Bytes::new());
-        assert_eq!(lanes[0].next().await.unwrap().payload.len(), 20);
+        assert_eq!(lanes[0].next().await.unwrap().len(), 20);
         for _ in 0..3 {
             inbound.offer(0, Bytes::from_static(&[0; 5]));
         }
         assert_eq!(inbound.dropped(), 2);
-        assert_eq!(lanes[0].next().await.unwrap().lane, 0);
+        assert_eq!(lanes[0].next().await.unwrap().len(), 5);
     }
 }

@@ -40,7 +40,8 @@ pub struct Gathered<T> {
 
 impl<T> Gathered<T> {
     /// Of this node alone.
-    pub(crate) const fn alone(here: T) -> Self {
+    #[must_use]
+    pub const fn alone(here: T) -> Self {
         Self { here, others: Vec::new(), missing: Vec::new(), is_cut_off: false }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -12,7 +13,7 @@ use tracing::{debug, info, warn};
 use wserver_core::{ConnectionId, EventName, UserId};
 use wserver_node::{Message, PushOptions, Wire};
 
-use crate::broker::{Arrived, InboundLane, NodeId, To};
+use crate::broker::{InboundLane, NodeId, To};
 use crate::cluster::Inner;
 use crate::directory::Digest;
 use crate::envelope::{
@@ -40,9 +41,9 @@ impl<W: Wire> Inner<W> {
                 () = self.stop.cancelled() => return,
                 () = self.node.tasks().stopped() => return,
                 Some(()) = waiting.next(), if !waiting.is_empty() => {}
-                arrived = inbound.next(), if waiting.len() < WAITING_MAX => {
-                    let Some(arrived) = arrived else { return };
-                    self.arrived(lane, arrived, &mut waiting);
+                payload = inbound.next(), if waiting.len() < WAITING_MAX => {
+                    let Some(payload) = payload else { return };
+                    self.arrived(lane, payload, &mut waiting);
                 }
             }
         }
@@ -51,7 +52,7 @@ impl<W: Wire> Inner<W> {
     fn arrived(
         self: &Arc<Self>,
         lane: u16,
-        Arrived { payload, .. }: Arrived,
+        payload: Bytes,
         waiting: &mut FuturesUnordered<WaitingPush>,
     ) {
         self.counters.received_total.increment();

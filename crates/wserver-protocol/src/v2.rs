@@ -10,17 +10,21 @@ mod body;
 mod entry;
 mod problem;
 mod push;
+mod question;
 
 pub use admin::{
-    Closed, Connection, Connections, Disconnect, Explanation, NodeInfo, Now, Online, Presence,
-    Registered, Registration,
+    Closed, Connection, Connections, Disconnect, Explanation, NodeInfo, Nodes, Now, Online,
+    Presence, Registered, Registration,
 };
 pub use body::{BodyError, LIST_ITEMS_MAX};
 pub use entry::{Entry, Missed};
 pub use problem::Problem;
 pub use push::{
-    Batch, BatchAnswer, BatchItem, Delivery, Push, PushAnswer, Reason, Recipients, UserDelivery,
+    Batch, BatchAnswer, BatchItem, Delivery, NodeDelivery, Push, PushAnswer, Reason, Recipients,
+    UserDelivery,
 };
+
+pub use question::{Answer, Question, Said};
 
 use serde::Serialize;
 

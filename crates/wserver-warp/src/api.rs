@@ -4,6 +4,7 @@
 //! is read. `docs/http-api.md` is the contract, `api/openapi.json` the same for programs.
 
 mod push;
+pub(crate) mod ask;
 mod admin;
 mod explain;
 mod trace;
@@ -48,12 +49,13 @@ enum Endpoint {
     Registrations,
     Disconnect,
     Node,
+    Nodes,
     Explain,
     Trace,
 }
 
 /// Where it is asked, and by which methods.
-const ENDPOINTS: [(Endpoint, &str, &str); 10] = [
+const ENDPOINTS: [(Endpoint, &str, &str); 11] = [
     (Endpoint::Push, "/v2/push", "POST"),
     (Endpoint::Batch, "/v2/push/batch", "POST"),
     (Endpoint::Presence, "/v2/presence", "POST"),
@@ -62,6 +64,7 @@ const ENDPOINTS: [(Endpoint, &str, &str); 10] = [
     (Endpoint::Registrations, "/v2/connections/{id}/registrations", "PUT, DELETE"),
     (Endpoint::Disconnect, "/v2/disconnect", "POST"),
     (Endpoint::Node, "/v2/node", "GET"),
+    (Endpoint::Nodes, "/v2/nodes", "GET"),
     (Endpoint::Explain, "/v2/explain", "GET"),
     (Endpoint::Trace, "/v2/trace", "GET"),
 ];
@@ -119,21 +122,28 @@ where
     authorize::admin(edge, arrival, client).await?;
     let reply = match endpoint {
         Endpoint::Push | Endpoint::Batch => return Err(Refused::NotFound),
-        Endpoint::Presence => admin::presence(edge, &body::read(edge, &headers, body).await?),
-        Endpoint::Disconnect => admin::disconnect(edge, &body::read(edge, &headers, body).await?),
+        Endpoint::Presence => admin::presence(edge, &body::read(edge, &headers, body).await?).await,
+        Endpoint::Disconnect => {
+            admin::disconnect(edge, &body::read(edge, &headers, body).await?).await
+        }
         Endpoint::Registrations if method == Method::PUT => {
             let id = request::connection_id(&segment)?;
-            admin::register(edge, id, &body::read(edge, &headers, body).await?)
+            admin::register(edge, id, &body::read(edge, &headers, body).await?).await
         }
-        Endpoint::Registrations => admin::unregister(edge, request::connection_id(&segment)?, &uri),
-        Endpoint::UserConnections => admin::user_connections(edge, &request::decode(&segment)?),
+        Endpoint::Registrations => {
+            admin::unregister(edge, request::connection_id(&segment)?, &uri).await
+        }
+        Endpoint::UserConnections => {
+            admin::user_connections(edge, &request::decode(&segment)?).await
+        }
         Endpoint::Connection if method == Method::DELETE => {
-            admin::close(edge, request::connection_id(&segment)?)
+            admin::close(edge, request::connection_id(&segment)?).await
         }
-        Endpoint::Connection => admin::connection(edge, request::connection_id(&segment)?),
+        Endpoint::Connection => admin::connection(edge, request::connection_id(&segment)?).await,
         Endpoint::Node => Ok(admin::node(edge)),
-        Endpoint::Explain => explain::explain(edge, &uri),
-        Endpoint::Trace => return trace::trace(edge, &uri),
+        Endpoint::Nodes => Ok(admin::nodes(edge).await),
+        Endpoint::Explain => explain::explain(edge, &uri).await,
+        Endpoint::Trace => return trace::trace(edge, &uri).await,
     };
     Ok(reply?.into_response())
 }

@@ -9,11 +9,13 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wserver_auth::{Authenticator, PushAuthorizer};
+use wserver_cluster::Cluster;
 use wserver_core::Limits;
 use wserver_node::Node;
 use wserver_protocol::CloseCode;
 
 use crate::addresses::{Addresses, HandshakeRates};
+use crate::api::ask::LentTraces;
 use crate::api::idempotency::Idempotency;
 use crate::counters::EdgeCounters;
 use crate::demo::DemoPage;
@@ -29,6 +31,10 @@ use wserver_auth::TokenSource;
 /// The parts of one running server.
 pub(crate) struct Edge {
     pub(crate) node: Node<Socket>,
+    /// The node's part in a cluster, if it has one.
+    pub(crate) cluster: Option<Cluster<Socket>>,
+    /// Users that other nodes follow here.
+    pub(crate) lent_traces: Arc<LentTraces>,
     pub(crate) limits: Limits,
     pub(crate) ws_path: String,
     pub(crate) push_path: String,

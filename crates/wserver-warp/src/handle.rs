@@ -4,15 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use wserver_cluster::{Cluster, Gathered, MemberInfo};
 use wserver_core::{ConnectionId, Counts, EventName, NameError, UserId};
 use wserver_node::{
-    ConnectionInfo, Counters, Entry, EveryoneReceipt, Message, PushOptions, PushReceipt,
-    RegisterError, Selection, Trace, TraceError,
+    ConnectionInfo, Counters, Entry, EveryoneReceipt, PushOptions, PushReceipt, RegisterError,
+    Selection, Trace, TraceError,
 };
 
 use crate::edge::Edge;
 use crate::health;
 use crate::metrics;
+use crate::reach;
 use crate::server::BuildError;
 use crate::tls;
 
@@ -109,9 +111,8 @@ impl Handle {
         message: &str,
         options: &PushOptions,
     ) -> Result<PushReceipt, HandleError> {
-        let (user, event) = (self.user(user)?, self.event(event)?);
-        let message = self.message(message)?;
-        Ok(self.edge.node.push_with(&user, &event, &message, options).await)
+        let gathered = self.push_gathered(user, event, message, options).await?;
+        Ok(gathered.total())
     }
 
     /// As [`push_with`](Self::push_with), to every user who has a connection that registered `event`.
@@ -127,8 +128,46 @@ impl Handle {
         message: &str,
         options: &PushOptions,
     ) -> Result<EveryoneReceipt, HandleError> {
-        let (event, message) = (self.event(event)?, self.message(message)?);
-        Ok(self.edge.node.push_everyone(&event, &message, options).await)
+        let event = self.event(event)?;
+        self.check_message(message)?;
+        let gathered = reach::push_everyone(&self.edge, &event, message, options).await;
+        Ok(gathered.total())
+    }
+
+    /// As [`push_with`](Self::push_with), with what each node of a cluster says, and which do not.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    ///
+    /// # Cancel safety
+    /// As [`push`](Self::push).
+    pub async fn push_gathered(
+        &self,
+        user: &str,
+        event: &str,
+        message: &str,
+        options: &PushOptions,
+    ) -> Result<Gathered<PushReceipt>, HandleError> {
+        let (user, event) = (self.user(user)?, self.event(event)?);
+        self.check_message(message)?;
+        Ok(reach::push(&self.edge, &user, &event, message, options).await)
+    }
+
+    /// Whether the server has part in its cluster now: the broker carries messages, and the users of
+    /// all other nodes are known. A server that stands alone always says yes.
+    ///
+    /// What this handle tells and does beside pushes is about this node alone, in a cluster too.
+    ///
+    /// # Errors
+    /// Why not, in a few words.
+    pub fn cluster_ready(&self) -> Result<(), String> {
+        self.edge.cluster.as_ref().map_or(Ok(()), Cluster::ready)
+    }
+
+    /// The other nodes of the cluster, in no particular order.
+    #[must_use]
+    pub fn cluster_members(&self) -> Vec<MemberInfo> {
+        self.edge.cluster.as_ref().map(Cluster::members).unwrap_or_default()
     }
 
     /// What happened to `user` of late: its newest `max` refusals, drops and ends, the oldest of
@@ -222,8 +261,8 @@ impl Handle {
         })
     }
 
-    /// Whether the server should be sent anybody now, as `GET /readyz` says it: a message to itself
-    /// has just arrived. It is tried at most once a second, on the server's runtime, and shows in
+    /// Whether the server delivers, and should be sent anybody now as far as that goes: a message to
+    /// itself has just arrived. `GET /readyz` asks [`cluster_ready`](Self::cluster_ready) as well. It is tried at most once a second, on the server's runtime, and shows in
     /// no count. While that runtime hangs this does not return.
     ///
     /// # Errors
@@ -286,7 +325,7 @@ impl Handle {
         UserId::parse(user, self.edge.limits.name_bytes_max).map_err(HandleError::User)
     }
 
-    fn message(&self, message: &str) -> Result<Message, HandleError> {
+    fn check_message(&self, message: &str) -> Result<(), HandleError> {
         let bytes_max = self.edge.limits.message_bytes_max;
         if message.is_empty() {
             return Err(HandleError::MessageEmpty);
@@ -294,7 +333,7 @@ impl Handle {
         if message.len() > bytes_max {
             return Err(HandleError::MessageTooLarge { bytes: message.len(), bytes_max });
         }
-        Ok(Message::text(message))
+        Ok(())
     }
 
     fn event(&self, event: &str) -> Result<EventName, HandleError> {

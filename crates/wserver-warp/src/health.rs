@@ -4,8 +4,10 @@
 //! pushes to it, and reads at its far end. What is tried is the binder, the fan-out, an outbox and
 //! a socket, which is everything between an accepted push and a listener's network. A WebSocket to
 //! the server's own port would try the way in as well, and could not register: whose token should
-//! it show? That the way in works, whoever asks sees by being answered.
+//! it show? That the way in works, whoever asks sees by being answered. A node of a cluster is ready
+//! only while it has part in it, which it shows by messages to itself as well.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io::{self, Read as _};
 use std::net::TcpStream as StdTcpStream;
@@ -142,7 +144,14 @@ pub(crate) fn live(method: &Method) -> Reply {
 
 /// Answers whether the server should be sent anybody now.
 pub(crate) async fn ready(edge: &Edge, method: &Method) -> Reply {
-    answer(method, verdict(edge).await)
+    let verdict = verdict(edge).await.map_err(Cow::Borrowed);
+    answer(
+        method,
+        verdict.and_then(|()| match &edge.cluster {
+            Some(cluster) => cluster.ready().map_err(Cow::Owned),
+            None => Ok(()),
+        }),
+    )
 }
 
 /// Whether the server should be sent anybody now, found out by one of the runtime's workers: while
@@ -166,13 +175,13 @@ async fn verdict(edge: &Edge) -> Verdict {
     }
 }
 
-fn answer(method: &Method, verdict: Verdict) -> Reply {
+fn answer(method: &Method, verdict: Result<(), Cow<'static, str>>) -> Reply {
     if method != Method::GET && method != Method::HEAD {
         return reply::reply(&Refused::Method { allow: "GET, HEAD" });
     }
     let mut reply = match verdict {
         Ok(()) => told::text(StatusCode::OK, "ok"),
-        Err(why) => told::text(StatusCode::SERVICE_UNAVAILABLE, why),
+        Err(why) => told::text(StatusCode::SERVICE_UNAVAILABLE, why.into_owned()),
     };
     reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     reply

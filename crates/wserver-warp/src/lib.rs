@@ -22,6 +22,7 @@ mod connection;
 mod wire;
 mod read_buffer;
 mod push_api;
+mod reach;
 mod api;
 mod authorize;
 mod health;
@@ -45,6 +46,9 @@ pub use server::{BoundServer, BuildError, DEFAULT_ADDRESS, Server, ServerBuilder
 pub use tls::TlsSettings;
 pub use wserver_auth as auth;
 pub use wserver_auth::{TokenSource, TokenSourceError};
+pub use wserver_cluster::{
+    Broker, BrokerError, BrokerErrorKind, ClusterSettings, Gathered, MemberInfo, NodeName,
+};
 pub use wserver_core::{
     CloseReason, ConnectionId, ConnectionsPerUserPolicy, Counts, EventName, LimitSettings,
     UnknownPolicy, UserId,

@@ -3,6 +3,7 @@
 //! The numbers stand where they are counted; here they get their names. No label is a stranger's
 //! choice. docs/operations.md says what each is for.
 
+mod cluster;
 mod process;
 
 use std::fmt::{self, Display, Write as _};
@@ -221,6 +222,9 @@ pub(crate) fn page(edge: &Edge) -> String {
     let (entries, bytes) = edge.node.journal_size();
     page.one_gauge("wserver_journal_entries", "Entries of the journal.", entries);
     page.one_gauge("wserver_journal_bytes", "Bytes of the journal's entries.", bytes);
+    if let Some(cluster) = &edge.cluster {
+        cluster::write(&mut page, cluster);
+    }
     process::write(&mut page);
     page.0
 }

@@ -8,16 +8,18 @@ use futures::Stream;
 use hyper::Method;
 use tracing::{Instrument as _, debug, trace_span};
 use wserver_auth::Publisher;
+use wserver_cluster::Gathered;
 use wserver_core::{EventName, NameError, UserId};
-use wserver_node::{Message, PushReceipt};
+use wserver_node::{PushOptions, PushReceipt};
 use wserver_protocol::PushRequest;
 use wserver_protocol::v2::{self, PushAnswer};
 
-use crate::api::outcome;
+use crate::api::{ask, outcome};
 use crate::authorize;
 use crate::body;
 use crate::edge::Edge;
 use crate::negotiate;
+use crate::reach;
 use crate::reply::{self, Format, Refused, Reply};
 use crate::routes::Arrival;
 
@@ -25,7 +27,7 @@ use crate::routes::Arrival;
 struct Pushed {
     user: UserId,
     event: EventName,
-    receipt: PushReceipt,
+    gathered: Gathered<PushReceipt>,
 }
 
 /// A push that was not.
@@ -51,11 +53,17 @@ where
     let format = negotiate::format(&arrival.headers);
     let span = trace_span!("push", %client);
     match serve(&edge, &method, arrival, client, body).instrument(span).await {
-        Ok(pushed) if format == Format::Text => reply::sent(pushed.receipt.delivered()),
-        Ok(Pushed { user, event, receipt }) => {
+        Ok(pushed) if format == Format::Text => {
+            let mut reply = reply::sent(pushed.gathered.total().delivered());
+            if !pushed.gathered.is_whole() {
+                reply::add_missing(&mut reply, &ask::missing(&pushed.gathered));
+            }
+            reply
+        }
+        Ok(Pushed { user, event, gathered }) => {
             let id = edge.push_ids.next();
-            debug!(push = %id, %client, ?receipt, "pushed");
-            let delivery = outcome::of_user(&edge.node, &user, &event, receipt);
+            debug!(push = %id, %client, receipt = ?gathered.total(), "pushed");
+            let delivery = outcome::of_user(&edge, &user, &event, &gathered);
             reply::json(v2::encode(&PushAnswer { id, delivery, users: None, results: None }))
         }
         Err(Refusal { refused, about }) => {
@@ -96,9 +104,9 @@ where
     if let Err(refused) = check(edge, &publisher, &event, &request.message) {
         return Err(Refusal { refused, about: Some((user, event)) });
     }
-    let message = Message::text(&request.message);
-    let receipt = edge.node.push(&user, &event, &message).await;
-    Ok(Pushed { user, event, receipt })
+    let options = PushOptions::default();
+    let gathered = reach::push(edge, &user, &event, &request.message, &options).await;
+    Ok(Pushed { user, event, gathered })
 }
 
 fn check_user(publisher: &Publisher, user: &UserId) -> Result<(), Refused> {

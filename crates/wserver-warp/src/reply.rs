@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use wserver_core::CloseReason;
 use wserver_node::RegisterError;
@@ -95,6 +96,10 @@ pub(crate) enum Refused {
     /// The same `Idempotency-Key` came with another request.
     KeyReused,
     ConnectionUnknown,
+    /// What was asked for belongs to a node of the cluster that does not answer.
+    NodeMissing {
+        node: String,
+    },
     /// A registration that an operator asked for.
     Registration(RegisterError),
     TracesFull {
@@ -137,6 +142,17 @@ pub(crate) fn sent(count: usize) -> Reply {
         Cow::Owned(body) => body.into(),
     };
     told::text(StatusCode::OK, body)
+}
+
+/// Which nodes of a cluster did not answer, so that more may have got it than the count says.
+const NODES_MISSING: HeaderName = HeaderName::from_static("wserver-nodes-missing");
+
+/// Adds to a success of version 1 which nodes of the cluster are not in its count.
+pub(crate) fn add_missing(reply: &mut Reply, nodes: &[String]) {
+    // Names are visible ASCII; should one not be, that something is missing is told all the same.
+    let names = HeaderValue::from_str(&nodes.join(", "));
+    let names = names.unwrap_or(HeaderValue::from_static("unknown"));
+    reply.headers_mut().insert(NODES_MISSING, names);
 }
 
 /// A success of the HTTP API.
@@ -319,6 +335,14 @@ impl Refused {
                 "no live connection has this id",
             )
             .field("id"),
+            Self::NodeMissing { node } => Told::new(
+                Status::SERVICE_UNAVAILABLE,
+                "node_missing",
+                "a node of the cluster does not answer",
+                format!("no answer of {node} within cluster_answer_timeout"),
+            )
+            .setting("cluster_answer_timeout")
+            .retry(1),
             Self::Registration(error) => {
                 let told = Told::new(
                     Status::CONFLICT,

@@ -14,6 +14,7 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wserver_auth::{Authenticator, OpenAuthenticator, OpenPush, PushAuthorizer};
+use wserver_cluster::{Broker, BrokerError, Cluster, ClusterSettings, Joining};
 use wserver_core::{CloseReason, LimitSettings, Limits};
 use wserver_node::{Drained, Node};
 use wserver_protocol::{CloseCode, frame, v2};
@@ -35,6 +36,7 @@ use crate::proxies::TrustedProxies;
 use crate::reply;
 use crate::routes;
 use crate::tls::{self, Tls, TlsSettings};
+use crate::wire::Socket;
 use wserver_auth::TokenSource;
 
 /// Where a server listens unless told otherwise: the ancestor's port, on this machine only.
@@ -80,6 +82,7 @@ pub struct ServerBuilder {
     drain_close_code: u16,
     limits: LimitSettings,
     hooks: Hooks,
+    cluster: Option<(Arc<dyn Broker>, ClusterSettings)>,
 }
 
 impl fmt::Debug for ServerBuilder {
@@ -150,6 +153,7 @@ impl Server {
             drain_close_code: CloseCode::GOING_AWAY.as_u16(),
             limits: LimitSettings::default(),
             hooks: Hooks::default(),
+            cluster: None,
         }
     }
 
@@ -182,8 +186,15 @@ impl Server {
             },
         );
         let stop = CancellationToken::new();
+        let node = Node::new(self.limits.clone(), reply::close_frame, runtime);
+        let joining = self
+            .settings
+            .cluster
+            .map(|(broker, settings)| Cluster::new(node.clone(), broker, settings));
         let edge = Edge {
-            node: Node::new(self.limits.clone(), reply::close_frame, runtime),
+            cluster: joining.as_ref().map(|joining| joining.cluster().clone()),
+            lent_traces: Arc::default(),
+            node,
             ws_path: self.settings.ws_path,
             push_path: self.settings.push_path,
             origin: self.settings.origin,
@@ -212,7 +223,16 @@ impl Server {
             health: Health::default(),
             limits: self.limits,
         };
-        Ok(BoundServer { doors, address, private_address, edge: Arc::new(edge), stop })
+        let edge = Arc::new(edge);
+        if let Some(cluster) = &edge.cluster {
+            // Whoever answers must not keep the server alive.
+            let edge = Arc::downgrade(&edge);
+            cluster.answer_with(Box::new(move |from, question| match edge.upgrade() {
+                Some(edge) => api::ask::answer(&edge, from, &question),
+                None => Box::pin(std::future::ready(None)),
+            }));
+        }
+        Ok(BoundServer { doors, address, private_address, edge, stop, joining })
     }
 
     /// [`bind`](Self::bind) and serve until [`Handle::shutdown`], or for ever.
@@ -405,6 +425,17 @@ impl ServerBuilder {
         self
     }
 
+    /// Makes the server a node of a cluster, whose nodes find each other at `broker`: a push on any of
+    /// them reaches its user on all of them. Default: it stands alone.
+    ///
+    /// [`BoundServer::join`] tells whether the broker can be used; without that call a server begins
+    /// to serve and joins as soon as it can.
+    #[must_use]
+    pub fn cluster(mut self, broker: Arc<dyn Broker>, settings: ClusterSettings) -> Self {
+        self.cluster = Some((broker, settings));
+        self
+    }
+
     /// Called with every message a client sends, before the server looks at it (the ancestor's `AfterReadFunc`).
     ///
     /// It runs on the connection's task, so it must not block. If it panics, that connection ends.
@@ -515,6 +546,9 @@ impl ServerBuilder {
                 None
             }
         };
+        if let Some((_, settings)) = &self.cluster {
+            problems.extend(settings.problems(self.limits.message_bytes_max));
+        }
         let (pushes, max) = (self.limits.batch_pushes_max, v2::LIST_ITEMS_MAX);
         if pushes > max {
             problems.push(format!("batch_pushes_max is {pushes}, it must be at most {max}"));
@@ -599,6 +633,8 @@ pub struct BoundServer {
     edge: Arc<Edge>,
     /// Cancelled when a shutdown is to begin.
     stop: CancellationToken,
+    /// What it has not begun to take part in.
+    joining: Option<Joining<Socket>>,
 }
 
 impl fmt::Debug for BoundServer {
@@ -632,6 +668,19 @@ impl BoundServer {
         Handle::new(Arc::clone(&self.edge), self.stop.clone())
     }
 
+    /// Reaches for the broker of its cluster, so that what is wrong with it is known before anybody is
+    /// served; without a cluster it does nothing.
+    ///
+    /// # Errors
+    /// Why the broker cannot be used, in words for an operator. It may be tried again, and the server
+    /// may be served all the same: it is not ready until it has joined.
+    pub async fn join(&mut self) -> Result<(), BrokerError> {
+        match &mut self.joining {
+            Some(joining) => joining.connect().await,
+            None => Ok(()),
+        }
+    }
+
     /// Serves until [`Handle::shutdown`], then drains.
     pub async fn serve(self) -> Drained {
         self.serve_until(std::future::pending()).await
@@ -646,8 +695,11 @@ impl BoundServer {
     ///
     /// It returns when no task is left, at the latest after `drain_timeout`.
     pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> Drained {
-        let Self { doors, edge, stop, .. } = self;
+        let Self { doors, edge, stop, joining, .. } = self;
         let tasks = edge.node.tasks().clone();
+        if let Some(joining) = joining {
+            joining.start();
+        }
         let close = CancellationToken::new();
         for door in doors {
             tasks.spawn(accept::run(Arc::clone(&edge), door, close.clone()));
@@ -661,12 +713,19 @@ impl BoundServer {
         }
         let limits = &edge.limits;
         let deadline = tokio::time::Instant::now() + limits.drain_timeout;
+        if let Some(cluster) = &edge.cluster {
+            cluster.drain();
+        }
         tokio::time::sleep(limits.drain_delay).await;
         let goodbyes = reply::goodbyes(edge.goodbye_code);
         let told = edge.node.dismiss(limits.drain_spread, deadline, &goodbyes).await;
         close.cancel();
         let mut drained = edge.node.drain(deadline).await;
         drained.closed += told;
+        // The others have had its users until now.
+        if let Some(cluster) = &edge.cluster {
+            cluster.leave();
+        }
         if tokio::time::timeout_at(deadline, tasks.finished()).await.is_err() {
             tasks.stop();
             tasks.finished().await;

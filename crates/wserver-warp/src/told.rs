@@ -136,6 +136,12 @@ impl Told {
     }
 }
 
+/// A problem that another node has found.
+pub(crate) fn problem(problem: &Problem) -> Reply {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    json(status, Problem::CONTENT_TYPE, v2::encode(problem))
+}
+
 pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
     typed(status, "text/plain; charset=utf-8", body.into())
 }

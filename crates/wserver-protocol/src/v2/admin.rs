@@ -32,13 +32,19 @@ impl Presence {
 pub struct Online {
     /// How many connections each of them has; who has none stands there with 0.
     pub online: BTreeMap<String, usize>,
+    /// Nodes of a cluster that did not answer in time, so that there may be more than is told here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes_missing: Vec<String>,
 }
 
 /// One live connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
-    /// Its id, unique for the life of the server's process.
+    /// Its id, unique for the life of the server's process, and in a cluster.
     pub id: String,
+    /// The node of a cluster that it is connected to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// The address at the other end of its socket: behind a proxy, the proxy's.
     pub peer: Option<String>,
     /// The events that it registered, by user. Empty while it is ending.
@@ -60,6 +66,9 @@ pub struct Connections {
     pub count: usize,
     /// The first thousand of them.
     pub connections: Vec<Connection>,
+    /// Nodes of a cluster that did not answer in time, so that there may be more than is told here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes_missing: Vec<String>,
 }
 
 /// The body of `POST /v2/disconnect`: which connections are to be closed.
@@ -150,10 +159,13 @@ impl fmt::Debug for Disconnect {
 }
 
 /// How many connections were closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closed {
     /// Those that were not ending already.
     pub closed: usize,
+    /// Nodes of a cluster that did not answer in time, so that there may be more than is told here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes_missing: Vec<String>,
 }
 
 /// The body of `PUT /v2/connections/{id}/registrations`.
@@ -184,7 +196,7 @@ pub struct Registered {
 }
 
 /// The answer to `GET /v2/node`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeInfo {
     /// The server's version.
     pub version: String,
@@ -206,6 +218,31 @@ pub struct NodeInfo {
     pub pushes_total: u64,
     /// Messages that sockets or queues took since it started.
     pub deliveries_total: u64,
+    /// What it is called in its cluster, if it is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its id in the cluster, another one each time it is started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Why it has no part in its cluster now, if it is in one and has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_ready: Option<String>,
+    /// How long its answer took, where another node asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_ms: Option<f64>,
+}
+
+/// The answer to `GET /v2/nodes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Nodes {
+    /// What carries messages between them: `redis`, `nats`; left out without a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker: Option<String>,
+    /// The node that answers first, and then the others by name.
+    pub nodes: Vec<NodeInfo>,
+    /// Those that did not answer in time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes_missing: Vec<String>,
 }
 
 /// The answer to `GET /v2/explain`: why a push of an event to a user would, or would not, arrive.
@@ -225,6 +262,9 @@ pub struct Explanation {
     pub strangers: Vec<Entry>,
     /// All of it in plain words, what matters most first.
     pub sentences: Vec<String>,
+    /// Nodes of a cluster that did not answer in time, so that there may be more than is told here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes_missing: Vec<String>,
 }
 
 /// What holds for a user and an event at this moment.
@@ -234,6 +274,9 @@ pub struct Now {
     pub would_deliver_to: usize,
     /// The user's connections, the first hundred.
     pub connections: Vec<Connection>,
+    /// How many the user has, where there may be more than are listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_count: Option<usize>,
 }
 
 macro_rules! answers {
@@ -250,4 +293,4 @@ macro_rules! answers {
     )*};
 }
 
-answers!(Online Connection Connections Closed Registered NodeInfo Explanation);
+answers!(Online Connection Connections Closed Registered NodeInfo Nodes Explanation);

@@ -10,6 +10,9 @@ use super::push::Delivery;
 pub struct Entry {
     /// When, as `2026-01-31T12:00:00.000Z`.
     pub at: String,
+    /// On which node, where it is another one of a cluster than the one that tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// On which connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<String>,

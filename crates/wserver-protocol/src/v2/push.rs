@@ -248,6 +248,36 @@ pub struct Delivery {
     /// registered others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<Vec<String>>,
+    /// How many nodes of a cluster have a part in this, the answering one included. Without a
+    /// cluster this and the rest is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<usize>,
+    /// The nodes that should have had one and did not answer in time: they may have delivered it or
+    /// not. Empty if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes_missing: Option<Vec<String>>,
+    /// Whether there may be more to it than is told here: nodes are missing, or the answering one is
+    /// cut off from its cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_partial: Option<bool>,
+    /// The counts of each node, where more than one has a part in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_node: Option<Vec<NodeDelivery>>,
+}
+
+/// What became of a push on one node of a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeDelivery {
+    /// What the node is called.
+    pub node: String,
+    /// As in [`Delivery`].
+    pub matched: usize,
+    /// As in [`Delivery`].
+    pub written: usize,
+    /// As in [`Delivery`].
+    pub queued: usize,
+    /// As in [`Delivery`].
+    pub dropped: usize,
 }
 
 impl Delivery {

@@ -3,12 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use hyper::Uri;
+use wserver_cluster::{Gathered, NodeName, Whom};
 use wserver_core::{ConnectionId, EventName, UserId};
 use wserver_node::{ConnectionInfo, Entry, What};
-use wserver_protocol::v2::{self, Explanation, Now};
+use wserver_protocol::v2::{self, Answer, Explanation, Now, Question};
 
 use super::words::{Ago, Count, Name, of_entry};
-use super::{request, show};
+use super::{ask, request, show};
 use crate::edge::Edge;
 use crate::reply::{self, Refused, Reply};
 
@@ -19,41 +20,30 @@ const ENTRIES_MAX: usize = 50;
 /// Entries that become a sentence each, the newest ones.
 const SENTENCES_OF_ENTRIES_MAX: usize = 10;
 
-pub(super) fn explain(edge: &Edge, uri: &Uri) -> Result<Reply, Refused> {
+pub(super) async fn explain(edge: &Edge, uri: &Uri) -> Result<Reply, Refused> {
     let [user, event] = request::query(uri, ["user", "event"])?;
-    let (user, event) = (request::user(edge, "user", &user)?, request::event(edge, &event)?);
-    let node = &edge.node;
-    let connections = node.user_connections(&user, CONNECTIONS_MAX);
-    let count = node.presence(std::slice::from_ref(&user)).first().copied().unwrap_or_default();
-    let lines = connections.iter().map(Line::of).collect();
-    let facts = Facts {
-        would_deliver_to: node.registered(&user, &event),
-        // Some may have gone or come between the looks.
-        count: count.max(connections.len()),
-        events: node.user_events(&user),
-        recent: node.recent(&user, ENTRIES_MAX),
-        strangers: if connections.is_empty() {
-            node.recent_strangers(ENTRIES_MAX)
-        } else {
-            Vec::new()
-        },
-        silence_max: edge.limits.ping_interval + edge.limits.pong_timeout,
-        now: SystemTime::now(),
-        user,
-        event,
-        lines,
+    let facts = Facts::of(edge, &user, &event)?;
+    let Some(cluster) = &edge.cluster else {
+        return Ok(reply::json(v2::encode(&facts.explanation(facts.sentences()))));
     };
-    Ok(reply::json(v2::encode(&Explanation {
-        user: facts.user.as_str().to_owned(),
-        event: facts.event.as_str().to_owned(),
-        now: Now {
-            would_deliver_to: facts.would_deliver_to,
-            connections: connections.iter().map(show::connection).collect(),
-        },
-        recent: facts.recent.iter().map(show::entry).collect(),
-        strangers: facts.strangers.iter().map(show::entry).collect(),
-        sentences: facts.sentences(),
-    })))
+    let question = v2::encode(&Question::Explain { user, event }).into();
+    let said = |answer: &[u8]| match Answer::parse(answer)? {
+        Answer::Ok(explanation) => Some(explanation),
+        Answer::Problem(_) => None,
+    };
+    let here = std::future::ready(facts.explanation(Vec::new()));
+    let gathered = cluster.ask(Whom::Everybody, question, here, said).await;
+    let nodes_missing = ask::missing(&gathered);
+    let Gathered { here: mut whole, others, .. } = gathered;
+    whole.nodes_missing = nodes_missing;
+    let not_ready = cluster.ready().err();
+    Ok(reply::json(v2::encode(&facts.explanation_of_all(whole, others, not_ready))))
+}
+
+/// What this node alone knows, for another one.
+pub(super) fn explain_here(edge: &Edge, user: &str, event: &str) -> Result<Explanation, Refused> {
+    let facts = Facts::of(edge, user, event)?;
+    Ok(facts.explanation(facts.sentences()))
 }
 
 /// All that is known of a user and an event.
@@ -64,6 +54,8 @@ struct Facts {
     /// All connections of the user.
     count: usize,
     /// The first of them.
+    connections: Vec<ConnectionInfo>,
+    /// What of these may be worth a sentence.
     lines: Vec<Line>,
     /// What they registered.
     events: Vec<EventName>,
@@ -88,47 +80,129 @@ impl Line {
 }
 
 impl Facts {
-    /// The one place where explanations are worded. What matters most comes first.
+    fn of(edge: &Edge, user: &str, event: &str) -> Result<Self, Refused> {
+        let (user, event) = (request::user(edge, "user", user)?, request::event(edge, event)?);
+        let node = &edge.node;
+        let connections = node.user_connections(&user, CONNECTIONS_MAX);
+        let count = node.presence(std::slice::from_ref(&user)).first().copied();
+        Ok(Self {
+            would_deliver_to: node.registered(&user, &event),
+            // Some may have gone or come between the looks.
+            count: count.unwrap_or_default().max(connections.len()),
+            events: node.user_events(&user),
+            recent: node.recent(&user, ENTRIES_MAX),
+            strangers: if connections.is_empty() {
+                node.recent_strangers(ENTRIES_MAX)
+            } else {
+                Vec::new()
+            },
+            silence_max: edge.limits.ping_interval + edge.limits.pong_timeout,
+            now: SystemTime::now(),
+            user,
+            event,
+            lines: connections.iter().map(Line::of).collect(),
+            connections,
+        })
+    }
+
+    fn explanation(&self, sentences: Vec<String>) -> Explanation {
+        Explanation {
+            user: self.user.as_str().to_owned(),
+            event: self.event.as_str().to_owned(),
+            now: Now {
+                would_deliver_to: self.would_deliver_to,
+                connections: self.connections.iter().map(show::connection).collect(),
+                connection_count: (self.count > self.connections.len()).then_some(self.count),
+            },
+            recent: self.recent.iter().map(show::entry).collect(),
+            strangers: self.strangers.iter().map(show::entry).collect(),
+            sentences,
+            nodes_missing: Vec::new(),
+        }
+    }
+
+    /// What this node and the others know: the first sentence is about all of them, and what another
+    /// node says is told as its.
+    fn explanation_of_all(
+        &self,
+        mut whole: Explanation,
+        others: Vec<(NodeName, Explanation)>,
+        not_ready: Option<String>,
+    ) -> Explanation {
+        let mut total = self.count;
+        let mut told = Vec::new();
+        let mut events: Vec<String> =
+            self.events.iter().map(|event| event.as_str().to_owned()).collect();
+        for (node, other) in others {
+            let count = other.now.connection_count.unwrap_or(other.now.connections.len());
+            // Its verdict is part of that of all, and so is that it remembers nothing.
+            let spared = if count == 0 && other.recent.is_empty() { 2 } else { 1 };
+            let more = other.sentences.into_iter().skip(spared);
+            told.extend(more.map(|sentence| format!("node {node}: {sentence}")));
+            total += count;
+            whole.now.would_deliver_to += other.now.would_deliver_to;
+            let theirs =
+                other.now.connections.iter().flat_map(|it| it.registrations.get(&whole.user));
+            events.extend(theirs.flatten().cloned());
+            let left = CONNECTIONS_MAX.saturating_sub(whole.now.connections.len());
+            let connections = other.now.connections.into_iter().take(left);
+            whole.now.connections.extend(connections.map(|it| ask::named(&node, it)));
+            let recent = other.recent.into_iter().map(|entry| ask::told_by(&node, entry));
+            whole.recent.extend(recent);
+            let strangers = other.strangers.into_iter().map(|entry| ask::told_by(&node, entry));
+            whole.strangers.extend(strangers);
+        }
+        whole.recent.sort_by(|one, next| one.at.cmp(&next.at));
+        whole.strangers.sort_by(|one, next| one.at.cmp(&next.at));
+        if total > whole.now.connections.len() {
+            whole.now.connection_count = Some(total);
+        }
+        events.sort_unstable();
+        events.dedup();
+        let reached = whole.now.would_deliver_to;
+        let mut sentences = vec![verdict(&self.user, &self.event, reached, total, &events)];
+        sentences.extend(not_ready.map(|why| format!("this node is {why}")));
+        if !whole.nodes_missing.is_empty() {
+            let names = whole.nodes_missing.join(", ");
+            sentences.push(format!("no answer of {names}: what is there is not told here"));
+        }
+        self.tell_connections(&mut sentences);
+        sentences.extend(self.folded(&self.recent, |_| true, |_| ""));
+        sentences.append(&mut told);
+        if total == 0 && whole.recent.is_empty() {
+            sentences.push(self.nothing());
+        }
+        if total == 0 {
+            self.tell_strangers(&mut sentences);
+        } else {
+            // Whoever has a connection is none of them.
+            whole.strangers.clear();
+        }
+        whole.sentences = sentences;
+        whole
+    }
+
+    /// What this node has to say. What matters most comes first.
     fn sentences(&self) -> Vec<String> {
-        let mut sentences = vec![self.verdict()];
+        let events: Vec<String> =
+            self.events.iter().map(|event| event.as_str().to_owned()).collect();
+        let (reached, count) = (self.would_deliver_to, self.count);
+        let mut sentences = vec![verdict(&self.user, &self.event, reached, count, &events)];
         self.tell_connections(&mut sentences);
         sentences.extend(self.folded(&self.recent, |_| true, |_| ""));
         if self.count == 0 && self.recent.is_empty() {
-            let user = Name(self.user.as_str());
-            sentences.push(format!(
-                "nothing is remembered of user {user}: nobody has registered as this user since \
-                 the server started, or it is too long ago"
-            ));
+            sentences.push(self.nothing());
         }
         self.tell_strangers(&mut sentences);
         sentences
     }
 
-    fn verdict(&self) -> String {
-        let (user, event) = (Name(self.user.as_str()), Name(self.event.as_str()));
-        let connections = Count(self.count, "connection");
-        match (self.would_deliver_to, self.count) {
-            (0, 0) => format!("user {user} has no connection, so a push of {event} goes to nobody"),
-            (0, _) if self.events.is_empty() => format!(
-                "user {user} has {connections}, not registered for anything any more, so a push of \
-                 {event} goes to nobody"
-            ),
-            (0, _) => {
-                let events: Vec<String> =
-                    self.events.iter().map(|it| Name(it.as_str()).to_string()).collect();
-                let events = events.join(", ");
-                format!(
-                    "user {user} has {connections}, none registered for {event}, but for: {events}"
-                )
-            }
-            (reached, count) if reached >= count => {
-                let reached = Count(reached, "connection");
-                format!("a push of {event} to user {user} would go to {reached}, all there are")
-            }
-            (reached, _) => format!(
-                "a push of {event} to user {user} would go to {reached} of the user's {connections}"
-            ),
-        }
+    fn nothing(&self) -> String {
+        let user = Name(self.user.as_str());
+        format!(
+            "nothing is remembered of user {user}: nobody has registered as this user since \
+             the server started, or it is too long ago"
+        )
     }
 
     fn tell_connections(&self, sentences: &mut Vec<String>) {
@@ -194,6 +268,37 @@ impl Facts {
     }
 }
 
+/// Where a push would go.
+fn verdict(
+    user: &UserId,
+    event: &EventName,
+    reached: usize,
+    count: usize,
+    events: &[String],
+) -> String {
+    let (user, event) = (Name(user.as_str()), Name(event.as_str()));
+    let connections = Count(count, "connection");
+    match (reached, count) {
+        (0, 0) => format!("user {user} has no connection, so a push of {event} goes to nobody"),
+        (0, _) if events.is_empty() => format!(
+            "user {user} has {connections}, not registered for anything any more, so a push of \
+             {event} goes to nobody"
+        ),
+        (0, _) => {
+            let events: Vec<String> = events.iter().map(|it| Name(it).to_string()).collect();
+            let events = events.join(", ");
+            format!("user {user} has {connections}, none registered for {event}, but for: {events}")
+        }
+        (reached, count) if reached >= count => {
+            let reached = Count(reached, "connection");
+            format!("a push of {event} to user {user} would go to {reached}, all there are")
+        }
+        (reached, _) => format!(
+            "a push of {event} to user {user} would go to {reached} of the user's {connections}"
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use wserver_core::CloseReason;
@@ -211,6 +316,7 @@ mod tests {
             event: name("news"),
             would_deliver_to,
             count,
+            connections: Vec::new(),
             lines: (1..=count as u64).map(|id| line(id, 0, 0)).collect(),
             events: events.iter().map(|event| name(event)).collect(),
             recent: Vec::new(),

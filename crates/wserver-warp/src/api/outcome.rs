@@ -2,19 +2,66 @@
 
 use std::time::SystemTime;
 
+use wserver_cluster::{Gathered, NodeName};
 use wserver_core::{CloseReason, EventName, UserId};
-use wserver_node::{Entry, NoDelivery, Node, PushReceipt, What};
-use wserver_protocol::v2::{Delivery, Reason};
+use wserver_node::{Entry, EveryoneReceipt, NoDelivery, Node, PushReceipt, What};
+use wserver_protocol::v2::{Delivery, NodeDelivery, Reason};
 
+use super::ask;
 use super::words::{Ago, Count, Name, of_close};
+use crate::edge::Edge;
 use crate::wire::Socket;
 
 /// The outcome of a push to one user.
 pub(crate) fn of_user(
+    edge: &Edge,
+    user: &UserId,
+    event: &EventName,
+    gathered: &Gathered<PushReceipt>,
+) -> Delivery {
+    let delivery = of_receipt(&edge.node, user, event, gathered.total(), &gathered.others);
+    of_cluster(edge, delivery, gathered, |receipt| *receipt)
+}
+
+/// The outcome of a push to everyone.
+pub(crate) fn of_everyone(
+    edge: &Edge,
+    event: &EventName,
+    gathered: &Gathered<EveryoneReceipt>,
+) -> Delivery {
+    let delivery = of_sum(event, gathered.total().total);
+    of_cluster(edge, delivery, gathered, |receipt| receipt.total)
+}
+
+/// Adds who has a part in it, where there is a cluster.
+fn of_cluster<T>(
+    edge: &Edge,
+    delivery: Delivery,
+    gathered: &Gathered<T>,
+    receipt: impl Fn(&T) -> PushReceipt,
+) -> Delivery {
+    let Some(cluster) = &edge.cluster else { return delivery };
+    let here = cluster.node_name();
+    let by_node = gathered.all().map(|(node, said)| {
+        let PushReceipt { matched, written, queued, dropped, .. } = receipt(said);
+        let node = node.map_or_else(|| here.clone(), ToString::to_string);
+        NodeDelivery { node, matched, written, queued, dropped }
+    });
+    Delivery {
+        nodes: Some(1 + gathered.others.len()),
+        nodes_missing: Some(ask::missing(gathered)),
+        is_partial: Some(!gathered.is_whole()),
+        by_node: (!gathered.others.is_empty()).then(|| by_node.collect()),
+        ..delivery
+    }
+}
+
+fn of_receipt(
     node: &Node<Socket>,
     user: &UserId,
     event: &EventName,
     receipt: PushReceipt,
+    others: &[(NodeName, PushReceipt)],
 ) -> Delivery {
     let mut delivery = counts(&receipt);
     let Some(no_delivery) = receipt.reason else { return delivery };
@@ -26,8 +73,16 @@ pub(crate) fn of_user(
             let events = node.user_events(user);
             delivery.events = Some(events.iter().map(|it| it.as_str().to_owned()).collect());
             let event = Name(event.as_str());
-            let detail =
-                format!("user {user_shown} has {connections}, none registered for {event}");
+            let elsewhere: Vec<String> = others.iter().map(|(node, _)| node.to_string()).collect();
+            let detail = if elsewhere.is_empty() {
+                format!("user {user_shown} has {connections}, none registered for {event}")
+            } else {
+                let nodes = elsewhere.join(", ");
+                format!(
+                    "user {user_shown} has connections to several nodes, none registered for \
+                     {event}: {connections} here, others to {nodes}"
+                )
+            };
             (Reason::NoRegistrationForEvent, detail)
         }
         NoDelivery::Excluded => (Reason::Excluded, only_excluded().to_owned()),
@@ -58,9 +113,7 @@ pub(crate) fn counts(receipt: &PushReceipt) -> Delivery {
         written: receipt.written,
         queued: receipt.queued,
         dropped: receipt.dropped,
-        reason: None,
-        detail: None,
-        events: None,
+        ..Delivery::default()
     }
 }
 
@@ -97,8 +150,7 @@ fn offline(user: Name<'_>, last: Option<Entry>) -> (Reason, String) {
     (reason, detail)
 }
 
-/// The outcome of a push to everyone.
-pub(crate) fn of_everyone(event: &EventName, receipt: PushReceipt) -> Delivery {
+fn of_sum(event: &EventName, receipt: PushReceipt) -> Delivery {
     let mut delivery = counts(&receipt);
     if let Some(no_delivery) = receipt.reason {
         let event = Name(event.as_str());

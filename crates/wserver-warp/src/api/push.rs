@@ -2,6 +2,7 @@
 //! if the request says under which key it may be repeated.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use tokio::sync::oneshot;
 use tracing::debug;
 use wserver_auth::Publisher;
 use wserver_core::UserId;
-use wserver_node::{Message, PushOptions};
+use wserver_node::PushOptions;
 use wserver_protocol::v2::{
     self, Batch, BatchAnswer, BatchItem, Delivery, Push, PushAnswer, Recipients, UserDelivery,
 };
@@ -22,6 +23,7 @@ use super::{outcome, request};
 use crate::body::Body;
 use crate::edge::Edge;
 use crate::push_api;
+use crate::reach;
 use crate::reply::{self, Refused, Reply};
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -147,27 +149,26 @@ async fn accept(
             edge.node.note_push_refused(Some(user), Some(&event), refused.told().name);
         }
     })?;
-    let message = Message::text(&push.message);
     let id = edge.push_ids.next();
     let mut answer = PushAnswer { id, delivery: Delivery::default(), users: None, results: None };
     match &push.recipients {
         Recipients::Everyone => {
-            let receipt = edge.node.push_everyone(&event, &message, &options).await;
-            answer.users = Some(receipt.users);
-            answer.delivery = outcome::of_everyone(&event, receipt.total);
+            let gathered = reach::push_everyone(edge, &event, &push.message, &options).await;
+            answer.users = Some(gathered.total().users);
+            answer.delivery = outcome::of_everyone(edge, &event, &gathered);
         }
         Recipients::User(_) => {
             for user in &users {
-                let receipt = edge.node.push_with(user, &event, &message, &options).await;
-                answer.delivery = outcome::of_user(&edge.node, user, &event, receipt);
+                let gathered = reach::push(edge, user, &event, &push.message, &options).await;
+                answer.delivery = outcome::of_user(edge, user, &event, &gathered);
             }
         }
         _ => {
             publisher.charge(further(users.len()));
             let mut results = Vec::with_capacity(users.len());
             for user in &users {
-                let receipt = edge.node.push_with(user, &event, &message, &options).await;
-                let delivery = outcome::of_user(&edge.node, user, &event, receipt);
+                let gathered = reach::push(edge, user, &event, &push.message, &options).await;
+                let delivery = outcome::of_user(edge, user, &event, &gathered);
                 results.push(UserDelivery { user: user.as_str().to_owned(), delivery });
             }
             answer.delivery = sum(&results);
@@ -218,6 +219,18 @@ fn further(pushes: usize) -> u32 {
     u32::try_from(pushes.saturating_sub(1)).unwrap_or(u32::MAX)
 }
 
+/// Which nodes have a part in it for any of the users, and which do not answer.
+fn sum_nodes(sum: &mut Delivery, results: &[UserDelivery]) {
+    let deliveries = || results.iter().map(|result| &result.delivery);
+    sum.nodes = deliveries().filter_map(|it| it.nodes).max();
+    if sum.nodes.is_some() {
+        let missing = deliveries().filter_map(|it| it.nodes_missing.as_ref()).flatten();
+        let missing: BTreeSet<&String> = missing.collect();
+        sum.is_partial = Some(deliveries().any(|it| it.is_partial == Some(true)));
+        sum.nodes_missing = Some(missing.into_iter().cloned().collect());
+    }
+}
+
 /// Over all users. The reason is given if it is the same for all of them.
 fn sum(results: &[UserDelivery]) -> Delivery {
     let mut sum = Delivery::default();
@@ -227,6 +240,7 @@ fn sum(results: &[UserDelivery]) -> Delivery {
         sum.queued += delivery.queued;
         sum.dropped += delivery.dropped;
     }
+    sum_nodes(&mut sum, results);
     if sum.delivered() == 0 {
         let first = results.first().and_then(|first| first.delivery.reason);
         sum.reason = first.filter(|_| results.iter().all(|it| it.delivery.reason == first));

@@ -16,6 +16,7 @@ pub(super) fn connection(info: &ConnectionInfo) -> v2::Connection {
     }
     v2::Connection {
         id: info.id.to_string(),
+        node: None,
         peer: info.peer.map(|peer| peer.to_string()),
         registrations,
         age_seconds: info.age.as_secs(),
@@ -41,6 +42,7 @@ pub(super) fn entry(entry: &Entry) -> v2::Entry {
         _ => (None, None),
     };
     v2::Entry {
+        node: None,
         at: humantime::format_rfc3339_millis(entry.at).to_string(),
         connection: entry.connection.map(|id| id.to_string()),
         user: entry.user.as_ref().map(|user| user.as_str().to_owned()),

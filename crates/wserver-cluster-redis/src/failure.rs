@@ -1,0 +1,99 @@
+//! What went wrong, in words for an operator.
+
+use std::io::{self, ErrorKind};
+
+use rustls::AlertDescription;
+use wserver_cluster::BrokerError;
+
+use crate::Site;
+use crate::address::{Address, Topology};
+
+/// Says what an error that a server answered means; `command` is what it was asked.
+pub(crate) fn answered(site: &Site, at: &Address, command: &str, answer: &[u8]) -> BrokerError {
+    let (user, cluster) = (site.access.user(), &site.cluster);
+    let text = String::from_utf8_lossy(answer);
+    let code = text.split_whitespace().next().unwrap_or_default();
+    match code {
+        "NOPERM" if command == "SENTINEL" => BrokerError::refused(format!(
+            "the Sentinel {at} does not let user {user} ask for the master: give it the ACL rules \
+             &+switch-master +sentinel|get-master-addr-by-name +subscribe +ping"
+        )),
+        "NOPERM" => {
+            let commands = match site.place.topology {
+                Topology::Standalone | Topology::Sentinel { .. } => "+publish +subscribe +ping",
+                Topology::Cluster => "+spublish +ssubscribe +cluster|slots +ping",
+            };
+            BrokerError::refused(format!(
+                "{at} does not let user {user} {command} on {cluster}.*: give it the ACL rules \
+                 resetchannels &{cluster}.* {commands}"
+            ))
+        }
+        "WRONGPASS" => BrokerError::refused(format!(
+            "{at} does not know user {user} with this password: look at cluster_username and \
+             cluster_password_file"
+        )),
+        "NOAUTH" => {
+            BrokerError::refused(format!("{at} asks for a password: set cluster_password_file"))
+        }
+        "DENIED" => BrokerError::refused(format!(
+            "{at} is in protected mode and serves its own machine only: give it a password"
+        )),
+        "MOVED" => BrokerError::unreachable(format!("{at} no longer serves one of our slots")),
+        _ if text.contains("unknown command") => BrokerError::refused(format!(
+            "{at} does not know the command {command}: Redis or Valkey must be 7 or newer"
+        )),
+        _ => {
+            // A server may repeat what it did not understand.
+            let is_in = |secret: &str| !secret.is_empty() && text.contains(secret);
+            let has_secret = site.access.password.as_deref().is_some_and(is_in);
+            let text = if has_secret { code } else { &text };
+            BrokerError::unreachable(format!("{at} answers {command} with: {text}"))
+        }
+    }
+}
+
+/// Nobody can be spoken to there, or no longer.
+pub(crate) fn broken(at: &Address, error: &io::Error) -> BrokerError {
+    let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match of_tls {
+        Some(rustls::Error::InvalidCertificate(_)) => BrokerError::refused(format!(
+            "{at} shows a certificate that is not trusted here: {}",
+            of_tls.expect("it is one")
+        )),
+        Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => {
+            BrokerError::refused(format!(
+                "{at} asks for a certificate of ours, and a password is all there is: set \
+                 tls-auth-clients no there"
+            ))
+        }
+        Some(error) => BrokerError::refused(format!("{at} does not agree on TLS: {error}")),
+        None => match error.kind() {
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof => {
+                closed(at)
+            }
+            _ => BrokerError::unreachable(format!("{at} cannot be reached: {error}")),
+        },
+    }
+}
+
+/// It has ended a subscription by itself: the channel's slot has moved.
+pub(crate) fn deaf(at: &Address, channel: &[u8]) -> BrokerError {
+    let channel = String::from_utf8_lossy(channel);
+    BrokerError::unreachable(format!("{at} has ended the subscription of {channel}"))
+}
+
+/// It hung up.
+pub(crate) fn closed(at: &Address) -> BrokerError {
+    BrokerError::unreachable(format!("{at} closed the connection"))
+}
+
+/// It hung up before it had said anything.
+pub(crate) fn closed_at_once(at: &Address) -> BrokerError {
+    let message = "closed the connection at once: if it speaks TLS, the URL begins with rediss";
+    BrokerError::unreachable(format!("{at} {message}"))
+}
+
+/// Somebody answers there, but no Redis.
+pub(crate) fn no_redis(at: &Address) -> BrokerError {
+    BrokerError::refused(format!("{at} does not answer as Redis does: look at host and port"))
+}

@@ -1,0 +1,83 @@
+//! The connection to one master that hears what is published for us.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use wserver_cluster::{BrokerError, Channel, Inbound, NodeId};
+
+use crate::Site;
+use crate::address::Topology;
+use crate::connection::Connection;
+use crate::listener::Listener;
+use crate::resp;
+use crate::shards::{self, Shard};
+
+pub(crate) struct Subscriber {
+    listener: Listener,
+    sorter: Sorter,
+}
+
+/// What is smaller is copied: as a slice it would keep all that was read with it, for as long as one
+/// slow receiver keeps it, and no bound counts that.
+const COPIED_BYTES_MAX: usize = 4096;
+
+/// Knows whose lane a channel is.
+struct Sorter {
+    lanes: HashMap<Bytes, u16>,
+    inbound: Inbound,
+}
+
+impl Sorter {
+    fn take(&self, channel: &Bytes, payload: Bytes) {
+        let is_small = payload.len() < COPIED_BYTES_MAX;
+        let payload = if is_small { Bytes::copy_from_slice(&payload) } else { payload };
+        if let Some(&lane) = self.lanes.get(channel) {
+            self.inbound.offer(lane, payload);
+        }
+    }
+}
+
+impl Subscriber {
+    /// Connects and listens; returns when all of it is confirmed.
+    pub(crate) async fn open(
+        site: &Site,
+        shard: &Shard,
+        node: NodeId,
+        inbound: &Inbound,
+    ) -> Result<Self, BrokerError> {
+        let (connection, greeting) = Connection::open(site, &shard.master).await?;
+        shards::check_master(site, &shard.master, &greeting)?;
+        let command = match site.place.topology {
+            Topology::Standalone | Topology::Sentinel { .. } => "SUBSCRIBE",
+            Topology::Cluster => "SSUBSCRIBE",
+        };
+        let mut output = Vec::new();
+        let mut lanes = HashMap::new();
+        // Those of a lane are of one slot, as a command's must be.
+        for &lane in &shard.lanes {
+            let channels = Channel::of_node(node, lane + 1).filter(|channel| channel.lane == lane);
+            let names = channels.map(|channel| Bytes::from(channel.name(&site.cluster)));
+            let names = names.collect::<Vec<_>>();
+            let words = names.iter().map(|name| &name[..]);
+            let words = [command.as_bytes()].into_iter().chain(words).collect::<Vec<_>>();
+            resp::encode(&mut output, &words);
+            lanes.extend(names.into_iter().map(|name| (name, lane)));
+        }
+        let channels = lanes.len();
+        let sorter = Sorter { lanes, inbound: inbound.clone() };
+        let take = |channel, payload| sorter.take(&channel, payload);
+        let listener = Listener::open(site, connection, command, (&output, channels), take).await?;
+        Ok(Self { listener, sorter })
+    }
+
+    /// Listens until it can no more.
+    pub(crate) async fn run(self, silence: Duration) -> BrokerError {
+        let Self { listener, sorter } = self;
+        let take = |channel, payload| {
+            sorter.take(&channel, payload);
+            Ok(())
+        };
+        listener.run(silence, take).await
+    }
+}
