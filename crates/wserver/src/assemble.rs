@@ -1,5 +1,6 @@
 //! From settings to a server: reads the files they name, fits the limits to the machine.
 
+mod cluster;
 mod tls;
 
 use std::io;
@@ -67,6 +68,11 @@ pub(crate) fn assemble(
     }
     match tls::private(settings, has_private) {
         Ok(Some(tls)) => builder = builder.private_tls(tls),
+        Ok(None) => {}
+        Err(problem) => problems.push(problem),
+    }
+    match cluster::cluster(settings) {
+        Ok(Some((broker, settings))) => builder = builder.cluster(broker, settings),
         Ok(None) => {}
         Err(problem) => problems.push(problem),
     }

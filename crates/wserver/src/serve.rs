@@ -66,8 +66,9 @@ async fn serve(
 ) -> Result<ExitCode> {
     let mut signals = Signals::new().context("no signal handlers")?;
     let mut hangups = signal::hangups().context("no signal handlers")?;
-    let server = server.bind()?;
+    let mut server = server.bind()?;
     let handle = server.handle();
+    join(loaded, &mut server).await?;
     announce(loaded, limits, &reloader, &server);
     systemd::listening(server.local_addr());
 
@@ -107,6 +108,29 @@ async fn serve(
         "stopped"
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reaches for the broker of the cluster, if there is one.
+///
+/// # Errors
+/// Why it cannot be used, unless it is to be waited for.
+async fn join(loaded: &Loaded, server: &mut BoundServer) -> Result<()> {
+    let settings = &loaded.settings;
+    let Some(broker) = &settings.cluster_broker else { return Ok(()) };
+    let name = settings.cluster_name.as_str();
+    let node = settings.cluster_node_name.as_deref();
+    match server.join().await {
+        Ok(()) => info!(broker, name, node, "node of a cluster"),
+        Err(error) if settings.cluster_wait_for_broker => {
+            warn!(%error, broker, "the broker of the cluster cannot be used yet, and is waited for");
+        }
+        Err(error) => {
+            return Err(error).context(format!(
+                "cluster_broker {broker} cannot be used (cluster_wait_for_broker starts all the same)"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What the start-up log says: where, who may do what, and how to try it.

@@ -29,7 +29,7 @@ use kind::{Choice, Count, File, List, Records, Size, Switch, Text, Time, TokenFr
 
 /// The tables of the file: `NAME_KEY` is the setting `KEY` in the table `[NAME]`. All others stand
 /// at the top, because a table for the sake of order would give a setting a second name.
-pub(crate) const TABLES: &[&str] = &["callback", "jwt", "push_jwt"];
+pub(crate) const TABLES: &[&str] = &["callback", "cluster", "jwt", "push_jwt"];
 
 /// Every setting, in the order in which they are shown.
 pub(crate) fn definitions() -> impl Iterator<Item = &'static Definition> {
@@ -182,6 +182,33 @@ settings! {
         callback_failures_max: Count<u32> = "5", reloads_listeners();
         /// How long it is left alone, before one call tries whether it is back
         callback_rest: Time = "5s", reloads_listeners();
+    }
+
+    "A cluster of several nodes" {
+        /// Where the nodes find each other: `redis://host:6379`, `redis-sentinel://a:26379,b:26379/mastername`, `redis-cluster://a:6379,b:6379` (with TLS rediss, rediss-sentinel, rediss-cluster), or `nats://a:4222,b:4222` (with TLS tls). Without it the server stands alone
+        cluster_broker: Option<Text>;
+        /// What the cluster is called at its broker, which several may share; the same on every node
+        cluster_name: Text = "wserver";
+        /// What answers and logs call this node; without it its id, another one at each start
+        cluster_node_name: Option<Text>;
+        /// The user at the broker
+        cluster_username: Option<Text>;
+        /// File of the password at the broker
+        cluster_password_file: Option<File>;
+        /// File of credentials at NATS, as `nsc` makes it: a JWT and the seed of a key
+        cluster_credentials_file: Option<File>;
+        /// PEM file of the authorities that the broker is known by, in place of the system's
+        cluster_ca_file: Option<File>;
+        /// Start even if the broker cannot be used, and join as soon as it can; until then the server is not ready
+        cluster_wait_for_broker: Switch = "false";
+        /// How long a node is waited for that is not heard of any more
+        cluster_lease: Time = "5s";
+        /// How long a push waits for the answers of other nodes; what reaches them later they let go
+        cluster_answer_timeout: Time = "1s";
+        /// Bytes that may wait for the broker, and as many from it
+        cluster_queue_bytes_max: Size = "16MiB";
+        /// Pushes and questions that may wait for the answers of other nodes
+        cluster_requests_max: Count<usize> = "65536";
     }
 
     "Shutdown" {

@@ -1,0 +1,133 @@
+//! The cluster: which broker, and how to come in.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use wserver_warp::{Broker, BrokerError, ClusterSettings};
+
+use crate::settings::Settings;
+
+/// The cluster that the server is to be a node of, if any.
+///
+/// # Errors
+/// What is wrong with it, as far as can be seen without reaching for the broker.
+pub(super) fn cluster(
+    settings: &Settings,
+) -> Result<Option<(Arc<dyn Broker>, ClusterSettings)>, String> {
+    let Some(url) = &settings.cluster_broker else {
+        return match without_a_broker(settings) {
+            Some(name) => Err(format!("{name} needs a cluster_broker")),
+            None => Ok(None),
+        };
+    };
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    let broker = match scheme {
+        "nats" | "tls" => nats(url, settings)?,
+        _ if scheme.starts_with("redis") => redis(url, settings)?,
+        _ => {
+            return Err(format!(
+                "cluster_broker is {}, it must begin with redis://, redis-sentinel://, \
+                 redis-cluster://, rediss://, rediss-sentinel://, rediss-cluster://, nats:// or tls://",
+                shown(url)
+            ));
+        }
+    };
+    let mut cluster = ClusterSettings::default();
+    cluster.name.clone_from(&settings.cluster_name);
+    cluster.node_name = settings.cluster_node_name.clone().unwrap_or_default();
+    cluster.lease = settings.cluster_lease;
+    cluster.answer_timeout = settings.cluster_answer_timeout;
+    cluster.queue_bytes_max = settings.cluster_queue_bytes_max;
+    cluster.requests_max = settings.cluster_requests_max;
+    Ok(Some((broker, cluster)))
+}
+
+/// A setting that means nothing as long as there is no broker.
+fn without_a_broker(settings: &Settings) -> Option<&'static str> {
+    [
+        ("cluster_node_name", settings.cluster_node_name.is_some()),
+        ("cluster_username", settings.cluster_username.is_some()),
+        ("cluster_password_file", settings.cluster_password_file.is_some()),
+        ("cluster_credentials_file", settings.cluster_credentials_file.is_some()),
+        ("cluster_ca_file", settings.cluster_ca_file.is_some()),
+    ]
+    .into_iter()
+    .find_map(|(name, is_set)| is_set.then_some(name))
+}
+
+/// An address as it may be repeated: what may be a password in it is not.
+fn shown(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((_, host)) => format!("…@{host}"),
+        None => format!("{url:?}"),
+    }
+}
+
+fn text(name: &str, file: Option<&Path>) -> Result<Option<String>, String> {
+    let Some(file) = file else { return Ok(None) };
+    let text = fs::read_to_string(file).with_context(|| format!("{name} {}", file.display()));
+    text.map(Some).map_err(|error| format!("{error:#}"))
+}
+
+/// A secret as its file has it, without the line end that editors put behind it.
+fn secret(name: &str, file: Option<&Path>) -> Result<Option<String>, String> {
+    let Some(text) = text(name, file)? else { return Ok(None) };
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        return Err(format!("{name} has nothing in it"));
+    }
+    Ok(Some(secret.to_owned()))
+}
+
+fn problem(error: &BrokerError) -> String {
+    format!("cluster_broker: {error}")
+}
+
+#[cfg(feature = "redis")]
+fn redis(url: &str, settings: &Settings) -> Result<Arc<dyn Broker>, String> {
+    use wserver_cluster_redis::{RedisBroker, RedisSettings};
+    if settings.cluster_credentials_file.is_some() {
+        return Err("cluster_credentials_file is for NATS, and cluster_broker is Redis: set \
+                    cluster_password_file"
+            .to_owned());
+    }
+    let mut redis = RedisSettings::new(url, &settings.cluster_name);
+    redis.username.clone_from(&settings.cluster_username);
+    redis.password = secret("cluster_password_file", settings.cluster_password_file.as_deref())?;
+    redis.ca_pem = text("cluster_ca_file", settings.cluster_ca_file.as_deref())?.map(Into::into);
+    RedisBroker::new(redis)
+        .map(|broker| Arc::new(broker) as Arc<dyn Broker>)
+        .map_err(|it| problem(&it))
+}
+
+#[cfg(not(feature = "redis"))]
+fn redis(_: &str, _: &Settings) -> Result<Arc<dyn Broker>, String> {
+    Err("cluster_broker is Redis, and this wserver was built without the feature redis".to_owned())
+}
+
+#[cfg(feature = "nats")]
+fn nats(url: &str, settings: &Settings) -> Result<Arc<dyn Broker>, String> {
+    use wserver_cluster_nats::{NatsBroker, NatsSettings};
+    let mut nats = NatsSettings::new(url, &settings.cluster_name);
+    nats.username.clone_from(&settings.cluster_username);
+    let password = secret("cluster_password_file", settings.cluster_password_file.as_deref())?;
+    // A password of nobody is what NATS calls a token.
+    if settings.cluster_username.is_some() {
+        nats.password = password;
+    } else {
+        nats.token = password;
+    }
+    let credentials = settings.cluster_credentials_file.as_deref();
+    nats.credentials = text("cluster_credentials_file", credentials)?;
+    nats.ca_pem = text("cluster_ca_file", settings.cluster_ca_file.as_deref())?.map(Into::into);
+    NatsBroker::new(nats)
+        .map(|broker| Arc::new(broker) as Arc<dyn Broker>)
+        .map_err(|it| problem(&it))
+}
+
+#[cfg(not(feature = "nats"))]
+fn nats(_: &str, _: &Settings) -> Result<Arc<dyn Broker>, String> {
+    Err("cluster_broker is NATS, and this wserver was built without the feature nats".to_owned())
+}
