@@ -18,14 +18,19 @@ const LICENSES: &[&str] = &["Apache-2.0", "BSD-3-Clause", "ISC", "MIT", "Unicode
 /// What one published crate may link, or build with, in two versions; with the reason.
 const DUPLICATES: &[(&str, &str)] = &[
     ("block-buffer", HASHES),
+    ("const-oid", HASHES),
     ("cpufeatures", HASHES),
     ("crypto-common", HASHES),
     ("digest", HASHES),
     ("getrandom", "one system call behind it; an elder crate of the TLS and JWT side asks for 0.2"),
+    ("rand", NKEYS),
+    ("rand_core", NKEYS),
     ("sha1", HASHES),
     ("syn", "compile time only; the makers of derive macros move to 3 one after another"),
     ("untrusted", "a page of slices: aws-lc-rs reads with 0.7, rustls-webpki with 0.9"),
 ];
+
+const NKEYS: &str = "what signs with a NATS user's key is at 0.8, the client around it at 0.10";
 
 const HASHES: &str = "a handshake's SHA-1: headers, at the server, is at 0.10, and tungstenite, in the tools, at 0.11";
 

@@ -11,7 +11,7 @@ use http::{Method, Request, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use wserver_protocol::v2::{
     self, Batch, BatchAnswer, BodyError, Closed, Connection, Connections, Disconnect, Explanation,
-    NodeInfo, Online, Presence, Problem, Push, PushAnswer, Registered, Registration,
+    NodeInfo, Nodes, Online, Presence, Problem, Push, PushAnswer, Registered, Registration,
 };
 
 use crate::Cause;
@@ -245,6 +245,16 @@ impl Api {
     /// As of [`push`](Self::push).
     pub async fn node(&self) -> Result<NodeInfo, ApiError> {
         Ok(NodeInfo::parse(&self.call(self.get("/v2/node")).await?)?)
+    }
+
+    /// Every node of the server's cluster, the one that answers first; of a server that stands alone,
+    /// itself.
+    ///
+    /// # Errors
+    ///
+    /// As of [`push`](Self::push).
+    pub async fn nodes(&self) -> Result<Nodes, ApiError> {
+        Ok(Nodes::parse(&self.call(self.get("/v2/nodes")).await?)?)
     }
 
     /// Whether the server should be sent anybody now: a message to itself has just arrived. It

@@ -114,46 +114,6 @@ impl Interest for Watcher {
 pub(crate) type Lanes = Vec<InboundLane>;
 
 impl<W: Wire> Cluster<W> {
-    /// The part of `node`, which must have no connection yet. It says and hears nothing before it is
-    /// started: see [`Joining`].
-    ///
-    /// Settings are taken as they are; see [`ClusterSettings::problems`].
-    #[must_use]
-    pub fn new(node: Node<W>, broker: Arc<dyn Broker>, settings: ClusterSettings) -> Joining<W> {
-        let id = new_id();
-        let lanes = broker.lanes().max(1);
-        let (inbound, inbound_lanes) = Inbound::new(lanes, settings.queue_bytes_max);
-        let digests = Digests::new(&settings.name);
-        let own_users = Arc::new(OwnUsers::new());
-        node.number_connections_from(first_connection(id));
-        node.watch_users(Watcher { digests, users: Arc::clone(&own_users) });
-        let inner = Inner {
-            id,
-            node,
-            broker,
-            lanes,
-            inbound,
-            link: watch::Sender::new(None),
-            relink: Notify::new(),
-            digests,
-            own_users,
-            directory: Directory::new(),
-            members: Members::default(),
-            outbound: (0..lanes).map(|_| Outbound::new(settings.queue_bytes_max)).collect(),
-            requests: Arc::new(Requests::new(settings.requests_max)),
-            streams: Arc::new(Streams::default()),
-            health: Health::new(lanes, settings.lease),
-            counters: Counters::default(),
-            answerer: OnceLock::new(),
-            is_heartbeat_wanted: AtomicBool::new(false),
-            is_draining: AtomicBool::new(false),
-            stop: CancellationToken::new(),
-            epoch: Instant::now(),
-            settings,
-        };
-        Joining { cluster: Self { inner: Arc::new(inner) }, lanes: inbound_lanes, link: None }
-    }
-
     /// This node's id.
     #[must_use]
     pub fn id(&self) -> NodeId {
@@ -243,9 +203,9 @@ impl<W: Wire> Cluster<W> {
             return Gathered { is_cut_off: inner.is_cut_off(), ..Gathered::alone(here) };
         }
         let wanted = Wanted::Push(push_of(user.as_str(), event, text, options));
-        let others = self.ask_nodes(inner.members.at(&seats), inner.lane_of(digest), wanted);
+        let others = self.ask_nodes(inner.members.at(&seats), inner.lane_of(digest), &wanted);
         let here = inner.node.push_with(user, event, &message, options);
-        self.gather(here, others, |outcome| match outcome {
+        self.gather(here, others, |outcome, _took| match outcome {
             Outcome::Pushed(receipt) => Some(receipt.into()),
             _ => None,
         })
@@ -265,16 +225,17 @@ impl<W: Wire> Cluster<W> {
         let inner = &self.inner;
         let message = Message::text(text);
         let wanted = Wanted::Everyone(push_of("", event, text, options));
-        let others = self.ask_nodes(inner.members.everybody(), inner.own_lane(), wanted);
+        let others = self.ask_nodes(inner.members.everybody(), inner.own_lane(), &wanted);
         let here = inner.node.push_everyone(event, &message, options);
-        self.gather(here, others, |outcome| match outcome {
+        self.gather(here, others, |outcome, _took| match outcome {
             Outcome::PushedToEveryone(receipt) => Some(receipt.into()),
             _ => None,
         })
         .await
     }
 
-    /// Asks other nodes while `here` answers for this one.
+    /// Asks other nodes while `here` answers for this one; `read` makes something of an answer and of
+    /// the time it took, or `None` of what it does not understand.
     ///
     /// # Cancel safety
     /// What was asked is answered all the same.
@@ -283,7 +244,7 @@ impl<W: Wire> Cluster<W> {
         whom: Whom<'_>,
         question: Bytes,
         here: impl Future<Output = T>,
-        read: impl Fn(&[u8]) -> Option<T>,
+        read: impl Fn(&[u8], Duration) -> Option<T>,
     ) -> Gathered<T> {
         let inner = &self.inner;
         let nodes = match whom {
@@ -297,9 +258,9 @@ impl<W: Wire> Cluster<W> {
                 nodes
             }
         };
-        let others = self.ask_nodes(nodes, inner.own_lane(), Wanted::Query(question));
-        self.gather(here, others, |outcome| match outcome {
-            Outcome::Answer(answer) => read(&answer),
+        let others = self.ask_nodes(nodes, inner.own_lane(), &Wanted::Query(question));
+        self.gather(here, others, |outcome, took| match outcome {
+            Outcome::Answer(answer) => read(&answer, took),
             _ => None,
         })
         .await
@@ -337,7 +298,7 @@ impl<W: Wire> Cluster<W> {
     }
 
     /// What was asked of others, on its way.
-    fn ask_nodes(&self, nodes: Vec<NodeName>, lane: u16, wanted: Wanted) -> Asking {
+    fn ask_nodes(&self, nodes: Vec<NodeName>, lane: u16, wanted: &Wanted) -> Asking {
         let inner = &self.inner;
         let deadline = tokio::time::Instant::now() + inner.settings.answer_timeout;
         if nodes.is_empty() {
@@ -352,7 +313,15 @@ impl<W: Wire> Cluster<W> {
         };
         if let Some(asked) = &asked {
             let budget_ms = millis(inner.settings.answer_timeout);
+            // Half a lease without a word, when a heartbeat comes five times in one: it may be dead, and
+            // whoever pushes to many users would wait for it again and again.
+            let limit = Instant::now().checked_sub(inner.settings.lease / 2);
+            let silent = limit.map(|limit| inner.members.silent_since(limit)).unwrap_or_default();
             for node in &nodes {
+                if silent.contains(&node.id) {
+                    asked.give_up_on(node.id);
+                    continue;
+                }
                 let request = Request { id: asked.id(), budget_ms, wanted: Some(wanted.clone()) };
                 let item = Content::Request(request).into();
                 if !inner.say(lane, To::Node(node.id), item) {
@@ -368,7 +337,7 @@ impl<W: Wire> Cluster<W> {
         &self,
         here: impl Future<Output = T>,
         others: Asking,
-        read: impl Fn(Outcome) -> Option<T>,
+        read: impl Fn(Outcome, Duration) -> Option<T>,
     ) -> Gathered<T> {
         // What is asked of others is on its way already, so this node's own part is not waited for.
         let here = here.await;
@@ -382,9 +351,11 @@ impl<W: Wire> Cluster<W> {
         }
         let mut gathered = Gathered::alone(here);
         gathered.is_cut_off = self.inner.is_cut_off();
-        for (id, outcome) in answers {
+        for (id, outcome, at) in answers {
             let name = nodes.iter().find(|node| node.id == id).cloned();
-            if let (Some(name), Some(said)) = (name, read(outcome)) {
+            if let (Some(name), Some(said)) =
+                (name, read(outcome, at.saturating_duration_since(since)))
+            {
                 gathered.others.push((name, said));
             }
         }
@@ -438,6 +409,46 @@ impl<W: Wire> fmt::Debug for Joining<W> {
 }
 
 impl<W: Wire> Joining<W> {
+    /// The part of `node`, which must have no connection yet. It says and hears nothing before it is
+    /// started: see [`start`](Self::start).
+    ///
+    /// Settings are taken as they are; see [`ClusterSettings::problems`].
+    #[must_use]
+    pub fn new(node: Node<W>, broker: Arc<dyn Broker>, settings: ClusterSettings) -> Self {
+        let id = new_id();
+        let lanes = broker.lanes().max(1);
+        let (inbound, inbound_lanes) = Inbound::new(lanes, settings.queue_bytes_max);
+        let digests = Digests::new(&settings.name);
+        let own_users = Arc::new(OwnUsers::new());
+        node.number_connections_from(first_connection(id));
+        node.watch_users(Watcher { digests, users: Arc::clone(&own_users) });
+        let inner = Inner {
+            id,
+            node,
+            broker,
+            lanes,
+            inbound,
+            link: watch::Sender::new(None),
+            relink: Notify::new(),
+            digests,
+            own_users,
+            directory: Directory::new(),
+            members: Members::default(),
+            outbound: (0..lanes).map(|_| Outbound::new(settings.queue_bytes_max)).collect(),
+            requests: Arc::new(Requests::new(settings.requests_max)),
+            streams: Arc::new(Streams::default()),
+            health: Health::new(lanes, settings.lease),
+            counters: Counters::default(),
+            answerer: OnceLock::new(),
+            is_heartbeat_wanted: AtomicBool::new(false),
+            is_draining: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+            epoch: Instant::now(),
+            settings,
+        };
+        Self { cluster: Cluster { inner: Arc::new(inner) }, lanes: inbound_lanes, link: None }
+    }
+
     /// What it will have part in.
     #[must_use]
     pub fn cluster(&self) -> &Cluster<W> {

@@ -209,6 +209,13 @@ impl Members {
         all.by_id.iter().map(info).collect()
     }
 
+    /// Who was not heard of since `limit`.
+    pub(crate) fn silent_since(&self, limit: Instant) -> Vec<NodeId> {
+        let all = self.read();
+        let silent = all.by_id.iter().filter(|(_, member)| member.heard_at < limit);
+        silent.map(|(id, _)| *id).collect()
+    }
+
     /// Lets go of who was not heard of since `limit`; they keep their seats until those are freed.
     pub(crate) fn expire(&self, limit: Instant) -> Vec<(NodeName, Seat)> {
         let mut all = self.write();

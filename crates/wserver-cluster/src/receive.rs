@@ -295,11 +295,10 @@ impl<W: Wire> Inner<W> {
             return Err(format!("the message is {bytes} bytes long, beyond message_bytes_max"));
         }
         let text = std::str::from_utf8(&push.message).map_err(|error| error.to_string())?;
-        let mut options = PushOptions::default();
-        options.exclude = (push.exclude > 0).then(|| ConnectionId::new(push.exclude));
-        options.expires_at = push.ttl_ms.and_then(|ttl| {
+        let exclude = (push.exclude > 0).then(|| ConnectionId::new(push.exclude));
+        let expires_at = push.ttl_ms.and_then(|ttl| {
             Instant::now().checked_add(Duration::from_millis(ttl).saturating_sub(age))
         });
-        Ok((event, Message::text(text), options))
+        Ok((event, Message::text(text), PushOptions { exclude, expires_at }))
     }
 }

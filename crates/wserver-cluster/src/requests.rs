@@ -13,7 +13,8 @@ use crate::envelope::Outcome;
 /// Requests are spread over so many locks.
 const SHARDS: usize = 16;
 
-type Answers = Vec<(NodeId, Outcome)>;
+/// Who has answered, with what and when.
+type Answers = Vec<(NodeId, Outcome, std::time::Instant)>;
 
 /// Everything that waits.
 #[derive(Debug)]
@@ -104,7 +105,8 @@ impl Requests {
         let Some(waiting) = shard.get_mut(&id) else { return false };
         let Some(at) = waiting.outstanding.iter().position(|it| *it == node) else { return false };
         waiting.outstanding.swap_remove(at);
-        waiting.answers.extend(outcome.map(|outcome| (node, outcome)));
+        let now = std::time::Instant::now();
+        waiting.answers.extend(outcome.map(|outcome| (node, outcome, now)));
         waiting.tell_if_done();
         true
     }
@@ -169,6 +171,10 @@ mod tests {
         Outcome::Failed("x".to_owned())
     }
 
+    fn said(answers: Answers) -> Vec<(NodeId, Outcome)> {
+        answers.into_iter().map(|(node, outcome, _)| (node, outcome)).collect()
+    }
+
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(60)
     }
@@ -183,7 +189,7 @@ mod tests {
         assert!(!requests.answer(id, NodeId::new(2), outcome()), "one answer each");
         assert!(!requests.answer(id, NodeId::new(9), outcome()), "nobody asked that node");
         requests.give_up_on(NodeId::new(3));
-        assert_eq!(asked.answers(soon()).await, [(NodeId::new(2), outcome())]);
+        assert_eq!(said(asked.answers(soon()).await), [(NodeId::new(2), outcome())]);
         assert_eq!(requests.len(), 0);
         assert!(!requests.answer(id, NodeId::new(3), outcome()), "too late");
     }
@@ -194,10 +200,10 @@ mod tests {
         let asked = requests.ask(nodes()).unwrap();
         requests.answer(asked.id(), NodeId::new(2), outcome());
         let answers = asked.answers(Instant::now()).await;
-        assert_eq!(answers, [(NodeId::new(2), outcome())]);
+        assert_eq!(said(answers), [(NodeId::new(2), outcome())]);
         let asked = requests.ask(nodes()).unwrap();
         requests.give_up_on_all();
-        assert_eq!(asked.answers(soon()).await, []);
+        assert_eq!(said(asked.answers(soon()).await), []);
     }
 
     #[tokio::test]

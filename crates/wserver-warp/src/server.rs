@@ -14,7 +14,7 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wserver_auth::{Authenticator, OpenAuthenticator, OpenPush, PushAuthorizer};
-use wserver_cluster::{Broker, BrokerError, Cluster, ClusterSettings, Joining};
+use wserver_cluster::{Broker, BrokerError, ClusterSettings, Joining};
 use wserver_core::{CloseReason, LimitSettings, Limits};
 use wserver_node::{Drained, Node};
 use wserver_protocol::{CloseCode, frame, v2};
@@ -190,7 +190,7 @@ impl Server {
         let joining = self
             .settings
             .cluster
-            .map(|(broker, settings)| Cluster::new(node.clone(), broker, settings));
+            .map(|(broker, settings)| Joining::new(node.clone(), broker, settings));
         let edge = Edge {
             cluster: joining.as_ref().map(|joining| joining.cluster().clone()),
             lent_traces: Arc::default(),

@@ -13,6 +13,7 @@ mod explain;
 mod trace;
 mod doctor;
 mod ready;
+mod nodes;
 mod page;
 
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ pub(crate) enum Tool {
     Explain(explain::Arguments),
     Trace(trace::Arguments),
     Doctor(doctor::Arguments),
+    Nodes(nodes::Arguments),
     Ready(ready::Arguments),
     Completions(page::CompletionsArguments),
     Man(page::ManArguments),
@@ -58,13 +60,14 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 type Outcome = Result<ExitCode, Failure>;
 
 /// The subcommands, in the order in which help shows them.
-pub(crate) fn commands() -> [Command; 8] {
+pub(crate) fn commands() -> [Command; 9] {
     [
         push::Arguments::augment_args(Command::new("push")),
         listen::Arguments::augment_args(Command::new("listen")),
         explain::Arguments::augment_args(Command::new("explain")),
         trace::Arguments::augment_args(Command::new("trace")),
         doctor::Arguments::augment_args(Command::new("doctor")),
+        nodes::Arguments::augment_args(Command::new("nodes")),
         ready::Arguments::augment_args(Command::new("ready")),
         page::CompletionsArguments::augment_args(Command::new("completions")),
         page::ManArguments::augment_args(Command::new("man")),
@@ -84,6 +87,7 @@ impl Tool {
             "explain" => Self::Explain(explain::Arguments::from_arg_matches(matches)?),
             "trace" => Self::Trace(trace::Arguments::from_arg_matches(matches)?),
             "doctor" => Self::Doctor(doctor::Arguments::from_arg_matches(matches)?),
+            "nodes" => Self::Nodes(nodes::Arguments::from_arg_matches(matches)?),
             "ready" => Self::Ready(ready::Arguments::from_arg_matches(matches)?),
             "completions" => {
                 Self::Completions(page::CompletionsArguments::from_arg_matches(matches)?)
@@ -101,6 +105,7 @@ impl Tool {
             Self::Explain(arguments) => wait(explain::run(arguments)),
             Self::Trace(arguments) => wait(trace::run(arguments)),
             Self::Doctor(arguments) => wait(doctor::run(arguments)),
+            Self::Nodes(arguments) => wait(nodes::run(arguments)),
             Self::Ready(arguments) => wait(ready::run(arguments)),
             Self::Completions(arguments) => page::completions(&arguments, whole),
             Self::Man(arguments) => page::man(&arguments, whole),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use wserver_cluster::{Channel, Loopback, To};
 
-use crate::peers::{Member, cluster, eventually, names};
+use crate::peers::{Member, cluster, eventually, names, settings};
 
 #[tokio::test]
 async fn while_the_broker_is_away_a_push_says_who_is_missing_and_after_it_everything_is_as_before()
@@ -42,7 +42,15 @@ async fn while_the_broker_is_away_a_push_says_who_is_missing_and_after_it_everyt
 #[tokio::test]
 async fn what_a_broker_holds_back_for_too_long_is_let_go_and_counted() {
     let broker = Loopback::default();
-    let [a, b] = cluster(&broker).await;
+    // Nobody is taken for silent meanwhile, who would not be waited for.
+    let [a, b] = ["a", "b"].map(|name| {
+        let mut patient = settings(name);
+        patient.lease = Duration::from_secs(20);
+        Member::start_with(&broker, patient)
+    });
+    for member in [&a, &b] {
+        member.is_ready().await;
+    }
     let (_one, line) = b.join("jack", "news");
     a.knows(1).await;
     broker.pause();

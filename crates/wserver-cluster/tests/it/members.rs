@@ -65,11 +65,6 @@ async fn a_node_that_was_taken_for_dead_and_lives_comes_back() {
     a.knows(1).await;
     // Nothing of it arrives for longer than a lease, and nothing else is lost.
     let id = b.cluster.id();
-    let mut number = 0;
-    broker.lose(move |_| {
-        number += 1;
-        false
-    });
     let mut limp = settings("b");
     limp.lease = Duration::from_secs(60);
     let slow = Member::start_with(&broker, limp);

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use wserver_cluster::{Broker, Cluster, ClusterSettings, Gathered};
+use wserver_cluster::{Broker, Cluster, ClusterSettings, Gathered, Joining};
 use wserver_core::{EventName, LimitSettings, UserId};
 use wserver_node::{Attachment, Node, PushOptions, PushReceipt, Wire};
 
@@ -28,7 +28,10 @@ impl Line {
         while let [0x81, length, tail @ ..] = rest {
             let (length, tail) = match length {
                 126 => (usize::from(u16::from_be_bytes([tail[0], tail[1]])), &tail[2..]),
-                127 => (u64::from_be_bytes(tail[..8].try_into().unwrap()) as usize, &tail[8..]),
+                127 => {
+                    let length = u64::from_be_bytes(tail[..8].try_into().unwrap());
+                    (usize::try_from(length).unwrap(), &tail[8..])
+                }
                 length => (usize::from(*length), tail),
             };
             messages.push(String::from_utf8(tail[..length].to_vec()).unwrap());
@@ -82,7 +85,7 @@ impl Member {
     pub(crate) fn start_with(broker: &(impl Broker + Clone), settings: ClusterSettings) -> Self {
         let limits = LimitSettings::default().build().unwrap();
         let node = Node::new(limits, |_| None, Handle::current());
-        let joining = Cluster::new(node.clone(), Arc::new(broker.clone()), settings);
+        let joining = Joining::new(node.clone(), Arc::new(broker.clone()), settings);
         Self { node, cluster: joining.start() }
     }
 

@@ -26,7 +26,7 @@ fn answer(cluster: &Cluster<Line>) {
     }));
 }
 
-fn read(answer: &[u8]) -> Option<String> {
+fn read(answer: &[u8], _took: Duration) -> Option<String> {
     String::from_utf8(answer.to_vec()).ok()
 }
 

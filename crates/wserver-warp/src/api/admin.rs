@@ -1,6 +1,8 @@
 //! What an operator sees and changes: presence, connections, registrations, nodes. Each of it is known
 //! to one node; in a cluster the others are asked as well.
 
+use std::time::Duration;
+
 use hyper::Uri;
 use wserver_cluster::Whom;
 use wserver_core::{Bound, ConnectionId, UserId};
@@ -197,22 +199,19 @@ pub(super) async fn nodes(edge: &Edge) -> Reply {
     let Some(cluster) = &edge.cluster else {
         return reply::json(v2::encode(&Nodes { broker: None, nodes, nodes_missing: Vec::new() }));
     };
-    let since = std::time::Instant::now();
     let question = v2::encode(&Question::Node).into();
-    // Read when it comes, so the time until then is that of the round trip.
-    let said = |answer: &[u8]| match Answer::parse(answer)? {
-        Answer::Ok(info) => Some(info),
+    let said = |answer: &[u8], took: Duration| match Answer::parse(answer)? {
+        Answer::Ok(info) => {
+            let round_trip_ms = Some((took.as_secs_f64() * 1e6).round() / 1e3);
+            Some(NodeInfo { round_trip_ms, ..info })
+        }
         Answer::Problem(_) => None,
     };
     let here = std::future::ready(node_here(edge));
     let gathered = cluster.ask(Whom::Everybody, question, here, said).await;
-    let took = since.elapsed().as_secs_f64() * 1000.0;
     let nodes_missing = ask::missing(&gathered);
     let mut others: Vec<NodeInfo> = gathered.others.into_iter().map(|(_, info)| info).collect();
     others.sort_by(|one, next| one.name.cmp(&next.name));
-    for info in &mut others {
-        info.round_trip_ms = Some((took * 1000.0).round() / 1000.0);
-    }
     nodes.extend(others);
     let broker = Some(cluster.broker_kind().to_owned());
     reply::json(v2::encode(&Nodes { broker, nodes, nodes_missing }))

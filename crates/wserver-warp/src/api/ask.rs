@@ -86,7 +86,7 @@ pub(super) async fn gather<T: Merge>(
 ) -> T {
     let Some(cluster) = &edge.cluster else { return here };
     let question = Bytes::from(v2::encode(question));
-    let said = |answer: &[u8]| match Answer::parse(answer)? {
+    let said = |answer: &[u8], _took| match Answer::parse(answer)? {
         Answer::Ok(answer) => Some(answer),
         Answer::Problem(_) => None,
     };
@@ -120,7 +120,7 @@ pub(super) async fn forward<T: Said>(
     let question = Bytes::from(v2::encode(question));
     // It has nothing to say itself.
     let here = std::future::ready(None);
-    let said = |answer: &[u8]| Answer::<T>::parse(answer).map(Some);
+    let said = |answer: &[u8], _took| Answer::<T>::parse(answer).map(Some);
     let gathered = cluster.ask(Whom::ConnectionsNode(id), question, here, said).await;
     if !gathered.missing.is_empty() || gathered.is_cut_off {
         return Err(Refused::NodeMissing { node: missing(&gathered).join(", ") });

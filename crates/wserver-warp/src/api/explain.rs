@@ -27,7 +27,7 @@ pub(super) async fn explain(edge: &Edge, uri: &Uri) -> Result<Reply, Refused> {
         return Ok(reply::json(v2::encode(&facts.explanation(facts.sentences()))));
     };
     let question = v2::encode(&Question::Explain { user, event }).into();
-    let said = |answer: &[u8]| match Answer::parse(answer)? {
+    let said = |answer: &[u8], _took| match Answer::parse(answer)? {
         Answer::Ok(explanation) => Some(explanation),
         Answer::Problem(_) => None,
     };

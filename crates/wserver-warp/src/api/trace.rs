@@ -96,7 +96,7 @@ async fn elsewhere(
 async fn ask(cluster: &Cluster<Socket>, question: &Bytes) {
     // Who does not answer is asked again.
     let here = std::future::ready(());
-    cluster.ask(Whom::Everybody, question.clone(), here, |_| Some(())).await;
+    cluster.ask(Whom::Everybody, question.clone(), here, |_, _| Some(())).await;
 }
 
 fn events(trace: Trace) -> impl Stream<Item = Result<Event, Infallible>> + Send {

@@ -9,13 +9,14 @@ use wserver_warp::{Broker, BrokerError, ClusterSettings};
 
 use crate::settings::Settings;
 
+/// The broker, and how the server takes part.
+type Part = (Arc<dyn Broker>, ClusterSettings);
+
 /// The cluster that the server is to be a node of, if any.
 ///
 /// # Errors
 /// What is wrong with it, as far as can be seen without reaching for the broker.
-pub(super) fn cluster(
-    settings: &Settings,
-) -> Result<Option<(Arc<dyn Broker>, ClusterSettings)>, String> {
+pub(super) fn cluster(settings: &Settings) -> Result<Option<Part>, String> {
     let Some(url) = &settings.cluster_broker else {
         return match without_a_broker(settings) {
             Some(name) => Err(format!("{name} needs a cluster_broker")),

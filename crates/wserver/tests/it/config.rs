@@ -88,11 +88,15 @@ fn mistakes_in_the_file_are_told_with_their_line() {
         ),
         (
             "[limits]\nping_interval = \"3s\"",
-            &["FILE:1: there is no table \"limits\"; the tables are callback, jwt, push_jwt"],
+            &[
+                "FILE:1: there is no table \"limits\"; the tables are callback, cluster, jwt, push_jwt",
+            ],
         ),
         (
             "wserver.ping_interval = \"3s\"",
-            &["FILE:1: there is no table \"wserver\"; the tables are callback, jwt, push_jwt"],
+            &[
+                "FILE:1: there is no table \"wserver\"; the tables are callback, cluster, jwt, push_jwt",
+            ],
         ),
         (
             "[ping_interval]",

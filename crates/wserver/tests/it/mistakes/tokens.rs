@@ -237,7 +237,9 @@ fn of_publishers_tokens() {
         &[
             (
                 "[push-jwt]\nsecret_file = '$secret'",
-                &["FILE:2: there is no table \"push-jwt\"; the tables are callback, jwt, push_jwt"],
+                &[
+                    "FILE:2: there is no table \"push-jwt\"; the tables are callback, cluster, jwt, push_jwt",
+                ],
             ),
             (
                 "push_jwt = 'x'",
