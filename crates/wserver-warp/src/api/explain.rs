@@ -17,6 +17,9 @@ use crate::reply::{self, Refused, Reply};
 const CONNECTIONS_MAX: usize = 100;
 /// Entries that are told at most, of the user and of strangers.
 const ENTRIES_MAX: usize = 50;
+/// What is said behind a refusal of somebody who was never proven to be a user.
+const OF_PUBLISHERS: &str = "; whom it was for is not known";
+const OF_LISTENERS: &str = "; whose it is was never proven, so it may be this user's";
 /// Entries that become a sentence each, the newest ones.
 const SENTENCES_OF_ENTRIES_MAX: usize = 10;
 
@@ -161,7 +164,7 @@ impl Facts {
         events.dedup();
         let reached = whole.now.would_deliver_to;
         let mut sentences = vec![verdict(&self.user, &self.event, reached, total, &events)];
-        sentences.extend(not_ready.map(|why| format!("this node is {why}")));
+        sentences.extend(not_ready.map(|why| format!("this node is not ready: {why}")));
         if !whole.nodes_missing.is_empty() {
             let names = whole.nodes_missing.join(", ");
             sentences.push(format!("no answer of {names}: what is there is not told here"));
@@ -175,8 +178,11 @@ impl Facts {
         if total == 0 {
             self.tell_strangers(&mut sentences);
         } else {
-            // Whoever has a connection is none of them.
+            // Whoever has a connection is none of them, on whichever node.
             whole.strangers.clear();
+            let is_of_stranger =
+                |it: &String| it.ends_with(OF_PUBLISHERS) || it.ends_with(OF_LISTENERS);
+            sentences.retain(|sentence| !is_of_stranger(sentence));
         }
         whole.sentences = sentences;
         whole
@@ -239,8 +245,8 @@ impl Facts {
             _ => false,
         };
         sentences.extend(self.folded(&self.strangers, is_telling, |entry| match entry.what {
-            What::PushRefused { .. } => "; whom it was for is not known",
-            _ => "; whose it is was never proven, so it may be this user's",
+            What::PushRefused { .. } => OF_PUBLISHERS,
+            _ => OF_LISTENERS,
         }));
     }
 
