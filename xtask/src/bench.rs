@@ -18,6 +18,7 @@ mod plot;
 mod machine;
 mod page;
 mod secured;
+mod cluster;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,6 +27,7 @@ use std::time::Instant;
 use xshell::cmd;
 
 use self::binder::Binder;
+use self::cluster::{Broker, Clusters};
 use self::measure::Measure;
 use self::memory::Memory;
 use self::runs::{Run, Runs};
@@ -38,11 +40,13 @@ use crate::tools;
 
 /// The page that a whole run writes.
 const PAGE: &str = "docs/benchmarks.md";
+/// The page that every run writes which measures clusters.
+const CLUSTER_PAGE: &str = "docs/benchmarks/cluster.md";
 /// Of fewer rounds the interval of a median is none (order statistics, 95 %).
 const PAGE_ROUNDS_MIN: u32 = 6;
 
 /// What is measured of ours alone, besides [`Measure`].
-const PARTS: [&str; 3] = ["binder", "memory", "scaling"];
+const PARTS: [&str; 4] = ["binder", "memory", "scaling", "cluster"];
 
 /// What to run.
 #[derive(Debug)]
@@ -68,10 +72,12 @@ struct Effort {
     idle_connections: u32,
     scaling_rounds: u32,
     scaling_seconds: u32,
+    cluster_rounds: u32,
+    cluster_seconds: u32,
 }
 
 impl Effort {
-    /// A whole run takes a little less than half an hour. Of twelve rounds the two at each end may
+    /// A whole run takes a little more than half an hour. Of twelve rounds the two at each end may
     /// be left out, and rounds are worth more than longer windows: runs differ more than seconds.
     fn new(is_quick: bool) -> Self {
         match is_quick {
@@ -81,6 +87,8 @@ impl Effort {
                 idle_connections: 2000,
                 scaling_rounds: 1,
                 scaling_seconds: 1,
+                cluster_rounds: 1,
+                cluster_seconds: 1,
             },
             false => Self {
                 rounds: 12,
@@ -88,6 +96,8 @@ impl Effort {
                 idle_connections: 15_000,
                 scaling_rounds: 2,
                 scaling_seconds: 2,
+                cluster_rounds: 3,
+                cluster_seconds: 2,
             },
         }
     }
@@ -110,6 +120,7 @@ struct Outcome {
     binder: Binder,
     memory: Memory,
     scaling: Scaling,
+    clusters: Clusters,
     /// Runs that came to no figures.
     failed: Vec<(Subject, String)>,
 }
@@ -130,7 +141,7 @@ impl Outcome {
         let failed = failed.map(|(_, what)| what.clone()).collect();
         let ours = Subject::ALL.into_iter().filter(|it| it.is_ours());
         let untrue = ours.flat_map(|subject| self.runs.untrue(subject)).collect();
-        [untrue, self.scaling.untrue(), failed].concat()
+        [untrue, self.scaling.untrue(), self.clusters.untrue(), failed].concat()
     }
 }
 
@@ -147,9 +158,17 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
         is_pinned: tools::found("taskset") && machine::cores() > 1,
     };
     let effort = Effort::new(choice.quick);
-    let effort = Effort { rounds: choice.rounds.unwrap_or(effort.rounds), ..effort };
+    let effort = Effort {
+        rounds: choice.rounds.unwrap_or(effort.rounds),
+        cluster_rounds: choice.rounds.unwrap_or(effort.cluster_rounds),
+        ..effort
+    };
     let (measures, parts) = wanted(choice.measures.as_deref())?;
-    let peers = chosen(&Subject::ALL, choice.peers.as_deref(), Subject::name)?;
+    let mut peers = chosen(&Subject::ALL, choice.peers.as_deref(), Subject::name)?;
+    if measures.is_empty() {
+        // The parts are of ours alone.
+        peers.retain(|it| *it == Subject::Ours);
+    }
 
     cmd!(sh, "cargo build --profile dist --package wserver --package wserver-load").run()?;
     let mut subjects = Vec::new();
@@ -190,6 +209,9 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
     if parts.contains(&"scaling") {
         scaling::run(&place, effort, choice.quick, &mut outcome);
     }
+    if parts.contains(&"cluster") {
+        measure_clusters(project, &place, effort, choice, report, &mut outcome)?;
+    }
     let minutes = |since: Instant| format!("{:.0} minutes", since.elapsed().as_secs_f64() / 60.0);
     let took = format!("{}, {} of them after everything was built", minutes(began), minutes(built));
 
@@ -210,6 +232,38 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
     println!("written to {}", path.display());
     let wrong = outcome.wrong();
     anyhow::ensure!(wrong.is_empty(), "not all was as it should be:\n{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// Measures clusters by all brokers that there are, and writes their page.
+fn measure_clusters(
+    project: &Project,
+    place: &Place,
+    effort: Effort,
+    choice: &Choice,
+    report: &mut Report,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
+    let (sh, began) = (&project.sh, Instant::now());
+    let mut brokers = Vec::new();
+    for broker in Broker::ALL {
+        match broker.prepare(sh, choice.install)? {
+            None => brokers.push(broker),
+            Some(missing) => report.skip(&format!("bench cluster, {}", broker.name()), &missing),
+        }
+    }
+    cluster::run(sh, place, effort, choice.quick, &brokers, outcome);
+    let minutes = began.elapsed().as_secs_f64() / 60.0;
+    let mut facts = machine::describe(sh, &[], place)?;
+    facts.extend(brokers.iter().filter_map(|it| it.version(sh)));
+    facts.push(("this run took".to_owned(), format!("{minutes:.0} minutes")));
+    let is_whole = !choice.quick && brokers.len() == Broker::ALL.len();
+    let path = match is_whole {
+        true => project.root.join(CLUSTER_PAGE),
+        false => place.home.join("cluster.md"),
+    };
+    sh.write_file(&path, outcome.clusters.page(&facts, place, minutes))?;
+    println!("written to {}", path.display());
     Ok(())
 }
 

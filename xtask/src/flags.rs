@@ -35,7 +35,7 @@ xflags::xflags! {
             /// Try both: installs the Debian package, pushes a message and purges it (always on when `CI` is set).
             optional --install
         }
-        /// Measure the release binary beside the floor and its peers, and write docs/benchmarks.md.
+        /// Measure the release binary beside the floor and its peers, and write docs/benchmarks.md and docs/benchmarks/cluster.md.
         cmd bench {
             /// One short round that shows whether it works; writes no page.
             optional --quick
@@ -45,7 +45,7 @@ xflags::xflags! {
             optional --rounds rounds: u32
             /// Measure only these, divided by commas: floor, bun, nchan, gorilla, ws, naive-warp.
             optional --peers peers: String
-            /// Take only these measures, divided by commas, as `saturated-64,unicast,binder,memory,scaling`.
+            /// Take only these measures, divided by commas, as `saturated-64,unicast,binder,memory,scaling,cluster`.
             optional --measures measures: String
         }
         /// Count the instructions of the hot paths, and record them in bench/instructions.tsv.

@@ -153,6 +153,12 @@ impl<W: Wire> Inner<W> {
         let beat = self.members.beat(origin, heartbeat, sum, Instant::now());
         if beat.is_first {
             info!(node = heartbeat.name, id = %origin, release = heartbeat.release, "a node is in the cluster");
+            if heartbeat.name == self.node_name() {
+                warn!(
+                    node = heartbeat.name,
+                    "another node has the same name, so answers do not tell them apart"
+                );
+            }
         }
         if heartbeat.is_new {
             self.is_heartbeat_wanted.store(true, Ordering::Relaxed);

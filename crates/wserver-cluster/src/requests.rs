@@ -89,12 +89,8 @@ impl Requests {
 
     fn give_up(&self, is_lost: impl Fn(NodeId) -> bool) {
         for shard in &self.waiting {
-            lock(shard).retain(|_, waiting| {
-                waiting.outstanding.retain(|node| !is_lost(*node));
-                // Kept for its answers, which whoever asked takes out.
-                !(waiting.outstanding.is_empty() && waiting.done.is_closed())
-            });
             for waiting in lock(shard).values_mut() {
+                waiting.outstanding.retain(|node| !is_lost(*node));
                 waiting.tell_if_done();
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 use wserver_node::Wire;
@@ -100,6 +101,8 @@ impl<W: Wire> Inner<W> {
     }
 
     fn linked(&self, link: &Arc<dyn Link>) {
+        // What was said against the last one does not hold against this one.
+        let _ = self.relink.notified().now_or_never();
         self.counters.links_opened_total.increment();
         self.health.linked(Instant::now());
         self.link.send_replace(Some(Arc::clone(link)));

@@ -87,12 +87,16 @@ pub(crate) struct Course {
     pub(crate) counted: u64,
     /// Pushes that were not accepted, from the first on.
     pub(crate) refused: u64,
+    /// The lowest and the highest number answered, from the first push on.
+    pub(crate) count_min: u64,
+    pub(crate) count_max: u64,
     /// Due, but not sent because no pusher was free.
     unsent: u64,
     pushes: u64,
     deliveries: u64,
     seconds: f64,
     server_cpu: Duration,
+    broker_cpu: Duration,
     own_cpu: Duration,
     pub(crate) resident_max: u64,
     round_trips: Histogram<u64>,
@@ -105,11 +109,14 @@ impl Course {
             sequences: vec![0; sequences],
             counted: 0,
             refused: 0,
+            count_min: u64::MAX,
+            count_max: 0,
             unsent: 0,
             pushes: 0,
             deliveries: 0,
             seconds: 0.0,
             server_cpu: Duration::ZERO,
+            broker_cpu: Duration::ZERO,
             own_cpu: Duration::ZERO,
             resident_max: 0,
             round_trips: histogram(),
@@ -128,6 +135,12 @@ impl Course {
             report.figure("cpu_us_per_push", cpu / self.pushes.max(1) as f64);
             report.figure("server_cpu_cores", cpu / 1e6 / self.seconds);
             report.count("resident_bytes_max", self.resident_max);
+        }
+        if let Some(broker) = process.broker() {
+            let cpu = self.broker_cpu.as_secs_f64() * 1e6;
+            report.figure("broker_cpu_us_per_push", cpu / self.pushes.max(1) as f64);
+            report.figure("broker_cpu_cores", cpu / 1e6 / self.seconds);
+            report.count("broker_resident_bytes", broker.resident());
         }
         report.figure("generator_cpu_cores", self.own_cpu.as_secs_f64() / self.seconds);
         report.count("pushes_unsent", self.unsent);
@@ -230,6 +243,7 @@ impl Drive<'_> {
         self.course.pushes = closing.answered - opening.answered;
         self.course.deliveries = closing.received - opening.received;
         self.course.server_cpu = closing.server_cpu.saturating_sub(opening.server_cpu);
+        self.course.broker_cpu = closing.broker_cpu.saturating_sub(opening.broker_cpu);
         self.course.own_cpu = closing.own_cpu.saturating_sub(opening.own_cpu);
         self.course.unsent = due.left(self.until);
         Ok(())
@@ -277,6 +291,8 @@ impl Drive<'_> {
             match answer.count {
                 Some(count) if self.engine.is_accepted(answer.status) => {
                     self.course.counted += count;
+                    self.course.count_min = self.course.count_min.min(count);
+                    self.course.count_max = self.course.count_max.max(count);
                 }
                 // Nobody got it: its number is free again.
                 _ => {
@@ -309,6 +325,7 @@ impl Drive<'_> {
             answered: self.answered,
             received: self.engine.ledger.received(),
             server_cpu: process.cpu(),
+            broker_cpu: process.broker().map_or(Duration::ZERO, Process::cpu),
             own_cpu: own_cpu(),
         }
     }
@@ -321,6 +338,7 @@ struct Mark {
     answered: u64,
     received: u64,
     server_cpu: Duration,
+    broker_cpu: Duration,
     own_cpu: Duration,
 }
 

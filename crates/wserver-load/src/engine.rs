@@ -90,7 +90,10 @@ pub(crate) struct Engine {
     buffer: Vec<u8>,
     clock: Instant,
     pub(crate) target: Target,
-    address: SocketAddr,
+    /// Of several, each listener takes the next in turn; never empty.
+    listener_addresses: Vec<SocketAddr>,
+    /// The same of pushers.
+    pusher_addresses: Vec<SocketAddr>,
     tls: Option<Tls>,
     push_key: Option<String>,
     tokens: Tokens,
@@ -100,6 +103,8 @@ pub(crate) struct Engine {
     patience: Duration,
     /// Events that each listener registers.
     registered_events: u32,
+    /// Users that each listener registers for; its own number counts these groups.
+    pub(crate) registered_users: u32,
     pub(crate) receive_buffer: Option<usize>,
     pub(crate) listeners: Vec<Listener>,
     pushers: Vec<Pusher>,
@@ -136,7 +141,8 @@ impl Engine {
             buffer: vec![0; HEADROOM + READ_BYTES],
             clock: Instant::now(),
             target: common.target,
-            address: common.address,
+            listener_addresses: addresses(&common.listener_addresses, common.address),
+            pusher_addresses: addresses(&common.pusher_addresses, common.address),
             tls,
             push_key: push_key.map(|key| key.trim().to_owned()),
             tokens: tokens.as_deref().map(target::tokens).unwrap_or_default(),
@@ -145,6 +151,7 @@ impl Engine {
             opening_max: common.opening_max,
             patience: common.patience,
             registered_events,
+            registered_users: 1,
             receive_buffer: None,
             listeners: Vec::new(),
             pushers: Vec::new(),
@@ -205,7 +212,7 @@ impl Engine {
             _ => None,
         };
         let mut listener = Listener::connect(
-            self.address,
+            in_turn(&self.listener_addresses, number),
             self.tls.as_ref(),
             source,
             self.receive_buffer,
@@ -261,11 +268,12 @@ impl Engine {
     }
 
     fn connect_pusher(&mut self, number: usize) -> Result<Pusher> {
-        let mut stream = listener::connect(self.address, None, None)
-            .with_context(|| format!("cannot connect to {}", self.address))?;
+        let address = in_turn(&self.pusher_addresses, number);
+        let mut stream = listener::connect(address, None, None)
+            .with_context(|| format!("cannot connect to {address}"))?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.pusher_poll.registry().register(&mut stream, Token(number), interest)?;
-        let request = self.target.push(self.address, self.push_key.as_deref(), self.message_bytes);
+        let request = self.target.push(address, self.push_key.as_deref(), self.message_bytes);
         Ok(Pusher::new(Socket::new(stream, self.tls.as_ref())?, request))
     }
 
@@ -343,8 +351,9 @@ impl Engine {
         is_read_closed: bool,
     ) -> Result<()> {
         let listener = &mut self.listeners[number];
-        let (target, address, events) = (self.target, self.address, self.registered_events);
+        let (target, events, users) = (self.target, self.registered_events, self.registered_users);
         if is_writable && matches!(listener.phase, Phase::Connecting) {
+            let address = in_turn(&self.listener_addresses, number);
             return listener.handle_writable(|user| target.handshake(address, user));
         }
         if matches!(listener.phase, Phase::Connecting | Phase::Closed(_)) {
@@ -357,7 +366,10 @@ impl Engine {
         let progress = listener.handle_readable(
             &mut self.buffer,
             is_read_closed,
-            |user| target.registration(user, events, tokens),
+            |user| {
+                let users = user * users..(user + 1) * users;
+                users.flat_map(|user| target.registration(user, events, tokens)).collect()
+            },
             |item| match item {
                 Item::Message(stamp, payload_len) => {
                     ledger.record(number, stamp, payload_len);
@@ -390,11 +402,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Pushes once to `user` through an idle pusher, waits for the answer and tells the count.
+    /// Pushes once to `user` through the first pusher, which is idle, waits for the answer and tells
+    /// the count.
     pub(crate) fn probe(&mut self, user: u32) -> Result<u64> {
-        self.open_pushers(1)?;
+        self.probe_by(0, user)
+    }
+
+    fn probe_by(&mut self, pusher: usize, user: u32) -> Result<u64> {
+        self.open_pushers(pusher + 1)?;
         let sent = self.now();
-        self.push(0, user, 0, (PROBE_STREAM, 0), sent)?;
+        self.push(pusher, user, 0, (PROBE_STREAM, 0), sent)?;
         loop {
             self.turn(Some(Duration::from_millis(100)))?;
             if let Some(answer) = self.answers.pop() {
@@ -410,12 +427,18 @@ impl Engine {
         }
     }
 
-    /// Pushes to `user` until so many take it; tells how many took the probes in all.
+    /// Pushes to `user` until so many take it, wherever it is pushed; tells how many took the probes
+    /// in all.
     pub(crate) fn probe_until(&mut self, user: u32, expected: u64) -> Result<u64> {
+        let servers = 0..self.pusher_addresses.len();
+        servers.map(|pusher| self.probe_by_until(pusher, user, expected)).sum()
+    }
+
+    fn probe_by_until(&mut self, pusher: usize, user: u32, expected: u64) -> Result<u64> {
         let began = Instant::now();
         let mut sum = 0;
         loop {
-            let count = self.probe(user)?;
+            let count = self.probe_by(pusher, user)?;
             sum += count;
             if count == expected {
                 return Ok(sum);
@@ -466,6 +489,15 @@ impl Engine {
         let is_cut = |it: &&Listener| matches!(it.phase, Phase::Closed(end) if end != End::Left);
         self.listeners.iter().filter(is_cut).count()
     }
+}
+
+/// What is chosen, or else the one address of all.
+fn addresses(chosen: &[SocketAddr], otherwise: SocketAddr) -> Vec<SocketAddr> {
+    if chosen.is_empty() { vec![otherwise] } else { chosen.to_vec() }
+}
+
+fn in_turn(addresses: &[SocketAddr], number: usize) -> SocketAddr {
+    addresses[number % addresses.len()]
 }
 
 fn wait(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> Result<()> {

@@ -14,6 +14,8 @@ const TICK: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Process {
     pids: Vec<u32>,
+    /// What the servers of a cluster speak by.
+    broker: Option<Box<Self>>,
 }
 
 impl Process {
@@ -43,7 +45,16 @@ impl Process {
         for root in roots {
             stat(*root).with_context(|| format!("no process {root}"))?;
         }
-        Ok(Self { pids })
+        Ok(Self { pids, broker: None })
+    }
+
+    /// The same, and beside it `broker`, if that is known.
+    pub(crate) fn with_broker(self, broker: Self) -> Self {
+        Self { broker: broker.is_known().then(|| Box::new(broker)), ..self }
+    }
+
+    pub(crate) fn broker(&self) -> Option<&Self> {
+        self.broker.as_deref()
     }
 
     pub(crate) fn is_known(&self) -> bool {

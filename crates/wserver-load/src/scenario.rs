@@ -35,7 +35,8 @@ pub fn run(settings: &Settings) -> Result<Report> {
 fn begin(name: &str, common: &Common) -> Result<(Report, Process)> {
     let mut report = Report::new(name, common.target.to_string());
     report.setting("message_bytes", common.message_bytes);
-    Ok((report, Process::open(&common.pids)?))
+    let broker = Process::open(&common.broker_pids)?;
+    Ok((report, Process::open(&common.pids)?.with_broker(broker)))
 }
 
 /// Waits for what is under way, and checks the account of a group that all get every message.

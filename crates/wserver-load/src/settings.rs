@@ -36,6 +36,14 @@ pub struct Common {
     #[arg(long, global = true, default_value = "127.0.0.1:12345", value_name = "HOST:PORT")]
     pub address: SocketAddr,
 
+    /// Where listeners connect, each at the next of several in turn; at --address if left out, whose host they have if they speak TLS
+    #[arg(long = "listener-address", global = true, value_name = "HOST:PORT")]
+    pub listener_addresses: Vec<SocketAddr>,
+
+    /// Where pushers connect, each at the next of several in turn; at --address if left out
+    #[arg(long = "pusher-address", global = true, value_name = "HOST:PORT")]
+    pub pusher_addresses: Vec<SocketAddr>,
+
     /// Which server it is
     #[arg(long, global = true, value_enum, default_value_t = Target::Wserver)]
     pub target: Target,
@@ -55,6 +63,10 @@ pub struct Common {
     /// Its process id, to tell what it costs; several are added up, and so are their children
     #[arg(long = "pid", global = true, value_name = "PID")]
     pub pids: Vec<u32>,
+
+    /// Process id of what the servers of a cluster speak by, whose cost is told apart
+    #[arg(long = "broker-pid", global = true, value_name = "PID")]
+    pub broker_pids: Vec<u32>,
 
     /// Connect from so many addresses, 127.0.1.1 and on, so that ports do not run out; 0 leaves it to the system
     #[arg(long, global = true, default_value_t = 0)]
@@ -76,11 +88,11 @@ pub struct Common {
 /// What is done to the server.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Scenario {
-    /// Memory of connections that wait, each of a user of its own
+    /// Memory of connections that wait, each of users of its own
     Idle(Idle),
     /// Pushes to all connections of one user
     Fanout(Fanout),
-    /// Pushes to users with one connection each, in turn
+    /// Pushes to users with few connections each, in turn
     Unicast(Unicast),
     /// Connections that come and go as fast as the server lets them, beside a group that is pushed to
     Churn(Churn),
@@ -96,7 +108,10 @@ pub struct Idle {
     /// How many
     #[arg(long, default_value_t = 10_000)]
     pub connections: u32,
-    /// Events that each registers
+    /// Users that each registers for, which are of no other connection
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub users: u32,
+    /// Events that each registers, for each of its users
     #[arg(long, default_value_t = 1)]
     pub events: u32,
     /// Heartbeats to wait for on each connection
@@ -141,6 +156,9 @@ pub struct Unicast {
     /// How many users
     #[arg(long, default_value_t = 1000)]
     pub connections: u32,
+    /// Connections that each user has; of several --listener-address, one at each in turn
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub each: u32,
     /// Push so many times a second, whatever becomes of it; as soon as the answer is there if left out
     #[arg(long, value_name = "PER_SECOND")]
     pub rate: Option<f64>,

@@ -182,6 +182,8 @@ fn every_scenario_holds_at_size_three() {
         format!("fanout --connections 3 --pushers 2 --paced 200 {SHORT} --message-bytes 70000"),
         format!("unicast --connections 3 --pushers 3 {SHORT} --sources 2"),
         format!("unicast --connections 3 --pushers 2 --rate 300 {SHORT} --pid {pid}"),
+        format!("unicast --connections 3 --each 2 --pushers 3 {SHORT} --broker-pid {pid}"),
+        "idle --connections 3 --users 2 --heartbeats 0".to_owned(),
         format!("churn --concurrency 3 --steady 3 {SHORT}"),
         format!("mass-disconnect --connections 3 --steady 3 --arrivals 30 {SHORT}"),
         format!("slow-readers --connections 3 --stalled 0 --rate 100 {SHORT}"),
@@ -210,6 +212,17 @@ fn a_server_that_lies_is_found_out() {
         let report = run(address, &line).unwrap();
         assert!(!report.is_true() && report.to_string().contains(found), "{fault:?}\n{report}");
     }
+}
+
+#[test]
+fn listeners_and_pushers_may_be_elsewhere() {
+    let address = Server::start(Fault::None);
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let line = format!(
+        "unicast --connections 3 --pushers 3 {SHORT} --listener-address {address} --pusher-address {address} --pusher-address {address}"
+    );
+    let report = run(nobody, &line).unwrap();
+    assert!(report.is_true(), "{report}");
 }
 
 #[test]

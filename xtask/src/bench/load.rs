@@ -45,6 +45,12 @@ pub(super) fn start(
 }
 
 impl Load {
+    /// Whether it has come to its end.
+    pub(super) fn is_over(&mut self) -> anyhow::Result<bool> {
+        let child = self.child.as_mut().context("it is finished once")?;
+        Ok(child.try_wait()?.is_some())
+    }
+
     /// Waits for its end and takes the figures.
     pub(super) fn finish(mut self, server: &Server) -> anyhow::Result<Value> {
         let child = self.child.take().context("it is finished once")?;

@@ -193,7 +193,7 @@ fn subjects() -> String {
     out
 }
 
-fn facts_table(facts: &[(String, String)]) -> String {
+pub(super) fn facts_table(facts: &[(String, String)]) -> String {
     let mut out = "| | |\n|---|---|\n".to_owned();
     for (name, value) in facts {
         let _ = writeln!(out, "| {name} | {value} |");

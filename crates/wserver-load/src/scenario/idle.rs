@@ -13,18 +13,23 @@ use crate::settings::{Common, Idle};
 pub(super) fn run(common: &Common, idle: &Idle) -> Result<Report> {
     let (mut report, process) = begin("idle", common)?;
     report.setting("connections", idle.connections);
+    report.setting("users", idle.users);
     report.setting("events", idle.events);
     report.setting("heartbeats", idle.heartbeats);
     let mut engine = Engine::new(common, 1, idle.events)?;
+    engine.registered_users = idle.users;
+    // It registers for them one after the other, so the last one tells of all.
+    let last_user_of = |connection: u32| connection * idle.users + idle.users - 1;
 
     // One connection first, so that what is allocated once is not counted for each.
     engine.open_all([idle.connections])?;
-    engine.probe_until(idle.connections, 1)?;
+    let mut counted = engine.probe_until(last_user_of(idle.connections), 1)?;
     // Its frame is on its way when the push is answered, and leaving would lose it.
-    engine.drain(1)?;
+    engine.drain(counted)?;
     engine.listeners[0].leave(false)?;
-    engine.probe_until(idle.connections, 0)?;
+    engine.probe_until(last_user_of(idle.connections), 0)?;
     let before = process.resident();
+    let broker_before = process.broker().map(|it| (it.resident(), it.cpu()));
     let kernel_before = kernel_slab();
     let began = Instant::now();
     engine.open_all(0..idle.connections)?;
@@ -72,14 +77,21 @@ pub(super) fn run(common: &Common, idle: &Idle) -> Result<Report> {
         }
         report.count("threads", process.threads());
     }
+    if let (Some(broker), Some((resident, cpu))) = (process.broker(), broker_before) {
+        let users = f64::from(idle.connections) * f64::from(idle.users);
+        let grown = each(resident, broker.resident()) / f64::from(idle.users);
+        report.count("broker_resident_bytes_before", resident);
+        report.figure("broker_bytes_per_user", grown);
+        let spent = broker.cpu().saturating_sub(cpu).as_secs_f64() * 1e6;
+        report.figure("broker_cpu_us_per_user", spent / users);
+    }
     report.figure("openings_per_second", f64::from(idle.connections) / opening.as_secs_f64());
     report.latency("opening", &engine.openings);
 
     // Only now, because a delivery may cost memory: all of them were registered. A server may
     // still be at the last ones.
-    let mut counted = 1;
     for user in 0..idle.connections {
-        counted += engine.probe_until(user, 1)?;
+        counted += engine.probe_until(last_user_of(user), 1)?;
     }
     engine.drain(counted)?;
     report.check("frames, and the sum of the numbers answered", engine.ledger.received(), counted);

@@ -1,6 +1,6 @@
-//! Every push to one connection, and to another one each time.
+//! Every push to one user with few connections, and to another one each time.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use crate::drive::{Audience, Pace, Plan, drive};
 use crate::engine::Engine;
@@ -11,14 +11,16 @@ use crate::settings::{Common, Unicast};
 pub(super) fn run(common: &Common, unicast: &Unicast) -> Result<Report> {
     let (mut report, process) = begin("unicast", common)?;
     report.setting("connections", unicast.connections);
+    report.setting("each", unicast.each);
     report.setting("pushers", unicast.pushers);
     let pace = Pace::of(unicast.rate);
     report.setting("pace", pace);
     let mut engine = Engine::new(common, 1, 1)?;
-    engine.open_all(0..unicast.connections)?;
+    let users = 0..unicast.connections;
+    engine.open_all(users.flat_map(|user| (0..unicast.each).map(move |_| user)))?;
     let mut probed = 0;
     for user in 0..unicast.connections {
-        probed += engine.probe_until(user, 1)?;
+        probed += engine.probe_until(user, u64::from(unicast.each))?;
     }
     engine.drain(probed)?;
     let plan = Plan {
@@ -31,9 +33,8 @@ pub(super) fn run(common: &Common, unicast: &Unicast) -> Result<Report> {
     };
     let course = drive(&mut engine, &process, plan, |_, _| Ok(()))?;
     engine.drain(course.counted + probed)?;
-    for (listener, &sent) in course.sequences.iter().enumerate() {
-        ensure!(engine.listeners[listener].user as usize == listener, "one listener for each user");
-        engine.ledger.close(listener, 0, sent);
+    for (number, listener) in engine.listeners.iter().enumerate() {
+        engine.ledger.close(number, 0, course.sequences[listener.user as usize]);
     }
     course.tell(&engine, &process, &mut report);
     report.check(
@@ -41,6 +42,8 @@ pub(super) fn run(common: &Common, unicast: &Unicast) -> Result<Report> {
         engine.ledger.received(),
         course.counted + probed,
     );
+    report.check("lowest number answered", course.count_min, unicast.each.into());
+    report.check("highest number answered", course.count_max, unicast.each.into());
     check_books(&engine, &course, &mut report);
     report.check("connections cut off", engine.cut_off() as u64, 0);
     Ok(report)

@@ -12,11 +12,11 @@ use crate::raw::{Raw, Socket, masked, masked_close};
 use crate::secure::publisher;
 use crate::settings::file;
 
-fn explain(server: &Server, user: &str, event: &str) -> Value {
+pub(crate) fn explain(server: &Server, user: &str, event: &str) -> Value {
     good(server, "GET", &format!("/v2/explain?user={user}&event={event}"), &Value::Null)
 }
 
-fn sentences(explanation: &Value) -> Vec<&str> {
+pub(crate) fn sentences(explanation: &Value) -> Vec<&str> {
     explanation["sentences"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect()
 }
 

@@ -16,6 +16,7 @@ mod answers;
 mod bodies;
 mod budgets;
 mod callback;
+mod cluster;
 mod config;
 mod contract;
 mod delivery;

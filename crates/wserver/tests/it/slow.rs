@@ -2,6 +2,7 @@
 
 mod abuse;
 mod account;
+mod cluster;
 mod drain;
 mod fanout;
 

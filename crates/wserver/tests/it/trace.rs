@@ -9,7 +9,7 @@ use crate::harness::{Server, eventually};
 use crate::raw::{Raw, Socket, masked_close, request};
 
 /// One stream, from the events that come after its head was read.
-struct Stream {
+pub(crate) struct Stream {
     /// The body, without its chunks' lengths.
     lines: BufReader<Chunks>,
 }
@@ -43,7 +43,7 @@ impl Read for Chunks {
 }
 
 impl Stream {
-    fn open(server: &Server, user: &str) -> Self {
+    pub(crate) fn open(server: &Server, user: &str) -> Self {
         let raw = Raw::connect(server);
         let mut stream = raw.stream;
         let target = format!("/v2/trace?user={user}");
@@ -66,7 +66,7 @@ impl Stream {
     }
 
     /// The next event and its data; `None` at the end.
-    fn next(&mut self) -> Option<(String, Value)> {
+    pub(crate) fn next(&mut self) -> Option<(String, Value)> {
         let (mut event, mut data) = (String::new(), String::new());
         loop {
             let mut line = String::new();
@@ -87,7 +87,7 @@ impl Stream {
     }
 
     /// The next event, which must be this one.
-    fn expect(&mut self, event: &str) -> Value {
+    pub(crate) fn expect(&mut self, event: &str) -> Value {
         let (name, data) = self.next().expect("an event");
         assert_eq!(name, event, "{data}");
         data

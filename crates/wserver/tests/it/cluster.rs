@@ -1,0 +1,19 @@
+//! Several servers as one, over real brokers: what a push, an operator and a balancer see of them, and
+//! what becomes of it when a part fails.
+//!
+//! The brokers are processes of the tests' own. Where a program is missing, the tests that need it
+//! leave themselves out and say so aloud.
+
+pub(crate) mod stage;
+pub(crate) mod proxy;
+pub(crate) mod traffic;
+
+mod admin;
+mod alone;
+mod explain;
+pub(crate) mod faults;
+mod life;
+mod mistakes;
+mod pushes;
+mod secrets;
+mod trace;

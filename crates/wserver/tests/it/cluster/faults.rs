@@ -1,0 +1,289 @@
+//! A part fails under constant pushes, and comes back: nothing arrives twice or out of order, counts
+//! are exact or say who is missing, `/readyz` tells the truth, and all is well again by itself.
+
+use wserver_cluster::conformance::nats;
+use wserver_cluster::conformance::redis::{self, RedisCluster, Sentinels};
+
+use super::proxy::{Proxy, Way};
+use super::stage::{self, NAMES, is_cut_off, is_told, knows, names, node, pause, resume, until};
+use super::traffic::{TakenForDead, Traffic};
+use crate::api::push_v1;
+use crate::harness::{Server, eventually};
+use crate::metrics::scrape;
+use crate::raw::Socket;
+
+/// So short that a fault is over soon, and long enough for a busy machine.
+pub(crate) const LEASE: [&str; 2] = ["--cluster-lease", "2s"];
+
+/// What a node got when nobody waited for its answer any more.
+const EXPIRED: &str = "wserver_cluster_dropped_total{reason=\"expired\"}";
+
+/// A broker that can be made to fail.
+pub(crate) trait Fallible {
+    fn kill(&mut self);
+    fn start(&mut self);
+    fn pause(&mut self);
+    fn resume(&mut self);
+}
+
+impl Fallible for redis::Standalone {
+    fn kill(&mut self) {
+        self.process().kill();
+    }
+
+    fn start(&mut self) {
+        self.restart();
+    }
+
+    fn pause(&mut self) {
+        self.process().pause();
+    }
+
+    fn resume(&mut self) {
+        self.process().resume();
+    }
+}
+
+impl Fallible for nats::Server {
+    fn kill(&mut self) {
+        Self::kill(self);
+    }
+
+    fn start(&mut self) {
+        self.restart();
+    }
+
+    fn pause(&mut self) {
+        self.process().pause();
+    }
+
+    fn resume(&mut self) {
+        self.process().resume();
+    }
+}
+
+/// All nodes say so since the fault, each to its balancer and to its publisher.
+fn everybody_is_cut_off(traffic: &Traffic, since: [usize; 3]) {
+    traffic.living().for_each(|(_, node)| is_told(node, is_cut_off));
+    traffic.are_partial(since, &[0, 1, 2]);
+}
+
+fn everybody_is_ready(traffic: &Traffic) {
+    traffic.living().for_each(|(_, node)| is_told(node, Result::is_ok));
+    traffic.goes_on();
+}
+
+/// What a node has counted since it started.
+fn count(node: &Server, series: &str) -> f64 {
+    scrape(node).of(series)
+}
+
+pub(crate) fn check_killed(broker: &mut impl Fallible, url: &str, flags: &[&str], times: usize) {
+    let traffic = Traffic::start([url; 3], flags);
+    for _ in 0..times {
+        let since = traffic.partial();
+        broker.kill();
+        everybody_is_cut_off(&traffic, since);
+        broker.start();
+        everybody_is_ready(&traffic);
+    }
+    for (_, node) in traffic.living() {
+        assert!(count(node, "wserver_cluster_links_broken_total") >= times as f64);
+        assert!(count(node, "wserver_cluster_dropped_total{reason=\"no_link\"}") > 0.0);
+        assert_eq!(count(node, "wserver_cluster_ready"), 1.0);
+    }
+    traffic.end(TakenForDead::Never);
+}
+
+pub(crate) fn check_paused(broker: &mut impl Fallible, url: &str, flags: &[&str], times: usize) {
+    let traffic = Traffic::start([url; 3], flags);
+    for _ in 0..times {
+        let since = traffic.partial();
+        broker.pause();
+        everybody_is_cut_off(&traffic, since);
+        broker.resume();
+        everybody_is_ready(&traffic);
+    }
+    traffic.end(TakenForDead::Never);
+}
+
+/// The nodes b and c say that a is missing, until its lease is over; then they go on without it.
+fn the_others_go_on_without_a(traffic: &Traffic, since: [usize; 3], expired: usize) {
+    traffic.are_partial(since, &[1, 2]);
+    for at in [1, 2] {
+        let node = &traffic.nodes[at];
+        eventually("it is taken for dead", || count(node, "wserver_cluster_nodes") == 2.0);
+        assert_eq!(count(node, "wserver_cluster_nodes_expired_total"), expired as f64);
+        is_told(node, Result::is_ok);
+        let answer = push_v1(node, "jack", "aside", "m");
+        assert_eq!((&answer["nodes"], &answer["is_partial"]), (&2.into(), &false.into()));
+    }
+}
+
+pub(crate) fn check_fail_over(sentinels: &mut Sentinels, flags: &[&str], times: usize) {
+    let url = sentinels.url();
+    let traffic = Traffic::start([&url; 3], flags);
+    for _ in 0..times {
+        let port = sentinels.master().port();
+        let since = traffic.partial();
+        sentinels.master().process().kill();
+        everybody_is_cut_off(&traffic, since);
+        sentinels.wait_for_other_master(port);
+        everybody_is_ready(&traffic);
+        sentinels.replica().restart();
+        everybody_is_ready(&traffic);
+    }
+    traffic.end(TakenForDead::Never);
+}
+
+pub(crate) fn check_reshard(brokers: &mut RedisCluster, flags: &[&str], lanes: u16) {
+    let url = brokers.url();
+    let traffic = Traffic::start([&url; 3], flags);
+    for lane in 0..lanes {
+        brokers.move_lane(lane);
+        everybody_is_ready(&traffic);
+    }
+    for (_, node) in traffic.living() {
+        // It is the connection that moves, and what is on it is told as missing.
+        assert!(count(node, "wserver_cluster_links_broken_total") >= 1.0);
+    }
+    traffic.end(TakenForDead::Never);
+}
+
+#[test]
+fn a_redis_is_killed_and_started_again() {
+    let Some(mut redis) = stage::redis() else { return };
+    let url = redis.url();
+    check_killed(&mut redis, &url, &[], 1);
+}
+
+#[test]
+fn a_redis_stands_still_and_goes_on() {
+    let Some(mut redis) = stage::redis() else { return };
+    let url = redis.url();
+    check_paused(&mut redis, &url, &LEASE, 1);
+}
+
+#[test]
+fn a_nats_server_is_killed_and_started_again() {
+    let Some(mut nats) = stage::nats() else { return };
+    let url = nats.url();
+    check_killed(&mut nats, &url, &[], 1);
+}
+
+#[test]
+fn a_nats_server_stands_still_and_goes_on() {
+    let Some(mut nats) = stage::nats() else { return };
+    let url = nats.url();
+    check_paused(&mut nats, &url, &LEASE, 1);
+}
+
+pub(crate) fn check_node_killed(url: &str, flags: &[&str], times: usize) {
+    let mut traffic = Traffic::start([url; 3], flags);
+    traffic.kill(1);
+    for at in [0, 2] {
+        let node = &traffic.nodes[at];
+        eventually("it is taken for dead", || count(node, "wserver_cluster_nodes") == 2.0);
+        is_told(node, Result::is_ok);
+    }
+    traffic.goes_on();
+    // Others of that name come, with other users.
+    for number in 1..=times {
+        let next = node(url, NAMES[1], flags);
+        is_told(&next, Result::is_ok);
+        let mut rose = Socket::registered(&next, "rose", "news");
+        for at in [0, 2] {
+            let node = &traffic.nodes[at];
+            // One of jack at the other node, and rose.
+            knows(node, 2);
+            let answer = push_v1(node, "rose", "news", "m");
+            assert_eq!((&answer["matched"], &answer["is_partial"]), (&1.into(), &false.into()));
+            assert_eq!(rose.next().payload, b"m");
+        }
+        traffic.goes_on();
+        next.signal("KILL");
+        for at in [0, 2] {
+            let node = &traffic.nodes[at];
+            eventually("it is taken for dead", || {
+                count(node, "wserver_cluster_nodes_expired_total") == (1 + number) as f64
+            });
+        }
+    }
+    traffic.end(TakenForDead::Never);
+}
+
+#[test]
+fn a_node_is_killed_and_started_again() {
+    let Some(redis) = stage::redis() else { return };
+    check_node_killed(&redis.url(), &LEASE, 1);
+}
+
+pub(crate) fn check_node_paused(url: &str, flags: &[&str], times: usize) {
+    let traffic = Traffic::start([url; 3], flags);
+    for time in 1..=times {
+        let since = traffic.partial();
+        pause(&traffic.nodes[0]);
+        the_others_go_on_without_a(&traffic, since, time);
+        resume(&traffic.nodes[0]);
+        everybody_is_ready(&traffic);
+    }
+    assert!(count(&traffic.nodes[0], EXPIRED) > 0.0, "what nobody waits for is let go");
+    traffic.end(TakenForDead::Maybe);
+}
+
+#[test]
+fn a_node_stands_still_and_goes_on() {
+    let Some(redis) = stage::redis() else { return };
+    check_node_paused(&redis.url(), &LEASE, 1);
+}
+
+/// Who stands still for less than a lease is missed, and is not taken for dead.
+#[test]
+fn a_node_stands_still_for_a_moment() {
+    let Some(redis) = stage::redis() else { return };
+    let traffic = Traffic::start([&redis.url(); 3], &[]);
+    let since = traffic.partial();
+    pause(&traffic.nodes[0]);
+    traffic.are_partial(since, &[1, 2]);
+    resume(&traffic.nodes[0]);
+    everybody_is_ready(&traffic);
+    assert!(count(&traffic.nodes[0], EXPIRED) > 0.0, "what nobody waits for is let go");
+    for (_, node) in traffic.living() {
+        assert_eq!(count(node, "wserver_cluster_nodes_expired_total"), 0.0);
+    }
+    traffic.end(TakenForDead::Never);
+}
+
+pub(crate) fn check_cut_off(port: u16, way: Way, flags: &[&str], times: usize) {
+    let proxy = Proxy::to(port);
+    let (url, direct) = (proxy.url(), format!("redis://127.0.0.1:{port}"));
+    let traffic = Traffic::start([&url, &direct, &direct], flags);
+    for time in 1..=times {
+        let since = traffic.partial();
+        proxy.set(way);
+        let a = &traffic.nodes[0];
+        is_told(a, is_cut_off);
+        let alone = until(|| push_v1(a, "jack", "aside", "m"), |it| it["nodes"] == 1);
+        assert_eq!(alone["is_partial"], true, "{alone}");
+        traffic.are_partial(since, &[0]);
+        the_others_go_on_without_a(&traffic, since, time);
+        proxy.set(Way::Open);
+        everybody_is_ready(&traffic);
+    }
+    for node in &traffic.nodes {
+        assert_eq!(names(node).len(), 3);
+    }
+    traffic.end(TakenForDead::Maybe);
+}
+
+#[test]
+fn a_node_is_cut_off_from_its_broker() {
+    let Some(redis) = stage::redis() else { return };
+    check_cut_off(redis.port(), Way::Cut, &LEASE, 1);
+}
+
+#[test]
+fn the_network_between_a_node_and_its_broker_swallows_everything() {
+    let Some(redis) = stage::redis() else { return };
+    check_cut_off(redis.port(), Way::Silent, &LEASE, 1);
+}

@@ -1,0 +1,96 @@
+//! The network between one node and its broker, which can be cut and can swallow what it is given.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+/// What becomes of what is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Open,
+    /// Connections stay, and nothing comes through; what is held up comes when the way is open again,
+    /// as TCP has it.
+    Silent,
+    /// Connections end, and none is let in.
+    Cut,
+}
+
+/// A port that leads to another one.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    line: Arc<Line>,
+}
+
+#[derive(Debug)]
+struct Line {
+    /// Written by the test; all connections are ended when it is cut.
+    state: Mutex<(Way, Vec<TcpStream>)>,
+    changed: Condvar,
+}
+
+impl Proxy {
+    /// To this port of this machine. It lasts as long as the process of the tests.
+    pub(crate) fn to(port: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Mutex::new((Way::Open, Vec::new()));
+        let line = Arc::new(Line { state, changed: Condvar::new() });
+        let of_thread = Arc::clone(&line);
+        thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let Ok(far) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { continue };
+                of_thread.connect(&near, &far);
+            }
+        });
+        Self { address, line }
+    }
+
+    /// Where it listens, as a Redis.
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// From now on.
+    pub(crate) fn set(&self, way: Way) {
+        let mut state = self.line.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 = way;
+        if way == Way::Cut {
+            for stream in state.1.drain(..) {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        }
+        self.line.changed.notify_all();
+    }
+}
+
+impl Line {
+    fn connect(self: &Arc<Self>, near: &TcpStream, far: &TcpStream) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0 == Way::Cut {
+            let _ = near.shutdown(Shutdown::Both);
+            return;
+        }
+        for (from, to) in [(near, far), (far, near)] {
+            let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+            let _ = to.set_nodelay(true);
+            state.1.push(from.try_clone().unwrap());
+            let line = Arc::clone(self);
+            thread::spawn(move || line.carry(from, to));
+        }
+    }
+
+    fn carry(&self, mut from: TcpStream, mut to: TcpStream) {
+        let mut bytes = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.changed.wait_while(state, |(way, _)| *way == Way::Silent));
+            if to.write_all(&bytes[..count]).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+        let _ = from.shutdown(Shutdown::Both);
+    }
+}
