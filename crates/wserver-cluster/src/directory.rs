@@ -1,6 +1,6 @@
 //! Which nodes have which users: what this node announces, and what it has heard from the others.
 //!
-//! Users stand here as 48 bits of a hash, ten bytes a user and node with all that is around them:
+//! Users stand here as 48 bits of a hash, 10 to 20 bytes a user and node with all that is around them:
 //! two users that share one cost a message to a node that then has nobody to give it to. They are
 //! split into slots, each with a sum of what is in it, by which two nodes find out cheaply whether
 //! they hold the same, and where they do not.
@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
@@ -244,11 +245,15 @@ impl Directory {
         }
     }
 
-    /// A node has left.
-    pub(crate) fn forget(&self, seat: Seat) {
-        for slot in &self.slots {
-            self.forget_in(&mut lock(slot), seat);
-        }
+    /// A node has left. Says how long a lock was held for that at the longest.
+    pub(crate) fn forget(&self, seat: Seat) -> Duration {
+        let times = self.slots.iter().map(|slot| {
+            let mut slot = lock(slot);
+            let since = Instant::now();
+            self.forget_in(&mut slot, seat);
+            since.elapsed()
+        });
+        times.max().unwrap_or_default()
     }
 
     /// The sum of each slot of what a node has said.
@@ -381,7 +386,7 @@ mod tests {
             directory.replace(number, 3, users.into_iter().map(Digest::new));
         }
         assert_eq!(sum(&directory, 3), own.sum());
-        assert!(digests.clone().all(|digest| directory.seats(digest) == [3]));
+        assert!(digests.into_iter().all(|digest| directory.seats(digest) == [3]));
     }
 
     proptest! {

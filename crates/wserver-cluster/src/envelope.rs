@@ -343,7 +343,7 @@ mod tests {
             assert_eq!(messages.len(), count, "{bytes_max}");
             assert_eq!(head.sequence, 5 + count as u64);
             assert!(messages.iter().all(|message| message.len() <= bytes_max));
-            assert_eq!(read_all(&messages).items, [item.clone()]);
+            assert_eq!(read_all(&messages).items, std::slice::from_ref(&item));
         }
     }
 

@@ -15,6 +15,7 @@ mod requests;
 mod streams;
 mod members;
 mod directory;
+mod measure;
 mod health;
 mod receipt;
 mod settings;
@@ -30,6 +31,8 @@ pub use counters::Counters;
 #[doc(hidden)]
 pub use envelope::fuzz;
 pub use loopback::Loopback;
+#[doc(hidden)]
+pub use measure::measure_directory;
 pub use members::MemberInfo;
 pub use receipt::{Gathered, NodeName};
 pub use settings::ClusterSettings;

@@ -6,7 +6,7 @@
 
 pub(crate) mod stage;
 pub(crate) mod proxy;
-pub(crate) mod traffic;
+mod traffic;
 
 mod admin;
 mod alone;
