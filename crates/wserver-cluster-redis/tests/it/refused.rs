@@ -63,6 +63,7 @@ async fn passwords_and_users() {
     let server = Standalone::start(&[
         "requirepass sesame",
         "user nothing on >sesame",
+        "user speaker on >sesame resetchannels &shop.* +publish",
         "user listener on >sesame resetchannels &shop.* +subscribe",
         "user elsewhere on >sesame resetchannels &other.* +publish +subscribe",
     ]);
@@ -76,14 +77,21 @@ async fn passwords_and_users() {
         );
         check(with_user(&url, user, "wrong"), port, Refused, &said).await;
     }
-    for (user, command) in
-        [("nothing", "SUBSCRIBE"), ("listener", "PUBLISH"), ("elsewhere", "SUBSCRIBE")]
-    {
-        let said = format!(
+    let said = |user: &str, command: &str| {
+        format!(
             "AT does not let user {user} {command} on shop.*: give it the ACL rules resetchannels \
              &shop.* +publish +subscribe +ping"
-        );
-        check(with_user(&url, Some(user), "sesame"), port, Refused, &said).await;
+        )
+    };
+    for (user, command) in [("speaker", "SUBSCRIBE"), ("listener", "PUBLISH")] {
+        check(with_user(&url, Some(user), "sesame"), port, Refused, &said(user, command)).await;
+    }
+    // Who may neither is told of the one that was refused first.
+    for user in ["nothing", "elsewhere"] {
+        let error = failure(&broker(with_user(&url, Some(user), "sesame"))).await;
+        assert_eq!(error.kind(), Refused, "{error}");
+        let told = error.to_string().replace(&format!("127.0.0.1:{port}"), "AT");
+        assert!([said(user, "SUBSCRIBE"), said(user, "PUBLISH")].contains(&told), "{told}");
     }
 }
 
