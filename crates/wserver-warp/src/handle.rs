@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use wserver_cluster::{Cluster, Gathered, MemberInfo};
+use wserver_cluster::{Cluster, Gathered, MemberInfo, Whom};
 use wserver_core::{ConnectionId, Counts, EventName, NameError, UserId};
 use wserver_node::{
     ConnectionInfo, Counters, Entry, EveryoneReceipt, PushOptions, PushReceipt, RegisterError,
     Selection, Trace, TraceError,
 };
+use wserver_protocol::v2::{self, Answer, Closed, Disconnect, Question};
 
 use crate::edge::Edge;
 use crate::health;
@@ -156,7 +157,8 @@ impl Handle {
     /// Whether the server has part in its cluster now: the broker carries messages, and the users of
     /// all other nodes are known. A server that stands alone always says yes.
     ///
-    /// What this handle tells and does beside pushes is about this node alone, in a cluster too.
+    /// What this handle tells and does is about this node alone, in a cluster too, but for pushes and
+    /// [`disconnect_everywhere`](Self::disconnect_everywhere).
     ///
     /// # Errors
     /// Why not, in a few words.
@@ -259,6 +261,36 @@ impl Handle {
             Target::Token(token) => node.disconnect(Selection::Token(token)),
             Target::Connection(id) => node.disconnect(Selection::Connection(id)),
         })
+    }
+
+    /// As [`disconnect`](Self::disconnect), on every node of the cluster; says how many each closed,
+    /// and which nodes did not answer: those may have closed some or not.
+    ///
+    /// # Errors
+    /// As [`disconnect`](Self::disconnect).
+    ///
+    /// # Cancel safety
+    /// One that is dropped is carried out all the same.
+    pub async fn disconnect_everywhere(
+        &self,
+        target: Target<'_>,
+    ) -> Result<Gathered<usize>, HandleError> {
+        let here = self.disconnect(target)?;
+        let Some(cluster) = &self.edge.cluster else { return Ok(Gathered::alone(here)) };
+        let body = match target {
+            Target::User(user) => Disconnect::User(user.to_owned()),
+            Target::UserEvent { user, event } => {
+                Disconnect::UserEvent { user: user.to_owned(), event: event.to_owned() }
+            }
+            Target::Token(token) => Disconnect::Token(token.to_owned()),
+            Target::Connection(id) => Disconnect::Connection(id.to_string()),
+        };
+        let question = v2::encode(&Question::Disconnect { body: body.encode() }).into();
+        let said = |answer: &[u8], _took| match Answer::<Closed>::parse(answer)? {
+            Answer::Ok(closed) => Some(closed.closed),
+            Answer::Problem(_) => None,
+        };
+        Ok(cluster.ask(Whom::Everybody, question, std::future::ready(here), said).await)
     }
 
     /// Whether the server delivers, and should be sent anybody now as far as that goes: a message to

@@ -47,7 +47,7 @@ pub use tls::TlsSettings;
 pub use wserver_auth as auth;
 pub use wserver_auth::{TokenSource, TokenSourceError};
 pub use wserver_cluster::{
-    Broker, BrokerError, BrokerErrorKind, ClusterSettings, Gathered, MemberInfo, NodeName,
+    Broker, BrokerError, BrokerErrorKind, ClusterSettings, Gathered, Loopback, MemberInfo, NodeName,
 };
 pub use wserver_core::{
     CloseReason, ConnectionId, ConnectionsPerUserPolicy, Counts, EventName, LimitSettings,

@@ -3,6 +3,7 @@
 
 mod authenticate;
 mod build;
+mod cluster;
 mod expiry;
 mod handle;
 mod hooks;
