@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use wserver_cluster::Loopback;
 use wserver_node::{NoDelivery, PushOptions};
 
-use crate::peers::{Member, cluster, event, settings, user};
+use crate::peers::{Member, cluster, event, user};
 
 #[tokio::test]
 async fn a_push_reaches_its_user_on_every_node_and_is_counted_whole() {
@@ -136,14 +136,4 @@ async fn many_pushes_at_once_from_every_node_are_each_counted_and_arrive_in_orde
             assert_eq!(of_one, (0..PUSHES).collect::<Vec<_>>());
         }
     }
-}
-
-#[tokio::test]
-async fn another_cluster_at_the_same_broker_is_another_cluster() {
-    // The broker in memory has no names; what tells clusters apart are the names of channels.
-    let mut other = settings("a");
-    other.name = "other".to_owned();
-    assert!(other.problems(1 << 20).is_empty());
-    let channel = wserver_cluster::Channel { lane: 0, to: wserver_cluster::To::All };
-    assert_ne!(channel.name("wserver"), channel.name(&other.name));
 }
