@@ -36,6 +36,10 @@ pub(crate) struct Part {
     /// It is for every node, and not for one: the two are numbered apart.
     #[prost(bool, tag = "8")]
     pub(crate) is_for_all: bool,
+    /// How many parts of the same body came before: what follows a lost part is no body of its own,
+    /// since what stands in it may be a stranger's message.
+    #[prost(uint32, tag = "9")]
+    pub(crate) parts_before: u32,
 }
 
 /// What a part has beside its body, at most.
@@ -283,6 +287,7 @@ pub(crate) fn write(head: &mut Part, items: Vec<Item>, bytes_max: usize) -> Vec<
                 version: VERSION,
                 readable_from: READABLE_FROM,
                 parts_left: u32::try_from(parts - 1 - number).unwrap_or(u32::MAX),
+                parts_before: u32::try_from(number).unwrap_or(u32::MAX),
                 body: rest.split_to(part_bytes.min(rest.len())),
                 ..head.clone()
             };

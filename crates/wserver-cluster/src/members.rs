@@ -129,12 +129,17 @@ impl Members {
         if gap > 0 {
             (incoming.parts, incoming.parts_left) = (BytesMut::new(), 0);
         }
-        if part.parts_left == 0 && incoming.parts.is_empty() {
+        if part.parts_left == 0 && part.parts_before == 0 && incoming.parts.is_empty() {
             return Arrival::Whole { body: part.body, age, lost };
         }
         let is_begun = !incoming.parts.is_empty();
         let fits = incoming.parts.len() + part.body.len() <= bytes_max;
-        if !fits || is_begun && incoming.parts_left != part.parts_left + 1 {
+        let is_next = if is_begun {
+            part.parts_before > 0 && incoming.parts_left == part.parts_left.saturating_add(1)
+        } else {
+            part.parts_before == 0
+        };
+        if !fits || !is_next {
             (incoming.parts, incoming.parts_left) = (BytesMut::new(), 0);
             return Arrival::Broken;
         }
@@ -321,6 +326,21 @@ mod tests {
         Part { origin: 1, sequence, sent_ms, parts_left, body, ..Part::default() }
     }
 
+    /// One that is not the first of its body.
+    fn later(sequence: u64, parts_left: u32, body: &'static str) -> Part {
+        Part { parts_before: 1, ..part(sequence, 0, parts_left, body) }
+    }
+
+    #[test]
+    fn what_follows_a_lost_part_is_no_body() {
+        let members = Members::default();
+        assert_eq!(arrive(&members, part(1, 0, 0, "a"), 0), whole("a", 0, 0));
+        // Number 2, the first of three, never comes.
+        assert_eq!(arrive(&members, later(3, 1, "b"), 0), Arrival::Broken);
+        assert_eq!(arrive(&members, later(4, 0, "c"), 0), Arrival::Broken);
+        assert_eq!(arrive(&members, part(5, 0, 0, "d"), 0), whole("d", 0, 0));
+    }
+
     fn arrive(members: &Members, part: Part, now_ms: u64) -> Arrival {
         let now = Instant::now();
         members.arrive(part, (0, false), now_ms, now, 100)
@@ -347,8 +367,8 @@ mod tests {
     fn parts_make_a_body_or_none() {
         let members = Members::default();
         assert_eq!(arrive(&members, part(1, 0, 2, "a"), 0), Arrival::Part { lost: 0 });
-        assert_eq!(arrive(&members, part(2, 0, 1, "b"), 0), Arrival::Part { lost: 0 });
-        assert_eq!(arrive(&members, part(3, 0, 0, "c"), 0), whole("abc", 0, 0));
+        assert_eq!(arrive(&members, later(2, 1, "b"), 0), Arrival::Part { lost: 0 });
+        assert_eq!(arrive(&members, later(3, 0, "c"), 0), whole("abc", 0, 0));
         // One in the middle is lost, and a whole one comes next.
         assert_eq!(arrive(&members, part(4, 0, 2, "a"), 0), Arrival::Part { lost: 0 });
         assert_eq!(arrive(&members, part(6, 0, 0, "c"), 0), whole("c", 0, 1));
@@ -356,7 +376,7 @@ mod tests {
         assert_eq!(arrive(&members, part(8, 0, 0, "c"), 0), Arrival::Broken);
         let long = "x".repeat(60).leak();
         assert_eq!(arrive(&members, part(9, 0, 2, long), 0), Arrival::Part { lost: 0 });
-        assert_eq!(arrive(&members, part(10, 0, 1, long), 0), Arrival::Broken, "too large");
+        assert_eq!(arrive(&members, later(10, 1, long), 0), Arrival::Broken, "too large");
     }
 
     #[test]

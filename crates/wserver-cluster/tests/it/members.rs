@@ -63,7 +63,6 @@ async fn a_node_that_was_taken_for_dead_and_lives_comes_back() {
     let [a, b] = cluster(&broker).await;
     let (_one, line) = b.join("jack", "news");
     a.knows(1).await;
-    // Nothing of it arrives for longer than a lease, and nothing else is lost.
     let id = b.cluster.id();
     let mut limp = settings("b");
     limp.lease = Duration::from_secs(60);
