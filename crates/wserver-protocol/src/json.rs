@@ -25,10 +25,13 @@ pub(crate) fn read_strings<'a, const N: usize>(
     }
     let mut members =
         Members { names, texts: [const { Cow::Borrowed("") }; N], not_a_string: None };
-    // Not ended with `end`: only the first value of the input counts.
-    serde_json::Deserializer::from_slice(input)
-        .deserialize_map(&mut members)
-        .map_err(|error| syntax(input, &error))?;
+    // Not ended with `end`: only the first value of the input counts. What is UTF-8 from end to end
+    // is found to be so once, and not again for each of its strings.
+    let read = match std::str::from_utf8(input) {
+        Ok(text) => serde_json::Deserializer::from_str(text).deserialize_map(&mut members),
+        Err(_) => serde_json::Deserializer::from_slice(input).deserialize_map(&mut members),
+    };
+    read.map_err(|error| syntax(input, &error))?;
     match members.not_a_string {
         Some(field) => Err(JsonError::NotAString { field }),
         None => Ok(members.texts),

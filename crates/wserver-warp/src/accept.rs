@@ -8,25 +8,21 @@ use std::time::Duration;
 use futures::TryFutureExt;
 use futures::future::Either;
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
-use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
-use warp::Reply as _;
 
 use crate::addresses::Addresses;
 use crate::edge::Edge;
 use crate::http_io::HttpIo;
 use crate::listen::{Door, Side};
 use crate::reply::{self, Refused};
-use crate::routes::{self, Arrival};
+use crate::routes;
 use crate::tls::Tls;
 use crate::transport::Transport;
 
-/// hyper's own default, said aloud because it is a bound.
-const HEADERS_MAX: usize = 100;
 /// Pauses after a failed accept, doubling from the first to the last.
 const BACK_OFF: Duration = Duration::from_millis(10);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
@@ -151,32 +147,32 @@ async fn serve(
 ) {
     let io = HttpIo::new(stream, edge.limits.header_timeout);
     let notes = io.notes();
-    let routes = TowerToHyperService::new(warp::service(routes::routes(&edge, side)));
-    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+    let filters = routes::filters(&edge, side);
+    let edge_of_service = Arc::clone(&edge);
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         if notes.is_ambiguous(request.headers()) {
-            let reply = reply::reply(&Refused::AmbiguousLength).into_response();
-            return Either::Left(std::future::ready(Ok(reply)));
+            let reply = reply::reply(&Refused::AmbiguousLength);
+            return Either::Left(std::future::ready(Ok(routes::whole(reply))));
         }
         // As of CONNECT; warp panics over a target without a path.
         if request.uri().path_and_query().is_none() {
-            let reply = reply::reply(&Refused::NotFound).into_response();
-            return Either::Left(std::future::ready(Ok(reply)));
+            let reply = reply::reply(&Refused::NotFound);
+            return Either::Left(std::future::ready(Ok(routes::whole(reply))));
         }
-        let headers = Arc::new(std::mem::take(request.headers_mut()));
-        let arrival = Arrival { peer, uri: request.uri().clone(), headers };
-        request.extensions_mut().insert(arrival);
         let notes = notes.clone();
-        Either::Right(routes.call(request).inspect_ok(move |reply| {
+        let serving = routes::serve(&edge_of_service, side, &filters, peer, request);
+        Either::Right(serving.inspect_ok(move |reply| {
             if reply.status().is_success() {
                 notes.served();
             }
         }))
     });
+    // The number of headers is bounded by hyper's own default, 100: with a number of ours it would
+    // fill its arrays for each request.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(edge.limits.header_timeout)
         .max_buf_size(edge.limits.head_bytes_max)
-        .max_headers(HEADERS_MAX)
         .serve_connection(io, service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);

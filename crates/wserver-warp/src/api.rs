@@ -17,8 +17,8 @@ pub(crate) mod outcome;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Buf, Bytes};
-use futures::Stream;
+use bytes::Bytes;
+use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Response};
 use tracing::{Instrument as _, debug, trace_span};
@@ -70,16 +70,12 @@ const ENDPOINTS: [(Endpoint, &str, &str); 11] = [
 ];
 
 /// Serves one request.
-pub(crate) async fn serve<S, B>(
+pub(crate) async fn serve(
     edge: Arc<Edge>,
     method: Method,
     arrival: Arrival,
-    body: S,
-) -> WarpResponse
-where
-    S: Stream<Item = Result<B, warp::Error>>,
-    B: Buf,
-{
+    body: Incoming,
+) -> WarpResponse {
     let client = edge.proxies.client(arrival.peer, &arrival.headers);
     answer(&edge, &method, arrival, client, body).await.unwrap_or_else(|refused| {
         debug!(peer = %client, ?refused, "request refused");
@@ -87,17 +83,13 @@ where
     })
 }
 
-async fn answer<S, B>(
+async fn answer(
     edge: &Arc<Edge>,
     method: &Method,
     arrival: Arrival,
     client: std::net::SocketAddr,
-    body: S,
-) -> Result<WarpResponse, Refused>
-where
-    S: Stream<Item = Result<B, warp::Error>>,
-    B: Buf,
-{
+    body: Incoming,
+) -> Result<WarpResponse, Refused> {
     let arrived = Instant::now();
     let (endpoint, segment, methods) = find(arrival.uri.path()).ok_or(Refused::NotFound)?;
     if !methods.split(", ").any(|allowed| allowed == method.as_str()) {

@@ -4,9 +4,10 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 
-use bytes::Buf;
-use futures::{Stream, TryStreamExt};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use hyper::HeaderMap;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::CONTENT_LENGTH;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -19,16 +20,16 @@ const BODY_START_BYTES_MAX: usize = 64 * 1024;
 /// A whole body, and its share of `push_bodies_bytes_max` for as long as it is held.
 #[derive(Debug)]
 pub(crate) struct Body {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Bytes,
     _share: OwnedSemaphorePermit,
 }
 
 /// Reads a body to its end.
-pub(crate) async fn read<S, B>(edge: &Edge, headers: &HeaderMap, body: S) -> Result<Body, Refused>
-where
-    S: Stream<Item = Result<B, warp::Error>>,
-    B: Buf,
-{
+pub(crate) async fn read(
+    edge: &Edge,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<Body, Refused> {
     let limits = &edge.limits;
     let bytes_max = limits.push_body_bytes_max;
     let length =
@@ -59,16 +60,12 @@ async fn within<T>(
 }
 
 /// The share grows with what has arrived, so that what is announced and not sent keeps nobody out.
-async fn collect<S, B>(
-    body: S,
+async fn collect(
+    mut body: Incoming,
     shares: &Arc<Semaphore>,
     start_bytes: usize,
     bytes_max: usize,
-) -> Result<Body, Refused>
-where
-    S: Stream<Item = Result<B, warp::Error>>,
-    B: Buf,
-{
+) -> Result<Body, Refused> {
     let take = |bytes: usize| {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         Arc::clone(shares).try_acquire_many_owned(bytes).map_err(|_none_left| Refused::Busy {
@@ -76,20 +73,34 @@ where
             setting: Some("push_bodies_bytes_max"),
         })
     };
-    let mut body = pin!(body);
-    let mut bytes = Vec::with_capacity(start_bytes);
-    let mut share = take(0)?;
-    while let Some(mut part) = body.try_next().await.map_err(|_error| Refused::BodyBroken)? {
-        if bytes.len() + part.remaining() > bytes_max {
+    let first = next(&mut body).await?.unwrap_or_default();
+    if first.len() > bytes_max {
+        return Err(Refused::BodyTooLarge { bytes_max });
+    }
+    let mut share = take(first.len())?;
+    if body.is_end_stream() {
+        // Nearly every body has come with its head, and is not copied.
+        return Ok(Body { bytes: first, _share: share });
+    }
+    let mut bytes = Vec::with_capacity(start_bytes.max(first.len()));
+    bytes.extend_from_slice(&first);
+    drop(first);
+    while let Some(part) = next(&mut body).await? {
+        if bytes.len() + part.len() > bytes_max {
             return Err(Refused::BodyTooLarge { bytes_max });
         }
-        share.merge(take(part.remaining())?);
-        while part.has_remaining() {
-            let chunk = part.chunk();
-            bytes.extend_from_slice(chunk);
-            let count = chunk.len();
-            part.advance(count);
+        share.merge(take(part.len())?);
+        bytes.extend_from_slice(&part);
+    }
+    Ok(Body { bytes: bytes.into(), _share: share })
+}
+
+/// The next part, if there is one; trailers are none.
+async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Refused> {
+    while let Some(frame) = body.frame().await {
+        if let Ok(part) = frame.map_err(|_error| Refused::BodyBroken)?.into_data() {
+            return Ok(Some(part));
         }
     }
-    Ok(Body { bytes, _share: share })
+    Ok(None)
 }

@@ -121,6 +121,10 @@ impl HttpIo {
             if self.matched == 0 {
                 let Some(at) = memchr::memchr(b'\n', bytes) else { return };
                 bytes = &bytes[at + 1..];
+                if bytes.first().is_some_and(|first| !matches!(first, b'c' | b'C' | b'\r' | b'\n')) {
+                    // As most lines begin.
+                    continue;
+                }
                 self.matched = 1;
             }
             while let Some((first, rest)) = bytes.split_first() {

@@ -38,13 +38,13 @@ pub(crate) fn check(scope: OpenPushScope, headers: &HeaderMap) -> Result<(), &'s
     // In one pass, since each look-up would hash a name, and this is asked of every push. Of a
     // header that comes twice every line must be in order.
     for (name, value) in headers {
-        let text = value.to_str().unwrap_or_default();
+        let text = || value.to_str().unwrap_or_default();
         if name == SEC_FETCH_SITE {
-            if text != "same-origin" && text != "none" {
+            if !["same-origin", "none"].contains(&text()) {
                 return Err("Sec-Fetch-Site says that a page of another site sent it");
             }
         } else if name == ORIGIN {
-            if !is_same_origin(text, headers) {
+            if !is_same_origin(text(), headers) {
                 return Err("its Origin is not this server");
             }
         } else if scope == OpenPushScope::Loopback {
@@ -52,7 +52,7 @@ pub(crate) fn check(scope: OpenPushScope, headers: &HeaderMap) -> Result<(), &'s
                 return Err("it came through a proxy");
             }
             if name == HOST {
-                if !is_loopback_host(text) {
+                if !is_loopback_host(text()) {
                     return Err("its Host is not a loopback address");
                 }
                 is_local = true;
@@ -71,7 +71,9 @@ fn is_loopback_host(host: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
-    name.eq_ignore_ascii_case("localhost")
+    // The commonest is not read as an address for each push.
+    name == "127.0.0.1"
+        || name.eq_ignore_ascii_case("localhost")
         || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 

@@ -3,9 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Buf;
-use futures::Stream;
 use hyper::Method;
+use hyper::body::Incoming;
 use tracing::{Instrument as _, debug, trace_span};
 use wserver_auth::Publisher;
 use wserver_cluster::Gathered;
@@ -44,11 +43,12 @@ impl From<Refused> for Refusal {
 }
 
 /// Serves one push.
-pub(crate) async fn push<S, B>(edge: Arc<Edge>, method: Method, arrival: Arrival, body: S) -> Reply
-where
-    S: Stream<Item = Result<B, warp::Error>>,
-    B: Buf,
-{
+pub(crate) async fn push(
+    edge: Arc<Edge>,
+    method: Method,
+    arrival: Arrival,
+    body: Incoming,
+) -> Reply {
     let client = edge.proxies.client(arrival.peer, &arrival.headers);
     let format = negotiate::format(&arrival.headers);
     let span = trace_span!("push", %client);
@@ -77,17 +77,13 @@ where
     }
 }
 
-async fn serve<S, B>(
+async fn serve(
     edge: &Edge,
     method: &Method,
     arrival: Arrival,
     client: SocketAddr,
-    body: S,
-) -> Result<Pushed, Refusal>
-where
-    S: Stream<Item = Result<B, warp::Error>>,
-    B: Buf,
-{
+    body: Incoming,
+) -> Result<Pushed, Refusal> {
     if method != Method::POST {
         return Err(Refused::Method { allow: "POST" }.into());
     }

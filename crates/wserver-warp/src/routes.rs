@@ -1,13 +1,24 @@
-//! The whole filter tree on one screen.
+//! Which request goes where, on one screen.
+//!
+//! What brings a body goes to its handler, and everything else through a tree of filters. A push
+//! through the tree took a quarter more of the server's instructions than one past it.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures::future::Either;
+use futures::{FutureExt as _, TryFutureExt as _};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper::upgrade::OnUpgrade;
-use hyper::{HeaderMap, Uri};
+use hyper::{HeaderMap, Request, Response, Uri};
+use hyper_util::service::TowerToHyperService;
 use warp::path::FullPath;
-use warp::reply::Response;
+use warp::reply::Response as WarpResponse;
 use warp::{Filter, Rejection, Reply};
 
 use crate::api;
@@ -30,7 +41,10 @@ pub(crate) fn is_reserved(path: &str) -> bool {
         || path.starts_with(api::PREFIX)
 }
 
-/// The head of a request, and where it comes from, set by the accept loop.
+/// The body of an answer: one piece, or what filters made.
+pub(crate) type AnswerBody = http_body_util::Either<Full<Bytes>, UnsyncBoxBody<Bytes, warp::Error>>;
+
+/// The head of a request, and where it comes from.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrival {
     /// Who the socket is connected to; behind a trusted proxy the client is somebody else.
@@ -39,11 +53,60 @@ pub(crate) struct Arrival {
     pub(crate) headers: Arc<HeaderMap>,
 }
 
-/// Every request ends in a reply: what no route takes is answered 404, and so is what belongs to the other listener.
-pub(crate) fn routes(
+/// Answers one request that came from `peer`; `filters` are those of the same listener.
+pub(crate) fn serve<F>(
     edge: &Arc<Edge>,
     side: Side,
-) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + use<> {
+    filters: &F,
+    peer: SocketAddr,
+    mut request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + use<F>
+where
+    F: Service<Request<Incoming>, Response = WarpResponse, Error = Infallible>,
+{
+    let path = request.uri().path();
+    let has_body = side.has_push() && (path == edge.push_path || path.starts_with(api::PREFIX));
+    if !has_body {
+        let headers = Arc::new(std::mem::take(request.headers_mut()));
+        let arrival = Arrival { peer, uri: request.uri().clone(), headers };
+        request.extensions_mut().insert(arrival);
+        let answering = Box::pin(filters.call(request)).map_ok(boxed);
+        return Either::Right(Either::Left(answering));
+    }
+    let edge = Arc::clone(edge);
+    let (head, body) = request.into_parts();
+    let arrival = Arrival { peer, uri: head.uri, headers: Arc::new(head.headers) };
+    if arrival.uri.path() == edge.push_path {
+        return Either::Left(push_api::push(edge, head.method, arrival, body).map(whole).map(Ok));
+    }
+    // Boxed like those above: hyper keeps room for the largest, and pushes are what it mostly moves.
+    let answering = Box::pin(api::serve(edge, head.method, arrival, body));
+    Either::Right(Either::Right(answering.map(boxed).map(Ok)))
+}
+
+fn boxed(answer: WarpResponse) -> Response<AnswerBody> {
+    answer.map(|body| http_body_util::Either::Right(body.boxed_unsync()))
+}
+
+/// An answer in one piece.
+pub(crate) fn whole(reply: reply::Reply) -> Response<AnswerBody> {
+    reply.map(|body| http_body_util::Either::Left(Full::new(body)))
+}
+
+/// What a listener serves besides pushes and the API, as a service for hyper.
+pub(crate) fn filters(
+    edge: &Arc<Edge>,
+    side: Side,
+) -> impl Service<Request<Incoming>, Response = WarpResponse, Error = Infallible, Future: Send> + use<>
+{
+    TowerToHyperService::new(warp::service(tree(edge, side)))
+}
+
+/// Every request ends in a reply: what no route takes is answered 404, and so is what belongs to the other listener.
+fn tree(
+    edge: &Arc<Edge>,
+    side: Side,
+) -> impl Filter<Extract = (WarpResponse,), Error = Infallible> + Clone + Send + Sync + use<> {
     let head = warp::method().and(warp::ext::get::<Arrival>());
 
     let ws = at(edge.ws_path.clone(), side.has_listeners())
@@ -51,18 +114,6 @@ pub(crate) fn routes(
         .and(head)
         .and(warp::ext::optional::<OnUpgrade>())
         .map(upgrade::upgrade);
-
-    let push = at(edge.push_path.clone(), side.has_push())
-        .and(with(edge))
-        .and(head)
-        .and(warp::body::stream())
-        .then(push_api::push);
-
-    let api = under(api::PREFIX, side.has_push())
-        .and(with(edge))
-        .and(head)
-        .and(warp::body::stream())
-        .then(api::serve);
 
     let description = at(api::DESCRIPTION_PATH.to_owned(), side.has_push())
         .and(warp::method())
@@ -82,17 +133,13 @@ pub(crate) fn routes(
         .and(head)
         .then(move |edge, method, arrival| metrics::scrape(edge, side, method, arrival));
 
-    // What is asked for most often stands first.
-    push.or(ws)
-        .unify()
-        .or(demo)
-        .unify()
-        .or(description)
-        .unify()
-        .or(ready.or(live).unify().or(metrics).unify())
-        .unify()
-        .map(Reply::into_response)
-        .or(api)
+    ws.map(Reply::into_response)
+        .or(demo
+            .or(description)
+            .unify()
+            .or(ready.or(live).unify().or(metrics).unify())
+            .unify()
+            .map(Reply::into_response))
         .unify()
         .recover(|_: Rejection| async { Ok::<_, Infallible>(reply::reply(&Refused::NotFound)) })
         .map(Reply::into_response)
@@ -104,19 +151,6 @@ fn at(path: String, is_served: bool) -> impl Filter<Extract = (), Error = Reject
     warp::path::full()
         .and_then(move |full: FullPath| {
             let is_here = is_served && full.as_str() == &*path;
-            async move { if is_here { Ok(()) } else { Err(warp::reject::not_found()) } }
-        })
-        .untuple_one()
-}
-
-/// Every path that begins with this, where it is served.
-fn under(
-    prefix: &'static str,
-    is_served: bool,
-) -> impl Filter<Extract = (), Error = Rejection> + Clone {
-    warp::path::full()
-        .and_then(move |full: FullPath| {
-            let is_here = is_served && full.as_str().starts_with(prefix);
             async move { if is_here { Ok(()) } else { Err(warp::reject::not_found()) } }
         })
         .untuple_one()

@@ -142,17 +142,20 @@ pub(crate) fn problem(problem: &Problem) -> Reply {
     json(status, Problem::CONTENT_TYPE, v2::encode(problem))
 }
 
+/// Made once: a value is checked byte by byte whenever it is made.
+const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
 pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
-    typed(status, "text/plain; charset=utf-8", body.into())
+    typed(status, PLAIN_TEXT, body.into())
 }
 
 pub(crate) fn json(status: StatusCode, content_type: &'static str, body: String) -> Reply {
-    typed(status, content_type, body.into())
+    typed(status, HeaderValue::from_static(content_type), body.into())
 }
 
-fn typed(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
+fn typed(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply.headers_mut().insert(CONTENT_TYPE, content_type);
     reply
 }
