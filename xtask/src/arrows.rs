@@ -176,6 +176,8 @@ const ROOMS: &[Room] = &[
             "futures",
             "headers",
             "http-body-util",
+            "httparse",
+            "httpdate",
             "humantime",
             "hyper",
             "hyper-util",

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use crate::addresses::Addresses;
 use crate::edge::Edge;
+use crate::express::{self, Next};
 use crate::http_io::HttpIo;
 use crate::listen::{Door, Side};
 use crate::reply::{self, Refused};
@@ -145,7 +146,17 @@ async fn serve(
     peer: SocketAddr,
     stop: tokio_util::sync::CancellationToken,
 ) {
-    let io = HttpIo::new(stream, edge.limits.header_timeout);
+    let mut io = HttpIo::new(stream, edge.limits.header_timeout);
+    if side.has_push() {
+        match express::serve(&edge, &mut io, peer, &stop).await {
+            Ok(Next::Hyper) => {}
+            Ok(Next::End) => return,
+            Err(error) => {
+                debug!(%peer, %error, "HTTP connection ended");
+                return;
+            }
+        }
+    }
     let notes = io.notes();
     let filters = routes::filters(&edge, side);
     let edge_of_service = Arc::clone(&edge);

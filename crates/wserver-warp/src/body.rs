@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::HeaderMap;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as HttpBody;
 use hyper::header::CONTENT_LENGTH;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -28,7 +28,7 @@ pub(crate) struct Body {
 pub(crate) async fn read(
     edge: &Edge,
     headers: &HeaderMap,
-    body: Incoming,
+    body: impl HttpBody<Data = Bytes> + Unpin,
 ) -> Result<Body, Refused> {
     let limits = &edge.limits;
     let bytes_max = limits.push_body_bytes_max;
@@ -61,7 +61,7 @@ async fn within<T>(
 
 /// The share grows with what has arrived, so that what is announced and not sent keeps nobody out.
 async fn collect(
-    mut body: Incoming,
+    mut body: impl HttpBody<Data = Bytes> + Unpin,
     shares: &Arc<Semaphore>,
     start_bytes: usize,
     bytes_max: usize,
@@ -96,7 +96,7 @@ async fn collect(
 }
 
 /// The next part, if there is one; trailers are none.
-async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Refused> {
+async fn next(body: &mut (impl HttpBody<Data = Bytes> + Unpin)) -> Result<Option<Bytes>, Refused> {
     while let Some(frame) = body.frame().await {
         if let Ok(part) = frame.map_err(|_error| Refused::BodyBroken)?.into_data() {
             return Ok(Some(part));

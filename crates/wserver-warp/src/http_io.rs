@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -81,6 +82,8 @@ impl Notes {
 #[derive(Debug)]
 pub(crate) struct HttpIo {
     stream: Transport,
+    /// Read already, and not by hyper.
+    ahead: Bytes,
     notes: Notes,
     /// How much of `NEEDLE` the last bytes read match.
     matched: usize,
@@ -98,6 +101,7 @@ impl HttpIo {
     pub(crate) fn new(stream: Transport, write_timeout: Duration) -> Self {
         Self {
             stream,
+            ahead: Bytes::new(),
             notes: Notes::default(),
             matched: 0,
             has_length: false,
@@ -115,13 +119,33 @@ impl HttpIo {
         self.stream
     }
 
+    /// Reads for who is not hyper; what comes is lent to `take`, and is nothing when the client has ended.
+    pub(crate) fn poll_take<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Poll<io::Result<T>> {
+        read_buffer::with(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            // Unlike `try_read` this knows from a short read that there is no more, and saves asking again.
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+            Poll::Ready(Ok(take(buffer.filled())))
+        })
+    }
+
+    /// Lets hyper read `bytes` before anything that is still to come.
+    pub(crate) fn put_back(&mut self, bytes: Bytes) {
+        self.ahead = bytes;
+    }
+
     fn note(&mut self, mut bytes: &[u8]) {
         self.notes.0.has_unserved.store(true, Ordering::Relaxed);
         loop {
             if self.matched == 0 {
                 let Some(at) = memchr::memchr(b'\n', bytes) else { return };
                 bytes = &bytes[at + 1..];
-                if bytes.first().is_some_and(|first| !matches!(first, b'c' | b'C' | b'\r' | b'\n')) {
+                if bytes.first().is_some_and(|first| !matches!(first, b'c' | b'C' | b'\r' | b'\n'))
+                {
                     // As most lines begin.
                     continue;
                 }
@@ -196,6 +220,12 @@ impl Read for HttpIo {
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if !this.ahead.is_empty() {
+            let bytes = this.ahead.split_to(cursor.remaining().min(this.ahead.len()));
+            this.note(&bytes);
+            cursor.put_slice(&bytes);
+            return Poll::Ready(Ok(()));
+        }
         // Without unsafe code a cursor takes copies only, so the bytes come by way of the shared buffer.
         read_buffer::with(|buffer| {
             let room = cursor.remaining().min(buffer.len());

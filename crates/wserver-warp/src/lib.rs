@@ -34,6 +34,7 @@ mod negotiate;
 mod origin;
 mod hooks;
 mod edge;
+mod express;
 mod reply;
 mod told;
 mod demo;

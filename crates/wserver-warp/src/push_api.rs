@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::Method;
-use hyper::body::Incoming;
+use hyper::body::Body;
 use tracing::{Instrument as _, debug, trace_span};
 use wserver_auth::Publisher;
 use wserver_cluster::Gathered;
@@ -47,7 +48,7 @@ pub(crate) async fn push(
     edge: Arc<Edge>,
     method: Method,
     arrival: Arrival,
-    body: Incoming,
+    body: impl Body<Data = Bytes> + Unpin,
 ) -> Reply {
     let client = edge.proxies.client(arrival.peer, &arrival.headers);
     let format = negotiate::format(&arrival.headers);
@@ -82,7 +83,7 @@ async fn serve(
     method: &Method,
     arrival: Arrival,
     client: SocketAddr,
-    body: Incoming,
+    body: impl Body<Data = Bytes> + Unpin,
 ) -> Result<Pushed, Refusal> {
     if method != Method::POST {
         return Err(Refused::Method { allow: "POST" }.into());

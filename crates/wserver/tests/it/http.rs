@@ -31,6 +31,95 @@ fn check_refused_and_closed(server: &Server, name: &str, request: &str, statuses
     assert_eq!(raw.end(), End::Eof, "{name}");
 }
 
+/// What `request` is answered when it is sent in these two parts, and whether the connection goes on.
+fn answer_of(server: &Server, request: &[u8], parts_at: usize) -> (String, bool) {
+    let mut raw = Raw::connect(server);
+    let (first, second) = request.split_at(parts_at);
+    raw.send(first);
+    if !first.is_empty() {
+        // By then the server has read the first part.
+        Raw::connect(server).tick();
+    }
+    raw.send(second);
+    let answer = raw.answer();
+    let date = answer.header("date").expect("an answer has a date");
+    httpdate::parse_http_date(date).expect("it is one of HTTP");
+    let told = format!("{} {:?} {}", answer.status, answer.headers_but_date(), answer.body);
+    raw.send(push_request("nobody", "news", "next"));
+    let goes_on = raw.try_answer("POST").is_ok_and(|answer| answer.status == 200);
+    // Whether a refused request was read to its end depends on what had come by then.
+    (told, goes_on || answer.status != 200)
+}
+
+/// What comes in one piece goes another way through the server than what comes in parts.
+#[test]
+fn a_push_is_answered_alike_whether_it_comes_whole_or_in_parts() {
+    let flags = ["--message-bytes-max", "1000", "--push-body-bytes-max", "80000"];
+    let server = Server::start_with(&flags, &[]);
+    let _listener = Socket::registered(&server, "jack", "news");
+    let good = push_body("jack", "news", "hello");
+    let long = push_body("jack", "news", &"m".repeat(1001));
+    let longer = push_body("jack", "news", &"m".repeat(80_001));
+    let name = "n".repeat(5000);
+    let many: Vec<(String, &str)> = (0..40).map(|at| (format!("x-{at}"), "v")).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (&**name, *value)).collect();
+    let too_many: Vec<(String, &str)> = (0..101).map(|at| (format!("x-{at}"), "v")).collect();
+    let too_many: Vec<(&str, &str)> =
+        too_many.iter().map(|(name, value)| (&**name, *value)).collect();
+    let length = format!("Content-Length: {}", good.len());
+    let first = |first: &str| {
+        let request = push_with(&[&*length], &good);
+        request.replacen("POST /push HTTP/1.1", first, 1).into_bytes()
+    };
+    let cases: &[(&str, Vec<u8>, u16)] = &[
+        ("as it should be", post(&[], &good), 200),
+        ("with a header of keep-alive", post(&[("Connection", "Keep-Alive")], &good), 200),
+        ("to be closed", post(&[("connection", "close")], &good), 200),
+        ("with other options", post(&[("connection", "keep-alive, te")], &good), 200),
+        ("for JSON", post(&[("accept", "application/json")], "{}"), 400),
+        ("with many headers", post(&many, &good), 200),
+        ("with too many headers", post(&too_many, &good), 431),
+        ("to nobody", post(&[], push_body("jill", "news", "hello")), 200),
+        ("without a body", post(&[], ""), 400),
+        ("without a length", push_with(&[], "").into_bytes(), 400),
+        ("no JSON", post(&[], "{"), 400),
+        ("no UTF-8", post(&[], b"{\"userId\":\"\xff\"}"), 400),
+        ("an empty field", post(&[], push_body("jack", "", "hello")), 400),
+        ("a long name", post(&[], push_body(&name, "news", "hello")), 400),
+        ("a long message", post(&[], &long), 413),
+        ("a long body", post(&[], &longer), 413),
+        ("from a page", post(&[("origin", "http://elsewhere.example")], &good), 403),
+        ("through a proxy", post(&[("via", "1.1 proxy")], &good), 403),
+        ("for another host", post(&[("host", "elsewhere.example")], &good), 403),
+        ("of HTTP/1.0", first("POST /push HTTP/1.0"), 200),
+        ("of HTTP/1.2", first("POST /push HTTP/1.2"), 400),
+        ("by another method", first("PUT /push HTTP/1.1"), 405),
+        ("in lower case", first("post /push HTTP/1.1"), 405),
+        ("with a query", first("POST /push?a=b HTTP/1.1"), 200),
+        ("with a whole address", first("POST http://localhost/push HTTP/1.1"), 200),
+        ("to another path", first("POST /push/ HTTP/1.1"), 404),
+        ("in chunks", push_with(&["Transfer-Encoding: chunked"], &chunked(&good)).into(), 200),
+        ("with two lengths", push_with(&[&*length, &*length], &good).into(), 400),
+        ("with a signed length", push_with(&["Content-Length: +5"], "12345").into(), 400),
+        (
+            "with a length and chunks",
+            { push_with(&[&*length, "Transfer-Encoding: chunked"], &good).into() },
+            400,
+        ),
+        ("with a zero byte", push_with(&[&*length, "X: a\0b"], &good).into(), 400),
+        ("with bytes beyond ASCII", post(&[("x", "\u{e9}")], &good), 200),
+        ("with an empty header", post(&[("x", "")], &good), 200),
+    ];
+    for (name, request, status) in cases {
+        eprintln!("{name}");
+        let whole = answer_of(&server, request, 0);
+        assert!(whole.0.starts_with(&status.to_string()), "{whole:?}");
+        for parts_at in [1, request.len() / 2, request.len() - 1] {
+            assert_eq!(answer_of(&server, request, parts_at), whole, "parted at {parts_at}");
+        }
+    }
+}
+
 #[test]
 fn ambiguous_bodies_are_refused_and_the_connection_closed() {
     let server = Server::start();

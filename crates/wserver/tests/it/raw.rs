@@ -44,6 +44,12 @@ impl Answer {
         Some(&value.1)
     }
 
+    /// Every header and its value in the order they came, but when it was.
+    pub(crate) fn headers_but_date(&self) -> Vec<(&str, &str)> {
+        let all = self.headers.iter().map(|(name, value)| (&**name, &**value));
+        all.filter(|(name, _)| *name != "date").collect()
+    }
+
     /// What `Wserver-Error` says, or nothing.
     pub(crate) fn error(&self) -> &str {
         self.header("wserver-error").unwrap_or_default()

@@ -1,0 +1,229 @@
+//! The short way of a push: one that has come whole, in one read, is answered without hyper.
+//!
+//! What hyper does to be ready for a request of any shape takes longer than the push. Backends
+//! mostly send a push in one write, over a connection that stays; that one shape is known here.
+//! Nothing is refused: whatever differs is put back, and is hyper's from its first byte until the
+//! connection ends. So there is one place that knows what is wrong with a request, and a push is
+//! answered alike both ways.
+
+use std::fmt::Write as _;
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use httpdate::HttpDate;
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use hyper::rt::Write as _;
+use hyper::{HeaderMap, Method, Uri};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::edge::Edge;
+use crate::http_io::HttpIo;
+use crate::push_api;
+use crate::reply::Reply;
+use crate::routes::Arrival;
+
+/// Of a request with more, hyper takes care.
+const HEADERS_MAX: usize = 32;
+
+/// What a connection needs next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Something came that is not known here, and was put back.
+    Hyper,
+    /// It has ended, or is to be ended.
+    End,
+}
+
+/// What one read brought.
+enum Came {
+    Push(Whole),
+    Other(Bytes),
+    /// The end, or that the client or the server has waited long enough.
+    Nothing,
+}
+
+/// A push that has come whole.
+#[derive(Debug)]
+struct Whole {
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// Answers pushes for as long as nothing else comes.
+///
+/// # Errors
+/// When the socket fails, or the client takes no answer.
+pub(crate) async fn serve(
+    edge: &Arc<Edge>,
+    io: &mut HttpIo,
+    peer: SocketAddr,
+    stop: &CancellationToken,
+) -> io::Result<Next> {
+    let Ok(uri) = edge.push_path.parse::<Uri>() else { return Ok(Next::Hyper) };
+    let timeout = edge.limits.header_timeout;
+    let mut idle = pin!(tokio::time::sleep(timeout));
+    let mut stopping = pin!(stop.cancelled());
+    let mut date = Date::default();
+    loop {
+        idle.as_mut().reset(Instant::now() + timeout);
+        let coming = poll_fn(|cx| {
+            if let Poll::Ready(came) = io.poll_take(cx, |input| Came::read(input, edge)) {
+                return Poll::Ready(came);
+            }
+            if stopping.as_mut().poll(cx).is_pending() {
+                ready!(idle.as_mut().poll(cx));
+            }
+            Poll::Ready(Ok(Came::Nothing))
+        });
+        let Whole { headers, body } = match coming.await? {
+            Came::Push(whole) => whole,
+            Came::Other(input) => {
+                io.put_back(input);
+                return Ok(Next::Hyper);
+            }
+            Came::Nothing => break,
+        };
+        let arrival = Arrival { peer, uri: uri.clone(), headers: Arc::new(headers) };
+        // Pinned where it is made: it is large, and moving it would be a tenth of the work.
+        let mut answering = pin!(async {
+            let body = Full::new(body);
+            let mut reply = push_api::push(Arc::clone(edge), Method::POST, arrival, body).await;
+            if stop.is_cancelled() {
+                reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            write(io, &render(&reply, date.now())).await?;
+            io::Result::Ok(reply.headers().contains_key(CONNECTION))
+        });
+        let is_last = tokio::select! {
+            biased;
+            answered = &mut answering => answered?,
+            () = edge.node.tasks().stopped() => return Ok(Next::End),
+        };
+        if is_last {
+            break;
+        }
+    }
+    poll_fn(|cx| Pin::new(&mut *io).poll_shutdown(cx)).await?;
+    Ok(Next::End)
+}
+
+impl Came {
+    fn read(input: &[u8], edge: &Edge) -> Self {
+        if input.is_empty() {
+            return Self::Nothing;
+        }
+        let input = Bytes::copy_from_slice(input);
+        match Whole::read(&input, edge) {
+            Some(whole) => Self::Push(whole),
+            None => Self::Other(input),
+        }
+    }
+}
+
+impl Whole {
+    /// Reads `input` as exactly one push in the shape that is known here.
+    fn read(input: &Bytes, edge: &Edge) -> Option<Self> {
+        // Most of what is no push is seen at once.
+        if !input.starts_with(b"POST ") {
+            return None;
+        }
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut headers);
+        let head_bytes = match request.parse(input) {
+            Ok(httparse::Status::Complete(bytes)) if bytes <= edge.limits.head_bytes_max => bytes,
+            _ => return None,
+        };
+        let is_push = request.path == Some(&*edge.push_path) && request.version == Some(1);
+        if !is_push {
+            return None;
+        }
+        let mut headers = HeaderMap::with_capacity(request.headers.len());
+        for header in &*request.headers {
+            let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+            let is_known = match name {
+                CONNECTION => header.value.eq_ignore_ascii_case(b"keep-alive"),
+                CONTENT_LENGTH => !headers.contains_key(CONTENT_LENGTH),
+                // The body would end elsewhere, or something else is to be done before the answer.
+                TRANSFER_ENCODING | TE | TRAILER | EXPECT | UPGRADE => false,
+                _ => true,
+            };
+            if !is_known {
+                return None;
+            }
+            headers
+                .append(name, HeaderValue::from_maybe_shared(input.slice_ref(header.value)).ok()?);
+        }
+        let body = input.slice(head_bytes..);
+        let length = headers.get(CONTENT_LENGTH)?.as_bytes();
+        // `parse` alone would take a sign too.
+        let is_number = length.iter().all(u8::is_ascii_digit);
+        let length: usize = std::str::from_utf8(length).ok()?.parse().ok()?;
+        (is_number && length == body.len()).then_some(Self { headers, body })
+    }
+}
+
+/// The answer as hyper writes it.
+fn render(reply: &Reply, date: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(256 + reply.body().len());
+    bytes.extend_from_slice(b"HTTP/1.1 ");
+    bytes.extend_from_slice(reply.status().as_str().as_bytes());
+    bytes.push(b' ');
+    let reason = reply.status().canonical_reason().unwrap_or_default();
+    bytes.extend_from_slice(reason.as_bytes());
+    let mut line = |name: &str, value: &[u8]| {
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value);
+    };
+    for (name, value) in reply.headers() {
+        line(name.as_str(), value.as_bytes());
+    }
+    line("content-length", HeaderValue::from(reply.body().len()).as_bytes());
+    line("date", date.as_bytes());
+    bytes.extend_from_slice(b"\r\n\r\n");
+    bytes.extend_from_slice(reply.body());
+    bytes
+}
+
+async fn write(io: &mut HttpIo, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let count = poll_fn(|cx| Pin::new(&mut *io).poll_write(cx, bytes)).await?;
+        if count == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[count..];
+    }
+    poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await
+}
+
+/// The `Date` of answers (RFC 9110, section 6.6.1), written anew each second.
+#[derive(Debug, Default)]
+struct Date {
+    second: u64,
+    text: String,
+}
+
+impl Date {
+    fn now(&mut self) -> &str {
+        let now = SystemTime::now();
+        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if self.second != second || self.text.is_empty() {
+            self.second = second;
+            self.text.clear();
+            write!(self.text, "{}", HttpDate::from(now)).expect("a string takes everything");
+        }
+        &self.text
+    }
+}
