@@ -16,10 +16,10 @@ const SLOW_LIMIT: Duration = Duration::from_secs(90 * 60);
 /// Where slow tests live, in `crates/wserver/tests/it` and nowhere else.
 const SLOW_MODULE: &str = "slow::";
 
-/// Brokers that tests start, and their Debian packages. Without one those tests leave themselves out
-/// and say so.
-const BROKERS: &[(&str, &str)] =
-    &[("redis-server", "redis-server"), ("nats-server", "nats-server")];
+/// What tests start, and their Debian packages. Without a broker those that need it leave themselves
+/// out and say so, and without `ip` a node is cut off by less than a network.
+const PROGRAMS: &[(&str, &str)] =
+    &[("redis-server", "redis-server"), ("nats-server", "nats-server"), ("ip", "iproute2")];
 
 /// Runs the tests, and the slow ones too if `slow` or if CI is asking.
 pub(crate) fn run(project: &Project, slow_too: bool, report: &mut Report) -> anyhow::Result<()> {
@@ -53,7 +53,7 @@ impl Plan {
 /// since theirs is not the harness that knows `--skip`.
 pub(crate) fn workspace(project: &Project, plan: Plan, tally: &mut Tally) -> anyhow::Result<()> {
     let sh = &project.sh;
-    install_brokers(project)?;
+    install_programs(project)?;
     let skip: &[&str] = match plan {
         Plan::SlowLeftOut => &[],
         Plan::SlowApart => &["--", "--skip", SLOW_MODULE],
@@ -75,8 +75,8 @@ pub(crate) fn workspace(project: &Project, plan: Plan, tally: &mut Tally) -> any
 }
 
 /// In CI nothing is left out.
-fn install_brokers(project: &Project) -> anyhow::Result<()> {
-    let missing = BROKERS.iter().filter(|(program, _)| !tools::found(program));
+fn install_programs(project: &Project) -> anyhow::Result<()> {
+    let missing = PROGRAMS.iter().filter(|(program, _)| !tools::found(program));
     let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
     if project.in_ci && !missing.is_empty() {
         tools::apt_install(&project.sh, &missing)?;
@@ -89,7 +89,7 @@ pub(crate) fn slow(project: &Project, report: &mut Report) -> anyhow::Result<()>
     let sh = &project.sh;
     let slow = cmd!(sh, "cargo test --release -p wserver --test it --no-fail-fast {SLOW_MODULE}");
     let slow = slow.env("WSERVER_SLOW", "1");
-    install_brokers(project)?;
+    install_programs(project)?;
     let before = report.tally;
     tally::cargo_test(slow, patience(project, SLOW_LIMIT), &mut report.tally)?;
     // A filter that matches nothing is a success to cargo, and a renamed test would be gone.

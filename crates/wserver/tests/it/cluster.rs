@@ -2,10 +2,13 @@
 //! what becomes of it when a part fails.
 //!
 //! The brokers are processes of the tests' own. Where a program is missing, the tests that need it
-//! leave themselves out and say so aloud.
+//! leave themselves out and say so aloud. A node that is cut off is in a network of its own, or behind a
+//! proxy where none can be made.
 
 pub(crate) mod stage;
 pub(crate) mod proxy;
+mod namespace;
+pub(crate) mod line;
 mod traffic;
 
 mod admin;

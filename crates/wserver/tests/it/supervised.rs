@@ -116,13 +116,23 @@ fn nobody_needs_to_hear_it() {
 
 /// The binary with these sockets as its descriptors from 3 on, under these names.
 fn heir(sockets: Vec<OwnedFd>, names: Option<&str>, flags: &[&str]) -> Command {
+    heir_in(&[], sockets, names, flags)
+}
+
+/// The same behind words that lead elsewhere and leave the process what it is: `nsenter …`.
+pub(crate) fn heir_in(
+    entrance: &[&str],
+    sockets: Vec<OwnedFd>,
+    names: Option<&str>,
+    flags: &[&str],
+) -> Command {
     let count = sockets.len();
     let program = command();
     let mut shell = Command::new("sh");
     // A shell can move descriptors, and then become the server, which keeps its process id.
     let script = "exec 3<&0; [ \"$LISTEN_FDS\" -lt 2 ] || exec 4>&1; \
                   export LISTEN_PID=$$; exec \"$0\" \"$@\" 0</dev/null 1>/dev/null";
-    shell.args(["-c", script]).arg(program.get_program());
+    shell.args(["-c", script]).args(entrance).arg(program.get_program());
     shell.args(["--log-format", "json"]).args(flags);
     // It only takes variables away.
     for (name, _) in program.get_envs() {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::proxy::{Proxy, Way};
+use super::line::redis_by_cable;
 use super::stage::{self, NAMES, is_cut_off, is_told, joined, knows, node, pause, resume, three};
 use crate::api::{connections, good};
 use crate::explain::{explain, sentences};
@@ -123,13 +123,11 @@ fn who_does_not_answer_is_told() {
 
 #[test]
 fn a_node_that_is_cut_off_says_so() {
-    let Some(redis) = stage::redis() else { return };
-    let proxy = Proxy::to(redis.port());
-    let (direct, way) = (redis.url(), proxy.url());
-    let nodes = [node(&way, NAMES[0], &[]), node(&direct, NAMES[1], &[])];
+    let Some((redis, line)) = redis_by_cable() else { return };
+    let nodes = [line.node(NAMES[0], &[]), node(&redis.url(), NAMES[1], &[])];
     joined(nodes.iter());
     let _jack = Socket::registered(&nodes[0], "jack", "news");
-    proxy.set(Way::Cut);
+    line.cut();
     is_told(&nodes[0], is_cut_off);
     let explanation = explain(&nodes[0], "jack", "news");
     let told = sentences(&explanation);
@@ -141,7 +139,7 @@ fn a_node_that_is_cut_off_says_so() {
     assert!(told[2].starts_with("no answer of "), "{told:?}");
     let own = good(&nodes[0], "GET", "/v2/node", &Value::Null);
     assert!(own["not_ready"].as_str().unwrap().starts_with("cut off from the cluster"), "{own}");
-    proxy.set(Way::Open);
+    line.mend();
     is_told(&nodes[0], Result::is_ok);
     let told = explain(&nodes[1], "jack", "news");
     assert_eq!(told["now"]["would_deliver_to"], 1, "{told}");

@@ -4,9 +4,10 @@
 use wserver_cluster::conformance::nats;
 use wserver_cluster::conformance::redis::{self, RedisCluster, Sentinels};
 
+use super::line::{Line, redis_by_cable};
 use super::proxy::{Proxy, Way};
 use super::stage::{self, NAMES, is_cut_off, is_told, knows, names, node, pause, resume, until};
-use super::traffic::{TakenForDead, Traffic};
+use super::traffic::{LISTENERS, TakenForDead, Traffic};
 use crate::api::push_v1;
 use crate::harness::{Server, eventually};
 use crate::metrics::scrape;
@@ -254,20 +255,21 @@ fn a_node_stands_still_for_a_moment() {
     traffic.end(TakenForDead::Never);
 }
 
-pub(crate) fn check_cut_off(port: u16, way: Way, flags: &[&str], times: usize) {
-    let proxy = Proxy::to(port);
-    let (url, direct) = (proxy.url(), format!("redis://127.0.0.1:{port}"));
-    let traffic = Traffic::start([&url, &direct, &direct], flags);
+pub(crate) fn check_cut_off(line: &dyn Line, direct: &str, flags: &[&str], times: usize) {
+    let [a, b, c] = NAMES;
+    let nodes = vec![line.node(a, flags), node(direct, b, flags), node(direct, c, flags)];
+    let traffic = Traffic::on(nodes);
     for time in 1..=times {
         let since = traffic.partial();
-        proxy.set(way);
+        line.cut();
         let a = &traffic.nodes[0];
         is_told(a, is_cut_off);
-        let alone = until(|| push_v1(a, "jack", "aside", "m"), |it| it["nodes"] == 1);
+        let alone = until(|| push_v1(a, "jack", "news", "alone"), |it| it["nodes"] == 1);
         assert_eq!(alone["is_partial"], true, "{alone}");
+        assert_eq!(alone["matched"], LISTENERS, "{alone}");
         traffic.are_partial(since, &[0]);
         the_others_go_on_without_a(&traffic, since, time);
-        proxy.set(Way::Open);
+        line.mend();
         everybody_is_ready(&traffic);
     }
     for node in &traffic.nodes {
@@ -279,11 +281,18 @@ pub(crate) fn check_cut_off(port: u16, way: Way, flags: &[&str], times: usize) {
 #[test]
 fn a_node_is_cut_off_from_its_broker() {
     let Some(redis) = stage::redis() else { return };
-    check_cut_off(redis.port(), Way::Cut, &LEASE, 1);
+    check_cut_off(&Proxy::to(redis.port(), Way::Cut), &redis.url(), &LEASE, 1);
 }
 
 #[test]
 fn the_network_between_a_node_and_its_broker_swallows_everything() {
     let Some(redis) = stage::redis() else { return };
-    check_cut_off(redis.port(), Way::Silent, &LEASE, 1);
+    check_cut_off(&Proxy::to(redis.port(), Way::Silent), &redis.url(), &LEASE, 1);
+}
+
+/// Unlike behind a proxy, nobody takes a connection that the node makes meanwhile, or refuses it.
+#[test]
+fn the_cable_of_a_node_is_pulled_and_put_back() {
+    let Some((redis, line)) = redis_by_cable() else { return };
+    check_cut_off(&*line, &redis.url(), &LEASE, 1);
 }

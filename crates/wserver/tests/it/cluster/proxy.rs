@@ -5,6 +5,10 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
+use super::line::Line;
+use super::stage::node;
+use crate::harness::Server;
+
 /// What becomes of what is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -20,52 +24,63 @@ pub(crate) enum Way {
 #[derive(Debug)]
 pub(crate) struct Proxy {
     address: SocketAddr,
-    line: Arc<Line>,
+    /// What it is when it is cut.
+    cutting: Way,
+    shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Line {
+struct Shared {
     /// Written by the test; all connections are ended when it is cut.
     state: Mutex<(Way, Vec<TcpStream>)>,
     changed: Condvar,
 }
 
 impl Proxy {
-    /// To this port of this machine. It lasts as long as the process of the tests.
-    pub(crate) fn to(port: u16) -> Self {
+    /// To this port of this machine, to be cut in this way. It lasts as long as the process of the tests.
+    pub(crate) fn to(port: u16, cutting: Way) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let state = Mutex::new((Way::Open, Vec::new()));
-        let line = Arc::new(Line { state, changed: Condvar::new() });
-        let of_thread = Arc::clone(&line);
+        let shared = Arc::new(Shared { state, changed: Condvar::new() });
+        let of_thread = Arc::clone(&shared);
         thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
                 let Ok(far) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { continue };
                 of_thread.connect(&near, &far);
             }
         });
-        Self { address, line }
-    }
-
-    /// Where it listens, as a Redis.
-    pub(crate) fn url(&self) -> String {
-        format!("redis://{}", self.address)
+        Self { address, cutting, shared }
     }
 
     /// From now on.
-    pub(crate) fn set(&self, way: Way) {
-        let mut state = self.line.state.lock().unwrap_or_else(PoisonError::into_inner);
+    fn set(&self, way: Way) {
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.0 = way;
         if way == Way::Cut {
             for stream in state.1.drain(..) {
                 let _ = stream.shutdown(Shutdown::Both);
             }
         }
-        self.line.changed.notify_all();
+        self.shared.changed.notify_all();
     }
 }
 
-impl Line {
+impl Line for Proxy {
+    fn node(&self, name: &str, flags: &[&str]) -> Server {
+        node(&format!("redis://{}", self.address), name, flags)
+    }
+
+    fn cut(&self) {
+        self.set(self.cutting);
+    }
+
+    fn mend(&self) {
+        self.set(Way::Open);
+    }
+}
+
+impl Shared {
     fn connect(self: &Arc<Self>, near: &TcpStream, far: &TcpStream) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.0 == Way::Cut {
@@ -76,8 +91,8 @@ impl Line {
             let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
             let _ = to.set_nodelay(true);
             state.1.push(from.try_clone().unwrap());
-            let line = Arc::clone(self);
-            thread::spawn(move || line.carry(from, to));
+            let shared = Arc::clone(self);
+            thread::spawn(move || shared.carry(from, to));
         }
     }
 

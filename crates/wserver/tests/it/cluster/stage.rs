@@ -29,8 +29,13 @@ pub(crate) fn nats() -> Option<nats::Server> {
 
 /// A node of this name.
 pub(crate) fn node(url: &str, name: &str, flags: &[&str]) -> Server {
+    Server::start_with(&self::flags(url, name, flags), &[])
+}
+
+/// What makes a server a node of this name, and these flags.
+pub(crate) fn flags<'a>(url: &'a str, name: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
     let own = ["--cluster-broker", url, "--cluster-node-name", name, "--ping-interval", "1h"];
-    Server::start_with(&[&own[..], flags].concat(), &[])
+    [&own[..], flags].concat()
 }
 
 /// The nodes a, b and c, which know each other.

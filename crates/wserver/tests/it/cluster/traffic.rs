@@ -17,7 +17,7 @@ use crate::metrics::scrape;
 use crate::raw::{Raw, Socket, post};
 
 /// Listeners of the one user on each node.
-const LISTENERS: usize = 2;
+pub(crate) const LISTENERS: usize = 2;
 /// Between two pushes of one publisher, so that the machine is not busy with this alone.
 const PAUSE: Duration = Duration::from_millis(2);
 /// Answers that count as going on.
@@ -70,8 +70,12 @@ struct Heard {
 impl Traffic {
     /// Starts all of it; each node has its own way to the broker.
     pub(crate) fn start(urls: [&str; 3], flags: &[&str]) -> Self {
-        let nodes: Vec<Server> =
-            NAMES.iter().zip(urls).map(|(name, url)| node(url, name, flags)).collect();
+        let nodes = NAMES.iter().zip(urls).map(|(name, url)| node(url, name, flags));
+        Self::on(nodes.collect())
+    }
+
+    /// The same on the nodes a, b and c.
+    pub(crate) fn on(nodes: Vec<Server>) -> Self {
         joined(nodes.iter());
         let shared = Arc::new(Shared::default());
         shared.all.store(nodes.len() * LISTENERS, Ordering::Relaxed);

@@ -9,7 +9,8 @@ use crate::cluster::faults::{
     check_cut_off, check_fail_over, check_killed, check_node_killed, check_node_paused,
     check_paused, check_reshard,
 };
-use crate::cluster::proxy::Way;
+use crate::cluster::line::redis_by_cable;
+use crate::cluster::proxy::{Proxy, Way};
 use crate::cluster::stage;
 
 /// How often something fails.
@@ -86,6 +87,8 @@ fn a_node_is_cut_off_again_and_again() {
     }
     let Some(redis) = stage::redis() else { return };
     for way in [Way::Cut, Way::Silent] {
-        check_cut_off(redis.port(), way, &[], TIMES);
+        check_cut_off(&Proxy::to(redis.port(), way), &redis.url(), &[], TIMES);
     }
+    let Some((redis, line)) = redis_by_cable() else { return };
+    check_cut_off(&*line, &redis.url(), &[], TIMES);
 }
