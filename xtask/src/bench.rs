@@ -220,10 +220,11 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
     let mut facts = machine::describe(sh, &subjects, &place)?;
     facts.push(("this run took".to_owned(), took));
     let page = page::write(&facts, effort, &place, &outcome, &rows);
-    let is_whole = !choice.quick
-        && choice.peers.is_none()
-        && choice.measures.is_none()
-        && effort.rounds >= PAGE_ROUNDS_MIN;
+    // Clusters have a page of their own.
+    let has_all = measures.len() == Measure::ALL.len()
+        && PARTS.iter().all(|part| *part == "cluster" || parts.contains(part));
+    let is_whole =
+        !choice.quick && choice.peers.is_none() && has_all && effort.rounds >= PAGE_ROUNDS_MIN;
     let path = if is_whole { project.root.join(PAGE) } else { place.home.join("benchmarks.md") };
     sh.write_file(&path, page)?;
     for (name, svg) in outcome.scaling.pictures() {

@@ -24,6 +24,8 @@ use queue::Queue;
 
 /// Buffers handed to one vectored write.
 const WRITE_BUFFERS_MAX: usize = 64;
+/// Buffers of most writes that have more than one.
+const FEW_BUFFERS: usize = 8;
 
 /// What became of bytes given to an outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -387,24 +389,35 @@ impl<W: Wire> Outbox<W> {
 
     /// Writes `runs` once; what the socket took, or the error that ends it.
     fn write(&self, state: &mut State, runs: &[Run<'_>]) -> io::Result<usize> {
-        if let [run] = runs {
-            // Nearly every write; filling the array below would be half of its cost.
-            return self.write_slices(state, &[IoSlice::new(run.frames)]);
+        match runs.len() {
+            // Nearly every write; filling the largest array would be half of its cost.
+            0..=1 => return self.write_part::<1>(state, runs),
+            2..=FEW_BUFFERS => return self.write_part::<FEW_BUFFERS>(state, runs),
+            _ => {}
         }
         let mut taken = 0;
         for part in runs.chunks(WRITE_BUFFERS_MAX) {
             let bytes: usize = part.iter().map(|run| run.frames.len()).sum();
-            let mut slices = [IoSlice::new(&[]); WRITE_BUFFERS_MAX];
-            for (slice, run) in slices.iter_mut().zip(part) {
-                *slice = IoSlice::new(run.frames);
-            }
-            let written = self.write_slices(state, &slices[..part.len()])?;
+            let written = self.write_part::<WRITE_BUFFERS_MAX>(state, part)?;
             taken += written;
             if written < bytes {
                 break;
             }
         }
         Ok(taken)
+    }
+
+    /// Writes up to `MAX` runs in one call.
+    fn write_part<const MAX: usize>(
+        &self,
+        state: &mut State,
+        runs: &[Run<'_>],
+    ) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); MAX];
+        for (slice, run) in slices.iter_mut().zip(runs) {
+            *slice = IoSlice::new(run.frames);
+        }
+        self.write_slices(state, &slices[..runs.len()])
     }
 
     fn write_slices(&self, state: &mut State, slices: &[IoSlice<'_>]) -> io::Result<usize> {

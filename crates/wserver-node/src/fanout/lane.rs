@@ -13,8 +13,8 @@ use crate::receipt::{PushOptions, PushReceipt};
 
 /// Frames of at least this size are shared as they are instead of being copied into a run.
 const SHARE_BYTES_MIN: usize = 16 * 1024;
-/// Runs in one segment: the bits of a mask.
-const SEGMENT_RUNS_MAX: usize = 64;
+/// Runs under way at one time: the bits of a mask.
+const RUNS_MAX: usize = 64;
 
 /// What a node keeps beside each user. All of it is guarded by the user's lock in the binder.
 #[derive(Default)]
@@ -49,7 +49,7 @@ pub(super) struct Extra {
     /// Accepted, not yet taken by the walker. Bounded by `walk_bytes_max` and one frame; a push beyond waits.
     pub(super) tail: VecDeque<Run>,
     pub(super) tail_bytes: usize,
-    /// Bytes of the segment that the walker is handing out.
+    /// Bytes that the walker is handing out.
     pub(super) segment_bytes: usize,
     /// The next frame starts a run: somebody registered since the last append, or that was apart.
     is_sealed: bool,
@@ -118,13 +118,13 @@ pub(super) struct Waiting {
     pub(super) accepted: oneshot::Sender<PushReceipt>,
 }
 
-/// Takes as many runs as a mask has bits.
-pub(super) fn take_runs(extra: &mut Extra) -> Vec<Run> {
-    let count = extra.tail.len().min(SEGMENT_RUNS_MAX);
+/// Takes as many runs as there is room for when so many are under way.
+pub(super) fn take_runs(extra: &mut Extra, under_way: usize) -> Vec<Run> {
+    let count = extra.tail.len().min(RUNS_MAX - under_way);
     let segment: Vec<Run> = extra.tail.drain(..count).collect();
-    let bytes = segment.iter().map(|run| run.body.len()).sum();
+    let bytes: usize = segment.iter().map(|run| run.body.len()).sum();
     extra.tail_bytes -= bytes;
-    extra.segment_bytes = bytes;
+    extra.segment_bytes += bytes;
     segment
 }
 

@@ -1,5 +1,11 @@
-//! The walker: hands a lane's log to every member, segment by segment, a slice of members at a time.
+//! The walker: hands a lane's log to every member, a slice of members at a time, round after round.
+//!
+//! What is accepted while a round is under way joins it where the walker is, and is handed out from
+//! there to there again: it waits for the next few members to be written to and not for the last one.
+//! Each member gets everything that is under way at once, so the rounds are no more writes.
 
+use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,7 +13,7 @@ use bytes::Bytes;
 use tracing::{Level, enabled, trace};
 use wserver_core::{EventName, EventRef, UserId};
 
-use super::lane::{self, append, take_runs};
+use super::lane::{self, Extra, append, take_runs};
 use super::{Evicted, Member, Push, UserGroup, note_sent};
 use crate::inner::Inner;
 use crate::journal::What;
@@ -16,6 +22,9 @@ use crate::receipt::{NoDelivery, PushOptions, PushReceipt, is_over};
 
 /// Members looked up per acquisition of the user's lock.
 const WALK_SLICE: usize = 16;
+/// How often in a round the walker looks for what has come meanwhile. Each time may add a run, and
+/// so a buffer, to every write: with eight a message comes hardly sooner, and a write costs more.
+const LOOKS: usize = 4;
 /// How long a walk holds its runtime worker. Short, so that whoever pushes in a closed loop has its next
 /// message in the log before the walk is through: then even a single pusher's messages merge.
 const WALK_TIME_MAX: Duration = Duration::from_micros(50);
@@ -28,6 +37,8 @@ struct Part {
     frames: Bytes,
     count: u64,
     accepted: Instant,
+    /// Its time is over; who has not got it gets it no more.
+    is_expired: bool,
 }
 
 impl Part {
@@ -36,67 +47,169 @@ impl Part {
     }
 }
 
+/// What was taken out of the log at one time.
+struct Segment {
+    parts: usize,
+    bytes: usize,
+    /// The slot it is handed out from, and to which it has come round.
+    from: usize,
+    has_wrapped: bool,
+}
+
+/// What is under way: the parts of each segment, the oldest first.
+#[derive(Default)]
+struct Round {
+    /// The next to be handed out to.
+    slot: usize,
+    segments: VecDeque<Segment>,
+    /// As many as a mask has bits, at most.
+    parts: VecDeque<Part>,
+    bytes: usize,
+    /// Slots until the walker looks for what has come meanwhile.
+    until_look: usize,
+    is_look_due: bool,
+}
+
+impl Round {
+    fn add(&mut self, runs: Vec<lane::Run>) {
+        let parts = runs.len();
+        let parts_before = self.parts.len();
+        self.parts.extend(runs.into_iter().map(
+            |lane::Run { event, start, options, body, count, accepted }| {
+                let frames = body.freeze();
+                Part { event, start, options, frames, count, accepted, is_expired: false }
+            },
+        ));
+        let bytes = self.parts.range(parts_before..).map(|part| part.frames.len()).sum();
+        self.bytes += bytes;
+        self.segments.push_back(Segment { parts, bytes, from: self.slot, has_wrapped: false });
+    }
+
+    /// Where the slice that begins at `slot` ends: before the first slot that has something already.
+    fn slice_end(&self, slots: usize) -> usize {
+        let come_round = self.segments.iter().find(|segment| segment.has_wrapped);
+        let end = come_round.map_or(slots, |segment| segment.from.min(slots));
+        end.min(self.slot + WALK_SLICE)
+    }
+
+    /// Goes on to `slot` of so many, and takes out the parts that have come round.
+    fn advance(&mut self, slot: usize, slots: usize) -> Vec<Part> {
+        self.until_look = self.until_look.saturating_sub(slot.saturating_sub(self.slot));
+        let mut done = self.take_done(slot, slots);
+        self.slot = slot;
+        if slot >= slots {
+            self.slot = 0;
+            for segment in &mut self.segments {
+                segment.has_wrapped = true;
+            }
+            done.extend(self.take_done(0, slots));
+        }
+        if self.until_look == 0 {
+            self.until_look = (slots / LOOKS).max(WALK_SLICE);
+            self.is_look_due = true;
+        }
+        done
+    }
+
+    fn take_done(&mut self, slot: usize, slots: usize) -> Vec<Part> {
+        let mut done = Vec::new();
+        while let Some(segment) = self.segments.front()
+            && segment.has_wrapped
+            // There may be fewer slots than when it began.
+            && slot >= segment.from.min(slots)
+        {
+            done.extend(self.parts.drain(..segment.parts));
+            self.bytes -= segment.bytes;
+            self.segments.pop_front();
+        }
+        done
+    }
+}
+
 impl<W: Wire> Inner<W> {
-    /// Hands out the log, segment by segment, until nothing is left in it.
+    /// Hands out the log until nothing is left in it.
     pub(super) async fn walk(self: Arc<Self>, user: &UserId, walk: u64) {
+        let mut round = Round::default();
         let mut laggards = Vec::new();
+        let mut targets = Vec::with_capacity(WALK_SLICE);
+        let mut since = Instant::now();
         loop {
-            let mut evicted = Vec::new();
-            let segment = self.binder.with_user(user, |mut group| {
-                if group.lane.walk != walk {
-                    return None;
-                }
-                self.list_laggards(group.lane, &laggards);
-                self.take_segment(&mut group, &mut evicted)
-            });
-            laggards.clear();
-            self.evict(user, &evicted);
-            let Some(Some(segment)) = segment else { return };
-            let segment: Vec<Part> = segment
-                .into_iter()
-                .map(|lane::Run { event, start, options, body, count, accepted }| Part {
-                    event,
-                    start,
-                    options,
-                    frames: body.freeze(),
-                    count,
-                    accepted,
-                })
-                .collect();
-            trace!(runs = segment.len(), "segment taken");
-            if !self.walk_segment(user, walk, &segment, &mut laggards).await {
+            if (round.segments.is_empty() || mem::take(&mut round.is_look_due))
+                && !self.look(user, walk, &mut round, &mut laggards)
+            {
                 return;
             }
-            let now = Instant::now();
-            for Part { count, accepted, .. } in &segment {
-                self.counters.push_delivery.observe(now - *accepted, *count);
+            let Some(slots) = self.take_slice(user, walk, &mut round, &mut targets) else { return };
+            self.write_slice(user, &round, &mut targets, &mut laggards);
+            let slot = round.slice_end(slots);
+            let done = round.advance(slot, slots);
+            if !done.is_empty() {
+                let now = Instant::now();
+                for Part { count, accepted, .. } in &done {
+                    self.counters.push_delivery.observe(now - *accepted, *count);
+                }
+            }
+            if since.elapsed() >= WALK_TIME_MAX {
+                tokio::task::yield_now().await;
+                since = Instant::now();
             }
         }
     }
 
-    /// Takes the whole log as the next segment and lets in those who wait; ends the walk when there is nothing.
+    /// Lets what has come meanwhile join the round; false when there is nothing to hand out any
+    /// more, which ends the walk, or the lane is gone.
+    fn look(&self, user: &UserId, walk: u64, round: &mut Round, laggards: &mut Vec<usize>) -> bool {
+        let mut evicted = Vec::new();
+        let runs = self.binder.with_user(user, |mut group| {
+            if group.lane.walk != walk {
+                return None;
+            }
+            self.list_laggards(group.lane, laggards);
+            self.take_segment(&mut group, round, &mut evicted)
+        });
+        laggards.clear();
+        self.evict(user, &evicted);
+        let Some(Some(runs)) = runs else { return false };
+        if !runs.is_empty() {
+            trace!(runs = runs.len(), slot = round.slot, "segment taken");
+            round.add(runs);
+        }
+        true
+    }
+
+    /// Takes the log as the next segment and lets in those who wait; `None` when nothing is left to
+    /// hand out, and then the walk is over.
     fn take_segment(
         &self,
         group: &mut UserGroup<'_, W>,
+        round: &Round,
         evicted: &mut Vec<Evicted<W>>,
     ) -> Option<Vec<lane::Run>> {
         let extra = group.lane.extra.as_mut()?;
-        extra.segment_bytes = 0;
-        let mut segment = take_runs(extra);
+        extra.segment_bytes = round.bytes;
+        let is_idle = round.segments.is_empty();
+        // What is under way and what is taken are within one bound together, so that no member is
+        // handed more at once than it was when it had to be waited for.
+        let fits = |extra: &Extra| round.bytes + extra.tail_bytes <= self.limits.walk_bytes_max;
+        let mut runs = Vec::new();
+        if is_idle || fits(extra) {
+            runs = take_runs(extra, round.parts.len());
+        }
         self.admit_waiting(group, evicted);
-        if segment.is_empty()
+        if is_idle
+            && runs.is_empty()
             && let Some(extra) = &mut group.lane.extra
         {
-            segment = take_runs(extra);
+            runs = take_runs(extra, 0);
         }
-        if segment.is_empty() {
+        if is_idle && runs.is_empty() {
             group.lane.walk = 0;
             if group.lane.extra.as_ref().is_some_and(|extra| extra.laggards.is_empty()) {
                 group.lane.extra = None;
             }
             return None;
         }
-        Some(segment)
+        Some(runs)
     }
 
     fn admit_waiting(&self, group: &mut UserGroup<'_, W>, evicted: &mut Vec<Evicted<W>>) {
@@ -133,98 +246,93 @@ impl<W: Wire> Inner<W> {
         }
     }
 
-    /// Writes one segment to all members; false when the lane is gone.
-    async fn walk_segment(
+    /// Finds who of the next slice gets what; how many slots there are, or `None` when the lane is
+    /// gone.
+    fn take_slice(
         &self,
         user: &UserId,
         walk: u64,
-        segment: &[Part],
-        laggards: &mut Vec<usize>,
-    ) -> bool {
-        let mut since = Instant::now();
-        let mut slot = 0;
-        let mut targets: Vec<(usize, u64, Member<W>)> = Vec::with_capacity(WALK_SLICE);
-        // What is too late for the rest of the members: a bit each.
-        let mut expired = 0_u64;
-        let is_traced = enabled!(Level::TRACE);
-        loop {
-            expired = self.note_expired(user, segment, expired);
-            let mut expired_count = 0;
-            let slots = self.binder.with_user(user, |group| {
-                if group.lane.walk != walk {
-                    return None;
-                }
-                let members = group.members;
-                // An event that nobody has any more concerns nobody.
-                let parts: Vec<(usize, EventRef<'_>, &Part)> = segment
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(bit, part)| Some((bit, members.event(&part.event)?, part)))
-                    .collect();
-                let slots = members.slots();
-                let end = slots.min(slot + WALK_SLICE);
-                for member in members.range(slot..end) {
-                    let mut mask = 0_u64;
-                    for (bit, event, part) in &parts {
-                        // Who registered behind the start of a run was not counted for it.
-                        if member.registered(*event).is_some_and(|mark| mark <= part.start)
-                            && part.options.exclude != Some(member.id())
-                        {
+        round: &mut Round,
+        targets: &mut Vec<(usize, u64, Member<W>)>,
+    ) -> Option<usize> {
+        self.note_expired(user, &mut round.parts);
+        let mut expired_count = 0;
+        let slots = self.binder.with_user(user, |group| {
+            if group.lane.walk != walk {
+                return None;
+            }
+            let members = group.members;
+            // An event that nobody has any more concerns nobody.
+            let parts: Vec<(usize, EventRef<'_>, &Part)> = round
+                .parts
+                .iter()
+                .enumerate()
+                .filter_map(|(bit, part)| Some((bit, members.event(&part.event)?, part)))
+                .collect();
+            let slots = members.slots();
+            for member in members.range(round.slot.min(slots)..round.slice_end(slots)) {
+                let mut mask = 0_u64;
+                for (bit, event, part) in &parts {
+                    // Who registered behind the start of a run was not counted for it.
+                    if member.registered(*event).is_some_and(|mark| mark <= part.start)
+                        && part.options.exclude != Some(member.id())
+                    {
+                        if part.is_expired {
+                            expired_count += 1;
+                        } else {
                             mask |= 1 << bit;
                         }
                     }
-                    if mask & expired != 0 {
-                        expired_count += (mask & expired).count_ones();
-                        mask &= !expired;
-                    }
-                    if mask != 0 {
-                        targets.push((member.slot(), mask, member.handle().clone()));
-                    }
                 }
-                slot = end;
-                Some(slots)
-            });
-            self.counters.deliveries_expired_total.add(expired_count.into());
-            let Some(Some(slots)) = slots else { return false };
-            let mut lost = Vec::new();
-            for (slot, mask, outbox) in targets.drain(..) {
-                let sent = send_masked(&self.outbox_rules, &outbox, mask, segment);
-                if is_traced {
-                    note_sent(&outbox, sent);
-                }
-                match sent {
-                    Sent::Written => {}
-                    Sent::Queued => laggards.push(slot),
-                    Sent::Ended | Sent::Overflow | Sent::NoRoom => {
-                        self.counters.deliveries_lost_total.increment();
-                        lost.push((outbox, mask, sent));
-                    }
+                if mask != 0 {
+                    targets.push((member.slot(), mask, member.handle().clone()));
                 }
             }
-            for (outbox, mask, sent) in lost {
-                let first = &segment[mask.trailing_zeros() as usize];
-                self.lose(user, &first.event, &outbox, sent);
+            Some(slots)
+        });
+        self.counters.deliveries_expired_total.add(expired_count);
+        slots?
+    }
+
+    /// Writes to each of a slice what it gets.
+    fn write_slice(
+        &self,
+        user: &UserId,
+        round: &Round,
+        targets: &mut Vec<(usize, u64, Member<W>)>,
+        laggards: &mut Vec<usize>,
+    ) {
+        let is_traced = enabled!(Level::TRACE);
+        let mut lost = Vec::new();
+        for (slot, mask, outbox) in targets.drain(..) {
+            let sent = send_masked(&self.outbox_rules, &outbox, mask, &round.parts);
+            if is_traced {
+                note_sent(&outbox, sent);
             }
-            if slot >= slots {
-                return true;
+            match sent {
+                Sent::Written => {}
+                Sent::Queued => laggards.push(slot),
+                Sent::Ended | Sent::Overflow | Sent::NoRoom => {
+                    self.counters.deliveries_lost_total.increment();
+                    lost.push((outbox, mask, sent));
+                }
             }
-            if since.elapsed() >= WALK_TIME_MAX {
-                tokio::task::yield_now().await;
-                since = Instant::now();
-            }
+        }
+        for (outbox, mask, sent) in lost {
+            let first = &round.parts[mask.trailing_zeros() as usize];
+            self.lose(user, &first.event, &outbox, sent);
         }
     }
 
-    /// Adds the frames whose time is over to those that were `expired` before, and notes each once.
-    fn note_expired(&self, user: &UserId, segment: &[Part], mut expired: u64) -> u64 {
-        for (bit, part) in segment.iter().enumerate() {
-            if expired & (1 << bit) == 0 && is_over(part.options.expires_at) {
-                expired |= 1 << bit;
+    /// Marks the frames whose time is over, and notes each once.
+    fn note_expired(&self, user: &UserId, parts: &mut VecDeque<Part>) {
+        for part in parts {
+            if !part.is_expired && is_over(part.options.expires_at) {
+                part.is_expired = true;
                 let reason = NoDelivery::Expired;
                 self.journal.note(What::Dropped { reason }, None, Some(user), Some(&part.event));
             }
         }
-        expired
     }
 }
 
@@ -232,16 +340,93 @@ fn send_masked<W: Wire>(
     rules: &OutboxRules,
     outbox: &Outbox<W>,
     mask: u64,
-    segment: &[Part],
+    parts: &VecDeque<Part>,
 ) -> Sent {
-    if let [part] = segment {
-        return outbox.send(rules, &[part.run()]);
+    let chosen = parts.iter().enumerate().filter(|(bit, _)| mask & (1 << bit) != 0);
+    let mut runs = chosen.map(|(_, part)| part.run());
+    match (runs.next(), runs.next()) {
+        // Nearly always, and without a list.
+        (Some(run), None) => outbox.send(rules, &[run]),
+        (first, second) => {
+            let runs: Vec<Run<'_>> = first.into_iter().chain(second).chain(runs).collect();
+            outbox.send(rules, &runs)
+        }
     }
-    let runs: Vec<Run<'_>> = segment
-        .iter()
-        .enumerate()
-        .filter(|(bit, _)| mask & (1 << bit) != 0)
-        .map(|(_, part)| part.run())
-        .collect();
-    outbox.send(rules, &runs)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fanout::lane::RunBody;
+
+    fn run(start: u64) -> lane::Run {
+        lane::Run {
+            event: EventName::parse("e", 10).unwrap(),
+            start,
+            options: PushOptions::default(),
+            body: RunBody::Shared(Bytes::from_static(b"frame")),
+            count: 1,
+            accepted: Instant::now(),
+        }
+    }
+
+    proptest! {
+        /// Whenever segments join the round, and however many slots there are meanwhile: each
+        /// slot is shown each segment once, in their order, if it was there from its beginning to its end.
+        #[test]
+        fn each_slot_is_shown_each_segment_once_and_in_order(
+            steps in vec((proptest::option::weighted(0.3, 1_usize..4), 0_usize..100), 1..200),
+        ) {
+            let mut round = Round::default();
+            // By segment: the slots it was shown to, and the fewest and the most there were meanwhile.
+            let mut shown: Vec<(HashMap<usize, u32>, usize, usize)> = Vec::new();
+            let mut newest: HashMap<usize, usize> = HashMap::new();
+            let mut done = 0;
+            // In the end nothing joins, and everything comes round.
+            let rest = std::iter::repeat_n((None, 50), 40);
+            for (joining, slots) in steps.into_iter().chain(rest) {
+                if let Some(parts) = joining
+                    && round.parts.len() + parts <= 64
+                {
+                    let runs = (0..parts).map(|_| run(shown.len() as u64)).collect();
+                    round.add(runs);
+                    shown.push((HashMap::new(), usize::MAX, 0));
+                }
+                let under_way = shown.len() - round.segments.len()..shown.len();
+                let end = round.slice_end(slots);
+                for segment in under_way.clone() {
+                    let (shown, fewest, most) = &mut shown[segment];
+                    (*fewest, *most) = ((*fewest).min(slots), (*most).max(slots));
+                    for slot in round.slot.min(slots)..end {
+                        *shown.entry(slot).or_default() += 1;
+                    }
+                }
+                for slot in round.slot.min(slots)..end {
+                    for segment in under_way.clone() {
+                        if let Some(before) = newest.insert(slot, segment) {
+                            prop_assert!(before < segment, "slot {slot}: {segment} after {before}");
+                        }
+                    }
+                }
+                for part in round.advance(end, slots) {
+                    prop_assert!(part.start >= done, "segments end in their order");
+                    done = part.start;
+                }
+                let bytes: usize = round.parts.iter().map(|part| part.frames.len()).sum();
+                prop_assert_eq!(round.bytes, bytes);
+            }
+            prop_assert!(round.segments.is_empty() && round.parts.is_empty());
+            for (shown, fewest, most) in shown {
+                for slot in 0..most {
+                    let times = shown.get(&slot).copied().unwrap_or_default();
+                    prop_assert!(times == 1 || (times == 0 && slot >= fewest), "slot {slot}: {times}");
+                }
+            }
+        }
+    }
 }
