@@ -102,7 +102,7 @@ impl Client {
             Self::Curl => &[Stage::Private],
             Self::Nginx => &[Stage::Proxied],
             Self::Proxies => &[Stage::Trusting],
-            Self::Prometheus => &[Stage::Plain],
+            Self::Prometheus => &[Stage::Clustered],
             Self::Pyjwt | Self::Jose => &[Stage::Issuer],
             Self::Testssl => &[Stage::Tls],
         }
@@ -263,7 +263,7 @@ impl Client {
             Self::Api => &["python3"],
             Self::Pyjwt => &["python3", "node"],
             Self::Jose => &["node"],
-            Self::Prometheus => &["python3", "prometheus", "promtool"],
+            Self::Prometheus => &["python3", "prometheus", "promtool", "redis-server"],
             Self::Testssl => &["openssl"],
         }
     }

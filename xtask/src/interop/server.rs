@@ -13,7 +13,7 @@ use anyhow::Context as _;
 
 use super::stage::Scene;
 
-const START_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// A drain may take 30 seconds.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 const LAST_WORDS_LINES: usize = 30;
@@ -99,7 +99,7 @@ pub(crate) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
-fn poll<T>(
+pub(super) fn poll<T>(
     timeout: Duration,
     mut check: impl FnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<Option<T>> {

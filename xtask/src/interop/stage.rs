@@ -1,9 +1,11 @@
-//! How the server stands when a client comes: plain, with TLS, with a private listener, or with
-//! the keys of an issuer; and what the client is told about it.
+//! How the server stands when a client comes: plain, with TLS, with a private listener, with the
+//! keys of an issuer, or in a cluster; and what the client is told about it.
 
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
+use anyhow::Context as _;
 use xshell::{Shell, cmd};
 
 use super::server;
@@ -24,6 +26,8 @@ pub(super) enum Stage {
     Trusting,
     /// With the keys of an issuer.
     Issuer,
+    /// The one node of a cluster, so that all it can tell is told.
+    Clustered,
 }
 
 /// What is set up: flags for the server, variables for the client.
@@ -32,13 +36,15 @@ pub(super) struct Scene {
     pub(super) https: bool,
     pub(super) flags: Vec<String>,
     variables: Vec<(&'static str, String)>,
+    /// What the server needs beside it.
+    broker: Option<Broker>,
 }
 
 impl Stage {
     /// Added to a client's name where it is not at the plain stage alone.
     pub(super) fn suffix(self) -> &'static str {
         match self {
-            Self::Plain | Self::Proxied | Self::Trusting | Self::Issuer => "",
+            Self::Plain | Self::Proxied | Self::Trusting | Self::Issuer | Self::Clustered => "",
             Self::Tls | Self::Private => " over TLS",
         }
     }
@@ -99,6 +105,11 @@ impl Stage {
             scene.flag("push-jwt-issuer", format!("https://{issuer}.test"));
             scene.variable("KEYS", keys.display().to_string());
         }
+        if self == Self::Clustered {
+            let broker = Broker::start()?;
+            scene.flag("cluster-broker", format!("redis://{}", broker.address));
+            scene.broker = Some(broker);
+        }
         Ok(scene)
     }
 
@@ -135,6 +146,35 @@ impl Scene {
     /// Tells the client.
     pub(super) fn tell(&self, command: &mut Command) {
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+    }
+}
+
+/// A Redis that keeps nothing; dropping it kills it.
+#[derive(Debug)]
+struct Broker {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Broker {
+    fn start() -> anyhow::Result<Self> {
+        let address = server::free_address()?;
+        let mut command = Command::new("redis-server");
+        command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--port"]);
+        command.arg(address.port().to_string()).stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command.spawn().context("cannot run redis-server")?;
+        let broker = Self { child, address };
+        server::poll(server::START_TIMEOUT, || Ok(TcpStream::connect(address).ok()))?
+            .context("redis-server accepts nothing")?;
+        Ok(broker)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 
