@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// Long enough to end its own children; then it is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Long enough to end its own children, and to say goodbye to thousands under valgrind; then it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running server; dropping it ends it.
 #[derive(Debug)]
