@@ -109,6 +109,11 @@ impl Process {
         self.signal("CONT");
     }
 
+    /// Whether it has ended by itself, or was killed.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
     /// Ends it at once (SIGKILL) and waits for that.
     pub fn kill(&mut self) {
         let _ = self.child.kill();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::process::{Folder, Process, free_port, wait_for, wait_for_port};
+use super::process::{Folder, Process, free_port, wait_for};
 use crate::broker::{Broker, BrokerError, Inbound, InboundLane, Link, NodeId};
 
 /// The program that all of this is.
@@ -75,7 +75,7 @@ impl Standalone {
         }
         fs::write(folder.path().join("redis.conf"), text).expect("it is written");
         let process = start(&folder, arguments);
-        let server = Self { port, is_tls, arguments, process, folder };
+        let mut server = Self { port, is_tls, arguments, process, folder };
         server.wait();
         server
     }
@@ -108,14 +108,20 @@ impl Standalone {
         self.wait();
     }
 
-    fn wait(&self) {
-        if self.is_tls {
-            return wait_for_port(self.port);
-        }
-        wait_for("a server answers", || match ask(self.port, &["PING"]) {
-            // Who asks for a password, or more, is there.
-            Err(error) if error.to_string().starts_with("NO") => Ok(()),
-            answer => answer.map(drop),
+    fn wait(&mut self) {
+        wait_for("a server answers", || {
+            if self.process.has_ended() {
+                // A connection of other tests may have had its port for a moment.
+                self.process = start(&self.folder, self.arguments);
+            }
+            if self.is_tls {
+                return TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).map(drop);
+            }
+            match ask(self.port, &["PING"]) {
+                // Who asks for a password, or more, is there.
+                Err(error) if error.to_string().starts_with("NO") => Ok(()),
+                answer => answer.map(drop),
+            }
         });
     }
 }
