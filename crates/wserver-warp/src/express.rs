@@ -95,7 +95,7 @@ pub(crate) async fn serve(
             Came::Nothing => break,
         };
         let arrival = Arrival { peer, uri: uri.clone(), headers: Arc::new(headers) };
-        // Pinned where it is made: it is large, and moving it would be a tenth of the work.
+        // Pinned where it is made: it is large, and would be moved for each push.
         let mut answering = pin!(async {
             let body = Full::new(body);
             let mut reply = push_api::push(Arc::clone(edge), Method::POST, arrival, body).await;

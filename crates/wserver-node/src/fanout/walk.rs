@@ -5,7 +5,6 @@
 //! Each member gets everything that is under way at once, so the rounds are no more writes.
 
 use std::collections::VecDeque;
-use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +22,7 @@ use crate::receipt::{NoDelivery, PushOptions, PushReceipt, is_over};
 /// Members looked up per acquisition of the user's lock.
 const WALK_SLICE: usize = 16;
 /// How often in a round the walker looks for what has come meanwhile. Each time may add a run, and
-/// so a buffer, to every write: with eight a message comes hardly sooner, and a write costs more.
+/// so a buffer, to every write; with eight a message came hardly sooner.
 const LOOKS: usize = 4;
 /// How long a walk holds its runtime worker. Short, so that whoever pushes in a closed loop has its next
 /// message in the log before the walk is through: then even a single pusher's messages merge.
@@ -67,7 +66,6 @@ struct Round {
     bytes: usize,
     /// Slots until the walker looks for what has come meanwhile.
     until_look: usize,
-    is_look_due: bool,
 }
 
 impl Round {
@@ -94,6 +92,10 @@ impl Round {
 
     /// Goes on to `slot` of so many, and takes out the parts that have come round.
     fn advance(&mut self, slot: usize, slots: usize) -> Vec<Part> {
+        if self.until_look == 0 {
+            // It has just looked.
+            self.until_look = (slots / LOOKS).max(WALK_SLICE);
+        }
         self.until_look = self.until_look.saturating_sub(slot.saturating_sub(self.slot));
         let mut done = self.take_done(slot, slots);
         self.slot = slot;
@@ -103,10 +105,6 @@ impl Round {
                 segment.has_wrapped = true;
             }
             done.extend(self.take_done(0, slots));
-        }
-        if self.until_look == 0 {
-            self.until_look = (slots / LOOKS).max(WALK_SLICE);
-            self.is_look_due = true;
         }
         done
     }
@@ -134,7 +132,7 @@ impl<W: Wire> Inner<W> {
         let mut targets = Vec::with_capacity(WALK_SLICE);
         let mut since = Instant::now();
         loop {
-            if (round.segments.is_empty() || mem::take(&mut round.is_look_due))
+            if (round.segments.is_empty() || round.until_look == 0)
                 && !self.look(user, walk, &mut round, &mut laggards)
             {
                 return;

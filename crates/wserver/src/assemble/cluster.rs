@@ -73,6 +73,10 @@ fn text(name: &str, file: Option<&Path>) -> Result<Option<String>, String> {
 }
 
 /// A secret as its file has it, without the line end that editors put behind it.
+#[cfg_attr(
+    not(any(feature = "nats", feature = "redis")),
+    expect(dead_code, reason = "neither broker is built in")
+)]
 fn secret(name: &str, file: Option<&Path>) -> Result<Option<String>, String> {
     let Some(text) = text(name, file)? else { return Ok(None) };
     let secret = text.trim_end_matches(['\r', '\n']);
@@ -82,6 +86,10 @@ fn secret(name: &str, file: Option<&Path>) -> Result<Option<String>, String> {
     Ok(Some(secret.to_owned()))
 }
 
+#[cfg_attr(
+    not(any(feature = "nats", feature = "redis")),
+    expect(dead_code, reason = "neither broker is built in")
+)]
 fn problem(error: &BrokerError) -> String {
     format!("cluster_broker: {error}")
 }
