@@ -153,6 +153,21 @@ pub enum BindError {
     },
 }
 
+/// A user's name with its hash in one [`Binder`], whoever is bound to it meanwhile.
+#[derive(Clone, Copy)]
+pub struct UserKey<'u> {
+    user: &'u UserId,
+    hash: u64,
+}
+
+impl<'u> UserKey<'u> {
+    /// Whose key it is.
+    #[must_use]
+    pub const fn user(self) -> &'u UserId {
+        self.user
+    }
+}
+
 /// Where [`Binder::event_users`] goes on. The default is the beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UserCursor {
@@ -491,9 +506,20 @@ impl<H: Clone, L: Lane> Binder<H, L> {
     /// `f` must not call the binder, since its locks are not reentrant, and should be done
     /// within a millisecond: others of the shard wait for it.
     pub fn with_user<R>(&self, user: &UserId, f: impl FnOnce(Group<'_, H, L>) -> R) -> Option<R> {
-        let (shard, hash) = self.locate(user);
+        self.with_key(self.key(user), f)
+    }
+
+    /// A user's name, hashed once for several looks by [`with_key`](Self::with_key).
+    pub fn key<'u>(&self, user: &'u UserId) -> UserKey<'u> {
+        UserKey { user, hash: self.name_keys.hash_one(user.as_str()) }
+    }
+
+    /// As [`with_user`](Self::with_user), without hashing the name again. A key of another binder
+    /// finds nobody.
+    pub fn with_key<R>(&self, key: UserKey<'_>, f: impl FnOnce(Group<'_, H, L>) -> R) -> Option<R> {
+        let (shard, hash) = self.place(key);
         let mut users = self.users.lock(shard);
-        let index = users.find(hash, user)?;
+        let index = users.find(hash, key.user)?;
         users.group(index).map(f)
     }
 
@@ -548,8 +574,11 @@ impl<H: Clone, L: Lane> Binder<H, L> {
 
     /// The shard of a user, and the hash of its name within the shard.
     fn locate(&self, user: &UserId) -> (u16, u32) {
-        let hash = self.name_keys.hash_one(user.as_str());
-        (self.users.shard_of(high_half(hash)), low_half(hash))
+        self.place(self.key(user))
+    }
+
+    fn place(&self, key: UserKey<'_>) -> (u16, u32) {
+        (self.users.shard_of(high_half(key.hash)), low_half(key.hash))
     }
 
     fn connection_shard(&self, id: ConnectionId) -> u16 {
@@ -570,6 +599,13 @@ impl<H, L> fmt::Debug for Binder<H, L> {
             .field("connections", &self.connection_count)
             .field("bindings", &self.binding_count)
             .finish_non_exhaustive()
+    }
+}
+
+/// Says nothing of the hash, which is no one's business outside the process.
+impl fmt::Debug for UserKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("UserKey").field(self.user).finish()
     }
 }
 

@@ -61,7 +61,7 @@ mod close;
 
 pub use binder::{
     BindError, Binder, Bound, Counts, EventRef, Group, Lane, Member, Members, Registration, Scope,
-    TokenDigest, Unbound, UserCursor,
+    TokenDigest, Unbound, UserCursor, UserKey,
 };
 pub use close::CloseReason;
 pub use expiries::RegistrationKey;

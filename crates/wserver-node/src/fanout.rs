@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use tracing::{Instrument as _, Level, enabled, trace, trace_span};
-use wserver_core::{CloseReason, EventName, EventRef, Group, UserId};
+use wserver_core::{CloseReason, EventName, EventRef, Group, UserId, UserKey};
 
 pub(crate) use lane::Lane;
 
@@ -79,9 +79,10 @@ impl<W: Wire> Inner<W> {
         let since = Instant::now();
         let mut push = Push { event, frame, options: *options, excluded_slot: None };
         let mut evicted = Vec::new();
+        let key = self.binder.key(user);
         let admission = match options.exclude {
             None => {
-                self.binder.with_user(user, |mut group| self.admit(&mut group, &push, &mut evicted))
+                self.binder.with_key(key, |mut group| self.admit(&mut group, &push, &mut evicted))
             }
             Some(id) => self.binder.with_user_and_slot(user, id, |mut group, slot| {
                 push.excluded_slot = slot;
@@ -97,7 +98,7 @@ impl<W: Wire> Inner<W> {
                 receipt
             }
             Some(Admission::Inline { walk, targets, receipt }) => {
-                let receipt = self.write_inline(user, walk, &targets, &push, receipt);
+                let receipt = self.write_inline(key, walk, &targets, &push, receipt);
                 return FannedOut { receipt, took: Some(since.elapsed()) };
             }
             Some(Admission::Walker { walk, receipt }) => {
@@ -284,7 +285,7 @@ impl<W: Wire> Inner<W> {
 
     fn write_inline(
         self: &Arc<Self>,
-        user: &UserId,
+        key: UserKey<'_>,
         walk: u64,
         targets: &[(usize, Member<W>)],
         push: &Push<'_>,
@@ -316,7 +317,7 @@ impl<W: Wire> Inner<W> {
         receipt.queued = laggards.len();
         receipt.dropped += lost.len();
         receipt.written = targets.len() - laggards.len() - lost.len();
-        let is_more = self.binder.with_user(user, |group| {
+        let is_more = self.binder.with_key(key, |group| {
             if group.lane.walk != walk {
                 return false;
             }
@@ -335,10 +336,10 @@ impl<W: Wire> Inner<W> {
             is_more
         });
         for (outbox, sent) in lost {
-            self.lose(user, push.event, outbox, sent);
+            self.lose(key.user(), push.event, outbox, sent);
         }
         if is_more == Some(true) {
-            self.start_walker(user, walk);
+            self.start_walker(key.user(), walk);
         }
         receipt.settled()
     }

@@ -572,6 +572,27 @@ fn a_lane_is_borrowed_beside_the_members() {
     assert_eq!(binder.with_user(&user(0), |group| group.lane.0), Some(1));
 }
 
+/// A key is a name and its hash: it finds whoever has the name at the time, in its own binder.
+#[test]
+fn a_key_finds_who_is_bound_now() {
+    let binder: Binder<Handle> = Binder::with_shards(1, 256);
+    let small: Binder<Handle> = Binder::with_shards(1, 1);
+    let user = user(0);
+    let key = binder.key(&user);
+    assert_eq!(key.user(), &user);
+    let members = |binder: &Binder<Handle>| binder.with_key(key, |group| group.members.len());
+    assert_eq!(members(&binder), None);
+    for (binder, id) in [(&binder, 1), (&binder, 2), (&small, 3)] {
+        let token = binder.digest("aaa");
+        let bound = binder.bind(ConnectionId::new(id), &Arc::new(id), &user, &event(0), token);
+        assert!(bound.is_ok());
+    }
+    assert_eq!(members(&binder), Some(2));
+    assert_eq!(members(&small), None, "another binder has other keys");
+    binder.unbind_connection(ConnectionId::new(1));
+    assert_eq!(members(&binder), Some(1));
+}
+
 /// A peak leaves nothing behind: the slots of a group fall again with its members.
 #[test]
 fn slots_fall_after_a_peak() {

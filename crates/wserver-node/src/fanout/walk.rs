@@ -5,12 +5,13 @@
 //! Each member gets everything that is under way at once, so the rounds are no more writes.
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tracing::{Level, enabled, trace};
-use wserver_core::{EventName, EventRef, UserId};
+use wserver_core::{EventName, EventRef, UserId, UserKey};
 
 use super::lane::{self, Extra, append, take_runs};
 use super::{Evicted, Member, Push, UserGroup, note_sent};
@@ -127,17 +128,18 @@ impl Round {
 impl<W: Wire> Inner<W> {
     /// Hands out the log until nothing is left in it.
     pub(super) async fn walk(self: Arc<Self>, user: &UserId, walk: u64) {
+        let key = self.binder.key(user);
         let mut round = Round::default();
         let mut laggards = Vec::new();
         let mut targets = Vec::with_capacity(WALK_SLICE);
         let mut since = Instant::now();
         loop {
             if (round.segments.is_empty() || round.until_look == 0)
-                && !self.look(user, walk, &mut round, &mut laggards)
+                && !self.look(key, walk, &mut round, &mut laggards)
             {
                 return;
             }
-            let Some(slots) = self.take_slice(user, walk, &mut round, &mut targets) else { return };
+            let Some(slots) = self.take_slice(key, walk, &mut round, &mut targets) else { return };
             self.write_slice(user, &round, &mut targets, &mut laggards);
             let slot = round.slice_end(slots);
             let done = round.advance(slot, slots);
@@ -156,9 +158,15 @@ impl<W: Wire> Inner<W> {
 
     /// Lets what has come meanwhile join the round; false when there is nothing to hand out any
     /// more, which ends the walk, or the lane is gone.
-    fn look(&self, user: &UserId, walk: u64, round: &mut Round, laggards: &mut Vec<usize>) -> bool {
+    fn look(
+        &self,
+        key: UserKey<'_>,
+        walk: u64,
+        round: &mut Round,
+        laggards: &mut Vec<usize>,
+    ) -> bool {
         let mut evicted = Vec::new();
-        let runs = self.binder.with_user(user, |mut group| {
+        let runs = self.binder.with_key(key, |mut group| {
             if group.lane.walk != walk {
                 return None;
             }
@@ -166,7 +174,7 @@ impl<W: Wire> Inner<W> {
             self.take_segment(&mut group, round, &mut evicted)
         });
         laggards.clear();
-        self.evict(user, &evicted);
+        self.evict(key.user(), &evicted);
         let Some(Some(runs)) = runs else { return false };
         if !runs.is_empty() {
             trace!(runs = runs.len(), slot = round.slot, "segment taken");
@@ -248,14 +256,14 @@ impl<W: Wire> Inner<W> {
     /// gone.
     fn take_slice(
         &self,
-        user: &UserId,
+        key: UserKey<'_>,
         walk: u64,
         round: &mut Round,
         targets: &mut Vec<(usize, u64, Member<W>)>,
     ) -> Option<usize> {
-        self.note_expired(user, &mut round.parts);
+        self.note_expired(key.user(), &mut round.parts);
         let mut expired_count = 0;
-        let slots = self.binder.with_user(user, |group| {
+        let slots = self.binder.with_key(key, |group| {
             if group.lane.walk != walk {
                 return None;
             }
@@ -268,7 +276,11 @@ impl<W: Wire> Inner<W> {
                 .filter_map(|(bit, part)| Some((bit, members.event(&part.event)?, part)))
                 .collect();
             let slots = members.slots();
-            for member in members.range(round.slot.min(slots)..round.slice_end(slots)) {
+            let slice = || members.range(round.slot.min(slots)..round.slice_end(slots));
+            for member in slice() {
+                touch(member.handle());
+            }
+            for member in slice() {
                 let mut mask = 0_u64;
                 for (bit, event, part) in &parts {
                     // Who registered behind the start of a run was not counted for it.
@@ -332,6 +344,13 @@ impl<W: Wire> Inner<W> {
             }
         }
     }
+}
+
+/// Loads what a write needs of an outbox. Loads of several wait for memory together; clones of
+/// their handles, each an atomic write, would wait one after the other.
+fn touch<W: Wire>(outbox: &Member<W>) {
+    // One at either end of it.
+    black_box((Arc::strong_count(outbox), outbox.queued_bytes()));
 }
 
 fn send_masked<W: Wire>(
