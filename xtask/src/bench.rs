@@ -19,6 +19,7 @@ mod machine;
 mod page;
 mod secured;
 mod cluster;
+mod builds;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,6 +46,9 @@ const CLUSTER_PAGE: &str = "docs/benchmarks/cluster.md";
 /// Of fewer rounds the interval of a median is none (order statistics, 95 %).
 const PAGE_ROUNDS_MIN: u32 = 6;
 
+/// How often a run is tried that is void; if all are, its round is without.
+const TRIES_MAX: u32 = 6;
+
 /// What is measured of ours alone, besides [`Measure`].
 const PARTS: [&str; 4] = ["binder", "memory", "scaling", "cluster"];
 
@@ -59,6 +63,8 @@ pub(crate) struct Choice {
     pub(crate) peers: Option<String>,
     /// Names of measures, divided by commas; all if not given.
     pub(crate) measures: Option<String>,
+    /// Two builds of the server to be compared, divided by a comma.
+    pub(crate) builds: Option<String>,
     /// Missing tools may be installed.
     pub(crate) install: bool,
 }
@@ -69,6 +75,8 @@ struct Effort {
     /// Of what the budget judges.
     rounds: u32,
     seconds: u32,
+    /// Processes that measure the binder, each with its memory elsewhere.
+    binder_rounds: u32,
     idle_connections: u32,
     scaling_rounds: u32,
     scaling_seconds: u32,
@@ -77,13 +85,14 @@ struct Effort {
 }
 
 impl Effort {
-    /// A whole run takes a little more than half an hour. Of twelve rounds the two at each end may
-    /// be left out, and rounds are worth more than longer windows: runs differ more than seconds.
+    /// A whole run takes some forty minutes. Of thirty rounds nine at each end may be left out, and
+    /// rounds are worth more than longer windows: runs differ more than seconds.
     fn new(is_quick: bool) -> Self {
         match is_quick {
             true => Self {
                 rounds: 1,
                 seconds: 1,
+                binder_rounds: 1,
                 idle_connections: 2000,
                 scaling_rounds: 1,
                 scaling_seconds: 1,
@@ -91,8 +100,9 @@ impl Effort {
                 cluster_seconds: 1,
             },
             false => Self {
-                rounds: 12,
-                seconds: 3,
+                rounds: 30,
+                seconds: 1,
+                binder_rounds: 12,
                 idle_connections: 15_000,
                 scaling_rounds: 2,
                 scaling_seconds: 2,
@@ -109,6 +119,10 @@ struct Place {
     root: PathBuf,
     home: PathBuf,
     dist: PathBuf,
+    /// Our server.
+    ours: PathBuf,
+    /// An earlier build of it, where two are compared.
+    before: PathBuf,
     /// A core for the server and another for the generator.
     is_pinned: bool,
 }
@@ -139,7 +153,7 @@ impl Outcome {
     fn wrong(&self) -> Vec<String> {
         let failed = self.failed.iter().filter(|(subject, _)| subject.is_ours());
         let failed = failed.map(|(_, what)| what.clone()).collect();
-        let ours = Subject::ALL.into_iter().filter(|it| it.is_ours());
+        let ours = Subject::ALL.into_iter().chain([Subject::Before]).filter(|it| it.is_ours());
         let untrue = ours.flat_map(|subject| self.runs.untrue(subject)).collect();
         [untrue, self.scaling.untrue(), self.clusters.untrue(), failed].concat()
     }
@@ -151,10 +165,13 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
     let sh = &project.sh;
     let home = project.metadata.target.join("bench");
     sh.create_dir(&home)?;
+    let dist = project.metadata.target.join("dist");
     let place = Place {
         root: project.root.clone(),
         home,
-        dist: project.metadata.target.join("dist"),
+        ours: dist.join("wserver"),
+        before: PathBuf::new(),
+        dist,
         is_pinned: tools::found("taskset") && machine::cores() > 1,
     };
     let effort = Effort::new(choice.quick);
@@ -164,6 +181,9 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
         ..effort
     };
     let (measures, parts) = wanted(choice.measures.as_deref())?;
+    if let Some(files) = &choice.builds {
+        return builds::run(sh, place, effort, &measures, files);
+    }
     let mut peers = chosen(&Subject::ALL, choice.peers.as_deref(), Subject::name)?;
     if measures.is_empty() {
         // The parts are of ours alone.
@@ -190,7 +210,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
     measure_all(&place, effort, &subjects, &measures, &mut outcome);
     sh.write_file(place.home.join("runs.json"), outcome.runs.to_json())?;
     if parts.contains(&"binder") {
-        let binder = binder::run(sh, &place, choice.quick);
+        let binder = binder::run(sh, &place, effort.binder_rounds, choice.quick);
         outcome.binder = outcome.take(Subject::Ours, "binder", binder).unwrap_or_default();
     }
     if parts.contains(&"memory") {
@@ -311,24 +331,47 @@ fn measure_all(
 ) {
     for round in 0..effort.rounds {
         for &measure in measures {
-            // Every other round the other way round, so that nobody is always the first.
             let is_due =
                 |it: &Subject| measure.concerns(*it) && round < measure.rounds(*it, effort.rounds);
-            let mut turns: Vec<Subject> = subjects.iter().copied().filter(is_due).collect();
+            let mut order: Vec<Subject> = subjects.iter().copied().filter(is_due).collect();
             if round % 2 == 1 {
-                turns.reverse();
+                order.reverse();
             }
-            for subject in turns {
-                let (name, number) = (measure.name(), round + 1);
-                println!("round {number} of {}: {name} of {}", effort.rounds, subject.name());
-                let words = measure.words(effort, subject, &outcome.runs, round);
-                let json = once(place, subject, &words);
-                let what = format!("{name}, round {number}");
-                if let Some(json) = outcome.take(subject, &what, json) {
-                    outcome.runs.push(Run { round, measure, subject, json });
+            for turn in 0..measure.turns() {
+                for &subject in &order {
+                    let (name, number) = (measure.name(), round + 1);
+                    println!("round {number} of {}: {name} of {}", effort.rounds, subject.name());
+                    measure_one(place, effort, measure, subject, (round, turn), outcome);
                 }
+                // Every other time the other way round, so that nobody is always the first.
+                order.reverse();
             }
         }
+    }
+}
+
+/// Measures it until the run says something of the server, or is tried often enough.
+fn measure_one(
+    place: &Place,
+    effort: Effort,
+    measure: Measure,
+    subject: Subject,
+    (round, turn): (u32, u32),
+    outcome: &mut Outcome,
+) {
+    let words = measure.words(effort, subject, &outcome.runs, round);
+    let what = format!("{}, round {}", measure.name(), round + 1);
+    for _ in 0..TRIES_MAX {
+        let json = once(place, subject, &words);
+        let Some(json) = outcome.take(subject, &what, json) else { break };
+        let lateness = json.pointer("/latencies_us/generator lateness/p99");
+        let lateness = lateness.and_then(serde_json::Value::as_f64).unwrap_or(0.0);
+        let is_void = lateness > measure.lateness_max();
+        outcome.runs.push(Run { round, turn, measure, subject, is_void, json });
+        if !is_void {
+            break;
+        }
+        println!("void: the generator was {lateness:.0} µs late");
     }
 }
 

@@ -47,6 +47,8 @@ xflags::xflags! {
             optional --peers peers: String
             /// Take only these measures, divided by commas, as `saturated-64,unicast,binder,memory,scaling,cluster`.
             optional --measures measures: String
+            /// Compare two builds of wserver with each other and with nobody else, as `BEFORE,AFTER`: two files.
+            optional --builds files: String
         }
         /// Count the instructions of the hot paths, and record them in bench/instructions.tsv.
         cmd instructions {

@@ -77,6 +77,7 @@ fn run(command: XtaskCmd) -> anyhow::Result<ExitCode> {
                 rounds: bench.rounds,
                 peers: bench.peers,
                 measures: bench.measures,
+                builds: bench.builds,
                 install: project.in_ci || bench.install,
             };
             bench::run(&project, &choice, &mut report)?;

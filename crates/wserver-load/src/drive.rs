@@ -1,7 +1,8 @@
 //! Pushes over time: in a closed loop, or at a rate that does not wait for the server.
 //!
 //! At a rate, a push is stamped with the moment it was due, not the moment it could be sent, so
-//! that a server that stalls cannot hide it.
+//! that a server that stalls cannot hide it. What the generator itself comes too late is counted
+//! beside it, so that its own stalls are not taken for the server's.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -71,6 +72,13 @@ pub(crate) struct Plan {
     pub(crate) sample_every: u32,
 }
 
+/// A pusher whose last push is answered.
+#[derive(Debug, Clone, Copy)]
+struct Idle {
+    pusher: usize,
+    since: u64,
+}
+
 /// Where a course stands, in microseconds of the engine's clock: now, and when its window opens.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
@@ -100,6 +108,7 @@ pub(crate) struct Course {
     own_cpu: Duration,
     pub(crate) resident_max: u64,
     round_trips: Histogram<u64>,
+    /// Between the moment a push was due and a pusher idle, and the moment it was sent.
     lateness: Histogram<u64>,
 }
 
@@ -197,7 +206,8 @@ impl Drive<'_> {
         start: u64,
         hook: &mut impl FnMut(&mut Engine, Moment) -> Result<()>,
     ) -> Result<()> {
-        let mut idle: VecDeque<usize> = (0..self.plan.pushers).collect();
+        let mut idle: VecDeque<Idle> =
+            (0..self.plan.pushers).map(|pusher| Idle { pusher, since: start }).collect();
         let mut due = Due::new(self.plan.pace, start);
         let mut opening = None;
         let mut look_at = start;
@@ -223,11 +233,11 @@ impl Drive<'_> {
                 ));
                 progress_at = now;
             }
-            while let Some(&pusher) = idle.front()
+            while let Some(&first) = idle.front()
                 && let Some(due) = due.take(now)
             {
                 idle.pop_front();
-                self.push(pusher, due)?;
+                self.push(first, due)?;
             }
             let timeout = match due.next() {
                 Some(next) if !idle.is_empty() && next < now + SPIN => Duration::ZERO,
@@ -261,7 +271,7 @@ impl Drive<'_> {
         Ok(())
     }
 
-    fn push(&mut self, pusher: usize, due: u64) -> Result<()> {
+    fn push(&mut self, Idle { pusher, since }: Idle, due: u64) -> Result<()> {
         let (user, stream, counter) = match self.plan.audience {
             Audience::One => (0, u8::try_from(pusher)?, pusher),
             Audience::Each(users) => {
@@ -278,13 +288,14 @@ impl Drive<'_> {
         self.course.sequences[counter] = sequence.wrapping_add(1);
         let event = sequence % self.plan.events;
         if (self.from..self.until).contains(&due) {
-            self.course.lateness.saturating_record(self.engine.now().saturating_sub(due));
+            let lateness = self.engine.now().saturating_sub(due.max(since));
+            self.course.lateness.saturating_record(lateness);
         }
         self.pushed += 1;
         self.engine.push(pusher, user, event, (stream, sequence & SEQUENCE_MAX), due)
     }
 
-    fn take_answers(&mut self, mut idle: Option<&mut VecDeque<usize>>) {
+    fn take_answers(&mut self, mut idle: Option<&mut VecDeque<Idle>>) {
         let mut answers = std::mem::take(&mut self.engine.answers);
         for answer in answers.drain(..) {
             self.answered += 1;
@@ -304,7 +315,7 @@ impl Drive<'_> {
                 self.course.round_trips.saturating_record(answer.done.saturating_sub(answer.due));
             }
             if let Some(idle) = &mut idle {
-                idle.push_back(answer.pusher);
+                idle.push_back(Idle { pusher: answer.pusher, since: answer.done });
             }
         }
         self.engine.answers = answers;

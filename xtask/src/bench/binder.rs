@@ -31,27 +31,27 @@ impl Binder {
         out
     }
 
-    /// Reads what the benchmark printed.
-    fn parse(text: &str) -> anyhow::Result<Self> {
-        let mut figures = Vec::new();
-        for line in text.lines() {
-            // Criterion's own, in the words of the standard library's benchmarks.
-            if let Some((name, rest)) =
-                line.strip_prefix("test ").and_then(|it| it.split_once(" ... bench:"))
-            {
-                let (time, spread) = rest.split_once("ns/iter (+/- ").context(line.to_owned())?;
-                let [time, spread]: [f64; 2] = [number(time)?, number(spread)?];
-                let series =
-                    Series { median: time, low: (time - spread).max(0.0), high: time + spread };
-                figures.push((name.to_owned(), series));
-            } else if let Some(line) = line.strip_prefix("figure ") {
-                let (name, value) = line.rsplit_once(": ").context("a figure without a value")?;
-                let value = number(value)?;
-                figures.push((name.to_owned(), Series { median: value, low: value, high: value }));
+    /// The medians of several runs, each by what it printed.
+    fn of_runs(texts: &[String]) -> anyhow::Result<Self> {
+        let mut figures: Vec<(String, Vec<f64>)> = Vec::new();
+        for (name, value) in texts.iter().flat_map(|text| text.lines()).filter_map(figure) {
+            let value = number(value)?;
+            match figures.iter_mut().find(|(it, _)| it == name) {
+                Some((_, values)) => values.push(value),
+                None => figures.push((name.to_owned(), vec![value])),
             }
         }
-        Ok(Self(figures))
+        let series = |(name, values)| Some((name, Series::of(values)?));
+        Ok(Self(figures.into_iter().filter_map(series).collect()))
     }
+}
+
+/// A figure's name and what begins with its value, if the line tells one.
+fn figure(line: &str) -> Option<(&str, &str)> {
+    // Criterion's own, in the words of the standard library's benchmarks: its spread is that of
+    // one process, which says nothing of where the next one's memory lies.
+    let timed = line.strip_prefix("test ").and_then(|it| it.split_once(" ... bench:"));
+    timed.or_else(|| line.strip_prefix("figure ")?.rsplit_once(": "))
 }
 
 /// A number, with what stands behind it.
@@ -64,12 +64,17 @@ fn number(text: &str) -> anyhow::Result<f64> {
     digits.replace(',', "").parse().with_context(|| format!("no number: {text}"))
 }
 
-/// Runs the benchmark on the server's core.
-pub(super) fn run(sh: &Shell, place: &Place, is_quick: bool) -> anyhow::Result<Binder> {
+/// Runs the benchmark so many times on the server's core, each time in a process of its own.
+pub(super) fn run(
+    sh: &Shell,
+    place: &Place,
+    rounds: u32,
+    is_quick: bool,
+) -> anyhow::Result<Binder> {
     cmd!(sh, "cargo bench --package wserver-core --bench binder --no-run").run()?;
     let times: &[&str] = match is_quick {
         true => &["--warm-up-time", "0.1", "--measurement-time", "0.5"],
-        false => &[],
+        false => &["--warm-up-time", "0.5", "--measurement-time", "1"],
     };
     let words = ["bench", "--quiet", "--package", "wserver-core", "--bench", "binder", "--"];
     let words = [&words[..], &["--output-format", "bencher"], times].concat();
@@ -77,9 +82,14 @@ pub(super) fn run(sh: &Shell, place: &Place, is_quick: bool) -> anyhow::Result<B
         true => ("taskset", &["--cpu-list", "0", "cargo"]),
         false => ("cargo", &[]),
     };
-    let text = cmd!(sh, "{program} {pin...} {words...}").read()?;
-    println!("{text}");
-    let binder = Binder::parse(&text)?;
+    let mut texts = Vec::new();
+    for round in 0..rounds {
+        println!("round {} of {rounds}: binder", round + 1);
+        let text = cmd!(sh, "{program} {pin...}").args(&words).read()?;
+        println!("{text}");
+        texts.push(text);
+    }
+    let binder = Binder::of_runs(&texts)?;
     for name in [BIND, LOOKUP_HOT, LOOKUP_RANDOM, BYTES, SLOWEST] {
         anyhow::ensure!(binder.series(name).is_some(), "the binder's benchmark tells no {name:?}");
     }
@@ -92,15 +102,19 @@ mod tests {
 
     #[test]
     fn both_kinds_of_lines_are_read() {
-        let text = "figure bytes per binding: 143 at 1000 users\n\
-                    test lookup of a user's connection, random ... bench:       1,512 ns/iter (+/- 40)\n\
-                    anything else\n";
-        let binder = Binder::parse(text).unwrap();
-        assert_eq!(binder.series(BYTES).unwrap().to_string(), "143");
+        let runs = [(143, "1,512"), (145, "1,498"), (143, "1,530")].map(|(bytes, time)| {
+            format!(
+                "figure bytes per binding: {bytes} at 1000 users\n\
+                 test lookup of a user's connection, random ... bench:       {time} ns/iter (+/- 40)\n\
+                 anything else\n"
+            )
+        });
+        let binder = Binder::of_runs(&runs).unwrap();
+        assert_eq!(binder.series(BYTES).unwrap().to_string(), "143 (143–145)");
         let lookup = binder.series(LOOKUP_RANDOM).unwrap();
-        assert_eq!(lookup, Series { median: 1512.0, low: 1472.0, high: 1552.0 });
+        assert_eq!(lookup, Series { median: 1512.0, low: 1498.0, high: 1530.0 });
         assert!(binder.series(BIND).is_none());
-        assert!(binder.table().contains("| bytes per binding | 143 |"));
-        assert!(Binder::parse("figure nothing: none").is_err());
+        assert!(binder.table().contains("| bytes per binding | 143 (143–145) |"));
+        assert!(Binder::of_runs(&["figure nothing: none".to_owned()]).is_err());
     }
 }

@@ -221,6 +221,25 @@ pub(super) fn rows(runs: &Runs, binder: &Binder) -> Vec<Row> {
     LINES.iter().map(row).collect()
 }
 
+/// What the budget judges, of two builds: before, ours, and ours by before.
+pub(super) fn of_builds(runs: &Runs) -> String {
+    let mut out = "| measure | before | after | after by before |\n|---|---|---|---|\n".to_owned();
+    let mut told = Vec::new();
+    for line in LINES {
+        let Source::Load(measure, path) = line.source else { continue };
+        let Some(ratio) = runs.ratio(measure, Subject::Before, path) else { continue };
+        // A figure may be held against several.
+        if told.contains(&(measure, path)) {
+            continue;
+        }
+        told.push((measure, path));
+        let of = |subject| or_dash(runs.series(measure, subject, path));
+        let (before, after) = (of(Subject::Before), of(Subject::Ours));
+        let _ = writeln!(out, "| {} | {before} | {after} | {ratio} |", line.what);
+    }
+    out
+}
+
 fn verdict(line: &Line, found: Option<Series>) -> Verdict {
     let Some(found) = found else { return Verdict::Unmeasured };
     let is_sure = |bound: Bound| bound.holds(found.low) && bound.holds(found.high);
@@ -235,20 +254,23 @@ fn verdict(line: &Line, found: Option<Series>) -> Verdict {
     }
 }
 
+fn or_dash(series: Option<Series>) -> String {
+    series.map_or_else(|| "–".to_owned(), |it| it.to_string())
+}
+
 /// The budget as a table of Markdown.
 pub(super) fn table(rows: &[Row]) -> String {
     let mut out = "| measure | ours | against | theirs | ratio | must | aim | verdict |\n|---|---|---|---|---|---|---|---|\n".to_owned();
-    let series = |it: Option<Series>| it.map_or_else(|| "–".to_owned(), |it| it.to_string());
     for Row { line, ours, theirs, found, verdict } in rows {
         let against = line.against.map_or_else(|| "–".to_owned(), Subject::name);
-        let ratio = if line.against.is_some() { series(*found) } else { "–".to_owned() };
+        let ratio = if line.against.is_some() { or_dash(*found) } else { "–".to_owned() };
         let aim = line.aim.map_or_else(|| "–".to_owned(), Bound::text);
         let _ = writeln!(
             out,
             "| {} | {} | {against} | {} | {ratio} | {} | {aim} | {} |",
             line.what,
-            series(*ours),
-            series(*theirs),
+            or_dash(*ours),
+            or_dash(*theirs),
             line.must.text(),
             verdict.text()
         );

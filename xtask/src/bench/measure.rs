@@ -17,7 +17,7 @@ pub(super) enum Measure {
     Even,
     /// Pushes to one connection each, as fast as 64 pushers can.
     Unicast,
-    /// The same, at half the rate that both we and Bun reach.
+    /// The same, at half the rate that the slower of those compared reaches.
     UnicastHalf,
     /// Fan-out while some do not read.
     SlowReaders,
@@ -63,7 +63,7 @@ impl Measure {
             Self::Idle | Self::Paced => subject != Subject::Keys,
             Self::Saturated(64) => !matches!(subject, Subject::Tls | Subject::Keys),
             Self::Saturated(_) | Self::Even | Self::UnicastHalf => {
-                matches!(subject, Subject::Ours | Subject::Bun)
+                matches!(subject, Subject::Ours | Subject::Before | Subject::Bun)
             }
             Self::SlowReaders | Self::Churn | Self::MassDisconnect => subject == Subject::Ours,
         }
@@ -80,12 +80,34 @@ impl Measure {
             }
         };
         let most = match subject {
-            Subject::Floor | Subject::Ours | Subject::Bun => most,
+            Subject::Floor | Subject::Ours | Subject::Before | Subject::Bun => most,
             // The fewest of which the lowest and the highest hold the median with some certainty.
             Subject::Tls | Subject::Keys => most.min(6),
             Subject::Nchan | Subject::Gorilla | Subject::Ws | Subject::NaiveWarp => 2,
         };
         all.min(most)
+    }
+
+    /// How late the generator may be, in microseconds and in 99 of 100 pushes, for a run to tell
+    /// anything of the server: later, and a latency that is judged was the generator's own.
+    pub(super) fn lateness_max(self) -> f64 {
+        match self {
+            Self::UnicastHalf => 100.0,
+            Self::Idle
+            | Self::Paced
+            | Self::Saturated(_)
+            | Self::Even
+            | Self::Unicast
+            | Self::SlowReaders
+            | Self::Churn
+            | Self::MassDisconnect => f64::INFINITY,
+        }
+    }
+
+    /// How often everybody takes a turn in one round: what a push to one costs varies more than all
+    /// else from one second to the next.
+    pub(super) fn turns(self) -> u32 {
+        if matches!(self, Self::Unicast | Self::UnicastHalf) { 3 } else { 1 }
     }
 
     /// The words of `wserver-load`.

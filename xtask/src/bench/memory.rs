@@ -68,8 +68,7 @@ pub(super) fn run(sh: &Shell, place: &Place, effort: Effort) -> anyhow::Result<M
     println!("memory by part: {connections} connections under valgrind");
     let profile = place.home.join("dhat.json");
     // Slowed down as it is, it shares no core with the generator where that can be helped.
-    let free = Place { is_pinned: false, dist: target.join("release"), ..place.clone() };
-    // The generator is the one of all other runs.
+    let free = Place { is_pinned: false, ours: target.join("release/wserver"), ..place.clone() };
     let mut server = Server::start(&place.home.join("valgrind.log"), |address| {
         let ours = Subject::ours(&free, address, "60s");
         let mut command = Command::new("valgrind");
@@ -82,7 +81,6 @@ pub(super) fn run(sh: &Shell, place: &Place, effort: Effort) -> anyhow::Result<M
     let words =
         format!("idle --connections {connections} --heartbeats 0 --opening-max 1 --sources 16");
     let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
-    let free = Place { dist: place.dist.clone(), ..free };
     load::start(&free, Subject::Ours, &server, &words, "memory.json")?.finish(&server)?;
     server.stop()?;
     let text = std::fs::read_to_string(&profile).context("valgrind wrote no profile")?;

@@ -6,7 +6,7 @@ use super::budget::{self, Row};
 use super::measure::Measure;
 use super::runs::{Runs, figure};
 use super::subject::Subject;
-use super::{Effort, Outcome, Place, secured};
+use super::{Effort, Outcome, Place, TRIES_MAX, secured};
 
 /// The page without its figures, each of which stands as `{a name}`.
 const TEMPLATE: &str = include_str!("page.md");
@@ -174,6 +174,11 @@ pub(super) fn write(
         ("runs", jsons().count().to_string()),
         ("checks", checks.to_string()),
         ("rounds", effort.rounds.to_string()),
+        ("binder rounds", effort.binder_rounds.to_string()),
+        ("lateness", figure(Measure::UnicastHalf.lateness_max())),
+        ("turns", Measure::Unicast.turns().to_string()),
+        ("tries", TRIES_MAX.to_string()),
+        ("voids", runs.voids().to_string()),
         ("seconds", effort.seconds.to_string()),
         ("scaling rounds", effort.scaling_rounds.to_string()),
         ("scaling seconds", effort.scaling_seconds.to_string()),

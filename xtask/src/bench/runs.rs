@@ -11,8 +11,12 @@ use super::subject::Subject;
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) round: u32,
+    /// Of those of the round.
+    pub(super) turn: u32,
     pub(super) measure: Measure,
     pub(super) subject: Subject,
+    /// The generator came too late to tell anything of the server: it is audited, and no figure.
+    pub(super) is_void: bool,
     pub(super) json: Value,
 }
 
@@ -89,7 +93,8 @@ impl Runs {
     }
 
     fn of(&self, measure: Measure, subject: Subject) -> impl Iterator<Item = &Run> {
-        self.0.iter().filter(move |run| run.measure == measure && run.subject == subject)
+        let is_of = move |run: &&Run| run.measure == measure && run.subject == subject;
+        self.0.iter().filter(is_of).filter(|run| !run.is_void)
     }
 
     /// What stands at `path` in the figures of each run.
@@ -97,12 +102,12 @@ impl Runs {
         Series::of(self.of(measure, subject).filter_map(|run| value(run, path)).collect())
     }
 
-    /// Ours by theirs, of runs of the same round.
+    /// Ours by theirs, of runs of the same turn.
     pub(super) fn ratio(&self, measure: Measure, other: Subject, path: &str) -> Option<Series> {
         self.ratio_of(measure, Subject::Ours, other, path)
     }
 
-    /// One by the other, of runs of the same round.
+    /// One by the other, of runs of the same turn.
     pub(super) fn ratio_of(
         &self,
         measure: Measure,
@@ -111,15 +116,16 @@ impl Runs {
         path: &str,
     ) -> Option<Series> {
         let ratios = self.of(measure, one).filter_map(|one| {
-            let other = self.of(measure, other).find(|it| it.round == one.round)?;
+            let is_paired = |it: &&Run| (it.round, it.turn) == (one.round, one.turn);
+            let other = self.of(measure, other).find(is_paired)?;
             Some(value(one, path)? / value(other, path).filter(|it| *it > 0.0)?)
         });
         Series::of(ratios.collect())
     }
 
-    /// The lower of the unicast rates that we and Bun reached in this round.
+    /// The lowest of the unicast rates that we and whom we are compared with reached in this round.
     pub(super) fn slowest_unicast(&self, round: u32) -> Option<f64> {
-        [Subject::Ours, Subject::Bun]
+        [Subject::Ours, Subject::Bun, Subject::Before]
             .into_iter()
             .flat_map(|subject| self.of(Measure::Unicast, subject))
             .filter(|run| run.round == round)
@@ -137,6 +143,11 @@ impl Runs {
         self.0.iter().filter(|run| run.subject == subject).flat_map(of).collect()
     }
 
+    /// How many came to no figure, since the generator was late.
+    pub(super) fn voids(&self) -> usize {
+        self.0.iter().filter(|run| run.is_void).count()
+    }
+
     /// What the load generator told of each.
     pub(super) fn jsons(&self) -> impl Iterator<Item = &Value> {
         self.0.iter().map(|run| &run.json)
@@ -146,7 +157,7 @@ impl Runs {
         let runs: Vec<Value> = self
             .0
             .iter()
-            .map(|run| json!({ "round": run.round, "measure": run.measure.name(), "subject": run.subject.name(), "report": run.json }))
+            .map(|run| json!({ "round": run.round, "turn": run.turn, "measure": run.measure.name(), "subject": run.subject.name(), "is_void": run.is_void, "report": run.json }))
             .collect();
         Value::from(runs).to_string()
     }
@@ -171,7 +182,7 @@ mod tests {
 
     fn run(round: u32, subject: Subject, rate: f64) -> Run {
         let json = json!({ "figures": { "rate": rate }, "checks": [{ "name": "lost", "found": 1, "expected": 0, "is_true": rate > 0.0 }] });
-        Run { round, measure: Measure::Unicast, subject, json }
+        Run { round, turn: 0, measure: Measure::Unicast, subject, is_void: false, json }
     }
 
     #[test]
@@ -198,6 +209,11 @@ mod tests {
         assert_eq!(ratio, Series { median: 3.0, low: 2.0, high: 8.0 });
         let ours = runs.series(Measure::Unicast, Subject::Ours, "/figures/rate").unwrap();
         assert_eq!(ours.to_string(), "10.0 (8.00–30.0)");
+        runs.push(Run { is_void: true, ..run(2, Subject::Bun, 7.0) });
+        runs.push(Run { is_void: true, ..run(2, Subject::Ours, 7.0) });
+        assert_eq!(runs.series(Measure::Unicast, Subject::Ours, "/figures/rate").unwrap(), ours);
+        assert_eq!(runs.ratio(Measure::Unicast, Subject::Bun, "/figures/rate").unwrap(), ratio);
+        assert_eq!((runs.voids(), runs.jsons().count()), (2, 8));
         assert!(runs.ratio(Measure::Unicast, Subject::Floor, "/figures/rate").is_none());
         assert!(runs.untrue(Subject::Ours).is_empty());
         runs.push(run(3, Subject::Ours, 0.0));

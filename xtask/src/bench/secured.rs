@@ -147,7 +147,14 @@ mod tests {
         assert!(table(&runs).contains("Not measured"));
         for (subject, cpu) in [(Subject::Ours, 10.0), (Subject::Tls, 15.0), (Subject::Keys, 11.0)] {
             let json = json!({ "figures": { "cpu_us_per_push": cpu } });
-            runs.push(Run { round: 0, measure: Measure::Unicast, subject, json });
+            runs.push(Run {
+                round: 0,
+                turn: 0,
+                measure: Measure::Unicast,
+                subject,
+                is_void: false,
+                json,
+            });
         }
         let table = table(&runs);
         assert!(table.contains("| 10.0 | TLS | 15.0 | 1.50 |"), "{table}");

@@ -26,6 +26,8 @@ pub(super) enum Subject {
     Tls,
     /// Ours, with tokens of listeners and keys of publishers.
     Keys,
+    /// An earlier build of ours, where two are compared and nobody else.
+    Before,
     Bun,
     Nchan,
     Gorilla,
@@ -34,12 +36,13 @@ pub(super) enum Subject {
 }
 
 impl Subject {
+    /// All that a whole run measures. Those that are held against each other come one after the other.
     pub(super) const ALL: [Self; 9] = [
         Self::Floor,
         Self::Ours,
+        Self::Bun,
         Self::Tls,
         Self::Keys,
-        Self::Bun,
         Self::Nchan,
         Self::Gorilla,
         Self::Ws,
@@ -48,7 +51,7 @@ impl Subject {
 
     /// Whether it is our server, however it is set.
     pub(super) fn is_ours(self) -> bool {
-        matches!(self, Self::Ours | Self::Tls | Self::Keys)
+        matches!(self, Self::Ours | Self::Tls | Self::Keys | Self::Before)
     }
 
     /// As `wserver-load --target` knows it.
@@ -62,6 +65,7 @@ impl Subject {
             Self::Ours => "wserver",
             Self::Tls => "wserver-tls",
             Self::Keys => "wserver-keys",
+            Self::Before => "before",
             Self::Bun => "bun",
             Self::Nchan => "nchan",
             Self::Gorilla => "gorilla",
@@ -80,6 +84,7 @@ impl Subject {
             Self::Keys => {
                 "the same, where listeners show a JSON Web Token and pushers the key of a `[[publisher]]` with a scope and a rate"
             }
+            Self::Before => "an earlier build, with its default settings",
             Self::Bun => "`Bun.serve` with topics and `server.publish`",
             Self::Nchan => "nginx with nchan, one worker",
             Self::Gorilla => "Go, gorilla/websocket, the design of the ancestor",
@@ -113,7 +118,7 @@ impl Subject {
                 Self::Gorilla => tools::apt_install(sh, &["golang-go", GORILLA_PACKAGE])?,
                 Self::Nchan => tools::apt_install(sh, &["nginx-light", "libnginx-mod-nchan"])?,
                 Self::Tls => tools::apt_install(sh, &["openssl"])?,
-                Self::Floor | Self::Ours | Self::Keys | Self::NaiveWarp => {}
+                Self::Floor | Self::Ours | Self::Keys | Self::Before | Self::NaiveWarp => {}
             }
         }
         if let Some(missing) = self.missing(place) {
@@ -140,7 +145,7 @@ impl Subject {
             }
             Self::Tls => secured::make_certificate(sh, place)?,
             Self::Keys => secured::make_keys(sh, place, &self.program(place))?,
-            Self::Ours | Self::Bun | Self::Ws | Self::Nchan => {}
+            Self::Ours | Self::Before | Self::Bun | Self::Ws | Self::Nchan => {}
         }
         Ok(None)
     }
@@ -168,6 +173,7 @@ impl Subject {
             | Self::Ours
             | Self::Tls
             | Self::Keys
+            | Self::Before
             | Self::Bun
             | Self::Nchan
             | Self::Gorilla
@@ -179,7 +185,8 @@ impl Subject {
     fn program(self, place: &Place) -> PathBuf {
         match self {
             Self::Floor | Self::NaiveWarp => place.home.join("target/release").join(self.name()),
-            Self::Ours | Self::Tls | Self::Keys => place.dist.join("wserver"),
+            Self::Ours | Self::Tls | Self::Keys => place.ours.clone(),
+            Self::Before => place.before.clone(),
             // The program itself, not a script that starts it: its process id is needed.
             Self::Bun => place.home.join("node_modules/bun/bin/bun.exe"),
             Self::Nchan => PathBuf::from("/usr/sbin/nginx"),
@@ -195,8 +202,8 @@ impl Subject {
         match self {
             Self::Floor | Self::Gorilla | Self::NaiveWarp => {}
             // Heartbeats three times as often as usual, so that they are part of every run.
-            Self::Ours | Self::Tls | Self::Keys => {
-                let mut command = Self::ours(place, address, "8s");
+            Self::Ours | Self::Tls | Self::Keys | Self::Before => {
+                let mut command = self.started(place, address, "8s");
                 command.args(secured::server_flags(self, place));
                 return Ok(command);
             }
@@ -225,7 +232,11 @@ impl Subject {
 
     /// Starts ours with so much time between its heartbeats.
     pub(super) fn ours(place: &Place, address: SocketAddr, ping_interval: &str) -> Command {
-        let mut command = pinned(place, 0, &Self::Ours.program(place));
+        Self::Ours.started(place, address, ping_interval)
+    }
+
+    fn started(self, place: &Place, address: SocketAddr, ping_interval: &str) -> Command {
+        let mut command = pinned(place, 0, &self.program(place));
         command.args(["--log", "warn", "--ping-interval", ping_interval]);
         command.arg("--address").arg(address.to_string());
         command
@@ -238,7 +249,9 @@ impl Subject {
             Self::Bun | Self::Ws => cmd!(sh, "{program} --version").quiet().read(),
             Self::Gorilla => cmd!(sh, "go version").quiet().read(),
             Self::Nchan => cmd!(sh, "{program} -v").quiet().ignore_status().read_stderr(),
-            Self::Floor | Self::Ours | Self::Tls | Self::Keys | Self::NaiveWarp => return None,
+            Self::Floor | Self::Ours | Self::Tls | Self::Keys | Self::Before | Self::NaiveWarp => {
+                return None;
+            }
         };
         let name = match self {
             Self::Bun => "Bun ",
@@ -247,6 +260,7 @@ impl Subject {
             | Self::Ours
             | Self::Tls
             | Self::Keys
+            | Self::Before
             | Self::Nchan
             | Self::Gorilla
             | Self::NaiveWarp => "",
