@@ -26,7 +26,7 @@ pub use group::{EventRef, Group, Member, Members};
 
 use connections::{Connections, Place};
 use shards::{Shards, high_half, low_half};
-use table::{Candidate, Cursor, Remains, Table};
+use table::{Candidate, Cursor, Named, Remains, Table};
 
 use crate::{ConnectionId, EventName, RegistrationKey, UserId};
 
@@ -311,7 +311,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
         let mut users = self.users.lock(shard);
         let index = users.find(hash, user)?;
         let slot = connections.get(id)?.slot(shard, index)?;
-        let (unbound, remains) = users.unregister(index, slot, event)?;
+        let (unbound, remains) = users.unregister(index, Named { user, hash }, slot, event)?;
         let left = remains.member_is_gone().then_some(Place { shard, user: index, slot });
         if connections.subtract_binding(id, left) {
             self.connection_count.fetch_sub(1, Ordering::Relaxed);
@@ -335,7 +335,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
         let mut unbound = Vec::with_capacity(connection.bindings());
         let mut remains: SmallVec<[Remains<H, L>; 1]> = SmallVec::new();
         for Place { shard, user, slot } in connection.places() {
-            remains.push(self.users.lock(shard).leave(user, slot, &mut unbound));
+            remains.push(self.users.lock(shard).leave(user, None, slot, &mut unbound));
         }
         let users = remains.iter().filter(|remains| remains.user_is_gone()).count();
         self.connection_count.fetch_sub(1, Ordering::Relaxed);
@@ -368,7 +368,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
                 continue;
             }
             let before = unbound.len();
-            remains.push(users.leave(user, slot, &mut unbound));
+            remains.push(users.leave(user, None, slot, &mut unbound));
             drop(users);
             let left = unbound.len() - before;
             for number in 1..=left {

@@ -77,16 +77,21 @@ impl Connections {
     /// Counts a binding out; `left` is the place it was the last of.
     /// Tells whether the connection is gone. O(places of the connection).
     pub(super) fn subtract_binding(&mut self, id: ConnectionId, left: Option<Place>) -> bool {
-        let Some(connection) = self.get_mut(id) else { return false };
+        let Some(index) = self.find(id) else { return false };
+        let Some(connection) = self.entries.get_mut(index) else { return false };
         if connection.places.subtract(left) > 0 {
             return false;
         }
-        self.remove(id).is_some()
+        self.remove_at(id, index).is_some()
     }
 
     /// Takes a connection out. O(1).
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
         let index = self.find(id)?;
+        self.remove_at(id, index)
+    }
+
+    fn remove_at(&mut self, id: ConnectionId, index: u32) -> Option<Connection> {
         self.index.remove(mix(id.as_u64()), index);
         self.entries.remove(index)
     }

@@ -16,6 +16,9 @@ pub(super) struct Events {
     /// Invariant: holds the index of each entry once, under the hash of its name.
     index: Index,
     entries: Slab<Entry>,
+    /// The entry that was used last, most likely the one that is asked for: comparing two names is
+    /// cheaper than hashing one. It may be gone, or another's.
+    recent: u32,
 }
 
 struct Entry {
@@ -27,12 +30,18 @@ struct Entry {
 
 impl Events {
     pub(super) fn new(keys: &RandomState) -> Self {
-        Self { keys: keys.clone(), index: Index::new(), entries: Slab::new() }
+        Self { keys: keys.clone(), index: Index::new(), entries: Slab::new(), recent: 0 }
     }
 
     /// The index of a name that is in use. O(1).
     pub(super) fn find(&self, event: &EventName) -> Option<u32> {
-        self.find_hashed(event, low_half(self.keys.hash_one(event.as_str())))
+        self.find_recent(event)
+            .or_else(|| self.find_hashed(event, low_half(self.keys.hash_one(event.as_str()))))
+    }
+
+    fn find_recent(&self, event: &EventName) -> Option<u32> {
+        let entry = self.entries.get(self.recent)?;
+        (entry.name == *event).then_some(self.recent)
     }
 
     fn find_hashed(&self, event: &EventName, hash: u32) -> Option<u32> {
@@ -47,15 +56,17 @@ impl Events {
 
     /// One registration more uses the name; tells its index. O(1).
     pub(super) fn acquire(&mut self, event: &EventName) -> u32 {
-        let hash = low_half(self.keys.hash_one(event.as_str()));
-        if let Some(index) = self.find_hashed(event, hash) {
-            let entry = self.entries.get_mut(index).expect("found above");
-            entry.registrations += 1;
-            return index;
-        }
-        let index = self.entries.insert(Entry { name: event.clone(), hash, registrations: 1 });
-        self.index.insert(hash, index);
-        index
+        self.recent = self.find_recent(event).unwrap_or_else(|| {
+            let hash = low_half(self.keys.hash_one(event.as_str()));
+            self.find_hashed(event, hash).unwrap_or_else(|| {
+                let entry = Entry { name: event.clone(), hash, registrations: 0 };
+                let index = self.entries.insert(entry);
+                self.index.insert(hash, index);
+                index
+            })
+        });
+        self.entries.get_mut(self.recent).expect("found or inserted above").registrations += 1;
+        self.recent
     }
 
     /// One registration less uses the name; tells the name. O(1).
