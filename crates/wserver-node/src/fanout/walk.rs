@@ -276,11 +276,8 @@ impl<W: Wire> Inner<W> {
                 .filter_map(|(bit, part)| Some((bit, members.event(&part.event)?, part)))
                 .collect();
             let slots = members.slots();
-            let slice = || members.range(round.slot.min(slots)..round.slice_end(slots));
-            for member in slice() {
-                touch(member.handle());
-            }
-            for member in slice() {
+            let mut wanted = Vec::with_capacity(WALK_SLICE);
+            for member in members.range(round.slot.min(slots)..round.slice_end(slots)) {
                 let mut mask = 0_u64;
                 for (bit, event, part) in &parts {
                     // Who registered behind the start of a run was not counted for it.
@@ -295,9 +292,13 @@ impl<W: Wire> Inner<W> {
                     }
                 }
                 if mask != 0 {
-                    targets.push((member.slot(), mask, member.handle().clone()));
+                    touch(member.handle());
+                    wanted.push((member.slot(), mask, member.handle()));
                 }
             }
+            let clones =
+                wanted.into_iter().map(|(slot, mask, outbox)| (slot, mask, Arc::clone(outbox)));
+            targets.extend(clones);
             Some(slots)
         });
         self.counters.deliveries_expired_total.add(expired_count);
