@@ -85,7 +85,7 @@ struct Effort {
 }
 
 impl Effort {
-    /// A whole run takes some forty minutes. Of thirty rounds nine at each end may be left out, and
+    /// A whole run takes about an hour. Of thirty rounds nine at each end may be left out, and
     /// rounds are worth more than longer windows: runs differ more than seconds.
     fn new(is_quick: bool) -> Self {
         match is_quick {
