@@ -26,7 +26,7 @@ pub use group::{EventRef, Group, Member, Members};
 
 use connections::{Connections, Place};
 use shards::{Shards, high_half, low_half};
-use table::{Candidate, Cursor, Named, Remains, Table};
+use table::{Candidate, Cursor, Remains, Table};
 
 use crate::{ConnectionId, EventName, RegistrationKey, UserId};
 
@@ -272,7 +272,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
         event: &EventName,
         token: TokenDigest,
     ) -> Result<Bound, BindError> {
-        let (shard, hash) = self.locate(user);
+        let (shard, hash) = self.locate(self.key(user));
         let mut connections = self.connections.lock(self.connection_shard(id));
         let connection = connections.get(id);
         let mut users = self.users.lock(shard);
@@ -306,12 +306,13 @@ impl<H: Clone, L: Lane> Binder<H, L> {
 
     /// Ends one registration, if there is such a one. O(1) as [`bind`](Self::bind).
     pub fn unbind(&self, id: ConnectionId, user: &UserId, event: &EventName) -> Option<Unbound> {
-        let (shard, hash) = self.locate(user);
+        let key = self.key(user);
+        let (shard, hash) = self.locate(key);
         let mut connections = self.connections.lock(self.connection_shard(id));
         let mut users = self.users.lock(shard);
         let index = users.find(hash, user)?;
         let slot = connections.get(id)?.slot(shard, index)?;
-        let (unbound, remains) = users.unregister(index, Named { user, hash }, slot, event)?;
+        let (unbound, remains) = users.unregister(index, key, slot, event)?;
         let left = remains.member_is_gone().then_some(Place { shard, user: index, slot });
         if connections.subtract_binding(id, left) {
             self.connection_count.fetch_sub(1, Ordering::Relaxed);
@@ -517,7 +518,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
     /// As [`with_user`](Self::with_user), without hashing the name again. A key of another binder
     /// finds nobody.
     pub fn with_key<R>(&self, key: UserKey<'_>, f: impl FnOnce(Group<'_, H, L>) -> R) -> Option<R> {
-        let (shard, hash) = self.place(key);
+        let (shard, hash) = self.locate(key);
         let mut users = self.users.lock(shard);
         let index = users.find(hash, key.user)?;
         users.group(index).map(f)
@@ -531,7 +532,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
         id: ConnectionId,
         f: impl FnOnce(Group<'_, H, L>, Option<usize>) -> R,
     ) -> Option<R> {
-        let (shard, hash) = self.locate(user);
+        let (shard, hash) = self.locate(self.key(user));
         let connections = self.connections.lock(self.connection_shard(id));
         let mut users = self.users.lock(shard);
         let index = users.find(hash, user)?;
@@ -573,11 +574,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
     }
 
     /// The shard of a user, and the hash of its name within the shard.
-    fn locate(&self, user: &UserId) -> (u16, u32) {
-        self.place(self.key(user))
-    }
-
-    fn place(&self, key: UserKey<'_>) -> (u16, u32) {
+    fn locate(&self, key: UserKey<'_>) -> (u16, u32) {
         (self.users.shard_of(high_half(key.hash)), low_half(key.hash))
     }
 

@@ -91,14 +91,14 @@ impl Wire for Socket {
     }
 }
 
-/// Asks the kernel and not tokio, which knows that of a socket in a place of its own: a cache miss
-/// for each delivery.
+/// Tries at once, and does not ask tokio first whether there is room: what it knows of a socket
+/// stands apart from it, and to look there is a cache miss for each delivery.
 #[cfg(target_os = "linux")]
 fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     use rustix::net::SendFlags;
 
     match rustix::net::send(stream, bytes, SendFlags::NOSIGNAL) {
-        // It has to see that there is no room, or it would not tell when there is.
+        // Tokio has to see that there is no room, or it would not tell when there is.
         Err(rustix::io::Errno::AGAIN) => stream.try_write(bytes),
         sent => Ok(sent?),
     }

@@ -29,6 +29,7 @@ pub(super) fn run(
     let subjects = [Subject::Before, Subject::Ours];
     let of_both = |it: &Measure| subjects.iter().all(|subject| it.concerns(*subject));
     let measures: Vec<Measure> = measures.iter().copied().filter(of_both).collect();
+    anyhow::ensure!(!measures.is_empty(), "--builds: none of --measures is of two builds");
     let began = Instant::now();
     let mut outcome = Outcome::default();
     measure_all(&place, effort, &subjects, &measures, &mut outcome);

@@ -16,8 +16,8 @@ pub(super) struct Events {
     /// Invariant: holds the index of each entry once, under the hash of its name.
     index: Index,
     entries: Slab<Entry>,
-    /// The entry that was used last, most likely the one that is asked for: comparing two names is
-    /// cheaper than hashing one. It may be gone, or another's.
+    /// Where the last registration's event stands, most likely the one that is asked for: comparing
+    /// two names is cheaper than hashing one. It may be gone since, or another's.
     recent: u32,
 }
 

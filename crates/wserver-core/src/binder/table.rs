@@ -14,7 +14,7 @@ use super::roll::{Membership, Registered, Registrations, Roll};
 use super::shards::low_half;
 use super::short_name::ShortName;
 use super::slab::Slab;
-use super::{Lane, Registration, Scope, TokenDigest, Unbound};
+use super::{Lane, Registration, Scope, TokenDigest, Unbound, UserKey};
 use crate::{ConnectionId, EventName, UserId};
 
 /// The users of one shard.
@@ -41,13 +41,6 @@ pub(super) struct Candidate<'a, H> {
     pub(super) hash: u32,
     pub(super) event: &'a EventName,
     pub(super) token: TokenDigest,
-}
-
-/// A user's name and its hash, for what would otherwise make both out of the user's entry.
-#[derive(Clone, Copy)]
-pub(super) struct Named<'a> {
-    pub(super) user: &'a UserId,
-    pub(super) hash: u32,
 }
 
 /// Where a registration went.
@@ -185,11 +178,11 @@ impl<H: Clone, L: Lane> Table<H, L> {
         Stored { user: index, slot: 0, first_for: Scope::User }
     }
 
-    /// Ends one registration of the user who is at `user` under that name. O(log events of the member).
+    /// Ends one registration of the user at `user`, whose key is known. O(log events of the member).
     pub(super) fn unregister(
         &mut self,
         user: u32,
-        named: Named<'_>,
+        key: UserKey<'_>,
         slot: u32,
         event: &EventName,
     ) -> Option<(Unbound, Remains<H, L>)> {
@@ -199,29 +192,29 @@ impl<H: Clone, L: Lane> Table<H, L> {
         let registered = registrations.get(event)?;
         if registrations.len() == 1 {
             let mut facts = Vec::with_capacity(1);
-            let remains = self.leave(user, Some(named), slot, &mut facts);
+            let remains = self.leave(user, Some(key), slot, &mut facts);
             return facts.pop().map(|fact| (fact, remains));
         }
         entry.roll.unregister(slot, event);
         let last_for = if entry.roll.count(event) > 0 { Scope::Connection } else { Scope::Event };
         let event = self.events.release(event);
-        let user = named.user.clone();
+        let user = key.user.clone();
         let unbound = Unbound { user, event, token: registered.token, last_for };
         Some((unbound, Remains::Nothing))
     }
 
-    /// Ends all registrations of one member and adds each to `facts`. Who knows the user's name tells it.
+    /// Ends all registrations of one member and adds each to `facts`. Without the user's key its name is made and hashed again.
     /// O(events of the member), whatever the number of members.
     pub(super) fn leave(
         &mut self,
         user: u32,
-        named: Option<Named<'_>>,
+        key: Option<UserKey<'_>>,
         slot: u32,
         facts: &mut Vec<Unbound>,
     ) -> Remains<H, L> {
         let Some(entry) = self.users.get_mut(user) else { return Remains::Nothing };
         if let Some(member) = entry.roll.leave(slot) {
-            let user = named.map_or_else(|| entry.name.to_user_id(), |it| it.user.clone());
+            let user = key.map_or_else(|| entry.name.to_user_id(), |key| key.user.clone());
             for Registered { event, token, .. } in member.registrations.iter() {
                 let others = entry.roll.count(event);
                 let last_for = if others > 0 { Scope::Connection } else { Scope::Event };
@@ -233,25 +226,25 @@ impl<H: Clone, L: Lane> Table<H, L> {
         if entry.roll.get(slot).is_none() {
             return Remains::Nothing;
         }
-        self.leave_alone(user, named, slot, facts)
+        self.leave_alone(user, key, slot, facts)
     }
 
     /// The only member of a user leaves, and the user with it.
     fn leave_alone(
         &mut self,
         user: u32,
-        named: Option<Named<'_>>,
+        key: Option<UserKey<'_>>,
         slot: u32,
         facts: &mut Vec<Unbound>,
     ) -> Remains<H, L> {
         let Some(User { name, roll, lane }) = self.users.remove(user) else {
             return Remains::Nothing;
         };
-        let (hash, name) = match named {
-            Some(Named { user, hash }) => (hash, user.clone()),
-            None => (low_half(self.keys.hash_one(name.as_str())), name.to_user_id()),
+        let (hash, name) = match key {
+            Some(UserKey { user, hash }) => (hash, user.clone()),
+            None => (self.keys.hash_one(name.as_str()), name.to_user_id()),
         };
-        self.index.remove(hash, user);
+        self.index.remove(low_half(hash), user);
         let registrations = roll.get(slot).into_iter().flat_map(|one| one.registrations.iter());
         for Registered { event, token, .. } in registrations {
             let event = self.events.release(event);
