@@ -139,6 +139,37 @@ mod tests {
         assert!(bytes <= 112, "{bytes}");
     }
 
+    /// Whoever waits for room would otherwise be told at once that there is some, again and again.
+    #[tokio::test]
+    async fn a_full_socket_is_ready_when_its_peer_has_read() {
+        use std::future::poll_fn;
+
+        use tokio::io::AsyncReadExt as _;
+        use tokio::net::TcpListener;
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (socket, mut peer) = (Socket::Plain(ours.unwrap()), theirs.unwrap().0);
+        poll_fn(|cx| socket.poll_write_ready(cx)).await.unwrap();
+        let block = [0; 64 * 1024];
+        let mut written = 0;
+        loop {
+            match socket.try_write(&[IoSlice::new(&block)]) {
+                Ok(bytes) => written += bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let is_ready = poll_fn(|cx| Poll::Ready(socket.poll_write_ready(cx).is_ready())).await;
+        assert!(!is_ready, "{written} bytes fill it");
+        let mut rest = vec![0; written];
+        let (ready, read) =
+            tokio::join!(poll_fn(|cx| socket.poll_write_ready(cx)), peer.read_exact(&mut rest));
+        ready.unwrap();
+        assert_eq!(read.unwrap(), written);
+    }
+
     #[cfg(feature = "tls")]
     mod tls {
         use std::future::poll_fn;
