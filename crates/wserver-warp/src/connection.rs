@@ -118,9 +118,10 @@ impl Driver {
     }
 
     /// Takes in what the client sent right behind its handshake.
-    pub(crate) fn preload(&mut self, bytes: &[u8]) {
+    pub(crate) fn preload(&mut self, parts: &[&[u8]]) {
+        let bytes = parts.concat();
         if !bytes.is_empty() {
-            self.registering.get_or_insert_default().unread = bytes.to_vec();
+            self.registering.get_or_insert_default().unread = bytes;
         }
     }
 

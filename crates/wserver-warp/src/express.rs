@@ -56,8 +56,19 @@ enum Came {
 /// A push that has come whole.
 #[derive(Debug)]
 struct Whole {
-    headers: HeaderMap,
+    headers: Arc<HeaderMap>,
     body: Bytes,
+}
+
+/// The head of the last push. A backend repeats it but for the length, and then it is not read again.
+#[derive(Debug)]
+struct Head {
+    /// As it came, up to the digits of the length and from there.
+    before: Bytes,
+    after: Bytes,
+    /// Those digits.
+    length: HeaderValue,
+    headers: Arc<HeaderMap>,
 }
 
 /// Answers pushes for as long as nothing else comes.
@@ -74,11 +85,13 @@ pub(crate) async fn serve(
     let timeout = edge.limits.header_timeout;
     let mut idle = pin!(tokio::time::sleep(timeout));
     let mut stopping = pin!(stop.cancelled());
+    let mut head = None;
     let mut date = Date::default();
     loop {
         idle.as_mut().reset(Instant::now() + timeout);
         let coming = poll_fn(|cx| {
-            if let Poll::Ready(came) = io.poll_take(cx, |input| Came::read(input, edge)) {
+            if let Poll::Ready(came) = io.poll_take(cx, |input| Came::read(input, edge, &mut head))
+            {
                 return Poll::Ready(came);
             }
             if stopping.as_mut().poll(cx).is_pending() {
@@ -94,46 +107,77 @@ pub(crate) async fn serve(
             }
             Came::Nothing => break,
         };
-        let arrival = Arrival { peer, uri: uri.clone(), headers: Arc::new(headers) };
+        let arrival = Arrival { peer, uri: uri.clone(), headers };
         // Pinned where it is made: it is large, and would be moved for each push.
-        let mut answering = pin!(async {
-            let body = Full::new(body);
-            let mut reply = push_api::push(Arc::clone(edge), Method::POST, arrival, body).await;
-            if stop.is_cancelled() {
-                reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            write(io, &render(&reply, date.now())).await?;
-            io::Result::Ok(reply.headers().contains_key(CONNECTION))
-        });
-        let is_last = tokio::select! {
+        let mut answering =
+            pin!(push_api::push(Arc::clone(edge), Method::POST, arrival, Full::new(body)));
+        let mut reply = tokio::select! {
             biased;
-            answered = &mut answering => answered?,
+            reply = &mut answering => reply,
+            // An answer ends with its client, as with hyper.
+            () = poll_fn(|cx| io.poll_gone(cx)) => return Ok(Next::End),
             () = edge.node.tasks().stopped() => return Ok(Next::End),
         };
-        if is_last {
+        if stop.is_cancelled() {
+            reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let rendered = render(&reply, date.now());
+        tokio::select! {
+            biased;
+            written = write(io, &rendered) => written?,
+            () = edge.node.tasks().stopped() => return Ok(Next::End),
+        }
+        if reply.headers().contains_key(CONNECTION) {
+            if !reply.status().is_success() {
+                io.leave_unserved();
+            }
             break;
         }
     }
-    poll_fn(|cx| Pin::new(&mut *io).poll_shutdown(cx)).await?;
+    tokio::select! {
+        biased;
+        shut = poll_fn(|cx| Pin::new(&mut *io).poll_shutdown(cx)) => shut?,
+        () = edge.node.tasks().stopped() => {}
+    }
     Ok(Next::End)
 }
 
 impl Came {
-    fn read(input: &[u8], edge: &Edge) -> Self {
+    fn read(input: &[u8], edge: &Edge, head: &mut Option<Head>) -> Self {
         if input.is_empty() {
             return Self::Nothing;
         }
-        let input = Bytes::copy_from_slice(input);
-        match Whole::read(&input, edge) {
+        match Whole::read(input, edge, head) {
             Some(whole) => Self::Push(whole),
-            None => Self::Other(input),
+            None => Self::Other(Bytes::copy_from_slice(input)),
         }
     }
 }
 
 impl Whole {
-    /// Reads `input` as exactly one push in the shape that is known here.
-    fn read(input: &Bytes, edge: &Edge) -> Option<Self> {
+    /// Reads `input` as exactly one push in the shape that is known here, whose head is `head` then.
+    fn read(input: &[u8], edge: &Edge, head: &mut Option<Head>) -> Option<Self> {
+        let again = head.as_mut().and_then(|head| head.again(input, edge));
+        let body = match again {
+            Some(body) => body,
+            None => {
+                let (read, body) = Head::read(input, edge)?;
+                *head = Some(read);
+                body
+            }
+        };
+        let head = head.as_ref()?;
+        let length: usize = std::str::from_utf8(head.length.as_bytes()).ok()?.parse().ok()?;
+        (length == body.len()).then(|| Self {
+            headers: Arc::clone(&head.headers),
+            body: Bytes::copy_from_slice(body),
+        })
+    }
+}
+
+impl Head {
+    /// Reads the head that `input` begins with, and returns what comes after it too.
+    fn read<'a>(input: &'a [u8], edge: &Edge) -> Option<(Self, &'a [u8])> {
         // Most of what is no push is seen at once.
         if !input.starts_with(b"POST ") {
             return None;
@@ -148,12 +192,25 @@ impl Whole {
         if !is_push {
             return None;
         }
+        let (head, body) = input.split_at(head_bytes);
+        // Of its own, since what is kept of it must not keep the body.
+        let head = Bytes::copy_from_slice(head);
         let mut headers = HeaderMap::with_capacity(request.headers.len());
+        let mut length = None;
         for header in &*request.headers {
             let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+            let start = header.value.as_ptr().addr().checked_sub(input.as_ptr().addr())?;
+            let end = start + header.value.len();
+            let value =
+                HeaderValue::from_maybe_shared(head.get(start..end).map(|it| head.slice_ref(it))?)
+                    .ok()?;
             let is_known = match name {
                 CONNECTION => header.value.eq_ignore_ascii_case(b"keep-alive"),
-                CONTENT_LENGTH => !headers.contains_key(CONTENT_LENGTH),
+                CONTENT_LENGTH => {
+                    // `parse` alone would take a sign too.
+                    let is_number = header.value.iter().all(u8::is_ascii_digit);
+                    is_number && length.replace((start, end, value.clone())).is_none()
+                }
                 // The body would end elsewhere, or something else is to be done before the answer.
                 TRANSFER_ENCODING | TE | TRAILER | EXPECT | UPGRADE => false,
                 _ => true,
@@ -161,15 +218,29 @@ impl Whole {
             if !is_known {
                 return None;
             }
-            headers
-                .append(name, HeaderValue::from_maybe_shared(input.slice_ref(header.value)).ok()?);
+            headers.append(name, value);
         }
-        let body = input.slice(head_bytes..);
-        let length = headers.get(CONTENT_LENGTH)?.as_bytes();
-        // `parse` alone would take a sign too.
-        let is_number = length.iter().all(u8::is_ascii_digit);
-        let length: usize = std::str::from_utf8(length).ok()?.parse().ok()?;
-        (is_number && length == body.len()).then_some(Self { headers, body })
+        let (start, end, length) = length?;
+        let (before, after) = (head.slice(..start), head.slice(end..));
+        Some((Self { before, after, length, headers: Arc::new(headers) }, body))
+    }
+
+    /// Returns what comes after the head in `input`, if it is this one with whatever length, which
+    /// it is given then.
+    fn again<'a>(&mut self, input: &'a [u8], edge: &Edge) -> Option<&'a [u8]> {
+        let rest = input.strip_prefix(&*self.before)?;
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (length, rest) = rest.split_at(digits);
+        let body = rest.strip_prefix(&*self.after)?;
+        if self.length != length {
+            if input.len() - body.len() > edge.limits.head_bytes_max {
+                return None;
+            }
+            self.length = HeaderValue::from_bytes(length).ok()?;
+            // In place, when nobody has kept those of the last push.
+            Arc::make_mut(&mut self.headers).insert(CONTENT_LENGTH, self.length.clone());
+        }
+        Some(body)
     }
 }
 

@@ -22,7 +22,7 @@ use crate::tls;
 /// Speaks to a running server from anywhere in the program. A clone is the same server.
 #[derive(Clone)]
 pub struct Handle {
-    edge: Arc<Edge>,
+    pub(crate) edge: Arc<Edge>,
     stop: CancellationToken,
 }
 

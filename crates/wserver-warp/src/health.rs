@@ -143,8 +143,9 @@ pub(crate) fn live(method: &Method) -> Reply {
 }
 
 /// Answers whether the server should be sent anybody now.
-pub(crate) async fn ready(edge: &Edge, method: &Method) -> Reply {
-    let verdict = verdict(edge).await.map_err(Cow::Borrowed);
+pub(crate) async fn ready(edge: &Arc<Edge>, method: &Method) -> Reply {
+    // Not here: an answer is dropped with its client, and what is being tried must come to an end.
+    let verdict = verdict_of_a_worker(edge).await.map_err(Cow::Borrowed);
     answer(
         method,
         verdict.and_then(|()| match &edge.cluster {
@@ -189,6 +190,9 @@ fn answer(method: &Method, verdict: Result<(), Cow<'static, str>>) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future as _;
+    use std::task::Poll;
+
     use tokio::runtime::Handle;
     use wserver_core::{Counts, Limits};
 
@@ -211,6 +215,24 @@ mod tests {
         let counters = node.counters();
         assert_eq!((counters.pushes_total.value(), counters.deliveries_total.value()), (0, 0));
         assert_eq!(counters.push_delivery.counts().iter().sum::<u64>(), 0);
+    }
+
+    /// Who asks first and leaves at once must not keep a server that has just started from being ready.
+    #[tokio::test]
+    async fn what_is_tried_comes_to_an_end_when_its_asker_has_gone() {
+        let server = crate::Server::builder().address("127.0.0.1:0").build().unwrap();
+        let handle = server.bind().unwrap().handle();
+        {
+            let mut asking = std::pin::pin!(ready(&handle.edge, &Method::GET));
+            let first = poll_fn(|cx| Poll::Ready(asking.as_mut().poll(cx).is_pending()));
+            assert!(first.await, "a new socket has to be waited for");
+        }
+        let ends = async {
+            while handle.edge.health.tried().verdict.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), ends).await.expect("it is ready");
     }
 
     #[tokio::test]

@@ -115,8 +115,14 @@ impl HttpIo {
         self.notes.clone()
     }
 
-    pub(crate) fn into_transport(self) -> Transport {
-        self.stream
+    /// The socket, and what was read of it and taken by nobody.
+    pub(crate) fn into_parts(self) -> (Transport, Bytes) {
+        (self.stream, self.ahead)
+    }
+
+    /// Remembers that the client may be sending what will not be read.
+    pub(crate) fn leave_unserved(&self) {
+        self.notes.0.has_unserved.store(true, Ordering::Relaxed);
     }
 
     /// Reads for who is not hyper; what comes is lent to `take`, and is nothing when the client has ended.
@@ -125,12 +131,30 @@ impl HttpIo {
         cx: &mut Context<'_>,
         take: impl FnOnce(&[u8]) -> T,
     ) -> Poll<io::Result<T>> {
+        if !self.ahead.is_empty() {
+            return Poll::Ready(Ok(take(&std::mem::take(&mut self.ahead))));
+        }
         read_buffer::with(|buffer| {
             let mut buffer = ReadBuf::new(buffer);
             // Unlike `try_read` this knows from a short read that there is no more, and saves asking again.
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
             Poll::Ready(Ok(take(buffer.filled())))
         })
+    }
+
+    /// Ready when the client has gone. What it sends meanwhile is kept, and from then on it is not
+    /// noticed any more.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.ahead.is_empty() {
+            return Poll::Pending;
+        }
+        match ready!(self.poll_take(cx, Bytes::copy_from_slice)) {
+            Ok(bytes) if !bytes.is_empty() => {
+                self.ahead = bytes;
+                Poll::Pending
+            }
+            Ok(_) | Err(_) => Poll::Ready(()),
+        }
     }
 
     /// Lets hyper read `bytes` before anything that is still to come.

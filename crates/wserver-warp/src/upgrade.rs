@@ -194,7 +194,8 @@ async fn take_over(
         debug_assert!(false, "every connection is served through HttpIo");
         return;
     };
-    let Some(socket) = parts.io.into_transport().into_socket() else {
+    let (transport, ahead) = parts.io.into_parts();
+    let Some(socket) = transport.into_socket() else {
         debug_assert!(false, "a Unix socket serves no upgrade");
         return;
     };
@@ -208,9 +209,9 @@ async fn take_over(
     };
     let tasks = edge.node.tasks().clone();
     let mut driver = Driver::new(edge, attachment, peer, handshake);
-    driver.preload(&parts.read_buf);
-    // hyper's buffer must not outlive this line: it is as large as a whole request head.
-    drop(parts.read_buf);
+    driver.preload(&[&parts.read_buf, &ahead]);
+    // Neither must outlive this line: each may be as large as a whole request.
+    drop((parts.read_buf, ahead));
     tasks.spawn(driver);
 }
 

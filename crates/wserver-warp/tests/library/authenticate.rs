@@ -333,6 +333,36 @@ async fn publishers_are_held_to_what_they_may() {
     assert_eq!(status.as_u16(), 401);
 }
 
+/// Whether a push comes whole or in parts, what is asked for it ends with its client.
+#[tokio::test]
+async fn an_authoriser_is_not_waited_for_when_the_client_has_gone() {
+    for parts_at in [0, 10] {
+        let log: Log<String> = Log::default();
+        let seen = log.clone();
+        let running = serve(Server::builder().push_authorizer(authorize_with(move |_| {
+            seen.add("asked".to_owned());
+            let held = Held(seen.clone(), "dropped".to_owned());
+            async move {
+                let _held = held;
+                std::future::pending().await
+            }
+        })));
+        let body = r#"{"userId":"jack","event":"news","message":"m"}"#;
+        let length = body.len();
+        let push = format!(
+            "POST /push HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        let mut client = TcpStream::connect(running.address).await.unwrap();
+        client.set_nodelay(true).unwrap();
+        let (first, second) = push.as_bytes().split_at(parts_at);
+        client.write_all(first).await.unwrap();
+        client.write_all(second).await.unwrap();
+        eventually("asked", || log.all() == ["asked"]).await;
+        drop(client);
+        eventually("dropped", || log.all() == ["asked", "dropped"]).await;
+    }
+}
+
 /// The address that authenticators, authorisers and hooks see is the client's.
 #[tokio::test]
 async fn behind_a_trusted_proxy_the_client_is_seen() {

@@ -7,7 +7,9 @@ use std::iter;
 use wserver_protocol::frame::{Fin, Opcode};
 
 use crate::harness::{Server, eventually};
-use crate::raw::{Frame, MASK, Raw, Socket, fragment, masked, masked_close, push, register};
+use crate::raw::{
+    Frame, MASK, Raw, Socket, fragment, handshake, masked, masked_close, push, register,
+};
 
 const PROTOCOL: u16 = 1002;
 const NOT_UTF8: u16 = 1007;
@@ -145,6 +147,20 @@ fn what_follows_an_offence_does_not_reset_the_connection() {
     for (name, bytes, code) in refused() {
         check_refused(&server, &name, &[bytes, flood.clone()].concat(), code);
     }
+}
+
+/// More than the server reads of a request at a time; a client need not wait for the handshake's answer.
+#[test]
+fn nothing_is_lost_of_what_comes_in_one_piece_with_the_handshake() {
+    let server = Server::start();
+    let nonsense = masked(Opcode::Text, [b'n'; 3000]).repeat(10);
+    let mut raw = Raw::connect(&server);
+    raw.send([handshake(&[]).into_bytes(), nonsense, register("jack", "news")].concat());
+    assert_eq!(raw.answer().status, 101);
+    let mut socket = Socket { raw };
+    socket.send(masked(Opcode::Ping, "last"));
+    while socket.next().payload != b"last" {}
+    assert_eq!(push(&server, "jack", "news", "m"), 1);
 }
 
 #[test]

@@ -33,7 +33,11 @@ fn check_refused_and_closed(server: &Server, name: &str, request: &str, statuses
 
 /// What `request` is answered when it is sent in these two parts, and whether the connection goes on.
 fn answer_of(server: &Server, request: &[u8], parts_at: usize) -> (String, bool) {
-    let mut raw = Raw::connect(server);
+    answer_on(&mut Raw::connect(server), server, request, parts_at)
+}
+
+/// The same on a connection that may have had requests before.
+fn answer_on(raw: &mut Raw, server: &Server, request: &[u8], parts_at: usize) -> (String, bool) {
     let (first, second) = request.split_at(parts_at);
     raw.send(first);
     if !first.is_empty() {
@@ -116,6 +120,72 @@ fn a_push_is_answered_alike_whether_it_comes_whole_or_in_parts() {
         assert!(whole.0.starts_with(&status.to_string()), "{whole:?}");
         for parts_at in [1, request.len() / 2, request.len() - 1] {
             assert_eq!(answer_of(&server, request, parts_at), whole, "parted at {parts_at}");
+        }
+        // A head that is like the last one is not read again.
+        let goes_on = *status == 200 && whole.1;
+        for before in [Some(&post(&[], &good)), goes_on.then_some(request)].into_iter().flatten() {
+            let mut raw = Raw::connect(&server);
+            raw.send(before);
+            assert_eq!(raw.answer().status, 200);
+            assert_eq!(answer_on(&mut raw, &server, request, 0), whole, "after another");
+        }
+    }
+}
+
+/// The next push has the same head but for its length, and every way to get that wrong.
+#[test]
+fn a_head_that_comes_again_ends_where_its_own_length_says() {
+    let server = Server::start();
+    let mut listener = Socket::registered(&server, "jack", "news");
+    let push = |lines: &[&str], message: &str| {
+        let body = push_body("jack", "news", message);
+        let length = format!("Content-Length: {}", body.len());
+        push_with(&[&[&*length], lines].concat(), &body)
+    };
+    let mut raw = Raw::connect(&server);
+    for bytes in [1, 1, 2, 100, 1, 1000, 60_000, 7] {
+        let message = "m".repeat(bytes);
+        raw.send(push(&[], &message));
+        assert_eq!(raw.answer().status, 200);
+        assert_eq!(listener.next(), Frame::new(Opcode::Text, &message));
+    }
+    let good = push(&[], "hello");
+    let length = format!("Content-Length: {}", push_body("jack", "news", "hello").len());
+    for (name, request, status) in [
+        ("an empty length", good.replacen(&length, "Content-Length: ", 1), 400),
+        ("a sign", good.replacen(&length, &length.replace(": ", ": +"), 1), 400),
+        ("a second length", good.replacen(&length, &format!("{length}\r\n{length}"), 1), 400),
+        ("a list", good.replacen(&length, &format!("{length}, 1"), 1), 400),
+        (
+            "more than a number holds",
+            good.replacen(&length, &format!("{length}{:0>40}", 1), 1),
+            400,
+        ),
+        ("more than a body may have", good.replacen(&length, &format!("{length}000000"), 1), 413),
+        (
+            "chunks",
+            good.replacen(&length, &format!("{length}\r\nTransfer-Encoding: chunked"), 1),
+            400,
+        ),
+        ("a header more", push(&["Via: 1.1 proxy"], "hello"), 403),
+    ] {
+        let mut raw = Raw::connect(&server);
+        raw.send(&good);
+        assert_eq!(
+            (raw.answer().status, listener.next()),
+            (200, Frame::new(Opcode::Text, "hello")),
+            "{name}"
+        );
+        raw.send(&request);
+        assert_eq!(raw.answer().status, status, "{name}");
+    }
+    // Two in one piece are hyper's, and both are served.
+    let mut raw = Raw::connect(&server);
+    for requests in [&*good, &*format!("{good}{good}"), &*good] {
+        raw.send(requests);
+        for _ in requests.matches("POST ") {
+            assert_eq!(raw.answer().body, "message sent to 1 clients");
+            assert_eq!(listener.next(), Frame::new(Opcode::Text, "hello"));
         }
     }
 }
