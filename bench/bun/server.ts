@@ -7,6 +7,7 @@ const server = Bun.serve({
   hostname,
   port: Number(port),
   idleTimeout: 0,
+  development: false,
   routes: {
     "/push": {
       async POST(request) {

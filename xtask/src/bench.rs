@@ -85,7 +85,7 @@ struct Effort {
 }
 
 impl Effort {
-    /// A whole run takes about an hour. Of thirty rounds nine at each end may be left out, and
+    /// A whole run takes about an hour. Of twenty rounds five at each end may be left out, and
     /// rounds are worth more than longer windows: runs differ more than seconds.
     fn new(is_quick: bool) -> Self {
         match is_quick {
@@ -100,7 +100,7 @@ impl Effort {
                 cluster_seconds: 1,
             },
             false => Self {
-                rounds: 30,
+                rounds: 20,
                 seconds: 1,
                 binder_rounds: 12,
                 idle_connections: 15_000,
@@ -135,6 +135,8 @@ struct Outcome {
     memory: Memory,
     scaling: Scaling,
     clusters: Clusters,
+    /// This run wrote the page of clusters that the other page names.
+    has_cluster_page: bool,
     /// Runs that came to no figures.
     failed: Vec<(Subject, String)>,
 }
@@ -285,6 +287,7 @@ fn measure_clusters(
     };
     sh.write_file(&path, outcome.clusters.page(&facts, place, minutes))?;
     println!("written to {}", path.display());
+    outcome.has_cluster_page = is_whole;
     Ok(())
 }
 

@@ -41,7 +41,7 @@ xflags::xflags! {
             optional --quick
             /// Install what is missing (always on when `CI` is set).
             optional --install
-            /// How often everything is measured.
+            /// How often everything is measured, clusters too: 20 times, and clusters 3 times, when left out.
             optional --rounds rounds: u32
             /// Measure only these, divided by commas: floor, bun, nchan, gorilla, ws, naive-warp.
             optional --peers peers: String

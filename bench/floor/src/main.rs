@@ -3,11 +3,16 @@
 //! A push is encoded once and written with one `send(2)` to each connection. Nothing is queued: who
 //! does not take a frame at once is cut off. There are no heartbeats, no limits, no checks, and the
 //! answer to every handshake is the same; it serves the benchmark's generator and nobody else.
+//!
+//! It is written plainly: it reads until there is no more, and looks for a push's names byte by
+//! byte. With `bare` behind the address it does both as well as can be: a short read is the last
+//! one, and the search is vectorised.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
+use memchr::memmem::Finder;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
@@ -34,7 +39,25 @@ struct Floor {
     /// By user and event, as they stand in the requests.
     names: HashMap<Box<[u8]>, u32>,
     groups: Vec<Vec<u32>>,
+    is_bare: bool,
+    keys: Keys,
+    name: Vec<u8>,
     frame: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+/// What is searched for.
+struct Keys {
+    user: Key,
+    token: Key,
+    event: Key,
+    message: Key,
+}
+
+struct Key {
+    text: &'static [u8],
+    /// Made ready for a search that is vectorised.
+    finder: Option<Finder<'static>>,
 }
 
 fn main() -> io::Result<()> {
@@ -42,6 +65,8 @@ fn main() -> io::Result<()> {
         .nth(1)
         .and_then(|it| it.parse().ok())
         .ok_or_else(|| io::Error::other("give it an address to listen on"))?;
+    let is_bare = std::env::args().nth(2).is_some_and(|it| it == "bare");
+    let key = |text: &'static [u8]| Key { text, finder: is_bare.then(|| Finder::new(text)) };
     let mut listener = TcpListener::bind(address)?;
     let mut floor = Floor {
         poll: Poll::new()?,
@@ -49,7 +74,16 @@ fn main() -> io::Result<()> {
         free: Vec::new(),
         names: HashMap::new(),
         groups: Vec::new(),
+        is_bare,
+        keys: Keys {
+            user: key(b"\"userId\":\""),
+            token: key(b"\"token\":\""),
+            event: key(b"\"event\":\""),
+            message: key(b"\"message\":\""),
+        },
+        name: Vec::new(),
         frame: Vec::new(),
+        answer: Vec::new(),
     };
     floor.poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut events = Events::with_capacity(1024);
@@ -62,7 +96,7 @@ fn main() -> io::Result<()> {
         for event in &events {
             match event.token() {
                 LISTENER => floor.accept(&listener)?,
-                Token(number) => floor.read(number, &mut buffer),
+                Token(number) => floor.read(number, event.is_read_closed(), &mut buffer),
             }
         }
     }
@@ -87,7 +121,7 @@ impl Floor {
         }
     }
 
-    fn read(&mut self, number: usize, buffer: &mut [u8]) {
+    fn read(&mut self, number: usize, is_ending: bool, buffer: &mut [u8]) {
         loop {
             let Some(client) = self.clients.get_mut(number).and_then(Option::as_mut) else {
                 return;
@@ -97,6 +131,10 @@ impl Floor {
                 Ok(count) => {
                     if self.handle(number, &buffer[..count]).is_err() {
                         return self.drop(number);
+                    }
+                    // A short read has taken all there was; what comes later is an event of its own.
+                    if self.is_bare && count < buffer.len() && !is_ending {
+                        return;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -133,16 +171,17 @@ impl Floor {
             client.is_websocket = true;
             return client.stream.write_all(UPGRADE);
         }
-        let Some(message) = between(input, b"\"message\":\"", b"\"}") else {
+        let message = quoted(input, &self.keys.message);
+        let Some(message) = message.filter(|(_, rest)| rest.starts_with(b"\"}")) else {
             client.rest = Some(Box::new(input.to_vec()));
             return Ok(());
         };
-        let name = name(input, b"\"userId\":\"");
         self.frame.clear();
-        encode(&mut self.frame, message);
+        encode(&mut self.frame, message.0);
+        let is_named = name(&mut self.name, input, &self.keys.user, &self.keys.event).is_some();
+        let group = self.names.get(&*self.name).filter(|_| is_named);
         let mut lost = Vec::new();
-        let mut count = 0;
-        let group = name.and_then(|name| self.names.get(&*name));
+        let mut count = 0u32;
         for &member in group.map_or(&[][..], |&group| &self.groups[group as usize]) {
             let Some(client) = &mut self.clients[member as usize] else { continue };
             match client.stream.write(&self.frame) {
@@ -153,10 +192,13 @@ impl Floor {
         for number in lost {
             self.drop(number);
         }
-        let body = format!("message sent to {count} clients");
-        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let digits = count.checked_ilog10().unwrap_or(0) + 1;
+        let length = "message sent to  clients".len() + digits as usize;
+        self.answer.clear();
+        write!(self.answer, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n")?;
+        write!(self.answer, "message sent to {count} clients")?;
         match &mut self.clients[number] {
-            Some(client) => client.stream.write_all(answer.as_bytes()),
+            Some(client) => client.stream.write_all(&self.answer),
             None => Ok(()),
         }
     }
@@ -173,9 +215,11 @@ impl Floor {
         let payload = &payload[..payload.len().min(usize::from(second & 0x7f))];
         let text: Vec<u8> =
             payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
-        let Some(name) = name(&text, b"\"token\":\"") else { return Ok(()) };
+        if name(&mut self.name, &text, &self.keys.token, &self.keys.event).is_none() {
+            return Ok(());
+        }
         let next = self.groups.len() as u32;
-        let group = *self.names.entry(name).or_insert(next);
+        let group = *self.names.entry(self.name.clone().into()).or_insert(next);
         if group == next {
             self.groups.push(Vec::new());
         }
@@ -187,17 +231,27 @@ impl Floor {
     }
 }
 
-/// The user and the event that a request names.
-fn name(input: &[u8], user_key: &[u8]) -> Option<Box<[u8]>> {
-    let user = between(input, user_key, b"\"")?;
-    let event = between(input, b"\"event\":\"", b"\"")?;
-    Some([user, b"\n", event].concat().into())
+/// Makes one name of the user and the event that a request names.
+fn name(out: &mut Vec<u8>, input: &[u8], user: &Key, event: &Key) -> Option<()> {
+    out.clear();
+    out.extend_from_slice(quoted(input, user)?.0);
+    out.push(b'\n');
+    out.extend_from_slice(quoted(input, event)?.0);
+    Some(())
 }
 
-fn between<'a>(input: &'a [u8], before: &[u8], after: &[u8]) -> Option<&'a [u8]> {
-    let start = input.windows(before.len()).position(|it| it == before)? + before.len();
-    let len = input[start..].windows(after.len()).position(|it| it == after)?;
-    Some(&input[start..start + len])
+/// What stands between a key and the next quote, and what comes from there.
+fn quoted<'a>(input: &'a [u8], key: &Key) -> Option<(&'a [u8], &'a [u8])> {
+    let start = match &key.finder {
+        Some(finder) => finder.find(input)?,
+        None => input.windows(key.text.len()).position(|it| it == key.text)?,
+    };
+    let value = &input[start + key.text.len()..];
+    let len = match key.finder {
+        Some(_) => memchr::memchr(b'"', value)?,
+        None => value.iter().position(|&byte| byte == b'"')?,
+    };
+    Some(value.split_at(len))
 }
 
 fn encode(out: &mut Vec<u8>, payload: &[u8]) {

@@ -16,13 +16,19 @@ use crate::process::{Process, own_cpu};
 use crate::report::Report;
 use crate::scenario::progress;
 use crate::settings::Window;
-use crate::stamp::SEQUENCE_MAX;
+use crate::stamp::{SEQUENCE_MAX, first_of};
 
 /// A due time nearer than this is waited for without sleeping, which would come too late.
 const SPIN: u64 = 1500;
 
 /// The longest wait for events, so that hooks run.
 const TURN_MAX: Duration = Duration::from_millis(5);
+
+/// How long may be slept when the next push is due in so many microseconds: whole milliseconds,
+/// since the kernel would round up.
+fn wait_for(micros: u64) -> Duration {
+    Duration::from_millis(micros.saturating_sub(SPIN) / 1000).min(TURN_MAX)
+}
 
 /// How long answers and frames may take after the last push.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -240,7 +246,7 @@ impl Drive<'_> {
                 self.push(first, due)?;
             }
             let timeout = match due.next() {
-                Some(next) if !idle.is_empty() && next < now + SPIN => Duration::ZERO,
+                Some(next) if !idle.is_empty() => wait_for(next.saturating_sub(now)),
                 _ => TURN_MAX,
             };
             self.engine.turn(Some(timeout))?;
@@ -292,7 +298,8 @@ impl Drive<'_> {
             self.course.lateness.saturating_record(lateness);
         }
         self.pushed += 1;
-        self.engine.push(pusher, user, event, (stream, sequence & SEQUENCE_MAX), due)
+        let number = sequence.wrapping_add(first_of(user)) & SEQUENCE_MAX;
+        self.engine.push(pusher, user, event, (stream, number), due)
     }
 
     fn take_answers(&mut self, mut idle: Option<&mut VecDeque<Idle>>) {
@@ -411,5 +418,14 @@ mod tests {
         let mut due = Due::new(Pace::Closed, 500);
         assert_eq!(due.take(700), Some(700));
         assert_eq!((due.next(), due.left(1_000_000)), (None, 0));
+    }
+
+    #[test]
+    fn nobody_sleeps_into_what_is_due() {
+        for (micros, millis) in
+            [(0, 0), (1499, 0), (2000, 0), (2499, 0), (2500, 1), (5900, 4), (6500, 5), (90_000, 5)]
+        {
+            assert_eq!(wait_for(micros), Duration::from_millis(millis), "{micros}");
+        }
     }
 }

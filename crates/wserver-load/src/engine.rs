@@ -21,7 +21,7 @@ use crate::listener::{self, End, Listener, Phase, Progress};
 use crate::pusher::{Answer, Pusher};
 use crate::settings::Common;
 use crate::socket::{Socket, Tls};
-use crate::stamp::{PROBE_STREAM, Stamp};
+use crate::stamp::{PROBE_STREAM, Stamp, first_of};
 use crate::target::{self, Target, Tokens};
 
 /// Bytes of one read: enough that a server that merges is read with few calls.
@@ -39,6 +39,9 @@ const OPENING_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a server takes to accept a handful of connections, at most.
 const REST: Duration = Duration::from_millis(100);
+
+/// When nothing has come for so long, nothing more is on its way.
+const QUIET: Duration = Duration::from_millis(20);
 
 /// How long an answer to a probe may take.
 const PROBE_PATIENCE: Duration = Duration::from_secs(20);
@@ -194,7 +197,7 @@ impl Engine {
         let number = self.listeners.len();
         let listener = self.connect(number, user)?;
         self.listeners.push(listener);
-        self.ledger.open();
+        self.ledger.open(first_of(user));
         Ok(number)
     }
 
@@ -411,7 +414,9 @@ impl Engine {
     fn probe_by(&mut self, pusher: usize, user: u32) -> Result<u64> {
         self.open_pushers(pusher + 1)?;
         let sent = self.now();
-        self.push(pusher, user, 0, (PROBE_STREAM, 0), sent)?;
+        // A listener of several users is known by the number of its group.
+        let first = first_of(user / self.registered_users);
+        self.push(pusher, user, 0, (PROBE_STREAM, first), sent)?;
         loop {
             self.turn(Some(Duration::from_millis(100)))?;
             if let Some(answer) = self.answers.pop() {
@@ -480,8 +485,17 @@ impl Engine {
                 progress_at = Instant::now();
             }
         }
-        // What comes now is too much, and is to be seen.
-        self.turn(Some(Duration::from_millis(20)))
+        // What comes now is too much, and is to be seen. A turn looks at some listeners only, and
+        // one that sends without end must not keep us.
+        let began = Instant::now();
+        let (mut quiet_since, mut before) = (began, self.ledger.seen());
+        while quiet_since.elapsed() < QUIET && began.elapsed() < self.patience {
+            self.turn(Some(QUIET))?;
+            if self.ledger.seen() > before {
+                (quiet_since, before) = (Instant::now(), self.ledger.seen());
+            }
+        }
+        Ok(())
     }
 
     /// How many listeners ended otherwise than by leaving.

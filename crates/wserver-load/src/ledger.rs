@@ -23,7 +23,7 @@ pub(crate) struct Findings {
     pub(crate) duplicated: u64,
     /// Came, but behind one that was sent later.
     pub(crate) disordered: u64,
-    /// Messages without a stamp, of an unknown stream or with another length.
+    /// Messages without a stamp, of an unknown stream or with another length, and probes of others.
     pub(crate) foreign: u64,
 }
 
@@ -33,6 +33,8 @@ pub(crate) struct Ledger {
     streams: usize,
     payload_len: u64,
     findings: Findings,
+    /// What each listener's streams start at, by which its messages are told from other users'.
+    first: Vec<u32>,
     /// What each listener expects next of each stream; a row for each listener.
     next: Vec<u32>,
     /// The order in which a listener got its messages, as a number.
@@ -48,6 +50,7 @@ impl Ledger {
             streams,
             payload_len: payload_len as u64,
             findings: Findings::default(),
+            first: Vec::new(),
             next: Vec::new(),
             digests: Vec::new(),
             received: Vec::new(),
@@ -63,9 +66,16 @@ impl Ledger {
         self.findings.received
     }
 
-    /// Opens the books of the next listener, which is to get every message from now on.
-    pub(crate) fn open(&mut self) {
-        self.next.resize(self.next.len() + self.streams, 0);
+    /// Grows with every message, of whatever kind.
+    pub(crate) fn seen(&self) -> u64 {
+        self.findings.received + self.findings.foreign
+    }
+
+    /// Opens the books of the next listener, which is to get every message from now on; the
+    /// numbers of each stream start at `first`.
+    pub(crate) fn open(&mut self, first: u32) {
+        self.first.push(first);
+        self.next.resize(self.next.len() + self.streams, first);
         self.digests.push(0);
         self.received.push(0);
     }
@@ -85,7 +95,11 @@ impl Ledger {
         self.findings.received += 1;
         let stream = usize::from(stamp.stream);
         if stream >= self.streams || payload_len != self.payload_len {
-            if stamp.stream != PROBE_STREAM {
+            // A probe has the number that its user's messages start at.
+            let is_probe = stamp.stream == PROBE_STREAM
+                && stamp.sequence == self.first[listener]
+                && payload_len == self.payload_len;
+            if !is_probe {
                 self.findings.foreign += 1;
             }
             return;
@@ -133,15 +147,17 @@ impl Ledger {
     }
 
     /// Notes what a listener that is still there should have got and did not: `sent` messages of
-    /// the stream.
+    /// the stream, from its first on.
     pub(crate) fn close(&mut self, listener: usize, stream: usize, sent: u32) {
         let cell = listener * self.streams + stream;
-        let next = if self.next[cell] == UNSTARTED { 0 } else { self.next[cell] };
-        let ahead = (sent & SEQUENCE_MAX).wrapping_sub(next) & SEQUENCE_MAX;
+        let first = self.first[listener];
+        let next = if self.next[cell] == UNSTARTED { first } else { self.next[cell] };
+        let end = first.wrapping_add(sent) & SEQUENCE_MAX;
+        let ahead = end.wrapping_sub(next) & SEQUENCE_MAX;
         if ahead <= SEQUENCE_MAX / 2 {
             self.findings.lost += u64::from(ahead);
         }
-        self.next[cell] = sent & SEQUENCE_MAX;
+        self.next[cell] = end;
     }
 
     /// How many of `listeners` saw another order of messages than the first of them, all streams
@@ -156,12 +172,15 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stamp::first_of;
 
-    /// The findings after one listener got these numbers of one stream, of which `sent` were sent.
-    fn found(numbers: &[u32], sent: u32) -> (u64, u64, u64) {
+    /// The findings after one listener got these numbers, counted from `first`, of one stream, of
+    /// which `sent` were sent.
+    fn found(first: u32, numbers: &[u32], sent: u32) -> (u64, u64, u64) {
         let mut ledger = Ledger::new(1, 16);
-        ledger.open();
-        for &sequence in numbers {
+        ledger.open(first);
+        for number in numbers {
+            let sequence = first + number;
             ledger.record(0, Stamp { stream: 0, sequence, micros: 0 }, 16);
         }
         ledger.close(0, 0, sent);
@@ -185,28 +204,67 @@ mod tests {
             (&[0, 3, 2, 1, 4], 5, (0, 0, 2)),
             (&[0, 3, 2, 2, 4], 5, (1, 1, 1)),
         ] {
-            assert_eq!(found(numbers, sent), expected, "{numbers:?} of {sent}");
+            for first in [0, 1000, SEQUENCE_MAX - 10] {
+                let found = found(first, numbers, sent);
+                assert_eq!(found, expected, "{numbers:?} of {sent} from {first} on");
+            }
         }
     }
 
     #[test]
     fn numbers_wrap() {
         let mut ledger = Ledger::new(1, 16);
-        ledger.open();
-        ledger.reopen(0);
+        ledger.open(SEQUENCE_MAX - 1);
         for sequence in [SEQUENCE_MAX - 1, SEQUENCE_MAX, 0, 2] {
             ledger.record(0, Stamp { stream: 0, sequence, micros: 0 }, 16);
         }
-        ledger.close(0, 0, 3);
+        ledger.close(0, 0, 5);
         assert_eq!(ledger.findings(), &Findings { received: 4, lost: 1, ..Findings::default() });
+    }
+
+    #[test]
+    fn who_comes_in_the_middle_has_lost_nothing_before() {
+        let mut ledger = Ledger::new(1, 16);
+        ledger.open(10);
+        ledger.reopen(0);
+        for sequence in [15, 16, 18] {
+            ledger.record(0, Stamp { stream: 0, sequence, micros: 0 }, 16);
+        }
+        ledger.close(0, 0, 9);
+        assert_eq!(ledger.findings(), &Findings { received: 3, lost: 1, ..Findings::default() });
+    }
+
+    #[test]
+    fn messages_of_another_user_are_seen() {
+        let probe = |user| Stamp { stream: PROBE_STREAM, sequence: first_of(user), micros: 0 };
+        let message = |user, number| {
+            let sequence = (first_of(user) + number) & SEQUENCE_MAX;
+            Stamp { stream: 0, sequence, micros: 0 }
+        };
+        for (one, other) in [(0, 1), (1, 0), (1, 2), (998, 999)] {
+            let mut ledger = Ledger::new(1, 16);
+            ledger.open(first_of(one));
+            ledger.record(0, probe(one), 16);
+            ledger.record(0, message(one, 0), 16);
+            ledger.record(0, message(one, 1), 16);
+            assert_eq!(ledger.findings(), &Findings { received: 3, ..Findings::default() });
+            ledger.record(0, probe(other), 16);
+            assert_eq!(ledger.findings().foreign, 1, "{other} for {one}");
+            // As many as were to come, and in lockstep.
+            ledger.record(0, message(other, 2), 16);
+            ledger.record(0, message(one, 3), 16);
+            ledger.close(0, 0, 4);
+            let Findings { lost, duplicated, disordered, .. } = *ledger.findings();
+            assert!(lost + duplicated + disordered > 0, "{other} for {one}");
+        }
     }
 
     #[test]
     fn streams_and_listeners_are_told_apart() {
         let mut ledger = Ledger::new(2, 16);
-        ledger.open();
-        ledger.open();
-        ledger.open();
+        ledger.open(0);
+        ledger.open(0);
+        ledger.open(0);
         let orders = [[(0, 0), (1, 0), (0, 1)], [(0, 0), (1, 0), (0, 1)], [(1, 0), (0, 0), (0, 1)]];
         for (listener, order) in orders.iter().enumerate() {
             for &(stream, sequence) in order {
@@ -220,5 +278,7 @@ mod tests {
         ledger.record(0, Stamp { stream: 0, sequence: 2, micros: 0 }, 17);
         ledger.record(0, Stamp { stream: PROBE_STREAM, sequence: 0, micros: 0 }, 16);
         assert_eq!(ledger.findings().foreign, 2);
+        ledger.record(0, Stamp { stream: PROBE_STREAM, sequence: 0, micros: 0 }, 17);
+        assert_eq!(ledger.findings().foreign, 3);
     }
 }

@@ -6,7 +6,7 @@
 /// The length of a stamp, and so the shortest message.
 pub(crate) const STAMP_BYTES: usize = 16;
 
-/// Sequence numbers start at zero and wrap behind this one.
+/// Sequence numbers start where [`first_of`] says and wrap behind this one.
 pub(crate) const SEQUENCE_MAX: u32 = 0x00ff_ffff;
 
 /// The stream of messages that only ask how many listen; their order is not looked at.
@@ -41,6 +41,15 @@ impl Stamp {
         let micros = number(*rest.first_chunk()?)?;
         Some(Self { stream: id.to_be_bytes()[0], sequence: id & SEQUENCE_MAX, micros })
     }
+}
+
+/// The number of a user's first message, and of every probe of it: another one for each user, so
+/// that a message that comes to the wrong user is seen.
+///
+/// Consecutive users' numbers are far apart: thousands, of a thousand users.
+pub(crate) fn first_of(user: u32) -> u32 {
+    // The high bits of this product are spread evenly.
+    user.wrapping_mul(0x9e37_79b1) >> 8
 }
 
 /// The next sequence number.
@@ -87,5 +96,15 @@ mod tests {
         }
         assert_eq!(Stamp::read(b"hello, world, hello"), None);
         assert_eq!(Stamp::read(b"@@@@@@@@@@@@@@@"), None);
+    }
+
+    #[test]
+    fn users_start_far_apart() {
+        assert_eq!(first_of(0), 0);
+        let mut firsts: Vec<u32> = (0..1000).map(first_of).collect();
+        firsts.sort_unstable();
+        assert!(firsts.iter().all(|it| *it <= SEQUENCE_MAX));
+        let nearest = firsts.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap();
+        assert!(nearest > 5000, "{nearest}");
     }
 }

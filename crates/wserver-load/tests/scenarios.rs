@@ -28,7 +28,13 @@ enum Fault {
     Swaps,
     /// One answer in seven counts one too many.
     Miscounts,
+    /// Two messages in fourteen, the same of two users by their count, come to each other's users,
+    /// and so do all probes.
+    Misdelivers,
 }
+
+/// What the stamp of a probe begins with: its stream, 255.
+const PROBE: &str = "OO";
 
 type Bound = (String, String, TcpStream);
 
@@ -42,6 +48,8 @@ struct Server {
 struct State {
     bound: Vec<Bound>,
     pushes: usize,
+    /// Without probes, which come as often as it takes.
+    messages: usize,
     /// By user.
     waiting: HashMap<String, bytes::Bytes>,
 }
@@ -138,6 +146,7 @@ impl Server {
     fn push(&self, push: &PushRequest<'_>) -> usize {
         let mut state = self.state.lock().unwrap();
         state.pushes += 1;
+        state.messages += usize::from(!push.message.starts_with(PROBE));
         let frame = frame::text(&push.message);
         let is_seventh = state.pushes.is_multiple_of(7);
         let mut frames: Vec<_> = state.waiting.remove(&*push.user_id).into_iter().collect();
@@ -149,9 +158,15 @@ impl Server {
             }
             _ => frames.insert(0, frame),
         }
+        let wanted = match self.fault {
+            Fault::Misdelivers if state.messages.div_ceil(2).is_multiple_of(7) => {
+                neighbour(&push.user_id)
+            }
+            _ => push.user_id.to_string(),
+        };
         let mut count = usize::from(self.fault == Fault::Miscounts && is_seventh);
         for (user, event, stream) in &mut state.bound {
-            if *user == push.user_id && *event == push.event {
+            if *user == wanted && *event == push.event {
                 count += 1;
                 for frame in &frames {
                     // It may have left.
@@ -161,6 +176,12 @@ impl Server {
         }
         count
     }
+}
+
+/// The other of two users whose names end in 0 and in 1.
+fn neighbour(user: &str) -> String {
+    let (rest, last) = user.split_at(user.len() - 1);
+    format!("{rest}{}", if last == "0" { "1" } else { "0" })
 }
 
 fn run(address: SocketAddr, line: &str) -> anyhow::Result<Report> {
@@ -205,6 +226,7 @@ fn a_server_that_lies_is_found_out() {
         (Fault::Repeats, "UNTRUE duplicated"),
         (Fault::Swaps, "UNTRUE out of order"),
         (Fault::Miscounts, "UNTRUE frames"),
+        (Fault::Misdelivers, "UNTRUE duplicated"),
     ] {
         let address = Server::start(fault);
         let line =

@@ -1,5 +1,6 @@
 //! The machine, the day and the versions: what a figure means nothing without.
 
+use std::env;
 use std::fs;
 
 use xshell::{Shell, cmd};
@@ -27,7 +28,9 @@ pub(super) fn describe(
     let is_changed = status.is_ok_and(|it| !it.is_empty());
     let commit = cmd!(sh, "git rev-parse --short HEAD").quiet().ignore_stderr().read();
     let commit = commit.unwrap_or_else(|_| "unknown".to_owned());
+    let arguments: Vec<String> = env::args().skip(1).collect();
     let mut facts = vec![
+        ("run as".to_owned(), format!("`cargo xtask {}`", arguments.join(" "))),
         ("date".to_owned(), cmd!(sh, "date -u +%Y-%m-%d").quiet().read()?),
         ("commit".to_owned(), if is_changed { format!("{commit}, with changes") } else { commit }),
         ("processor".to_owned(), format!("{cpu}, {} cores", cores())),

@@ -17,7 +17,7 @@ pub(super) enum Measure {
     Even,
     /// Pushes to one connection each, as fast as 64 pushers can.
     Unicast,
-    /// The same, at half the rate that the slower of those compared reaches.
+    /// The same, at half the rate that the slower of those compared reaches, by its median of the round.
     UnicastHalf,
     /// Fan-out while some do not read.
     SlowReaders,
@@ -60,6 +60,8 @@ impl Measure {
     pub(super) fn concerns(self, subject: Subject) -> bool {
         match self {
             Self::Unicast => true,
+            // What it does better is done once for each push, whatever the number of connections.
+            _ if subject == Subject::BareFloor => false,
             Self::Idle | Self::Paced => subject != Subject::Keys,
             Self::Saturated(64) => !matches!(subject, Subject::Tls | Subject::Keys),
             Self::Saturated(_) | Self::Even | Self::UnicastHalf => {
@@ -80,7 +82,11 @@ impl Measure {
             }
         };
         let most = match subject {
-            Subject::Floor | Subject::Ours | Subject::Before | Subject::Bun => most,
+            Subject::Floor
+            | Subject::BareFloor
+            | Subject::Ours
+            | Subject::Before
+            | Subject::Bun => most,
             // The fewest of which the lowest and the highest hold the median with some certainty.
             Subject::Tls | Subject::Keys => most.min(6),
             Subject::Nchan | Subject::Gorilla | Subject::Ws | Subject::NaiveWarp => 2,
@@ -133,7 +139,7 @@ impl Measure {
             Self::Even => format!("fanout --paced 1000 {window}"),
             Self::Unicast => format!("unicast {window}"),
             Self::UnicastHalf => {
-                let rate = runs.slowest_unicast(round).unwrap_or(10_000.0) / 2.0;
+                let rate = runs.slower_unicast(round).unwrap_or(10_000.0) / 2.0;
                 format!("unicast --rate {rate:.0} {window}")
             }
             Self::SlowReaders => format!(

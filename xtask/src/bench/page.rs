@@ -60,7 +60,7 @@ const TABLES: &[(&str, Measure, Columns)] = &[
         ],
     ),
     (
-        "Unicast at half the rate that the slower of both reaches",
+        "Unicast at half the rate of the slower of both, by its median of the round",
         Measure::UnicastHalf,
         &[
             ("pushes/s", "/figures/pushes_per_second"),
@@ -91,15 +91,16 @@ const TABLES: &[(&str, Measure, Columns)] = &[
         ],
     ),
     (
-        "Everybody leaves at once, and 200 a second come meanwhile (how long a lock is held: the *slowest unbind* below)",
+        "Everybody leaves at once, and 200 a second come, then and afterwards (how long a lock is held: the *slowest unbind* below)",
         Measure::MassDisconnect,
         &[
             ("leaving took, ms", "/figures/leaving_ms"),
             ("all sockets gone after, ms", "/figures/all_descriptors_gone_ms"),
-            ("newcomers meanwhile", "/latencies_us/opening meanwhile/count"),
+            ("newcomers begun before that", "/figures/newcomers_before_gone"),
+            ("newcomers in all", "/figures/newcomers"),
             ("opening p99 before, µs", "/latencies_us/opening before/p99"),
-            ("newcomers' opening p99, µs", "/latencies_us/opening meanwhile/p99"),
-            ("longest, µs", "/latencies_us/opening meanwhile/max"),
+            ("all newcomers' opening p99, µs", "/latencies_us/opening of newcomers/p99"),
+            ("longest, µs", "/latencies_us/opening of newcomers/max"),
             ("delivery p99 to those who stay, µs", "/latencies_us/delivery/p99"),
         ],
     ),
@@ -160,6 +161,13 @@ pub(super) fn write(
     let jsons = || runs.jsons().chain(scaling.jsons());
     let checks: usize = jsons().map(|it| it["checks"].as_array().map_or(0, Vec::len)).sum();
     let idle = runs.series(Measure::Idle, Subject::Ours, "/figures/bytes_per_connection");
+    let clusters = match outcome.has_cluster_page {
+        true => "which the same run wrote",
+        false => "which is of a run of its own: its commit and its date stand on it",
+    };
+    let lines = Subject::ALL.into_iter().filter_map(Subject::source).map(|it| it.lines().count());
+    let (least, most) =
+        lines.fold((usize::MAX, 0), |(least, most), it| (least.min(it), most.max(it)));
     let mut page = TEMPLATE.to_owned();
     for (name, text) in [
         ("budget", budget::table(rows)),
@@ -178,7 +186,10 @@ pub(super) fn write(
         ("lateness", figure(Measure::UnicastHalf.lateness_max())),
         ("turns", Measure::Unicast.turns().to_string()),
         ("tries", TRIES_MAX.to_string()),
-        ("voids", runs.voids().to_string()),
+        ("voids", voids(runs)),
+        ("bare", bare(runs)),
+        ("clusters", clusters.to_owned()),
+        ("lines", format!("{least} to {most} lines")),
         ("seconds", effort.seconds.to_string()),
         ("scaling rounds", effort.scaling_rounds.to_string()),
         ("scaling seconds", effort.scaling_seconds.to_string()),
@@ -188,6 +199,30 @@ pub(super) fn write(
         page = page.replace(&format!("{{{name}}}"), text.trim_end());
     }
     page
+}
+
+/// What ours costs beside the leanest floor, which no bound is held against.
+fn bare(runs: &Runs) -> String {
+    let ratio = runs.ratio(Measure::Unicast, Subject::BareFloor, "/figures/cpu_us_per_push");
+    format!("a push to one connection costs ours {} times its CPU.", budget::or_dash(ratio))
+}
+
+/// How many runs were void, whose, and what leaving them out does to the figure.
+fn voids(runs: &Runs) -> String {
+    let measure = Measure::UnicastHalf;
+    let (ours, ours_all) = runs.voids(measure, Subject::Ours);
+    let (theirs, theirs_all) = runs.voids(measure, Subject::Bun);
+    if ours_all + theirs_all == 0 {
+        return "It was not measured in this run.".to_owned();
+    }
+    let path = "/latencies_us/delivery/p99";
+    let ratio = budget::or_dash(runs.ratio(measure, Subject::Bun, path));
+    let firsts = budget::or_dash(runs.ratio_of_firsts(measure, Subject::Bun, path));
+    format!(
+        "Such runs: {}; void: {}, namely {ours} of {ours_all} of ours and {theirs} of {theirs_all} of Bun's. If the first run of each turn counts, however late it was, the ratio of p99 is {firsts} instead of {ratio}.",
+        ours_all + theirs_all,
+        ours + theirs
+    )
 }
 
 fn subjects() -> String {
@@ -259,7 +294,29 @@ fn capacity(runs: &Runs) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::runs::Run;
     use super::*;
+
+    #[test]
+    fn what_is_void_is_told_of_both() {
+        let mut runs = Runs::default();
+        assert!(voids(&runs).contains("not measured"));
+        for (subject, is_void, p99) in [
+            (Subject::Ours, false, 100.0),
+            (Subject::Bun, true, 50.0),
+            (Subject::Bun, false, 200.0),
+        ] {
+            let json = json!({ "latencies_us": { "delivery": { "p99": p99 } } });
+            let measure = Measure::UnicastHalf;
+            runs.push(Run { round: 0, turn: 0, measure, subject, is_void, json });
+        }
+        assert_eq!(
+            voids(&runs),
+            "Such runs: 3; void: 1, namely 0 of 1 of ours and 1 of 2 of Bun's. If the first run of each turn counts, however late it was, the ratio of p99 is 2.00 instead of 0.500."
+        );
+    }
 
     #[test]
     fn every_place_of_the_page_is_filled_in() {

@@ -20,6 +20,12 @@ pub(super) struct Run {
     pub(super) json: Value,
 }
 
+impl Run {
+    fn is_of_turn(&self, other: &Self) -> bool {
+        (self.round, self.turn) == (other.round, other.turn)
+    }
+}
+
 /// All runs so far.
 #[derive(Debug, Default)]
 pub(super) struct Runs(Vec<Run>);
@@ -93,13 +99,28 @@ impl Runs {
     }
 
     fn of(&self, measure: Measure, subject: Subject) -> impl Iterator<Item = &Run> {
-        let is_of = move |run: &&Run| run.measure == measure && run.subject == subject;
-        self.0.iter().filter(is_of).filter(|run| !run.is_void)
+        self.tries_of(measure, subject).filter(|run| !run.is_void)
+    }
+
+    /// Void ones too.
+    fn tries_of(&self, measure: Measure, subject: Subject) -> impl Iterator<Item = &Run> {
+        self.0.iter().filter(move |run| run.measure == measure && run.subject == subject)
     }
 
     /// What stands at `path` in the figures of each run.
     pub(super) fn series(&self, measure: Measure, subject: Subject, path: &str) -> Option<Series> {
         Series::of(self.of(measure, subject).filter_map(|run| value(run, path)).collect())
+    }
+
+    /// The first run of each turn, however late the generator was.
+    fn firsts_of(&self, measure: Measure, subject: Subject) -> Vec<&Run> {
+        let mut firsts: Vec<&Run> = Vec::new();
+        for run in self.tries_of(measure, subject) {
+            if !firsts.iter().any(|it| it.is_of_turn(run)) {
+                firsts.push(run);
+            }
+        }
+        firsts
     }
 
     /// Ours by theirs, of runs of the same turn.
@@ -115,22 +136,32 @@ impl Runs {
         other: Subject,
         path: &str,
     ) -> Option<Series> {
-        let ratios = self.of(measure, one).filter_map(|one| {
-            let is_paired = |it: &&Run| (it.round, it.turn) == (one.round, one.turn);
-            let other = self.of(measure, other).find(is_paired)?;
-            Some(value(one, path)? / value(other, path).filter(|it| *it > 0.0)?)
-        });
-        Series::of(ratios.collect())
+        let others: Vec<&Run> = self.of(measure, other).collect();
+        paired(self.of(measure, one), &others, path)
     }
 
-    /// The lowest of the unicast rates that we and whom we are compared with reached in this round.
-    pub(super) fn slowest_unicast(&self, round: u32) -> Option<f64> {
-        [Subject::Ours, Subject::Bun, Subject::Before]
-            .into_iter()
-            .flat_map(|subject| self.of(Measure::Unicast, subject))
-            .filter(|run| run.round == round)
-            .filter_map(|run| value(run, "/figures/pushes_per_second"))
-            .min_by(f64::total_cmp)
+    /// Ours by theirs as it is when the first run of each turn counts, void or not: what leaving out
+    /// the void ones does to the figure.
+    pub(super) fn ratio_of_firsts(
+        &self,
+        measure: Measure,
+        other: Subject,
+        path: &str,
+    ) -> Option<Series> {
+        let ours = self.firsts_of(measure, Subject::Ours).into_iter();
+        paired(ours, &self.firsts_of(measure, other), path)
+    }
+
+    /// The unicast rate of the slower of us and whom we are compared with: of each the median of
+    /// this round.
+    pub(super) fn slower_unicast(&self, round: u32) -> Option<f64> {
+        let median = |subject| {
+            let runs = self.of(Measure::Unicast, subject).filter(|run| run.round == round);
+            let rates = runs.filter_map(|run| value(run, "/figures/pushes_per_second"));
+            Some(Series::of(rates.collect())?.median)
+        };
+        let subjects = [Subject::Ours, Subject::Bun, Subject::Before];
+        subjects.into_iter().filter_map(median).min_by(f64::total_cmp)
     }
 
     /// What a subject said that was not so.
@@ -143,9 +174,10 @@ impl Runs {
         self.0.iter().filter(|run| run.subject == subject).flat_map(of).collect()
     }
 
-    /// How many came to no figure, since the generator was late.
-    pub(super) fn voids(&self) -> usize {
-        self.0.iter().filter(|run| run.is_void).count()
+    /// How many runs of the measure came to no figure, since the generator was late, and of how many.
+    pub(super) fn voids(&self, measure: Measure, subject: Subject) -> (usize, usize) {
+        let voids = self.tries_of(measure, subject).filter(|run| run.is_void);
+        (voids.count(), self.tries_of(measure, subject).count())
     }
 
     /// What the load generator told of each.
@@ -161,6 +193,15 @@ impl Runs {
             .collect();
         Value::from(runs).to_string()
     }
+}
+
+/// Each of `ones` by that of `others` which is of the same turn.
+fn paired<'r>(ones: impl Iterator<Item = &'r Run>, others: &[&Run], path: &str) -> Option<Series> {
+    let ratios = ones.filter_map(|one| {
+        let other = others.iter().find(|it| it.is_of_turn(one))?;
+        Some(value(one, path)? / value(other, path).filter(|it| *it > 0.0)?)
+    });
+    Series::of(ratios.collect())
 }
 
 /// The checks of one run that did not hold.
@@ -199,6 +240,38 @@ mod tests {
     }
 
     #[test]
+    fn a_void_run_is_left_out_and_what_that_does_is_told() {
+        let mut runs = Runs::default();
+        runs.push(run(0, Subject::Ours, 10.0));
+        runs.push(Run { is_void: true, ..run(0, Subject::Bun, 2.0) });
+        runs.push(run(0, Subject::Bun, 5.0));
+        let path = "/figures/rate";
+        let ratio = runs.ratio(Measure::Unicast, Subject::Bun, path).unwrap();
+        let firsts = runs.ratio_of_firsts(Measure::Unicast, Subject::Bun, path).unwrap();
+        assert_eq!((ratio.median, firsts.median), (2.0, 5.0));
+    }
+
+    #[test]
+    fn half_the_rate_is_of_the_slower_by_its_median() {
+        let mut runs = Runs::default();
+        assert_eq!(runs.slower_unicast(0), None);
+        for (round, subject, rate) in [
+            (0, Subject::Ours, 1.0),
+            (0, Subject::Ours, 9.0),
+            (0, Subject::Ours, 8.0),
+            (0, Subject::Bun, 6.0),
+            (0, Subject::Bun, 7.0),
+            (0, Subject::Bun, 5.0),
+            (0, Subject::Floor, 2.0),
+            (1, Subject::Bun, 3.0),
+        ] {
+            let json = json!({ "figures": { "pushes_per_second": rate } });
+            runs.push(Run { json, ..run(round, subject, rate) });
+        }
+        assert_eq!(runs.slower_unicast(0), Some(6.0));
+    }
+
+    #[test]
     fn ratios_are_of_one_round() {
         let mut runs = Runs::default();
         for (round, ours, theirs) in [(0, 10.0, 5.0), (1, 30.0, 10.0), (2, 8.0, 1.0)] {
@@ -213,7 +286,8 @@ mod tests {
         runs.push(Run { is_void: true, ..run(2, Subject::Ours, 7.0) });
         assert_eq!(runs.series(Measure::Unicast, Subject::Ours, "/figures/rate").unwrap(), ours);
         assert_eq!(runs.ratio(Measure::Unicast, Subject::Bun, "/figures/rate").unwrap(), ratio);
-        assert_eq!((runs.voids(), runs.jsons().count()), (2, 8));
+        assert_eq!(runs.voids(Measure::Unicast, Subject::Bun), (1, 4));
+        assert_eq!((runs.voids(Measure::Paced, Subject::Bun), runs.jsons().count()), ((0, 0), 8));
         assert!(runs.ratio(Measure::Unicast, Subject::Floor, "/figures/rate").is_none());
         assert!(runs.untrue(Subject::Ours).is_empty());
         runs.push(run(3, Subject::Ours, 0.0));

@@ -21,6 +21,8 @@ const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subject {
     Floor,
+    /// The floor as lean as can be.
+    BareFloor,
     Ours,
     /// Ours, with all connections and pushes behind TLS.
     Tls,
@@ -37,7 +39,8 @@ pub(super) enum Subject {
 
 impl Subject {
     /// All that a whole run measures. Those that are held against each other come one after the other.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
+        Self::BareFloor,
         Self::Floor,
         Self::Ours,
         Self::Bun,
@@ -56,12 +59,13 @@ impl Subject {
 
     /// As `wserver-load --target` knows it.
     pub(super) fn target(self) -> String {
-        if self.is_ours() { Self::Ours.name() } else { self.name() }
+        if self.is_ours() { Self::Ours.name() } else { self.folder() }
     }
 
     pub(super) fn name(self) -> String {
         let name = match self {
             Self::Floor => "floor",
+            Self::BareFloor => "floor-bare",
             Self::Ours => "wserver",
             Self::Tls => "wserver-tls",
             Self::Keys => "wserver-keys",
@@ -75,10 +79,18 @@ impl Subject {
         name.to_owned()
     }
 
+    /// Where its program stands in `bench/`, and what that is called.
+    fn folder(self) -> String {
+        if self == Self::BareFloor { Self::Floor.name() } else { self.name() }
+    }
+
     /// What it is, in a few words.
     pub(super) fn what(self) -> &'static str {
         match self {
             Self::Floor => "one epoll loop, one `send(2)` of a ready frame for each connection",
+            Self::BareFloor => {
+                "the same, with a vectorised search of the names in a push, and no read that finds nothing"
+            }
             Self::Ours => "the release binary with its default settings",
             Self::Tls => "the same, listeners and pushers behind TLS 1.3",
             Self::Keys => {
@@ -93,9 +105,22 @@ impl Subject {
         }
     }
 
+    /// The program that stands in `bench/`, if it is one.
+    pub(super) fn source(self) -> Option<&'static str> {
+        match self {
+            Self::Floor | Self::BareFloor => Some(include_str!("../../../bench/floor/src/main.rs")),
+            Self::Bun => Some(include_str!("../../../bench/bun/server.ts")),
+            Self::Nchan => Some(include_str!("../../../bench/nchan/nginx.conf")),
+            Self::Gorilla => Some(include_str!("../../../bench/gorilla/main.go")),
+            Self::Ws => Some(include_str!("../../../bench/ws/server.js")),
+            Self::NaiveWarp => Some(include_str!("../../../bench/naive-warp/src/main.rs")),
+            Self::Ours | Self::Tls | Self::Keys | Self::Before => None,
+        }
+    }
+
     /// Whether it needs what is not of this project.
     pub(super) fn is_foreign(self) -> bool {
-        !self.is_ours() && !matches!(self, Self::Floor | Self::NaiveWarp)
+        !self.is_ours() && !matches!(self, Self::Floor | Self::BareFloor | Self::NaiveWarp)
     }
 
     /// Builds it, or gets it if that is allowed; tells what is missing.
@@ -118,7 +143,12 @@ impl Subject {
                 Self::Gorilla => tools::apt_install(sh, &["golang-go", GORILLA_PACKAGE])?,
                 Self::Nchan => tools::apt_install(sh, &["nginx-light", "libnginx-mod-nchan"])?,
                 Self::Tls => tools::apt_install(sh, &["openssl"])?,
-                Self::Floor | Self::Ours | Self::Keys | Self::Before | Self::NaiveWarp => {}
+                Self::Floor
+                | Self::BareFloor
+                | Self::Ours
+                | Self::Keys
+                | Self::Before
+                | Self::NaiveWarp => {}
             }
         }
         if let Some(missing) = self.missing(place) {
@@ -126,8 +156,8 @@ impl Subject {
         }
         let sources = place.root.join("bench");
         match self {
-            Self::Floor | Self::NaiveWarp => {
-                let manifest = sources.join(self.name()).join("Cargo.toml");
+            Self::Floor | Self::BareFloor | Self::NaiveWarp => {
+                let manifest = sources.join(self.folder()).join("Cargo.toml");
                 cmd!(sh, "cargo build --release --locked --manifest-path {manifest}")
                     .env("CARGO_TARGET_DIR", place.home.join("target"))
                     .run()?;
@@ -170,6 +200,7 @@ impl Subject {
             }
             Self::Tls if !tools::found("openssl") => Some("no openssl (Debian package openssl)"),
             Self::Floor
+            | Self::BareFloor
             | Self::Ours
             | Self::Tls
             | Self::Keys
@@ -184,7 +215,9 @@ impl Subject {
 
     fn program(self, place: &Place) -> PathBuf {
         match self {
-            Self::Floor | Self::NaiveWarp => place.home.join("target/release").join(self.name()),
+            Self::Floor | Self::BareFloor | Self::NaiveWarp => {
+                place.home.join("target/release").join(self.folder())
+            }
             Self::Ours | Self::Tls | Self::Keys => place.ours.clone(),
             Self::Before => place.before.clone(),
             // The program itself, not a script that starts it: its process id is needed.
@@ -201,16 +234,23 @@ impl Subject {
         let mut command = pinned(place, 0, &self.program(place));
         match self {
             Self::Floor | Self::Gorilla | Self::NaiveWarp => {}
-            // Heartbeats three times as often as usual, so that they are part of every run.
+            Self::BareFloor => {
+                command.arg(address.to_string()).arg("bare");
+                return Ok(command);
+            }
+            // Heartbeats three times as often as usual, so that `idle` sees two within half a minute.
             Self::Ours | Self::Tls | Self::Keys | Self::Before => {
                 let mut command = self.started(place, address, "8s");
                 command.args(secured::server_flags(self, place));
                 return Ok(command);
             }
+            // As both are run where it counts, not as they are while somebody works on them.
             Self::Bun => {
+                command.env("NODE_ENV", "production");
                 command.arg(sources.join("bun/server.ts"));
             }
             Self::Ws => {
+                command.env("NODE_ENV", "production");
                 command.env("NODE_PATH", place.home.join("node_modules"));
                 command.arg(sources.join("ws/server.js"));
             }
@@ -249,7 +289,13 @@ impl Subject {
             Self::Bun | Self::Ws => cmd!(sh, "{program} --version").quiet().read(),
             Self::Gorilla => cmd!(sh, "go version").quiet().read(),
             Self::Nchan => cmd!(sh, "{program} -v").quiet().ignore_status().read_stderr(),
-            Self::Floor | Self::Ours | Self::Tls | Self::Keys | Self::Before | Self::NaiveWarp => {
+            Self::Floor
+            | Self::BareFloor
+            | Self::Ours
+            | Self::Tls
+            | Self::Keys
+            | Self::Before
+            | Self::NaiveWarp => {
                 return None;
             }
         };
@@ -257,6 +303,7 @@ impl Subject {
             Self::Bun => "Bun ",
             Self::Ws => "node ",
             Self::Floor
+            | Self::BareFloor
             | Self::Ours
             | Self::Tls
             | Self::Keys

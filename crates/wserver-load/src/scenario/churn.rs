@@ -64,6 +64,11 @@ pub(super) fn run(common: &Common, churn: &Churn) -> Result<Report> {
                         engine.listeners[number].say_close()?;
                     }
                 }
+                // Those that stay are to notice nothing.
+                Change::Ended(number) if number < group.len() => {
+                    let phase = &engine.listeners[number].phase;
+                    bail!("connection {number} of those that stay ended: {phase:?}")
+                }
                 Change::Ended(number) => match engine.listeners[number].phase {
                     Phase::Closed(End::Told(1000)) => engine.reopen(number)?,
                     Phase::Closed(End::Cut) => {
@@ -91,6 +96,8 @@ pub(super) fn run(common: &Common, churn: &Churn) -> Result<Report> {
     // A probe may find one that has not quite gone.
     let late = counted - probed;
     check_group(&mut engine, &course, &group, probed, &mut report)?;
+    // All others have left by now.
+    report.check("connections cut off", engine.cut_off() as u64, 0);
     course.tell(&engine, &process, &mut report);
     #[expect(clippy::cast_precision_loss, reason = "no count comes near 2⁵²")]
     report.figure("lives_per_second", lives_in_window as f64 / churn.window.duration.as_secs_f64());

@@ -36,6 +36,8 @@ pub(super) fn run(common: &Common, fanout: &Fanout) -> Result<Report> {
     let group: Vec<usize> = (0..engine.listeners.len()).collect();
     check_group(&mut engine, &course, &group, probed, &mut report)?;
     course.tell(&engine, &process, &mut report);
+    report.check("lowest number answered", course.count_min, fanout.connections.into());
+    report.check("highest number answered", course.count_max, fanout.connections.into());
     report.check("connections cut off", engine.cut_off() as u64, 0);
     Ok(report)
 }

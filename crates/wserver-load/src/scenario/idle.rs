@@ -96,5 +96,6 @@ pub(super) fn run(common: &Common, idle: &Idle) -> Result<Report> {
     engine.drain(counted)?;
     report.check("frames, and the sum of the numbers answered", engine.ledger.received(), counted);
     report.check("foreign", engine.ledger.findings().foreign, 0);
+    report.check("connections cut off", engine.cut_off() as u64, 0);
     Ok(report)
 }

@@ -46,6 +46,7 @@ pub(super) fn run(common: &Common, mass: &MassDisconnect) -> Result<Report> {
     let mut gone_at = None;
     let mut look_at = 0;
     let mut arrived = 0_u32;
+    let mut arrived_before_gone = None;
     let mut arrived_open = 0_u64;
     let plan = Plan {
         pace: Pace::Open { per_second: STEADY_RATE },
@@ -86,6 +87,7 @@ pub(super) fn run(common: &Common, mass: &MassDisconnect) -> Result<Report> {
                 <= descriptors + engine.listeners.len() as u64 - leavers.end as u64
             {
                 gone_at = Some(engine.now() - left_at);
+                arrived_before_gone = Some(u64::from(arrived));
             }
             look_at = engine.now() + LOOK_EVERY;
         }
@@ -112,6 +114,7 @@ pub(super) fn run(common: &Common, mass: &MassDisconnect) -> Result<Report> {
         unbound_new += u64::from(last != 1);
     }
     check_group(&mut engine, &course, &group, probed, &mut report)?;
+    report.check("connections cut off", engine.cut_off() as u64, 0);
     ensure!(leaving.is_empty(), "{} could not leave in time", leaving.len());
     if let Some(took) = leaving_took {
         report.figure("leaving_ms", Duration::from_micros(took).as_secs_f64() * 1e3);
@@ -119,9 +122,13 @@ pub(super) fn run(common: &Common, mass: &MassDisconnect) -> Result<Report> {
     if let Some(gone) = gone_at {
         report.figure("all_descriptors_gone_ms", Duration::from_micros(gone).as_secs_f64() * 1e3);
     }
+    if let Some(count) = arrived_before_gone {
+        report.count("newcomers_before_gone", count);
+    }
+    report.count("newcomers", arrived.into());
     course.tell(&engine, &process, &mut report);
     report.latency("opening before", &openings_before);
-    report.latency("opening meanwhile", &engine.openings);
+    report.latency("opening of newcomers", &engine.openings);
     report.count("resident_bytes_full", resident_full);
     report.count("resident_bytes_after", process.resident());
     report.check("users still bound", still_bound, 0);
