@@ -110,10 +110,10 @@ impl Measure {
         }
     }
 
-    /// How often everybody takes a turn in one round: what a push to one costs varies more than all
-    /// else from one second to the next.
+    /// How often everybody takes a turn in one round: where what is judged varies from one second to
+    /// the next by more than its margin.
     pub(super) fn turns(self) -> u32 {
-        if matches!(self, Self::Unicast | Self::UnicastHalf) { 3 } else { 1 }
+        if matches!(self, Self::Paced | Self::Unicast | Self::UnicastHalf) { 3 } else { 1 }
     }
 
     /// The words of `wserver-load`.
