@@ -43,7 +43,7 @@ xflags::xflags! {
             optional --install
             /// How often everything is measured, clusters too: 20 times, and clusters 3 times, when left out.
             optional --rounds rounds: u32
-            /// Measure only these, divided by commas: floor, bun, nchan, gorilla, ws, naive-warp.
+            /// Measure only these, divided by commas: floor, floor-bare, bun, nchan, gorilla, ws, naive-warp.
             optional --peers peers: String
             /// Take only these measures, divided by commas, as `saturated-64,unicast,binder,memory,scaling,cluster`.
             optional --measures measures: String

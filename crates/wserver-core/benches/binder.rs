@@ -79,36 +79,29 @@ fn bench_bind(
 ) {
     let token = binder.digest("some token");
     let mut next = handles.len() as u64;
-    criterion.bench_function("bind + unbind, one more user among all", |bencher| {
-        bencher.iter_custom(|iterations| {
-            in_batches(iterations, |batch| {
-                let users: Vec<UserId> = (next..next + batch).map(user).collect();
-                let started = Instant::now();
-                for (number, user) in (next..).zip(&users) {
-                    let id = ConnectionId::new(number);
-                    let _ = black_box(binder.bind(id, &handles[0], user, event, token));
-                    black_box(binder.unbind(id, user, event));
-                }
-                next += batch;
-                started.elapsed()
-            })
+    let mut one_more = |name: &str, unbind: &dyn Fn(ConnectionId, &UserId)| {
+        criterion.bench_function(name, |bencher| {
+            bencher.iter_custom(|iterations| {
+                in_batches(iterations, |batch| {
+                    let users: Vec<UserId> = (next..next + batch).map(user).collect();
+                    let started = Instant::now();
+                    for (number, user) in (next..).zip(&users) {
+                        let id = ConnectionId::new(number);
+                        let _ = black_box(binder.bind(id, &handles[0], user, event, token));
+                        unbind(id, user);
+                    }
+                    next += batch;
+                    started.elapsed()
+                })
+            });
         });
+    };
+    one_more("bind + unbind, one more user among all", &|id, user| {
+        black_box(binder.unbind(id, user, event));
     });
     // The way that every disconnect takes.
-    criterion.bench_function("bind + unbind_connection, one more user among all", |bencher| {
-        bencher.iter_custom(|iterations| {
-            in_batches(iterations, |batch| {
-                let users: Vec<UserId> = (next..next + batch).map(user).collect();
-                let started = Instant::now();
-                for (number, user) in (next..).zip(&users) {
-                    let id = ConnectionId::new(number);
-                    let _ = black_box(binder.bind(id, &handles[0], user, event, token));
-                    black_box(binder.unbind_connection(id));
-                }
-                next += batch;
-                started.elapsed()
-            })
-        });
+    one_more("bind + unbind_connection, one more user among all", &|id, _| {
+        black_box(binder.unbind_connection(id));
     });
     criterion.bench_function(
         "bind + unbind_connection, a second tab of a random user",

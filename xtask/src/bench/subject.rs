@@ -302,15 +302,7 @@ impl Subject {
         let name = match self {
             Self::Bun => "Bun ",
             Self::Ws => "node ",
-            Self::Floor
-            | Self::BareFloor
-            | Self::Ours
-            | Self::Tls
-            | Self::Keys
-            | Self::Before
-            | Self::Nchan
-            | Self::Gorilla
-            | Self::NaiveWarp => "",
+            _ => "",
         };
         let wrapped = if self == Self::Ws { format!(", {WS}") } else { String::new() };
         version.ok().map(|it| format!("{name}{}{wrapped}", it.trim()))
