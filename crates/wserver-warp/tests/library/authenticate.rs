@@ -333,6 +333,39 @@ async fn publishers_are_held_to_what_they_may() {
     assert_eq!(status.as_u16(), 401);
 }
 
+fn push_request() -> String {
+    let body = r#"{"userId":"jack","event":"news","message":"m"}"#;
+    let length = body.len();
+    format!("POST /push HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{body}")
+}
+
+/// Closing a socket with something unread makes the kernel reset it.
+#[tokio::test]
+async fn no_reset_overtakes_a_refusal_whatever_the_client_goes_on_sending() {
+    let asked: Log<()> = Log::default();
+    let gate = Arc::new(Semaphore::new(0));
+    let (seen, opened) = (asked.clone(), Arc::clone(&gate));
+    let running = serve(Server::builder().push_authorizer(authorize_with(move |_| {
+        seen.add(());
+        let opened = Arc::clone(&opened);
+        async move {
+            let _permit = opened.acquire().await;
+            Err(PushRefusal::Wrong)
+        }
+    })));
+    let mut client = TcpStream::connect(running.address).await.unwrap();
+    client.write_all(push_request().as_bytes()).await.unwrap();
+    eventually("asked", || asked.len() == 1).await;
+    // More than the server reads at a time, so that some of it is unread when it refuses.
+    client.write_all(&[b'x'; 200_000]).await.unwrap();
+    gate.add_permits(1);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.expect("an end, and no reset");
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    // Here the end comes before a reset, which then meets what is sent next.
+    client.write_all(b"x").await.expect("it is still read");
+}
+
 /// Whether a push comes whole or in parts, what is asked for it ends with its client.
 #[tokio::test]
 async fn an_authoriser_is_not_waited_for_when_the_client_has_gone() {
@@ -347,11 +380,7 @@ async fn an_authoriser_is_not_waited_for_when_the_client_has_gone() {
                 std::future::pending().await
             }
         })));
-        let body = r#"{"userId":"jack","event":"news","message":"m"}"#;
-        let length = body.len();
-        let push = format!(
-            "POST /push HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{body}"
-        );
+        let push = push_request();
         let mut client = TcpStream::connect(running.address).await.unwrap();
         client.set_nodelay(true).unwrap();
         let (first, second) = push.as_bytes().split_at(parts_at);
