@@ -75,6 +75,7 @@ struct Effort {
     /// Of what the budget judges.
     rounds: u32,
     seconds: u32,
+    paced_seconds: u32,
     /// Processes that measure the binder, each with its memory elsewhere.
     binder_rounds: u32,
     idle_connections: u32,
@@ -86,12 +87,14 @@ struct Effort {
 
 impl Effort {
     /// A whole run takes about an hour. Of twenty rounds five at each end may be left out, and
-    /// rounds are worth more than longer windows: runs differ more than seconds.
+    /// rounds are worth more than longer windows: runs differ more than seconds. Not so where a server
+    /// is idle nine tenths of the time: figures of 10 s vary half as much as those of 2 s.
     fn new(is_quick: bool) -> Self {
         match is_quick {
             true => Self {
                 rounds: 1,
                 seconds: 1,
+                paced_seconds: 1,
                 binder_rounds: 1,
                 idle_connections: 2000,
                 scaling_rounds: 1,
@@ -102,6 +105,7 @@ impl Effort {
             false => Self {
                 rounds: 20,
                 seconds: 1,
+                paced_seconds: 5,
                 binder_rounds: 12,
                 idle_connections: 15_000,
                 scaling_rounds: 2,
@@ -365,7 +369,7 @@ fn measure_one(
     let words = measure.words(effort, subject, &outcome.runs, round);
     let what = format!("{}, round {}", measure.name(), round + 1);
     for _ in 0..TRIES_MAX {
-        let json = once(place, subject, &words);
+        let json = once(place, measure, subject, &words);
         let Some(json) = outcome.take(subject, &what, json) else { break };
         let lateness = json.pointer("/latencies_us/generator lateness/p99");
         let lateness = lateness.and_then(serde_json::Value::as_f64).unwrap_or(0.0);
@@ -379,9 +383,14 @@ fn measure_one(
 }
 
 /// Starts the server, puts the load on it, and takes the figures.
-fn once(place: &Place, subject: Subject, words: &[String]) -> anyhow::Result<serde_json::Value> {
+fn once(
+    place: &Place,
+    measure: Measure,
+    subject: Subject,
+    words: &[String],
+) -> anyhow::Result<serde_json::Value> {
     let log = place.home.join(format!("{}.log", subject.name()));
-    let mut server = Server::start(&log, |address| subject.command(place, address))?;
+    let mut server = Server::start(&log, |address| subject.command(place, address, measure))?;
     let json = load::start(place, subject, &server, words, "run.json")?.finish(&server)?;
     server.stop()?;
     Ok(json)

@@ -113,7 +113,12 @@ impl Measure {
     /// How often everybody takes a turn in one round: where what is judged varies from one second to
     /// the next by more than its margin.
     pub(super) fn turns(self) -> u32 {
-        if matches!(self, Self::Paced | Self::Unicast | Self::UnicastHalf) { 3 } else { 1 }
+        if matches!(self, Self::Unicast | Self::UnicastHalf) { 3 } else { 1 }
+    }
+
+    /// The time between two heartbeats of ours: the default, but where two are waited for.
+    pub(super) fn ping_interval(self) -> &'static str {
+        if self == Self::Idle { "8s" } else { "25s" }
     }
 
     /// The words of `wserver-load`.
@@ -124,7 +129,7 @@ impl Measure {
         runs: &Runs,
         round: u32,
     ) -> Vec<String> {
-        let Effort { seconds, idle_connections, .. } = effort;
+        let Effort { seconds, paced_seconds, idle_connections, .. } = effort;
         let window = format!("--warmup 1s --duration {seconds}s");
         let line = match self {
             Self::Idle => {
@@ -134,7 +139,7 @@ impl Measure {
                     "idle --connections {idle_connections} --heartbeats {heartbeats} --sources 16"
                 )
             }
-            Self::Paced => format!("fanout --paced 20 {window}"),
+            Self::Paced => format!("fanout --paced 20 --warmup 1s --duration {paced_seconds}s"),
             Self::Saturated(pushers) => format!("fanout --saturated --pushers {pushers} {window}"),
             Self::Even => format!("fanout --paced 1000 {window}"),
             Self::Unicast => format!("unicast {window}"),

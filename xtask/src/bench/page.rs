@@ -191,6 +191,7 @@ pub(super) fn write(
         ("clusters", clusters.to_owned()),
         ("lines", format!("{least} to {most} lines")),
         ("seconds", effort.seconds.to_string()),
+        ("paced seconds", effort.paced_seconds.to_string()),
         ("scaling rounds", effort.scaling_rounds.to_string()),
         ("scaling seconds", effort.scaling_seconds.to_string()),
         ("pinning", pinning.to_owned()),

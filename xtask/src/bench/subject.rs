@@ -6,6 +6,7 @@ use std::process::Command;
 
 use xshell::{Shell, cmd};
 
+use super::measure::Measure;
 use super::{Place, pinned, secured};
 use crate::tools;
 
@@ -228,8 +229,13 @@ impl Subject {
         }
     }
 
-    /// Starts it, on its core.
-    pub(super) fn command(self, place: &Place, address: SocketAddr) -> anyhow::Result<Command> {
+    /// Starts it for that measure, on its core.
+    pub(super) fn command(
+        self,
+        place: &Place,
+        address: SocketAddr,
+        measure: Measure,
+    ) -> anyhow::Result<Command> {
         let sources = place.root.join("bench");
         let mut command = pinned(place, 0, &self.program(place));
         match self {
@@ -238,9 +244,8 @@ impl Subject {
                 command.arg(address.to_string()).arg("bare");
                 return Ok(command);
             }
-            // Heartbeats three times as often as usual, so that `idle` sees two within half a minute.
             Self::Ours | Self::Tls | Self::Keys | Self::Before => {
-                let mut command = self.started(place, address, "8s");
+                let mut command = self.started(place, address, measure.ping_interval());
                 command.args(secured::server_flags(self, place));
                 return Ok(command);
             }
