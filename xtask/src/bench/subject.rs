@@ -90,7 +90,7 @@ impl Subject {
         match self {
             Self::Floor => "one epoll loop, one `send(2)` of a ready frame for each connection",
             Self::BareFloor => {
-                "the same, with a vectorised search of the names in a push, and no read that finds nothing"
+                "the floor, with a vectorised search of the names in a push, and no read that finds nothing"
             }
             Self::Ours => "the release binary with its default settings",
             Self::Tls => "the same, listeners and pushers behind TLS 1.3",
