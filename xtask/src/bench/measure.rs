@@ -4,6 +4,9 @@ use super::Effort;
 use super::runs::Runs;
 use super::subject::Subject;
 
+/// The time between two heartbeats of ours.
+pub(super) const DEFAULT_PING_INTERVAL: &str = "25s";
+
 /// One load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Measure {
@@ -116,9 +119,9 @@ impl Measure {
         if matches!(self, Self::Unicast | Self::UnicastHalf) { 3 } else { 1 }
     }
 
-    /// The time between two heartbeats of ours: the default, but where two are waited for.
+    /// The time between two heartbeats of ours: less where two are waited for.
     pub(super) fn ping_interval(self) -> &'static str {
-        if self == Self::Idle { "8s" } else { "25s" }
+        if self == Self::Idle { "8s" } else { DEFAULT_PING_INTERVAL }
     }
 
     /// The words of `wserver-load`.
@@ -130,6 +133,7 @@ impl Measure {
         round: u32,
     ) -> Vec<String> {
         let Effort { seconds, paced_seconds, idle_connections, .. } = effort;
+        let seconds = if self == Self::Paced { paced_seconds } else { seconds };
         let window = format!("--warmup 1s --duration {seconds}s");
         let line = match self {
             Self::Idle => {
@@ -139,7 +143,7 @@ impl Measure {
                     "idle --connections {idle_connections} --heartbeats {heartbeats} --sources 16"
                 )
             }
-            Self::Paced => format!("fanout --paced 20 --warmup 1s --duration {paced_seconds}s"),
+            Self::Paced => format!("fanout --paced 20 {window}"),
             Self::Saturated(pushers) => format!("fanout --saturated --pushers {pushers} {window}"),
             Self::Even => format!("fanout --paced 1000 {window}"),
             Self::Unicast => format!("unicast {window}"),

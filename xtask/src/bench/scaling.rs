@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::measure::DEFAULT_PING_INTERVAL;
 use super::plot::{self, Dot, Panel};
 use super::runs::{Series, figure, untrue_checks};
 use super::server::Server;
@@ -73,7 +74,7 @@ impl Axis {
     fn what(self) -> &'static str {
         match self {
             Self::Connections => {
-                "10,000 pushes a second in all, to each user in turn; memory after a heartbeat. Up to 15,000 connections are in one process, 30,000 in two and 60,000 in four, which share the one core."
+                "10,000 pushes a second in all, to each user in turn; memory after a heartbeat. Up to 15,000 connections are in one process, and more in as many as that takes, which share the one core."
             }
             Self::Users => {
                 "Pushes to each user in turn, from 64 pushers (16 for 16 users) in a closed loop."
@@ -98,7 +99,9 @@ impl Axis {
     fn values(self, is_quick: bool) -> &'static [u32] {
         match (self, is_quick) {
             (Self::Connections, true) => &[1000, 2000],
-            (Self::Connections, false) => &[1000, 2000, 5000, 10_000, 15_000, 30_000, 60_000],
+            (Self::Connections, false) => {
+                &[1000, 2000, 5000, 10_000, 15_000, 30_000, 60_000, 120_000]
+            }
             (Self::Users, true) => &[16, 1024],
             (Self::Users, false) => &[16, 64, 256, 1024, 4096, 15_000],
             (Self::Events, true) => &[1, 16],
@@ -181,11 +184,13 @@ pub(super) fn run(place: &Place, effort: Effort, is_quick: bool, outcome: &mut O
         for axis in Axis::ALL {
             for &value in axis.values(is_quick) {
                 let (often, once) = axis.loads(value, effort.scaling_seconds);
-                let loads = often.into_iter().chain(if round == 0 { once } else { Vec::new() });
-                for words in loads {
+                let often = often.into_iter().map(|words| (words, DEFAULT_PING_INTERVAL));
+                // These wait for a heartbeat.
+                let once = once.into_iter().map(|words| (words, "3s")).filter(|_| round == 0);
+                for (words, ping_interval) in often.chain(once) {
                     let what = format!("scaling, {} {}", axis.name(), axis.text(value));
                     println!("round {} of {}: {what}", round + 1, effort.scaling_rounds);
-                    let jsons = together(place, axis.processes(value), &words);
+                    let jsons = together(place, axis.processes(value), &words, ping_interval);
                     if let Some(jsons) = outcome.take(Subject::Ours, &what, jsons) {
                         outcome.scaling.0.push(Told { axis, value, jsons });
                     }
@@ -196,12 +201,18 @@ pub(super) fn run(place: &Place, effort: Effort, is_quick: bool, outcome: &mut O
 }
 
 /// Puts the same load on so many servers of ours at the same time.
-fn together(place: &Place, processes: u32, words: &str) -> anyhow::Result<Vec<Value>> {
+fn together(
+    place: &Place,
+    processes: u32,
+    words: &str,
+    ping_interval: &str,
+) -> anyhow::Result<Vec<Value>> {
     let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
     let mut runs = Vec::new();
     for at in 0..processes {
         let log = place.home.join(format!("scaling-{at}.log"));
-        let server = Server::start(&log, |address| Ok(Subject::ours(place, address, "3s")))?;
+        let server =
+            Server::start(&log, |address| Ok(Subject::ours(place, address, ping_interval)))?;
         let load =
             load::start(place, Subject::Ours, &server, &words, &format!("scaling-{at}.json"))?;
         runs.push((server, load));

@@ -24,7 +24,7 @@ use crate::receipt::{NoDelivery, PushOptions, PushReceipt, is_over};
 const WALK_SLICE: usize = 16;
 /// The same while more comes during the walk; then whoever pushes has a turn after each slice. Who pushes
 /// in a closed loop has its next message in the log by then, so that even a single pusher's messages merge:
-/// half as many members between two turns, and there are two thirds more messages in a write.
+/// half as many members between two turns, and it delivers half as much again.
 const BUSY_SLICE: usize = 8;
 /// How often in a round the walker looks for what has come meanwhile. Each time may add a run, and
 /// so a buffer, to every write; with eight a message came hardly sooner.
