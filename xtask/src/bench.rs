@@ -86,7 +86,7 @@ struct Effort {
 }
 
 impl Effort {
-    /// A whole run takes about an hour. Of twenty rounds five at each end may be left out, and
+    /// A whole run takes an hour and a half. Of twenty rounds five at each end may be left out, and
     /// rounds are worth more than longer windows: runs differ more than seconds. Not so where a server
     /// is idle nine tenths of the time: figures of 10 s vary half as much as those of 2 s.
     fn new(is_quick: bool) -> Self {

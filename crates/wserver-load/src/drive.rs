@@ -26,8 +26,9 @@ const TURN_MAX: Duration = Duration::from_millis(5);
 
 /// How long may be slept when the next push is due in so many microseconds: whole milliseconds,
 /// since the kernel would round up.
-fn wait_for(micros: u64) -> Duration {
-    Duration::from_millis(micros.saturating_sub(SPIN) / 1000).min(TURN_MAX)
+fn wait_for(micros: u64, no_spin: bool) -> Duration {
+    let millis = if no_spin { micros.div_ceil(1000) } else { micros.saturating_sub(SPIN) / 1000 };
+    Duration::from_millis(millis).min(TURN_MAX)
 }
 
 /// How long answers and frames may take after the last push.
@@ -193,6 +194,7 @@ pub(crate) fn drive(
         }
     };
     engine.open_pushers(plan.pushers)?;
+    engine.hold()?;
     let start = engine.now();
     let from = start + micros(plan.window.warmup);
     let until = from + micros(plan.window.duration);
@@ -246,7 +248,9 @@ impl Drive<'_> {
                 self.push(first, due)?;
             }
             let timeout = match due.next() {
-                Some(next) if !idle.is_empty() => wait_for(next.saturating_sub(now)),
+                Some(next) if !idle.is_empty() => {
+                    wait_for(next.saturating_sub(now), self.plan.window.no_spin)
+                }
                 _ => TURN_MAX,
             };
             self.engine.turn(Some(timeout))?;
@@ -425,7 +429,14 @@ mod tests {
         for (micros, millis) in
             [(0, 0), (1499, 0), (2000, 0), (2499, 0), (2500, 1), (5900, 4), (6500, 5), (90_000, 5)]
         {
-            assert_eq!(wait_for(micros), Duration::from_millis(millis), "{micros}");
+            assert_eq!(wait_for(micros, false), Duration::from_millis(millis), "{micros}");
+        }
+    }
+
+    #[test]
+    fn who_does_not_spin_sleeps_until_it_is_due() {
+        for (micros, millis) in [(0, 0), (1, 1), (1000, 1), (1001, 2), (90_000, 5)] {
+            assert_eq!(wait_for(micros, true), Duration::from_millis(millis), "{micros}");
         }
     }
 }

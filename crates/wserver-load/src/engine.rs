@@ -3,10 +3,11 @@
 //! It knows how to wait and whom to hand an event to; what is pushed when is the scenario's.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -42,6 +43,9 @@ const REST: Duration = Duration::from_millis(100);
 
 /// When nothing has come for so long, nothing more is on its way.
 const QUIET: Duration = Duration::from_millis(20);
+
+/// How often one that is held looks whether it may go on.
+const HOLD_TURN: Duration = Duration::from_millis(20);
 
 /// How long an answer to a probe may take.
 const PROBE_PATIENCE: Duration = Duration::from_secs(20);
@@ -104,6 +108,7 @@ pub(crate) struct Engine {
     message_bytes: usize,
     opening_max: usize,
     patience: Duration,
+    is_held: bool,
     /// Events that each listener registers.
     registered_events: u32,
     /// Users that each listener registers for; its own number counts these groups.
@@ -153,6 +158,7 @@ impl Engine {
             message_bytes: common.message_bytes,
             opening_max: common.opening_max,
             patience: common.patience,
+            is_held: common.hold,
             registered_events,
             registered_users: 1,
             receive_buffer: None,
@@ -258,6 +264,26 @@ impl Engine {
                 self.opening
             );
         }
+        Ok(())
+    }
+
+    /// Tells that all is open, and answers heartbeats until whoever holds it lets it go, if anybody
+    /// does.
+    pub(crate) fn hold(&mut self) -> Result<()> {
+        if !self.is_held {
+            return Ok(());
+        }
+        writeln!(io::stdout(), "open").context("nobody reads that all is open")?;
+        // It ends with its line, or with the process.
+        let line = thread::spawn(|| io::stdin().read_line(&mut String::new()));
+        while !line.is_finished() {
+            self.turn(Some(HOLD_TURN))?;
+            if let Some(change) = self.changes.first() {
+                bail!("a connection that was held: {change:?}");
+            }
+        }
+        let bytes = line.join().ok().context("no standard input")??;
+        ensure!(bytes > 0, "standard input ended, and nobody let it go on");
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::ops::ControlFlow;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -203,6 +204,7 @@ fn every_scenario_holds_at_size_three() {
         format!("fanout --connections 3 --pushers 2 --paced 200 {SHORT} --message-bytes 70000"),
         format!("unicast --connections 3 --pushers 3 {SHORT} --sources 2"),
         format!("unicast --connections 3 --pushers 2 --rate 300 {SHORT} --pid {pid}"),
+        format!("unicast --connections 3 --pushers 2 --rate 300 {SHORT} --no-spin"),
         format!("unicast --connections 3 --each 2 --pushers 3 {SHORT} --broker-pid {pid}"),
         "idle --connections 3 --users 2 --heartbeats 0".to_owned(),
         format!("churn --concurrency 3 --steady 3 {SHORT}"),
@@ -245,6 +247,53 @@ fn listeners_and_pushers_may_be_elsewhere() {
     );
     let report = run(nobody, &line).unwrap();
     assert!(report.is_true(), "{report}");
+}
+
+/// A generator that is held, and has said that all is open.
+fn held(scenario: &str) -> (Child, BufReader<ChildStdout>) {
+    let address = Server::start(Fault::None);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_wserver-load"))
+        .args(["--address", &address.to_string(), "--hold"])
+        .args(scenario.split_whitespace())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "open\n", "{scenario}");
+    (child, output)
+}
+
+#[test]
+fn who_is_held_goes_on_when_told() {
+    for scenario in [
+        format!("unicast --connections 2 --pushers 2 {SHORT}"),
+        "idle --connections 2 --heartbeats 1".to_owned(),
+    ] {
+        let (mut child, mut output) = held(&scenario);
+        child.stdin.take().unwrap().write_all(b"\n").unwrap();
+        let mut table = String::new();
+        output.read_to_string(&mut table).unwrap();
+        assert!(
+            child.wait().unwrap().success() && table.contains("cut off"),
+            "{scenario}\n{table}"
+        );
+    }
+}
+
+#[test]
+fn who_is_held_ends_with_who_holds_it() {
+    let (mut child, mut output) = held(&format!("unicast --connections 2 --pushers 2 {SHORT}"));
+    drop(child.stdin.take());
+    let mut table = String::new();
+    output.read_to_string(&mut table).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(!ended.status.success() && said.contains("standard input ended"), "{said}");
+    assert_eq!(table, "");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! One run of the load generator beside a server.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use anyhow::Context as _;
 use serde_json::Value;
@@ -15,6 +16,10 @@ use super::{Place, pinned, secured};
 pub(super) struct Load {
     child: Option<Child>,
     json: PathBuf,
+    /// What lets it go, of one that is held.
+    input: Option<ChildStdin>,
+    /// Its table too, which it can write only as long as somebody might read it.
+    output: BufReader<ChildStdout>,
 }
 
 /// Starts a load on `server`, whose figures go to the file `name`.
@@ -39,9 +44,11 @@ pub(super) fn start(
     ]);
     load.args(secured::load_flags(subject, place));
     load.arg("--json").arg(&json).args(words);
-    load.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let child = load.spawn().context("cannot run wserver-load")?;
-    Ok(Load { child: Some(child), json })
+    load.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = load.spawn().context("cannot run wserver-load")?;
+    let input = child.stdin.take();
+    let output = BufReader::new(child.stdout.take().context("it has a standard output")?);
+    Ok(Load { child: Some(child), json, input, output })
 }
 
 impl Load {
@@ -51,8 +58,29 @@ impl Load {
         Ok(child.try_wait()?.is_some())
     }
 
+    /// Waits until all connections are open of one that is started with `--hold`.
+    pub(super) fn wait_until_open(&mut self, server: &Server) -> anyhow::Result<()> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        if line.trim() == "open" {
+            return Ok(());
+        }
+        self.end(server)?;
+        anyhow::bail!("wserver-load ended before it was let go");
+    }
+
+    /// Lets one begin that is started with `--hold`.
+    pub(super) fn let_go(&mut self) -> anyhow::Result<()> {
+        let input = self.input.as_mut().context("it is not held")?;
+        Ok(input.write_all(b"\n")?)
+    }
+
     /// Waits for its end and takes the figures.
     pub(super) fn finish(mut self, server: &Server) -> anyhow::Result<Value> {
+        self.end(server)
+    }
+
+    fn end(&mut self, server: &Server) -> anyhow::Result<Value> {
         let child = self.child.take().context("it is finished once")?;
         let output = child.wait_with_output()?;
         let text = std::fs::read_to_string(&self.json).with_context(|| {

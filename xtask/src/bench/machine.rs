@@ -13,6 +13,13 @@ pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Memory that programs may still take; nothing if that is not told.
+pub(super) fn available_bytes() -> u64 {
+    let field = read_field("/proc/meminfo", "MemAvailable").unwrap_or_default();
+    let kilobytes = field.split(' ').next().and_then(|it| it.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}
+
 /// Facts, a name and a value each.
 pub(super) fn describe(
     sh: &Shell,

@@ -85,7 +85,7 @@ impl fmt::Display for Series {
 pub(super) fn figure(value: f64) -> String {
     match value.abs() {
         it if it >= 1e6 => format!("{:.2} M", value / 1e6),
-        it if it >= 10_000.0 => format!("{:.1} k", value / 1e3),
+        it if it >= 9_999.5 => format!("{:.1} k", value / 1e3),
         it if it >= 100.0 => format!("{value:.0}"),
         it if it >= 10.0 => format!("{value:.1}"),
         it if it >= 1.0 => format!("{value:.2}"),

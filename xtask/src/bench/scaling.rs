@@ -1,20 +1,32 @@
 //! How our cost grows: with connections, users, events, the size of a group and of a message.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::iter;
 
 use serde_json::Value;
 
+use super::load::{self, Load};
 use super::measure::DEFAULT_PING_INTERVAL;
 use super::plot::{self, Dot, Panel};
 use super::runs::{Series, figure, untrue_checks};
 use super::server::Server;
 use super::subject::Subject;
-use super::{Effort, Outcome, Place, load};
+use super::{Effort, Outcome, Place, machine};
 
 /// So many connections in one process: below the hard limit of descriptors that is usual.
 const PROCESS_CONNECTIONS_MAX: u32 = 15_000;
+/// Memory of a connection both ends of which are here, kernel's and processes'; so much is to be
+/// free for each. Measured with 960,000: 7,700.
+const LOOPBACK_BYTES: u64 = 8 * 1024;
+/// With more connections than this it takes minutes, and is done in the first round alone.
+const EVERY_ROUND_MAX: u32 = 120_000;
+/// Generators that open at the same time.
+const OPENING_MAX: usize = 4;
 /// Pushes a second while connections are what grows.
 const STEADY_RATE: u32 = 10_000;
+/// Of these so many are to be sent, or no more connections are opened.
+const IN_TIME: f64 = 0.95;
 
 /// What grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,14 +38,52 @@ pub(super) enum Axis {
     MessageBytes,
 }
 
-/// A figure of the load generator: title, place, whether its axis is logarithmic.
-type Column = (&'static str, &'static str, bool);
+/// A figure of the load generator.
+#[derive(Debug, Clone, Copy)]
+struct Column {
+    title: &'static str,
+    path: &'static str,
+    /// Its axis is logarithmic.
+    is_log: bool,
+    /// Several processes have it together; if not, each has its own, and the mean is told.
+    is_shared: bool,
+}
 
-const CPU_PER_DELIVERY: Column = ("CPU µs per delivery", "/figures/cpu_us_per_delivery", true);
-const DELIVERIES: Column = ("deliveries/s", "/figures/deliveries_per_second", true);
-const CPU_PER_PUSH: Column = ("CPU µs per push", "/figures/cpu_us_per_push", false);
-const PUSHES: Column = ("pushes/s", "/figures/pushes_per_second", false);
-const BYTES: Column = ("bytes per idle connection", "/figures/bytes_per_connection", false);
+impl Column {
+    const fn own(title: &'static str, path: &'static str, is_log: bool) -> Self {
+        Self { title, path, is_log, is_shared: false }
+    }
+
+    const fn shared(title: &'static str, path: &'static str, is_log: bool) -> Self {
+        Self { title, path, is_log, is_shared: true }
+    }
+}
+
+const CPU_PER_DELIVERY: Column =
+    Column::own("CPU µs per delivery", "/figures/cpu_us_per_delivery", true);
+const DELIVERIES: Column = Column::shared("deliveries/s", "/figures/deliveries_per_second", true);
+const CPU_PER_PUSH: Column = Column::own("CPU µs per push", "/figures/cpu_us_per_push", false);
+const PUSHES: Column = Column::shared("pushes/s", "/figures/pushes_per_second", false);
+const IDLE_BYTES: Column =
+    Column::own("bytes per idle connection", "/figures/bytes_per_connection", false);
+const CORES: Column = Column::shared("server CPU, cores", "/figures/server_cpu_cores", false);
+const RESIDENT: Column = Column::shared("resident bytes", "/figures/resident_bytes_max", true);
+
+/// A load that is put on each process.
+#[derive(Debug)]
+struct Step {
+    /// What `wserver-load` is told.
+    words: String,
+    ping_interval: &'static str,
+    /// In the first round alone.
+    is_once: bool,
+}
+
+impl Step {
+    fn of(words: String) -> Self {
+        Self { words, ping_interval: DEFAULT_PING_INTERVAL, is_once: false }
+    }
+}
 
 impl Axis {
     pub(super) const ALL: [Self; 5] =
@@ -74,7 +124,7 @@ impl Axis {
     fn what(self) -> &'static str {
         match self {
             Self::Connections => {
-                "10,000 pushes a second in all, to each user in turn; memory after a heartbeat. Up to 15,000 connections are in one process, and more in as many as that takes, which share the one core."
+                "10,000 pushes a second in all, to each user in turn, for 25 s, in which every connection has a heartbeat too: with 240,000 connections that is as much again. Up to 15,000 connections are in one process, and more in as many as that takes, which share the one core, as their generators share the other. These sleep until a push is due, so that of one process up to ten are sent at once, and of sixteen hardly two. Memory is of all servers. The connections double until pushes fall behind, or memory is short for twice as many, both ends of which are here: with fewer than 10,000 a second the core is full. Those beyond 120,000 are in one round."
             }
             Self::Users => {
                 "Pushes to each user in turn, from 64 pushers (16 for 16 users) in a closed loop."
@@ -89,18 +139,22 @@ impl Axis {
 
     fn columns(self) -> &'static [Column] {
         match self {
-            Self::Connections => &[CPU_PER_PUSH, BYTES],
+            Self::Connections => &[CORES, PUSHES, RESIDENT],
             Self::Users => &[CPU_PER_PUSH, PUSHES],
-            Self::Events => &[CPU_PER_DELIVERY, DELIVERIES, BYTES],
+            Self::Events => &[CPU_PER_DELIVERY, DELIVERIES, IDLE_BYTES],
             Self::Group | Self::MessageBytes => &[CPU_PER_DELIVERY, DELIVERIES],
         }
     }
 
-    fn values(self, is_quick: bool) -> &'static [u32] {
-        match (self, is_quick) {
+    /// Of connections as many as `memory` bytes have room for.
+    fn values(self, is_quick: bool, memory: u64) -> Vec<u32> {
+        let values: &[u32] = match (self, is_quick) {
             (Self::Connections, true) => &[1000, 2000],
             (Self::Connections, false) => {
-                &[1000, 2000, 5000, 10_000, 15_000, 30_000, 60_000, 120_000]
+                let doubled =
+                    iter::successors(Some(PROCESS_CONNECTIONS_MAX), |it| it.checked_mul(2));
+                let is_held = |it: &u32| u64::from(*it) * LOOPBACK_BYTES <= memory;
+                return [1000, 5000].into_iter().chain(doubled.take_while(is_held)).collect();
             }
             (Self::Users, true) => &[16, 1024],
             (Self::Users, false) => &[16, 64, 256, 1024, 4096, 15_000],
@@ -110,7 +164,8 @@ impl Axis {
             (Self::Group, false) => &[1, 4, 16, 32, 64, 256, 1024, 4096],
             (Self::MessageBytes, true) => &[16, 1 << 20],
             (Self::MessageBytes, false) => &[16, 128, 1 << 10, 1 << 13, 1 << 16, 1 << 18, 1 << 20],
-        }
+        };
+        values.to_vec()
     }
 
     /// Servers that share the load.
@@ -121,47 +176,43 @@ impl Axis {
         }
     }
 
-    /// The words of `wserver-load` for each process; what is measured once stands behind.
-    fn loads(self, value: u32, seconds: u32) -> (Vec<String>, Vec<String>) {
+    /// What is done to each process, one after the other.
+    fn steps(self, value: u32, seconds: u32, is_quick: bool) -> Vec<Step> {
         let window = format!("--warmup 500ms --duration {seconds}s");
         match self {
             Self::Connections => {
                 let processes = self.processes(value);
                 let (each, rate) = (value / processes, STEADY_RATE / processes);
-                // Several generators do not open at the same pace; all are to be open by then.
-                let warmup = if processes > 1 { 4 * processes } else { 1 };
-                (
-                    vec![format!(
-                        "unicast --connections {each} --rate {rate} --sources 16 --warmup {warmup}s --duration {seconds}s"
-                    )],
-                    vec![format!("idle --connections {each} --heartbeats 1 --sources 16")],
-                )
+                // A port of an address is taken whoever it is connected to.
+                let sources = 16 * processes;
+                // Each connection has one heartbeat in that time.
+                let duration = if is_quick { "1s" } else { DEFAULT_PING_INTERVAL };
+                let words = format!(
+                    "unicast --connections {each} --rate {rate} --no-spin --pushers 16 --sources {sources} --warmup 1s --duration {duration}"
+                );
+                vec![Step { is_once: value > EVERY_ROUND_MAX, ..Step::of(words) }]
             }
             Self::Users => {
                 let pushers = value.min(64);
-                (
-                    vec![format!(
-                        "unicast --connections {value} --pushers {pushers} --sources 16 {window}"
-                    )],
-                    Vec::new(),
-                )
+                vec![Step::of(format!(
+                    "unicast --connections {value} --pushers {pushers} --sources 16 {window}"
+                ))]
             }
-            Self::Events => (
-                vec![format!("fanout --saturated --pushers 16 --events {value} {window}")],
-                vec![format!(
-                    "idle --connections 4000 --events {value} --heartbeats 1 --sources 16"
-                )],
-            ),
-            Self::Group => (
-                vec![format!("fanout --saturated --pushers 16 --connections {value} {window}")],
-                Vec::new(),
-            ),
-            Self::MessageBytes => (
-                vec![format!(
-                    "fanout --saturated --pushers 4 --connections 100 --message-bytes {value} {window}"
-                )],
-                Vec::new(),
-            ),
+            Self::Events => {
+                let idle =
+                    format!("idle --connections 4000 --events {value} --heartbeats 1 --sources 16");
+                vec![
+                    Step::of(format!("fanout --saturated --pushers 16 --events {value} {window}")),
+                    // It waits for a heartbeat.
+                    Step { words: idle, ping_interval: "3s", is_once: true },
+                ]
+            }
+            Self::Group => vec![Step::of(format!(
+                "fanout --saturated --pushers 16 --connections {value} {window}"
+            ))],
+            Self::MessageBytes => vec![Step::of(format!(
+                "fanout --saturated --pushers 4 --connections 100 --message-bytes {value} {window}"
+            ))],
         }
     }
 }
@@ -180,42 +231,54 @@ pub(super) struct Scaling(Vec<Told>);
 
 /// Measures every axis.
 pub(super) fn run(place: &Place, effort: Effort, is_quick: bool, outcome: &mut Outcome) {
+    let memory = machine::available_bytes();
     for round in 0..effort.scaling_rounds {
         for axis in Axis::ALL {
-            for &value in axis.values(is_quick) {
-                let (often, once) = axis.loads(value, effort.scaling_seconds);
-                let often = often.into_iter().map(|words| (words, DEFAULT_PING_INTERVAL));
-                // These wait for a heartbeat.
-                let once = once.into_iter().map(|words| (words, "3s")).filter(|_| round == 0);
-                for (words, ping_interval) in often.chain(once) {
+            for value in axis.values(is_quick, memory) {
+                let steps = axis.steps(value, effort.scaling_seconds, is_quick);
+                for step in steps.into_iter().filter(|it| round == 0 || !it.is_once) {
                     let what = format!("scaling, {} {}", axis.name(), axis.text(value));
                     println!("round {} of {}: {what}", round + 1, effort.scaling_rounds);
-                    let jsons = together(place, axis.processes(value), &words, ping_interval);
+                    let jsons = together(place, axis.processes(value), &step);
                     if let Some(jsons) = outcome.take(Subject::Ours, &what, jsons) {
                         outcome.scaling.0.push(Told { axis, value, jsons });
                     }
+                }
+                if axis == Axis::Connections && !outcome.scaling.is_in_time(value) {
+                    println!("no more connections: with so many the pushes do not keep up");
+                    break;
                 }
             }
         }
     }
 }
 
-/// Puts the same load on so many servers of ours at the same time.
-fn together(
-    place: &Place,
-    processes: u32,
-    words: &str,
-    ping_interval: &str,
-) -> anyhow::Result<Vec<Value>> {
+/// Puts the same load on so many servers of ours, at the same time.
+fn together(place: &Place, processes: u32, step: &Step) -> anyhow::Result<Vec<Value>> {
+    let words = format!("--hold {}", step.words);
     let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
-    let mut runs = Vec::new();
-    for at in 0..processes {
+    let start = |at: u32| -> anyhow::Result<(Server, Load)> {
         let log = place.home.join(format!("scaling-{at}.log"));
         let server =
-            Server::start(&log, |address| Ok(Subject::ours(place, address, ping_interval)))?;
-        let load =
-            load::start(place, Subject::Ours, &server, &words, &format!("scaling-{at}.json"))?;
-        runs.push((server, load));
+            Server::start(&log, |address| Ok(Subject::ours(place, address, step.ping_interval)))?;
+        let name = format!("scaling-{at}.json");
+        let load = load::start(place, Subject::Ours, &server, &words, &name)?;
+        Ok((server, load))
+    };
+    let mut runs = Vec::new();
+    for at in 0..processes {
+        runs.push(start(at)?);
+        if let Some(before) = runs.len().checked_sub(OPENING_MAX) {
+            let (server, load) = &mut runs[before];
+            load.wait_until_open(server)?;
+        }
+    }
+    let opening = runs.len().saturating_sub(OPENING_MAX - 1);
+    for (server, load) in &mut runs[opening..] {
+        load.wait_until_open(server)?;
+    }
+    for (_, load) in &mut runs {
+        load.let_go()?;
     }
     runs.into_iter()
         .map(|(mut server, load)| {
@@ -241,23 +304,35 @@ impl Scaling {
         self.0.iter().flat_map(of).collect()
     }
 
-    /// A figure over an axis: of several processes the mean, of rates the sum.
-    fn panel(&self, axis: Axis, (title, path, is_log): Column) -> Panel {
+    /// Whether so many connections were held, and pushed to as often as they were to be.
+    fn is_in_time(&self, connections: u32) -> bool {
+        let dots = self.panel(Axis::Connections, PUSHES).dots;
+        let found = dots.iter().find(|it| it.x == f64::from(connections));
+        found.is_some_and(|it| it.y.median >= IN_TIME * f64::from(STEADY_RATE))
+    }
+
+    /// What was measured of an axis, in order.
+    fn values(&self, axis: Axis) -> BTreeSet<u32> {
+        self.0.iter().filter(|it| it.axis == axis).map(|it| it.value).collect()
+    }
+
+    /// A figure over an axis.
+    fn panel(&self, axis: Axis, column: Column) -> Panel {
         let mut dots = Vec::new();
-        for &value in axis.values(false) {
+        for value in self.values(axis) {
             let of_round = |told: &Told| -> Option<f64> {
                 let figures: Option<Vec<f64>> =
-                    told.jsons.iter().map(|json| json.pointer(path)?.as_f64()).collect();
+                    told.jsons.iter().map(|json| json.pointer(column.path)?.as_f64()).collect();
                 let figures = figures?;
                 let sum: f64 = figures.iter().sum();
-                Some(if title.ends_with("/s") { sum } else { sum / figures.len() as f64 })
+                Some(if column.is_shared { sum } else { sum / figures.len() as f64 })
             };
             let found = self.0.iter().filter(|it| it.axis == axis && it.value == value);
             if let Some(series) = Series::of(found.filter_map(of_round).collect()) {
                 dots.push(Dot { x: f64::from(value), label: axis.text(value), y: series });
             }
         }
-        Panel { title, is_log, dots }
+        Panel { title: column.title, is_log: column.is_log, dots }
     }
 
     /// The pictures, by file name.
@@ -286,7 +361,7 @@ impl Scaling {
             let titles: Vec<&str> = panels.iter().map(|it| it.title).collect();
             let rule = "|---".repeat(panels.len() + 1);
             let _ = writeln!(out, "| {label} | {} |\n{rule}|", titles.join(" | "));
-            for value in axis.values(false).iter().map(|it| axis.text(*it)) {
+            for value in self.values(axis).into_iter().map(|it| axis.text(it)) {
                 let cells: Vec<String> = panels
                     .iter()
                     .filter_map(|panel| panel.dots.iter().find(|dot| dot.label == value))
@@ -320,18 +395,45 @@ mod tests {
 
     use super::*;
 
+    fn told(value: u32, jsons: Vec<Value>) -> Told {
+        Told { axis: Axis::Connections, value, jsons }
+    }
+
+    fn json(cores: f64, pushes: f64) -> Value {
+        json!({ "figures": {
+            "server_cpu_cores": cores, "pushes_per_second": pushes, "resident_bytes_max": 2e7
+        } })
+    }
+
     #[test]
     fn processes_are_taken_together() {
-        let json = |cpu: f64| json!({ "figures": { "cpu_us_per_push": cpu, "bytes_per_connection": 1000.0 } });
         let scaling = Scaling(vec![
-            Told { axis: Axis::Connections, value: 1000, jsons: vec![json(20.0)] },
-            Told { axis: Axis::Connections, value: 30_000, jsons: vec![json(20.0), json(30.0)] },
+            told(1000, vec![json(0.25, 10_000.0)]),
+            told(30_000, vec![json(0.25, 5000.0), json(0.5, 5000.0)]),
         ]);
         assert_eq!(Axis::Connections.processes(30_000), 2);
         let section = scaling.section();
-        assert!(section.contains("CPU µs per push go from 20.0 to 25.0 (1.25 ×)"), "{section}");
-        assert!(section.contains("| 30 k | 25.0 | 1000 |"), "{section}");
+        assert!(section.contains("cores go from 0.250 to 0.750 (3.00 ×)"), "{section}");
+        assert!(section.contains("| 30 k | 0.750 | 10.0 k | 40.00 M |"), "{section}");
         assert_eq!(scaling.pictures().len(), Axis::ALL.len());
         assert!(scaling.untrue().is_empty());
+    }
+
+    #[test]
+    fn connections_double_while_there_is_memory() {
+        let values = |memory| Axis::Connections.values(false, memory);
+        assert_eq!(values(0), [1000, 5000]);
+        assert_eq!(values(30_000 * LOOPBACK_BYTES), [1000, 5000, 15_000, 30_000]);
+        assert_eq!(values(60_000 * LOOPBACK_BYTES - 1), [1000, 5000, 15_000, 30_000]);
+    }
+
+    #[test]
+    fn connections_grow_until_pushes_fall_behind() {
+        let scaling = Scaling(vec![
+            told(30_000, vec![json(0.25, 4990.0), json(0.25, 4990.0)]),
+            told(60_000, vec![json(0.5, 4600.0), json(0.5, 4600.0)]),
+        ]);
+        let is_in_time = [30_000, 60_000, 120_000].map(|it| scaling.is_in_time(it));
+        assert_eq!(is_in_time, [true, false, false], "of the last nothing is known");
     }
 }
