@@ -278,8 +278,8 @@ impl Engine {
         let line = thread::spawn(|| io::stdin().read_line(&mut String::new()));
         while !line.is_finished() {
             self.turn(Some(HOLD_TURN))?;
-            if let Some(change) = self.changes.first() {
-                bail!("a connection that was held: {change:?}");
+            if let Some(Change::Ended(number)) = self.changes.first() {
+                bail!("connection {number} ended: {:?}", self.listeners[*number].phase);
             }
         }
         let bytes = line.join().ok().context("no standard input")??;

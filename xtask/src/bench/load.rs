@@ -62,11 +62,17 @@ impl Load {
     pub(super) fn wait_until_open(&mut self, server: &Server) -> anyhow::Result<()> {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
-        if line.trim() == "open" {
-            return Ok(());
-        }
+        if line.trim() == "open" { Ok(()) } else { self.ended_early(server) }
+    }
+
+    /// Finds one out that is held and has ended.
+    pub(super) fn ensure_held(&mut self, server: &Server) -> anyhow::Result<()> {
+        if self.is_over()? { self.ended_early(server) } else { Ok(()) }
+    }
+
+    fn ended_early(&mut self, server: &Server) -> anyhow::Result<()> {
         self.end(server)?;
-        anyhow::bail!("wserver-load ended before it was let go");
+        anyhow::bail!("wserver-load ended before it was let go")
     }
 
     /// Lets one begin that is started with `--hold`.

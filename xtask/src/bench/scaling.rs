@@ -124,7 +124,7 @@ impl Axis {
     fn what(self) -> &'static str {
         match self {
             Self::Connections => {
-                "10,000 pushes a second in all, to each user in turn, for 25 s, in which every connection has a heartbeat too: with 240,000 connections that is as much again. Up to 15,000 connections are in one process, and more in as many as that takes, which share the one core, as their generators share the other. These sleep until a push is due, so that of one process up to ten are sent at once, and of sixteen hardly two. Memory is of all servers. The connections double until pushes fall behind, or memory is short for twice as many, both ends of which are here: with fewer than 10,000 a second the core is full. Those beyond 120,000 are in one round."
+                "10,000 pushes a second in all, to each user in turn, for 25 s, in which every connection has a heartbeat too: with 240,000 connections that is as much again. Up to 15,000 connections are in one process, and more in as many as that takes, which share the one core, as their generators share the other. These sleep until a push is due, so that of one process up to ten are sent at once, and of sixteen hardly two. Memory is of all servers. The connections double until they do not open, or pushes fall behind, or memory is short for twice as many, both ends of which are here: with clearly fewer than 10,000 pushes a second the core is full. Those beyond 120,000 are in one round."
             }
             Self::Users => {
                 "Pushes to each user in turn, from 64 pushers (16 for 16 users) in a closed loop."
@@ -227,7 +227,11 @@ struct Told {
 
 /// All that was measured.
 #[derive(Debug, Default)]
-pub(super) struct Scaling(Vec<Told>);
+pub(super) struct Scaling {
+    told: Vec<Told>,
+    /// How many connections did not open, and why.
+    refused: Option<String>,
+}
 
 /// Measures every axis.
 pub(super) fn run(place: &Place, effort: Effort, is_quick: bool, outcome: &mut Outcome) {
@@ -239,13 +243,26 @@ pub(super) fn run(place: &Place, effort: Effort, is_quick: bool, outcome: &mut O
                 for step in steps.into_iter().filter(|it| round == 0 || !it.is_once) {
                     let what = format!("scaling, {} {}", axis.name(), axis.text(value));
                     println!("round {} of {}: {what}", round + 1, effort.scaling_rounds);
-                    let jsons = together(place, axis.processes(value), &step);
-                    if let Some(jsons) = outcome.take(Subject::Ours, &what, jsons) {
-                        outcome.scaling.0.push(Told { axis, value, jsons });
+                    let opened = open(place, axis.processes(value), &step);
+                    if let Err(err) = &opened
+                        && axis == Axis::Connections
+                        && value > EVERY_ROUND_MAX
+                    {
+                        // This machine's limit is what was looked for.
+                        let refused = format!("{} did not open: {err:#}", axis.text(value));
+                        outcome.scaling.refused = Some(refused);
+                        continue;
+                    }
+                    if let Some(jsons) =
+                        outcome.take(Subject::Ours, &what, opened.and_then(measure))
+                    {
+                        outcome.scaling.told.push(Told { axis, value, jsons });
                     }
                 }
                 if axis == Axis::Connections && !outcome.scaling.is_in_time(value) {
-                    println!("no more connections: with so many the pushes do not keep up");
+                    println!(
+                        "no more connections: so many do not open, or their pushes do not keep up"
+                    );
                     break;
                 }
             }
@@ -253,35 +270,45 @@ pub(super) fn run(place: &Place, effort: Effort, is_quick: bool, outcome: &mut O
     }
 }
 
-/// Puts the same load on so many servers of ours, at the same time.
-fn together(place: &Place, processes: u32, step: &Step) -> anyhow::Result<Vec<Value>> {
+/// A load and its server. The load is dropped first, since a server without connections ends sooner.
+type Held = (Load, Server);
+
+/// Starts so many servers of ours, and on each the same load, which is held when all is open.
+fn open(place: &Place, processes: u32, step: &Step) -> anyhow::Result<Vec<Held>> {
     let words = format!("--hold {}", step.words);
     let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
-    let start = |at: u32| -> anyhow::Result<(Server, Load)> {
+    let start = |at: usize| -> anyhow::Result<Held> {
         let log = place.home.join(format!("scaling-{at}.log"));
         let server =
             Server::start(&log, |address| Ok(Subject::ours(place, address, step.ping_interval)))?;
         let name = format!("scaling-{at}.json");
         let load = load::start(place, Subject::Ours, &server, &words, &name)?;
-        Ok((server, load))
+        Ok((load, server))
     };
+    let processes = usize::try_from(processes)?;
     let mut runs = Vec::new();
-    for at in 0..processes {
-        runs.push(start(at)?);
-        if let Some(before) = runs.len().checked_sub(OPENING_MAX) {
-            let (server, load) = &mut runs[before];
-            load.wait_until_open(server)?;
+    for at in 0..processes + OPENING_MAX - 1 {
+        if at < processes {
+            runs.push(start(at)?);
+        }
+        let Some(before) = (at + 1).checked_sub(OPENING_MAX) else { continue };
+        let (load, server) = &mut runs[before];
+        load.wait_until_open(server)?;
+        // While others open, one may lose what it has.
+        for (load, server) in &mut runs[..before] {
+            load.ensure_held(server)?;
         }
     }
-    let opening = runs.len().saturating_sub(OPENING_MAX - 1);
-    for (server, load) in &mut runs[opening..] {
-        load.wait_until_open(server)?;
-    }
-    for (_, load) in &mut runs {
+    Ok(runs)
+}
+
+/// Lets all loads go at the same time, and takes what they tell.
+fn measure(mut runs: Vec<Held>) -> anyhow::Result<Vec<Value>> {
+    for (load, _) in &mut runs {
         load.let_go()?;
     }
     runs.into_iter()
-        .map(|(mut server, load)| {
+        .map(|(load, mut server)| {
             let json = load.finish(&server)?;
             server.stop()?;
             Ok(json)
@@ -292,7 +319,7 @@ fn together(place: &Place, processes: u32, step: &Step) -> anyhow::Result<Vec<Va
 impl Scaling {
     /// All that was told, one of each server.
     pub(super) fn jsons(&self) -> impl Iterator<Item = &Value> {
-        self.0.iter().flat_map(|told| &told.jsons)
+        self.told.iter().flat_map(|told| &told.jsons)
     }
 
     /// What the server said that was not so.
@@ -301,7 +328,7 @@ impl Scaling {
             let checks = told.jsons.iter().flat_map(untrue_checks);
             checks.map(|it| format!("scaling, {} {}: {it}", told.axis.name(), told.value)).collect()
         };
-        self.0.iter().flat_map(of).collect()
+        self.told.iter().flat_map(of).collect()
     }
 
     /// Whether so many connections were held, and pushed to as often as they were to be.
@@ -313,7 +340,7 @@ impl Scaling {
 
     /// What was measured of an axis, in order.
     fn values(&self, axis: Axis) -> BTreeSet<u32> {
-        self.0.iter().filter(|it| it.axis == axis).map(|it| it.value).collect()
+        self.told.iter().filter(|it| it.axis == axis).map(|it| it.value).collect()
     }
 
     /// A figure over an axis.
@@ -327,7 +354,7 @@ impl Scaling {
                 let sum: f64 = figures.iter().sum();
                 Some(if column.is_shared { sum } else { sum / figures.len() as f64 })
             };
-            let found = self.0.iter().filter(|it| it.axis == axis && it.value == value);
+            let found = self.told.iter().filter(|it| it.axis == axis && it.value == value);
             if let Some(series) = Series::of(found.filter_map(of_round).collect()) {
                 dots.push(Dot { x: f64::from(value), label: axis.text(value), y: series });
             }
@@ -347,7 +374,7 @@ impl Scaling {
 
     /// A section of the page: for each axis what was done, a sentence, the picture and its figures.
     pub(super) fn section(&self) -> String {
-        if self.0.is_empty() {
+        if self.told.is_empty() {
             return "Not measured in this run.\n".to_owned();
         }
         let mut out = String::new();
@@ -372,6 +399,12 @@ impl Scaling {
                 }
             }
             out.push('\n');
+            if axis == Axis::Connections
+                && let Some(refused) = &self.refused
+            {
+                // What a program said may have lines; a sentence has one.
+                let _ = writeln!(out, "{}.\n", refused.replace('\n', " "));
+            }
         }
         out
     }
@@ -395,6 +428,10 @@ mod tests {
 
     use super::*;
 
+    fn all(told: Vec<Told>) -> Scaling {
+        Scaling { told, refused: None }
+    }
+
     fn told(value: u32, jsons: Vec<Value>) -> Told {
         Told { axis: Axis::Connections, value, jsons }
     }
@@ -407,7 +444,7 @@ mod tests {
 
     #[test]
     fn processes_are_taken_together() {
-        let scaling = Scaling(vec![
+        let scaling = all(vec![
             told(1000, vec![json(0.25, 10_000.0)]),
             told(30_000, vec![json(0.25, 5000.0), json(0.5, 5000.0)]),
         ]);
@@ -420,6 +457,15 @@ mod tests {
     }
 
     #[test]
+    fn what_did_not_open_is_told() {
+        let told = vec![told(1000, vec![json(0.25, 10_000.0)])];
+        let scaling =
+            Scaling { told, refused: Some("2 k did not open: it ended\nat once".to_owned()) };
+        let section = scaling.section();
+        assert!(section.contains("\n\n2 k did not open: it ended at once.\n\n###"), "{section}");
+    }
+
+    #[test]
     fn connections_double_while_there_is_memory() {
         let values = |memory| Axis::Connections.values(false, memory);
         assert_eq!(values(0), [1000, 5000]);
@@ -429,7 +475,7 @@ mod tests {
 
     #[test]
     fn connections_grow_until_pushes_fall_behind() {
-        let scaling = Scaling(vec![
+        let scaling = all(vec![
             told(30_000, vec![json(0.25, 4990.0), json(0.25, 4990.0)]),
             told(60_000, vec![json(0.5, 4600.0), json(0.5, 4600.0)]),
         ]);
