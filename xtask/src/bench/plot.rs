@@ -14,6 +14,8 @@ const LEFT: f64 = 58.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 48.0;
+/// Room for what is written below a dot.
+const LABEL: f64 = 36.0;
 
 const STYLE: &str = "text{font:11px sans-serif;fill:#444}.title{font-weight:bold}\
     .grid{stroke:#888;stroke-opacity:.25}.line{fill:none;stroke:#2a7de1;stroke-width:2}\
@@ -118,13 +120,17 @@ fn draw(out: &mut String, x_label: &str, panel: &Panel) {
     }
     let mut line = String::new();
     let mut marks = String::new();
+    let (mut before, mut is_lower) = (f64::NEG_INFINITY, false);
     for Dot { x, label, y } in &panel.dots {
         let (at, middle) = (x_at(*x), y_at(y.median));
+        // Of labels that would touch, every other one stands lower.
+        is_lower = !is_lower && at - before < LABEL;
+        before = at;
         let _ = writeln!(
             out,
             "<path class=\"grid\" d=\"M{at:.1} {TOP}V{bottom}\"/>\
              <text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>",
-            bottom + 16.0
+            bottom + if is_lower { 26.0 } else { 14.0 }
         );
         let _ = write!(line, "{}{at:.1} {middle:.1}", if line.is_empty() { 'M' } else { 'L' });
         let _ = writeln!(
@@ -175,6 +181,21 @@ mod tests {
             assert!((0.0..0.8).contains(&scale.place(least)));
             assert!((0.0..1.0).contains(&scale.place(most)));
         }
+    }
+
+    #[test]
+    fn labels_that_would_touch_stand_in_two_rows() {
+        let dot = |x: f64| Dot { x, label: tick(x), y: Series::of(vec![1.0]).unwrap() };
+        let dots = [1e3, 6e4, 12e4, 24e4, 48e4].map(dot).to_vec();
+        let svg = svg("connections", &[Panel { title: "a", is_log: true, dots }]);
+        let row = |label: &str| {
+            let end = svg.find(&format!(" text-anchor=\"middle\">{label}<")).unwrap();
+            let from = svg[..end].rfind("y=").unwrap();
+            svg[from..end].to_owned()
+        };
+        let [high, low] = ["1 k", "120 k"].map(row);
+        assert_ne!(high, low);
+        assert_eq!(["60 k", "240 k", "480 k"].map(row), [high.clone(), high, low]);
     }
 
     #[test]
