@@ -1,5 +1,5 @@
 // An issuer by npm's jose: a set of keys that holds every kind, tokens that are good and tokens
-// that are not, in the same files as interop/python/issuer.py writes.
+// that are not, in the same files as xtask/interop/python/issuer.py writes.
 "use strict";
 
 const fs = require("node:fs");

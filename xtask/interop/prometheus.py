@@ -20,7 +20,7 @@ from pathlib import Path
 import websockets
 
 ORIGIN = sys.argv[1]
-DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
+DEPLOY = Path(__file__).resolve().parent.parent.parent / "docs" / "deploy"
 PATIENCE = 30
 PUSHES = 20
 # A name with or without labels, and not a function or a word of the language.

@@ -1,9 +1,9 @@
-"""nginx, Caddy and HAProxy with the configurations of deploy/proxies, between clients and the server.
+"""nginx, Caddy and HAProxy with the configurations of docs/deploy/proxies, between clients and the server.
 
 What is not ours to give is replaced: ports, the names of certificates, and times, which are
 shortened so that a connection is seen to outlive them. Prints `ok <case>` or
 `FAILED <case>: <why>`; exits 1 if any case failed. Its argument is the server's origin;
-TLS_CERTIFICATE, TLS_KEY and SSL_CERT_FILE come by the environment. What of deploy/ and .github/
+TLS_CERTIFICATE, TLS_KEY and SSL_CERT_FILE come by the environment. What of docs/deploy/ and .github/
 cannot be run on a machine like this one is held to its schema, or its linter.
 """
 
@@ -24,7 +24,8 @@ import websockets
 
 ORIGIN = sys.argv[1]
 BACKEND = ORIGIN.removeprefix("http://")
-DEPLOY = Path(__file__).resolve().parent.parent / "deploy" / "proxies"
+ROOT = Path(__file__).resolve().parent.parent.parent
+DEPLOY = ROOT / "docs" / "deploy" / "proxies"
 CERTIFICATE, KEY = os.environ["TLS_CERTIFICATE"], os.environ["TLS_KEY"]
 PATIENCE = 30
 NAMES = ["nginx", "caddy", "haproxy"]
@@ -222,11 +223,10 @@ def lint(case, *command):
 
 def lints():
     tools = Path(sys.executable).parent
-    root = DEPLOY.parent.parent
     schema = [tools / "check-jsonschema", "--builtin-schema"]
-    workflows = sorted((root / ".github" / "workflows").glob("*.yml"))
-    compose = [root / "deploy" / "compose.yaml", root / "deploy" / "cluster" / "compose.yaml"]
-    balancer = (root / "deploy" / "cluster" / "haproxy.cfg").read_text()
+    workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    compose = [DEPLOY.parent / "compose.yaml", DEPLOY.parent / "cluster" / "compose.yaml"]
+    balancer = (DEPLOY.parent / "cluster" / "haproxy.cfg").read_text()
     # The names of the nodes are the containers' own.
     for node in "abc":
         balancer = balancer.replace(f" node-{node}:", " 127.0.0.1:")
@@ -240,7 +240,7 @@ def lints():
                 lint(
                     "hadolint has nothing to say of the Dockerfile",
                     tools / "hadolint",
-                    root / "deploy" / "Dockerfile",
+                    DEPLOY.parent / "Dockerfile",
                 ),
                 lint(
                     "haproxy takes the balancer of the cluster",

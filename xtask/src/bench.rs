@@ -3,7 +3,7 @@
 //! Each run starts a fresh server, puts one load on it with `wserver-load`, and keeps the figures.
 //! The subjects take turns in every round, so that a mood of the machine meets all of them; what is
 //! told are medians, and ratios of runs of the same round. The programs of the floor and the peers
-//! are in `bench/`, what they need is put under `target/bench`.
+//! are in `xtask/peers/`, what they need is put under `target/bench`.
 
 mod subject;
 mod measure;

@@ -155,7 +155,6 @@ fn tarball(parts: &Parts<'_>, folder: &Path) -> anyhow::Result<PathBuf> {
         parts.copy(file, &root.join(file))?;
     }
     parts.copy_all("docs", &root.join("docs"))?;
-    parts.copy_all("deploy", &root.join("deploy"))?;
     for (file, page) in &parts.man {
         write(&root.join("man").join(file), page, 0o644)?;
     }

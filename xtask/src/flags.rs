@@ -50,7 +50,7 @@ xflags::xflags! {
             /// Compare two builds of wserver with each other and with nobody else, as `BEFORE,AFTER`: two files.
             optional --builds files: String
         }
-        /// Count the instructions of the hot paths, and record them in bench/instructions.tsv.
+        /// Count the instructions of the hot paths, and record them in xtask/instructions.tsv.
         cmd instructions {
             /// Hold them against the record instead; fails if one takes 3 % more.
             optional --check

@@ -19,7 +19,7 @@ use crate::section::Report;
 use crate::tools;
 
 /// The counts of each release, the newest last.
-const RECORD: &str = "bench/instructions.tsv";
+const RECORD: &str = "xtask/instructions.tsv";
 const HEAD: &str = "version\tcase\tinstructions\tsystem";
 const PACKAGES: [&str; 3] = ["wserver-core", "wserver-protocol", "wserver-node"];
 /// How much more is no noise: hash keys are random, and counts differ by a hundredth at most.

@@ -4,7 +4,7 @@
 //! ws and a browser cannot. They come over plain TCP and over TLS; curl and testssl.sh look at TLS
 //! itself; nginx stands between the server and its doctor; `PyJWT` and jose make tokens as issuers
 //! do; schemathesis asks the HTTP API what its description says may be asked; Prometheus scrapes.
-//! The programs are in `interop/`, what they need is put under
+//! The programs are in `xtask/interop/`, what they need is put under
 //! `target/interop`, and each prints `ok <case>` or `FAILED <case>: <why>`.
 
 mod client;

@@ -1,6 +1,6 @@
 """An issuer by PyJWT: a set of keys that holds every kind, tokens that are good and tokens that are not.
 
-    python3 interop/python/issuer.py FOLDER
+    python3 xtask/interop/python/issuer.py FOLDER
 
 Over and above what tokens.py writes: set.json, all keys and the secret in one JWKS;
 refused.json, tokens that nobody may accept, each with what is wrong with it; and publishers.json,

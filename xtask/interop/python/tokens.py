@@ -1,7 +1,7 @@
 """Tokens of an independent implementation: keys and a token for every algorithm, by PyJWT.
 
     pip install "pyjwt[crypto]"
-    python3 interop/python/tokens.py crates/wserver-auth/tests/pyjwt
+    python3 xtask/interop/python/tokens.py crates/wserver-auth/tests/pyjwt
 
 Writes keys.json, a JWKS of every public key; each public key as PEM too; secret.txt; and
 tokens.json. The private keys are forgotten, so the tokens cannot be made again, only anew. The

@@ -80,7 +80,7 @@ impl Subject {
         name.to_owned()
     }
 
-    /// Where its program stands in `bench/`, and what that is called.
+    /// Where its program stands in `xtask/peers/`, and what that is called.
     fn folder(self) -> String {
         if self == Self::BareFloor { Self::Floor.name() } else { self.name() }
     }
@@ -106,15 +106,15 @@ impl Subject {
         }
     }
 
-    /// The program that stands in `bench/`, if it is one.
+    /// The program that stands in `xtask/peers/`, if it is one.
     pub(super) fn source(self) -> Option<&'static str> {
         match self {
-            Self::Floor | Self::BareFloor => Some(include_str!("../../../bench/floor/src/main.rs")),
-            Self::Bun => Some(include_str!("../../../bench/bun/server.ts")),
-            Self::Nchan => Some(include_str!("../../../bench/nchan/nginx.conf")),
-            Self::Gorilla => Some(include_str!("../../../bench/gorilla/main.go")),
-            Self::Ws => Some(include_str!("../../../bench/ws/server.js")),
-            Self::NaiveWarp => Some(include_str!("../../../bench/naive-warp/src/main.rs")),
+            Self::Floor | Self::BareFloor => Some(include_str!("../../peers/floor/src/main.rs")),
+            Self::Bun => Some(include_str!("../../peers/bun/server.ts")),
+            Self::Nchan => Some(include_str!("../../peers/nchan/nginx.conf")),
+            Self::Gorilla => Some(include_str!("../../peers/gorilla/main.go")),
+            Self::Ws => Some(include_str!("../../peers/ws/server.js")),
+            Self::NaiveWarp => Some(include_str!("../../peers/naive-warp/src/main.rs")),
             Self::Ours | Self::Tls | Self::Keys | Self::Before => None,
         }
     }
@@ -155,7 +155,7 @@ impl Subject {
         if let Some(missing) = self.missing(place) {
             return Ok(Some(missing));
         }
-        let sources = place.root.join("bench");
+        let sources = place.root.join("xtask/peers");
         match self {
             Self::Floor | Self::BareFloor | Self::NaiveWarp => {
                 let manifest = sources.join(self.folder()).join("Cargo.toml");
@@ -236,7 +236,7 @@ impl Subject {
         address: SocketAddr,
         measure: Measure,
     ) -> anyhow::Result<Command> {
-        let sources = place.root.join("bench");
+        let sources = place.root.join("xtask/peers");
         let mut command = pinned(place, 0, &self.program(place));
         match self {
             Self::Floor | Self::Gorilla | Self::NaiveWarp => {}

@@ -1,4 +1,4 @@
-//! The Debian package: `deploy/debian/` has its control file and its scripts.
+//! The Debian package: `docs/deploy/debian/` has its control file and its scripts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub(super) fn make(parts: &Parts<'_>, folder: &Path) -> anyhow::Result<PathBuf> 
     let root = folder.join("deb");
     write(&root.join("usr/bin/wserver"), fs::read(&parts.binary)?, 0o755)?;
     write(&root.join("etc/wserver/wserver.toml"), &parts.settings, 0o644)?;
-    parts.copy_all("deploy/systemd", &root.join(UNITS))?;
+    parts.copy_all("docs/deploy/systemd", &root.join(UNITS))?;
     for (file, page) in &parts.man {
         write(&root.join("usr/share/man/man1").join(file), page, 0o644)?;
     }
@@ -38,7 +38,7 @@ pub(super) fn make(parts: &Parts<'_>, folder: &Path) -> anyhow::Result<PathBuf> 
     }
     for examples in ["grafana", "prometheus", "proxies"] {
         let place = doc.join("examples").join(examples);
-        parts.copy_all(&format!("deploy/{examples}"), &place)?;
+        parts.copy_all(&format!("docs/deploy/{examples}"), &place)?;
     }
     // Without the time of the compression.
     let pages = root.join("usr/share/man/man1");
@@ -71,7 +71,7 @@ fn control(parts: &Parts<'_>, root: &Path, architecture: &str) -> anyhow::Result
         ("{kilobytes}", kilobytes),
         ("{glibc}", &format!("2.{glibc}")),
     ];
-    let template = fs::read_to_string(parts.project.root.join("deploy/debian/control"))?;
+    let template = fs::read_to_string(parts.project.root.join("docs/deploy/debian/control"))?;
     let control = places.iter().fold(template, |text, (place, value)| text.replace(place, value));
     let files = {
         let _here = sh.push_dir(root);
@@ -88,7 +88,7 @@ fn control(parts: &Parts<'_>, root: &Path, architecture: &str) -> anyhow::Result
     write(&folder.join("conffiles"), "/etc/wserver/wserver.toml\n", 0o644)?;
     write(&folder.join("md5sums"), format!("{sums}\n"), 0o644)?;
     for script in ["postinst", "prerm", "postrm"] {
-        let text = fs::read(parts.project.root.join("deploy/debian").join(script))?;
+        let text = fs::read(parts.project.root.join("docs/deploy/debian").join(script))?;
         write(&folder.join(script), text, 0o755)?;
     }
     Ok(())

@@ -174,7 +174,7 @@ impl Client {
 
     /// Makes what the server must have before it starts.
     pub(super) fn prepare(self, sh: &Shell, root: &Path, home: &Path) -> anyhow::Result<PathBuf> {
-        let scripts = root.join("interop");
+        let scripts = root.join("xtask/interop");
         let keys = home.join(self.name());
         let mut maker = match self {
             Self::Pyjwt => {
@@ -193,7 +193,7 @@ impl Client {
 
     /// The command that runs it; the server's origin is its one argument.
     pub(super) fn command(self, sh: &Shell, root: &Path, home: &Path) -> anyhow::Result<Command> {
-        let scripts = root.join("interop");
+        let scripts = root.join("xtask/interop");
         Ok(match self {
             Self::Go => {
                 let gopath = gorilla(sh).context("gorilla is gone")?;

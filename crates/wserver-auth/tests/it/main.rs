@@ -29,7 +29,7 @@ use wserver_auth::{
 #[cfg(feature = "jwks")]
 pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// A file that `interop/python/tokens.py` wrote.
+/// A file that `xtask/interop/python/tokens.py` wrote.
 pub(crate) fn fixture(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pyjwt");
     fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))

@@ -1,4 +1,4 @@
-//! Tokens and keys of PyJWT, for every algorithm; `interop/python/tokens.py` made them.
+//! Tokens and keys of PyJWT, for every algorithm; `xtask/interop/python/tokens.py` made them.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,6 +1,6 @@
 //! `wserver doctor`: a good server, and each of the ways in which something between is not.
 //!
-//! What a real proxy does is in `interop/nginx.sh`.
+//! What a real proxy does is in `xtask/interop/nginx.sh`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
