@@ -1,10 +1,12 @@
 //! The `package` section: every crate we publish is ready for it.
 //!
 //! `cargo package` resolves the set among itself, so it works before the first of them is
-//! published.
+//! published. It would verify each crate by a build of its own, of all that the crate depends on;
+//! instead the packed crates are unpacked into one workspace and checked together, with the
+//! dependencies that the other sections have checked already.
 
-use std::path::{Path, PathBuf};
-use std::{env, fs};
+use std::fmt::Write as _;
+use std::fs;
 
 use anyhow::Context as _;
 use xshell::cmd;
@@ -16,52 +18,48 @@ use crate::tidy::{Problem, report};
 pub(crate) fn run(project: &Project) -> anyhow::Result<()> {
     let sh = &project.sh;
     report("package", &incomplete(&project.metadata))?;
-    forget_unpacked(&cargo_home()?.join("registry/src"), &project.metadata)?;
-    let mut built = cmd!(sh, "cargo clean --quiet");
-    for member in project.metadata.members() {
-        built = built.arg("--package").arg(&member.name);
-    }
-    built.run()?;
-    let mut package = cmd!(sh, "cargo package --workspace --allow-dirty");
+
+    let mut package = cmd!(sh, "cargo package --workspace --no-verify --allow-dirty");
     for kept in project.metadata.members().filter(|member| !member.publish) {
         package = package.arg("--exclude").arg(&kept.name);
     }
-    Ok(package.run()?)
+    package.run()?;
+
+    let packed = project.metadata.target.join("package");
+    let unpacked = packed.join("unpacked");
+    sh.remove_path(&unpacked)?;
+    sh.create_dir(&unpacked)?;
+    for member in published(&project.metadata) {
+        let archive = packed.join(format!("{}.crate", folder(member)));
+        cmd!(sh, "tar --extract --gzip --file {archive} --directory {unpacked}").run()?;
+    }
+    let root = fs::read_to_string(project.root.join("Cargo.toml"))?;
+    sh.write_file(unpacked.join("Cargo.toml"), workspace(&project.metadata, &root)?)?;
+    sh.copy_file(project.root.join("Cargo.lock"), unpacked.join("Cargo.lock"))?;
+    let (manifest, target) = (unpacked.join("Cargo.toml"), &project.metadata.target);
+    Ok(cmd!(sh, "cargo check --workspace --manifest-path {manifest} --target-dir {target}").run()?)
 }
 
-/// Removes what an earlier run unpacked of our crates in cargo's cache.
-///
-/// To verify a crate, cargo unpacks those it depends on there, from a registry that it makes in the
-/// target directory. What comes from a registry never changes, so it believes, neither sources nor
-/// what was built of them: without this, and without `cargo clean`, a crate would be verified
-/// against those of an earlier run in the same folder for as long as no version changes.
-fn forget_unpacked(cache: &Path, metadata: &Metadata) -> anyhow::Result<()> {
-    let Ok(registries) = fs::read_dir(cache) else {
-        return Ok(()); // Nothing was ever unpacked.
-    };
-    for registry in registries {
-        let registry = registry?;
-        // A registry's folder is named host-hash, and one made of files has no host.
-        if !registry.file_name().to_string_lossy().starts_with('-') {
-            continue;
-        }
-        for member in metadata.members() {
-            let unpacked = registry.path().join(format!("{}-{}", member.name, member.version));
-            if unpacked.is_dir() {
-                fs::remove_dir_all(&unpacked)
-                    .with_context(|| format!("cannot remove {}", unpacked.display()))?;
-            }
-        }
-    }
-    Ok(())
+fn published(metadata: &Metadata) -> impl Iterator<Item = &Package> {
+    metadata.members().filter(|member| member.publish)
 }
 
-fn cargo_home() -> anyhow::Result<PathBuf> {
-    if let Some(home) = env::var_os("CARGO_HOME") {
-        return Ok(PathBuf::from(home));
+/// How a package calls its folder.
+fn folder(package: &Package) -> String {
+    format!("{}-{}", package.name, package.version)
+}
+
+/// The manifest over the unpacked crates: each finds the others here and not at a registry, and the
+/// profiles of `root` make cargo take the dependencies that are checked already.
+fn workspace(metadata: &Metadata, root: &str) -> anyhow::Result<String> {
+    let mut manifest = "[workspace]\nresolver = \"3\"\nmembers = [\"*-*\"]\n".to_owned();
+    manifest.push_str("\n[patch.crates-io]\n");
+    for package in published(metadata) {
+        writeln!(manifest, "{} = {{ path = {:?} }}", package.name, folder(package))?;
     }
-    let home = env::home_dir().context("neither CARGO_HOME nor a home directory")?;
-    Ok(home.join(".cargo"))
+    let profiles = root.find("\n[profile.").context("the root manifest has no profiles")?;
+    manifest.push_str(&root[profiles..]);
+    Ok(manifest)
 }
 
 /// What a registry refuses, or its page looks bare without.
@@ -91,34 +89,23 @@ fn incomplete(metadata: &Metadata) -> Vec<Problem> {
 
 #[cfg(test)]
 mod tests {
-    use xshell::Shell;
-
     use super::*;
 
     #[test]
-    fn what_an_earlier_run_unpacked_is_not_built_against() {
-        let sh = Shell::new().unwrap();
-        let cache = sh.create_temp_dir().unwrap();
-        let package = Package {
-            name: "wserver-core".to_owned(),
+    fn packed_crates_find_each_other() {
+        let package = |name: &str, publish| Package {
+            name: name.to_owned(),
             version: "0.1.0".to_owned(),
             member: true,
+            publish,
             ..Package::default()
         };
-        let metadata = Metadata { packages: vec![package], ..Metadata::default() };
-        let ours = cache.path().join("-14cd/wserver-core-0.1.0");
-        let kept = [
-            cache.path().join("-14cd/wserver-core-0.2.0"),
-            cache.path().join("-14cd/another-0.1.0"),
-            cache.path().join("registry.example-9f/wserver-core-0.1.0"),
-        ];
-        for folder in kept.iter().chain([&ours]) {
-            fs::create_dir_all(folder.join("src")).unwrap();
-        }
-        forget_unpacked(cache.path(), &metadata).unwrap();
-        assert!(!ours.exists());
-        assert!(kept.iter().all(|folder| folder.exists()), "{kept:?}");
-        forget_unpacked(&cache.path().join("none"), &metadata).unwrap();
+        let packages = vec![package("wserver-core", true), package("xtask", false)];
+        let metadata = Metadata { packages, ..Metadata::default() };
+        let manifest = workspace(&metadata, "[workspace]\n\n[profile.dev]\ndebug = 1\n").unwrap();
+        assert!(manifest.contains("wserver-core = { path = \"wserver-core-0.1.0\" }"), "{manifest}");
+        assert!(!manifest.contains("xtask"), "{manifest}");
+        assert!(manifest.ends_with("[profile.dev]\ndebug = 1\n"), "{manifest}");
     }
 
     #[test]
