@@ -3,6 +3,7 @@
 //! The binder stores facts and answers questions; it sends nothing, and what a connection's
 //! handle is only its owner knows.
 
+mod binding;
 mod connections;
 mod events;
 mod group;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
+pub use binding::{BindError, Bound, Lane, Registration, Scope, TokenDigest, Unbound, UserKey};
 pub use group::{EventRef, Group, Member, Members};
 
 use connections::{Connections, Place};
@@ -86,117 +88,11 @@ pub struct Binder<H, L = ()> {
     binding_count: AtomicUsize,
 }
 
-/// What its owner keeps beside each user of a [`Binder`].
-pub trait Lane: Default {
-    /// A number to store with a registration that begins now.
-    ///
-    /// Called under the user's lock at each new registration, so that the owner can tell later
-    /// whether a member was registered before or after something it did under the same lock.
-    /// It must not call the binder.
-    fn mark(&mut self) -> u64;
-}
-
-/// No lane: the owner keeps nothing beside a user.
-impl Lane for () {
-    fn mark(&mut self) -> u64 {
-        0
-    }
-}
-
-/// Stands for a token within one [`Binder`], which never stores the token.
-///
-/// Keyed with a secret of the binder and 64 bits wide: two tokens of a million share one with a
-/// probability below 10⁻⁷.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TokenDigest(u64);
-
-/// How far a binding was the first of its kind, or the last.
-///
-/// It is what a group of nodes needs in order to subscribe by interest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// The first or last of the whole user, and so of the user's event as well.
-    User,
-    /// The first or last of this event of the user, who has others.
-    Event,
-    /// One more or one less of this event of the user.
-    Connection,
-}
-
-/// What became of a binding that was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Bound {
-    /// It is stored.
-    New {
-        /// What it is the first binding of.
-        first_for: Scope,
-    },
-    /// It was stored before; its token is now the newest one.
-    Already,
-}
-
-/// Why a binding was not stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BindError {
-    /// The connection has as many bindings as it may have.
-    #[error("the connection has {max} bindings already")]
-    TooMany {
-        /// The limit (`bindings_per_connection_max`).
-        max: usize,
-    },
-    /// The user has as many connections as it may have, and this is not one of them.
-    #[error("the user has {max} connections already")]
-    UserFull {
-        /// The limit (`connections_per_user_max`).
-        max: usize,
-    },
-}
-
-/// A user's name with its hash in one [`Binder`], whoever is bound to it meanwhile.
-#[derive(Clone, Copy)]
-pub struct UserKey<'u> {
-    user: &'u UserId,
-    hash: u64,
-}
-
-impl<'u> UserKey<'u> {
-    /// Whose key it is.
-    #[must_use]
-    pub const fn user(self) -> &'u UserId {
-        self.user
-    }
-}
-
 /// Where [`Binder::event_users`] goes on. The default is the beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UserCursor {
     shard: u16,
     user: u32,
-}
-
-/// A binding that is no more.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Unbound {
-    /// Whose it was.
-    pub user: UserId,
-    /// What it was for.
-    pub event: EventName,
-    /// What it came with.
-    pub token: TokenDigest,
-    /// What it was the last binding of.
-    pub last_for: Scope,
-}
-
-/// A binding of a connection.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Registration {
-    /// Whose messages the connection wants.
-    pub user: UserId,
-    /// Which of them.
-    pub event: EventName,
-    /// The newest token it came with.
-    pub token: TokenDigest,
 }
 
 /// How much a [`Binder`] holds.
@@ -244,7 +140,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
     /// What stands for a token in this binder; another binder has another digest for it.
     #[must_use]
     pub fn digest(&self, token: &str) -> TokenDigest {
-        TokenDigest(self.token_keys.hash_one(token))
+        TokenDigest::new(self.token_keys.hash_one(token))
     }
 
     /// What stands for a user's event in the [`Session`](crate::Session)s of its connections.
@@ -512,7 +408,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
 
     /// A user's name, hashed once for several looks by [`with_key`](Self::with_key).
     pub fn key<'u>(&self, user: &'u UserId) -> UserKey<'u> {
-        UserKey { user, hash: self.name_keys.hash_one(user.as_str()) }
+        UserKey::new(user, self.name_keys.hash_one(user.as_str()))
     }
 
     /// As [`with_user`](Self::with_user), without hashing the name again. A key of another binder
@@ -596,19 +492,5 @@ impl<H, L> fmt::Debug for Binder<H, L> {
             .field("connections", &self.connection_count)
             .field("bindings", &self.binding_count)
             .finish_non_exhaustive()
-    }
-}
-
-/// Says nothing of the hash, which is no one's business outside the process.
-impl fmt::Debug for UserKey<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("UserKey").field(self.user).finish()
-    }
-}
-
-/// Says nothing of its value, which is no one's business outside the process.
-impl fmt::Debug for TokenDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TokenDigest(..)")
     }
 }

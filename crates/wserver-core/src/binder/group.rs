@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::TokenDigest;
+use super::binding::TokenDigest;
 use super::events::Events;
 use super::roll::{Membership, Roll};
 use crate::{ConnectionId, EventName};

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
-use super::TokenDigest;
+use super::binding::TokenDigest;
 use super::slab::Slab;
 use crate::ConnectionId;
 

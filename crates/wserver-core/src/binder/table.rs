@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
+use super::binding::{Lane, Registration, Scope, TokenDigest, Unbound, UserKey};
 use super::connections::Place;
 use super::events::Events;
 use super::group::Group;
@@ -14,7 +15,6 @@ use super::roll::{Membership, Registered, Registrations, Roll};
 use super::shards::low_half;
 use super::short_name::ShortName;
 use super::slab::Slab;
-use super::{Lane, Registration, Scope, TokenDigest, Unbound, UserKey};
 use crate::{ConnectionId, EventName, UserId};
 
 /// The users of one shard.
