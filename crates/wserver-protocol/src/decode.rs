@@ -3,6 +3,8 @@
 //! The room of what may arrive in which order, and of how much of it is kept. The bytes come from a
 //! buffer that connections share, so nothing here points into it once [`Decoder::decode`] is back.
 
+mod limits;
+mod message;
 mod head;
 mod partial;
 
@@ -14,26 +16,11 @@ use std::str;
 use crate::frame::{Fin, Opcode};
 use crate::{CloseCode, DecodeError};
 
+pub use limits::{DecodeLimits, Role};
+
 use head::{Head, HeadBytes};
-use partial::{Frame, Message, Partial};
-
-/// Which end reads, and so whose frames it reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// The server reads what clients send: every frame must be masked.
-    Server,
-    /// A client reads what the server sends: no frame may be masked.
-    Client,
-}
-
-/// How much of one message is let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DecodeLimits {
-    /// The longest message, in bytes over all of its fragments.
-    pub message_bytes_max: usize,
-    /// The most frames of one message; an unfragmented one has a single frame.
-    pub fragments_max: usize,
-}
+use message::Message;
+use partial::{Frame, Partial};
 
 /// One thing that arrived whole. `Debug` tells lengths, never contents.
 #[derive(Clone, Copy, PartialEq, Eq)]

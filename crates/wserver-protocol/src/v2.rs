@@ -7,6 +7,7 @@
 
 mod admin;
 mod body;
+mod encode;
 mod entry;
 mod problem;
 mod push;
@@ -17,19 +18,11 @@ pub use admin::{
     Presence, Registered, Registration,
 };
 pub use body::{BodyError, LIST_ITEMS_MAX};
+pub use encode::encode;
 pub use entry::{Entry, Missed};
 pub use problem::Problem;
 pub use push::{
     Batch, BatchAnswer, BatchItem, Delivery, NodeDelivery, Push, PushAnswer, Reason, Recipients,
     UserDelivery,
 };
-
 pub use question::{Answer, Question, Said};
-
-use serde::Serialize;
-
-/// An answer as it is sent.
-#[must_use]
-pub fn encode(answer: &impl Serialize) -> String {
-    serde_json::to_string(answer).expect("answers have text for keys, which is always JSON")
-}

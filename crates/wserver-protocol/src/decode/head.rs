@@ -1,7 +1,7 @@
 //! Frame heads: the bytes of one, and all that can be judged by them alone.
 
-use super::partial::Message;
-use super::{DecodeLimits, Role};
+use super::limits::{DecodeLimits, Role};
+use super::message::Message;
 use crate::DecodeError;
 use crate::frame::{self, CONTROL_BYTES_MAX, Fin, HEAD_BYTES_MAX, Opcode};
 

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::body::{self, BodyError};
+use super::encode::encode;
 use super::entry::Entry;
 
 /// The body of `POST /v2/presence`.
@@ -141,7 +142,7 @@ impl Disconnect {
             Self::Connection(connection) => fields.connection = Some(connection),
             Self::Token(token) => fields.token = Some(token),
         }
-        super::encode(&fields)
+        encode(&fields)
     }
 }
 

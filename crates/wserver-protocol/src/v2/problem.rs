@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::BodyError;
-use super::body;
+use super::body::{self, BodyError};
 
 /// A refusal in terms that programs can act on. Its content type is
 /// [`CONTENT_TYPE`](Self::CONTENT_TYPE).

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::body::{self, BodyError};
+use super::encode::encode;
 use super::problem::Problem;
 
 /// Whom a push is for.
@@ -109,7 +110,7 @@ impl<'a> Push<'a> {
     /// The body as a client posts it.
     #[must_use]
     pub fn encode(&self) -> String {
-        super::encode(&self.fields())
+        encode(&self.fields())
     }
 
     fn fields(&self) -> Fields<'_> {
@@ -203,7 +204,7 @@ impl<'a> Batch<'a> {
         struct Body<'a> {
             pushes: Vec<Fields<'a>>,
         }
-        super::encode(&Body { pushes: pushes.iter().map(Push::fields).collect() })
+        encode(&Body { pushes: pushes.iter().map(Push::fields).collect() })
     }
 }
 

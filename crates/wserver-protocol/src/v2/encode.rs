@@ -1,0 +1,9 @@
+//! How an answer becomes text.
+
+use serde::Serialize;
+
+/// An answer as it is sent.
+#[must_use]
+pub fn encode(answer: &impl Serialize) -> String {
+    serde_json::to_string(answer).expect("answers have text for keys, which is always JSON")
+}
