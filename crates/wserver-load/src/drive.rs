@@ -13,8 +13,8 @@ use hdrhistogram::Histogram;
 
 use crate::engine::{Engine, histogram, micros};
 use crate::process::{Process, own_cpu};
+use crate::progress::progress;
 use crate::report::Report;
-use crate::scenario::progress;
 use crate::settings::Window;
 use crate::stamp::{SEQUENCE_MAX, first_of};
 

@@ -14,6 +14,7 @@ mod frames;
 mod ledger;
 mod listener;
 mod process;
+mod progress;
 mod pusher;
 mod scenario;
 mod socket;

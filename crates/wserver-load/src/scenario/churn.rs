@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use super::account::{begin, check_group};
 use crate::drive::{Audience, Moment, Pace, Plan, drive};
 use crate::engine::{Change, Engine};
 use crate::listener::{End, Phase};
 use crate::report::Report;
-use crate::scenario::{begin, check_group};
 use crate::settings::{Churn, Common};
 
 /// Pushes a second to those that stay.

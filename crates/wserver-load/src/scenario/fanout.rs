@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
+use super::account::{begin, check_group};
 use crate::drive::{Audience, Pace, Plan, drive};
 use crate::engine::Engine;
 use crate::report::Report;
-use crate::scenario::{begin, check_group};
 use crate::settings::{Common, Fanout};
 
 /// Of a saturated server's messages, one in so many is looked at for its latency.

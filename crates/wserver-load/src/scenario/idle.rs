@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use super::account::begin;
 use crate::engine::Engine;
 use crate::process::kernel_slab;
+use crate::progress::progress;
 use crate::report::Report;
-use crate::scenario::{begin, progress};
 use crate::settings::{Common, Idle};
 
 pub(super) fn run(common: &Common, idle: &Idle) -> Result<Report> {

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
+use super::account::{begin, check_group};
 use crate::drive::{Audience, Moment, Pace, Plan, drive};
 use crate::engine::{Change, Engine, histogram};
 use crate::report::Report;
-use crate::scenario::{begin, check_group};
 use crate::settings::{Common, MassDisconnect};
 
 /// Pushes a second to those that stay.

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use super::account::{begin, check_books};
 use crate::drive::{Audience, Pace, Plan, drive};
 use crate::engine::Engine;
 use crate::listener::{End, Phase};
 use crate::report::Report;
-use crate::scenario::{begin, check_books};
 use crate::settings::{Common, SlowReaders, Target};
 
 /// What a stalled socket takes at most, so that the server's bound is met soon.

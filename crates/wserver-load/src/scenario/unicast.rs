@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
+use super::account::{begin, check_books};
 use crate::drive::{Audience, Pace, Plan, drive};
 use crate::engine::Engine;
 use crate::report::Report;
-use crate::scenario::{begin, check_books};
 use crate::settings::{Common, Unicast};
 
 pub(super) fn run(common: &Common, unicast: &Unicast) -> Result<Report> {

@@ -1,0 +1,7 @@
+//! What is told while a scenario runs.
+
+/// Tells the person who waits.
+#[expect(clippy::print_stderr, reason = "the table goes to standard output, progress must not")]
+pub(crate) fn progress(text: &str) {
+    eprintln!("wserver-load: {text}");
+}
