@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use xshell::cmd;
 
-use super::{Parts, write};
+use super::parts::{Parts, write};
 
 const UNITS: &str = "usr/lib/systemd/system";
 const DOC: &str = "usr/share/doc/wserver";

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use xshell::{Shell, cmd};
 
-use super::Packages;
+use super::parts::Packages;
 use crate::project::Project;
 use crate::tally::Tally;
 use crate::tools;
