@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use crate::metadata::{Dependency, Kind, Metadata, Package};
-use crate::tidy::Problem;
+use crate::problem::Problem;
 
 /// What one crate of ours may depend on.
 #[derive(Debug)]

@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::metadata::{Metadata, Package};
+use crate::problem::{Problem, report};
 use crate::project::Project;
-use crate::tidy::{Problem, report};
 
 /// Licences we accept: permissive, and compatible with both of ours.
 const LICENSES: &[&str] = &["Apache-2.0", "BSD-3-Clause", "ISC", "MIT", "Unicode-3.0"];

@@ -11,6 +11,7 @@
 
 mod flags;
 mod metadata;
+mod problem;
 mod project;
 mod section;
 mod tally;

@@ -6,8 +6,8 @@
 use anyhow::Context as _;
 
 use crate::metadata::Metadata;
+use crate::problem::{Problem, report};
 use crate::project::Project;
-use crate::tidy::{Problem, report};
 
 pub(crate) fn run(project: &Project) -> anyhow::Result<()> {
     let problems = problems(&project.metadata)?;

@@ -12,8 +12,8 @@ use anyhow::Context as _;
 use xshell::cmd;
 
 use crate::metadata::{Metadata, Package};
+use crate::problem::{Problem, report};
 use crate::project::Project;
-use crate::tidy::{Problem, report};
 
 pub(crate) fn run(project: &Project) -> anyhow::Result<()> {
     let sh = &project.sh;
@@ -37,7 +37,8 @@ pub(crate) fn run(project: &Project) -> anyhow::Result<()> {
     sh.write_file(unpacked.join("Cargo.toml"), workspace(&project.metadata, &root)?)?;
     sh.copy_file(project.root.join("Cargo.lock"), unpacked.join("Cargo.lock"))?;
     let (manifest, target) = (unpacked.join("Cargo.toml"), &project.metadata.target);
-    Ok(cmd!(sh, "cargo check --workspace --manifest-path {manifest} --target-dir {target}").run()?)
+    Ok(cmd!(sh, "cargo check --workspace --manifest-path {manifest} --target-dir {target}")
+        .run()?)
 }
 
 fn published(metadata: &Metadata) -> impl Iterator<Item = &Package> {
@@ -103,7 +104,10 @@ mod tests {
         let packages = vec![package("wserver-core", true), package("xtask", false)];
         let metadata = Metadata { packages, ..Metadata::default() };
         let manifest = workspace(&metadata, "[workspace]\n\n[profile.dev]\ndebug = 1\n").unwrap();
-        assert!(manifest.contains("wserver-core = { path = \"wserver-core-0.1.0\" }"), "{manifest}");
+        assert!(
+            manifest.contains("wserver-core = { path = \"wserver-core-0.1.0\" }"),
+            "{manifest}"
+        );
         assert!(!manifest.contains("xtask"), "{manifest}");
         assert!(manifest.ends_with("[profile.dev]\ndebug = 1\n"), "{manifest}");
     }

@@ -5,8 +5,8 @@
 
 mod purity;
 mod scrub;
+mod source;
 
-use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 
@@ -14,7 +14,10 @@ use anyhow::Context as _;
 use xshell::{Shell, cmd};
 
 use crate::arrows;
+use crate::problem::{Problem, report};
 use crate::project::Project;
+
+use source::Source;
 
 /// Nothing bigger belongs into the repository.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -31,31 +34,6 @@ const PROTOCOL_MARK: &str = "// protocol: ";
 const SECURITY: &str = "docs/security.md";
 /// Where a test stands that is named there without a crate.
 const PRODUCT_TESTS: &str = "crates/wserver/tests/it/";
-
-/// One thing to put right.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Problem {
-    /// A file, a file and line, or a package.
-    pub(crate) place: String,
-    pub(crate) what: String,
-    /// What to do about it.
-    pub(crate) fix: String,
-}
-
-impl Problem {
-    pub(crate) fn new(place: impl Display, what: impl Display, fix: impl Display) -> Self {
-        Self { place: place.to_string(), what: what.to_string(), fix: fix.to_string() }
-    }
-}
-
-/// Prints the problems; fails if there are any.
-pub(crate) fn report(name: &str, problems: &[Problem]) -> anyhow::Result<()> {
-    for Problem { place, what, fix } in problems {
-        eprintln!("{place}: {what}\n    → {fix}");
-    }
-    anyhow::ensure!(problems.is_empty(), "{name} found {} problem(s)", problems.len());
-    Ok(())
-}
 
 /// Applies every rule to every file that git knows or would add.
 pub(crate) fn run(project: &Project) -> anyhow::Result<()> {
@@ -89,13 +67,6 @@ pub(crate) fn run(project: &Project) -> anyhow::Result<()> {
         problems.extend(lock_file(sh));
     }
     report("tidy", &problems)
-}
-
-/// One Rust file; its path begins at the root and has forward slashes.
-#[derive(Debug)]
-struct Source {
-    path: String,
-    text: String,
 }
 
 fn files(sh: &Shell) -> anyhow::Result<Vec<String>> {

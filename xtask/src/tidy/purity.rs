@@ -2,7 +2,8 @@
 //!
 //! Its tests may do as they like.
 
-use super::{Problem, scrub};
+use super::scrub;
+use crate::problem::Problem;
 
 const CORE: &str = "crates/wserver-core/src/";
 
