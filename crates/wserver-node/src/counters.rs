@@ -42,7 +42,8 @@ pub struct Counters {
     pub handshake_addresses_evicted_total: Counter,
     /// Connections that ended, by [`CloseReason::ALL`].
     connections_closed_total: [Counter; CloseReason::ALL.len()],
-    /// Connections whose task panicked (each also ends as [`CloseReason::Internal`]).
+    /// Panics of connections' tasks and of fan-outs. The connection ends as
+    /// [`CloseReason::Internal`]; with a fan-out, all connections of its user do.
     pub panics_total: Counter,
     /// Registrations that were bound.
     pub registrations_bound_total: Counter,

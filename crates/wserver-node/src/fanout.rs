@@ -7,6 +7,7 @@
 //! It knows nothing of HTTP, sockets or deadlines.
 
 mod lane;
+mod under_way;
 mod walk;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::journal::What;
 use crate::outbox::{Outbox, Run, Sent, Wire};
 use crate::receipt::{NoDelivery, PushOptions, PushReceipt};
 use lane::{Waiting, append};
+use under_way::UnderWay;
 
 /// Groups of up to so many slots are written by the pusher itself.
 const INLINE_SLOTS_MAX: usize = 32;
@@ -291,6 +293,7 @@ impl<W: Wire> Inner<W> {
         push: &Push<'_>,
         mut receipt: PushReceipt,
     ) -> PushReceipt {
+        let _under_way = UnderWay::new(self, key, walk);
         let _span = trace_span!("write", walk, connections = targets.len()).entered();
         let is_traced = enabled!(Level::TRACE);
         let run = Run { frames: push.frame, expires_at: push.options.expires_at };

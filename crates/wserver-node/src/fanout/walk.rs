@@ -14,6 +14,7 @@ use tracing::{Level, enabled, trace};
 use wserver_core::{EventName, EventRef, UserId, UserKey};
 
 use super::lane::{self, Extra, append, take_runs};
+use super::under_way::UnderWay;
 use super::{Evicted, Member, Push, UserGroup, note_sent};
 use crate::inner::Inner;
 use crate::journal::What;
@@ -137,6 +138,7 @@ impl<W: Wire> Inner<W> {
     /// Hands out the log until nothing is left in it.
     pub(super) async fn walk(self: Arc<Self>, user: &UserId, walk: u64) {
         let key = self.binder.key(user);
+        let _under_way = UnderWay::new(&self, key, walk);
         let mut round = Round::default();
         let mut laggards = Vec::new();
         let mut targets = Vec::with_capacity(WALK_SLICE);

@@ -193,3 +193,32 @@ async fn groups_cross_the_border_both_ways() {
     walked(&node).await;
     assert_eq!(peers[0].line.texts(), expected);
 }
+
+/// A panic in the middle of a walk closes whom the walk was for, and leaves a lane that works.
+#[tokio::test]
+async fn a_panic_in_the_middle_of_a_walk_leaves_no_lane_dead() {
+    // More members than a pusher writes to itself, and so few that it does.
+    for members in [LARGE, 3] {
+        let node = node(LimitSettings::default());
+        let peers: Vec<Peer> = (0..members).map(|_| Peer::join(&node, "ann", &["news"])).collect();
+        peers[1].line.interrupt(|| panic!("on purpose"));
+        let pushing = tokio::spawn({
+            let node = node.clone();
+            async move {
+                node.push(&user("ann"), &event("news"), &Message::text("lost on the way")).await
+            }
+        });
+        assert_eq!(pushing.await.is_err(), members < LARGE, "whoever walks panics");
+        walked(&node).await;
+
+        assert_eq!(node.counters().panics_total.value(), 1);
+        assert_eq!(push_now(&node, "ann", "news", "to nobody"), 0, "all of them are closed");
+        assert_eq!(peers[0].line.texts(), ["lost on the way", "close 1011"]);
+        assert!(peers.iter().all(|peer| peer.line.texts().ends_with(&["close 1011".to_owned()])));
+
+        let back = Peer::join(&node, "ann", &["news"]);
+        assert_eq!(push_now(&node, "ann", "news", "to who came back"), 1);
+        walked(&node).await;
+        assert_eq!(back.line.texts(), ["to who came back"]);
+    }
+}

@@ -1,0 +1,52 @@
+//! What a walk leaves behind when it panics: no lane that takes messages and hands out none.
+
+use std::sync::Arc;
+use std::thread;
+
+use wserver_core::{CloseReason, UserKey};
+
+use crate::inner::Inner;
+use crate::outbox::Wire;
+
+/// A walk under way, by a walker or by a pusher. Held until the walk is over.
+///
+/// After a panic nobody knows which members have got what they were counted for. So all of them are
+/// closed: a count is exact for connections that live on, and clients that come back start afresh.
+pub(super) struct UnderWay<'a, W: Wire> {
+    node: &'a Inner<W>,
+    key: UserKey<'a>,
+    walk: u64,
+}
+
+impl<'a, W: Wire> UnderWay<'a, W> {
+    pub(super) const fn new(node: &'a Inner<W>, key: UserKey<'a>, walk: u64) -> Self {
+        Self { node, key, walk }
+    }
+
+    #[cold]
+    fn abandon(&self) {
+        self.node.counters.panics_total.increment();
+        let left = self.node.binder.with_key(self.key, |group| {
+            // With its last member gone the lane is another one.
+            (group.lane.walk == self.walk).then(|| {
+                group.lane.walk = 0;
+                let members: Vec<_> =
+                    group.members.iter().map(|member| Arc::clone(member.handle())).collect();
+                (members, group.lane.extra.take())
+            })
+        });
+        // The pushes that waited in `extra` are told that nobody is there, as it is dropped.
+        let Some(Some((members, _extra))) = left else { return };
+        for outbox in members {
+            self.node.close(&outbox, CloseReason::Internal);
+        }
+    }
+}
+
+impl<W: Wire> Drop for UnderWay<'_, W> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.abandon();
+        }
+    }
+}
