@@ -406,6 +406,119 @@ fn a_private_unix_socket_is_reached() {
     assert_eq!(push(&server, "jack", "news", "m").0, 1);
 }
 
+/// A server as it is shipped takes pushes elsewhere, and says where.
+#[test]
+fn who_aims_a_tool_at_the_public_port_is_told_the_private_one() {
+    let mut server = Server::start_as_shipped("127.0.0.1:0", &[]);
+    let public = url(&server);
+    let private = format!("http://{}", server.private_address());
+    for command in [&["push", "-e", "e", "-m", "m"][..], &["explain", "-e", "e"], &["trace"]] {
+        let arguments = [command, &["--url", &public, "--user", "u"]].concat();
+        let (code, printed, told) = said(&tool(&arguments, &[], ""));
+        assert_eq!((code, &*printed), (1, ""), "{told}");
+        assert!(told.contains(&private) && told.contains("push_key_file"), "{told}");
+    }
+    let (code, printed, told) = said(&tool(&["nodes", "--url", &public], &[], ""));
+    assert_eq!((code, &*printed), (1, ""), "{told}");
+    assert!(told.contains(&private), "{told}");
+    let (code, _, told) = said(&tool(&["nodes", "--url", &private], &[], ""));
+    assert_eq!((code, &*told), (0, ""));
+}
+
+/// The settings say where, so a health check needs no URL.
+#[test]
+fn ready_follows_the_settings() {
+    // A server cannot be at port 0 to a program that only knows its settings.
+    let free = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    let mut params = rcgen::CertificateParams::new(["push.example.com".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = file("certificate.pem", params.self_signed(&key).unwrap().pem());
+    let key = file("key.pem", key.serialize_pem());
+    let tls = ["--tls-certificate-file", certificate.path(), "--tls-key-file", key.path()];
+    let client_ca = ["--tls-client-ca-file", certificate.path()];
+    let socket = file("ready-socket", "");
+    let unix = format!("unix:{}.sock", socket.path());
+    for flags in [
+        &[][..],
+        &tls,
+        &[&tls[..], &["--private-address", &unix]].concat(),
+        &[&tls[..], &client_ca, &["--private-address", &unix]].concat(),
+    ] {
+        let address = free();
+        let server = Server::start_at(&address, flags, &[]);
+        let flags = [&["--address", &address][..], flags].concat();
+        let (code, printed, told) = said(&tool(&[&["ready"], &*flags].concat(), &[], ""));
+        assert_eq!((code, &*printed, &*told), (0, "ready\n", ""), "{flags:?}");
+        // The same by the process's own command line.
+        let pid = server.pid().to_string();
+        let (code, printed, told) = said(&tool(&["ready", "--pid", &pid], &[], ""));
+        assert_eq!((code, &*printed, &*told), (0, "ready\n", ""), "{flags:?}");
+    }
+    // By the environment, and by a file.
+    let address = free();
+    let server = Server::start_at(&address, &[], &[]);
+    let environment = [("WSERVER_ADDRESS", &*address)];
+    assert_eq!(said(&tool(&["ready"], &environment, "")).0, 0);
+    let config = file("ready.toml", format!("address = {address:?}\n"));
+    assert_eq!(said(&tool(&["ready", "--config", config.path()], &[], "")).0, 0);
+    assert_eq!(said(&tool(&["ready"], &[("WSERVER_CONFIG", config.path())], "")).0, 0);
+    drop(server);
+    let (code, _, told) = said(&tool(&["ready", "--config", config.path()], &[], ""));
+    assert!(code == 1 && told.contains(&address), "{told}");
+    // What nobody can know is said.
+    let (code, _, told) = said(&tool(&["ready", "--address", "127.0.0.1:0"], &[], ""));
+    assert!(code == 64 && told.contains("--url"), "{told}");
+    let own = std::process::id().to_string();
+    let (code, _, told) = said(&tool(&["ready", "--pid", &own], &[], ""));
+    assert!(code == 64 && told.contains("no server"), "{told}");
+}
+
+/// As `openssl req -x509` makes them: one that has signed itself, and may sign others.
+#[test]
+fn a_self_signed_certificate_is_trusted_by_the_file_of_it() {
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = file("self-signed.pem", params.self_signed(&key).unwrap().pem());
+    let key_file = file("self-signed-key.pem", key.serialize_pem());
+    let flags = ["--tls-certificate-file", certificate.path(), "--tls-key-file", key_file.path()];
+    let server = Server::start_with(&flags, &[]);
+    let url = |host: &str| format!("https://{host}:{}", server.address.port());
+    let ask = |host: &str, authority: &str| {
+        let url = url(host);
+        said(&tool(&["nodes", "--url", &url, "--ca-file", authority], &[], ""))
+    };
+    let (code, _, told) = ask("localhost", certificate.path());
+    assert_eq!((code, &*told), (0, ""));
+    // The name counts, and another certificate with the same name and key is another.
+    let (code, _, told) = ask("127.0.0.1", certificate.path());
+    assert!(code == 1 && told.contains("not valid for name"), "{told}");
+    params.serial_number = Some(7u64.into());
+    let another = file("another.pem", params.self_signed(&key).unwrap().pem());
+    let (code, _, told) = ask("localhost", another.path());
+    assert!(code == 1, "{told}");
+}
+
+/// A reader that has had enough is no failure.
+#[test]
+fn what_is_printed_into_a_closed_pipe_is_no_failure() {
+    for arguments in [&["config"][..], &["check"], &["key"], &["man"], &["completions", "bash"]] {
+        let mut child = command()
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?} {output:?}");
+    }
+}
+
 #[test]
 fn who_may_not_administer_is_told_so() {
     let keys = file("keys", "canary-key-0123456789\n");
