@@ -130,8 +130,13 @@ async function pageCases(browser) {
       await untilCount(2);
       for (const [index, user] of ["demo", "jack"].entries()) {
         assert.equal(await pane(index).locator(".token").inputValue(), user);
-        assert.equal(await pane(index).locator(".state").textContent(), "connected");
+        // A registration has no reply, so that it was taken is said only when something has arrived.
+        assert.match(await pane(index).locator(".state").textContent(), /^connected, registration sent$/);
         await awaitCount(1, user, "notify");
+        await page.waitForFunction(
+          (index) => document.querySelectorAll(".pane")[index].querySelector(".state").textContent === "connected, registered",
+          index,
+        );
       }
     },
 
@@ -156,6 +161,29 @@ async function pageCases(browser) {
       assert.match(await pane(0).locator(".latency").textContent(), /^\d+\.\d m?s$/);
       assert.match(await text("#count-latency"), /^\d+\.\d m?s$/);
       assert.deepEqual(await messages(1), []);
+    },
+
+    async "a push that reached nobody does not time a later one"() {
+      const text = "the same text";
+      const latencies = async () => pane(0).locator(".latency").allTextContents();
+      await clear();
+      // To an event that nobody has, and to a user who is away.
+      assert.match(await send("demo", "nobody-has-it", text), /none registered/);
+      await pane(0).locator(".connect").click();
+      await awaitCount(0, "demo", "notify");
+      assert.match(await send("demo", "notify", text), /no connection/);
+      await pane(0).locator(".connect").click();
+      await awaitCount(1, "demo", "notify");
+      await clear();
+      // What is long ago now would be seen in the number.
+      await page.waitForTimeout(1500);
+      assert.match(await send("demo", "notify", text), /^matched 1/);
+      await untilMessages(0, 1);
+      assert.match((await latencies())[0], /^\d{1,3}\.\d ms$/);
+      // And none of the same text from outside is taken for one of the page's.
+      await pushTo(1, "demo", "notify", text);
+      await untilMessages(0, 2);
+      assert.equal((await latencies()).length, 1);
     },
 
     async "a second event on one connection"() {

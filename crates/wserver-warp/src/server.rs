@@ -186,7 +186,7 @@ impl Server {
         let ServerBuilder { ws_path, push_path, .. } = &self.settings;
         let pushes_elsewhere = match private_address {
             Some(address) if self.settings.private_on_loopback => {
-                Some(Elsewhere::At(format!("http://{address}{push_path}")))
+                Some(Elsewhere::At(format!("http://{address}")))
             }
             // Where an operator has placed it is his own to tell.
             _ if has_private || side == Side::Whole => None,
