@@ -43,7 +43,10 @@ The push server a team runs next to its web backend.
 
 A browser opens ws://HOST/ws and sends {\"token\":\"…\",\"event\":\"…\"}; a backend posts \
 {\"userId\":\"…\",\"event\":\"…\",\"message\":\"…\"} to http://HOST/push; the message arrives at every \
-connection of that user and event.";
+connection of that user and event.
+
+Until pushes need a key (--push-key-file) they have a port of their own that only this machine \
+reaches, 22345 beside 12345; the playground is there too.";
 
 const AFTER_HELP: &str = "\
 Times are written as 500ms, 30s or 5m, sizes as 4096, 64KiB or 1MiB.

@@ -41,6 +41,14 @@ fn push(server: &Server, user: &str, event: &str, message: &str) -> (i32, String
     said(&tool(&arguments, &[], ""))
 }
 
+/// What `wserver listen` says once it has sent its registration, of which it hears nothing.
+fn connected(event: &str) -> String {
+    format!(
+        "connected: sent the registration for {event}; version 1 has no reply, so a refused token is \
+         silent\n"
+    )
+}
+
 /// A `wserver listen`, or another that goes on, killed when it is dropped.
 struct Listening {
     child: Child,
@@ -84,7 +92,7 @@ impl Listening {
 
     /// Waits until it is bound, which no answer says.
     fn bound(mut self, server: &Server, user: &str, event: &str) -> Self {
-        assert_eq!(self.told(), format!("connected: registered for {event}\n"));
+        assert_eq!(self.told(), connected(event));
         eventually("the listener is bound", || push(server, user, event, "are you there").0 == 0);
         assert!(self.message().contains("are you there"));
         self
@@ -201,7 +209,7 @@ fn keys_and_tokens_come_from_files_and_the_environment() {
     for (arguments, environment, input) in ways {
         let flags = ["--url", &url, "--event", "news"];
         let mut listening = Listening::start(&[&flags, arguments].concat(), environment, input);
-        assert_eq!(listening.told(), "connected: registered for news\n");
+        assert_eq!(listening.told(), connected("news"));
         eventually("the listener is bound", || {
             push(&["--key-file", keys.path()], &[]).1 == "1 connection got it\n"
         });
@@ -226,7 +234,7 @@ fn a_listener_comes_back_to_a_server_that_restarts() {
     let told = listening.told();
     assert!(told.starts_with("interrupted: closed by the server with 1001"), "{told}");
     let server = Server::start_at(&address, &[], &[]);
-    while listening.told() != "connected: registered for news\n" {}
+    while listening.told() != connected("news") {}
     eventually("the listener is bound", || push(&server, "jack", "news", "again").0 == 0);
     assert_eq!(listening.message(), "again");
 }
@@ -517,6 +525,22 @@ fn what_is_printed_into_a_closed_pipe_is_no_failure() {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?} {output:?}");
     }
+}
+
+/// The server is silent about a token that it refuses, so nothing may claim that it was taken.
+#[test]
+fn a_listener_claims_no_registration_of_which_it_cannot_know() {
+    let tokens = file("tokens", "right-token jack\n");
+    let flags = ["--tokens-file", tokens.path(), "--register-timeout", "1s"];
+    let server = Server::start_with(&flags, &[]);
+    let url = url(&server);
+    let flags = ["--url", &url, "--user", "wrong-token", "--event", "news"];
+    let mut listening = Listening::start(&flags, &[], "");
+    let told = listening.told();
+    assert!(!told.contains("registered") && told.contains("sent the registration"), "{told}");
+    let (code, _, told) = listening.end();
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("nothing registered in time") && told.contains("token"), "{told}");
 }
 
 #[test]
