@@ -2,7 +2,7 @@
 # nginx between `wserver doctor` and the server: set up well, and in each of the ways people get wrong.
 #
 # Prints `ok <case>` or `FAILED <case>: <why>`; exits 1 if any case failed. Its argument is the
-# server's origin; PROGRAM, PROXY, TLS_PROXY, TLS_CERTIFICATE, TLS_KEY and SSL_CERT_FILE come by the
+# server's origin; PRIVATE_ORIGIN, PROGRAM, PROXY, TLS_PROXY, TLS_CERTIFICATE, TLS_KEY and SSL_CERT_FILE come by the
 # environment.
 
 origin=$1
@@ -55,7 +55,7 @@ http {
         location = /elsewhere { proxy_pass http://$backend/elsewhere; }
         location = /nobody { proxy_pass http://127.0.0.1:9; }
         location = /redirect { return 301 https://push.example.com/ws; }
-        # As nginx's own page about WebSockets has it: the client leaves no mark on what it passes on.
+        # As nginx's own page about WebSockets has it: it leaves no mark on what it passes on.
         location /bare/ {
             proxy_pass http://$backend/;
             proxy_set_header Upgrade \$http_upgrade;
@@ -101,7 +101,8 @@ check 'with TLS' 0 '*warning  tls        TLS 1*certificate for localhost*ok     
 check 'a proxy that leaves no mark' 0 '*ok       upgrade*ok       delivery*' "$http/bare/ws" $push --quick
 
 # Nothing of what publishers and operators ask for is reached through it, with or without a body.
-for path in push v2/push v2/push/batch v2/disconnect v2/explain v2/connections v2/trace v2/nodes metrics openapi.json ''; do
+for path in push v2/push v2/push/batch v2/presence v2/disconnect 'v2/explain?user=jack&event=news' \
+    v2/users/jack/connections v2/connections/1 'v2/trace?user=jack' v2/node v2/nodes metrics ''; do
     for body in '' '{"userId":"jack","event":"news","message":"m"}'; do
         status=$(curl --silent --output /dev/null --write-out '%{http_code}' ${body:+--data "$body"} "$http/bare/$path")
         case $status in

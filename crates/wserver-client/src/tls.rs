@@ -181,8 +181,11 @@ impl ServerCertVerifier for Verifier {
             self.authorities.verify_server_cert(certificate, intermediates, name, ocsp, now);
         match verified {
             // One that has signed itself is an authority, as `openssl req -x509` makes them. Its time
-            // was looked at before, and it is the very one that was given; the name is left.
-            Err(error) if is_authority(&error) && self.given.contains(certificate) => {
+            // was looked at before, and it is the very one that is trusted; the name is left.
+            Err(error) if is_authority(&error) => {
+                if !self.is_trusted_itself(certificate) {
+                    return Err(rustls::CertificateError::UnknownIssuer.into());
+                }
                 verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -210,6 +213,13 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.authorities.supported_verify_schemes()
+    }
+}
+
+impl Verifier {
+    fn is_trusted_itself(&self, certificate: &CertificateDer<'_>) -> bool {
+        let native = NATIVE.get().into_iter().flatten();
+        self.given.iter().chain(native).any(|trusted| trusted == certificate)
     }
 }
 

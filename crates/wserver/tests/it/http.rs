@@ -167,7 +167,7 @@ fn a_head_that_comes_again_ends_where_its_own_length_says() {
             good.replacen(&length, &format!("{length}\r\nTransfer-Encoding: chunked"), 1),
             400,
         ),
-        ("a header more", push(&["Via: 1.1 proxy"], "hello"), 403),
+        ("a header more", push(&["Origin: https://evil.example"], "hello"), 403),
     ] {
         let mut raw = Raw::connect(&server);
         raw.send(&good);

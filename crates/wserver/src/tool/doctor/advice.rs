@@ -46,7 +46,7 @@ pub(super) fn tls(error: &str) -> &'static str {
         (
             "UnknownIssuer",
             "the server must send the intermediate certificates too (fullchain.pem); an \
-                           authority of your own is named with --ca-file",
+             authority of your own, or a certificate that has signed itself, is named with --ca-file",
         ),
         ("not valid for name", "the certificate is for other names: get one for this name"),
         ("NotValidForName", "the certificate is for other names: get one for this name"),
