@@ -134,7 +134,9 @@ impl Listen {
         let ip = if address.ip().is_loopback() { address.ip() } else { LOOPBACK };
         let port = match address.port() {
             0 => 0,
-            port => port.checked_add(PRIVATE_PORT_OFFSET).unwrap_or(port - PRIVATE_PORT_OFFSET),
+            port => {
+                port.checked_add(PRIVATE_PORT_OFFSET).unwrap_or_else(|| port - PRIVATE_PORT_OFFSET)
+            }
         };
         Ok(Self::Address(SocketAddr::new(ip, port)))
     }

@@ -366,7 +366,7 @@ fn a_private_address_of_the_operators_is_not_told() {
     let mut raw = Raw::connect(&server);
     raw.send(post(&[], push_body("jack", "news", "m")));
     let answer = raw.answer();
-    assert_eq!((answer.status, &*answer.error()), (404, "no such path"), "{answer:?}");
+    assert_eq!((answer.status, answer.error()), (404, "no such path"), "{answer:?}");
 }
 
 /// One port for all, and a page of another machine has come: so have strangers.
