@@ -27,6 +27,7 @@ use crate::edge::Edge;
 use crate::health;
 use crate::listen::Side;
 use crate::metrics;
+use crate::negotiate;
 use crate::push_api;
 use crate::reply::{self, Format, Refused};
 use crate::upgrade;
@@ -71,7 +72,7 @@ where
         && is_for_publishers(edge, path)
     {
         let is_json = path.starts_with(api::PREFIX);
-        let format = if is_json { Format::Json } else { Format::Text };
+        let format = if is_json { Format::Json } else { negotiate::format(request.headers()) };
         let reply = Refused::PushElsewhere(elsewhere.clone()).told().reply(format);
         return Either::Right(Either::Right(Either::Left(ready(Ok(whole(reply))))));
     }

@@ -349,6 +349,11 @@ fn a_proxy_that_leaves_no_mark_exposes_nothing_of_publishers() {
                 continue;
             }
             assert_eq!(answer.status, 403, "{method} {target}: {answer:?}");
+            assert_eq!(
+                answer.header("content-type").unwrap().contains("json"),
+                target.starts_with("/v2/"),
+                "{answer:?}"
+            );
             for words in [&*private, "push_key_file", "allow_open_push"] {
                 assert!(answer.error().contains(words), "{method} {target}: {answer:?}");
                 assert!(answer.body.contains(words), "{method} {target}: {answer:?}");

@@ -70,6 +70,14 @@ fn what_is_refused_before_the_body_is_a_problem_too() {
         (403, json!({"type": "push_needs_key", "setting": "push_key_file"}))
     );
 
+    // Where pushes are not taken at all, too.
+    let server = Server::start_as_shipped("127.0.0.1:0", &[]);
+    let (answer, problem) = ask(&server, "POST", "/push", &[JSON], "");
+    assert_eq!(
+        (answer.status, told(&problem)),
+        (403, json!({"type": "push_needs_key", "setting": "push_key_file"}))
+    );
+
     let server = Server::start_with(&[], &[("WSERVER_PUSH_KEY", "right-0123456789")]);
     for target in ["/push", "/v2/push", "/v2/push/batch", "/v2/node"] {
         let method = if target == "/v2/node" { "GET" } else { "POST" };
