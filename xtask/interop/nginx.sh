@@ -2,7 +2,7 @@
 # nginx between `wserver doctor` and the server: set up well, and in each of the ways people get wrong.
 #
 # Prints `ok <case>` or `FAILED <case>: <why>`; exits 1 if any case failed. Its argument is the
-# server's origin; PROGRAM, PROXY, TLS_PROXY, TLS_CERTIFICATE, TLS_KEY and SSL_CERT_FILE come by the
+# server's origin; PRIVATE_ORIGIN, PROGRAM, PROXY, TLS_PROXY, TLS_CERTIFICATE, TLS_KEY and SSL_CERT_FILE come by the
 # environment.
 
 origin=$1
@@ -55,6 +55,12 @@ http {
         location = /elsewhere { proxy_pass http://$backend/elsewhere; }
         location = /nobody { proxy_pass http://127.0.0.1:9; }
         location = /redirect { return 301 https://push.example.com/ws; }
+        # As nginx's own page about WebSockets has it: it leaves no mark on what it passes on.
+        location /bare/ {
+            proxy_pass http://$backend/;
+            proxy_set_header Upgrade \$http_upgrade;
+            proxy_set_header Connection "upgrade";
+        }
         location = /page { return 200 "a page"; }
     }
 }
@@ -83,7 +89,7 @@ check() {
 }
 
 http=http://$PROXY
-push="--push-url $origin"
+push="--push-url $PRIVATE_ORIGIN"
 
 # shellcheck disable=SC2086
 check 'set up well' 0 '*ok       upgrade*ok       ping*ok       delivery*ok       idle*ok       close*' \
@@ -91,7 +97,23 @@ check 'set up well' 0 '*ok       upgrade*ok       ping*ok       delivery*ok     
 # shellcheck disable=SC2086
 check 'with TLS' 0 '*warning  tls        TLS 1*certificate for localhost*ok       delivery*ok       close*' \
     "https://localhost:${TLS_PROXY##*:}" $push --quick
-check 'a push through a proxy needs a key' 0 '*skipped  delivery*403*need a key*' "$http" --quick
+# shellcheck disable=SC2086
+check 'a proxy that leaves no mark' 0 '*ok       upgrade*ok       delivery*' "$http/bare/ws" $push --quick
+
+# Nothing of what publishers and operators ask for is reached through it, with or without a body.
+for path in push v2/push v2/push/batch v2/presence v2/disconnect 'v2/explain?user=jack&event=news' \
+    v2/users/jack/connections v2/connections/1 'v2/trace?user=jack' v2/node v2/nodes metrics ''; do
+    for body in '' '{"userId":"jack","event":"news","message":"m"}'; do
+        status=$(curl --silent --output /dev/null --write-out '%{http_code}' ${body:+--data "$body"} "$http/bare/$path")
+        case $status in
+            403 | 404) echo "ok nginx: /$path is not open to strangers${body:+ who post}" ;;
+            *)
+                failed=1
+                echo "FAILED nginx: /$path is not open to strangers${body:+ who post}: $status"
+                ;;
+        esac
+    done
+done
 check 'without the header Upgrade' 1 '*failed   upgrade*proxy_set_header Upgrade*' "$http/no-upgrade"
 check 'without the header Connection' 1 '*failed   upgrade*proxy_set_header Connection*' "$http/no-connection"
 check 'without the header Sec-WebSocket-Key' 1 '*failed   upgrade*Sec-WebSocket-Key*' "$http/no-key"

@@ -13,7 +13,7 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const { chromium } = require("playwright-core");
-const { NASTY, PATIENCE_MS, awaitCount, origin, pushTo, run, socketOrigin } = require("./shared.js");
+const { NASTY, PATIENCE_MS, awaitCount, pushOrigin, pushTo, run, socketOrigin } = require("./shared.js");
 
 const MESSAGES_MAX = 200;
 
@@ -65,7 +65,7 @@ async function pageCases(browser) {
   page.on("pageerror", (error) => complaints.push(String(error)));
   page.on("request", (request) => {
     const url = new URL(request.url());
-    if (![origin, socketOrigin].includes(url.origin) && url.protocol !== "data:") foreign.push(request.url());
+    if (![pushOrigin, socketOrigin].includes(url.origin) && url.protocol !== "data:") foreign.push(request.url());
   });
   await page.exposeFunction("violated", (what) => violations.push(what));
   await page.addInitScript(() => {
@@ -117,10 +117,12 @@ async function pageCases(browser) {
 
   return {
     async "opens, and says what it is"() {
-      const answer = await page.goto(`${origin}/`);
+      const answer = await page.goto(`${pushOrigin}/`);
       assert.equal(answer.status(), 200);
       assert.match(answer.headers()["content-type"], /^text\/html/);
-      assert.doesNotMatch(answer.headers()["content-security-policy"], /unsafe|\*|https?:|wss?:/);
+      // Where its WebSockets are elsewhere, they are the one place that is named.
+      const policy = answer.headers()["content-security-policy"].replace(` ${socketOrigin};`, ";");
+      assert.doesNotMatch(policy, /unsafe|\*|https?:|wss?:/);
       assert.equal(await page.title(), "wserver playground");
     },
 
@@ -128,8 +130,13 @@ async function pageCases(browser) {
       await untilCount(2);
       for (const [index, user] of ["demo", "jack"].entries()) {
         assert.equal(await pane(index).locator(".token").inputValue(), user);
-        assert.equal(await pane(index).locator(".state").textContent(), "connected");
+        // A registration has no reply, so that it was taken is said only when something has arrived.
+        assert.match(await pane(index).locator(".state").textContent(), /^connected, registration sent$/);
         await awaitCount(1, user, "notify");
+        await page.waitForFunction(
+          (index) => document.querySelectorAll(".pane")[index].querySelector(".state").textContent === "connected, registered",
+          index,
+        );
       }
     },
 
@@ -154,6 +161,29 @@ async function pageCases(browser) {
       assert.match(await pane(0).locator(".latency").textContent(), /^\d+\.\d m?s$/);
       assert.match(await text("#count-latency"), /^\d+\.\d m?s$/);
       assert.deepEqual(await messages(1), []);
+    },
+
+    async "a push that reached nobody does not time a later one"() {
+      const text = "the same text";
+      const latencies = async () => pane(0).locator(".latency").allTextContents();
+      await clear();
+      // To an event that nobody has, and to a user who is away.
+      assert.match(await send("demo", "nobody-has-it", text), /none registered/);
+      await pane(0).locator(".connect").click();
+      await awaitCount(0, "demo", "notify");
+      assert.match(await send("demo", "notify", text), /no connection/);
+      await pane(0).locator(".connect").click();
+      await awaitCount(1, "demo", "notify");
+      await clear();
+      // What is long ago now would be seen in the number.
+      await page.waitForTimeout(1500);
+      assert.match(await send("demo", "notify", text), /^matched 1/);
+      await untilMessages(0, 1);
+      assert.match((await latencies())[0], /^\d{1,3}\.\d ms$/);
+      // And none of the same text from outside is taken for one of the page's.
+      await pushTo(1, "demo", "notify", text);
+      await untilMessages(0, 2);
+      assert.equal((await latencies()).length, 1);
     },
 
     async "a second event on one connection"() {
@@ -310,7 +340,7 @@ async function pageCases(browser) {
       // In a page of its own, since this one's policy lets no code in.
       const other = await browser.newPage();
       const heard = other.waitForEvent("console", (line) => line.text() === "to the code");
-      await other.goto(`${origin}/nothing-here`);
+      await other.goto(`${pushOrigin}/nothing-here`);
       await other.evaluate((code) => { (0, eval)(code); }, await text("#code"));
       await awaitCount(2, "demo", "notify");
       await pushTo(2, "demo", "notify", "to the code");

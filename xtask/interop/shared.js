@@ -5,6 +5,8 @@ const assert = require("node:assert/strict");
 
 // Where the server is, as http://host:port or https://host:port.
 const origin = process.argv[2];
+// Where pushes are taken, which may be elsewhere.
+const pushOrigin = process.env.PRIVATE_ORIGIN ?? origin;
 const socketOrigin = origin.replace(/^http/, "ws");
 const PATIENCE_MS = 10_000;
 const BOUND = "are you bound";
@@ -24,7 +26,7 @@ const credentials = { token: undefined };
 function post(body, token = credentials.token) {
   const signal = AbortSignal.timeout(PATIENCE_MS);
   const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
-  return fetch(`${origin}/push`, { method: "POST", body, headers, signal });
+  return fetch(`${pushOrigin}/push`, { method: "POST", body, headers, signal });
 }
 
 async function push(userId, event, message) {
@@ -80,4 +82,4 @@ function cases(name, all) {
   run(name, all).then((failed) => process.exit(failed ? 1 : 0));
 }
 
-module.exports = { BOUND, NASTY, PATIENCE_MS, awaitCount, cases, credentials, post, push, pushTo, run, short, origin, socketOrigin };
+module.exports = { BOUND, NASTY, PATIENCE_MS, awaitCount, cases, credentials, post, push, pushTo, run, short, origin, pushOrigin, socketOrigin };

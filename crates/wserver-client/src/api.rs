@@ -97,6 +97,19 @@ impl Api {
         Ok(self)
     }
 
+    /// The same, trusting the server that shows the first certificate of this PEM text, whatever name
+    /// it is for, and no other: for who has the server's own file, on the server's machine. With
+    /// another URL than `https` it is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// When there is no certificate in it.
+    #[cfg(feature = "tls")]
+    pub fn with_server_certificate_pem(mut self, pem: &[u8]) -> Result<Self, CertificateError> {
+        self.pool = self.pool.with_server_certificate_pem(pem)?;
+        Ok(self)
+    }
+
     /// The same, showing this certificate to a server that asks for one; both in PEM, the
     /// certificate with its chain, the key not encrypted.
     ///

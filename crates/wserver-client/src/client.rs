@@ -36,7 +36,7 @@ const BODY_BYTES_MAX: usize = 1 << 10;
 #[derive(Clone)]
 pub struct Client {
     pub(crate) target: Target,
-    headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     pub(crate) connect_timeout: Duration,
     message_bytes_max: usize,
     /// Silence and patience, in this order.

@@ -22,7 +22,8 @@
 //!
 //! loop {
 //!     match listener.next_update().await? {
-//!         Update::Connected => println!("from here on nothing is missed"),
+//!         // Version 1 has no reply to a registration: one that is refused is silent.
+//!         Update::Connected => println!("connected, and the registrations are sent"),
 //!         Update::Message(message) => println!("{message}"),
 //!         Update::Interrupted { cause, retry_in } => println!("{cause}, again in {retry_in:?}"),
 //!         _ => {}
@@ -68,7 +69,7 @@ pub use listener::{GaveUp, Interruption, Listener, Update};
 pub use pool::KeyError;
 #[cfg(feature = "tls")]
 pub use probe::TlsFacts;
-pub use probe::{Dialed, Probe, Probed, Secured, Seen, UpgradeError};
+pub use probe::{Dialed, PlainAnswer, Probe, Probed, Secured, Seen, UpgradeError};
 pub use pusher::{PushError, Pusher};
 pub use target::UrlError;
 #[cfg(feature = "tls")]

@@ -191,8 +191,9 @@ impl fmt::Debug for Listener {
 /// What happened to a listener. `Debug` shows how long a message is, and nothing else of it.
 #[non_exhaustive]
 pub enum Update {
-    /// It is connected, and its registrations are sent. Since the server answers none, they are in
-    /// force a moment later, or never if it refuses the tokens.
+    /// It is connected, and its registrations are sent. Version 1 has no reply to them: they are in
+    /// force a moment later, or never if the server refuses the tokens. Where none of them is taken
+    /// it closes the connection after its `register_timeout`, with 1008.
     Connected,
     /// A message was pushed.
     Message(String),

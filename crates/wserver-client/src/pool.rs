@@ -92,6 +92,16 @@ impl Pool {
     }
 
     #[cfg(feature = "tls")]
+    pub(crate) fn with_server_certificate_pem(
+        mut self,
+        pem: &[u8],
+    ) -> Result<Self, CertificateError> {
+        self.target = self.target.with_server_certificate_pem(pem)?;
+        self.idle = Arc::default();
+        Ok(self)
+    }
+
+    #[cfg(feature = "tls")]
     pub(crate) fn with_identity_pem(
         mut self,
         certificate: &[u8],

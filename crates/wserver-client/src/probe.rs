@@ -9,7 +9,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
-use http::{HeaderMap, StatusCode};
+use http::header::HOST;
+use http::{HeaderMap, Request, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Error as WsError;
@@ -20,7 +21,11 @@ use wserver_protocol::{CloseCode, Register};
 use crate::Cause;
 use crate::client::{Client, body_head};
 use crate::connection::{CloseFrame, ReceiveError, SendError, close_message};
+use crate::line::{Body, Line, LineError};
 use crate::stream::Stream;
+
+/// More of an answer that is not looked at is not read.
+const PLAIN_BYTES_MAX: usize = 1 << 20;
 
 /// Opens connections of one [`Client`] step by step. No step takes longer than its
 /// [`with_connect_timeout`](Client::with_connect_timeout).
@@ -119,7 +124,41 @@ impl<'a> Dialed<'a> {
     }
 }
 
+/// The head of an answer to a request that asks for no upgrade.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PlainAnswer {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+}
+
 impl Secured<'_> {
+    /// Asks for the same URL without an upgrade, which tells whether it is requests or only upgrades
+    /// that somebody between does not pass on.
+    ///
+    /// # Errors
+    /// When there is no answer in time, or none of HTTP.
+    pub async fn get(self) -> io::Result<PlainAnswer> {
+        let Self { client, stream, .. } = self;
+        let asking = async {
+            let mut request = Request::new(Body::default());
+            *request.uri_mut() = client.target.resource().clone().into();
+            request.headers_mut().insert(HOST, client.target.authority().clone());
+            for (name, value) in client.headers.iter() {
+                request.headers_mut().append(name, value.clone());
+            }
+            let mut line = Line::open(stream).await.map_err(io::Error::other)?;
+            match line.exchange(request, PLAIN_BYTES_MAX).await {
+                Ok((head, _body)) => Ok(PlainAnswer { status: head.status, headers: head.headers }),
+                Err(LineError::Lost(cause)) => Err(io::Error::other(cause)),
+                Err(LineError::Unsent(_)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        };
+        within(client, asking).await
+    }
+
     /// Makes the WebSocket handshake.
     ///
     /// # Errors

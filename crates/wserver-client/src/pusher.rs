@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::response::Parts;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use wserver_protocol::v2::{Problem, PushAnswer};
 use wserver_protocol::{PushRequest, receipt};
 
@@ -197,6 +197,7 @@ fn refused(head: &Parts, body: &[u8]) -> PushError {
         body: String::from_utf8_lossy(body).into_owned(),
         reason: refusal::reason(&head.headers),
         problem: refusal::problem(head, body),
+        headers: Box::new(head.headers.clone()),
     }
 }
 
@@ -235,6 +236,8 @@ pub enum PushError {
         reason: Option<String>,
         /// The same in terms that programs can act on, where JSON was asked for.
         problem: Option<Box<Problem>>,
+        /// Its headers, which tell of whoever stands between.
+        headers: Box<HeaderMap>,
     },
     /// The answer was a 200, but no receipt: probably this is no wserver.
     #[error("answer is no receipt: {}", shown(body))]

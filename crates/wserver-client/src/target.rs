@@ -144,6 +144,18 @@ impl Target {
         Ok(self)
     }
 
+    /// The same, trusting this certificate of the server and no other.
+    #[cfg(feature = "tls")]
+    pub(crate) fn with_server_certificate_pem(
+        mut self,
+        pem: &[u8],
+    ) -> Result<Self, CertificateError> {
+        if let Some(tls) = &mut self.tls {
+            *tls = tls.with_pinned(pem)?;
+        }
+        Ok(self)
+    }
+
     /// The same, with a certificate of the client's own.
     #[cfg(feature = "tls")]
     pub(crate) fn with_identity_pem(

@@ -5,11 +5,16 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use rustls::client::WantsClientCert;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, ConfigBuilder, ProtocolVersion, RootCertStore};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    ClientConfig, ClientConnection, ConfigBuilder, DigitallySignedStruct, Error, OtherError,
+    ProtocolVersion, RootCertStore, SignatureScheme,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -24,9 +29,19 @@ static NATIVE: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
 pub(crate) struct Tls {
     /// What the server's certificate must be for.
     host: ServerName<'static>,
-    roots: Arc<RootCertStore>,
+    trust: Trust,
     identity: Option<Arc<Identity>>,
     config: Arc<ClientConfig>,
+}
+
+/// Whose certificates are taken for good.
+#[derive(Clone)]
+struct Trust {
+    roots: Arc<RootCertStore>,
+    /// What the client was given itself; a server may be its own authority.
+    given: Arc<[CertificateDer<'static>]>,
+    /// The one certificate that is good, whatever its name.
+    pinned: Option<CertificateDer<'static>>,
 }
 
 /// A client's own certificate with its chain, and its key, which is a secret.
@@ -69,17 +84,26 @@ impl Tls {
         let mut roots = RootCertStore::empty();
         // Machines have some that are too old to be understood; the rest is as good without them.
         roots.add_parsable_certificates(native.iter().cloned());
-        let roots = Arc::new(roots);
-        let config = finished(builder(&roots).with_no_client_auth());
-        Self { host, roots, identity: None, config }
+        let trust = Trust { roots: Arc::new(roots), given: [].into(), pinned: None };
+        let config = finished(builder(&trust).with_no_client_auth());
+        Self { host, trust, identity: None, config }
     }
 
     pub(crate) fn with_authorities(&self, pem: &[u8]) -> Result<Self, CertificateError> {
-        let mut roots = RootCertStore::clone(&self.roots);
-        for authority in certificates(pem)? {
+        let mut roots = RootCertStore::clone(&self.trust.roots);
+        let authorities = certificates(pem)?;
+        for authority in authorities.iter().cloned() {
             roots.add(authority).map_err(|_ignored| CertificateError::Certificate)?;
         }
-        self.rebuilt(roots.into(), self.identity.clone())
+        let given = self.trust.given.iter().cloned().chain(authorities).collect();
+        let trust = Trust { roots: roots.into(), given, ..self.trust.clone() };
+        self.rebuilt(trust, self.identity.clone())
+    }
+
+    /// Trusts the first certificate of this text and no other.
+    pub(crate) fn with_pinned(&self, pem: &[u8]) -> Result<Self, CertificateError> {
+        let pinned = certificates(pem)?.into_iter().next();
+        self.rebuilt(Trust { pinned, ..self.trust.clone() }, self.identity.clone())
     }
 
     pub(crate) fn with_identity(
@@ -89,22 +113,22 @@ impl Tls {
     ) -> Result<Self, CertificateError> {
         let chain = certificates(certificate)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_ignored| CertificateError::NoKey)?;
-        self.rebuilt(Arc::clone(&self.roots), Some(Arc::new(Identity { chain, key })))
+        self.rebuilt(self.trust.clone(), Some(Arc::new(Identity { chain, key })))
     }
 
     fn rebuilt(
         &self,
-        roots: Arc<RootCertStore>,
+        trust: Trust,
         identity: Option<Arc<Identity>>,
     ) -> Result<Self, CertificateError> {
-        let builder = builder(&roots);
+        let builder = builder(&trust);
         let config = match &identity {
             Some(identity) => builder
                 .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
                 .map_err(|_ignored| CertificateError::Key)?,
             None => builder.with_no_client_auth(),
         };
-        Ok(Self { host: self.host.clone(), roots, identity, config: finished(config) })
+        Ok(Self { host: self.host.clone(), trust, identity, config: finished(config) })
     }
 
     /// The handshake, over a connection to the host.
@@ -115,11 +139,97 @@ impl Tls {
     }
 }
 
-fn builder(roots: &Arc<RootCertStore>) -> ConfigBuilder<ClientConfig, WantsClientCert> {
-    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+fn builder(trust: &Trust) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .expect("the provider has suites for these versions")
-        .with_root_certificates(Arc::clone(roots))
+        .expect("the provider has suites for these versions");
+    let roots = Arc::clone(&trust.roots);
+    let Ok(authorities) = WebPkiServerVerifier::builder_with_provider(roots, provider).build()
+    else {
+        // Where nobody is trusted there is nothing to build; handshakes fail and say so.
+        return builder.with_root_certificates(Arc::clone(&trust.roots));
+    };
+    let (given, pinned) = (Arc::clone(&trust.given), trust.pinned.clone());
+    let verifier = Verifier { authorities, given, pinned };
+    builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+}
+
+/// The library's verifier, with two things that it has no word for.
+#[derive(Debug)]
+struct Verifier {
+    authorities: Arc<WebPkiServerVerifier>,
+    given: Arc<[CertificateDer<'static>]>,
+    pinned: Option<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if let Some(pinned) = &self.pinned {
+            let is_it = pinned == certificate;
+            let other = rustls::CertificateError::ApplicationVerificationFailure;
+            return if is_it { Ok(ServerCertVerified::assertion()) } else { Err(other.into()) };
+        }
+        let verified =
+            self.authorities.verify_server_cert(certificate, intermediates, name, ocsp, now);
+        match verified {
+            // One that has signed itself is an authority, as `openssl req -x509` makes them. Its time
+            // was looked at before, and it is the very one that is trusted; the name is left.
+            Err(error) if is_authority(&error) => {
+                if !self.is_trusted_itself(certificate) {
+                    return Err(rustls::CertificateError::UnknownIssuer.into());
+                }
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.authorities.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.authorities.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.authorities.supported_verify_schemes()
+    }
+}
+
+impl Verifier {
+    fn is_trusted_itself(&self, certificate: &CertificateDer<'_>) -> bool {
+        let native = NATIVE.get().into_iter().flatten();
+        self.given.iter().chain(native).any(|trusted| trusted == certificate)
+    }
+}
+
+/// Whether the one thing against a server's certificate is that it may sign others.
+fn is_authority(error: &Error) -> bool {
+    let Error::InvalidCertificate(rustls::CertificateError::Other(OtherError(cause))) = error
+    else {
+        return false;
+    };
+    cause.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
 }
 
 fn finished(mut config: ClientConfig) -> Arc<ClientConfig> {

@@ -40,7 +40,7 @@ pub struct Common {
     #[arg(long = "listener-address", global = true, value_name = "HOST:PORT")]
     pub listener_addresses: Vec<SocketAddr>,
 
-    /// Where pushers connect, each at the next of several in turn; at --address if left out
+    /// Where pushers connect, each at the next of several in turn; at --address if left out. A wserver without a push key takes pushes 10000 ports further (127.0.0.1:22345), unless it has --allow-open-push
     #[arg(long = "pusher-address", global = true, value_name = "HOST:PORT")]
     pub pusher_addresses: Vec<SocketAddr>,
 

@@ -14,6 +14,7 @@ async fn main() -> Result<()> {
         .ws_path("/ws")
         .push_path("/push")
         .authenticator(StaticTokens::new([("aaa", "jack")])?)
+        .allow_open_push()
         .demo_page()
         .build()?;
     server.serve_until(async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await?;

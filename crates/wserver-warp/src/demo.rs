@@ -42,9 +42,12 @@ pub(crate) struct DemoPage {
 }
 
 impl DemoPage {
-    /// The page, told where this server listens and takes pushes.
-    pub(crate) fn new(ws_path: &str, push_path: &str) -> Self {
+    /// The page, told where this server listens and takes pushes. `sockets` is the origin of its
+    /// WebSockets, as `ws://127.0.0.1:12345`, where that is not the page's own.
+    pub(crate) fn new(ws_path: &str, push_path: &str, sockets: Option<&str>) -> Self {
+        let sockets = sockets.unwrap_or_default();
         let body = PAGE
+            .replace("{{sockets}}", &escape(sockets))
             .replace("{{ws_path}}", &escape(ws_path))
             .replace("{{push_path}}", &escape(push_path))
             .replace("{{style}}", STYLE)
@@ -52,11 +55,12 @@ impl DemoPage {
         // Its own style and script run and nothing else does, whatever might get into the page; it
         // talks to this server only, is framed by nobody, and cannot make markup out of text.
         let policy = format!(
-            "default-src 'none'; style-src {}; script-src {}; connect-src 'self'; img-src data:; \
+            "default-src 'none'; style-src {}; script-src {}; connect-src 'self'{}{sockets}; img-src data:; \
              base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
              require-trusted-types-for 'script'; trusted-types 'none'",
             source(STYLE),
             source(SCRIPT),
+            if sockets.is_empty() { "" } else { " " },
         );
         let policy = HeaderValue::try_from(policy).expect("a digest in base64 fits a header");
         Self { body: body.into(), policy }
@@ -98,7 +102,7 @@ mod tests {
 
     #[test]
     fn paths_are_text_to_the_page() {
-        let page = DemoPage::new("/w\"s", "/p<script>");
+        let page = DemoPage::new("/w\"s", "/p<script>", None);
         let body = std::str::from_utf8(&page.body).unwrap();
         assert!(body.contains(r#"content="/w&quot;s""#) && body.contains("/p&lt;script&gt;"));
         assert!(!body.contains("{{"), "a placeholder was left in the page");

@@ -21,7 +21,7 @@ use crate::counters::EdgeCounters;
 use crate::demo::DemoPage;
 use crate::health::Health;
 use crate::hooks::Hooks;
-use crate::open_push::OpenPushScope;
+use crate::open_push::{OpenPushScope, PublicPage};
 use crate::origin::OriginPolicy;
 use crate::proxies::TrustedProxies;
 use crate::tls::Tls;
@@ -44,6 +44,10 @@ pub(crate) struct Edge {
     pub(crate) push_authorizer: Arc<dyn PushAuthorizer>,
     /// Set when pushes need no key.
     pub(crate) open_push: Option<OpenPushScope>,
+    /// What a push to the public listener is told, where pushes need no key and are taken elsewhere or nowhere.
+    pub(crate) pushes_elsewhere: Option<Elsewhere>,
+    /// Set when pushes need no key where browsers connect.
+    pub(crate) public_page: Option<PublicPage>,
     /// The demo page, if it is served.
     pub(crate) demo_page: Option<DemoPage>,
     pub(crate) hooks: Hooks,
@@ -66,6 +70,15 @@ pub(crate) struct Edge {
     pub(crate) goodbye_code: CloseCode,
     pub(crate) counters: EdgeCounters,
     pub(crate) health: Health,
+}
+
+/// Where pushes that need no key are taken, since it is not where browsers connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Elsewhere {
+    /// At this URL, which only this machine reaches.
+    At(String),
+    /// By the handle alone.
+    Nowhere,
 }
 
 /// Names for pushes, by which an answer is found in the log: unique in a process, and hardly the

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdTcpListener, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdTcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
@@ -20,9 +20,12 @@ const BACKLOG: i32 = 4096;
 /// Who may push through a Unix socket: its owner and its group.
 const UNIX_MODE: u32 = 0o660;
 /// Who connects by a Unix socket has no address; it is a program on this machine.
-const UNIX_PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const UNIX_PEER: SocketAddr = SocketAddr::new(LOOPBACK, 0);
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// What an address begins with that is a path.
 const UNIX_PREFIX: &str = "unix:";
+/// How far a private listener that nobody has placed is from the public one.
+const PRIVATE_PORT_OFFSET: u16 = 10_000;
 
 /// Where to listen, as it was set.
 #[derive(Debug)]
@@ -118,6 +121,24 @@ impl Listen {
             Self::Unix(_) | Self::UnixListener(_) => return Ok(None),
         };
         Ok((!address.ip().to_canonical().is_loopback()).then_some(address))
+    }
+
+    /// The place beside it that only this machine reaches: 12345 has 22345. Port 0 stays what it is.
+    pub(crate) fn beside_on_loopback(&self) -> io::Result<Self> {
+        let address = match self {
+            Self::Address(address) => *address,
+            Self::Listener(listener) => listener.local_addr()?,
+            Self::Unix(_) | Self::UnixListener(_) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        // Who listens at a loopback address of his choice may have another server at the first.
+        let ip = if address.ip().is_loopback() { address.ip() } else { LOOPBACK };
+        let port = match address.port() {
+            0 => 0,
+            port => {
+                port.checked_add(PRIVATE_PORT_OFFSET).unwrap_or_else(|| port - PRIVATE_PORT_OFFSET)
+            }
+        };
+        Ok(Self::Address(SocketAddr::new(ip, port)))
     }
 
     /// Only programs on this machine reach it.
@@ -256,5 +277,35 @@ impl Listener {
                 Ok((Transport::Unix(stream), UNIX_PEER))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_beside_an_address_is_of_this_machine() {
+        for (address, beside) in [
+            ("127.0.0.1:12345", "127.0.0.1:22345"),
+            ("0.0.0.0:12345", "127.0.0.1:22345"),
+            ("192.0.2.1:80", "127.0.0.1:10080"),
+            ("[::]:12345", "127.0.0.1:22345"),
+            ("[::1]:12345", "[::1]:22345"),
+            ("127.0.0.2:55535", "127.0.0.2:65535"),
+            ("127.0.0.1:55536", "127.0.0.1:45536"),
+            ("127.0.0.1:65535", "127.0.0.1:55535"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+        ] {
+            let listen = Listen::Address(address.parse().unwrap()).beside_on_loopback().unwrap();
+            assert_eq!(listen.to_string(), beside, "{address}");
+        }
+        let listener = StdTcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let beside = Listen::Listener(listener).beside_on_loopback().unwrap().to_string();
+        assert_eq!(
+            beside.parse::<SocketAddr>().unwrap().port().abs_diff(port),
+            PRIVATE_PORT_OFFSET
+        );
     }
 }

@@ -11,6 +11,7 @@ use wserver_node::RegisterError;
 use wserver_protocol::v2::BodyError;
 use wserver_protocol::{CloseCode, JsonError, PushError, frame, receipt, reconnect_reason};
 
+use crate::edge::Elsewhere;
 use crate::told::{self, Told};
 
 pub(crate) type Reply = Response<Bytes>;
@@ -45,6 +46,8 @@ pub(crate) enum Refused {
     OpenPush {
         why: &'static str,
     },
+    /// What only publishers may ask for, asked where browsers connect: without a key it is not there.
+    PushElsewhere(Elsewhere),
     /// The publisher's scope does not reach so far.
     Forbidden {
         field: Cow<'static, str>,
@@ -220,6 +223,24 @@ impl Refused {
             )
             .setting("push_key_file")
             .closing(),
+            Self::PushElsewhere(elsewhere) => {
+                let place = match elsewhere {
+                    Elsewhere::At(url) => format!("on this machine they are taken at {url}"),
+                    Elsewhere::Nowhere => "in the program itself its handle pushes".to_owned(),
+                };
+                Told::new(
+                    Status::FORBIDDEN,
+                    "push_needs_key",
+                    "pushes without a key are not taken at this address",
+                    format!(
+                        "{place}; to take them here set push_key_file, or allow_open_push if everyone \
+                         who reaches this address may push"
+                    ),
+                )
+                .setting("push_key_file")
+                .with_detail_in_text()
+                .closing()
+            }
             Self::Forbidden { field, why } => {
                 Told::new(Status::FORBIDDEN, "out_of_scope", "forbidden", *why)
                     .field(&**field)
@@ -517,6 +538,7 @@ mod tests {
             Refused::PushRate { wait: Duration::from_millis(1) },
             Refused::OpenPush { why: "" },
             Refused::OpenAdmin { why: "" },
+            Refused::PushElsewhere(Elsewhere::Nowhere),
             Refused::Forbidden { field: "user".into(), why: "" },
             Refused::NotAdmin,
             Refused::Push(PushError::Empty { field: "userId" }),

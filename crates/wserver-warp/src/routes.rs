@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::Either;
+use futures::future::{Either, ready};
 use futures::{FutureExt as _, TryFutureExt as _};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
@@ -27,8 +27,9 @@ use crate::edge::Edge;
 use crate::health;
 use crate::listen::Side;
 use crate::metrics;
+use crate::negotiate;
 use crate::push_api;
-use crate::reply::{self, Refused};
+use crate::reply::{self, Format, Refused};
 use crate::upgrade;
 
 const LIVE_PATH: &str = "/livez";
@@ -66,6 +67,15 @@ where
 {
     let path = request.uri().path();
     let has_body = side.has_push() && (path == edge.push_path || path.starts_with(api::PREFIX));
+    if let Some(elsewhere) = &edge.pushes_elsewhere
+        && side == Side::Public
+        && is_for_publishers(edge, path)
+    {
+        let is_json = path.starts_with(api::PREFIX);
+        let format = if is_json { Format::Json } else { negotiate::format(request.headers()) };
+        let reply = Refused::PushElsewhere(elsewhere.clone()).told().reply(format);
+        return Either::Right(Either::Right(Either::Left(ready(Ok(whole(reply))))));
+    }
     if !has_body {
         let headers = Arc::new(std::mem::take(request.headers_mut()));
         let arrival = Arrival { peer, uri: request.uri().clone(), headers };
@@ -81,7 +91,12 @@ where
     }
     // Boxed like those above: hyper keeps room for the largest, and pushes are what it mostly moves.
     let answering = Box::pin(api::serve(edge, head.method, arrival, body));
-    Either::Right(Either::Right(answering.map(boxed).map(Ok)))
+    Either::Right(Either::Right(Either::Right(answering.map(boxed).map(Ok))))
+}
+
+/// Whether only who may push, or administer, has business there.
+fn is_for_publishers(edge: &Edge, path: &str) -> bool {
+    path == edge.push_path || path == METRICS_PATH || path.starts_with(api::PREFIX)
 }
 
 fn boxed(answer: WarpResponse) -> Response<AnswerBody> {
@@ -120,7 +135,7 @@ fn tree(
         .map(api::description);
 
     let demo =
-        at("/".to_owned(), side == Side::Whole).and(with(edge)).and(warp::method()).map(demo::page);
+        at("/".to_owned(), side.has_push()).and(with(edge)).and(warp::method()).map(demo::page);
 
     let live =
         at(LIVE_PATH.to_owned(), true).and(warp::method()).map(|method| health::live(&method));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdTcpListener};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,12 +25,12 @@ use crate::api;
 use crate::api::idempotency::Idempotency;
 use crate::counters::EdgeCounters;
 use crate::demo::{DemoPage, DemoPolicy};
-use crate::edge::{Edge, PushIds};
+use crate::edge::{Edge, Elsewhere, PushIds};
 use crate::handle::Handle;
 use crate::health::Health;
 use crate::hooks::{Connection, Flow, Hooks, Received};
 use crate::listen::{Door, Listen, Place, Side};
-use crate::open_push::OpenPushScope;
+use crate::open_push::{OpenPushScope, PublicPage};
 use crate::origin::OriginPolicy;
 use crate::proxies::TrustedProxies;
 use crate::reply;
@@ -48,6 +48,8 @@ pub struct Server {
     tls: Option<Arc<Tls>>,
     /// Where pushes are served, if it is not the same place.
     private: Option<(Listen, Option<Arc<Tls>>)>,
+    /// What is served at `listen`.
+    side: Side,
     settings: ServerBuilder,
     limits: Limits,
     proxies: TrustedProxies,
@@ -78,6 +80,7 @@ pub struct ServerBuilder {
     token_source: TokenSource,
     push_authorizer: Arc<dyn PushAuthorizer>,
     allow_open_push: bool,
+    private_on_loopback: bool,
     demo_page: DemoPolicy,
     drain_close_code: u16,
     limits: LimitSettings,
@@ -98,6 +101,7 @@ impl fmt::Debug for ServerBuilder {
             .field("trusted_proxies", &self.trusted_proxies)
             .field("token_source", &self.token_source)
             .field("allow_open_push", &self.allow_open_push)
+            .field("private_on_loopback", &self.private_on_loopback)
             .field("demo_page", &self.demo_page)
             .field("drain_close_code", &self.drain_close_code)
             .field("limits", &self.limits)
@@ -149,6 +153,7 @@ impl Server {
             token_source: TokenSource::default(),
             push_authorizer: Arc::new(OpenPush),
             allow_open_push: false,
+            private_on_loopback: false,
             demo_page: DemoPolicy::Never,
             drain_close_code: CloseCode::GOING_AWAY.as_u16(),
             limits: LimitSettings::default(),
@@ -166,7 +171,9 @@ impl Server {
         let has_client_ca = self.settings.asks_pushers_for_certificates(self.private.is_some());
         let tls = [self.tls.clone(), self.private.as_ref().and_then(|(_, tls)| tls.clone())];
         let tls: Vec<Arc<Tls>> = tls.into_iter().flatten().collect();
-        let side = if self.private.is_some() { Side::Public } else { Side::Whole };
+        let side = self.side;
+        let is_public_tls = self.tls.is_some();
+        let has_private = self.private.is_some();
         let public = Door { listener: self.listen.bind("")?, side, tls: self.tls };
         let address = public.listener.local_addr()?;
         let mut doors = vec![public];
@@ -177,14 +184,25 @@ impl Server {
             doors.push(Door { listener, side: Side::Private, tls });
         }
         let ServerBuilder { ws_path, push_path, .. } = &self.settings;
-        let demo_page = self.serves_demo.then(|| DemoPage::new(ws_path, push_path));
-        let open_push = self.settings.push_authorizer.is_open().then_some(
-            if self.settings.allow_open_push || has_client_ca {
-                OpenPushScope::Anyone
-            } else {
-                OpenPushScope::Loopback
-            },
-        );
+        let pushes_elsewhere = match private_address {
+            Some(address) if self.settings.private_on_loopback => {
+                Some(Elsewhere::At(format!("http://{address}")))
+            }
+            // Where an operator has placed it is his own to tell.
+            _ if has_private || side == Side::Whole => None,
+            _ => Some(Elsewhere::Nowhere),
+        };
+        let sockets = (side == Side::Public).then(|| sockets_origin(address, is_public_tls));
+        let demo_page =
+            self.serves_demo.then(|| DemoPage::new(ws_path, push_path, sockets.as_deref()));
+        let is_open_push = self.settings.push_authorizer.is_open();
+        let is_one_for_all = side == Side::Whole && self.settings.allow_open_push;
+        let public_page = (is_open_push && is_one_for_all).then(PublicPage::default);
+        let open_push = is_open_push.then_some(if self.settings.allow_open_push || has_client_ca {
+            OpenPushScope::Anyone
+        } else {
+            OpenPushScope::Loopback
+        });
         let stop = CancellationToken::new();
         let node = Node::new(self.limits.clone(), reply::close_frame, runtime);
         let joining = self
@@ -202,6 +220,8 @@ impl Server {
             token_source: self.settings.token_source,
             push_authorizer: self.settings.push_authorizer,
             open_push,
+            pushes_elsewhere,
+            public_page,
             demo_page,
             hooks: self.settings.hooks,
             push_bodies: Arc::new(Semaphore::new(self.limits.push_bodies_bytes_max)),
@@ -279,11 +299,25 @@ impl ServerBuilder {
     /// the WebSockets alone: `host:port`, or `unix:/path` as [`private_unix`](Self::private_unix).
     ///
     /// What must not be open to strangers then has an address that can be kept from them. The
-    /// demo page pushes from where it is served, so it cannot be served beside this.
+    /// demo page is served where pushes are.
     /// Each of the two listeners has `http_connections_max` of its own.
     #[must_use]
     pub fn private_address(mut self, address: impl Into<String>) -> Self {
         self.private = Some(Place::Address(address.into()));
+        self
+    }
+
+    /// Where nothing is asked of publishers, serves pushes as [`private_address`](Self::private_address)
+    /// does, on a port that only this machine reaches: 22345 beside 12345, ten thousand further than
+    /// the port of the address (or before it, where there is none). It does nothing where there is a
+    /// push authoriser, a private listener, or [`allow_open_push`](Self::allow_open_push).
+    ///
+    /// Without it, and without any of those, pushes are taken by the [`Handle`] alone, and over HTTP
+    /// they are answered 403: whoever reaches the address through a proxy could push to everyone
+    /// otherwise, as the proxy is a program on this machine and need leave no mark.
+    #[must_use]
+    pub fn private_on_loopback(mut self) -> Self {
+        self.private_on_loopback = true;
         self
     }
 
@@ -379,14 +413,16 @@ impl ServerBuilder {
         self
     }
 
-    /// Decides who may push. Default: everyone, and then only on loopback.
+    /// Decides who may push. Default: the [`Handle`] alone, unless a private listener takes pushes
+    /// without a key, for programs on this machine, or [`allow_open_push`](Self::allow_open_push) is set.
     #[must_use]
     pub fn push_authorizer(mut self, push_authorizer: impl PushAuthorizer) -> Self {
         self.push_authorizer = Arc::new(push_authorizer);
         self
     }
 
-    /// Lets everyone who reaches the port push to everyone, beyond loopback too.
+    /// Lets everyone who reaches the port push to everyone, as the ancestor did: on loopback, where
+    /// that includes whoever comes through a proxy on this machine, and beyond it too.
     ///
     /// Only for a network whose every member may do so; web pages of other sites stay shut out.
     #[must_use]
@@ -395,15 +431,17 @@ impl ServerBuilder {
         self
     }
 
-    /// Serves the demo page, a playground, at `/`, whoever reaches it. Default: not served.
+    /// Serves the demo page, a playground, at `/` of the listener that takes pushes, whoever reaches
+    /// it. Default: not served.
     #[must_use]
     pub fn demo_page(mut self) -> Self {
         self.demo_page = DemoPolicy::Always;
         self
     }
 
-    /// Serves the demo page at `/` where only this machine reaches it: at a loopback address,
-    /// without trusted proxies and without a private listener; and if nothing else is at `/`.
+    /// Serves the demo page at `/` where only this machine reaches it: if pushes are taken at a
+    /// loopback address, there are no trusted proxies, the page may connect
+    /// ([`origin`](Self::origin)), and nothing else is at `/`.
     #[must_use]
     pub fn demo_page_on_loopback(mut self) -> Self {
         self.demo_page = DemoPolicy::OnLoopback;
@@ -471,7 +509,7 @@ impl ServerBuilder {
         let listen = self.public.take().map(|place| place.resolve("address"));
         let listen = taken(listen.transpose(), &mut problems);
         let private = self.private.take().map(|place| place.resolve("private_address"));
-        let private = taken(private.transpose(), &mut problems);
+        let mut private = taken(private.transpose(), &mut problems);
         problems.extend(path_problem("ws_path", &self.ws_path));
         problems.extend(path_problem("push_path", &self.push_path));
         for (name, path) in [("ws_path", &self.ws_path), ("push_path", &self.push_path)] {
@@ -496,18 +534,18 @@ impl ServerBuilder {
                     .to_owned(),
             );
         }
-        if is_demo_wanted && has_private {
-            problems.push(
-                "the demo page pushes to the address it is served at, and private_address takes \
-                 pushes away from there: turn one of them off"
-                    .to_owned(),
-            );
-        }
         if listen.as_ref().is_some_and(Listen::is_unix) {
             problems
                 .push("address must be host:port, browsers cannot reach a Unix socket".to_owned());
         }
         let is_private_unix = private.as_ref().is_some_and(Listen::is_unix);
+        if is_demo_wanted && is_private_unix {
+            problems.push(
+                "the demo page is served where pushes are taken, and browsers cannot reach a Unix \
+                 socket: turn it off"
+                    .to_owned(),
+            );
+        }
         if self.private_tls.is_some() && (!has_private || is_private_unix) {
             problems.push("private_tls needs a private_address that is host:port".to_owned());
         }
@@ -520,20 +558,36 @@ impl ServerBuilder {
         if let Err(error) = self.token_source.check() {
             problems.push(format!("token_source {}: {error}", self.token_source));
         }
-        if let Some(listen) = if has_private { &private } else { &listen }
-            && self.push_authorizer.is_open()
+        let is_keyless = self.push_authorizer.is_open()
             && !self.allow_open_push
-            && !self.asks_pushers_for_certificates(has_private)
-        {
-            match listen.exposed() {
+            && !self.asks_pushers_for_certificates(has_private);
+        if is_keyless && let Some(private) = &private {
+            match private.exposed() {
                 Ok(Some(address)) => problems.push(format!(
-                    "{address} is reachable from other machines and pushes need no key: set a push key \
-                     (push_key_file, or in a program push_authorizer), or allow_open_push if \
-                     everyone there may push to everyone"
+                    "private_address {address} is reachable from other machines and pushes need no key: \
+                     set a push key (push_key_file, or in a program push_authorizer), or \
+                     allow_open_push if everyone there may push to everyone"
                 )),
                 Ok(None) => {}
+                Err(error) => problems.push(format!("the private listener has no address: {error}")),
+            }
+        }
+        self.private_on_loopback &= is_keyless && !has_private;
+        if self.private_on_loopback
+            && let Some(listen) = &listen
+            && !listen.is_unix()
+        {
+            match listen.beside_on_loopback() {
+                Ok(beside) => private = Some(beside),
                 Err(error) => problems.push(format!("the listener has no address: {error}")),
             }
+        }
+        if is_demo_wanted && is_keyless && !has_private && !self.private_on_loopback {
+            problems.push(
+                "the demo page pushes, and pushes without a key are not taken at an address where browsers \
+                 connect: set push_authorizer, private_on_loopback or allow_open_push"
+                    .to_owned(),
+            );
         }
         let proxies = TrustedProxies::parse(&self.trusted_proxies).unwrap_or_else(|wrong| {
             problems.extend(wrong);
@@ -561,15 +615,33 @@ impl ServerBuilder {
         let private_tls = load(&self.private_tls, tls::PRIVATE);
         match (listen, limits) {
             (Some(listen), Some(limits)) if problems.is_empty() => {
-                let private = private.map(|private| (private, private_tls));
-                let is_local =
-                    matches!(listen.exposed(), Ok(None)) && self.trusted_proxies.is_empty();
                 let serves_demo = is_demo_wanted
                     || self.demo_page == DemoPolicy::OnLoopback
-                        && is_local
                         && !is_root_taken
-                        && !has_private;
-                Ok(Server { listen, tls, private, settings: self, limits, proxies, serves_demo })
+                        && self.trusted_proxies.is_empty()
+                        && match &private {
+                            // The page is of another origin than the WebSockets then.
+                            Some(private) => {
+                                matches!(private.exposed(), Ok(None))
+                                    && !private.is_unix()
+                                    && self.origin.is_any()
+                            }
+                            None => matches!(listen.exposed(), Ok(None)) && !is_keyless,
+                        };
+                let private = private.map(|private| (private, private_tls));
+                // Without a key not even where nobody has placed pushes: a proxy in front may leave
+                // no mark on what it passes on.
+                let side = if private.is_some() || is_keyless { Side::Public } else { Side::Whole };
+                Ok(Server {
+                    listen,
+                    tls,
+                    private,
+                    side,
+                    settings: self,
+                    limits,
+                    proxies,
+                    serves_demo,
+                })
             }
             _ => Err(BuildError { problems }),
         }
@@ -606,6 +678,20 @@ fn taken<T>(checked: Result<Option<T>, String>, problems: &mut Vec<String>) -> O
         problems.push(problem);
         None
     })
+}
+
+/// Where a page on this machine opens its WebSockets, as a policy of its contents names it.
+fn sockets_origin(address: SocketAddr, is_tls: bool) -> String {
+    let scheme = if is_tls { "wss" } else { "ws" };
+    let (ip, port) = (address.ip(), address.port());
+    if ip.is_unspecified() {
+        format!("{scheme}://{}:{port}", IpAddr::V4(Ipv4Addr::LOCALHOST))
+    } else if ip.is_ipv6() && ip.is_loopback() {
+        // Policies have no word for an IPv6 address.
+        format!("{scheme}://localhost:{port}")
+    } else {
+        format!("{scheme}://{address}")
+    }
 }
 
 /// A code by which a server may say that it goes away.

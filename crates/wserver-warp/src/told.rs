@@ -25,6 +25,8 @@ pub(crate) struct Told {
     title: &'static str,
     /// A body that is kept empty since version 1.
     is_bare: bool,
+    /// The body says all of it, for who sees nothing else.
+    has_detail_in_text: bool,
     /// What exactly was wrong.
     detail: Cow<'static, str>,
     field: Option<String>,
@@ -48,6 +50,7 @@ impl Told {
             name,
             title,
             is_bare: false,
+            has_detail_in_text: false,
             detail: detail.into(),
             field: None,
             limit: None,
@@ -60,6 +63,10 @@ impl Told {
 
     pub(crate) fn bare(self) -> Self {
         Self { is_bare: true, ..self }
+    }
+
+    pub(crate) fn with_detail_in_text(self) -> Self {
+        Self { has_detail_in_text: true, ..self }
     }
 
     pub(crate) fn field(self, field: impl Into<String>) -> Self {
@@ -107,7 +114,11 @@ impl Told {
     /// The whole answer.
     pub(crate) fn reply(&self, format: Format) -> Reply {
         let mut reply = match format {
-            Format::Text => text(self.status, if self.is_bare { "" } else { self.title }),
+            Format::Text if self.is_bare => text(self.status, ""),
+            Format::Text if self.has_detail_in_text => {
+                text(self.status, format!("{}: {}", self.title, self.detail))
+            }
+            Format::Text => text(self.status, self.title),
             Format::Json => json(self.status, Problem::CONTENT_TYPE, v2::encode(&self.problem())),
         };
         let headers = reply.headers_mut();

@@ -57,6 +57,9 @@ pub(crate) fn upgrade(
             return told.reply(Format::Text);
         }
     };
+    if let Some(public_page) = &edge.public_page {
+        public_page.look(&headers);
+    }
     let handshake = Handshake::new(kept_headers(&edge, &headers), token, address);
     let tasks = edge.node.tasks().clone();
     tasks.spawn(take_over(edge, place, peer, on_upgrade, handshake));

@@ -37,8 +37,18 @@ pub(crate) fn assemble(
 ) -> Result<Assembled, Vec<String>> {
     let settings = &loaded.settings;
     let mut problems: Vec<String> = Vec::new();
+    let mut access = Access::default();
+    tls::note(settings, &mut access.contents);
+    let nobody = Access::default();
+    let running = running.unwrap_or(&nobody);
+    problems.extend(access.read_listeners(loaded, running));
+    let publisher_problems = access.read_publishers(loaded, running);
     let has_private = settings.private_address.is_some() || inherited.has_private();
-    let listeners = if has_private { 2 } else { 1 };
+    // Pushes that need no key are taken at a listener of their own.
+    let is_keyless = access.push_authorizer.is_none()
+        && settings.tls_client_ca_file.is_none()
+        && !settings.allow_open_push;
+    let listeners = if has_private || is_keyless { 2 } else { 1 };
     let limits = fit(loaded.limits.clone(), descriptors, listeners);
     let mut builder = Server::builder()
         .address(&settings.address)
@@ -48,11 +58,14 @@ pub(crate) fn assemble(
         .trusted_proxies(settings.trusted_proxies.clone().unwrap_or_default())
         .token_source(settings.token_source.clone())
         .drain_close_code(settings.drain_close_code)
+        .private_on_loopback()
         .limits(limits.clone());
-    // The page pushes to the address it came from, which a private address takes pushes away from.
+    let is_private_unix = inherited.private_address().or_else(|| settings.private_address.clone());
+    let is_private_unix = is_private_unix.is_some_and(|it| it.starts_with("unix:"));
     match settings.no_demo {
         Some(true) => {}
-        Some(false) if !has_private => builder = builder.demo_page(),
+        // The page is where pushes are taken, and browsers cannot reach a Unix socket.
+        Some(false) if !is_private_unix => builder = builder.demo_page(),
         Some(false) | None => builder = builder.demo_page_on_loopback(),
     }
     if let Some(address) = &settings.private_address {
@@ -79,12 +92,6 @@ pub(crate) fn assemble(
     if settings.allow_open_push {
         builder = builder.allow_open_push();
     }
-    let mut access = Access::default();
-    tls::note(settings, &mut access.contents);
-    let nobody = Access::default();
-    let running = running.unwrap_or(&nobody);
-    problems.extend(access.read_listeners(loaded, running));
-    let publisher_problems = access.read_publishers(loaded, running);
     if !publisher_problems.is_empty() {
         // The key is meant to be there, so its absence is no second problem.
         builder = builder.allow_open_push();

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{NonEmptyStringValueParser, ValueParser};
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
@@ -42,7 +43,10 @@ The push server a team runs next to its web backend.
 
 A browser opens ws://HOST/ws and sends {\"token\":\"…\",\"event\":\"…\"}; a backend posts \
 {\"userId\":\"…\",\"event\":\"…\",\"message\":\"…\"} to http://HOST/push; the message arrives at every \
-connection of that user and event.";
+connection of that user and event.
+
+Until pushes need a key (--push-key-file) they have a port of their own that only this machine \
+reaches, 22345 beside 12345; the playground is there too.";
 
 const AFTER_HELP: &str = "\
 Times are written as 500ms, 30s or 5m, sizes as 4096, 64KiB or 1MiB.
@@ -70,6 +74,7 @@ pub(crate) fn parse() -> Result<Task, clap::Error> {
             Some((_inspect, matches)) => Task::InspectToken(file_sources(matches)),
             None => unreachable!("clap demands one"),
         },
+        Some(("ready", matches)) => Task::Tool(Tool::ready(matches, sources(matches))?),
         Some((name, matches)) => match Tool::of(name, matches)? {
             Some(tool) => Task::Tool(tool),
             None => Task::Serve(sources(matches)),
@@ -107,8 +112,30 @@ pub(crate) fn command() -> Command {
         .subcommand(with_settings(check).after_help(SERVER_COMMANDS))
         .subcommand(config)
         .subcommand(key)
-        .subcommands(tool::commands())
+        .subcommands(tool::commands().map(|command| match command.get_name() {
+            // There they would hide what is its own.
+            "ready" => with_settings(command).mut_args(hidden),
+            _ => command,
+        }))
         .subcommand(token())
+}
+
+/// A setting's flag as a command has it that is not about settings.
+fn hidden(argument: Arg) -> Arg {
+    let is_setting = definitions().any(|it| it.name == argument.get_id().as_str());
+    argument.hide(is_setting)
+}
+
+/// The settings that the words of a server's command line give.
+///
+/// # Errors
+/// What clap has to say, also when they are those of another command.
+pub(crate) fn server_sources(words: Vec<OsString>) -> Result<Sources, clap::Error> {
+    let matches = command().try_get_matches_from(words)?;
+    match matches.subcommand_name() {
+        None => Ok(sources(&matches)),
+        Some(_) => Err(clap::Error::new(ErrorKind::InvalidSubcommand)),
+    }
 }
 
 fn token() -> Command {

@@ -7,6 +7,7 @@ mod swap;
 mod access;
 mod token;
 mod assemble;
+mod announce;
 mod serve;
 mod reload;
 mod watch;
@@ -126,9 +127,15 @@ fn publisher_lines(key: &PublisherKey, is_admin: bool) -> String {
 }
 
 fn print(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
+    let mut stdout = io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_closed) => ExitCode::FAILURE,
+        // Whoever read it has had enough, as `head` has.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            tell("error", format_args!("standard output: {error}"));
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use wserver_warp::{ConnectionsPerUserPolicy, LimitSettings};
 
 pub(crate) use define::{Definition, OnReload, Record};
 pub(crate) use kind::{LogFormat, Secret, Shape};
-pub(crate) use layers::{Effective, Loaded, Sources};
+pub(crate) use layers::{Effective, Loaded, Origin, Sources};
 pub(crate) use publisher::Publisher;
 pub(crate) use write::{default_file, effective};
 
@@ -47,9 +47,9 @@ settings! {
         ws_path: WebPath = "/ws";
         /// Where backends post messages
         push_path: WebPath = "/push";
-        /// Where to serve pushes instead, so that the address carries WebSockets alone: host:port, or `unix:/path`
+        /// Where to serve pushes instead, so that the address carries WebSockets alone: host:port, or `unix:/path`. Without it, and where pushes need no key, they are served on this machine alone, at the port of the address and 10000: 22345 beside 12345
         private_address: Option<Text>;
-        /// Do not serve the playground at /; false serves it to other machines too. Without either it is served where only this machine reaches it: on a loopback address, without trusted_proxies. With a private_address it is never served
+        /// Do not serve the playground; false serves it to other machines too. It is at / where pushes are taken. Without either it is served where only this machine reaches it: on a loopback address, without trusted_proxies; and where pushes have a port of their own, only while origin is any
         no_demo: Option<Switch>;
     }
 
@@ -83,7 +83,7 @@ settings! {
         push_key: Option<Secret>;
         /// Publishers by name, each with a key, a scope and a rate; beside the keys above. `wserver key` makes one
         publisher: Records<Publisher>, reloads_publishers();
-        /// Let everyone who reaches the port push to everyone, beyond this machine too
+        /// Take pushes at the address itself though they need no key, from everyone who reaches it, as the clients of a proxy on this machine do. Without it they have a port of their own that only this machine reaches, see private_address
         allow_open_push: Switch = "false";
     }
 

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Command, FromArgMatches};
 
+use crate::settings::Sources;
 use crate::tell;
 
 /// What a tool is asked to do.
@@ -31,7 +32,7 @@ pub(crate) enum Tool {
     Trace(trace::Arguments),
     Doctor(doctor::Arguments),
     Nodes(nodes::Arguments),
-    Ready(ready::Arguments),
+    Ready(ready::Arguments, Sources),
     Completions(page::CompletionsArguments),
     Man(page::ManArguments),
 }
@@ -88,13 +89,20 @@ impl Tool {
             "trace" => Self::Trace(trace::Arguments::from_arg_matches(matches)?),
             "doctor" => Self::Doctor(doctor::Arguments::from_arg_matches(matches)?),
             "nodes" => Self::Nodes(nodes::Arguments::from_arg_matches(matches)?),
-            "ready" => Self::Ready(ready::Arguments::from_arg_matches(matches)?),
             "completions" => {
                 Self::Completions(page::CompletionsArguments::from_arg_matches(matches)?)
             }
             "man" => Self::Man(page::ManArguments::from_arg_matches(matches)?),
             _ => return Ok(None),
         }))
+    }
+
+    /// Asking whether a server with these settings is ready.
+    ///
+    /// # Errors
+    /// When the arguments are not those of that command.
+    pub(crate) fn ready(matches: &clap::ArgMatches, sources: Sources) -> Result<Self, clap::Error> {
+        Ok(Self::Ready(ready::Arguments::from_arg_matches(matches)?, sources))
     }
 
     /// Does it, with `whole` as the command line it is part of.
@@ -106,7 +114,7 @@ impl Tool {
             Self::Trace(arguments) => wait(trace::run(arguments)),
             Self::Doctor(arguments) => wait(doctor::run(arguments)),
             Self::Nodes(arguments) => wait(nodes::run(arguments)),
-            Self::Ready(arguments) => wait(ready::run(arguments)),
+            Self::Ready(arguments, sources) => wait(ready::run(arguments, sources)),
             Self::Completions(arguments) => page::completions(&arguments, whole),
             Self::Man(arguments) => page::man(&arguments, whole),
         };

@@ -283,7 +283,7 @@ impl Subject {
     fn started(self, place: &Place, address: SocketAddr, ping_interval: &str) -> Command {
         let mut command = pinned(place, 0, &self.program(place));
         command.args(["--log", "warn", "--ping-interval", ping_interval]);
-        command.arg("--address").arg(address.to_string());
+        command.arg("--address").arg(address.to_string()).arg("--allow-open-push");
         command
     }
 

@@ -16,8 +16,9 @@ use crate::tools;
 type Case = fn(&Shell, &Packages) -> anyhow::Result<()>;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Where the service listens as it comes.
+/// Where the service listens as it comes, and where it takes pushes.
 const ADDRESS: &str = "127.0.0.1:12345";
+const PRIVATE_ADDRESS: &str = "127.0.0.1:22345";
 const UNITS: [&str; 3] = ["wserver.service", "wserver.socket", "wserver-private.socket"];
 /// What lintian says of packages of Debian's own: theirs have a changelog in their format, and a
 /// copyright with a year.
@@ -97,15 +98,15 @@ fn installed_delivers(sh: &Shell, packages: &Packages) -> anyhow::Result<()> {
 fn service(sh: &Shell) -> anyhow::Result<()> {
     let active = || cmd!(sh, "systemctl is-active --quiet wserver.service").run();
     active()?;
-    deliver(Path::new("/usr/bin/wserver"), ADDRESS)?;
+    deliver(Path::new("/usr/bin/wserver"), ADDRESS, PRIVATE_ADDRESS)?;
     tools::as_root(sh, &["systemctl", "reload", "wserver.service"])?;
     active()?;
     // From here on systemd holds the port.
     tools::as_root(sh, &["systemctl", "stop", "wserver.service"])?;
     tools::as_root(sh, &["systemctl", "start", "wserver.socket"])?;
-    deliver(Path::new("/usr/bin/wserver"), ADDRESS)?;
+    deliver(Path::new("/usr/bin/wserver"), ADDRESS, PRIVATE_ADDRESS)?;
     tools::as_root(sh, &["systemctl", "restart", "wserver.service"])?;
-    deliver(Path::new("/usr/bin/wserver"), ADDRESS)?;
+    deliver(Path::new("/usr/bin/wserver"), ADDRESS, PRIVATE_ADDRESS)?;
     active()?;
     Ok(())
 }
@@ -132,26 +133,33 @@ fn purged(sh: &Shell, packages: &Packages) -> anyhow::Result<()> {
 fn delivers(binary: &Path, flags: &[&Path]) -> anyhow::Result<()> {
     let address = crate::interop::free_address()?.to_string();
     let mut command = Command::new(binary);
-    command.args(flags).args(["--address", &address]).stdin(Stdio::null()).stderr(Stdio::null());
+    let private = crate::interop::free_address()?.to_string();
+    command
+        .args(flags)
+        .args(["--address", &address, "--private-address", &private])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
     let mut server = Running(command.spawn()?);
-    deliver(binary, &address)?;
+    deliver(binary, &address, &private)?;
     server.stop()
 }
 
 /// Listens and pushes by the binary's own tools.
-fn deliver(binary: &Path, address: &str) -> anyhow::Result<()> {
+fn deliver(binary: &Path, address: &str, private: &str) -> anyhow::Result<()> {
     let url = format!("http://{address}");
-    let whom = ["--url", &url, "--user", "trial", "--event", "news"];
+    let push_url = format!("http://{private}");
+    let whom = ["--user", "trial", "--event", "news"];
     until("it is ready", || {
         let ready = Command::new(binary).args(["ready", "--url", &url]).output()?;
         Ok(ready.status.success())
     })?;
     let mut listening = Command::new(binary);
-    listening.arg("listen").args(whom).stdout(Stdio::piped());
+    listening.args(["listen", "--url", &url]).args(whom).stdout(Stdio::piped());
     let mut listening = Running(listening.stderr(Stdio::null()).spawn()?);
     until("a push is delivered", || {
         let mut push = Command::new(binary);
-        Ok(push.arg("push").args(whom).args(["--message", "hello"]).output()?.status.success())
+        push.args(["push", "--url", &push_url]).args(whom).args(["--message", "hello"]);
+        Ok(push.output()?.status.success())
     })?;
     let output = listening.0.stdout.take().context("standard output is piped")?;
     let mut told = String::new();

@@ -97,7 +97,8 @@ impl Client {
     /// How the server is set up for it, one after the other.
     pub(super) fn stages(self) -> &'static [Stage] {
         match self {
-            Self::Go | Self::Python | Self::Node | Self::Page => &[Stage::Plain, Stage::Tls],
+            Self::Go | Self::Python | Self::Node => &[Stage::Plain, Stage::Tls],
+            Self::Page => &[Stage::Apart, Stage::Plain, Stage::Tls],
             Self::Api => &[Stage::Plain],
             Self::Curl => &[Stage::Private],
             Self::Nginx => &[Stage::Proxied],

@@ -41,6 +41,7 @@ impl Server {
                 command.env_remove(name);
             }
         }
+        command.env("WSERVER_ALLOW_OPEN_PUSH", scene.has_open_push.to_string());
         let child = command.spawn().with_context(|| format!("cannot run {}", program.display()))?;
         let mut server = Self { child, address, https: scene.https, log: log.to_path_buf() };
         let accepts = poll(START_TIMEOUT, || {

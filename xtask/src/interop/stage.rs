@@ -13,13 +13,15 @@ use super::server;
 /// One way to set the server up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// As it comes.
+    /// One port for all.
     Plain,
+    /// As it comes: without a key, pushes have a port of their own.
+    Apart,
     /// With a certificate.
     Tls,
     /// With a certificate, and pushes on a listener of their own, by client certificates.
     Private,
-    /// As it comes, with certificates for a proxy in front.
+    /// As it comes, with certificates for a proxy in front that is not made for it.
     Proxied,
     /// Behind proxies that it trusts, with certificates for them; it pings often, and takes one
     /// connection of an address.
@@ -34,6 +36,8 @@ pub(super) enum Stage {
 #[derive(Debug, Default)]
 pub(super) struct Scene {
     pub(super) https: bool,
+    /// Whether pushes are taken where browsers connect, though they need no key.
+    pub(super) has_open_push: bool,
     pub(super) flags: Vec<String>,
     variables: Vec<(&'static str, String)>,
     /// What the server needs beside it.
@@ -45,6 +49,7 @@ impl Stage {
     pub(super) fn suffix(self) -> &'static str {
         match self {
             Self::Plain | Self::Proxied | Self::Trusting | Self::Issuer | Self::Clustered => "",
+            Self::Apart => " on two ports",
             Self::Tls | Self::Private => " over TLS",
         }
     }
@@ -55,7 +60,15 @@ impl Stage {
         certificates: Option<&Certificates>,
         keys: &Path,
     ) -> anyhow::Result<Scene> {
-        let mut scene = Scene { https: self.speaks_tls(), ..Scene::default() };
+        let is_apart = matches!(self, Self::Apart | Self::Proxied);
+        let mut scene =
+            Scene { https: self.speaks_tls(), has_open_push: !is_apart, ..Scene::default() };
+        if is_apart {
+            // As the server would choose one by itself, but one that is free.
+            let address = server::free_address()?.to_string();
+            scene.variable("PRIVATE_ORIGIN", format!("http://{address}"));
+            scene.flag("private-address", address);
+        }
         if let Some(certificates) = certificates.filter(|_| scene.https) {
             scene.flag("tls-certificate-file", certificates.file("server.pem"));
             scene.flag("tls-key-file", certificates.file("server.key"));

@@ -10,9 +10,11 @@ const LATENCIES_MAX = 200;
 const RETRY_MAX_MS = 30_000;
 
 const at = (id) => document.getElementById(id);
-const path = (name) => document.querySelector(`meta[name="wserver-${name}-path"]`).content;
-const socketUrl = `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}${path("ws")}`;
-const pushUrl = `${location.origin}${path("push")}`;
+const told = (name) => document.querySelector(`meta[name="wserver-${name}"]`).content;
+// Where pushes have a port of their own the page is there, and WebSockets are not.
+const ownSockets = `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}`;
+const socketUrl = `${told("sockets") || ownSockets}${told("ws-path")}`;
+const pushUrl = `${location.origin}${told("push-path")}`;
 
 function element(name, className = "", text = "") {
   const made = document.createElement(name);

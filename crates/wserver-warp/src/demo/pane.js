@@ -1,14 +1,28 @@
 // ---- pushes of this page, so that what arrives can be timed: a message carries nothing but its text
 
-const pushes = []; // { user, message, start, seenBy }, oldest first
+const pushes = []; // { message, start, panes }, oldest first; panes are those that it may still reach
 const PUSHES_MAX = 1000;
 
+/** Whom this push may reach: where a token is no user, whoever has registered the event. */
+function notePush({ userId, event, message }) {
+  const open = panes.filter((it) => it.isOpen && it.events.includes(event));
+  const own = open.filter((it) => it.token === userId);
+  const push = { message, start: performance.now(), panes: new Set(own.length > 0 ? own : open) };
+  pushes.push(push);
+  if (pushes.length > PUSHES_MAX) pushes.shift();
+  return push;
+}
+
+function forgetPushesTo(pane) {
+  for (const push of pushes) push.panes.delete(pane);
+}
+
 function latencyOf(pane, message, now) {
-  const fits = (it) => it.message === message && !it.seenBy.has(pane);
-  const push = pushes.find((it) => fits(it) && it.user === pane.token) ?? pushes.find(fits);
-  if (!push) return null;
-  push.seenBy.add(pane);
-  return now - push.start;
+  const at = pushes.findIndex((it) => it.message === message && it.panes.has(pane));
+  if (at < 0) return null;
+  // Messages arrive in the order of their pushes, so those before it come no more.
+  for (const push of pushes.slice(0, at + 1)) push.panes.delete(pane);
+  return now - pushes[at].start;
 }
 
 // ---- a user
@@ -92,6 +106,7 @@ class Pane {
       this.part("token").focus();
       return;
     }
+    forgetPushesTo(this);
     const socket = new WebSocket(socketUrl);
     socket.binaryType = "arraybuffer";
     this.socket = socket;
@@ -99,7 +114,8 @@ class Pane {
     this.show("connecting", "connecting …");
     socket.onopen = () => {
       opened = performance.now();
-      this.show("connected", "connected");
+      // Version 1 has no reply to a registration: that it was taken shows when something arrives.
+      this.show("sent", "connected, registration sent");
       for (const event of this.events) this.send(event);
     };
     socket.onmessage = ({ data }) => this.receive(data, performance.now());
@@ -175,6 +191,7 @@ class Pane {
   }
 
   receive(data, now) {
+    if (this.part("state").dataset.state === "sent") this.show("connected", "connected, registered");
     this.received += 1;
     counts.received += 1;
     const latency = latencyOf(this, data, now);
@@ -231,6 +248,7 @@ class Pane {
 
   remove() {
     this.drop();
+    forgetPushesTo(this);
     const index = panes.indexOf(this);
     panes.splice(index, 1);
     this.root.remove();

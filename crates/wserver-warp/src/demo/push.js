@@ -10,17 +10,19 @@ const request = () => ({
 async function push(body) {
   const headers = { Accept: "application/json", "Content-Type": "application/json" };
   if (at("push-key").value) headers.Authorization = `Bearer ${at("push-key").value}`;
-  const start = performance.now();
-  pushes.push({ user: body.userId, message: body.message, start, seenBy: new Set() });
-  if (pushes.length > PUSHES_MAX) pushes.shift();
+  const note = notePush(body);
+  const { start } = note;
   counts.pushed += 1;
   countLater();
   try {
     const answer = await fetch(pushUrl, { method: "POST", headers, body: JSON.stringify(body) });
     const isJson = /json/.test(answer.headers.get("Content-Type") ?? "");
     const content = isJson ? await answer.json() : { detail: await answer.text() };
+    // What reached nobody is not what arrives later with the same text.
+    if (!answer.ok || content.written + content.queued === 0) note.panes.clear();
     return { status: answer.status, ok: answer.ok, content, time: performance.now() - start };
   } catch (error) {
+    note.panes.clear();
     return { status: 0, ok: false, content: { detail: `no answer: ${error.message}` }, time: performance.now() - start };
   }
 }

@@ -137,7 +137,9 @@ fn paths_are_checked() {
         assert!(found.len() == 1 && found[0].contains(told), "{ws} {push}: {found:?}");
     }
     let found = problems(with("/", "/push").demo_page());
-    assert!(found.len() == 1 && found[0].contains("demo page"), "{found:?}");
+    assert!(found.iter().any(|it| it.contains("neither ws_path nor push_path")), "{found:?}");
+    let found = problems(Server::builder().demo_page());
+    assert!(found.len() == 1 && found[0].contains("private_on_loopback"), "{found:?}");
     assert!(with("/", "/push").build().is_ok());
 }
 
@@ -145,14 +147,16 @@ fn paths_are_checked() {
 #[test]
 fn beyond_loopback_an_open_push_must_be_meant() {
     for address in ["0.0.0.0:0", ":0", "[::]:0"] {
-        let found = problems(Server::builder().address(address));
+        // It builds, since pushes are not taken there.
+        assert!(Server::builder().address(address).build().is_ok());
+        let found = problems(Server::builder().private_address(address));
         assert!(found.len() == 1 && found[0].contains("allow_open_push"), "{address}: {found:?}");
         assert!(Server::builder().address(address).allow_open_push().build().is_ok());
         let keys = StaticPushKeys::new(["a push key of some length"]).unwrap();
         assert!(Server::builder().address(address).push_authorizer(keys).build().is_ok());
     }
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
-    let found = problems(Server::builder().listener(listener));
+    let found = problems(Server::builder().private_listener(listener));
     assert!(found.len() == 1 && found[0].contains("allow_open_push"), "{found:?}");
     for address in ["127.0.0.1:0", "localhost:0", "[::1]:0", "127.1.2.3:0"] {
         assert!(Server::builder().address(address).build().is_ok(), "{address}");

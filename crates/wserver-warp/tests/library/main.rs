@@ -33,8 +33,13 @@ pub(crate) struct Running {
     serving: JoinSet<Drained>,
 }
 
-/// Serves on a free port.
+/// Serves on a free port, where pushes are taken too.
 pub(crate) fn serve(builder: ServerBuilder) -> Running {
+    serve_as_it_is(builder.allow_open_push())
+}
+
+/// Serves on a free port.
+pub(crate) fn serve_as_it_is(builder: ServerBuilder) -> Running {
     let server = builder.address("127.0.0.1:0").build().unwrap().bind().unwrap();
     let (handle, address) = (server.handle(), server.local_addr());
     let mut serving = JoinSet::new();

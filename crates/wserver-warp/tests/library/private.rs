@@ -15,7 +15,7 @@ use wserver_warp::{Server, ServerBuilder, TlsSettings};
 use crate::secure::{
     Authority, Files, VERSIONS, ask, is_sent, listen, push, push_with, secure, text,
 };
-use crate::{PATIENCE, Running, eventually, heard, serve};
+use crate::{PATIENCE, Running, eventually, heard, serve, serve_as_it_is};
 
 /// Serves with a private listener as well; where that is.
 fn serve_apart(builder: ServerBuilder) -> (Running, SocketAddr) {
@@ -55,6 +55,47 @@ async fn each_listener_serves_its_own() {
     drop(listener);
     running.shut_down().await;
     TcpStream::connect(private).await.unwrap_err();
+}
+
+/// Nobody has said where pushes are to be taken, and nothing is asked of publishers: then not where
+/// strangers may come, through a proxy that leaves no mark.
+#[tokio::test]
+async fn without_an_authoriser_only_the_handle_pushes() {
+    let running = serve_as_it_is(Server::builder());
+    let mut listener = running.listen("jack", "news").await;
+    for (method, path) in [
+        ("POST", "/push"),
+        ("POST", "/v2/push"),
+        ("POST", "/v2/disconnect"),
+        ("GET", "/v2/node"),
+        ("GET", "/metrics"),
+    ] {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        let answer = ask(&mut stream, method, path, "").await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{method} {path}: {answer}");
+        for words in ["its handle pushes", "allow_open_push"] {
+            assert!(answer.contains(words), "{method} {path}: {answer}");
+        }
+    }
+    assert_eq!(running.handle.push("jack", "news", "m").await.unwrap(), 1);
+    assert_eq!(heard(&mut listener).await, "m");
+    drop(listener);
+    running.shut_down().await;
+}
+
+#[tokio::test]
+async fn without_an_authoriser_pushes_have_a_port_on_loopback_if_it_is_asked_for() {
+    let builder = || Server::builder().address("127.0.0.1:0").private_on_loopback();
+    let bound = builder().build().unwrap().bind().unwrap();
+    assert!(bound.private_addr().unwrap().ip().is_loopback());
+    // Nothing is opened where pushes have a place already.
+    let keys = StaticPushKeys::new(["a push key of some length"]).unwrap();
+    for builder in [builder().allow_open_push(), builder().push_authorizer(keys)] {
+        assert_eq!(builder.build().unwrap().bind().unwrap().private_addr(), None);
+    }
+    let running = serve_as_it_is(Server::builder().private_on_loopback());
+    assert_eq!(status(running.address, "POST", "/push").await, "403");
+    running.shut_down().await;
 }
 
 #[tokio::test]
@@ -125,7 +166,7 @@ fn what_does_not_go_together_is_refused() {
     for (builder, told) in [
         (local().private_address("nowhere"), "private_address"),
         (local().private_address("unix:"), "no path"),
-        (local().private_address("127.0.0.1:0").demo_page(), "demo page"),
+        (local().private_unix("/run/push.sock").demo_page(), "demo page"),
         (local().address("unix:/run/ws.sock"), "host:port"),
         (local().private_tls(tls()), "private_tls"),
         (local().private_unix("/run/push.sock").private_tls(tls()), "private_tls"),

@@ -1,13 +1,18 @@
 //! The arguments of those tools that speak to a server's HTTP API.
 
+use std::env;
+use std::io;
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use clap::Args;
 use wserver_client::{Api, Pusher};
 
 use super::Failure;
 use super::secret::secret;
-use super::target::{Scheme, Target};
+use super::target::{Authorities, PRIVATE, PUBLIC, Scheme, endpoint};
+
+const KEY_VARIABLE: &str = "WSERVER_PUSH_KEY";
 
 /// Which server, and with which key.
 #[derive(Debug, Args)]
@@ -18,17 +23,50 @@ pub(super) struct Access {
     /// Unix socket of the server's private address, in place of the URL's host
     #[arg(long, value_name = "FILE")]
     unix_socket: Option<PathBuf>,
+    /// Where the server takes pushes, with http or https; a path, if there is one, is that of what is asked for. Without it `http://127.0.0.1:12345` with a key, and `http://127.0.0.1:22345` without one
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
     #[command(flatten)]
-    target: Target,
+    authorities: Authorities,
 }
 
 impl Access {
+    /// Where the server is. With a key it takes pushes where browsers connect, if it is set up no
+    /// further, and without one at a port of their own.
+    fn url(&self) -> &str {
+        let has_key = self.key_file.is_some() || env::var_os(KEY_VARIABLE).is_some();
+        self.url.as_deref().unwrap_or(if has_key { PUBLIC } else { PRIVATE })
+    }
+
+    /// What went wrong, and what to do about it where the place was our own guess.
+    pub(super) fn failure(&self, error: impl Into<anyhow::Error>) -> Failure {
+        let error = error.into();
+        let is_refused = error.chain().any(|cause| {
+            let cause = cause.downcast_ref::<io::Error>();
+            cause.is_some_and(|it| it.kind() == io::ErrorKind::ConnectionRefused)
+        });
+        if !is_refused || self.url.is_some() || self.unix_socket.is_some() {
+            return Failure::Failed(error);
+        }
+        let url = self.url();
+        let hint = if url == PRIVATE {
+            format!(
+                "nobody listens at {url}, where a server takes pushes that need no key; one with keys, \
+                 or allow_open_push, takes them at {PUBLIC}: name the key with --key-file, or the \
+                 place with --url"
+            )
+        } else {
+            format!("nobody listens at {url}: name the place with --url")
+        };
+        Failure::Failed(anyhow!("{error:#}; {hint}"))
+    }
+
     /// The key, if one is given.
     ///
     /// # Errors
     /// When it cannot be read.
     fn key(&self) -> Result<Option<String>, Failure> {
-        secret(self.key_file.as_deref(), "WSERVER_PUSH_KEY")
+        secret(self.key_file.as_deref(), KEY_VARIABLE)
     }
 
     /// The HTTP API.
@@ -36,7 +74,11 @@ impl Access {
     /// # Errors
     /// When something that is named cannot be read or used.
     pub(super) fn api(&self) -> Result<Api, Failure> {
-        let mut api = api(&self.target)?;
+        let url = endpoint(self.url(), Scheme::Http, "/").map_err(Failure::Usage)?;
+        let mut api = Api::new(&url).map_err(Failure::usage)?;
+        if let Some(authorities) = self.authorities.read()? {
+            api = api.with_ca_pem(&authorities).map_err(Failure::usage)?;
+        }
         if let Some(path) = &self.unix_socket {
             api = api.with_unix_socket(path);
         }
@@ -51,29 +93,17 @@ impl Access {
     /// # Errors
     /// As of [`api`](Self::api).
     pub(super) fn pusher(&self) -> Result<Pusher, Failure> {
-        let url = self.target.endpoint(Scheme::Http, "/push")?;
+        let url = endpoint(self.url(), Scheme::Http, "/push").map_err(Failure::Usage)?;
         let mut pusher = Pusher::new(&url).map_err(Failure::usage)?;
         if let Some(path) = &self.unix_socket {
             pusher = pusher.with_unix_socket(path);
         }
-        if let Some(authorities) = self.target.authorities()? {
+        if let Some(authorities) = self.authorities.read()? {
             pusher = pusher.with_ca_pem(&authorities).map_err(Failure::usage)?;
         }
         if let Some(key) = self.key()? {
             pusher = pusher.with_key(&key).map_err(Failure::usage)?;
         }
         Ok(pusher)
-    }
-}
-
-/// The HTTP API of a server, without a key.
-///
-/// # Errors
-/// When something that is named cannot be read or used.
-pub(super) fn api(target: &Target) -> Result<Api, Failure> {
-    let api = Api::new(&target.endpoint(Scheme::Http, "/")?).map_err(Failure::usage)?;
-    match target.authorities()? {
-        Some(authorities) => api.with_ca_pem(&authorities).map_err(Failure::usage),
-        None => Ok(api),
     }
 }

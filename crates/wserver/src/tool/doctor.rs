@@ -5,9 +5,11 @@
 mod advice;
 mod clock;
 mod delivery;
+mod proxy;
 mod report;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -16,12 +18,15 @@ use anyhow::Context;
 use clap::Args;
 use http::header::{HeaderValue, ORIGIN};
 use tokio::time::Instant;
-use wserver_client::{Client, Dialed, Probe, Probed, Pusher, Seen, TlsFacts};
+use wserver_client::{
+    Client, Dialed, PlainAnswer, Probe, Probed, Pusher, Seen, TlsFacts, UpgradeError,
+};
 
 use super::output::{Milliseconds, counted};
 use super::secret::secret;
 use super::target::{Authorities, Scheme, endpoint};
 use super::{Failure, Outcome};
+use proxy::Proxy;
 use report::Report;
 
 /// More addresses of one name are not tried.
@@ -84,6 +89,8 @@ struct Plan {
     /// Whose the token is, if that is known.
     user: Option<String>,
     pusher: Pusher,
+    /// Whether pushes come with a key.
+    has_key: bool,
 }
 
 impl Plan {
@@ -100,7 +107,9 @@ impl Plan {
             client = client.with_ca_pem(&authorities).map_err(wrong)?;
             pusher = pusher.with_ca_pem(&authorities).map_err(wrong)?;
         }
-        if let Some(key) = secret(arguments.key_file.as_deref(), "WSERVER_PUSH_KEY")? {
+        let key = secret(arguments.key_file.as_deref(), "WSERVER_PUSH_KEY")?;
+        let has_key = key.is_some();
+        if let Some(key) = key {
             pusher = pusher.with_key(&key).map_err(Failure::usage)?;
         }
         if let Some(origin) = &arguments.origin {
@@ -121,13 +130,15 @@ impl Plan {
             token,
             user,
             pusher: pusher.with_timeout(STEP_TIMEOUT),
+            has_key,
         })
     }
 
     async fn examine(&self, report: &mut Report) -> io::Result<()> {
         let probe = Probe::new(self.client.clone());
         let Some(dialed) = self.reach(&probe, report).await? else { return Ok(()) };
-        let is_local = dialed.address.ip().is_loopback();
+        let address = dialed.address;
+        let is_local = address.ip().is_loopback();
         let secured = match dialed.secure().await {
             Ok(secured) => secured,
             Err(error) => {
@@ -146,20 +157,28 @@ impl Plan {
         let mut probed = match secured.upgrade().await {
             Ok(probed) => probed,
             Err(error) => {
-                let (what, advice) = advice::upgrade(&error);
+                let (what, advice) = match &error {
+                    UpgradeError::Refused { .. } => advice::upgrade(&error),
+                    // An answer that is none, or no answer: is it upgrades alone?
+                    _ if is_silence(&error) => {
+                        advice::unanswered(&error, &get(&probe, address).await)
+                    }
+                    _ => advice::upgrade(&error),
+                };
                 return report.failed("upgrade", what, &advice);
             }
         };
         report.ok("upgrade", format_args!("a WebSocket is open, in {}", Milliseconds(started)))?;
+        let proxy = Proxy::of(&probed.headers);
         clock::check(&probed.headers, SystemTime::now(), report)?;
         if !ping(&mut probed, report).await? {
             return Ok(());
         }
-        if !self.deliver(&mut probed, report).await? {
+        if !self.deliver(&mut probed, &proxy, report).await? {
             return Ok(());
         }
         match self.idle {
-            Some(idle) if !silence(&mut probed, idle, report).await? => return Ok(()),
+            Some(idle) if !silence(&mut probed, idle, &proxy, report).await? => return Ok(()),
             Some(_) => {}
             None => report.skipped("idle", "--quick")?,
         }
@@ -206,6 +225,35 @@ impl Plan {
         }
         Ok(first)
     }
+}
+
+/// Whether nothing was answered, so that it does not show whether requests arrive at all.
+fn is_silence(error: &UpgradeError) -> bool {
+    match error {
+        UpgradeError::TimedOut { .. } => true,
+        UpgradeError::Failed { source } => {
+            let mut cause: Option<&dyn std::error::Error> = Some(&**source);
+            while let Some(error) = cause {
+                if let Some(error) = error.downcast_ref::<io::Error>() {
+                    return matches!(
+                        error.kind(),
+                        io::ErrorKind::UnexpectedEof
+                            | io::ErrorKind::ConnectionReset
+                            | io::ErrorKind::ConnectionAborted
+                            | io::ErrorKind::BrokenPipe
+                    );
+                }
+                cause = error.source();
+            }
+            told(error).contains("Handshake not finished")
+        }
+        _ => false,
+    }
+}
+
+/// Asks for the same URL without an upgrade, on a connection of its own.
+async fn get(probe: &Probe, address: SocketAddr) -> io::Result<PlainAnswer> {
+    probe.dial(address).await?.secure().await?.get().await
 }
 
 /// What is to be said about a certificate that is trusted.
@@ -255,7 +303,12 @@ async fn ping(probed: &mut Probed, report: &mut Report) -> io::Result<bool> {
 }
 
 /// Says nothing for so long. Whether the connection is still good.
-async fn silence(probed: &mut Probed, idle: Duration, report: &mut Report) -> io::Result<bool> {
+async fn silence(
+    probed: &mut Probed,
+    idle: Duration,
+    proxy: &Proxy,
+    report: &mut Report,
+) -> io::Result<bool> {
     let started = Instant::now();
     let mut pings: u64 = 0;
     while let Some(left) = idle.checked_sub(started.elapsed()) {
@@ -270,7 +323,7 @@ async fn silence(probed: &mut Probed, idle: Duration, report: &mut Report) -> io
             Some(Seen::Lost(error)) => {
                 let seconds = started.elapsed().as_secs_f64();
                 let what = format!("cut after {seconds:.1} s of silence ({})", told(&error));
-                report.failed("idle", what, advice::IDLE)?;
+                report.failed("idle", what, &advice::idle(proxy))?;
                 return Ok(false);
             }
             Some(_) | None => {}

@@ -33,7 +33,8 @@ pub(crate) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> Outcome {
     let Arguments { user, event, json, access } = arguments;
-    let explanation = access.api()?.explain(&user, &event).await?;
+    let explanation = access.api()?.explain(&user, &event).await;
+    let explanation = explanation.map_err(|error| access.failure(error))?;
     if json {
         line(v2::encode(&explanation))?;
     } else {

@@ -20,7 +20,8 @@ use crate::tell;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 What happens to the connection is told on standard error. It comes back when it is lost; what was
-pushed meanwhile is gone.
+pushed meanwhile is gone. Version 1 of the protocol has no reply to a registration: a refused token
+shows by the server's Close after its register_timeout, 30s by default, if no event was registered.
 The token may be in the environment as WSERVER_TOKEN; it is no argument, because every user of the
 machine can read those. Where listeners are not authenticated the token is the user id: --user.
 Exit codes: 0 after ctrl-c, 1 when there is no use in coming back, 64 bad arguments.")]
@@ -99,7 +100,14 @@ fn show(update: Update, events: &[String], json: bool) -> io::Result<()> {
         Update::Message(message) => line(OneLine(&message))?,
         Update::Connected => {
             let events = events.iter().map(|it| OneLine(it).to_string()).collect::<Vec<_>>();
-            tell("connected", format_args!("registered for {}", events.join(", ")));
+            let sent = if events.len() == 1 { "the registration" } else { "the registrations" };
+            let events = events.join(", ");
+            tell(
+                "connected",
+                format_args!(
+                    "sent {sent} for {events}; version 1 has no reply, so a refused token is silent"
+                ),
+            );
         }
         Update::Interrupted { cause, retry_in } => {
             let cause = anyhow::Error::new(cause);

@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> Outcome {
     let Arguments { json, access } = arguments;
-    let nodes = access.api()?.nodes().await?;
+    let nodes = access.api()?.nodes().await.map_err(|error| access.failure(error))?;
     if json {
         line(v2::encode(&nodes))?;
     } else {

@@ -68,6 +68,10 @@ pub(super) fn man(arguments: &ManArguments, mut whole: Command) -> Outcome {
 }
 
 fn print(text: &[u8]) -> Outcome {
-    io::stdout().write_all(text)?;
-    Ok(ExitCode::SUCCESS)
+    let mut stdout = io::stdout();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        // Whoever read it has had enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }

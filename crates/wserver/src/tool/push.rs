@@ -44,7 +44,8 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
         Some(message) if message != "-" => message,
         _ => read_message()?,
     };
-    let answer = pusher.push_json(&user, &event, &message).await?;
+    let answer = pusher.push_json(&user, &event, &message).await;
+    let answer = answer.map_err(|error| access.failure(error))?;
     if json {
         line(v2::encode(&answer))?;
     } else {

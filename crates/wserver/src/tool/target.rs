@@ -9,11 +9,16 @@ use http::Uri;
 
 use super::Failure;
 
+/// Where a server listens as it comes.
+pub(super) const PUBLIC: &str = "http://127.0.0.1:12345";
+/// Where it takes pushes as it comes, which is without a key.
+pub(super) const PRIVATE: &str = "http://127.0.0.1:22345";
+
 /// The arguments that name a server.
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// The server: http or ws, https or wss; a path, if there is one, is that of what is asked for
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:12345")]
+    #[arg(long, value_name = "URL", default_value = PUBLIC)]
     url: String,
     #[command(flatten)]
     authorities: Authorities,

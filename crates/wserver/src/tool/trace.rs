@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
 pub(super) async fn run(arguments: Arguments) -> Outcome {
     let Arguments { user, json, access } = arguments;
     let mut signals = Signals::new().context("no signal handlers")?;
-    let mut trace = access.api()?.trace(&user).await?;
+    let mut trace = access.api()?.trace(&user).await.map_err(|error| access.failure(error))?;
     tell("tracing", OneLine(&user));
     tokio::select! {
         outcome = follow(&mut trace, json) => outcome,

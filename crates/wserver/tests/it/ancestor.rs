@@ -174,7 +174,7 @@ fn who_never_registers_is_closed() {
 /// Everybody who reached it could push, and so could every web page that its operator's browser showed.
 #[test]
 fn pushes_are_guarded_by_default() {
-    let server = Server::start();
+    let server = Server::start_private(&[]);
     let body = push_body("jack", "news", "m");
     for foreign in [
         ("origin", "https://evil.example"),
@@ -186,7 +186,8 @@ fn pushes_are_guarded_by_default() {
         raw.send(post(&[foreign], &body));
         assert_eq!(raw.answer().status, 403, "{foreign:?}");
     }
-    let beyond = command().args(["--address", "0.0.0.0:0"]).output().unwrap();
+    let beyond = ["--address", "127.0.0.1:0", "--private-address", "0.0.0.0:0"];
+    let beyond = command().args(beyond).output().unwrap();
     assert_eq!(beyond.status.code(), Some(64));
     let told = String::from_utf8_lossy(&beyond.stderr);
     assert!(told.contains("push_authorizer") && told.contains("allow_open_push"), "{told}");

@@ -3,7 +3,7 @@
 //! What a real proxy does is in `xtask/interop/nginx.sh`.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Output, Stdio};
 use std::thread;
 
@@ -189,13 +189,108 @@ fn what_others_answer_is_told_with_its_remedy() {
     ] {
         answered(&refused(status, headers), expected);
     }
+    // The cure is that of whoever answered.
+    for (header, cure) in [
+        ("Server: nginx/1.22.1", "proxy_set_header Upgrade $http_upgrade"),
+        ("Server: Apache/2.4.65 (Debian)", "upgrade=websocket"),
+        ("Server: lighttpd/1.4.69", "proxy.header = ( \"upgrade\" => \"enable\" )"),
+        ("Via: 1.1 varnish (Varnish/7.1)", "return (pipe)"),
+        ("Via: 1.1 host (squid/5.7)", "http_upgrade_request_protocols"),
+        ("X: y", "HAProxy: "),
+    ] {
+        let why = "Wserver-Error: the Upgrade header must name websocket";
+        let headers = format!("{why}\n{header}\n");
+        answered(&refused("400 Bad Request", &headers), cure);
+    }
     let upgrade = "HTTP/1.1 101 Switching Protocols\nUpgrade: websocket\nConnection: upgrade\n";
     answered(
         &format!("{upgrade}Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\n\n"),
         "no upgrade of this handshake",
     );
     answered("SSH-2.0-OpenSSH_9.2\n", "no upgrade of this handshake");
-    answered("", "no upgrade of this handshake");
+    answered("", "plain requests neither");
+}
+
+/// A proxy before `server` that changes each head of a request, says who it is, and lets the rest be;
+/// `None` ends the connection without a word.
+fn proxied(server: &Server, who: &'static str, change: fn(String) -> Option<String>) -> String {
+    let (listener, backend) = (TcpListener::bind("127.0.0.1:0").unwrap(), server.address);
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let mut client_reader = BufReader::new(client.try_clone().unwrap());
+                let Some(head) = change(head_of(&mut client_reader)) else { return };
+                let mut server = TcpStream::connect(backend).unwrap();
+                server.write_all(head.as_bytes()).unwrap();
+                let (mut to_server, mut to_client) = (server.try_clone().unwrap(), client);
+                thread::spawn(move || std::io::copy(&mut client_reader, &mut to_server));
+                let mut server = BufReader::new(server);
+                let head = head_of(&mut server).replacen("\r\n", &format!("\r\n{who}\r\n"), 1);
+                let _ = to_client.write_all(head.as_bytes());
+                let _ = std::io::copy(&mut server, &mut to_client);
+                let _ = to_client.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    url
+}
+
+/// A head of HTTP with the line that ends it, or what came of it.
+fn head_of(stream: &mut impl BufRead) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).is_ok_and(|bytes| bytes > 0) {}
+    head
+}
+
+fn without(name: &str, head: &str) -> String {
+    let lines = head.split_inclusive("\r\n");
+    lines.filter(|line| !line.to_ascii_lowercase().starts_with(name)).collect()
+}
+
+#[test]
+fn a_proxy_that_takes_the_key_away_is_a_failure_and_named() {
+    let keys = file("keys", "canary-key-0123456789\n");
+    let other = file("other-keys", "canary-other-0123456789\n");
+    let server = Server::start_with(&["--push-key-file", keys.path()], &[]);
+    let url = proxied(&server, "Via: 1.1 host (squid/5.7)", |head| {
+        Some(without("authorization:", &head))
+    });
+    let (code, printed) = doctor(&url, &["--quick", "--key-file", keys.path()]);
+    assert_eq!(code, 1, "{printed}");
+    for words in ["failed   delivery", "did not arrive", "squid/5.7", "login=PASSTHRU"] {
+        assert!(printed.contains(words), "{words}: {printed}");
+    }
+    assert!(!printed.contains("canary"), "{printed}");
+    // With nobody between, a key that is wrong is a failure as well, and another one.
+    let direct = format!("http://{}", server.address);
+    let (code, printed) = doctor(&direct, &["--quick", "--key-file", other.path()]);
+    assert!(code == 1 && printed.contains("the push key is wrong"), "{printed}");
+    let (code, printed) = doctor(&direct, &["--quick", "--key-file", keys.path()]);
+    assert!(code == 0 && printed.contains("ok       delivery"), "{printed}");
+    // Without one there is nothing to be taken away.
+    let (code, printed) = doctor(&url, &["--quick"]);
+    assert!(code == 0 && printed.contains("skipped  delivery"), "{printed}");
+}
+
+#[test]
+fn a_proxy_that_drops_upgrades_is_told_from_one_that_is_dead() {
+    let server = Server::start();
+    let url = proxied(&server, "Server: lighttpd/1.4.69", |head| {
+        let is_upgrade = head.to_ascii_lowercase().contains("upgrade: websocket");
+        (!is_upgrade).then_some(head)
+    });
+    let (code, printed) = doctor(&url, &["--quick"]);
+    assert_eq!(code, 1, "{printed}");
+    for words in
+        ["failed   upgrade", "a plain GET is answered with 400", "upgrades do not", "lighttpd"]
+    {
+        assert!(printed.contains(words), "{words}: {printed}");
+    }
+    let url = proxied(&server, "Server: lighttpd/1.4.69", |_| None);
+    let (code, printed) = doctor(&url, &["--quick"]);
+    assert_eq!(code, 1, "{printed}");
+    assert!(printed.contains("plain requests neither"), "{printed}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! Who may push: without a key only programs on this machine, with one only who has it.
+//! Who may push: without a key only programs on this machine, at a port of their own; with one only
+//! who has it.
 
-use crate::harness::{Server, command};
-use crate::raw::{End, Raw, post, push_body};
+use crate::harness::{Server, command, eventually};
+use crate::raw::{End, Raw, Socket, handshake, post, push_body};
 
 const KEY: &str = "right-0123456789";
 /// As long as the right one, and the same but for its end.
@@ -19,6 +20,15 @@ fn check(server: &Server, headers: &[(&str, &str)], expected: Result<(), (u16, &
             assert_eq!(raw.end(), End::Eof, "{headers:?}");
         }
     }
+}
+
+/// A WebSocket by this handshake.
+fn open(server: &Server, handshake: &str) -> Socket {
+    let mut raw = Raw::connect(server);
+    raw.send(handshake);
+    let answer = raw.answer();
+    assert_eq!(answer.status, 101, "{answer:?}");
+    Socket { raw }
 }
 
 /// Marks that the guard knows, and what it says of each. The first part is refused everywhere.
@@ -57,7 +67,7 @@ const FOREIGN_WAYS: [(&[(&str, &str)], &str); 12] = [
 
 #[test]
 fn without_a_key_only_programs_on_this_machine_may_push() {
-    let server = Server::start();
+    let server = Server::start_private(&[]);
     for (headers, why) in FOREIGN_PAGES.iter().chain(&FOREIGN_WAYS) {
         check(&server, headers, Err((403, why)));
     }
@@ -83,7 +93,7 @@ fn without_a_key_only_programs_on_this_machine_may_push() {
 /// A proxy that is believed about clients is no program on this machine either.
 #[test]
 fn a_trusted_proxy_opens_no_push() {
-    let server = Server::start_with(&["--trusted-proxies", "127.0.0.0/8"], &[]);
+    let server = Server::start_private(&["--trusted-proxies", "127.0.0.0/8"]);
     for client in ["192.0.2.1", "127.0.0.1"] {
         check(&server, &[("x-forwarded-for", client)], Err((403, "proxy")));
     }
@@ -95,7 +105,7 @@ fn a_trusted_proxy_opens_no_push() {
 
 #[test]
 fn a_push_without_a_host_is_refused() {
-    let server = Server::start();
+    let server = Server::start_private(&[]);
     for version in ["HTTP/1.0", "HTTP/1.1"] {
         let mut raw = Raw::connect(&server);
         let body = push_body("jack", "news", "m");
@@ -106,7 +116,7 @@ fn a_push_without_a_host_is_refused() {
 
 #[test]
 fn the_refusal_says_what_to_set() {
-    let server = Server::start();
+    let server = Server::start_private(&[]);
     let mut raw = Raw::connect(&server);
     raw.send(post(&[("host", "push.example.com")], ""));
     let answer = raw.answer();
@@ -117,7 +127,7 @@ fn the_refusal_says_what_to_set() {
 /// The page that the server itself serves may push: that is what the demo does.
 #[test]
 fn the_demo_page_may_push() {
-    let server = Server::start();
+    let server = Server::start_private(&[]);
     let host = server.address.to_string();
     let origin = format!("http://{host}");
     check(
@@ -127,30 +137,50 @@ fn the_demo_page_may_push() {
     );
 }
 
+/// It is where pushes are taken.
 #[test]
 fn the_demo_page_is_for_this_machine_unless_it_is_asked_for() {
-    let private = ["--private-address", "127.0.0.1:0"];
-    for (address, flags, status) in [
-        ("127.0.0.1:0", &[][..], 200),
-        ("127.0.0.1:0", &["--no-demo"], 404),
-        ("127.0.0.1:0", &["--trusted-proxies", "127.0.0.1"], 404),
-        ("127.0.0.1:0", &["--trusted-proxies", "127.0.0.1", "--no-demo=false"], 200),
-        ("127.0.0.1:0", &["--push-path", "/"], 405),
-        ("127.0.0.1:0", &private, 404),
-        ("127.0.0.1:0", &[private[0], private[1], "--no-demo=false"], 404),
-        ("0.0.0.0:0", &["--allow-open-push"], 404),
-        ("0.0.0.0:0", &["--allow-open-push", "--no-demo=false"], 200),
-    ] {
-        let server = Server::start_at(address, flags, &[]);
-        let mut raw = Raw::connect(&server);
+    let page = |server: &Server| {
+        let mut raw = Raw::connect(server);
         raw.send("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n");
         let answer = raw.answer();
-        assert_eq!(answer.status, status, "{address} {flags:?}");
-        if status == 200 {
+        if answer.status == 200 {
             let policy = answer.header("content-security-policy").unwrap();
             assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
             assert!(!policy.contains("unsafe"), "{policy}");
         }
+        answer.status
+    };
+    let private = ["--private-address", "127.0.0.1:0"];
+    for (address, flags, public_status, private_status) in [
+        ("127.0.0.1:0", &[][..], 404, 200),
+        ("127.0.0.1:0", &private, 404, 200),
+        ("127.0.0.1:0", &["--no-demo"], 404, 404),
+        ("127.0.0.1:0", &["--trusted-proxies", "127.0.0.1"], 404, 404),
+        ("127.0.0.1:0", &["--trusted-proxies", "127.0.0.1", "--no-demo=false"], 404, 200),
+        // It is of another origin than its WebSockets.
+        ("127.0.0.1:0", &["--origin", "same-origin"], 404, 404),
+        ("0.0.0.0:0", &[], 404, 200),
+    ] {
+        let mut server = Server::start_as_shipped(address, flags);
+        let private_address = server.private_address();
+        server.address.set_ip([127, 0, 0, 1].into());
+        assert_eq!(page(&server), public_status, "{address} {flags:?}");
+        server.address = private_address;
+        assert_eq!(page(&server), private_status, "{address} {flags:?}");
+    }
+    for (address, flags, status) in [
+        ("127.0.0.1:0", &[][..], 200),
+        ("127.0.0.1:0", &["--no-demo"], 404),
+        ("127.0.0.1:0", &["--origin", "same-origin"], 200),
+        ("127.0.0.1:0", &["--trusted-proxies", "127.0.0.1"], 404),
+        ("127.0.0.1:0", &["--trusted-proxies", "127.0.0.1", "--no-demo=false"], 200),
+        ("127.0.0.1:0", &["--push-path", "/"], 405),
+        ("0.0.0.0:0", &[], 404),
+        ("0.0.0.0:0", &["--no-demo=false"], 200),
+    ] {
+        let server = Server::start_at(address, flags, &[]);
+        assert_eq!(page(&server), status, "{address} {flags:?}");
     }
 }
 
@@ -240,15 +270,125 @@ fn keys_of_a_file_are_all_good() {
     check(&server, &[("x-api-key", "# old and new")], Err((401, "wrong")));
 }
 
+/// What a private listener serves is reached by other machines only if that is meant.
 #[test]
 fn beyond_this_machine_an_open_push_must_be_meant() {
     for address in ["0.0.0.0:0", ":0", "[::]:0", "[::ffff:0.0.0.0]:0"] {
-        let output = command().args(["--address", address]).output().unwrap();
+        let flags = ["--address", "127.0.0.1:0", "--private-address", address];
+        let output = command().args(flags).output().unwrap();
         let told = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(64), "{address}: {told}");
         for word in ["push key", "allow_open_push", "reachable from other machines"] {
             assert!(told.contains(word), "{address}: {told}");
         }
+    }
+}
+
+/// Beyond this machine a server without a key serves listeners, and takes pushes from this machine.
+#[test]
+fn without_a_key_pushes_have_a_port_that_only_this_machine_reaches() {
+    for address in ["127.0.0.1:0", "0.0.0.0:0", ":0", "[::]:0"] {
+        let mut server = Server::start_as_shipped(address, &[]);
+        let private = server.private_address();
+        assert!(private.ip().is_loopback(), "{address}: {private}");
+        server.address.set_ip([127, 0, 0, 1].into());
+        let mut socket = Socket::open(&server);
+        socket.register("jack", "news");
+        socket.sync();
+        eventually("the push arrives", || {
+            let mut raw = Raw::connect_at(private);
+            raw.send(post(&[], push_body("jack", "news", "m")));
+            raw.answer().body == "message sent to 1 clients"
+        });
+        assert_eq!(socket.next().payload, b"m", "{address}");
+    }
+}
+
+/// What nginx's own page about WebSockets makes of a request: nothing tells it from one of this machine.
+const BARE_PROXY: &str = "127.0.0.1:12345";
+
+/// Requests of publishers and operators, one of each kind.
+const OF_PUBLISHERS: [(&str, &str); 15] = [
+    ("POST", "/push"),
+    ("GET", "/push"),
+    ("POST", "/v2/push"),
+    ("POST", "/v2/push/batch"),
+    ("POST", "/v2/presence"),
+    ("POST", "/v2/disconnect"),
+    ("GET", "/v2/users/jack/connections"),
+    ("GET", "/v2/connections/1"),
+    ("DELETE", "/v2/connections/1"),
+    ("GET", "/v2/node"),
+    ("GET", "/v2/nodes"),
+    ("GET", "/v2/explain?user=jack&event=news"),
+    ("GET", "/v2/trace?user=jack"),
+    ("GET", "/metrics"),
+    ("GET", "/"),
+];
+
+#[test]
+fn a_proxy_that_leaves_no_mark_exposes_nothing_of_publishers() {
+    let mut server = Server::start_as_shipped("127.0.0.1:0", &[]);
+    let private = format!("http://{}", server.private_address());
+    // The WebSocket is what the proxy is for.
+    let bare = handshake(&[]).replace("host: localhost", &format!("host: {BARE_PROXY}"));
+    let mut socket = open(&server, &bare);
+    socket.register("jack", "news");
+    socket.sync();
+    let body = push_body("jack", "news", "m");
+    for (method, target) in OF_PUBLISHERS {
+        for body in ["", &*body] {
+            let mut raw = Raw::connect(&server);
+            raw.send(format!(
+                "{method} {target} HTTP/1.1\r\nHost: {BARE_PROXY}\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            ));
+            let answer = raw.answer();
+            if target == "/" {
+                assert_eq!(answer.status, 404, "{answer:?}");
+                continue;
+            }
+            assert_eq!(answer.status, 403, "{method} {target}: {answer:?}");
+            assert_eq!(
+                answer.header("content-type").unwrap().contains("json"),
+                target.starts_with("/v2/"),
+                "{answer:?}"
+            );
+            for words in [&*private, "push_key_file", "allow_open_push"] {
+                assert!(answer.error().contains(words), "{method} {target}: {answer:?}");
+                assert!(answer.body.contains(words), "{method} {target}: {answer:?}");
+            }
+        }
+    }
+    // None of it had an effect: the connection is there, and nothing came.
+    socket.sync();
+}
+
+/// Where the operator has placed the private listener is told to nobody.
+#[test]
+fn a_private_address_of_the_operators_is_not_told() {
+    let server = Server::start_as_shipped("127.0.0.1:0", &["--private-address", "127.0.0.1:0"]);
+    let mut raw = Raw::connect(&server);
+    raw.send(post(&[], push_body("jack", "news", "m")));
+    let answer = raw.answer();
+    assert_eq!((answer.status, answer.error()), (404, "no such path"), "{answer:?}");
+}
+
+/// One port for all, and a page of another machine has come: so have strangers.
+#[test]
+fn a_public_page_at_a_port_where_pushes_are_open_is_warned_of_once() {
+    const WORDS: &str = "strangers reach this port";
+    for (flags, expected) in
+        [(&["--allow-open-push"][..], 1), (&[], 0), (&["--private-address", "127.0.0.1:0"], 0)]
+    {
+        let server = Server::start_as_shipped("127.0.0.1:0", flags);
+        for origin in ["http://localhost:3000", "https://app.example.com", "https://b.example"] {
+            drop(open(&server, &handshake(&[("origin", origin)])));
+        }
+        server.signal("TERM");
+        let (_, log) = server.wait();
+        assert_eq!(log.matches(WORDS).count(), expected, "{flags:?}: {log}");
+        assert_eq!(log.matches("https://app.example.com").count(), expected, "{log}");
     }
 }
 

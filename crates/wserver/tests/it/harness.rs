@@ -19,10 +19,41 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
 }
 
+/// Most tests are about one port for all; those of the port that a server without a key opens for
+/// pushes start one as it is shipped.
+const ALLOW_OPEN_PUSH: &str = "WSERVER_ALLOW_OPEN_PUSH";
+
 impl Server {
-    /// The binary with default settings.
+    /// The binary with default settings, but that it takes pushes at the port of its WebSockets.
     pub(crate) fn start() -> Self {
         Self::start_with(&[], &[])
+    }
+
+    /// The binary as it is shipped: without a key, pushes have a port of their own.
+    pub(crate) fn start_as_shipped(address: &str, flags: &[&str]) -> Self {
+        let mut command = command();
+        command.args(["--address", address, "--log-format", "json"]).args(flags);
+        Self::spawn(command.env_remove(ALLOW_OPEN_PUSH))
+    }
+
+    /// The same, looked at where it takes pushes.
+    pub(crate) fn start_private(flags: &[&str]) -> Self {
+        let mut server = Self::start_as_shipped("127.0.0.1:0", flags);
+        server.address = server.private_address();
+        server
+    }
+
+    /// Where it takes pushes, if that is a port of its own. To be asked before the log is read.
+    pub(crate) fn private_address(&mut self) -> SocketAddr {
+        let log = self.log.as_mut().expect("the log is not read yet");
+        loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the log ended without the address");
+            let event: serde_json::Value = serde_json::from_str(&line).expect("a log in JSON");
+            if event["message"] == "pushes have an address of their own" {
+                break event["address"].as_str().unwrap().parse().expect("host:port");
+            }
+        }
     }
 
     /// The binary with these flags and environment.
@@ -39,6 +70,9 @@ impl Server {
 
     /// A server by a command of the caller's, which logs in either format.
     pub(crate) fn spawn(command: &mut Command) -> Self {
+        if !command.get_envs().any(|(name, _)| name == ALLOW_OPEN_PUSH) {
+            command.env(ALLOW_OPEN_PUSH, "true");
+        }
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
         let mut log = BufReader::new(child.stderr.take().expect("standard error is piped"));
         let address = loop {

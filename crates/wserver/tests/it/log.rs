@@ -8,9 +8,12 @@ use crate::raw::{
 };
 use crate::settings::file;
 
-/// The log of a server that is started and ended at once.
+/// The log of a server that is started as it is shipped, and ended at once.
 fn startup_log(flags: &[&str], environment: &[(&str, &str)]) -> String {
-    let server = Server::start_with(flags, environment);
+    let mut command = command();
+    command.args(["--address", "127.0.0.1:0", "--log-format", "json"]).args(flags);
+    command.envs(environment.iter().copied()).env_remove("WSERVER_ALLOW_OPEN_PUSH");
+    let server = Server::spawn(&mut command);
     server.signal("TERM");
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(0), "{log}");
@@ -36,6 +39,11 @@ fn the_startup_log_says_what_is_open() {
             &[no_key, open, "good-0123"],
         ),
         (&["--no-demo"], &["try it: connect to ws://127.0.0.1:"], &["try it: open"]),
+        (
+            &["--private-address", "127.0.0.1:0", "--push-key-file", keys.path()],
+            &["pushes have an address of their own"],
+            &[no_key],
+        ),
     ];
     for (flags, present, absent) in cases {
         let log = startup_log(flags, &[]);
@@ -46,6 +54,74 @@ fn the_startup_log_says_what_is_open() {
             assert!(!log.contains(words), "{flags:?}: {words:?} in {log}");
         }
     }
+}
+
+/// A line to try that is refused is worse than none: what it takes follows from the settings.
+#[test]
+fn the_hint_of_the_log_fits_the_settings_in_force() {
+    let tokens = file("tokens", "aaa jack\n");
+    let keys = file("keys", "good-0123456789abc\n");
+    let secret = file("secret", "0123456789abcdef0123456789abcdef");
+    let audience = ["--jwt-audience", "a,b"];
+    let config = file(
+        "jwt.toml",
+        format!("[jwt]\nsecret_file = {:?}\naudience = [\"tests\"]\n", secret.path()),
+    );
+    let by_flags = format!(
+        "`WSERVER_JWT_SECRET_FILE={} WSERVER_JWT_AUDIENCE=a,b wserver token make --user demo`",
+        secret.path()
+    );
+    let by_file = format!("`wserver token make --user demo --config {}`", config.path());
+    let jwt = ["--jwt-secret-file", secret.path()];
+    let demo = r#"{\"token\":\"demo\""#;
+    let token = r#"{\"token\":\"TOKEN\""#;
+    let cases: &[(&[&str], &[&str], &[&str])] = &[
+        (&["--no-demo"], &[demo], &["you need a token", "authenticated\",\"by"]),
+        (
+            &["--no-demo", jwt[0], jwt[1], audience[0], audience[1]],
+            &[&by_flags, r#""by":"jwt""#, token, r#"\"userId\":\"demo\""#],
+            &[demo],
+        ),
+        (&["--config", config.path()], &[&by_file, r#""by":"jwt""#, "put the token"], &[demo]),
+        (
+            &["--no-demo", "--tokens-file", tokens.path()],
+            &[tokens.path(), r#""by":"tokens_file""#, token, r#"\"userId\":\"USER\""#],
+            &[demo],
+        ),
+        (
+            &["--callback-url", "http://127.0.0.1:9/judge"],
+            &["http://127.0.0.1:9/judge accepts", r#""by":"callback""#],
+            &[demo],
+        ),
+        (
+            &[
+                "--push-key-file",
+                keys.path(),
+                "--tokens-file",
+                tokens.path(),
+                jwt[0],
+                jwt[1],
+                audience[0],
+                audience[1],
+            ],
+            &[r#""by":"tokens_file, jwt""#, r#""by":"push_key_file""#, "Bearer PUSH_KEY"],
+            &[demo],
+        ),
+    ];
+    for (flags, present, absent) in cases {
+        let log = startup_log(flags, &[]);
+        for words in *present {
+            assert!(log.contains(words), "{flags:?}: {words:?} not in {log}");
+        }
+        for words in *absent {
+            assert!(!log.contains(words), "{flags:?}: {words:?} in {log}");
+        }
+    }
+    // The command of the hint makes a token that such a server takes.
+    let made =
+        command().args(["token", "make", "--user", "demo", "--config", config.path()]).output();
+    let made = made.unwrap();
+    assert!(made.status.success() && made.stderr.is_empty(), "{made:?}");
 }
 
 #[test]

@@ -64,7 +64,15 @@ fn what_is_refused_before_the_body_is_a_problem_too() {
     assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
     assert_eq!(told(&problem), json!({"type": "method_not_allowed"}));
     let (answer, problem) =
-        ask(&server, "POST", "/push", &[JSON, ("host", "push.example.com")], "");
+        ask(&server, "POST", "/push", &[JSON, ("origin", "https://evil.example")], "");
+    assert_eq!(
+        (answer.status, told(&problem)),
+        (403, json!({"type": "push_needs_key", "setting": "push_key_file"}))
+    );
+
+    // Where pushes are not taken at all, too.
+    let server = Server::start_as_shipped("127.0.0.1:0", &[]);
+    let (answer, problem) = ask(&server, "POST", "/push", &[JSON], "");
     assert_eq!(
         (answer.status, told(&problem)),
         (403, json!({"type": "push_needs_key", "setting": "push_key_file"}))

@@ -41,6 +41,14 @@ fn push(server: &Server, user: &str, event: &str, message: &str) -> (i32, String
     said(&tool(&arguments, &[], ""))
 }
 
+/// What `wserver listen` says once it has sent its registration, of which it hears nothing.
+fn connected(event: &str) -> String {
+    format!(
+        "connected: sent the registration for {event}; version 1 has no reply, so a refused token is \
+         silent\n"
+    )
+}
+
 /// A `wserver listen`, or another that goes on, killed when it is dropped.
 struct Listening {
     child: Child,
@@ -84,7 +92,7 @@ impl Listening {
 
     /// Waits until it is bound, which no answer says.
     fn bound(mut self, server: &Server, user: &str, event: &str) -> Self {
-        assert_eq!(self.told(), format!("connected: registered for {event}\n"));
+        assert_eq!(self.told(), connected(event));
         eventually("the listener is bound", || push(server, user, event, "are you there").0 == 0);
         assert!(self.message().contains("are you there"));
         self
@@ -201,7 +209,7 @@ fn keys_and_tokens_come_from_files_and_the_environment() {
     for (arguments, environment, input) in ways {
         let flags = ["--url", &url, "--event", "news"];
         let mut listening = Listening::start(&[&flags, arguments].concat(), environment, input);
-        assert_eq!(listening.told(), "connected: registered for news\n");
+        assert_eq!(listening.told(), connected("news"));
         eventually("the listener is bound", || {
             push(&["--key-file", keys.path()], &[]).1 == "1 connection got it\n"
         });
@@ -226,7 +234,7 @@ fn a_listener_comes_back_to_a_server_that_restarts() {
     let told = listening.told();
     assert!(told.starts_with("interrupted: closed by the server with 1001"), "{told}");
     let server = Server::start_at(&address, &[], &[]);
-    while listening.told() != "connected: registered for news\n" {}
+    while listening.told() != connected("news") {}
     eventually("the listener is bound", || push(&server, "jack", "news", "again").0 == 0);
     assert_eq!(listening.message(), "again");
 }
@@ -404,6 +412,135 @@ fn a_private_unix_socket_is_reached() {
     }
     // The public one has none of it.
     assert_eq!(push(&server, "jack", "news", "m").0, 1);
+}
+
+/// A server as it is shipped takes pushes elsewhere, and says where.
+#[test]
+fn who_aims_a_tool_at_the_public_port_is_told_the_private_one() {
+    let mut server = Server::start_as_shipped("127.0.0.1:0", &[]);
+    let public = url(&server);
+    let private = format!("http://{}", server.private_address());
+    for command in [&["push", "-e", "e", "-m", "m"][..], &["explain", "-e", "e"], &["trace"]] {
+        let arguments = [command, &["--url", &public, "--user", "u"]].concat();
+        let (code, printed, told) = said(&tool(&arguments, &[], ""));
+        assert_eq!((code, &*printed), (1, ""), "{told}");
+        assert!(told.contains(&private) && told.contains("push_key_file"), "{told}");
+    }
+    let (code, printed, told) = said(&tool(&["nodes", "--url", &public], &[], ""));
+    assert_eq!((code, &*printed), (1, ""), "{told}");
+    assert!(told.contains(&private), "{told}");
+    let (code, _, told) = said(&tool(&["nodes", "--url", &private], &[], ""));
+    assert_eq!((code, &*told), (0, ""));
+}
+
+/// The settings say where, so a health check needs no URL.
+#[test]
+fn ready_follows_the_settings() {
+    // A server cannot be at port 0 to a program that only knows its settings.
+    let free = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    let mut params = rcgen::CertificateParams::new(["push.example.com".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = file("certificate.pem", params.self_signed(&key).unwrap().pem());
+    let key = file("key.pem", key.serialize_pem());
+    let tls = ["--tls-certificate-file", certificate.path(), "--tls-key-file", key.path()];
+    let client_ca = ["--tls-client-ca-file", certificate.path()];
+    let socket = file("ready-socket", "");
+    let unix = format!("unix:{}.sock", socket.path());
+    for flags in [
+        &[][..],
+        &tls,
+        &[&tls[..], &["--private-address", &unix]].concat(),
+        &[&tls[..], &client_ca, &["--private-address", &unix]].concat(),
+    ] {
+        let address = free();
+        let server = Server::start_at(&address, flags, &[]);
+        let flags = [&["--address", &address][..], flags].concat();
+        let (code, printed, told) = said(&tool(&[&["ready"], &*flags].concat(), &[], ""));
+        assert_eq!((code, &*printed, &*told), (0, "ready\n", ""), "{flags:?}");
+        // The same by the process's own command line.
+        let pid = server.pid().to_string();
+        let (code, printed, told) = said(&tool(&["ready", "--pid", &pid], &[], ""));
+        assert_eq!((code, &*printed, &*told), (0, "ready\n", ""), "{flags:?}");
+    }
+    // By the environment, and by a file.
+    let address = free();
+    let server = Server::start_at(&address, &[], &[]);
+    let environment = [("WSERVER_ADDRESS", &*address)];
+    assert_eq!(said(&tool(&["ready"], &environment, "")).0, 0);
+    let config = file("ready.toml", format!("address = {address:?}\n"));
+    assert_eq!(said(&tool(&["ready", "--config", config.path()], &[], "")).0, 0);
+    assert_eq!(said(&tool(&["ready"], &[("WSERVER_CONFIG", config.path())], "")).0, 0);
+    drop(server);
+    let (code, _, told) = said(&tool(&["ready", "--config", config.path()], &[], ""));
+    assert!(code == 1 && told.contains(&address), "{told}");
+    // What nobody can know is said.
+    let (code, _, told) = said(&tool(&["ready", "--address", "127.0.0.1:0"], &[], ""));
+    assert!(code == 64 && told.contains("--url"), "{told}");
+    let own = std::process::id().to_string();
+    let (code, _, told) = said(&tool(&["ready", "--pid", &own], &[], ""));
+    assert!(code == 64 && told.contains("no server"), "{told}");
+}
+
+/// As `openssl req -x509` makes them: one that has signed itself, and may sign others.
+#[test]
+fn a_self_signed_certificate_is_trusted_by_the_file_of_it() {
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = file("self-signed.pem", params.self_signed(&key).unwrap().pem());
+    let key_file = file("self-signed-key.pem", key.serialize_pem());
+    let flags = ["--tls-certificate-file", certificate.path(), "--tls-key-file", key_file.path()];
+    let server = Server::start_with(&flags, &[]);
+    let url = |host: &str| format!("https://{host}:{}", server.address.port());
+    let ask = |host: &str, authority: &str| {
+        let url = url(host);
+        said(&tool(&["nodes", "--url", &url, "--ca-file", authority], &[], ""))
+    };
+    let (code, _, told) = ask("localhost", certificate.path());
+    assert_eq!((code, &*told), (0, ""));
+    // The name counts, and another certificate with the same name and key is another.
+    let (code, _, told) = ask("127.0.0.1", certificate.path());
+    assert!(code == 1 && told.contains("not valid for name"), "{told}");
+    params.serial_number = Some(7u64.into());
+    let another = file("another.pem", params.self_signed(&key).unwrap().pem());
+    let (code, _, told) = ask("localhost", another.path());
+    assert!(code == 1, "{told}");
+}
+
+/// A reader that has had enough is no failure.
+#[test]
+fn what_is_printed_into_a_closed_pipe_is_no_failure() {
+    for arguments in [&["config"][..], &["check"], &["key"], &["man"], &["completions", "bash"]] {
+        let mut child = command()
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?} {output:?}");
+    }
+}
+
+/// The server is silent about a token that it refuses, so nothing may claim that it was taken.
+#[test]
+fn a_listener_claims_no_registration_of_which_it_cannot_know() {
+    let tokens = file("tokens", "right-token jack\n");
+    let flags = ["--tokens-file", tokens.path(), "--register-timeout", "1s"];
+    let server = Server::start_with(&flags, &[]);
+    let url = url(&server);
+    let flags = ["--url", &url, "--user", "wrong-token", "--event", "news"];
+    let mut listening = Listening::start(&flags, &[], "");
+    let told = listening.told();
+    assert!(!told.contains("registered") && told.contains("sent the registration"), "{told}");
+    let (code, _, told) = listening.end();
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("nothing registered in time") && told.contains("token"), "{told}");
 }
 
 #[test]

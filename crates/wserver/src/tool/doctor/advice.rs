@@ -1,9 +1,12 @@
 //! What to do about what was seen: the one table from findings to remedies.
 
-use http::header::{LOCATION, SERVER};
-use http::{HeaderMap, StatusCode};
-use wserver_client::{PushError, Seen, UpgradeError};
+use std::io;
 
+use http::header::LOCATION;
+use http::{HeaderMap, StatusCode};
+use wserver_client::{PlainAnswer, PushError, Seen, UpgradeError};
+
+use super::proxy::{Fault, Proxy};
 use super::told;
 
 pub(super) const NAME: &str = "is the name spelt right, and its DNS record published?";
@@ -17,14 +20,25 @@ pub(super) const PING: &str =
 pub(super) const BROKEN: &str = "something on the way ends connections right after the upgrade";
 pub(super) const TOKEN: &str = "the registration was not taken: does the server authenticate \
                                 listeners? name a token with --token-file, and whose it is with --user";
-pub(super) const HELD_BACK: &str = "something on the way collects data before it passes it on; \
-                                    nginx: proxy_buffering off";
-pub(super) const IDLE: &str = "somebody on the way cuts silent connections: its time must be longer \
-                               than ping_interval, 25s by default; nginx: proxy_read_timeout 60s";
 pub(super) const NO_PINGS: &str = "no ping came: either ping_interval is longer than this, or \
                                    something on the way answers pings itself";
 pub(super) const CLOSE: &str = "the goodbye gets lost on the way: browsers will see 1006 in place of \
                                 the server's codes, as 1008 for a token that has expired";
+
+/// About messages that come late.
+pub(super) fn held_back(proxy: &Proxy) -> String {
+    let cure = proxy.cure(Fault::Buffering);
+    format!("something on the way collects data before it passes it on; {cure}")
+}
+
+/// About a connection that was cut in silence.
+pub(super) fn idle(proxy: &Proxy) -> String {
+    let cure = proxy.cure(Fault::Impatience);
+    format!(
+        "somebody on the way cuts silent connections: its time must be longer than ping_interval, 25s by \
+         default; {cure}"
+    )
+}
 
 /// About a TLS handshake that failed.
 pub(super) fn tls(error: &str) -> &'static str {
@@ -32,7 +46,7 @@ pub(super) fn tls(error: &str) -> &'static str {
         (
             "UnknownIssuer",
             "the server must send the intermediate certificates too (fullchain.pem); an \
-                           authority of your own is named with --ca-file",
+             authority of your own, or a certificate that has signed itself, is named with --ca-file",
         ),
         ("not valid for name", "the certificate is for other names: get one for this name"),
         ("NotValidForName", "the certificate is for other names: get one for this name"),
@@ -62,22 +76,13 @@ pub(super) fn tls(error: &str) -> &'static str {
 pub(super) fn upgrade(error: &UpgradeError) -> (String, String) {
     match error {
         UpgradeError::Refused { status, headers, .. } => {
-            let ours = text(headers, "wserver-error");
-            let by = match (&ours, headers.get(SERVER).and_then(|it| it.to_str().ok())) {
-                (Some(reason), _) => format!("wserver says: {reason}"),
-                (None, Some(server)) => format!("by {server}, not by wserver"),
-                (None, None) => "not by wserver".to_owned(),
-            };
-            let advice = match &ours {
-                Some(reason) => refused_by_wserver(reason, *status).to_owned(),
+            let what = format!("answered with {status} ({})", by(headers));
+            let advice = match text(headers, WSERVER_ERROR) {
+                Some(reason) => refused_by_wserver(&reason, *status, headers),
                 None => refused_by_another(*status, headers),
             };
-            (format!("answered with {status} ({by})"), advice)
+            (what, advice)
         }
-        UpgradeError::TimedOut { .. } => (
-            error.to_string(),
-            "the port is open and nobody answers: does the proxy reach the server?".to_owned(),
-        ),
         error => (
             told(error),
             "the answer is no upgrade of this handshake: a proxy changed its headers, or this is \
@@ -87,19 +92,55 @@ pub(super) fn upgrade(error: &UpgradeError) -> (String, String) {
     }
 }
 
-fn refused_by_wserver(reason: &str, status: StatusCode) -> &'static str {
+/// About an upgrade that nothing was heard of, and the same URL asked for without one.
+pub(super) fn unanswered(
+    error: &UpgradeError,
+    plain: &io::Result<PlainAnswer>,
+) -> (String, String) {
+    let PlainAnswer { status, headers, .. } = match plain {
+        Ok(plain) => plain,
+        Err(plain) => {
+            let what = format!("{}; a plain GET: {}", told(error), told(plain));
+            let advice = "the port is open and nobody answers, plain requests neither: does the proxy \
+                          reach the server, and is it a port of HTTP?";
+            return (what, advice.to_owned());
+        }
+    };
+    let what = format!("{}; a plain GET is answered with {status} ({})", told(error), by(headers));
+    let proxy = Proxy::of(headers);
+    let advice = if text(headers, WSERVER_ERROR).is_some() {
+        format!(
+            "requests reach wserver, and upgrades do not: {} drops them; {}",
+            proxy.shown(),
+            proxy.cure(Fault::Upgrade)
+        )
+    } else {
+        refused_by_another(*status, headers)
+    };
+    (what, advice)
+}
+
+const WSERVER_ERROR: &str = "wserver-error";
+
+/// Who has answered.
+fn by(headers: &HeaderMap) -> String {
+    match (text(headers, WSERVER_ERROR), Proxy::of(headers).name()) {
+        (Some(reason), _) => format!("wserver says: {reason}"),
+        (None, Some(server)) => format!("by {server}, not by wserver"),
+        (None, None) => "not by wserver".to_owned(),
+    }
+}
+
+fn refused_by_wserver(reason: &str, status: StatusCode, headers: &HeaderMap) -> String {
+    let upgrade = [
+        ("needs HTTP/1.1", "a proxy asks the server with HTTP/1.0"),
+        ("the Upgrade header", "a proxy took the header Upgrade away"),
+        ("the Connection header", "a proxy took the header Connection away"),
+    ];
+    if let Some((_, what)) = upgrade.iter().find(|(words, _)| reason.contains(words)) {
+        return format!("{what}; {}", Proxy::of(headers).cure(Fault::Upgrade));
+    }
     let table = [
-        ("needs HTTP/1.1", "a proxy asks the server with HTTP/1.0; nginx: proxy_http_version 1.1"),
-        (
-            "the Upgrade header",
-            "a proxy took the header Upgrade away; nginx: proxy_http_version 1.1; \
-                                proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\"",
-        ),
-        (
-            "the Connection header",
-            "a proxy took the header Connection away; nginx: proxy_set_header \
-                                   Connection \"upgrade\"",
-        ),
         ("Sec-WebSocket-Key", "a proxy took the header Sec-WebSocket-Key away, or changed it"),
         (
             "Sec-WebSocket-Version",
@@ -109,17 +150,15 @@ fn refused_by_wserver(reason: &str, status: StatusCode) -> &'static str {
         (
             "no such path",
             "ws_path is another: give the whole URL, as wss://HOST/ws; with a proxy, does \
-                          it change the path?",
+             it change the path?",
         ),
         (
             "connections_per_address_max",
-            "the server counts all clients of a proxy as one address: set \
-                                         trusted_proxies",
+            "the server counts all clients of a proxy as one address: set trusted_proxies",
         ),
         (
             "handshakes_per_address",
-            "the server counts all clients of a proxy as one address: set \
-                                    trusted_proxies",
+            "the server counts all clients of a proxy as one address: set trusted_proxies",
         ),
         (
             "connections_max",
@@ -128,13 +167,14 @@ fn refused_by_wserver(reason: &str, status: StatusCode) -> &'static str {
         ("shutting down", "try again in a moment"),
     ];
     let found = table.iter().find(|(words, _)| reason.contains(words));
-    found.map_or_else(
+    let advice = found.map_or_else(
         || match status {
             StatusCode::SERVICE_UNAVAILABLE => "try again in a moment",
             _ => "the server's log says more, with log = \"debug\"",
         },
         |(_, advice)| advice,
-    )
+    );
+    advice.to_owned()
 }
 
 fn refused_by_another(status: StatusCode, headers: &HeaderMap) -> String {
@@ -142,19 +182,25 @@ fn refused_by_another(status: StatusCode, headers: &HeaderMap) -> String {
         let place = text(headers, LOCATION.as_str()).unwrap_or_else(|| "another place".to_owned());
         return format!("WebSockets follow no redirect: use the URL it leads to, {place}");
     }
+    let proxy = Proxy::of(headers);
     let advice = match status.as_u16() {
         400 => "the proxy itself refused the handshake, or this is no wserver",
         401 | 403 => "something in front asks who comes, or filters: let the handshake through",
         404 | 405 => {
             "the proxy passes this path on to nobody, or to another program: pass /ws on to wserver"
         }
-        426 => "the proxy wants another protocol: let it speak HTTP/1.1 here",
+        426 => {
+            let cure = proxy.cure(Fault::Upgrade);
+            return format!("the proxy wants another protocol: let it speak HTTP/1.1 here; {cure}");
+        }
         200..300 => {
             "a page came in place of the upgrade: the proxy passes this path on to another program"
         }
         502..=504 => {
-            "the proxy does not reach wserver: is it running, and the address right \
-                      (nginx: proxy_pass)?"
+            let cure = proxy.cure(Fault::Backend);
+            return format!(
+                "the proxy does not reach wserver: is it running, and the address right ({cure})?"
+            );
         }
         _ => "look at the proxy's log",
     };
@@ -190,7 +236,7 @@ pub(super) fn push(error: &PushError) -> (String, &'static str) {
     let advice = match error {
         PushError::Refused { status, .. } => match status.as_u16() {
             401 => "name a push key with --key-file",
-            403 => "pushes from here need a key: --key-file",
+            403 => "pushes from here need a key: --key-file; or another place, with --push-url",
             404 => "pushes are taken elsewhere: name it with --push-url",
             429 => "this key pushes too often: try again",
             _ => "does this path lead to wserver? --push-url names another",
@@ -199,6 +245,37 @@ pub(super) fn push(error: &PushError) -> (String, &'static str) {
         _ => "is it reachable from here? --push-url names another place",
     };
     (told(error), advice)
+}
+
+/// About a key that was sent with a push, and did not open: what was seen, and what to do. `None`
+/// where that is not what happened.
+pub(super) fn key(error: &PushError) -> Option<(String, String)> {
+    let PushError::Refused { status: StatusCode::UNAUTHORIZED, reason, headers, .. } = error else {
+        return None;
+    };
+    let proxy = Proxy::of(headers);
+    let (what, advice) = match reason {
+        Some(reason) if reason.contains("missing") => (
+            "a push key was sent, and did not arrive".to_owned(),
+            format!(
+                "the header Authorization was taken away by {}; {}",
+                proxy.shown(),
+                proxy.cure(Fault::Authorization)
+            ),
+        ),
+        Some(reason) => (
+            format!("wserver says: {reason}"),
+            "is it a key of this server, and the newest?".to_owned(),
+        ),
+        None => (
+            format!("the push was answered with 401 ({})", by(headers)),
+            format!(
+                "something in front asks who comes, and wserver never saw the key; {}",
+                proxy.cure(Fault::Authorization)
+            ),
+        ),
+    };
+    Some((what, advice))
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use wserver_client::{Probed, PushError, Seen};
 
+use super::proxy::Proxy;
 use super::report::Report;
 use super::{Plan, STEP_TIMEOUT, advice, told};
 
@@ -36,6 +37,7 @@ impl Plan {
     pub(super) async fn deliver(
         &self,
         probed: &mut Probed,
+        proxy: &Proxy,
         report: &mut Report,
     ) -> io::Result<bool> {
         if let Err(error) = probed.register(&self.token, EVENT).await {
@@ -50,7 +52,7 @@ impl Plan {
             Delivery::Arrived(after) => {
                 let what = format!("a push arrived after {} ms", after.as_millis());
                 if after > DELIVERY_MAX {
-                    report.warning("delivery", what, advice::HELD_BACK)?;
+                    report.warning("delivery", what, &advice::held_back(proxy))?;
                 } else {
                     report.ok("delivery", what)?;
                 }
@@ -60,7 +62,7 @@ impl Plan {
                 let what = format!(
                     "the server took the push within {accepted} ms, and nothing came in {waited} s"
                 );
-                report.failed("delivery", what, advice::HELD_BACK)?;
+                report.failed("delivery", what, &advice::held_back(proxy))?;
             }
             Delivery::Nobody(why) => {
                 let what = format_args!("the push found nobody: {why}");
@@ -68,12 +70,14 @@ impl Plan {
             }
             Delivery::Refused(error) => {
                 let (what, advice) = advice::push(&error);
-                match error {
+                let key = if self.has_key { advice::key(&error) } else { None };
+                match (error, key) {
+                    (_, Some((what, advice))) => report.failed("delivery", what, &advice)?,
                     // It may well be meant that nobody pushes from here.
-                    PushError::Refused { status, .. } if status.is_client_error() => {
+                    (PushError::Refused { status, .. }, None) if status.is_client_error() => {
                         report.skipped("delivery", format_args!("{what}; {advice}"))?;
                     }
-                    _ => report.failed("delivery", what, advice)?,
+                    (_, None) => report.failed("delivery", what, advice)?,
                 }
             }
             Delivery::Lost(seen) => {
