@@ -19,7 +19,6 @@ use xshell::cmd;
 
 use self::client::Client;
 use self::server::Server;
-pub(crate) use self::server::free_address;
 use self::stage::{Certificates, Scene};
 use crate::project::Project;
 use crate::section::Report;

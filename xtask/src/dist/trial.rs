@@ -130,7 +130,7 @@ fn purged(sh: &Shell, packages: &Packages) -> anyhow::Result<()> {
 
 /// Starts a server, and has a message delivered by it.
 fn delivers(binary: &Path, flags: &[&Path]) -> anyhow::Result<()> {
-    let address = crate::interop::free_address()?.to_string();
+    let address = crate::address::free_address()?.to_string();
     let mut command = Command::new(binary);
     command.args(flags).args(["--address", &address]).stdin(Stdio::null()).stderr(Stdio::null());
     let mut server = Running(command.spawn()?);

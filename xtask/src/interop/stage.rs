@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use xshell::{Shell, cmd};
 
 use super::server;
+use crate::address::free_address;
 
 /// One way to set the server up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +64,10 @@ impl Stage {
             scene.variable("SSL_CERT_FILE", certificates.file("ca.pem"));
             scene.variable("NODE_EXTRA_CA_CERTS", certificates.file("ca.pem"));
             scene.variable("TLS_CERTIFICATE", certificates.file("server.pem"));
+            scene.variable("TLS_KEY", certificates.file("server.key"));
         }
         if let Some(certificates) = certificates.filter(|_| self == Self::Private) {
-            let address = server::free_address()?.to_string();
+            let address = free_address()?.to_string();
             scene.flag("private-tls-certificate-file", certificates.file("server.pem"));
             scene.flag("private-tls-key-file", certificates.file("server.key"));
             scene.flag("private-client-ca-file", certificates.file("ca.pem"));
@@ -80,8 +82,8 @@ impl Stage {
             }
         }
         if let Some(certificates) = certificates.filter(|_| self == Self::Proxied) {
-            scene.variable("PROXY", server::free_address()?.to_string());
-            scene.variable("TLS_PROXY", server::free_address()?.to_string());
+            scene.variable("PROXY", free_address()?.to_string());
+            scene.variable("TLS_PROXY", free_address()?.to_string());
             scene.variable("SSL_CERT_FILE", certificates.file("ca.pem"));
             scene.variable("TLS_CERTIFICATE", certificates.file("server.pem"));
             scene.variable("TLS_KEY", certificates.file("server.key"));
@@ -158,7 +160,7 @@ struct Broker {
 
 impl Broker {
     fn start() -> anyhow::Result<Self> {
-        let address = server::free_address()?;
+        let address = free_address()?;
         let mut command = Command::new("redis-server");
         command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--port"]);
         command.arg(address.port().to_string()).stdin(Stdio::null()).stdout(Stdio::null());
