@@ -1,8 +1,8 @@
 //! `cargo xtask interop`: programs that are not ours, run against the release binary.
 //!
-//! Our own tests could misread the contract the same way twice; gorilla, Python's websockets,
-//! ws and a browser cannot. They come over plain TCP and over TLS; curl and testssl.sh look at TLS
-//! itself; nginx stands between the server and its doctor; `PyJWT` and jose make tokens as issuers
+//! Our own tests could misread the contract the same way twice; gorilla, Python's websockets, ws,
+//! websocket, Tcl's client and browsers cannot. They come over plain TCP and over TLS; publishers of
+//! http.client keep their connections; curl and testssl.sh look at TLS itself; nginx stands between the server and its doctor; `PyJWT` and jose make tokens as issuers
 //! do; schemathesis asks the HTTP API what its description says may be asked; Prometheus scrapes.
 //! The programs are in `interop/`, what they need is put under
 //! `target/interop`, and each prints `ok <case>` or `FAILED <case>: <why>`.
