@@ -433,6 +433,35 @@ async function pageCases(browser) {
       assert.deepEqual(foreign.filter((it) => it !== "http://127.0.0.1:9/"), []);
     },
 
+    async "a message is timed from the push that brought it"() {
+      const other = await browser.newPage();
+      other.setDefaultTimeout(PATIENCE_MS);
+      try {
+        await other.clock.install();
+        await other.goto(page.url());
+        await awaitCount(2, "jack", "notify");
+        const push = async (event) => {
+          await other.fill("#push-user", "jack");
+          await other.fill("#push-event", event);
+          await other.fill("#push-message", "the same text");
+          const answered = other.waitForResponse((answer) => answer.url().endsWith("/push"));
+          await other.click("#push-send");
+          await (await answered).finished();
+        };
+        await push("nobody-has-it");
+        // An hour by the page's own clock.
+        await other.clock.fastForward("01:00:00");
+        await push("notify");
+        const message = other.locator(".pane").nth(1).locator(".messages li", { hasText: "the same text" });
+        const latency = await message.locator(".latency").textContent();
+        assert.match(latency, /^\d+\.\d m?s$/);
+        const seconds = parseFloat(latency) / (latency.endsWith("ms") ? 1000 : 1);
+        assert.ok(seconds < 60, latency);
+      } finally {
+        await other.close();
+      }
+    },
+
     async "a refused push says why"() {
       assert.match(await send("demo", "notify", ""), /message is empty/);
       assert.equal(await page.locator("#answers li").first().getAttribute("data-outcome"), "bad");

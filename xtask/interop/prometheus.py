@@ -7,7 +7,6 @@ import asyncio
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ import urllib.request
 from pathlib import Path
 
 import websockets
+
+from shared import free_port
 
 ORIGIN = sys.argv[1]
 DEPLOY = Path(__file__).resolve().parent.parent.parent / "docs" / "deploy"
@@ -82,8 +83,7 @@ class Prometheus:
     """A Prometheus of our own that scrapes the server four times a second, with our rules."""
 
     def __enter__(self):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            address = "127.0.0.1:%d" % free.getsockname()[1]
+        address = f"127.0.0.1:{free_port()}"
         self.folder = tempfile.TemporaryDirectory()
         config = {
             "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms", "evaluation_interval": "1s"},

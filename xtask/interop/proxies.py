@@ -11,7 +11,6 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -21,6 +20,8 @@ import urllib.request
 from pathlib import Path
 
 import websockets
+
+from shared import free_port
 
 ORIGIN = sys.argv[1]
 BACKEND = ORIGIN.removeprefix("http://")
@@ -34,12 +35,6 @@ NAMES = ["nginx", "caddy", "haproxy"]
 TIMEOUT = "2s"
 IDLE = 5
 TLS = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def shipped(file, *replacements):
@@ -77,7 +72,9 @@ def caddy(folder, port):
         ("push.example.com {", f"https://localhost:{port} {{\n\ttls {CERTIFICATE} {KEY}"),
         ("127.0.0.1:12345 {", f"{BACKEND} {{"),
     )
-    (folder / "Caddyfile").write_text("{\n\tadmin off\n\tauto_https disable_redirects\n}\n" + site)
+    # The port is reserved for TCP alone, and HTTP/3 would want that of UDP as well.
+    settings = "{\n\tadmin off\n\tauto_https disable_redirects\n\tservers {\n\t\tprotocols h1 h2\n\t}\n}\n"
+    (folder / "Caddyfile").write_text(settings + site)
     return ["caddy", "run", "--adapter", "caddyfile", "--config", folder / "Caddyfile"]
 
 

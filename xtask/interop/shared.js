@@ -1,7 +1,11 @@
-// What the ws client and the page's driver share: pushing by fetch, and running cases.
+// What the clients of Node and the drivers of browsers share: pushing by fetch, servers of a case's
+// own, and running cases.
 "use strict";
 
 const assert = require("node:assert/strict");
+const { spawn } = require("node:child_process");
+const { once } = require("node:events");
+const readline = require("node:readline");
 
 // Where the server is, as http://host:port or https://host:port.
 const origin = process.argv[2];
@@ -51,6 +55,47 @@ async function awaitCount(count, user, event) {
   }
 }
 
+// Of version 2 of the API, by default of the server that all cases share.
+async function ask(path, question, at = origin) {
+  const signal = AbortSignal.timeout(PATIENCE_MS);
+  const headers = { "content-type": "application/json" };
+  const answer = await fetch(`${at}${path}`, { method: "POST", body: JSON.stringify(question), headers, signal });
+  const text = await answer.text();
+  assert.equal(answer.status, 200, text);
+  return JSON.parse(text);
+}
+
+// A server of the case's own, which it may stop: as that of all cases, plain or with a certificate.
+async function startServer() {
+  const flags = ["--address", "127.0.0.1:0", "--log-format", "json", "--allow-open-push"];
+  const isSecure = origin.startsWith("https:");
+  if (isSecure) flags.push("--tls-certificate-file", process.env.TLS_CERTIFICATE, "--tls-key-file", process.env.TLS_KEY);
+  const settings = Object.entries(process.env).filter(([name]) => !name.startsWith("WSERVER_"));
+  const child = spawn(process.env.PROGRAM, flags, { env: Object.fromEntries(settings), stdio: ["ignore", "ignore", "pipe"] });
+  const kill = () => child.kill("SIGKILL");
+  process.once("exit", kill);
+  const ended = once(child, "exit").then(([code, signal]) => {
+    process.off("exit", kill);
+    return code ?? signal;
+  });
+  const lines = readline.createInterface({ input: child.stderr });
+  const address = await within(PATIENCE_MS, new Promise((resolve, reject) => {
+    lines.on("line", (line) => {
+      const said = JSON.parse(line);
+      if (said.message === "listening") resolve(said.address);
+    });
+    ended.then((end) => reject(new Error(`the server ended at once: ${end}`)));
+  }));
+  return {
+    origin: `http${isSecure ? "s" : ""}://${address}`,
+    // As an operator would, and it must end so.
+    async stop() {
+      child.kill("SIGTERM");
+      assert.equal(await ended, 0, "the server ends well");
+    },
+  };
+}
+
 function short(text) {
   return text.length > 80 ? `${JSON.stringify(text.slice(0, 80))} … (${text.length})` : JSON.stringify(text);
 }
@@ -82,4 +127,4 @@ function cases(name, all) {
   run(name, all).then((failed) => process.exit(failed ? 1 : 0));
 }
 
-module.exports = { BOUND, NASTY, PATIENCE_MS, awaitCount, cases, credentials, post, push, pushTo, run, short, origin, pushOrigin, socketOrigin };
+module.exports = { BOUND, NASTY, PATIENCE_MS, ask, awaitCount, cases, credentials, post, push, pushTo, run, short, startServer, origin, pushOrigin, socketOrigin };

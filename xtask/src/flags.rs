@@ -23,7 +23,7 @@ xflags::xflags! {
         cmd interop {
             /// Install what is missing (always on when `CI` is set).
             optional --install
-            /// Run this client only: go, python, api, node, page, curl, nginx, proxies, pyjwt, jose, prometheus or testssl.
+            /// Run this client only: go, python, api, node, websocket, tcl, kept, browsers, page, curl, nginx, proxies, pyjwt, jose, prometheus or testssl.
             optional --only client: String
             /// Test this program instead of building ours; it is given `--address`.
             optional --server program: PathBuf

@@ -1,8 +1,8 @@
 //! `cargo xtask interop`: programs that are not ours, run against the release binary.
 //!
-//! Our own tests could misread the contract the same way twice; gorilla, Python's websockets,
-//! ws and a browser cannot. They come over plain TCP and over TLS; curl and testssl.sh look at TLS
-//! itself; nginx stands between the server and its doctor; `PyJWT` and jose make tokens as issuers
+//! Our own tests could misread the contract the same way twice; gorilla, Python's websockets, ws,
+//! websocket, Tcl's client and browsers cannot. They come over plain TCP and over TLS; publishers of
+//! http.client keep their connections; curl and testssl.sh look at TLS itself; nginx stands between the server and its doctor; `PyJWT` and jose make tokens as issuers
 //! do; schemathesis asks the HTTP API what its description says may be asked; Prometheus scrapes.
 //! The programs are in `xtask/interop/`, what they need is put under
 //! `target/interop`, and each prints `ok <case>` or `FAILED <case>: <why>`.
@@ -19,7 +19,6 @@ use xshell::cmd;
 
 use self::client::Client;
 use self::server::Server;
-pub(crate) use self::server::free_address;
 use self::stage::{Certificates, Scene};
 use crate::project::Project;
 use crate::section::Report;

@@ -18,6 +18,7 @@ mod tally;
 mod tools;
 mod watch;
 
+mod address;
 mod arrows;
 mod bench;
 mod ci;

@@ -5,13 +5,14 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::ControlFlow;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use clap::Parser as _;
+use socket2::{Domain, Socket, Type};
 use wserver_load::{Report, Settings};
 use wserver_protocol::{
     DecodeLimits, Decoder, Inbound, PushRequest, Register, Role, frame, receipt,
@@ -238,10 +239,18 @@ fn a_server_that_lies_is_found_out() {
     }
 }
 
+/// Where nobody listens, as long as the socket lives.
+fn nobody() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
+}
+
 #[test]
 fn listeners_and_pushers_may_be_elsewhere() {
     let address = Server::start(Fault::None);
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_socket, nobody) = nobody();
     let line = format!(
         "unicast --connections 3 --pushers 3 {SHORT} --listener-address {address} --pusher-address {address} --pusher-address {address}"
     );
@@ -298,8 +307,6 @@ fn who_is_held_ends_with_who_holds_it() {
 
 #[test]
 fn what_is_no_push_server_is_an_error() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let (_socket, address) = nobody();
     assert!(run(address, "idle --connections 1").is_err());
 }

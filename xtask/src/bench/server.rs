@@ -1,14 +1,16 @@
-//! One server under load: started on a free port, and never left behind.
+//! One server under load: started at an address of its own, and never left behind.
 
 use std::env;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+
+use crate::address::free_address;
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// Long enough to end its own children, and to say goodbye to thousands under valgrind; then it is killed.
@@ -28,8 +30,7 @@ impl Server {
         log: &Path,
         command: impl FnOnce(SocketAddr) -> anyhow::Result<Command>,
     ) -> anyhow::Result<Self> {
-        // Somebody else may take the port before the server does; then the start fails and says so.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let address = free_address()?;
         let output = File::create(log)?;
         let mut command = command(address)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);

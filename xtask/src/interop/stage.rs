@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use xshell::{Shell, cmd};
 
 use super::server;
+use crate::address::free_address;
 
 /// One way to set the server up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl Stage {
             Scene { https: self.speaks_tls(), has_open_push: !is_apart, ..Scene::default() };
         if is_apart {
             // As the server would choose one by itself, but one that is free.
-            let address = server::free_address()?.to_string();
+            let address = free_address()?.to_string();
             scene.variable("PRIVATE_ORIGIN", format!("http://{address}"));
             scene.flag("private-address", address);
         }
@@ -76,9 +77,10 @@ impl Stage {
             scene.variable("SSL_CERT_FILE", certificates.file("ca.pem"));
             scene.variable("NODE_EXTRA_CA_CERTS", certificates.file("ca.pem"));
             scene.variable("TLS_CERTIFICATE", certificates.file("server.pem"));
+            scene.variable("TLS_KEY", certificates.file("server.key"));
         }
         if let Some(certificates) = certificates.filter(|_| self == Self::Private) {
-            let address = server::free_address()?.to_string();
+            let address = free_address()?.to_string();
             scene.flag("private-tls-certificate-file", certificates.file("server.pem"));
             scene.flag("private-tls-key-file", certificates.file("server.key"));
             scene.flag("private-client-ca-file", certificates.file("ca.pem"));
@@ -93,8 +95,8 @@ impl Stage {
             }
         }
         if let Some(certificates) = certificates.filter(|_| self == Self::Proxied) {
-            scene.variable("PROXY", server::free_address()?.to_string());
-            scene.variable("TLS_PROXY", server::free_address()?.to_string());
+            scene.variable("PROXY", free_address()?.to_string());
+            scene.variable("TLS_PROXY", free_address()?.to_string());
             scene.variable("SSL_CERT_FILE", certificates.file("ca.pem"));
             scene.variable("TLS_CERTIFICATE", certificates.file("server.pem"));
             scene.variable("TLS_KEY", certificates.file("server.key"));
@@ -171,7 +173,7 @@ struct Broker {
 
 impl Broker {
     fn start() -> anyhow::Result<Self> {
-        let address = server::free_address()?;
+        let address = free_address()?;
         let mut command = Command::new("redis-server");
         command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--port"]);
         command.arg(address.port().to_string()).stdin(Stdio::null()).stdout(Stdio::null());

@@ -162,9 +162,9 @@ async fn a_backend_that_misbehaves_is_unavailable() {
 
 #[tokio::test]
 async fn nobody_listening_is_unavailable() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    drop(listener);
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}/", socket.local_addr().unwrap());
     let settings = CallbackSettings::new(HttpEndpoint::new(&url).unwrap());
     let cause = cause(&authenticator(settings), "t").await;
     assert!(cause.contains("no connection: "), "{cause}");

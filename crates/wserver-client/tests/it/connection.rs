@@ -13,7 +13,7 @@ use wserver_client::{
     Client, CloseCode, ConnectError, Connection, NextTextError, ReceiveError, SendError,
 };
 
-use crate::{LONG, accept, both, close, listen};
+use crate::{LONG, accept, both, close, listen, nobody};
 
 /// Both sides of a new connection.
 async fn connected(
@@ -250,9 +250,7 @@ async fn handshakes_carry_headers_and_the_host() {
 
 #[tokio::test]
 async fn failures_to_connect_are_told_apart() {
-    // Nobody listens here any more.
-    let (listener, address) = listen().await;
-    drop(listener);
+    let (_socket, address) = nobody();
     let error = Client::connect(&format!("ws://{address}/")).await.unwrap_err();
     assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
 

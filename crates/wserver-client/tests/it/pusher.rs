@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use wserver_client::{PushError, Pusher};
 
-use crate::{LONG, both, listen};
+use crate::{LONG, both, listen, nobody};
 
 fn pusher(address: &str) -> Pusher {
     Pusher::new(&format!("http://{address}/push")).unwrap()
@@ -248,13 +248,13 @@ async fn large_messages_are_sent_whole() {
 
 #[tokio::test]
 async fn no_answer_and_no_server_are_told_apart() {
-    let (listener, address) = listen().await;
+    let (_listener, address) = listen().await;
     // The listener's backlog takes the connection, and nobody answers.
     let hasty = pusher(&address).with_timeout(Duration::from_millis(5));
     let error = hasty.push("jack", "news", "x").await.unwrap_err();
     assert!(matches!(error, PushError::TimedOut { .. }) && error.may_have_arrived(), "{error}");
 
-    drop(listener);
+    let (_socket, address) = nobody();
     let patient = pusher(&address).with_timeout(LONG);
     let error = patient.push("jack", "news", "x").await.unwrap_err();
     assert!(matches!(error, PushError::Unreachable { .. }) && !error.may_have_arrived(), "{error}");

@@ -1,13 +1,16 @@
-//! Brokers as processes of a test's own: on a free port, with a folder that goes with them.
+//! Brokers as processes of a test's own: on a port of their own, with a folder that goes with them.
 
 use std::env;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::net::TcpSocket;
 
 /// How long a broker may take to be there.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,14 +35,22 @@ pub fn is_there(program: &str) -> bool {
     is_found
 }
 
-/// A port that nobody listens on now.
+/// A port at which nobody listens, for as long as this process lives: nobody is given it by chance,
+/// and a program that is told of it can listen there, over and over.
 ///
 /// # Panics
 /// When there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-    listener.local_addr().expect("it is bound").port()
+    static RESERVED: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
+    // Linux gives the port of a socket that is bound and does not listen to nobody who asks for any
+    // port, and to every server that names it, since they all set SO_REUSEADDR.
+    let socket = TcpSocket::new_v4().expect("there are sockets");
+    socket.set_reuseaddr(true).expect("it is allowed");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port is free");
+    let port = socket.local_addr().expect("it is bound").port();
+    RESERVED.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+    port
 }
 
 /// A folder that is removed when it is dropped.
@@ -109,11 +120,6 @@ impl Process {
         self.signal("CONT");
     }
 
-    /// Whether it has ended by itself, or was killed.
-    pub fn has_ended(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(Some(_)))
-    }
-
     /// Ends it at once (SIGKILL) and waits for that.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
@@ -154,5 +160,32 @@ pub fn wait_for<T>(what: &str, mut try_it: impl FnMut() -> io::Result<T>) -> T {
             Err(error) => assert!(since.elapsed() < PATIENCE, "not in time: {what}: {error}"),
         }
         std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Another program that came between would have made the one that was told of the port fail.
+    #[test]
+    fn a_free_port_is_given_to_nobody_by_chance() {
+        let (port, other) = (free_port(), free_port());
+        assert_ne!(port, other);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        for _ in 0..2 {
+            // The kernel asks no less of a port before it chooses it.
+            let chance = TcpSocket::new_v4().unwrap().bind(address).unwrap_err();
+            assert_eq!(chance.kind(), ErrorKind::AddrInUse);
+            let nobody = TcpStream::connect(address).unwrap_err();
+            assert_eq!(nobody.kind(), ErrorKind::ConnectionRefused);
+            // std sets SO_REUSEADDR, as servers do.
+            let server = TcpListener::bind(address).unwrap();
+            let _client = TcpStream::connect(address).unwrap();
+            server.accept().unwrap();
+        }
     }
 }

@@ -75,7 +75,7 @@ impl Standalone {
         }
         fs::write(folder.path().join("redis.conf"), text).expect("it is written");
         let process = start(&folder, arguments);
-        let mut server = Self { port, is_tls, arguments, process, folder };
+        let server = Self { port, is_tls, arguments, process, folder };
         server.wait();
         server
     }
@@ -108,12 +108,8 @@ impl Standalone {
         self.wait();
     }
 
-    fn wait(&mut self) {
+    fn wait(&self) {
         wait_for("a server answers", || {
-            if self.process.has_ended() {
-                // A connection of other tests may have had its port for a moment.
-                self.process = start(&self.folder, self.arguments);
-            }
             if self.is_tls {
                 return TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).map(drop);
             }

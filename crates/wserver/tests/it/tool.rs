@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStderr, ChildStdout, Output, Stdio};
 
+use wserver_cluster::conformance::process::free_port;
+
 use crate::harness::{Server, command, eventually};
 use crate::settings::file;
 
@@ -225,8 +227,10 @@ fn keys_and_tokens_come_from_files_and_the_environment() {
 
 #[test]
 fn a_listener_comes_back_to_a_server_that_restarts() {
-    let server = Server::start();
-    let (address, url) = (server.address.to_string(), url(&server));
+    // A port of any other kind could be another program's before the server is back.
+    let address = format!("127.0.0.1:{}", free_port());
+    let server = Server::start_at(&address, &[], &[]);
+    let url = url(&server);
     let flags = ["--url", &url, "--user", "jack", "--event", "news"];
     let mut listening = Listening::start(&flags, &[], "").bound(&server, "jack", "news");
     server.signal("TERM");

@@ -1,0 +1,47 @@
+//! Addresses for programs that must be told where to listen.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+
+use socket2::{Domain, Socket, Type};
+
+/// An address at which nobody listens, for as long as this process lives: nobody is given it by
+/// chance, and a program that is told of it can listen there, over and over.
+pub(crate) fn free_address() -> io::Result<SocketAddr> {
+    static RESERVED: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+    // Linux gives the port of a socket that is bound and does not listen to nobody who asks for any
+    // port, and to every server that names it, since they all set SO_REUSEADDR.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    RESERVED.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Caddy once found its port taken by a program that came between.
+    #[test]
+    fn a_free_address_is_given_to_nobody_by_chance() {
+        let (address, other) = (free_address().unwrap(), free_address().unwrap());
+        assert_ne!(address, other);
+        for _ in 0..2 {
+            // The kernel asks no less of a port before it chooses it.
+            let chance = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            assert_eq!(chance.bind(&address.into()).unwrap_err().kind(), ErrorKind::AddrInUse);
+            let nobody = TcpStream::connect(address).unwrap_err();
+            assert_eq!(nobody.kind(), ErrorKind::ConnectionRefused);
+            // std sets SO_REUSEADDR, as servers do.
+            let server = TcpListener::bind(address).unwrap();
+            let _client = TcpStream::connect(address).unwrap();
+            server.accept().unwrap();
+        }
+    }
+}
