@@ -268,6 +268,7 @@ impl Driver {
         self.decoder = decoder;
         if let Err(error) = result {
             debug!(conn = %self.attachment.id(), %error, "refused what was read");
+            self.attachment.note_protocol_broken(error.as_str());
             self.attachment.close_with(
                 close_reason(&error),
                 &frame::close(error.close_code(), &error.to_string()),
@@ -450,7 +451,15 @@ impl Driver {
         };
         let identity = match answer {
             Ok(identity) => identity,
-            Err(refusal) => return refused(None, &refusal, refusal.as_str()),
+            Err(refusal) => {
+                edge.counters.registrations_refused_total.increment(refusal.as_str());
+                // What is wrong with a token is the operator's to know, and nobody else is told.
+                let noted = refusal.fault().unwrap_or(refusal.as_str());
+                self.attachment.note_refused(None, Some(&in_flight.event), noted);
+                let reason = refusal.as_str();
+                debug!(conn = %id, error = %refusal, reason, "registration refused");
+                return;
+            }
         };
         if identity.is_expired(wall) {
             return refused(None, &Refusal::Expired, Refusal::Expired.as_str());
