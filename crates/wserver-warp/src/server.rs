@@ -601,8 +601,9 @@ impl ServerBuilder {
         };
         self.origin.is_any().then(|| {
             format!(
-                "{what} and origin any do not go together, since any web page could then listen as its visitor: \
-                 set origin to same-origin, or to the origins of your pages"
+                "{what} and origin {} do not go together, since any web page could then listen as its visitor: \
+                 set origin to same-origin, or to the origins of your pages",
+                self.origin
             )
         })
     }
