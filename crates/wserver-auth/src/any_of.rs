@@ -14,7 +14,8 @@ use crate::push::{Publisher, PushAuthorizer, PushCredentials, PushRefusal};
 /// Put what is asked cheaply and what is sure of itself first. If nobody accepts, the refusal is the
 /// one that says most: [`Unavailable`](Refusal::Unavailable), since whoever could not be asked might
 /// have accepted, then [`Forbidden`](Refusal::Forbidden), [`Expired`](Refusal::Expired),
-/// [`NotYetValid`](Refusal::NotYetValid), and [`Unknown`](Refusal::Unknown) last.
+/// [`NotYetValid`](Refusal::NotYetValid), [`Faulty`](Refusal::Faulty), and
+/// [`Unknown`](Refusal::Unknown) last.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -77,10 +78,11 @@ impl Authenticator for AnyOf {
 fn weight(refusal: &Refusal) -> u8 {
     match refusal {
         Refusal::Unknown => 0,
-        Refusal::NotYetValid => 1,
-        Refusal::Expired => 2,
-        Refusal::Forbidden => 3,
-        Refusal::Unavailable { .. } => 4,
+        Refusal::Faulty { .. } => 1,
+        Refusal::NotYetValid => 2,
+        Refusal::Expired => 3,
+        Refusal::Forbidden => 4,
+        Refusal::Unavailable { .. } => 5,
     }
 }
 

@@ -7,6 +7,7 @@
 mod answer;
 mod breaker;
 mod cache;
+mod places;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,19 +15,19 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::Method;
 use http::header::{
     ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT,
     HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
+use http::{Method, StatusCode};
 use serde_json::json;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{debug, info, warn};
 
-use self::answer::Verdict;
+use self::answer::{Nonsense, Verdict};
 use self::breaker::{Breaker, Change};
 use self::cache::{Cache, Digest, DigestKey};
-use crate::http_client::{Call, HttpClient, HttpEndpoint};
+use self::places::{Peer, Place, Places};
+use crate::http_client::{Call, HttpClient, HttpEndpoint, HttpError};
 use crate::listen::{Authenticator, Credentials, Identity, Refusal};
 use crate::publisher_key::NoRandomness;
 
@@ -64,10 +65,10 @@ pub struct CallbackSettings {
     /// time a registration has for its authentication, or a failing backend is never told apart
     /// from clients that leave.
     pub timeout: Duration,
-    /// Calls at once; 64 by default, at least 1.
+    /// Calls at once, three quarters of them for one address at most; 64 by default, at least 1.
     pub concurrency_max: usize,
-    /// Registrations that may wait for a call to end; beyond it they are refused as unavailable at
-    /// once. 1,024 by default.
+    /// Registrations that may wait for a call to end; beyond it one of the address that has most of
+    /// them is refused as unavailable at once. 1,024 by default.
     pub waiting_max: usize,
     /// How long they wait, 1 s by default, and are then refused as unavailable.
     pub wait_max: Duration,
@@ -79,7 +80,8 @@ pub struct CallbackSettings {
     /// How many identities are remembered, and as many refusals; 10,000 by default, some 200 bytes
     /// each, and at most ten million. Beyond it the oldest are forgotten.
     pub cache_entries_max: usize,
-    /// After so many failures in a row the backend is left alone; 5 by default, at least 1.
+    /// After failures in a row for so many addresses the backend is left alone; 5 by default, at
+    /// least 1. Where all clients come through one proxy, the server has to be told to trust it.
     pub failures_max: u32,
     /// For how long it is, at most a day; then one call tries whether it is back. 5 s by default.
     pub rest: Duration,
@@ -160,7 +162,10 @@ const REST_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 #[non_exhaustive]
 pub enum CallbackSettingsError {
     /// The secret cannot be sent.
-    #[error("the secret is empty, or has a control character in it or white space at an end")]
+    #[error(
+        "the secret is empty, has white space at an end, or a character that no header carries, such as \
+         a line end or U+FEFF"
+    )]
     Secret,
     /// A number that makes no sense.
     #[error("{setting} must be {range}")]
@@ -201,7 +206,10 @@ pub enum CallbackSettingsError {
 ///
 /// Answers are remembered for a short time, under a keyed digest of the token, the event and the
 /// headers that are forwarded. After some failures in a row the backend is left alone for a while,
-/// which the log says once, as it says when the backend is back.
+/// which the log says once, as it says when the backend is back. Failures are no connection, no
+/// answer in time, and 502, 503 and 504; all but the first count once for each address, and any
+/// other answer says that the backend is well, so that no client can have it left alone by a token
+/// that it does not like. Calls are shared fairly among addresses too.
 ///
 /// ```
 /// use http::header::COOKIE;
@@ -217,10 +225,7 @@ pub enum CallbackSettingsError {
 pub struct CallbackAuthenticator {
     settings: CallbackSettings,
     client: HttpClient,
-    /// One permit a call.
-    calls: Semaphore,
-    /// One permit a registration that has none of `calls`.
-    waiting: Semaphore,
+    places: Places,
     breaker: Breaker,
     /// Under which answers are remembered: of this instance alone, so that nobody can foresee it.
     digest_key: DigestKey,
@@ -246,6 +251,42 @@ impl From<Denied> for Refusal {
     }
 }
 
+/// Why a call decides nothing.
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error(transparent)]
+    Answer(#[from] Nonsense),
+}
+
+/// Whose fault a failed call may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blame {
+    /// What the backend makes of this token: it is there and answers.
+    Token,
+    /// A backend that is down or overloaded, or a token that it takes too long over.
+    Either,
+    /// No token was sent yet.
+    Backend,
+}
+
+impl CallError {
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Http(HttpError::Connect(_) | HttpError::Tls(_)) => Blame::Backend,
+            Self::Http(HttpError::Timeout { .. } | HttpError::Http(_)) => Blame::Either,
+            Self::Http(HttpError::TooLarge { .. } | HttpError::Encoded) => Blame::Token,
+            Self::Answer(Nonsense::Status(
+                StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT,
+            )) => Blame::Either,
+            Self::Answer(_) => Blame::Token,
+        }
+    }
+}
+
 impl CallbackAuthenticator {
     /// An authenticator of these settings. It calls nobody before it is asked.
     ///
@@ -256,8 +297,7 @@ impl CallbackAuthenticator {
         settings.check()?;
         Ok(Self {
             client: HttpClient::new(settings.endpoint.clone(), settings.concurrency_max.min(64)),
-            calls: Semaphore::new(settings.concurrency_max),
-            waiting: Semaphore::new(settings.waiting_max),
+            places: Places::new(settings.concurrency_max, settings.waiting_max),
             breaker: Breaker::new(settings.failures_max, settings.rest),
             digest_key: DigestKey::new()?,
             identities: Cache::new(settings.cache_entries_max),
@@ -292,29 +332,43 @@ impl CallbackAuthenticator {
     }
 
     async fn ask(&self, credentials: &Credentials, digest: Digest) -> Result<Identity, Refusal> {
-        self.breaker.check(Instant::now()).map_err(|_resting| self.resting())?;
-        let _permit = self.permit().await?;
-        let admission = self.breaker.admit(Instant::now()).map_err(|_resting| self.resting())?;
+        let peer = Peer::of(credentials.peer.ip());
+        self.breaker.check(peer, Instant::now()).map_err(|_resting| self.resting())?;
+        let _place = self.place(peer).await?;
+        let admission =
+            self.breaker.admit(peer, Instant::now()).map_err(|_resting| self.resting())?;
         let host = self.client.host();
-        match self.call(credentials).await {
+        let error = match self.call(credentials).await {
             Ok(verdict) => {
-                if admission.succeeded() == Some(Change::Closed) {
-                    info!(host, "callback backend answers again");
-                }
+                self.note(admission.succeeded());
                 self.remember(digest, &verdict);
-                match verdict {
+                return match verdict {
                     Verdict::Accepted(identity) => Ok(identity),
                     Verdict::Denied(denied) => Err(denied.into()),
-                }
+                };
             }
-            Err(error) => {
-                debug!(host, %error, "callback failed");
-                if admission.failed(Instant::now()) == Some(Change::Opened) {
-                    let (failures, rest) = (self.settings.failures_max, self.settings.rest);
-                    warn!(host, %error, failures, ?rest, "callback backend fails; it is left alone");
-                }
-                Err(Refusal::unavailable(format!("the backend at {host} failed: {error}")))
-            }
+            Err(error) => error,
+        };
+        debug!(host, %error, "callback failed");
+        let now = Instant::now();
+        let change = match error.blame() {
+            // It answers, whatever it makes of this token.
+            Blame::Token => admission.succeeded(),
+            Blame::Either => admission.failed(now),
+            Blame::Backend => admission.failed_for_all(now),
+        };
+        if change == Some(Change::Opened) {
+            let (failures, rest) = (self.settings.failures_max, self.settings.rest);
+            warn!(host, %error, failures, ?rest, "callback backend fails; it is left alone");
+        } else {
+            self.note(change);
+        }
+        Err(Refusal::unavailable(format!("the backend at {host} failed: {error}")))
+    }
+
+    fn note(&self, change: Option<Change>) {
+        if change == Some(Change::Closed) {
+            info!(host = self.client.host(), "callback backend answers again");
         }
     }
 
@@ -324,18 +378,12 @@ impl CallbackAuthenticator {
     }
 
     /// One of the calls at once, waited for if there is room to wait.
-    async fn permit(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        if let Ok(permit) = self.calls.try_acquire() {
-            return Ok(permit);
-        }
-        let busy = |_why| Refusal::unavailable("too many calls to the backend are under way");
-        let _place = self.waiting.try_acquire().map_err(|full| busy(full.to_string()))?;
-        let permit = tokio::time::timeout(self.settings.wait_max, self.calls.acquire()).await;
-        let permit = permit.map_err(|elapsed| busy(elapsed.to_string()))?;
-        permit.map_err(|closed| busy(closed.to_string()))
+    async fn place(&self, peer: Peer) -> Result<Place<'_>, Refusal> {
+        let place = self.places.take(peer, self.settings.wait_max).await;
+        place.map_err(|_busy| Refusal::unavailable("too many calls to the backend are under way"))
     }
 
-    async fn call(&self, credentials: &Credentials) -> Result<Verdict, String> {
+    async fn call(&self, credentials: &Credentials) -> Result<Verdict, CallError> {
         let body = json!({"token": credentials.token, "event": credentials.event});
         let call = Call {
             method: Method::POST,
@@ -344,8 +392,8 @@ impl CallbackAuthenticator {
             timeout: self.settings.timeout,
             answer_bytes_max: ANSWER_BYTES_MAX,
         };
-        let answer = self.client.call(&call).await.map_err(|error| error.to_string())?;
-        answer::read(&answer, SystemTime::now()).map_err(|error| error.to_string())
+        let answer = self.client.call(&call).await?;
+        Ok(answer::read(&answer, SystemTime::now())?)
     }
 
     fn headers(&self, credentials: &Credentials) -> HeaderMap {

@@ -7,6 +7,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::digest::SecretDigest;
 use crate::push::{Publisher, PushAuthorizer, PushCredentials, PushRefusal};
+use crate::visible::invisible_character;
 
 /// The least length of a push key, in bytes: 16 random bytes are 128 bits, and what is shorter is
 /// likely a word.
@@ -68,6 +69,9 @@ fn accepted(entry: usize, key: &str) -> Result<SecretDigest, PushKeyError> {
     if key.trim() != key || key.chars().any(char::is_control) {
         return Err(PushKeyError::Unsendable { entry });
     }
+    if let Some(character) = invisible_character(key) {
+        return Err(PushKeyError::Invisible { entry, character });
+    }
     if key.len() < PUSH_KEY_BYTES_MIN {
         return Err(PushKeyError::TooShort { entry, bytes: key.len() });
     }
@@ -110,6 +114,17 @@ pub enum PushKeyError {
         entry: usize,
         /// Its length in bytes.
         bytes: usize,
+    },
+    /// A key with a character that nobody sees, and so nobody sends.
+    #[error(
+        "push key {entry} has U+{:04X} in it, which cannot be seen",
+        u32::from(*character)
+    )]
+    Invisible {
+        /// Its position, counted from 1.
+        entry: usize,
+        /// The character.
+        character: char,
     },
     /// A key that no header can carry unchanged.
     #[error("push key {entry} has a control character in it or white space at an end")]
@@ -160,7 +175,15 @@ mod tests {
 
     #[test]
     fn unfit_keys_are_refused_by_position() {
-        let cases: [(&[&str], Expect); 8] = [
+        let cases: [(&[&str], Expect); 10] = [
+            (
+                &["\u{feff}canary-first-key"],
+                expect!["push key 1 has U+FEFF in it, which cannot be seen"],
+            ),
+            (
+                &[FIRST, "canary\u{a0}second-key"],
+                expect!["push key 2 has U+00A0 in it, which cannot be seen"],
+            ),
             (&[], expect!["no push key given"]),
             (&[""], expect!["push key 1 is empty"]),
             (

@@ -57,6 +57,7 @@ mod publisher_key;
 mod publishers;
 mod rate;
 mod tokens;
+mod visible;
 
 pub use any_of::{AnyOf, AnyOfPush};
 #[cfg(feature = "callback")]
@@ -85,6 +86,7 @@ pub use rate::PushRate;
 pub use scope::{EventScope, PushScope};
 pub use token_source::{TokenSource, TokenSourceError};
 pub use tokens::{StaticTokens, TokenListError, TokenProblem};
+pub use visible::{invisible_character, without_byte_order_mark};
 
 /// The cause of an [`Unavailable`](Refusal::Unavailable) answer, as the backend reported it.
 ///

@@ -189,6 +189,12 @@ pub enum Refusal {
     /// The token stands for nobody: never issued, revoked, malformed or wrongly signed.
     #[error("token unknown")]
     Unknown,
+    /// The same, and what is wrong with it. The client learns no more than of an unknown one.
+    #[error("token unknown ({fault})")]
+    Faulty {
+        /// A label from a closed set, for the operator; it holds nothing of the token.
+        fault: &'static str,
+    },
     /// The token was good once.
     #[error("token expired")]
     Expired,
@@ -213,10 +219,18 @@ impl Refusal {
         Self::Unavailable { source: source.into() }
     }
 
+    /// What is wrong with the token, if that is known: a label from a closed set, for the operator.
+    pub fn fault(&self) -> Option<&'static str> {
+        match self {
+            Self::Faulty { fault } => Some(fault),
+            _ => None,
+        }
+    }
+
     /// A label from a closed set, fit for counters and log fields.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Unknown => "unknown",
+            Self::Unknown | Self::Faulty { .. } => "unknown",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::Forbidden => "forbidden",

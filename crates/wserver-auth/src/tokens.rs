@@ -10,6 +10,7 @@ use async_trait::async_trait;
 
 use crate::digest::SecretDigest;
 use crate::listen::{Authenticator, Credentials, Identity, Refusal};
+use crate::visible::{invisible_character, without_byte_order_mark};
 
 /// An [`Authenticator`] that knows a list of tokens and the user of each.
 ///
@@ -77,7 +78,7 @@ impl StaticTokens {
     pub fn parse(text: &str) -> Result<Self, TokenListError> {
         // Some editors put a byte order mark in front; as a part of the first token it would lock
         // one user out with nothing to see.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let text = without_byte_order_mark(text);
         let mut tokens = Self { users: HashMap::new() };
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -102,7 +103,11 @@ impl StaticTokens {
     }
 
     fn insert_line(&mut self, line: &str) -> Result<(), TokenProblem> {
-        let mut fields = line.split_whitespace();
+        // Other white space is not seen to be a space, or not seen at all.
+        let mut fields = line.split_ascii_whitespace();
+        if let Some(character) = fields.clone().find_map(invisible_character) {
+            return Err(TokenProblem::Invisible { character });
+        }
         match (fields.next(), fields.next(), fields.next()) {
             (Some(token), Some(user), None) => self.insert(token, user.to_owned()),
             (_, None, _) => Err(TokenProblem::UserMissing),
@@ -176,6 +181,12 @@ pub enum TokenProblem {
     /// The user is empty or not there.
     #[error("the user is missing")]
     UserMissing,
+    /// A character stands on the line that nobody sees, and so nobody sends.
+    #[error("it has U+{:04X} in it, which cannot be seen", u32::from(*character))]
+    Invisible {
+        /// The character.
+        character: char,
+    },
     /// More than a token and a user stand on the line.
     #[error("more than a token and a user")]
     FieldsTooMany,

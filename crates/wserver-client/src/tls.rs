@@ -66,6 +66,11 @@ pub enum CertificateError {
     /// There is no certificate in it, or it is not PEM.
     #[error("no certificate in PEM")]
     NoCertificate,
+    /// One of the certificates would be passed over.
+    #[error(
+        "a certificate cannot be read: each -----BEGIN CERTIFICATE----- must begin a line of its own, and have that name"
+    )]
+    HalfRead,
     /// The certificate cannot be read, or cannot be an authority.
     #[error("certificate cannot be used")]
     Certificate,
@@ -237,10 +242,23 @@ fn finished(mut config: ClientConfig) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
+/// How many certificates PEM announces, wherever in a line and by whichever name. The reader passes
+/// over those that do not begin a line, as where two files were joined without a line end.
+fn certificates_announced(pem: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(pem);
+    let labels = text.split("-----BEGIN ").skip(1).filter_map(|rest| rest.split("-----").next());
+    labels.filter(|label| label.ends_with("CERTIFICATE")).count()
+}
+
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     match certificates {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(certificates) if !certificates.is_empty() => {
+            if certificates.len() < certificates_announced(pem) {
+                return Err(CertificateError::HalfRead);
+            }
+            Ok(certificates)
+        }
         _ => Err(CertificateError::NoCertificate),
     }
 }

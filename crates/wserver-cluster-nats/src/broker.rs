@@ -251,5 +251,15 @@ mod tests {
             |it| it.ca_pem = Some(b"nothing".to_vec()),
             "the authority of NATS holds no certificate in PEM",
         );
+        let joined = || {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            params.self_signed(&key).unwrap().pem().trim_end().repeat(2)
+        };
+        check(
+            |it| it.ca_pem = Some(joined().into_bytes()),
+            "the authority of NATS has a certificate that cannot be read: each \
+             -----BEGIN CERTIFICATE----- must begin a line of its own, and have that name",
+        );
     }
 }

@@ -35,9 +35,23 @@ pub(crate) fn config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, BrokerError>
         .with_no_client_auth())
 }
 
+/// How many certificates PEM announces, wherever in a line and by whichever name. The reader passes
+/// over those that do not begin a line, as where two files were joined without a line end.
+fn certificates_announced(pem: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(pem);
+    let labels = text.split("-----BEGIN ").skip(1).filter_map(|rest| rest.split("-----").next());
+    labels.filter(|label| label.ends_with("CERTIFICATE")).count()
+}
+
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, BrokerError> {
     let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     match certificates {
+        Ok(certificates) if certificates.len() < certificates_announced(pem) => {
+            Err(BrokerError::refused(
+                "the authority of NATS has a certificate that cannot be read: each \
+                 -----BEGIN CERTIFICATE----- must begin a line of its own, and have that name",
+            ))
+        }
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ => Err(BrokerError::refused("the authority of NATS holds no certificate in PEM")),
     }

@@ -28,6 +28,12 @@ pub(crate) fn config(ca_pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, BrokerE
                 let message = "the broker's certificate authority is no certificate in PEM";
                 return Err(BrokerError::refused(message));
             }
+            if authorities.len() < certificates_announced(pem) {
+                return Err(BrokerError::refused(
+                    "the broker's certificate authority has a certificate that cannot be read: each \
+                     -----BEGIN CERTIFICATE----- must begin a line of its own, and have that name",
+                ));
+            }
             for authority in authorities {
                 roots.add(authority).map_err(|error| {
                     let message = "the broker's certificate authority cannot be used";
@@ -44,6 +50,14 @@ pub(crate) fn config(ca_pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, BrokerE
     Ok(Arc::new(config))
 }
 
+/// How many certificates PEM announces, wherever in a line and by whichever name. The reader passes
+/// over those that do not begin a line, as where two files were joined without a line end.
+fn certificates_announced(pem: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(pem);
+    let labels = text.split("-----BEGIN ").skip(1).filter_map(|rest| rest.split("-----").next());
+    labels.filter(|label| label.ends_with("CERTIFICATE")).count()
+}
+
 /// The handshake, over a connection to `host`.
 pub(crate) async fn connect(
     config: &Arc<ClientConfig>,
@@ -52,4 +66,19 @@ pub(crate) async fn connect(
 ) -> io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
     TlsConnector::from(Arc::clone(config)).connect(name, stream).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities_joined_on_one_line_are_not_half_read() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        assert!(config(Some(pem.repeat(2).as_bytes())).is_ok());
+        let told = config(Some(pem.trim_end().repeat(2).as_bytes())).unwrap_err().to_string();
+        assert!(told.contains("must begin a line of its own"), "{told}");
+    }
 }

@@ -3,7 +3,7 @@
 //! Something happened: call a `handle_*`. What now: call [`Session::poll`]. It knows no socket,
 //! no clock and no frame, and decides nothing about what is sent.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::expiries::Expiries;
 use crate::{CloseReason, Limits, RegistrationKey};
@@ -31,24 +31,26 @@ pub enum Action {
 ///
 /// Small, without a clock, and without an allocation as long as no registration expires: each call
 /// is told the time and the bounds, and each but [`handle_expiry`](Self::handle_expiry) is O(1).
-/// Times count in nanoseconds since the socket was opened.
+/// Times count in nanoseconds since the socket was opened. Expiries alone are moments of the wall
+/// clock, which may be set at any time, so they stay such and are compared at each poll.
 ///
 /// ```
-/// use std::time::{Duration, Instant};
+/// use std::time::{Duration, Instant, SystemTime};
 /// use wserver_core::{Action, CloseReason, Limits, Session};
 ///
 /// let limits = Limits::default();
 /// // The opening; a program takes it from its clock.
 /// # #[expect(clippy::disallowed_methods, reason = "an example is a program")]
 /// let opened = Instant::now();
+/// let wall = SystemTime::UNIX_EPOCH;
 /// let mut session = Session::new(&limits, opened, 7);
 ///
 /// // Nothing was registered for too long.
 /// let late = opened + limits.register_timeout;
-/// assert_eq!(session.poll(&limits, late, 0), Action::Close(CloseReason::NotRegistered));
+/// assert_eq!(session.poll(&limits, late, wall, 0), Action::Close(CloseReason::NotRegistered));
 /// session.handle_closing(&limits, late);
-/// assert_eq!(session.poll(&limits, late, 0), Action::Wait(Some(late + limits.close_timeout)));
-/// assert_eq!(session.poll(&limits, late + limits.close_timeout, 0), Action::Terminate);
+/// assert_eq!(session.poll(&limits, late, wall, 0), Action::Wait(Some(late + limits.close_timeout)));
+/// assert_eq!(session.poll(&limits, late + limits.close_timeout, wall, 0), Action::Terminate);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -164,16 +166,17 @@ impl Session {
         self.registered = Registered::Yes;
     }
 
-    /// A registration was made, or made anew, with an identity that expires then; `None` is never.
+    /// A registration was made, or made anew, with an identity that expires then by the wall clock;
+    /// `None` is never.
     ///
     /// Each registration has the expiry of its newest identity, and the session closes when the
     /// first of them has come: a connection is never left with some of its registrations. It lives
     /// on when each has been renewed in time. O(registrations that expire).
-    pub fn handle_expiry(&mut self, registration: RegistrationKey, at: Option<Instant>) {
+    pub fn handle_expiry(&mut self, registration: RegistrationKey, at: Option<SystemTime>) {
         if at.is_none() && self.expiries.is_none() {
             return;
         }
-        let at = at.map(|at| self.nanos_at(at));
+        let at = at.map(since_1970).filter(|at| *at != NEVER);
         let expiries = self.expiries.get_or_insert_default();
         expiries.set(registration, at);
         if expiries.earliest().is_none() {
@@ -187,10 +190,10 @@ impl Session {
         self.expiries.is_some()
     }
 
-    /// Whether a registration has expired by `now`.
+    /// Whether a registration has expired when the wall clock says `wall`.
     #[must_use]
-    pub fn is_expired(&self, now: Instant) -> bool {
-        self.nanos_at(now) >= self.expires()
+    pub fn is_expired(&self, wall: SystemTime) -> bool {
+        since_1970(wall) >= self.expires()
     }
 
     /// Our Close is queued. From now on only the close deadline counts, the first one given.
@@ -201,12 +204,23 @@ impl Session {
         }
     }
 
-    /// What to do now. `bytes_written` is what the socket has taken since it was opened.
+    /// What to do now. `wall` is what the wall clock says, `bytes_written` what the socket has taken
+    /// since it was opened.
     ///
     /// To be called after each `handle_*`, at the deadline it told last, or more rarely: a late
     /// call does late what was due. Once [`Action::Ping`] or [`Action::Close`] has been acted
     /// upon, the next deadline lies after `now`.
-    pub fn poll(&mut self, limits: &Limits, now: Instant, bytes_written: u64) -> Action {
+    ///
+    /// A deadline is never later than the next ping or the end of the wait for its pong. So a wall
+    /// clock that was set forward past an expiry is noticed then, and one that was set back makes
+    /// the deadline of an expiry merely early.
+    pub fn poll(
+        &mut self,
+        limits: &Limits,
+        now: Instant,
+        wall: SystemTime,
+        bytes_written: u64,
+    ) -> Action {
         let now = self.nanos_at(now);
         if self.phase == Phase::Closing {
             return if now >= self.at { Action::Terminate } else { self.wait(self.at) };
@@ -217,8 +231,8 @@ impl Session {
             }
             Registered::NotYet | Registered::Yes => NEVER,
         };
-        let expires = self.expires();
-        if now >= expires {
+        let until_expiry = self.expires().saturating_sub(since_1970(wall));
+        if until_expiry == 0 {
             return Action::Close(CloseReason::Expired);
         }
         if now >= register_by {
@@ -241,9 +255,10 @@ impl Session {
                 self.at
             }
         };
-        self.wait(heartbeat.min(register_by).min(expires))
+        self.wait(heartbeat.min(register_by).min(now.saturating_add(until_expiry)))
     }
 
+    /// When the first registration expires, since 1970.
     fn expires(&self) -> u64 {
         self.expiries.as_ref().and_then(|expiries| expiries.earliest()).unwrap_or(NEVER)
     }
@@ -284,6 +299,10 @@ impl Session {
     }
 }
 
+fn since_1970(wall: SystemTime) -> u64 {
+    nanos(wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
+
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
 }
@@ -314,16 +333,24 @@ mod tests {
         }
     }
 
+    /// What the wall clock said when the socket was opened.
+    fn opened_wall() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
+    }
+
     /// Steps are (milliseconds, KiB written so far, what happens, what comes of it). The first
-    /// ping is due after 10 s, the next ones 20 s after the one before.
+    /// ping is due after 10 s, the next ones 20 s after the one before. The wall clock runs beside
+    /// it, until it is set forward or back by some milliseconds.
     type Step = (u64, u64, &'static str, &'static str);
 
     fn check(settings: LimitSettings, script: &[Step]) {
         let limits = settings.build().unwrap();
         let opened = opened();
         let mut session = Session::new(&limits, opened, 0);
+        let mut start_wall = opened_wall();
         for (number, (millis, kib, happens, expected)) in script.iter().enumerate() {
             let now = opened + Duration::from_millis(*millis);
+            let wall = start_wall + Duration::from_millis(*millis);
             let written = kib * 1024;
             let said = match happens.split_once(' ').unwrap_or((happens, "")) {
                 ("message", _) => tell(session.handle_message(&limits, now)),
@@ -340,7 +367,7 @@ mod tests {
                 ("expires", what) => {
                     let (registration, at) = what.split_once(' ').unwrap();
                     let registration = RegistrationKey::new(registration.parse().unwrap());
-                    let at = at.parse().ok().map(|at| opened + Duration::from_millis(at));
+                    let at = at.parse().ok().map(|at| opened_wall() + Duration::from_millis(at));
                     session.handle_expiry(registration, at);
                     "ok".to_owned()
                 }
@@ -348,7 +375,15 @@ mod tests {
                     session.handle_closing(&limits, now);
                     "ok".to_owned()
                 }
-                ("poll", _) => match session.poll(&limits, now, written) {
+                ("forward", millis) => {
+                    start_wall += Duration::from_millis(millis.parse().unwrap());
+                    "ok".to_owned()
+                }
+                ("back", millis) => {
+                    start_wall -= Duration::from_millis(millis.parse().unwrap());
+                    "ok".to_owned()
+                }
+                ("poll", _) => match session.poll(&limits, now, wall, written) {
                     Action::Wait(None) => "wait for ever".to_owned(),
                     Action::Wait(Some(at)) => format!("wait until {}", (at - opened).as_millis()),
                     Action::Ping => "ping".to_owned(),
@@ -558,6 +593,66 @@ mod tests {
     }
 
     #[test]
+    fn a_wall_clock_set_forward_past_an_expiry_closes_at_the_next_ping() {
+        check(
+            limits(),
+            &[
+                (0, 0, "registered", "ok"),
+                (0, 0, "expires 1 3600000", "ok"),
+                (0, 0, "poll", "wait until 10000"),
+                (1_000, 0, "forward 7200000", "ok"),
+                (1_000, 0, "registered", "ok"),
+                (10_000, 0, "poll", "close expired"),
+            ],
+        );
+        // A start without a clock: the token counts for days, until the clock is put right.
+        check(
+            limits(),
+            &[
+                (0, 0, "back 259200000", "ok"),
+                (0, 0, "registered", "ok"),
+                (0, 0, "expires 1 30000", "ok"),
+                (0, 0, "poll", "wait until 10000"),
+                (1_000, 0, "forward 259200000", "ok"),
+                (10_000, 0, "poll", "ping"),
+                (10_000, 0, "poll", "wait until 20000"),
+                (11_000, 0, "pong", "ok"),
+                (11_000, 0, "poll", "wait until 30000"),
+                (30_000, 0, "poll", "close expired"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_wall_clock_set_back_closes_nobody_early() {
+        check(
+            limits(),
+            &[
+                (0, 0, "forward 3600000", "ok"),
+                (0, 0, "registered", "ok"),
+                (0, 0, "expires 1 3605000", "ok"),
+                (0, 0, "poll", "wait until 5000"),
+                (1_000, 0, "back 3600000", "ok"),
+                // Woken by the deadline it told before.
+                (5_000, 0, "poll", "wait until 10000"),
+                (10_000, 0, "poll", "ping"),
+                (11_000, 0, "pong", "ok"),
+                (11_000, 0, "poll", "wait until 30000"),
+            ],
+        );
+        // Before 1970, and with an expiry beyond what is counted, nothing breaks.
+        check(
+            limits(),
+            &[
+                (0, 0, "back 1800000000000", "ok"),
+                (0, 0, "registered", "ok"),
+                (0, 0, "expires 1 18446744073710000", "ok"),
+                (0, 0, "poll", "wait until 10000"),
+            ],
+        );
+    }
+
+    #[test]
     fn closing_has_one_deadline_and_hears_nothing() {
         check(
             limits(),
@@ -605,9 +700,11 @@ mod tests {
         let limits = limits().build().unwrap();
         let opened = opened();
         let mut firsts: Vec<Duration> = (0..1000)
-            .map(|id| match Session::new(&limits, opened, id).poll(&limits, opened, 0) {
-                Action::Wait(Some(at)) => at - opened,
-                other => panic!("{other:?}"),
+            .map(|id| {
+                match Session::new(&limits, opened, id).poll(&limits, opened, opened_wall(), 0) {
+                    Action::Wait(Some(at)) => at - opened,
+                    other => panic!("{other:?}"),
+                }
             })
             .collect();
         firsts.sort_unstable();
@@ -629,6 +726,8 @@ mod tests {
         Registered,
         Expiry(u64, Option<u64>),
         Pass(u64),
+        /// What the wall clock says, in milliseconds around the opening.
+        SetWall(u64),
         Write(u64),
     }
 
@@ -641,6 +740,7 @@ mod tests {
             (0..4_u64, prop::option::of(0..400_000_u64))
                 .prop_map(|(registration, at)| Input::Expiry(registration, at)),
             (0..40_000_u64).prop_map(Input::Pass),
+            (0..400_000_u64).prop_map(Input::SetWall),
             (0..10_000_000_u64).prop_map(Input::Write),
         ]
     }
@@ -663,7 +763,7 @@ mod tests {
             };
             let limits = settings.build().unwrap();
             let opened = opened();
-            let (mut now, mut written) = (opened, 0);
+            let (mut now, mut wall, mut written) = (opened, opened_wall(), 0);
             let mut session = Session::new(&limits, now, spread);
             let mut ended = false;
             for input in inputs {
@@ -673,23 +773,32 @@ mod tests {
                     Input::Pong => session.handle_pong(&limits, now, written),
                     Input::Registered => { session.handle_registered(); Ok(()) }
                     Input::Expiry(registration, millis) => {
-                        let at = millis.map(|millis| opened + Duration::from_millis(millis));
+                        let at = millis.map(|millis| opened_wall() + Duration::from_millis(millis));
                         session.handle_expiry(RegistrationKey::new(registration), at);
                         Ok(())
                     }
-                    Input::Pass(millis) => { now += Duration::from_millis(millis); Ok(()) }
+                    Input::Pass(millis) => {
+                        now += Duration::from_millis(millis);
+                        wall += Duration::from_millis(millis);
+                        Ok(())
+                    }
+                    Input::SetWall(millis) => {
+                        wall = opened_wall() + Duration::from_millis(millis);
+                        Ok(())
+                    }
                     Input::Write(bytes) => { written += bytes; Ok(()) }
                 };
                 if handled.is_err() {
                     session.handle_closing(&limits, now);
                 }
-                ended = settle(&mut session, &limits, now, written)?.is_none();
+                ended = settle(&mut session, &limits, now, wall, written)?.is_none();
             }
             for _ in 0..6 {
-                let Some(deadline) = settle(&mut session, &limits, now, written)? else {
+                let Some(deadline) = settle(&mut session, &limits, now, wall, written)? else {
                     ended = true;
                     break;
                 };
+                wall += deadline - now;
                 now = deadline;
             }
             prop_assert!(ended, "ping, silence, close and end are four deadlines");
@@ -708,20 +817,21 @@ mod tests {
             session.handle_registered();
             let mut model = HashMap::new();
             for (registration, millis) in told {
-                let at = millis.map(|millis| opened + Duration::from_millis(millis));
+                let at = millis.map(|millis| opened_wall() + Duration::from_millis(millis));
                 session.handle_expiry(RegistrationKey::new(registration), at);
                 model.insert(registration, at);
                 let earliest = model.values().flatten().min().copied();
                 prop_assert_eq!(session.has_expiry(), earliest.is_some());
                 // The first ping is due at ten seconds.
-                let due = earliest.unwrap_or(opened + Duration::from_secs(10));
+                let left = earliest.and_then(|at: SystemTime| at.duration_since(opened_wall()).ok());
+                let due = opened + left.unwrap_or(Duration::from_secs(10));
                 let expected = Action::Wait(Some(due));
-                prop_assert_eq!(session.clone().poll(&limits, opened, 0), expected);
+                prop_assert_eq!(session.clone().poll(&limits, opened, opened_wall(), 0), expected);
                 if let Some(at) = earliest {
                     let before = at - Duration::from_nanos(1);
                     prop_assert!(!session.is_expired(before) && session.is_expired(at));
                     let expected = Action::Close(CloseReason::Expired);
-                    prop_assert_eq!(session.clone().poll(&limits, at, 0), expected);
+                    prop_assert_eq!(session.clone().poll(&limits, opened, at, 0), expected);
                 }
             }
         }
@@ -732,10 +842,11 @@ mod tests {
         session: &mut Session,
         limits: &Limits,
         now: Instant,
+        wall: SystemTime,
         written: u64,
     ) -> Result<Option<Instant>, TestCaseError> {
         for _ in 0..3 {
-            match session.poll(limits, now, written) {
+            match session.poll(limits, now, wall, written) {
                 Action::Wait(Some(deadline)) => {
                     prop_assert!(deadline > now);
                     return Ok(Some(deadline));

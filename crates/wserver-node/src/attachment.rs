@@ -111,6 +111,21 @@ impl<W: Wire> Attachment<W> {
         self.node.journal.note(what, Some(self.id()), user, event);
     }
 
+    /// Notes which rule of the protocol the peer broke, under each user that the connection is
+    /// registered for, or else among strangers. To be called before it is closed for it.
+    pub fn note_protocol_broken(&self, rule: &'static str) {
+        let what = What::ProtocolBroken { rule };
+        let registrations = self.node.binder.registrations(self.id());
+        if registrations.is_empty() {
+            self.node.journal.note(what, Some(self.id()), None, None);
+        }
+        // Registrations of one user stand together.
+        for of_user in registrations.chunk_by(|one, next| one.user == next.user) {
+            let user = of_user.first().map(|it| &it.user);
+            self.node.journal.note(what, Some(self.id()), user, None);
+        }
+    }
+
     /// Sends one whole frame to this connection alone.
     pub fn send(&self, frame: &Bytes) -> Sent {
         self.node.send(&self.outbox, frame)

@@ -69,6 +69,12 @@ pub enum What {
         /// Why.
         reason: NoDelivery,
     },
+    /// The peer broke a rule of the WebSocket protocol, or went beyond a bound of it; the connection
+    /// begins to end for it.
+    ProtocolBroken {
+        /// A label from a closed list.
+        rule: &'static str,
+    },
     /// The connection began to end.
     Closed {
         /// Why.
@@ -95,6 +101,7 @@ impl What {
             Self::Unregistered => "unregistered",
             Self::RegistrationRefused { .. } => "registration_refused",
             Self::Dropped { .. } => "dropped",
+            Self::ProtocolBroken { .. } => "protocol_broken",
             Self::Closed { .. } => "closed",
             Self::Pushed { .. } => "pushed",
             Self::PushRefused { .. } => "push_refused",
@@ -106,6 +113,7 @@ impl What {
             Self::Registered | Self::Unregistered | Self::Pushed { .. } => false,
             Self::RegistrationRefused { .. }
             | Self::Dropped { .. }
+            | Self::ProtocolBroken { .. }
             | Self::Closed { .. }
             | Self::PushRefused { .. } => true,
         }

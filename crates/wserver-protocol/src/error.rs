@@ -116,6 +116,27 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    /// A label from a closed set, for whoever keeps account of what peers did.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReservedBit => "reserved_bit",
+            Self::ReservedOpcode => "reserved_opcode",
+            Self::ControlFragmented => "control_fragmented",
+            Self::ControlTooLong => "control_too_long",
+            Self::ContinuationUnexpected => "continuation_unexpected",
+            Self::ContinuationExpected => "continuation_expected",
+            Self::NotMasked => "not_masked",
+            Self::Masked => "masked",
+            Self::LengthNotShortest => "length_not_shortest",
+            Self::CloseTruncated => "close_truncated",
+            Self::CloseCodeInvalid(_) => "close_code_invalid",
+            Self::NotUtf8 => "not_utf8",
+            Self::MessageTooLong => "message_too_long",
+            Self::TooManyFragments => "too_many_fragments",
+        }
+    }
+
     /// The code to close with: 1002 for the protocol, 1007 for UTF-8, 1009 for size.
     #[must_use]
     pub const fn close_code(self) -> CloseCode {

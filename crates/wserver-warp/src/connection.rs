@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use hyper::HeaderMap;
 use tracing::{debug, trace};
@@ -134,13 +134,13 @@ impl Driver {
             return Step::Continue(());
         }
         let edge = Arc::clone(&self.edge);
-        let now = Instant::now();
+        let (now, wall) = (Instant::now(), edge.wall_clock.now());
         if self.is_paused() {
             // Its pong may stand among what is not read yet.
             self.session.handle_paused(now);
         }
         loop {
-            match self.session.poll(&edge.limits, now, written_bytes) {
+            match self.session.poll(&edge.limits, now, wall, written_bytes) {
                 Action::Ping => {
                     self.attachment.send(&edge.ping);
                 }
@@ -173,14 +173,14 @@ impl Driver {
             self.attachment.wake_at(None);
             return self.poll_discard(cx);
         }
-        let now = Instant::now();
         let edge = Arc::clone(&self.edge);
+        let (now, wall) = (Instant::now(), edge.wall_clock.now());
         self.session.handle_closing(&edge.limits, now);
         if is_flushed && !self.is_write_shut {
             self.is_write_shut = self.socket().poll_shut_write(cx).is_ready();
         }
         self.poll_discard(cx)?;
-        match self.session.poll(&edge.limits, now, written_bytes) {
+        match self.session.poll(&edge.limits, now, wall, written_bytes) {
             Action::Wait(deadline) => {
                 self.attachment.wake_at(deadline);
                 Step::Continue(())
@@ -268,6 +268,7 @@ impl Driver {
         self.decoder = decoder;
         if let Err(error) = result {
             debug!(conn = %self.attachment.id(), %error, "refused what was read");
+            self.attachment.note_protocol_broken(error.as_str());
             self.attachment.close_with(
                 close_reason(&error),
                 &frame::close(error.close_code(), &error.to_string()),
@@ -436,7 +437,8 @@ impl Driver {
         let id = self.attachment.id();
         let edge = Arc::clone(&self.edge);
         edge.counters.count_authentication(&answer);
-        if self.session.is_expired(Instant::now()) {
+        let wall = edge.wall_clock.now();
+        if self.session.is_expired(wall) {
             // Whoever renews too late has been without for a while.
             self.attachment.close(CloseReason::Expired);
             return;
@@ -449,10 +451,17 @@ impl Driver {
         };
         let identity = match answer {
             Ok(identity) => identity,
-            Err(refusal) => return refused(None, &refusal, refusal.as_str()),
+            Err(refusal) => {
+                edge.counters.registrations_refused_total.increment(refusal.as_str());
+                // What is wrong with a token is the operator's to know, and nobody else is told.
+                let noted = refusal.fault().unwrap_or(refusal.as_str());
+                self.attachment.note_refused(None, Some(&in_flight.event), noted);
+                let reason = refusal.as_str();
+                debug!(conn = %id, error = %refusal, reason, "registration refused");
+                return;
+            }
         };
-        let clock = SystemTime::now();
-        if identity.is_expired(clock) {
+        if identity.is_expired(wall) {
             return refused(None, &Refusal::Expired, Refusal::Expired.as_str());
         }
         let user = match UserId::parse(&identity.user, self.edge.limits.name_bytes_max) {
@@ -466,13 +475,9 @@ impl Driver {
             Ok(bound) => {
                 trace!(conn = %id, ?bound, "registered");
                 self.session.handle_registered();
-                // An expiry beyond what the clock can hold is none.
-                let expires_at = identity.expires_at.and_then(|at| {
-                    Instant::now().checked_add(at.duration_since(clock).unwrap_or_default())
-                });
-                if expires_at.is_some() || self.session.has_expiry() {
+                if identity.expires_at.is_some() || self.session.has_expiry() {
                     let key = self.edge.node.registration_key(&user, &in_flight.event);
-                    self.session.handle_expiry(key, expires_at);
+                    self.session.handle_expiry(key, identity.expires_at);
                 }
             }
             Err(error) => {

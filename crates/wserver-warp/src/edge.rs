@@ -1,9 +1,10 @@
 //! What every request and every connection of one server share.
 
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -62,6 +63,8 @@ pub(crate) struct Edge {
     /// The TLS of each listener that has any.
     pub(crate) tls: Vec<Arc<Tls>>,
     pub(crate) started_at: Instant,
+    /// What expiries of identities are compared with.
+    pub(crate) wall_clock: WallClock,
     /// Cancelled when a shutdown begins.
     pub(crate) stop: CancellationToken,
     /// The one ping frame.
@@ -79,6 +82,32 @@ pub(crate) enum Elsewhere {
     At(String),
     /// By the handle alone.
     Nowhere,
+}
+
+/// Tells the time of day, which may be set at any moment; by default the system's clock.
+#[derive(Clone)]
+pub(crate) struct WallClock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
+
+impl WallClock {
+    pub(crate) fn new(clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self(Arc::new(clock))
+    }
+
+    pub(crate) fn now(&self) -> SystemTime {
+        (self.0)()
+    }
+}
+
+impl Default for WallClock {
+    fn default() -> Self {
+        Self::new(SystemTime::now)
+    }
+}
+
+impl fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WallClock")
+    }
 }
 
 /// Names for pushes, by which an answer is found in the log: unique in a process, and hardly the

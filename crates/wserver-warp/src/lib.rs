@@ -32,6 +32,7 @@ mod open_push;
 mod body;
 mod negotiate;
 mod origin;
+mod files;
 mod hooks;
 mod edge;
 mod express;
@@ -39,6 +40,7 @@ mod reply;
 mod told;
 mod demo;
 
+pub use files::read_regular_file;
 pub use handle::{Handle, HandleError, Target};
 pub use hooks::{Connection, Flow, Received};
 pub use origin::OriginPolicy;

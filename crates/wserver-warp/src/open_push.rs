@@ -3,7 +3,7 @@
 //! Any web page can make a browser post to a loopback port (the content type is not checked, and
 //! names can be rebound to 127.0.0.1), and so can a proxy on the same host. Both leave marks.
 
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::HeaderMap;
@@ -97,15 +97,24 @@ fn is_public(origin: &str) -> bool {
     origin.split_once("://").is_some_and(|(_, host)| !host.is_empty() && !is_loopback_host(host))
 }
 
+/// Whether `host` is a loopback address or `localhost`, perhaps with a port, and nothing more.
 fn is_loopback_host(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
+    let (name, port) = match host.rsplit_once(':') {
+        // The last colon of an address in brackets is no port's.
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
     };
+    if port.is_some_and(|port| port.parse::<u16>().is_err() || port.starts_with('+')) {
+        return false;
+    }
     // The commonest is not read as an address for each push.
-    name == "127.0.0.1"
-        || name.eq_ignore_ascii_case("localhost")
-        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    if name == "127.0.0.1" || name.eq_ignore_ascii_case("localhost") {
+        return true;
+    }
+    match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(v6) => v6.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback()),
+        None => name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
+    }
 }
 
 #[cfg(test)]
@@ -133,6 +142,37 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_public(origin), expected, "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_loopback_host_is_one_and_nothing_more() {
+        for host in ["localhost", "LOCALHOST:80", "127.0.0.1:1", "127.9.9.9", "[::1]", "[::1]:80"] {
+            assert!(is_loopback_host(host), "{host}");
+        }
+        for host in [
+            "",
+            ":80",
+            "[::1].evil.example",
+            "[::1].evil.example:80",
+            "[::1]evil",
+            "[::1",
+            "::1",
+            "[127.0.0.1]",
+            "localhost:80@evil.example",
+            "localhost:80:80",
+            "localhost:",
+            "localhost:x",
+            "localhost:+80",
+            "localhost:65536",
+            "localhost@evil.example",
+            "localhost.evil.example",
+            "localhost/",
+            "user@localhost",
+            "127.0.0.1.evil.example",
+            "[::ffff:192.0.2.1]",
+        ] {
+            assert!(!is_loopback_host(host), "{host}");
         }
     }
 

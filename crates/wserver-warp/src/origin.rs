@@ -3,6 +3,7 @@
 //! Browsers send `Origin` and pages cannot forge it (RFC 6454); programs may send none.
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use hyper::HeaderMap;
@@ -58,7 +59,10 @@ impl OriginPolicy {
     }
 
     /// Only these origins, each as a browser sends it: `https://app.example.com`, with the port where it is not the
-    /// scheme's own. Compared without regard to case. What no browser would send is refused when the server is built.
+    /// scheme's own. What no browser would send is refused when the server is built, with what it would send.
+    ///
+    /// `null` stands for pages without an origin of their own and `file://` for those from files: any page can put
+    /// another into a frame that is `null`, so neither goes together with cookies.
     ///
     /// `https://*.example.com` stands for every host below `example.com`, however deep, and not for `example.com`
     /// itself; scheme and port must still be the same.
@@ -86,9 +90,13 @@ impl OriginPolicy {
         origins.iter().filter_map(|origin| list_problem(origin)).collect()
     }
 
-    /// Whether it is open: any web page may connect.
+    /// Whether any web page may connect, if need be from a frame without an origin.
     pub(crate) fn is_any(&self) -> bool {
-        matches!(self.0, Policy::Any)
+        match &self.0 {
+            Policy::Any => true,
+            Policy::List(origins) => origins.iter().any(|it| it == OPAQUE || it == FILES),
+            Policy::SameOrigin | Policy::Check(_) => false,
+        }
     }
 
     pub(crate) fn permits(&self, headers: &HeaderMap) -> bool {
@@ -137,18 +145,43 @@ fn strip_suffix_ignoring_case<'a>(text: &'a str, suffix: &str) -> Option<&'a str
     end.eq_ignore_ascii_case(suffix).then_some(rest)
 }
 
+/// What browsers send for pages that have no origin of their own: frames in a sandbox, `data:` URLs.
+const OPAQUE: &str = "null";
+
+/// What web views send for pages from files.
+const FILES: &str = "file://";
+
 fn list_problem(origin: &str) -> Option<String> {
+    if origin == OPAQUE || origin == FILES {
+        return None;
+    }
     let Some((scheme, authority)) = origin.split_once("://") else {
         return Some(format!("origin {origin:?} needs a scheme, as in https://app.example.com"));
     };
     let domain = authority.strip_prefix("*.");
     let host = domain.unwrap_or(authority);
-    let is_plain = !host.is_empty() && !host.contains(['/', '?', '#', '*', ' ', '@', ',']);
+    let is_plain = !host.is_empty() && !host.contains(['/', '?', '#', '*', ' ', '@', ',', '\\']);
     if scheme.is_empty() || scheme.contains('*') || !is_plain {
         return Some(format!(
             "origin {origin:?} must be scheme://host or scheme://host:port and nothing more; \
              the host may begin with *. for all that is below it"
         ));
+    }
+    if !origin.is_ascii() {
+        return Some(format!(
+            "origin {origin:?} has letters beyond ASCII, for which browsers write their own form: \
+             write the host as xn--…"
+        ));
+    }
+    let written = match written_by_browsers(scheme, host) {
+        Ok(written) => written,
+        Err(why) => return Some(format!("origin {origin:?} is never sent by a browser: {why}")),
+    };
+    let wildcard = if domain.is_some() { "*." } else { "" };
+    let (scheme, host) = written;
+    let written = format!("{scheme}://{wildcard}{host}");
+    if written != origin {
+        return Some(format!("origin {origin:?} is never sent by a browser: write {written}"));
     }
     if let Some(domain) = domain {
         let name = domain.split(':').next().unwrap_or_default();
@@ -159,14 +192,68 @@ fn list_problem(origin: &str) -> Option<String> {
             ));
         }
     }
-    let default_port = match scheme {
-        "http" => ":80",
-        "https" => ":443",
-        _ => return None,
+    None
+}
+
+/// Scheme and host as a browser writes them in `Origin` (HTML, "ASCII serialization of an origin"),
+/// or why there is no such origin.
+fn written_by_browsers(scheme: &str, authority: &str) -> Result<(String, String), String> {
+    let scheme = scheme.to_ascii_lowercase();
+    let is_scheme = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    if !scheme.bytes().all(is_scheme) {
+        return Err(format!("{scheme:?} is no scheme"));
+    }
+    let scheme = match scheme.as_str() {
+        // A page has the scheme that it came by, whatever it opens.
+        "ws" => "http".to_owned(),
+        "wss" => "https".to_owned(),
+        _ => scheme,
     };
-    authority
-        .ends_with(default_port)
-        .then(|| format!("origin {origin:?} names its scheme's own port, which browsers leave out"))
+    let default_port = match scheme.as_str() {
+        "http" => 80,
+        "https" => 443,
+        // Those of apps and extensions are written as these like, and have no port.
+        _ => return Ok((scheme, authority.to_owned())),
+    };
+    // A second colon that no brackets hold is that of an address of version 6.
+    let is_bare_v6 = authority.parse::<Ipv6Addr>().is_ok();
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !is_bare_v6 && !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let mut written = written_host(host)?;
+    if let Some(port) = port {
+        let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        let number = port.trim_start_matches('0').parse::<u16>().ok().filter(|_| is_number);
+        let number = number.ok_or_else(|| format!("{port:?} is no port"))?;
+        // Browsers leave out the scheme's own.
+        if number != default_port {
+            written.push_str(&format!(":{number}"));
+        }
+    }
+    Ok((scheme, written))
+}
+
+fn written_host(host: &str) -> Result<String, String> {
+    let v6 = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    if let Ok(address) = v6.parse::<Ipv6Addr>() {
+        // Browsers write the last two parts of a mapped address in hexadecimal, too.
+        return Ok(match (address.to_ipv4_mapped(), address.segments()) {
+            (Some(_), [.., high, low]) => format!("[::ffff:{high:x}:{low:x}]"),
+            (None, _) => format!("[{address}]"),
+        });
+    }
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if host.is_empty() || !host.bytes().all(is_part) {
+        return Err(format!("{host:?} is no host"));
+    }
+    // What ends with a number is an address to a browser, which it writes out in full.
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let is_number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number && host.parse::<Ipv4Addr>().is_err() {
+        return Err(format!("{host:?} is no host, and no address as 192.0.2.1"));
+    }
+    Ok(host.to_ascii_lowercase())
 }
 
 /// Whether `origin` is the host and port that the request was sent to.
@@ -235,6 +322,36 @@ mod tests {
         ] {
             assert_eq!(OriginPolicy::list([origin]).problems().len(), 1, "{origin}");
         }
+        for (origin, told) in [
+            ("wss://app.example.com", "write https://app.example.com"),
+            ("ws://localhost:3000", "write http://localhost:3000"),
+            ("https://app.example.com:443", "write https://app.example.com"),
+            ("https://app.example.com:0443", "write https://app.example.com"),
+            ("https://app.example.com:08443", "write https://app.example.com:8443"),
+            ("http://a.example:80", "write http://a.example"),
+            ("HTTPS://App.Example.com", "write https://app.example.com"),
+            ("https://*.Example.com", "write https://*.example.com"),
+            ("https://::1", "write https://[::1]"),
+            ("https://[0:0::1]:8443", "write https://[::1]:8443"),
+            ("https://[2001:DB8::1]", "write https://[2001:db8::1]"),
+            ("https://[::ffff:192.0.2.1]", "write https://[::ffff:c000:201]"),
+            ("https://bücher.example", "write the host as xn--…"),
+            ("https://app.example.com:", "is no port"),
+            ("https://app.example.com:0", "is no port"),
+            ("https://app.example.com:65536", "is no port"),
+            ("https://app.example.com:+1", "is no port"),
+            ("https://a:b:1", "is no host"),
+            ("https://[::1", "is no host"),
+            ("https://[::1].example", "is no host"),
+            ("https://127.1", "is no host, and no address"),
+            ("https://010.0.0.1", "is no host, and no address"),
+            ("https://a%2eb.example", "is no host"),
+            ("NULL", "needs a scheme"),
+            ("file:///", "nothing more"),
+        ] {
+            let problems = OriginPolicy::list([origin]).problems();
+            assert!(problems.len() == 1 && problems[0].contains(told), "{origin}: {problems:?}");
+        }
         assert_eq!(OriginPolicy::list(Vec::<String>::new()).problems().len(), 1);
         assert!(
             OriginPolicy::list([
@@ -242,6 +359,13 @@ mod tests {
                 "http://[::1]:3000",
                 "https://*.example.com",
                 "http://*.localhost:3000",
+                "http://192.0.2.1:8080",
+                "https://xn--bcher-kva.example",
+                "https://app.example.com.",
+                "chrome-extension://abcdefghijklmnop",
+                "capacitor://localhost",
+                "null",
+                "file://",
             ])
             .problems()
             .is_empty()
@@ -266,6 +390,21 @@ mod tests {
                 .filter(|labels| labels.chars().all(|c| c.is_ascii_lowercase() || "-.".contains(c)));
             prop_assert_eq!(policy.permits(&headers), labels.is_some(), "{}", origin);
         }
+    }
+
+    #[test]
+    fn pages_without_an_origin_may_be_listed() {
+        let policy = OriginPolicy::list(["null", "file://"]);
+        for (origin, permitted) in [
+            ("null", true),
+            ("file://", true),
+            ("https://app.example.com", false),
+            ("file:///", false),
+        ] {
+            assert_eq!(policy.permits(&headers(Some(origin))), permitted, "{origin}");
+        }
+        assert!(policy.is_any(), "so no cookie is read");
+        assert!(!OriginPolicy::list(["https://app.example.com"]).is_any());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdTcpListener};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use hyper::header::COOKIE;
 use tokio::runtime::Handle as Runtime;
@@ -25,7 +25,7 @@ use crate::api;
 use crate::api::idempotency::Idempotency;
 use crate::counters::EdgeCounters;
 use crate::demo::{DemoPage, DemoPolicy};
-use crate::edge::{Edge, Elsewhere, PushIds};
+use crate::edge::{Edge, Elsewhere, PushIds, WallClock};
 use crate::handle::Handle;
 use crate::health::Health;
 use crate::hooks::{Connection, Flow, Hooks, Received};
@@ -85,6 +85,7 @@ pub struct ServerBuilder {
     drain_close_code: u16,
     limits: LimitSettings,
     hooks: Hooks,
+    wall_clock: WallClock,
     cluster: Option<(Arc<dyn Broker>, ClusterSettings)>,
 }
 
@@ -158,6 +159,7 @@ impl Server {
             drain_close_code: CloseCode::GOING_AWAY.as_u16(),
             limits: LimitSettings::default(),
             hooks: Hooks::default(),
+            wall_clock: WallClock::default(),
             cluster: None,
         }
     }
@@ -235,6 +237,7 @@ impl Server {
             proxies: self.proxies,
             tls,
             started_at: Instant::now(),
+            wall_clock: self.settings.wall_clock,
             stop: stop.clone(),
             ping: frame::ping(),
             goodbye_code: goodbye_code(self.settings.drain_close_code)
@@ -499,6 +502,17 @@ impl ServerBuilder {
         self
     }
 
+    /// What tells the time of day, which expiries of identities are compared with; by default the
+    /// system's clock. It is asked at each turn of a connection, so it must be quick.
+    ///
+    /// A clock may be set: a connection whose identity has expired by a clock that was set forward
+    /// is closed by its next ping, and one that has not by a clock that was set back lives on.
+    #[must_use]
+    pub fn wall_clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.wall_clock = WallClock::new(clock);
+        self
+    }
+
     /// Checks all settings and the relations between them. Nothing is bound yet.
     ///
     /// # Errors
@@ -659,8 +673,9 @@ impl ServerBuilder {
         };
         self.origin.is_any().then(|| {
             format!(
-                "{what} and origin any do not go together, since any web page could then listen as its visitor: \
-                 set origin to same-origin, or to the origins of your pages"
+                "{what} and origin {} do not go together, since any web page could then listen as its visitor: \
+                 set origin to same-origin, or to the origins of your pages",
+                self.origin
             )
         })
     }

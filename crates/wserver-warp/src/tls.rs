@@ -29,6 +29,9 @@ pub(crate) type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 /// How often certificate files are looked at for a change.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How long looking at them may take before that is told.
+const LOOK_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The first byte of whoever means TLS (RFC 8446, section 5.1: a record of a handshake).
 const HANDSHAKE: u8 = 22;
 
@@ -247,9 +250,12 @@ pub(crate) async fn watch(listeners: Vec<Arc<Tls>>, stop: CancellationToken) {
             () = tokio::time::sleep(WATCH_INTERVAL) => {}
         }
         let listeners = listeners.clone();
-        // A file may stand on a disk that does not answer.
         let look = move || have_changed(&listeners).then(|| reload(&listeners));
-        match tokio::task::spawn_blocking(look).await {
+        let looked = tokio::select! {
+            () = stop.cancelled() => return,
+            looked = in_thread(look) => looked,
+        };
+        match looked {
             Ok(None) => {}
             Ok(Some(Ok(()))) => info!("certificates changed and were reloaded"),
             Ok(Some(Err(problems))) => {
@@ -261,6 +267,25 @@ pub(crate) async fn watch(listeners: Vec<Arc<Tls>>, stop: CancellationToken) {
             Err(error) => warn!(%error, "certificates could not be looked at"),
         }
     }
+}
+
+/// Does what may wait for a disk that does not answer, in a thread that neither a shutdown nor the
+/// end of the runtime waits for.
+async fn in_thread<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    let (answer, mut looked) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new().name("certificates".to_owned());
+    thread.spawn(move || {
+        // Whoever asked may have gone.
+        let _ = answer.send(look());
+    })?;
+    let looked = match tokio::time::timeout(LOOK_PATIENCE, &mut looked).await {
+        Ok(looked) => looked,
+        Err(_elapsed) => {
+            warn!(waited = ?LOOK_PATIENCE, "the files of certificates do not answer, and are waited for");
+            looked.await
+        }
+    };
+    looked.map_err(|_panicked| io::Error::other("looking at them panicked"))
 }
 
 fn stamps(settings: &TlsSettings) -> Vec<Stamp> {

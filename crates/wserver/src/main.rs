@@ -11,6 +11,8 @@ mod announce;
 mod serve;
 mod reload;
 mod watch;
+mod files;
+mod permissions;
 mod signal;
 mod systemd;
 mod telemetry;
@@ -107,7 +109,7 @@ fn inspect(sources: &Sources) -> ExitCode {
 fn check(sources: &Sources) -> Result<String, Vec<String>> {
     let loaded = sources.load()?;
     assemble::assemble(&loaded, None, &Inherited::default(), None)?;
-    for warning in &loaded.warnings {
+    for warning in loaded.warnings.iter().chain(&permissions::doubtful(&loaded)) {
         tell("warning", warning);
     }
     Ok(settings::effective(&loaded))

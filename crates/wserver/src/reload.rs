@@ -2,16 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use http::header::COOKIE;
 use tokio::signal::unix::Signal;
+use tokio::sync::mpsc::Receiver;
 use tracing::{error, info, warn};
 use wserver_auth::Authenticator as _;
 use wserver_warp::Handle;
 
 use crate::access::Access;
 use crate::assemble::assemble;
+use crate::files;
 use crate::inherited::Inherited;
 use crate::settings::{Effective, Loaded, OnReload, Sources};
 use crate::systemd;
@@ -59,46 +65,69 @@ impl Reloader {
         &self.inherited
     }
 
-    /// Reloads on every SIGHUP, and when a file has changed.
+    /// Gives it a thread of its own, which nobody waits for when the server ends: a file may stand
+    /// on a file system that does not answer.
     ///
-    /// # Cancel safety
-    /// A reload is whole or has not begun.
-    pub(crate) async fn run(&mut self, hangups: &mut Signal, server: &Handle) -> Infallible {
-        loop {
-            let cause = tokio::select! {
-                _ = hangups.recv() => "SIGHUP",
-                () = pause(self.reload_interval) => {
-                    if !self.watch.has_settled() {
-                        continue;
-                    }
-                    "a file has changed"
-                }
-            };
-            self.watch.note();
-            systemd::reloading();
-            let outcome = self.reload(cause, server);
-            systemd::reloaded(outcome.is_ok());
-            match outcome {
-                Ok(()) => {}
-                Err(problems) => {
-                    for problem in problems {
-                        error!(problem, "a setting is wrong");
-                    }
-                    error!(cause, "settings not reloaded, nothing has changed");
+    /// # Errors
+    /// When there is no thread to be had.
+    pub(crate) fn start(mut self, server: Handle) -> io::Result<Reloads> {
+        // One turn at a time, so nothing ever waits in either.
+        let (turns, todo) = std::sync::mpsc::sync_channel::<Turn>(1);
+        let (ended, outcomes) = tokio::sync::mpsc::channel(1);
+        let reload_interval = self.reload_interval;
+        std::thread::Builder::new().name("reload".to_owned()).spawn(move || {
+            for turn in todo {
+                if ended.blocking_send(self.handle(&turn, &server)).is_err() {
+                    return;
                 }
             }
+        })?;
+        Ok(Reloads { turns, outcomes, reload_interval })
+    }
+
+    fn handle(&mut self, turn: &Turn, server: &Handle) -> Outcome {
+        let reloaded = match turn.cause {
+            Cause::Interval if !self.watch.has_settled() => None,
+            cause => Some(self.reload_watched(cause, &turn.decision, server)),
+        };
+        Outcome { reloaded, reload_interval: self.reload_interval }
+    }
+
+    fn reload_watched(&mut self, cause: Cause, decision: &Decision, server: &Handle) -> Ended {
+        let cause = cause.as_str();
+        self.watch.note();
+        systemd::reloading();
+        let outcome = self.reload(cause, decision, server);
+        if let Err(Failed::Problems(problems)) = &outcome {
+            for problem in problems {
+                error!(problem, "a setting is wrong");
+            }
+            error!(cause, "settings not reloaded, nothing has changed");
+        }
+        match outcome {
+            Ok(()) => Ended::Changed,
+            Err(Failed::Problems(_)) => Ended::Unchanged,
+            Err(Failed::GivenUp) => Ended::GivenUp,
         }
     }
 
-    fn reload(&mut self, cause: &'static str, server: &Handle) -> Result<(), Vec<String>> {
+    fn reload(
+        &mut self,
+        cause: &'static str,
+        decision: &Decision,
+        server: &Handle,
+    ) -> Result<(), Failed> {
         let loaded = self.sources.load()?;
         // Even if something is wrong with them: whoever puts it right will change one of these.
         self.watch.set(loaded.files());
         // The server that is built is thrown away: building it is what checks the settings.
         let next = assemble(&loaded, self.descriptors, &self.inherited, Some(&self.access))?;
         self.check_cookies(&next.access)?;
+        if !decision.is_mine() {
+            return Err(Failed::GivenUp);
+        }
         // The last step that can fail; what it needs was read a moment ago.
-        server.reload_tls().map_err(|error| error.problems().to_vec())?;
+        server.reload_tls().map_err(|error| Failed::Problems(error.problems().to_vec()))?;
         let has_listeners =
             self.access.authenticator.is_some() == next.access.authenticator.is_some();
         let has_publishers =
@@ -171,12 +200,140 @@ impl Reloader {
             .as_ref()
             .is_some_and(|authenticator| authenticator.handshake_headers().contains(&COOKIE));
         let origin = self.running.get("origin").and_then(|origin| origin.shown.as_deref());
-        if reads_cookies && origin == Some(r#"["any"]"#) {
-            return Err(vec![
-                "callback_forward_headers has cookie, and origin is any until a restart".to_owned(),
-            ]);
+        let is_open = |origin: &&str| {
+            ["\"any\"", "\"null\"", "\"file://\""].iter().any(|open| origin.contains(open))
+        };
+        if reads_cookies && let Some(origin) = origin.filter(is_open) {
+            let origin = origin.trim_matches(['[', ']']).replace('"', "");
+            return Err(vec![format!(
+                "callback_forward_headers has cookie, and origin is {origin} until a restart"
+            )]);
         }
         Ok(())
+    }
+}
+
+/// How long a reload may take, most of which is waiting for files.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the thread is to do now.
+#[derive(Debug)]
+struct Turn {
+    cause: Cause,
+    decision: Arc<Decision>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Cause {
+    Hangup,
+    /// It is time to look whether a file has changed.
+    Interval,
+}
+
+impl Cause {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hangup => "SIGHUP",
+            Self::Interval => "a file has changed",
+        }
+    }
+}
+
+/// Whether a reload goes on or is given up: whoever decides first has it.
+#[derive(Debug, Default)]
+struct Decision(AtomicBool);
+
+impl Decision {
+    fn is_mine(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// Why a reload came to nothing.
+#[derive(Debug)]
+enum Failed {
+    Problems(Vec<String>),
+    /// It took too long, and that was told.
+    GivenUp,
+}
+
+impl From<Vec<String>> for Failed {
+    fn from(problems: Vec<String>) -> Self {
+        Self::Problems(problems)
+    }
+}
+
+/// What came of a turn.
+#[derive(Debug)]
+struct Outcome {
+    /// `None`: there was nothing to reload.
+    reloaded: Option<Ended>,
+    reload_interval: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Changed,
+    Unchanged,
+    GivenUp,
+}
+
+/// Asks the thread that reloads, and waits for it no longer than is good.
+#[derive(Debug)]
+pub(crate) struct Reloads {
+    turns: SyncSender<Turn>,
+    outcomes: Receiver<Outcome>,
+    reload_interval: Duration,
+}
+
+impl Reloads {
+    /// Reloads on every SIGHUP, and when a file has changed. What takes too long is given up.
+    ///
+    /// # Cancel safety
+    /// A reload is whole or has not begun.
+    pub(crate) async fn run(&mut self, hangups: &mut Signal) -> Infallible {
+        loop {
+            let cause = tokio::select! {
+                _ = hangups.recv() => Cause::Hangup,
+                () = pause(self.reload_interval) => Cause::Interval,
+            };
+            if self.turn(cause).await.is_none() {
+                error!("settings are not reloaded any more: a reload has panicked");
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// One turn of the thread; `None` when there is none any more.
+    async fn turn(&mut self, cause: Cause) -> Option<()> {
+        let decision = Arc::new(Decision::default());
+        self.turns.try_send(Turn { cause, decision: Arc::clone(&decision) }).ok()?;
+        let outcome = match tokio::time::timeout(RELOAD_TIMEOUT, self.outcomes.recv()).await {
+            Ok(outcome) => outcome?,
+            Err(_elapsed) => {
+                if decision.is_mine() {
+                    let file = files::waited_for().map(|path| path.display().to_string());
+                    let file = file.unwrap_or_else(|| "unknown".to_owned());
+                    error!(
+                        cause = cause.as_str(),
+                        file,
+                        timeout = ?RELOAD_TIMEOUT,
+                        "settings not reloaded, nothing has changed: a file does not answer; the \
+                         next reload waits until it does"
+                    );
+                    systemd::reloaded(false);
+                }
+                self.outcomes.recv().await?
+            }
+        };
+        self.reload_interval = outcome.reload_interval;
+        match outcome.reloaded {
+            None => {}
+            Some(Ended::Changed) => systemd::reloaded(true),
+            Some(Ended::Unchanged) => systemd::reloaded(false),
+            Some(Ended::GivenUp) => info!("the file that a reload waited for answers again"),
+        }
+        Some(())
     }
 }
 

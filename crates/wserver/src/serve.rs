@@ -9,6 +9,7 @@ use wserver_warp::{BoundServer, LimitSettings, Server};
 use crate::announce::Announcement;
 use crate::assemble::{self, Assembled};
 use crate::inherited::Inherited;
+use crate::permissions;
 use crate::reload::Reloader;
 use crate::settings::{Loaded, Sources};
 use crate::signal::{self, Signals};
@@ -27,7 +28,7 @@ pub(crate) fn run(sources: Sources) -> Result<ExitCode, Vec<String>> {
     let Assembled { server, limits, access, log } =
         assemble::assemble(&loaded, descriptors_max, &inherited, None)?;
     let log = telemetry::init(loaded.settings.log_format, log);
-    for warning in &loaded.warnings {
+    for warning in loaded.warnings.iter().chain(&permissions::doubtful(&loaded)) {
         warn!(warning, "doubtful setting");
     }
     match descriptors {
@@ -61,13 +62,17 @@ async fn serve(
     loaded: &Loaded,
     server: Server,
     limits: &LimitSettings,
-    mut reloader: Reloader,
+    reloader: Reloader,
 ) -> Result<ExitCode> {
     let mut signals = Signals::new().context("no signal handlers")?;
     let mut hangups = signal::hangups().context("no signal handlers")?;
     let mut server = server.bind()?;
     let handle = server.handle();
-    join(loaded, &mut server).await?;
+    tokio::select! {
+        joined = join(loaded, &mut server) => joined?,
+        // A broker that does not answer keeps nobody from ending it.
+        () = signals.shutdown() => return Ok(ExitCode::SUCCESS),
+    }
     let private = reloader.inherited().private_address();
     let private = private.or_else(|| loaded.settings.private_address.clone());
     let access = reloader.access();
@@ -75,6 +80,7 @@ async fn serve(
     systemd::listening(server.local_addr());
 
     let issuers = reloader.access().issuers.clone();
+    let mut reloads = reloader.start(handle.clone()).context("no thread for reloads")?;
     // What went wrong is logged where it did, and tried again when keys are needed.
     let prefetching = async {
         for keys in issuers.values() {
@@ -85,7 +91,7 @@ async fn serve(
     let mut serving = std::pin::pin!(server.serve());
     let drained = tokio::select! {
         drained = &mut serving => drained,
-        never = reloader.run(&mut hangups, &handle) => match never {},
+        never = reloads.run(&mut hangups) => match never {},
         never = systemd::heartbeat(&handle) => match never {},
         never = prefetching => match never {},
         () = signals.shutdown() => {

@@ -20,7 +20,7 @@ use wserver_warp::{ConnectionsPerUserPolicy, LimitSettings};
 
 pub(crate) use define::{Definition, OnReload, Record};
 pub(crate) use kind::{LogFormat, Secret, Shape};
-pub(crate) use layers::{Effective, Loaded, Origin, Sources};
+pub(crate) use layers::{Effective, Loaded, Origin, Shown, Sources};
 pub(crate) use publisher::Publisher;
 pub(crate) use write::{default_file, effective};
 
@@ -69,7 +69,7 @@ settings! {
     }
 
     "Who may listen, who may push" {
-        /// Which web pages may connect: any, same-origin, or origins as `https://app.example.com`, separated by commas
+        /// Which web pages may connect: any, same-origin, or origins as browsers send them, `https://app.example.com`, separated by commas; null is pages without an origin, `file://` those from files
         origin: List = "any";
         /// Proxies in front whose X-Forwarded-For tells the client's address: networks as 10.0.0.0/8, or addresses, separated by commas
         trusted_proxies: Option<List>;
@@ -83,7 +83,7 @@ settings! {
         push_key: Option<Secret>;
         /// Publishers by name, each with a key, a scope and a rate; beside the keys above. `wserver key` makes one
         publisher: Records<Publisher>, reloads_publishers();
-        /// Take pushes at the address itself though they need no key, from everyone who reaches it, as the clients of a proxy on this machine do. Without it they have a port of their own that only this machine reaches, see private_address
+        /// Take pushes at the address itself though they need no key, from everyone who reaches it, as the clients of a proxy on this machine do; web pages of other sites are refused, unless their name was rebound to this server's address. Without it they have a port of their own that only this machine reaches, see private_address
         allow_open_push: Switch = "false";
     }
 
@@ -166,9 +166,9 @@ settings! {
         callback_forward_headers: Option<List>, reloads_listeners();
         /// How long one call may take
         callback_timeout: Time = "3s", reloads_listeners();
-        /// The most calls at once
+        /// The most calls at once; one address has three quarters of them at most
         callback_concurrency_max: Count<usize> = "64", reloads_listeners();
-        /// How many registrations may wait for a call to end, where there are as many as may be
+        /// How many registrations may wait for a call to end, where there are as many as may be; they are called for in turns by address, and beyond it the address with most of them has one refused
         callback_waiting_max: Count<usize> = "1024", reloads_listeners();
         /// How long they may wait
         callback_wait_max: Time = "1s", reloads_listeners();
@@ -178,7 +178,7 @@ settings! {
         callback_cache_refusals_for: Time = "5s", reloads_listeners();
         /// How many answers are remembered, and as many refusals; beyond it the oldest are forgotten
         callback_cache_entries_max: Count<usize> = "10000", reloads_listeners();
-        /// After so many failures in a row the backend is left alone, and registrations are refused at once
+        /// After failures in a row for so many addresses (no answer in time, or 502, 503, 504), or so many failed connections, the backend is left alone, and registrations are refused at once
         callback_failures_max: Count<u32> = "5", reloads_listeners();
         /// How long it is left alone, before one call tries whether it is back
         callback_rest: Time = "5s", reloads_listeners();
@@ -219,7 +219,7 @@ settings! {
     "Log and reload" {
         /// How log lines look, on standard error
         log_format: Choice<LogFormat> = "human";
-        /// What is logged: off, error, warn, info, debug, trace, or a filter as `wserver_warp=debug,info`
+        /// What is logged: off, error, warn, info, debug, trace, or a filter as `wserver_warp=debug,info`; a word that is neither is an error
         log: Text = "info", reloads();
         /// How often the files that settings name are looked at for changes; 0 is never, and SIGHUP reloads at any time
         reload_interval: Time = "5s", reloads();

@@ -3,7 +3,10 @@
 //! Where `NOTIFY_SOCKET` is not set nobody is told anything.
 
 use std::convert::Infallible;
+use std::env;
+use std::io;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -63,7 +66,32 @@ pub(crate) async fn heartbeat(server: &Handle) -> Infallible {
 }
 
 fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+    let told = match abstract_name() {
+        Some(name) => tell_abstract(&name, states),
+        None => sd_notify::notify(states),
+    };
+    if let Err(error) = told {
         warn!(%error, "systemd could not be told");
     }
+}
+
+/// The name of a socket that has no file, which `@` stands before. The library knows only paths.
+fn abstract_name() -> Option<Vec<u8>> {
+    let socket = env::var_os("NOTIFY_SOCKET")?;
+    socket.as_bytes().strip_prefix(b"@").map(<[u8]>::to_vec)
+}
+
+#[cfg(target_os = "linux")]
+fn tell_abstract(name: &[u8], states: &[NotifyState<'_>]) -> io::Result<()> {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let lines: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?;
+    socket.send(lines.as_bytes()).map(|_bytes| ())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn tell_abstract(_: &[u8], _: &[NotifyState<'_>]) -> io::Result<()> {
+    Err(io::Error::other("a NOTIFY_SOCKET that begins with @ is for Linux"))
 }

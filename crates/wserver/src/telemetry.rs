@@ -3,10 +3,10 @@
 use std::fmt;
 use std::io;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{FilterFn, filter_fn};
+use tracing_subscriber::filter::{FilterFn, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::reload;
@@ -35,7 +35,55 @@ impl fmt::Debug for LogFilter {
 /// # Errors
 /// When it cannot be read.
 pub(crate) fn filter(text: &str) -> Result<EnvFilter> {
+    let mut directives =
+        text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).peekable();
+    if directives.peek().is_none() {
+        return Err(anyhow!("log is empty, write one of {LEVELS}"));
+    }
+    for directive in directives {
+        check(directive).with_context(|| format!("log {text:?}"))?;
+    }
     EnvFilter::try_new(text).with_context(|| format!("log {text:?} is not a filter"))
+}
+
+const LEVELS: &str = "off, error, warn, info, debug and trace";
+
+/// The crates of ours that log.
+const TARGETS: [&str; 8] = [
+    "wserver",
+    "wserver_auth",
+    "wserver_client",
+    "wserver_cluster",
+    "wserver_cluster_nats",
+    "wserver_cluster_redis",
+    "wserver_node",
+    "wserver_warp",
+];
+
+/// What the filter's own reader takes and nothing ever matches: a word alone is the name of a
+/// target to it, whatever it is.
+fn check(directive: &str) -> Result<()> {
+    if directive.contains(['[', ']', '{', '}']) {
+        return Ok(());
+    }
+    let (target, level) = match directive.split_once('=') {
+        Some((target, level)) => (target, Some(level)),
+        None => (directive, None),
+    };
+    let name = target.split("::").next().unwrap_or_default();
+    if name.starts_with("wserver") {
+        return if TARGETS.contains(&name) {
+            Ok(())
+        } else {
+            Err(anyhow!("{target:?} is nothing that logs, of ours {} do", TARGETS.join(", ")))
+        };
+    }
+    if level.is_none() && directive.parse::<LevelFilter>().is_err() {
+        return Err(anyhow!(
+            "{directive:?} is no level: write one of {LEVELS}, or TARGET=LEVEL for what one crate logs"
+        ));
+    }
+    Ok(())
 }
 
 /// Leaves out what the client of NATS logs at trace, whatever the filter says: all that it reads, with
@@ -70,6 +118,40 @@ pub(crate) fn init(format: LogFormat, filter: EnvFilter) -> LogFilter {
             let handle = builder.reload_handle();
             builder.finish().with(without_messages()).init();
             LogFilter(Box::new(move |filter| handle.reload(filter)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_lets_nothing_through_by_mistake_is_refused() {
+        for (text, told) in [
+            ("", "log is empty"),
+            ("verbose", "\"verbose\" is no level: write one of off, error"),
+            ("info,verbose", "\"verbose\" is no level"),
+            (" , ", "log is empty"),
+            ("debg", "\"debg\" is no level"),
+            ("wserver_wrap=debug", "\"wserver_wrap\" is nothing that logs"),
+            ("wserver_core", "\"wserver_core\" is nothing that logs"),
+            ("hyper=verbose", "is not a filter"),
+        ] {
+            let error = filter(text).map(|_| ()).unwrap_err();
+            assert!(format!("{error:#}").contains(told), "{text}: {error:#}");
+        }
+        for text in [
+            "off",
+            "INFO",
+            "info,",
+            "info,wserver_node=trace,wserver_warp=trace",
+            "wserver_warp",
+            "wserver_warp::accept=debug",
+            "warn,hyper=debug",
+            "wserver_warp[push{event=\"a\"}]=trace",
+        ] {
+            filter(text).unwrap();
         }
     }
 }

@@ -11,6 +11,7 @@ use wserver_core::UserId;
 
 use crate::access::{jwt_listeners, jwt_signer};
 use crate::settings::{Loaded, Sources};
+use crate::tool::is_plain;
 
 /// The most that is read of standard input: several times the longest token.
 const INPUT_BYTES_MAX: u64 = 64 * 1024;
@@ -208,11 +209,10 @@ fn moment(at: SystemTime) -> String {
 fn plain(json: &str) -> String {
     let mut plain = String::new();
     for letter in json.chars() {
-        match letter {
-            letter if letter.is_control() && letter != '\n' => {
-                plain.extend(letter.escape_unicode());
-            }
-            letter => plain.push(letter),
+        if letter == '\n' || is_plain(letter) {
+            plain.push(letter);
+        } else {
+            plain.extend(letter.escape_unicode());
         }
     }
     plain

@@ -16,6 +16,8 @@ mod ready;
 mod nodes;
 mod page;
 
+pub(crate) use output::is_plain;
+
 use std::process::ExitCode;
 
 use clap::{Args, Command, FromArgMatches};

@@ -3,9 +3,10 @@
 //! Looking works wherever files do: on network mounts, through the symbolic links that container
 //! platforms exchange, and when an editor writes a new file in place of the old one.
 
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use crate::files;
 
 /// The files that are looked at.
 #[derive(Debug, Default)]
@@ -33,7 +34,7 @@ struct Stamp {
 
 impl Stamp {
     fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
+        let metadata = files::metadata(path).ok()?;
         Some(Self {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -82,6 +83,8 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -152,10 +152,20 @@ fn is_loopback(host: &str) -> bool {
         || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// How many certificates PEM announces, wherever in a line and by whichever name. The reader passes
+/// over those that do not begin a line, as where two files were joined without a line end.
+fn certificates_announced(pem: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(pem);
+    let labels = text.split("-----BEGIN ").skip(1).filter_map(|rest| rest.split("-----").next());
+    labels.filter(|label| label.ends_with("CERTIFICATE")).count()
+}
+
 fn tls(authorities: Option<&str>) -> Result<Arc<ClientConfig>, HttpEndpointError> {
     let mut roots = RootCertStore::empty();
     if let Some(pem) = authorities {
+        let mut read = 0;
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            read += 1;
             let added = certificate.is_ok_and(|certificate| roots.add(certificate).is_ok());
             if !added {
                 return Err(HttpEndpointError::Authority);
@@ -163,6 +173,9 @@ fn tls(authorities: Option<&str>) -> Result<Arc<ClientConfig>, HttpEndpointError
         }
         if roots.is_empty() {
             return Err(HttpEndpointError::Authority);
+        }
+        if read < certificates_announced(pem.as_bytes()) {
+            return Err(HttpEndpointError::AuthorityHalfRead);
         }
     } else {
         // Systems carry an odd certificate or two that nothing can read; they are passed over.
@@ -212,6 +225,11 @@ pub enum HttpEndpointError {
     /// The given authorities cannot be used.
     #[error("there is no certificate of an authority in the PEM text, or one that cannot be read")]
     Authority,
+    /// One of the given authorities would be passed over.
+    #[error(
+        "the PEM text has a certificate that cannot be read: each -----BEGIN CERTIFICATE----- must begin a line of its own, and have that name"
+    )]
+    AuthorityHalfRead,
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ impl Authenticator for JwtAuthenticator {
                 match fault {
                     JwtFault::Expired { .. } => Refusal::Expired,
                     JwtFault::NotYetValid { .. } => Refusal::NotYetValid,
-                    _ => Refusal::Unknown,
+                    fault => Refusal::Faulty { fault: fault.as_str() },
                 }
             }
             JwtRefusal::Unavailable(source) => Refusal::Unavailable { source },

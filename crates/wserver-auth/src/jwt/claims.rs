@@ -57,7 +57,7 @@ pub(crate) enum JwtFault {
     #[error("no configured key fits its kid")]
     KeyUnknown,
     /// More than one key of ours fits.
-    #[error("several configured keys fit it; it needs a kid that names one")]
+    #[error("too many configured keys fit it; it needs a kid that names one")]
     KeyAmbiguous,
     /// It was not signed by the key, or was changed since.
     #[error("its signature is wrong")]
@@ -94,6 +94,33 @@ pub(crate) enum JwtFault {
     /// Its `iss` is another.
     #[error("its iss is none of the configured issuers")]
     Issuer,
+}
+
+impl JwtFault {
+    /// A label from a closed set: what an operator needs to tell apart.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::TooLong { .. }
+            | Self::Shape
+            | Self::Header
+            | Self::Claims
+            | Self::WrongType { .. } => "jwt_malformed",
+            Self::AlgorithmUnknown | Self::AlgorithmNotPermitted | Self::Critical => {
+                "jwt_algorithm"
+            }
+            Self::KeyUnknown => "jwt_key_unknown",
+            Self::KeyAmbiguous => "jwt_key_ambiguous",
+            Self::Signature => "jwt_signature",
+            Self::Missing { claim } if claim == "exp" => "jwt_exp_missing",
+            Self::Missing { claim } if claim == "aud" => "jwt_audience",
+            Self::Missing { claim } if claim == "iss" => "jwt_issuer",
+            Self::Missing { .. } => "jwt_claim_missing",
+            Self::Expired { .. } => "expired",
+            Self::NotYetValid { .. } => "not_yet_valid",
+            Self::Audience => "jwt_audience",
+            Self::Issuer => "jwt_issuer",
+        }
+    }
 }
 
 /// When a token holds, in seconds since 1970.

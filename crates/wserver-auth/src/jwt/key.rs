@@ -25,6 +25,9 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 /// The most keys of one set: an issuer has two or three, and each token without `kid` looks at all.
 const SET_KEYS_MAX: usize = 100;
 
+/// The most keys that are tried for one token: as many signatures a stranger can have computed.
+const KEYS_TRIED_MAX: usize = 4;
+
 /// Whether a set may hold shared secrets. One that anybody can fetch may not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Secrets {
@@ -56,10 +59,17 @@ impl KeySet {
             return Err(JwtKeyError::Set(what));
         }
         let mut keys = Vec::new();
+        let mut known: Vec<Jwk> = Vec::new();
         let mut unusable = None;
         for entry in entries {
-            match Key::from_json(entry, secrets) {
-                Ok(key) => keys.push(key),
+            let read = read_jwk(entry);
+            match read.and_then(|jwk| Ok((Key::from_jwk(&jwk, secrets)?, jwk))) {
+                // Issuers that gather keys from several places list one of them twice.
+                Ok((_, jwk)) if known.iter().any(|it| is_same(it, &jwk)) => {}
+                Ok((key, jwk)) => {
+                    keys.push(key);
+                    known.push(jwk);
+                }
                 Err(error) => unusable = Some(error),
             }
         }
@@ -70,29 +80,27 @@ impl KeySet {
         }
     }
 
-    /// The key that a token means by its `alg` and `kid`.
+    /// The keys that a token may mean by its `alg` and `kid`: at least one, and each is to be tried.
     ///
     /// A key that has no name of its own fits any `kid`: then `kid` is the issuer's own affair, as
-    /// with a single key from a file. One of that very name goes before it. If several fit, none is
-    /// taken.
+    /// with a single key from a file. Those of that very name go before it. If more fit than are
+    /// tried, none is taken.
     pub(crate) fn find(
         &self,
         algorithm: JwtAlgorithm,
         kid: Option<&str>,
-    ) -> Result<&Key, JwtFault> {
+    ) -> Result<Vec<&Key>, JwtFault> {
         let fitting = self.keys.iter().filter(|key| key.algorithms.contains(&algorithm));
         let named = |key: &&Key| kid.is_none() || key.kid.as_deref() == kid;
-        let mut exact = fitting.clone().filter(named);
-        let mut nameless = fitting.filter(|key| kid.is_some() && key.kid.is_none());
-        let chosen = exact.next().map_or_else(
-            || (nameless.next(), nameless.next()),
-            |first| (Some(first), exact.next()),
-        );
-        match chosen {
-            (Some(key), None) => Ok(key),
-            (Some(_), Some(_)) => Err(JwtFault::KeyAmbiguous),
-            (None, _) if self.algorithms().contains(&algorithm) => Err(JwtFault::KeyUnknown),
-            (None, _) => Err(JwtFault::AlgorithmNotPermitted),
+        let mut chosen: Vec<&Key> = fitting.clone().filter(named).collect();
+        if chosen.is_empty() {
+            chosen = fitting.filter(|key| kid.is_some() && key.kid.is_none()).collect();
+        }
+        match chosen.len() {
+            1..=KEYS_TRIED_MAX => Ok(chosen),
+            0 if self.algorithms().contains(&algorithm) => Err(JwtFault::KeyUnknown),
+            0 => Err(JwtFault::AlgorithmNotPermitted),
+            _ => Err(JwtFault::KeyAmbiguous),
         }
     }
 
@@ -159,14 +167,6 @@ impl Key {
             JwtKeyError::Unusable(what.to_owned())
         })?;
         Self::from_jwk(&jwk, Secrets::Allowed)
-    }
-
-    fn from_json(json: Value, secrets: Secrets) -> Result<Self, JwtKeyError> {
-        // The library would say what it is about and quote it, and it may be a secret.
-        let jwk: Jwk = serde_json::from_value(json).map_err(|_error| {
-            JwtKeyError::Unusable("a member of it is of the wrong type".to_owned())
-        })?;
-        Self::from_jwk(&jwk, secrets)
     }
 
     fn from_jwk(jwk: &Jwk, secrets: Secrets) -> Result<Self, JwtKeyError> {
@@ -261,9 +261,54 @@ pub(crate) fn use_one_library() {
     let _chosen_before = aws_lc::DEFAULT_PROVIDER.install_default();
 }
 
-/// What stands behind `-----BEGIN ` on each line that begins so.
+/// What stands behind each `-----BEGIN `, also where one does not begin its line, since whoever
+/// joined two files without a line end between them meant both.
 pub(crate) fn pem_labels(pem: &str) -> impl Iterator<Item = &str> {
-    pem.lines().filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
+    let behind = pem.split("-----BEGIN ").skip(1);
+    behind.filter_map(|rest| Some(rest.lines().next()?.split_once("-----")?.0))
+}
+
+/// One key of a set, its numbers as RFC 7518 has them.
+fn read_jwk(json: Value) -> Result<Jwk, JwtKeyError> {
+    // The library would say what it is about and quote it, and it may be a secret.
+    let mut jwk: Jwk = serde_json::from_value(json).map_err(|_error| {
+        JwtKeyError::Unusable("a member of it is of the wrong type".to_owned())
+    })?;
+    match &mut jwk.algorithm {
+        AlgorithmParameters::RSA(key) => {
+            key.n = number(&key.n, 0)?;
+            key.e = number(&key.e, 0)?;
+        }
+        AlgorithmParameters::EllipticCurve(key) => {
+            let bytes = match key.curve {
+                EllipticCurve::P256 => 32,
+                EllipticCurve::P384 => 48,
+                _ => return Ok(jwk),
+            };
+            key.x = number(&key.x, bytes)?;
+            key.y = number(&key.y, bytes)?;
+        }
+        _ => {}
+    }
+    Ok(jwk)
+}
+
+/// A number without the zeros that some issuers put before it, such as the sign that Java's
+/// `BigInteger` writes, and with those that others leave out where a length is fixed.
+fn number(base64url: &str, bytes_min: usize) -> Result<String, JwtKeyError> {
+    let bytes = decoded(base64url)?;
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    let digits = &bytes[zeros..];
+    let mut number = vec![0; bytes_min.saturating_sub(digits.len())];
+    number.extend_from_slice(digits);
+    Ok(BASE64URL_NOPAD.encode(&number))
+}
+
+/// Whether two entries are one key under one name, for one use.
+fn is_same(one: &Jwk, other: &Jwk) -> bool {
+    one.algorithm == other.algorithm
+        && one.common.key_id == other.common.key_id
+        && one.common.key_algorithm == other.common.key_algorithm
 }
 
 fn decoded(base64url: &str) -> Result<Vec<u8>, JwtKeyError> {

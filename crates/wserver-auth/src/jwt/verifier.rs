@@ -10,7 +10,7 @@ use crate::BackendError;
 use crate::jwt::JWT_BYTES_MAX;
 use crate::jwt::algorithm::JwtAlgorithm;
 use crate::jwt::claims::{Demands, JwtAudience, JwtFault, Times};
-use crate::jwt::key::KeySet;
+use crate::jwt::key::{Key, KeySet};
 use crate::jwt::keys::JwtKeys;
 
 /// How far the issuer's clock and ours may differ, if nothing else is said.
@@ -224,21 +224,20 @@ pub(crate) fn json(part: &str) -> Option<Map<String, Value>> {
     serde_json::from_slice(&BASE64URL_NOPAD.decode(part.as_bytes()).ok()?).ok()
 }
 
-/// The claims, if the signature over header and claims is that of the key which `head` means.
+/// The claims, if the signature over header and claims is that of a key which `head` may mean.
 ///
 /// The library's `decode` would also read those members of the header that are not to be looked at,
 /// and the registered claims with types of its own; so it is asked for the signature alone.
 fn decode(set: &KeySet, token: &str, head: &Head) -> Result<Map<String, Value>, JwtFault> {
-    let key = set.find(head.algorithm, head.kid.as_deref())?;
+    let keys = set.find(head.algorithm, head.kid.as_deref())?;
     let (message, signature) = token.rsplit_once('.').ok_or(JwtFault::Shape)?;
     // Key and algorithm are of one kind: `find` saw to it, and the library does too.
-    let signed = jsonwebtoken::crypto::verify(
-        signature,
-        message.as_bytes(),
-        key.decoding(),
-        head.algorithm.library(),
-    );
-    if !signed.is_ok_and(|signed| signed) {
+    let is_signed_by = |key: &Key| {
+        let algorithm = head.algorithm.library();
+        jsonwebtoken::crypto::verify(signature, message.as_bytes(), key.decoding(), algorithm)
+            .is_ok_and(|is_signed| is_signed)
+    };
+    if !keys.into_iter().any(is_signed_by) {
         return Err(JwtFault::Signature);
     }
     let [_, claims, _] = parts(token)?;

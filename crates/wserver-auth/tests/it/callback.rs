@@ -42,6 +42,23 @@ async fn ask(authenticator: &CallbackAuthenticator, token: &str) -> Result<Ident
     authenticator.authenticate(credentials(token, "chat")).await
 }
 
+/// Asks from the address of this number.
+async fn ask_from(
+    authenticator: &CallbackAuthenticator,
+    address: u8,
+    token: &str,
+) -> Result<Identity, Refusal> {
+    let peer = std::net::SocketAddr::from(([10, 0, 1, address], 80));
+    authenticator.authenticate(Credentials::new(token, peer).with_event("chat")).await
+}
+
+async fn shown_from(authenticator: &CallbackAuthenticator, address: u8, token: &str) -> String {
+    match ask_from(authenticator, address, token).await {
+        Ok(identity) => identity.user,
+        Err(refusal) => refusal.as_str().to_owned(),
+    }
+}
+
 async fn shown(authenticator: &CallbackAuthenticator, token: &str) -> String {
     match ask(authenticator, token).await {
         Ok(identity) => identity.user,
@@ -275,13 +292,13 @@ async fn who_waits_too_long_is_refused() {
 
 #[tokio::test]
 async fn a_backend_that_fails_is_left_alone_for_a_while() {
-    let server = HttpServer::start(always(Reply::Say(500, String::new()))).await;
+    let server = HttpServer::start(always(Reply::Say(503, String::new()))).await;
     let mut resting = settings(&server);
     resting.failures_max = 3;
     resting.rest = LONG;
     let authenticator = authenticator(resting.clone());
-    for calls in [1, 2, 3, 3, 3] {
-        assert_eq!(shown(&authenticator, "user").await, "unavailable");
+    for (address, calls) in [(1, 1), (1, 2), (2, 3), (3, 4), (4, 4), (5, 4)] {
+        assert_eq!(shown_from(&authenticator, address, "user").await, "unavailable");
         assert_eq!(server.count(), calls);
     }
     let told = cause(&authenticator, "user").await;
@@ -289,8 +306,8 @@ async fn a_backend_that_fails_is_left_alone_for_a_while() {
     // With no rest the next call is the one that tries.
     resting.rest = Duration::ZERO;
     let trying = crate::callback::authenticator(resting);
-    for _ in 0..5 {
-        assert_eq!(shown(&trying, "user").await, "unavailable");
+    for address in 1..=5 {
+        assert_eq!(shown_from(&trying, address, "user").await, "unavailable");
     }
     // A client that leaves in the middle of the trial leaves it to the next one.
     server.respond(always(Reply::Hang));
@@ -307,6 +324,76 @@ async fn a_backend_that_fails_is_left_alone_for_a_while() {
     server.respond(backend);
     assert_eq!(shown(&trying, "user").await, "user");
     assert_eq!(shown(&trying, "nobody").await, "unknown");
+}
+
+/// What a backend cannot make anything of is that token's affair, however often it is tried.
+#[tokio::test]
+async fn a_token_that_the_backend_chokes_on_stops_nobody_else() {
+    let server = HttpServer::start(backend).await;
+    let mut settings = settings(&server);
+    settings.failures_max = 1;
+    settings.rest = LONG;
+    let authenticator = authenticator(settings);
+    for status in [500, 400, 422, 302, 204, 501] {
+        server.respond(move |received| match backend(received) {
+            Reply::Say(401, _) => Reply::Say(status, String::new()),
+            reply => reply,
+        });
+        for address in 1..=3 {
+            assert_eq!(shown_from(&authenticator, address, "\0").await, "unavailable", "{status}");
+        }
+        assert_eq!(shown_from(&authenticator, 9, "user").await, "user", "{status}");
+    }
+}
+
+/// Nor does a token that it takes too long over.
+#[tokio::test]
+async fn one_address_has_the_backend_left_alone_for_nobody() {
+    let server = HttpServer::start(|received: &Received| match backend(received) {
+        Reply::Say(401, _) => Reply::Say(504, String::new()),
+        reply => reply,
+    })
+    .await;
+    let mut settings = settings(&server);
+    settings.failures_max = 2;
+    settings.rest = LONG;
+    let authenticator = authenticator(settings);
+    for _ in 0..20 {
+        assert_eq!(shown_from(&authenticator, 1, "slow").await, "unavailable");
+    }
+    assert_eq!(shown_from(&authenticator, 2, "user").await, "user");
+}
+
+/// Where strangers make up tokens, somebody else's registration waits for one of them, not for all.
+#[tokio::test]
+async fn made_up_tokens_of_one_address_keep_nobody_else_waiting() {
+    let permits = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&permits);
+    let server = HttpServer::start(move |received: &Received| match backend(received) {
+        Reply::Say(401, body) => Reply::After(Arc::clone(&gate), Reply::Say(401, body).into()),
+        reply => reply,
+    })
+    .await;
+    let mut settings = settings(&server);
+    settings.concurrency_max = 4;
+    settings.waiting_max = 8;
+    let authenticator = authenticator(settings);
+    let mut strangers = JoinSet::new();
+    for number in 0..60 {
+        let authenticator = Arc::clone(&authenticator);
+        strangers.spawn(async move {
+            shown_from(&authenticator, 1, &format!("made up {number}")).await
+        });
+    }
+    // Three of them call, eight wait, and the others were refused; one place is for others.
+    server.asked(3).await;
+    for address in 2..=20 {
+        assert_eq!(shown_from(&authenticator, address, "user").await, "user");
+    }
+    permits.add_permits(60);
+    let answers = strangers.join_all().await;
+    let told = |what| answers.iter().filter(|answer| *answer == what).count();
+    assert_eq!((told("unknown"), told("unavailable")), (11, 49));
 }
 
 /// Refusals are answers: however many, the backend is well.

@@ -41,6 +41,10 @@ fn pem_is_one_public_key() {
         pem(&[fixture("rsa.pem"), fixture("p256.pem")].concat()),
         &expect!["there are several PEM blocks in it; for several keys use a JWKS"],
     );
+    check(
+        pem(&[fixture("rsa.pem").trim_end(), &fixture("p256.pem")].concat()),
+        &expect!["there are several PEM blocks in it; for several keys use a JWKS"],
+    );
     let block = |label: &str| fixture("rsa.pem").replace("PUBLIC KEY", label);
     for label in ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"] {
         check(
@@ -149,7 +153,7 @@ fn sets_are_read_and_what_is_unusable_passed_over() {
     check(
         last(json!({"kty": "EC", "crv": "P-256", "x": "AQAB", "y": "AQAB"})),
         &expect![
-            "no key of the JWKS can be used; of the last one: the key cannot be used: its coordinates are not as long as its curve has them"
+            "no key of the JWKS can be used; of the last one: the key cannot be used: its coordinates are no point of its curve"
         ],
     );
     check(
@@ -203,6 +207,12 @@ fn names_choose_among_keys() {
         other["n"] = json!(format!("x{}", &n[1..]));
         other
     };
+    let many_and = |key: Value| {
+        let n = rsa()["n"].as_str().unwrap().to_owned();
+        let others = ["a", "b", "c", "d"]
+            .map(|first| json!({"kty": "RSA", "e": "AQAB", "n": format!("x{first}{}", &n[2..])}));
+        others.into_iter().chain([key]).collect::<Vec<_>>()
+    };
     let tokens: Vec<Value> = serde_json::from_str(&fixture("tokens.json")).unwrap();
     let token = tokens[3]["token"].as_str().unwrap();
     for (keys, accepted) in [
@@ -214,12 +224,49 @@ fn names_choose_among_keys() {
         (vec![named("rsa"), other(json!(null))], true),
         (vec![other(json!("rsa")), nameless()], false),
         (vec![named("new"), nameless()], true),
-        (vec![nameless(), other(json!(null))], false),
-        (vec![named("rsa"), other(json!("rsa"))], false),
+        // Of several that fit each is tried, up to a bound.
+        (vec![nameless(), other(json!(null))], true),
+        (vec![named("rsa"), other(json!("rsa"))], true),
+        (vec![other(json!("rsa")), named("rsa")], true),
+        (vec![other(json!("rsa")), other(json!("rsa"))], false),
+        (vec![named("rsa"); 9], true),
+        (many_and(nameless()), false),
     ] {
         let authenticator = JwtAuthenticator::new(verifier(set(&keys).unwrap()));
         assert_eq!(ask(&authenticator, token).is_ok(), accepted, "{keys:?}");
     }
+}
+
+/// Java's `BigInteger` writes a sign, which RFC 7518 (section 6.3.1.1) forbids.
+#[test]
+fn a_number_with_a_leading_zero_octet_is_the_number() {
+    use data_encoding::BASE64URL_NOPAD;
+    let decoded = |text: &Value| BASE64URL_NOPAD.decode(text.as_str().unwrap().as_bytes()).unwrap();
+    let signed = |text: &Value| json!(BASE64URL_NOPAD.encode(&[&[0], &*decoded(text)].concat()));
+    let tokens: Vec<Value> = serde_json::from_str(&fixture("tokens.json")).unwrap();
+    let all: Value = serde_json::from_str(&fixture("keys.json")).unwrap();
+    let mut tried = 0;
+    for key in all["keys"].as_array().unwrap() {
+        let mut key = key.clone();
+        match key["kty"].as_str().unwrap() {
+            "RSA" => {
+                key["n"] = signed(&key["n"]);
+                key["e"] = signed(&key["e"]);
+            }
+            "EC" => {
+                key["x"] = signed(&key["x"]);
+                key["y"] = signed(&key["y"]);
+            }
+            _ => continue,
+        }
+        let authenticator = JwtAuthenticator::new(verifier(set(&[key.clone()]).unwrap()));
+        for token in tokens.iter().filter(|token| token["kid"] == key["kid"]) {
+            let asked = ask(&authenticator, token["token"].as_str().unwrap());
+            assert!(asked.is_ok(), "{token} {asked:?}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 3, "{tried}");
 }
 
 /// Whoever rotates a shared secret names both.

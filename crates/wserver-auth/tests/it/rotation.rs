@@ -331,6 +331,17 @@ async fn pyjwts_set_serves_its_tokens() {
     }
 }
 
+/// As by `cat`, of files without a line end.
+#[test]
+fn authorities_joined_on_one_line_are_not_half_read() {
+    let [(_, one), (_, other)] = [tls::acceptor(), tls::acceptor()];
+    let (one, other) = (one.trim_end(), other.trim_end());
+    let trusting = |pem: &str| HttpEndpoint::trusting("https://localhost/", pem);
+    trusting(&format!("{one}\n{other}")).unwrap();
+    let told = trusting(&format!("{one}{other}")).unwrap_err().to_string();
+    assert!(told.contains("must begin a line of its own"), "{told}");
+}
+
 #[tokio::test]
 async fn https_is_for_who_has_the_right_certificate() {
     let key = IssuerKey::new(Some("k1"));

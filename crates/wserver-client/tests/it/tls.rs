@@ -166,6 +166,9 @@ fn what_is_no_certificate_is_told() {
     let with_ca = |pem: &str| client().with_ca_pem(pem.as_bytes()).unwrap_err();
     assert_eq!(with_ca(""), CertificateError::NoCertificate);
     assert_eq!(with_ca(&own.key_pem()), CertificateError::NoCertificate);
+    // Two files joined without a line end between them.
+    let joined = format!("{}{}", own.pem().trim_end(), other.pem());
+    assert_eq!(with_ca(&joined), CertificateError::HalfRead);
     let garbage = "-----BEGIN CERTIFICATE-----\nY2FuYXJ5\n-----END CERTIFICATE-----\n";
     assert_eq!(with_ca(garbage), CertificateError::Certificate);
     let with_key = |key: &str| {

@@ -22,8 +22,8 @@ pub struct Entry {
     /// With which event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
-    /// What: `registered`, `unregistered`, `registration_refused`, `dropped`, `closed`, `pushed` or
-    /// `push_refused`.
+    /// What: `registered`, `unregistered`, `registration_refused`, `dropped`, `protocol_broken`,
+    /// `closed`, `pushed` or `push_refused`.
     pub what: String,
     /// Why, as a label, where there is a why.
     #[serde(default, skip_serializing_if = "Option::is_none")]

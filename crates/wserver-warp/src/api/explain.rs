@@ -241,7 +241,7 @@ impl Facts {
             What::RegistrationRefused { .. } => {
                 entry.event.as_ref().is_none_or(|event| *event == self.event)
             }
-            What::PushRefused { .. } => true,
+            What::PushRefused { .. } | What::ProtocolBroken { .. } => true,
             _ => false,
         };
         sentences.extend(self.folded(&self.strangers, is_telling, |entry| match entry.what {

@@ -33,6 +33,7 @@ pub(super) fn entry(entry: &Entry) -> v2::Entry {
             (Some((*reason).to_owned()), None)
         }
         What::Dropped { reason } => (Some(reason.as_str().to_owned()), None),
+        What::ProtocolBroken { rule } => (Some((*rule).to_owned()), None),
         What::Closed { reason } => (Some(reason.as_str().to_owned()), None),
         What::Pushed { receipt } => {
             let mut delivery = outcome::counts(receipt);

@@ -30,7 +30,16 @@ impl fmt::Display for Name<'_> {
 
 /// Separators of lines, and what turns the direction of the text around it.
 fn is_invisible(char: char) -> bool {
-    matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}'..='\u{200f}' | '\u{feff}')
+    matches!(
+        char,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+    )
 }
 
 /// So many of a thing.
@@ -82,7 +91,9 @@ pub(crate) fn of_close(reason: CloseReason) -> &'static str {
         CloseReason::Flood => "it sent more messages than inbound_messages_per_second allows",
         CloseReason::ProtocolError => "it broke the WebSocket protocol",
         CloseReason::InvalidPayload => "it sent text that is not UTF-8",
-        CloseReason::TooBig => "it sent a message beyond inbound_message_bytes_max",
+        CloseReason::TooBig => {
+            "it sent a message beyond inbound_message_bytes_max or inbound_fragments_max"
+        }
         CloseReason::Slow => {
             "it read too slowly, so its queue reached outbox_bytes_max or all queues outboxes_bytes_max"
         }
@@ -103,6 +114,18 @@ pub(crate) fn of_close(reason: CloseReason) -> &'static str {
 fn of_refusal(label: &str) -> &str {
     match label {
         "unknown" => "its token is unknown",
+        "jwt_malformed" => "its token is no JSON Web Token, or one that cannot be read",
+        "jwt_algorithm" => "its token is signed with an algorithm that the keys do not permit",
+        "jwt_key_unknown" => "its token names a key (kid) that is not among the issuer's",
+        "jwt_key_ambiguous" => "its token names no key (kid), and too many keys may be meant",
+        "jwt_signature" => {
+            "its token's signature is wrong: it was made with another key or secret, or changed since"
+        }
+        "jwt_exp_missing" => "its token has no exp, which is required",
+        "jwt_claim_missing" => "its token has not every claim that the settings ask for",
+        "jwt_audience" => "its token is meant for none of the audiences in the settings (aud)",
+        "jwt_issuer" => "its token is from none of the issuers in the settings (iss)",
+        "malformed" => "its register message was malformed",
         "expired" => "its token has expired",
         "not_yet_valid" => "its token is not yet valid",
         "forbidden" => "its token is good, but not for this event",
@@ -137,6 +160,26 @@ fn of_push_refusal(label: &str) -> &str {
     }
 }
 
+/// Which rule of RFC 6455 was broken, or which bound; the label of a later list is told as it is.
+fn of_rule(label: &str) -> &str {
+    match label {
+        "reserved_bit" => "a reserved bit is set, as by compression that was not agreed",
+        "reserved_opcode" => "an opcode is reserved",
+        "control_fragmented" => "a ping, pong or Close is fragmented",
+        "control_too_long" => "a ping, pong or Close is longer than 125 bytes",
+        "continuation_unexpected" => "a continuation came without a message",
+        "continuation_expected" => "a new message came inside a fragmented one",
+        "not_masked" => "a frame is not masked, as those of clients must be",
+        "length_not_shortest" => "a length is not in its shortest form",
+        "close_truncated" => "a Close has half a code",
+        "close_code_invalid" => "a Close has a code that may not be sent",
+        "not_utf8" => "text is not UTF-8",
+        "message_too_long" => "a message is longer than inbound_message_bytes_max",
+        "too_many_fragments" => "a message has more fragments than inbound_fragments_max",
+        other => other,
+    }
+}
+
 /// One entry of the journal, without its time.
 pub(crate) fn of_entry(entry: &Entry) -> String {
     let connection = match entry.connection {
@@ -161,6 +204,9 @@ pub(crate) fn of_entry(entry: &Entry) -> String {
                 other => other,
             };
             format!("a message{event} did not reach {connection}: {why}")
+        }
+        What::ProtocolBroken { rule } => {
+            format!("{connection} sent what breaks the WebSocket protocol: {}", of_rule(rule))
         }
         What::Closed { reason } => format!("{connection} was closed: {}", of_close(*reason)),
         What::Pushed { receipt } => {

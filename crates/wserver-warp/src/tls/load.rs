@@ -14,6 +14,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use tracing::warn;
 
+use crate::files::{KEYS_BYTES_MAX, read_regular_file};
+
 use super::{Names, Pem, TlsSettings};
 
 /// A certificate that ends so soon is worth a word.
@@ -111,17 +113,25 @@ fn assemble(
 fn certificates(pem: &Pem, name: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let label = label(pem, name);
     let text = read(pem, &label)?;
-    let certificates = CertificateDer::pem_slice_iter(&text)
+    let text = without_byte_order_mark(&text);
+    let certificates = CertificateDer::pem_slice_iter(text)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| format!("{label} is not PEM: {}", told(&error)))?;
     let Some(first) = certificates.first() else {
-        let hint = if contains(&text, "PRIVATE KEY-----") {
+        let hint = if contains(text, "PRIVATE KEY-----") {
             "; it holds a private key: are the two files swapped?"
         } else {
             " (no -----BEGIN CERTIFICATE-----)"
         };
         return Err(format!("{label} holds no certificate{hint}"));
     };
+    let (announced, read) = (announced(text, "CERTIFICATE"), certificates.len());
+    if read < announced {
+        return Err(format!(
+            "{label} holds {announced} certificates, of which {read} can be read: each \
+             -----BEGIN CERTIFICATE----- must begin a line of its own, and have that name"
+        ));
+    }
     webpki::EndEntityCert::try_from(first)
         .map_err(|error| format!("{label} holds a certificate that cannot be read: {error}"))?;
     Ok(certificates)
@@ -130,14 +140,23 @@ fn certificates(pem: &Pem, name: &str) -> Result<Vec<CertificateDer<'static>>, S
 fn private_key(pem: &Pem, name: &str) -> Result<PrivateKeyDer<'static>, String> {
     let label = label(pem, name);
     let text = read(pem, &label)?;
-    if contains(&text, "BEGIN ENCRYPTED PRIVATE KEY") || contains(&text, "Proc-Type: 4,ENCRYPTED") {
+    let text = without_byte_order_mark(&text);
+    if contains(text, "BEGIN ENCRYPTED PRIVATE KEY") || contains(text, "Proc-Type: 4,ENCRYPTED") {
         return Err(format!(
             "{label} is encrypted, and a server has nobody to ask for the passphrase: write it \
              out with `openssl pkey -in KEY -out KEY.plain` and let only the server read that"
         ));
     }
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        pem::Error::NoItemsFound if contains(&text, "BEGIN CERTIFICATE") => format!(
+    let keys = announced(text, "PRIVATE KEY");
+    if keys > 1 {
+        return Err(format!("{label} holds {keys} private keys, and there must be one"));
+    }
+    PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
+        pem::Error::NoItemsFound if keys > 0 => format!(
+            "{label} holds a private key that cannot be read: -----BEGIN PRIVATE KEY----- must \
+             begin a line of its own"
+        ),
+        pem::Error::NoItemsFound if contains(text, "BEGIN CERTIFICATE") => format!(
             "{label} holds no private key; it holds a certificate: are the two files swapped?"
         ),
         pem::Error::NoItemsFound => {
@@ -196,7 +215,8 @@ fn label(pem: &Pem, name: &str) -> String {
 fn read<'a>(pem: &'a Pem, label: &str) -> Result<Cow<'a, [u8]>, String> {
     match pem {
         Pem::File(path) => {
-            std::fs::read(path).map(Cow::Owned).map_err(|error| format!("{label}: {error}"))
+            let read = read_regular_file(path, KEYS_BYTES_MAX);
+            read.map(Cow::Owned).map_err(|error| format!("{label}: {error}"))
         }
         Pem::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
     }
@@ -210,6 +230,19 @@ fn told(error: &pem::Error) -> &'static str {
         pem::Error::Base64Decode(_) => "a section is not base64",
         _ => "it cannot be read",
     }
+}
+
+/// Some editors put one before the first line, which would not be read then.
+fn without_byte_order_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text)
+}
+
+/// How many sections PEM announces whose name ends so, wherever in a line. The reader passes over
+/// those that do not begin a line, as where two files were joined without a line end.
+fn announced(text: &[u8], what: &str) -> usize {
+    let text = String::from_utf8_lossy(text);
+    let names = text.split("-----BEGIN ").skip(1).filter_map(|rest| rest.split("-----").next());
+    names.filter(|name| name.ends_with(what)).count()
 }
 
 fn contains(text: &[u8], what: &str) -> bool {

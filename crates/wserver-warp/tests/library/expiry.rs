@@ -1,12 +1,13 @@
 //! Identities that expire, on live connections and while the next one is being checked.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Semaphore;
 use wserver_client::Connection;
 use wserver_warp::auth::{Authenticator, Identity, Refusal, authenticate_with};
-use wserver_warp::{CloseReason, Server, Target};
+use wserver_warp::{CloseReason, LimitSettings, Server, Target};
 
 use crate::{Log, Running, closed, eventually, heard, serve};
 
@@ -166,4 +167,68 @@ async fn a_disconnect_undoes_the_registration_in_flight() {
         assert_eq!(timed.push("jack", "news").await, 0, "{by}");
         timed.gate.forget_permits(1);
     }
+}
+
+/// A clock that tests set: the system's, and so many seconds more.
+fn clock_with(offset: &Arc<AtomicI64>) -> impl Fn() -> SystemTime + Send + Sync + use<> {
+    let offset = Arc::clone(offset);
+    move || {
+        let seconds = offset.load(Ordering::Relaxed);
+        let by = Duration::from_secs(seconds.unsigned_abs());
+        if seconds < 0 { SystemTime::now() - by } else { SystemTime::now() + by }
+    }
+}
+
+/// Pings are often, so that the next one comes soon.
+fn serve_by(offset: &Arc<AtomicI64>) -> Timed {
+    let (gate, asked) = (Arc::new(Semaphore::new(0)), Log::default());
+    let limits =
+        LimitSettings { ping_interval: Duration::from_millis(200), ..LimitSettings::default() };
+    let builder = Server::builder()
+        .authenticator(timed(gate.clone(), asked.clone()))
+        .wall_clock(clock_with(offset))
+        .limits(limits);
+    Timed { running: serve(builder), gate, asked }
+}
+
+/// As on a machine without a battery-backed clock, which learns the time after it has started.
+#[tokio::test]
+async fn a_clock_put_right_after_the_registration_closes_what_has_expired() {
+    let offset = Arc::new(AtomicI64::new(-3 * 24 * 3600));
+    let timed = serve_by(&offset);
+    let mut expires = timed.running.open().await;
+    timed.register(&mut expires, "jack 3600000", "news").await;
+    let mut lives = timed.running.open().await;
+    timed.register(&mut lives, "rose 14400000", "news").await;
+    // Two hours over: past the one's end, not past the other's.
+    offset.store(2 * 3600, Ordering::Relaxed);
+    assert_eq!(closed(&mut expires).await, expired());
+    assert_eq!(timed.push("jack", "news").await, 0);
+    assert_eq!(timed.push("rose", "news").await, 1);
+    assert_eq!(heard(&mut lives).await, "news");
+}
+
+#[tokio::test]
+async fn a_clock_set_back_closes_nobody_early() {
+    // Long enough on most machines; a busy one gets more time.
+    for millis in [500_u64, 2_000, 8_000, 32_000] {
+        let offset = Arc::new(AtomicI64::new(3600));
+        let timed = serve_by(&offset);
+        let mut connection = timed.running.open().await;
+        let began = Instant::now();
+        // By the clock that is an hour ahead there is little left, by the right one an hour more.
+        timed.register(&mut connection, &format!("jack {}", 3_600_000 + millis), "news").await;
+        offset.store(0, Ordering::Relaxed);
+        if began.elapsed() >= Duration::from_millis(millis) {
+            continue;
+        }
+        // When this one ends, the other one's end by the wrong clock has passed.
+        let mut other = timed.running.open().await;
+        timed.register(&mut other, &format!("rose {millis}"), "news").await;
+        assert_eq!(closed(&mut other).await, expired());
+        assert_eq!(timed.push("jack", "news").await, 1);
+        assert_eq!(heard(&mut connection).await, "news");
+        return;
+    }
+    panic!("the clock was not set back in time");
 }

@@ -336,7 +336,24 @@ fn mistakes_are_named() {
     assert!(found.len() == 1 && found[0].starts_with("tls_client_ca_file"), "{found:#?}");
     let shown = format!("{:?}", TlsSettings::pem(own.certificate.as_bytes(), own.key.as_bytes()));
     assert!(!shown.contains("KEY") && !shown.contains("45"), "{shown}");
-    // A chain in its right order is none.
+    // One that would be passed over, since its file was joined to another without a line end.
+    let joined = |one: &str, other: &str| format!("{}{other}", one.trim_end());
+    let line = "must begin a line of its own";
+    let chain = joined(&own.certificate, &authority.pem);
+    check(&wrong("joined", &chain), &key, &["tls_certificate_file", "2 certificates", line]);
+    let named = authority.pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
+    let chain = format!("{}{named}", own.certificate);
+    check(&wrong("named", &chain), &key, &["tls_certificate_file", "2 certificates", line]);
+    let both = joined(&own.certificate, &own.key);
+    check(&certificate, &wrong("both", &both), &["tls_key_file", "private key", line]);
+    let keys = joined(&own.key, &other.key);
+    check(&certificate, &wrong("keys", &keys), &["tls_key_file", "2 private keys"]);
+    // Nor is one with the mark that some editors put before it, or a chain in its right order.
+    let marked = |text: &str| format!("\u{feff}{text}");
+    let (chain, key) = (marked(&own.certificate), marked(&own.key));
+    assert!(
+        Server::builder().tls(TlsSettings::pem(chain.as_bytes(), key.as_bytes())).build().is_ok()
+    );
     let chain = format!("{}{}", own.certificate, authority.pem);
     let settings = TlsSettings::pem(chain.as_bytes(), own.key.as_bytes());
     assert!(Server::builder().tls(settings).build().is_ok());

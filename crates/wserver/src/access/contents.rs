@@ -1,27 +1,34 @@
 //! The files that settings name, each read once and remembered by a digest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use wserver_auth::{invisible_character, without_byte_order_mark};
+
+use crate::files::{self, KEYS_BYTES_MAX, TOKENS_BYTES_MAX};
 
 /// A digest of what stood in each file, by setting, to tell whether it has changed.
 #[derive(Debug, Default)]
 pub(crate) struct Contents(BTreeMap<String, u64>);
 
 impl Contents {
-    /// What stands in the file that the setting `name` names.
+    /// What stands in the file that the setting `name` names, without a byte order mark before it.
     pub(super) fn text(&mut self, name: &str, file: &Path) -> Result<String> {
-        String::from_utf8(self.bytes(name, file)?)
+        let text = String::from_utf8(self.bytes(name, file)?)
             .map_err(|error| error.utf8_error())
-            .with_context(|| format!("{} is not UTF-8", source(name, file)))
+            .with_context(|| format!("{} is not UTF-8", source(name, file)))?;
+        Ok(match without_byte_order_mark(&text) {
+            rest if rest.len() < text.len() => rest.to_owned(),
+            _ => text,
+        })
     }
 
     /// The same, whatever it is.
     pub(super) fn bytes(&mut self, name: &str, file: &Path) -> Result<Vec<u8>> {
-        let bytes = fs::read(file).with_context(|| source(name, file))?;
+        let bytes_max = if name == "tokens_file" { TOKENS_BYTES_MAX } else { KEYS_BYTES_MAX };
+        let bytes = files::read(file, bytes_max).with_context(|| source(name, file))?;
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
         self.0.insert(name.to_owned(), hasher.finish());
@@ -60,4 +67,22 @@ pub(super) fn source(name: &str, file: &Path) -> String {
 pub(super) fn secret(bytes: &[u8]) -> &[u8] {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     bytes.strip_suffix(b"\r").unwrap_or(bytes)
+}
+
+/// The same of a secret that may be any bytes. One that is text has no character in it that nobody
+/// sees, controls excepted, since random bytes may look like text with some.
+///
+/// # Errors
+/// When it has one, which is not repeated.
+pub(super) fn secret_bytes(bytes: &[u8]) -> Result<&[u8]> {
+    let secret = secret(bytes);
+    let text = str::from_utf8(secret).unwrap_or_default();
+    let hidden = text.split(char::is_control).find_map(invisible_character);
+    match hidden {
+        Some(character) => Err(anyhow!(
+            "the secret has U+{:04X} in it, which cannot be seen: write the file anew without it",
+            u32::from(character)
+        )),
+        None => Ok(secret),
+    }
 }

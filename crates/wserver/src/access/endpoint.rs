@@ -63,6 +63,7 @@ impl Access {
                     source(&name, file)
                 )
             }
+            HttpEndpointError::AuthorityHalfRead => anyhow!("{}: {error}", source(&name, file)),
             error => url.problem(&error),
         })
     }

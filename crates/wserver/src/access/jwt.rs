@@ -1,6 +1,5 @@
 //! The tables `[jwt]` and `[push_jwt]`: where keys come from, and what tokens must say.
 
-use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,12 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use wserver_auth::{
     JwksUrl, JwtAlgorithm, JwtAuthenticator, JwtKeys, JwtPublishers, JwtSettings, JwtSettingsError,
-    JwtSigner, JwtVerifier,
+    JwtSigner, JwtVerifier, without_byte_order_mark,
 };
 
-use super::contents::{secret, source};
+use super::contents::{secret_bytes, source};
 use super::endpoint::Url;
 use super::{Access, Issuers, Problems};
+use crate::files::{self, KEYS_BYTES_MAX};
 use crate::settings::Loaded;
 
 /// One of the two tables, in so far as they are the same.
@@ -265,7 +265,10 @@ impl Access {
         };
         let name = table.name(key);
         let keys = match from {
-            Source::Secret(_) => JwtKeys::secret(secret(&self.contents.bytes(&name, file)?)),
+            Source::Secret(_) => {
+                let bytes = self.contents.bytes(&name, file)?;
+                JwtKeys::secret(secret_bytes(&bytes).with_context(|| source(&name, file))?)
+            }
             Source::PublicKey(_) => JwtKeys::public_key_pem(&self.contents.text(&name, file)?),
             _ => JwtKeys::jwks(&self.contents.text(&name, file)?),
         };
@@ -323,10 +326,21 @@ pub(crate) fn jwt_signer(loaded: &Loaded, key_file: Option<&Path>) -> Result<Jwt
             ));
         }
     };
-    let bytes = fs::read(file).with_context(|| source(name, file))?;
+    let bytes = match key_file {
+        Some(file) => files::read_once(file, KEYS_BYTES_MAX),
+        None => files::read(file, KEYS_BYTES_MAX),
+    };
+    let bytes = bytes.with_context(|| source(name, file))?;
+    let secret = match key_file {
+        Some(_) => &[][..],
+        None => secret_bytes(&bytes).with_context(|| source(name, file))?,
+    };
     let sign_with = |algorithm: Option<JwtAlgorithm>| match key_file {
-        Some(_) => JwtSigner::private_key_pem(&String::from_utf8_lossy(&bytes), algorithm),
-        None => JwtSigner::secret(secret(&bytes), algorithm.unwrap_or(JwtAlgorithm::HS256)),
+        Some(_) => {
+            let pem = String::from_utf8_lossy(&bytes);
+            JwtSigner::private_key_pem(without_byte_order_mark(&pem), algorithm)
+        }
+        None => JwtSigner::secret(secret, algorithm.unwrap_or(JwtAlgorithm::HS256)),
     };
     let accepted = Table::of_listeners(loaded).algorithms()?.unwrap_or_default();
     // Of the algorithms that are accepted the first that the key is for.

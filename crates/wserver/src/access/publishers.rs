@@ -7,7 +7,7 @@ use wserver_auth::{PublisherEntry, PublisherKeys, PushRate, PushScope, StaticPus
 
 use super::Access;
 use super::contents::source;
-use crate::settings::{Publisher, Settings};
+use crate::settings::{Publisher, Settings, Shown};
 
 impl Access {
     pub(super) fn read_push_keys(&mut self, settings: &Settings) -> Result<Option<StaticPushKeys>> {
@@ -39,7 +39,32 @@ pub(super) fn named(records: &[Publisher]) -> Result<Option<PublisherKeys>> {
     Ok(Some(PublisherKeys::new(entries).context("publisher")?))
 }
 
+/// What a pattern would never match, or what was meant by it.
+fn check_patterns(patterns: &[String]) -> Result<()> {
+    if patterns.is_empty() {
+        return Err(anyhow!("the list is empty, so nothing could be pushed; leave it out for all"));
+    }
+    for pattern in patterns {
+        if pattern.is_empty() {
+            return Err(anyhow!("a pattern is empty, which no name is"));
+        }
+        let inner = pattern.strip_suffix('*').unwrap_or(pattern);
+        if inner.contains('*') {
+            return Err(anyhow!(
+                "the pattern {} has a * that is not at its end, where alone it stands for anything",
+                Shown(pattern)
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn entry(record: &Publisher) -> Result<PublisherEntry> {
+    for (setting, patterns) in [("users", &record.users), ("events", &record.events)] {
+        let Some(patterns) = patterns else { continue };
+        check_patterns(patterns)
+            .with_context(|| format!("publisher {}: {setting}", record.name))?;
+    }
     let mut scope = PushScope::everything();
     if let Some(users) = &record.users {
         scope = scope.with_users(users);

@@ -1,12 +1,13 @@
 //! The cluster: which broker, and how to come in.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use wserver_auth::{invisible_character, without_byte_order_mark};
 use wserver_warp::{Broker, BrokerError, ClusterSettings};
 
+use crate::files::{self, KEYS_BYTES_MAX};
 use crate::settings::Settings;
 
 /// The broker, and how the server takes part.
@@ -68,8 +69,11 @@ fn shown(url: &str) -> String {
 
 fn text(name: &str, file: Option<&Path>) -> Result<Option<String>, String> {
     let Some(file) = file else { return Ok(None) };
-    let text = fs::read_to_string(file).with_context(|| format!("{name} {}", file.display()));
-    text.map(Some).map_err(|error| format!("{error:#}"))
+    let place = || format!("{name} {}", file.display());
+    let bytes = files::read(file, KEYS_BYTES_MAX).with_context(place);
+    let bytes = bytes.map_err(|error| format!("{error:#}"))?;
+    let text = str::from_utf8(&bytes).map_err(|_holds_it| format!("{} is not UTF-8", place()))?;
+    Ok(Some(without_byte_order_mark(text).to_owned()))
 }
 
 /// A secret as its file has it, without the line end that editors put behind it.
@@ -82,6 +86,10 @@ fn secret(name: &str, file: Option<&Path>) -> Result<Option<String>, String> {
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.is_empty() {
         return Err(format!("{name} has nothing in it"));
+    }
+    if let Some(character) = invisible_character(secret) {
+        let code = u32::from(character);
+        return Err(format!("{name} has U+{code:04X} in it, which cannot be seen"));
     }
     Ok(Some(secret.to_owned()))
 }

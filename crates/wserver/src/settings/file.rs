@@ -4,14 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
+
+use crate::files;
 
 use super::define::Definition;
 use super::kind::Shape;
@@ -45,11 +46,7 @@ pub(crate) fn read(
 }
 
 fn text(path: &Path) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > BYTES_MAX {
-        return Err(io::Error::other("larger than 1 MiB, which is no settings file"));
-    }
+    let bytes = files::read(path, BYTES_MAX)?;
     String::from_utf8(bytes).map_err(|error| {
         let line = line(error.as_bytes(), error.utf8_error().valid_up_to());
         io::Error::other(format!("line {line} is not UTF-8"))

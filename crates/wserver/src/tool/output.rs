@@ -21,17 +21,33 @@ pub(super) struct OneLine<'a>(pub(super) &'a str);
 
 impl Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Those that turn the direction of writing around change what a line seems to say.
-        let is_bidi = |letter| matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
         for letter in self.0.chars() {
-            if letter.is_control() || is_bidi(letter) {
-                write!(f, "{}", letter.escape_default())?;
-            } else {
+            if is_plain(letter) {
                 write!(f, "{letter}")?;
+            } else {
+                write!(f, "{}", letter.escape_default())?;
             }
         }
         Ok(())
     }
+}
+
+/// Whether a terminal shows a letter for what it is, and takes no orders from it. Those that turn the
+/// direction of writing around, end lines or have no width change what a line seems to say; joiners
+/// are left, which many scripts and pictures need.
+pub(crate) fn is_plain(letter: char) -> bool {
+    !letter.is_control()
+        && !matches!(
+            letter,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{200b}'
+                | '\u{200e}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+        )
 }
 
 /// The time since then, as `1.2 ms`.
@@ -56,6 +72,11 @@ mod tests {
     fn a_line_stays_one() {
         let shown = |text| OneLine(text).to_string();
         assert_eq!(shown("Grüße, 世界 \"\\ 🚀"), "Grüße, 世界 \"\\ 🚀");
+        assert_eq!(shown("نام\u{200c}ها 👩\u{200d}🚀"), "نام\u{200c}ها 👩\u{200d}🚀");
+        assert_eq!(
+            shown("a\u{200b}\u{200f}\u{61c}\u{2066}b"),
+            r"a\u{200b}\u{200f}\u{61c}\u{2066}b"
+        );
         assert_eq!(shown("a\r\n\t\u{1b}[2J\u{85}\u{202e}b"), r"a\r\n\t\u{1b}[2J\u{85}\u{202e}b");
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use wserver_client::v2;
 
@@ -76,9 +76,15 @@ fn sentence(delivery: &v2::Delivery) -> String {
     sentence
 }
 
+/// Beyond what any server takes.
+const MESSAGE_BYTES_MAX: u64 = 256 << 20;
+
 fn read_message() -> anyhow::Result<String> {
     let mut message = String::new();
-    io::stdin().read_to_string(&mut message).context("standard input")?;
+    let read = io::stdin().take(MESSAGE_BYTES_MAX).read_to_string(&mut message);
+    if read.context("standard input")? as u64 == MESSAGE_BYTES_MAX {
+        bail!("standard input holds {MESSAGE_BYTES_MAX} bytes or more, no message does");
+    }
     for end in ["\n", "\r"] {
         if let Some(rest) = message.strip_suffix(end) {
             message.truncate(rest.len());

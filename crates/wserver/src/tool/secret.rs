@@ -6,6 +6,8 @@ use std::{env, fs};
 
 use anyhow::{Context, anyhow};
 
+use wserver_auth::{invisible_character, without_byte_order_mark};
+
 use super::Failure;
 
 /// Longer is no secret, but the wrong file.
@@ -36,7 +38,14 @@ pub(super) fn secret(file: Option<&Path>, variable: &str) -> Result<Option<Strin
             "{place} holds {BYTES_MAX} bytes or more, no secret does"
         )));
     }
-    match text.trim() {
+    let text = without_byte_order_mark(&text).trim();
+    if let Some(character) = invisible_character(text) {
+        let code = u32::from(character);
+        return Err(Failure::Usage(anyhow!(
+            "{place} has U+{code:04X} in it, which cannot be seen"
+        )));
+    }
+    match text {
         "" => Err(Failure::Usage(anyhow!("{place} is empty"))),
         secret => Ok(Some(secret.to_owned())),
     }

@@ -1,11 +1,12 @@
 //! Which server a tool speaks to, and whom it trusts.
 
-use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use http::Uri;
+
+use crate::files::{self, KEYS_BYTES_MAX};
 
 use super::Failure;
 
@@ -39,7 +40,8 @@ impl Authorities {
     /// When it cannot be read.
     pub(super) fn read(&self) -> Result<Option<Vec<u8>>, Failure> {
         let Some(file) = &self.ca_file else { return Ok(None) };
-        let read = fs::read(file).with_context(|| format!("--ca-file {}", file.display()));
+        let read = files::read_once(file, KEYS_BYTES_MAX)
+            .with_context(|| format!("--ca-file {}", file.display()));
         read.map(Some).map_err(Failure::Usage)
     }
 }

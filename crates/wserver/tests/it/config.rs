@@ -239,7 +239,7 @@ fn a_file_that_cannot_be_read_is_told() {
     for (path, expected) in [
         ("/no/such/file", "config /no/such/file: No such file or directory"),
         (directory, "Is a directory"),
-        ("/dev/zero", "config /dev/zero: larger than 1 MiB"),
+        ("/dev/zero", "config /dev/zero: it is a device, and must be a regular file"),
         (latin.path(), "line 2 is not UTF-8"),
         (nested.path(), ":1: "),
     ] {
@@ -429,4 +429,27 @@ fn tasks_take_the_flags_that_are_theirs() {
         assert_eq!(output.status.code(), BAD_SETTINGS, "{arguments:?}");
         assert!(told(&output).contains(expected), "{}", told(&output));
     }
+}
+
+#[test]
+fn files_that_every_user_of_the_machine_may_read_or_change_are_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let tokens = file("permissions-tokens", "aaa jack\n");
+    let config = file("permissions.toml", format!("tokens_file = {:?}\n", tokens.path()));
+    let with = |of_config: u32, of_tokens: u32| {
+        for (file, mode) in [(&config, of_config), (&tokens, of_tokens)] {
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let output = command().args(["check", "--config", config.path()]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        told.replace(config.path(), "FILE").replace(tokens.path(), "TOKENS")
+    };
+    assert_eq!(with(0o644, 0o640), "");
+    let may = |who: &str, what: &str, mode: &str| {
+        format!("warning: {who}: every user of this machine may {what} it (chmod {mode})\n")
+    };
+    assert_eq!(with(0o644, 0o644), may("tokens_file TOKENS", "read", "o-rwx"));
+    assert_eq!(with(0o600, 0o666), may("tokens_file TOKENS", "change", "o-w"));
+    assert_eq!(with(0o646, 0o600), may("config FILE", "change", "o-w"));
 }

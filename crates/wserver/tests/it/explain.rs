@@ -8,6 +8,7 @@ use crate::api::{
     start_with_small_queues,
 };
 use crate::harness::{Server, eventually};
+use crate::judge::{SECRET, claims, hs256};
 use crate::raw::{Raw, Socket, masked, masked_close};
 use crate::secure::publisher;
 use crate::settings::file;
@@ -221,7 +222,67 @@ fn it_broke_the_protocol() {
     let mut socket = Socket::registered(&server, "jack", "news");
     socket.send([0x81, 0x00]);
     assert_eq!(socket.closed().code, 1002);
-    check(&server, 0, OFFLINE, &["it broke the WebSocket protocol"]);
+    let rule = "sent what breaks the WebSocket protocol: a frame is not masked";
+    check(&server, 0, OFFLINE, &["it broke the WebSocket protocol", rule]);
+}
+
+/// A client that does not get as far as to register is nobody's, and may be anybody's.
+#[test]
+fn a_stranger_broke_the_protocol() {
+    let server = Server::start();
+    for (frame, told) in [
+        (&[0xc1, 0x80, 0, 0, 0, 0][..], "a reserved bit is set, as by compression"),
+        (&[0x83, 0x80, 0, 0, 0, 0], "an opcode is reserved"),
+        (&[0x88, 0x81, 0, 0, 0, 0, 3], "a Close has half a code"),
+    ] {
+        let mut socket = Socket::open(&server);
+        socket.send(frame);
+        socket.closed();
+        let explanation = check(&server, 0, OFFLINE, &[told, "it may be this user's"]);
+        assert_eq!(explanation["recent"], json!([]));
+    }
+}
+
+/// What the client is not told, the operator is.
+#[test]
+fn what_is_wrong_with_a_token_is_told_apart() {
+    let secret = file("explain-faults-secret", SECRET);
+    let content = format!(
+        "[jwt]\nsecret_file = {:?}\naudience = \"listeners\"\nissuer = \"https://id.example\"\n",
+        secret.path()
+    );
+    let config = file("explain-faults.toml", content);
+    let server = Server::start_with(&["--config", config.path()], &[]);
+    let signed = |changes: Value| {
+        let mut changes = changes;
+        if changes.get("iss").is_none() {
+            changes["iss"] = json!("https://id.example");
+        }
+        hs256(SECRET.as_bytes(), &claims(&changes))
+    };
+    let forged = hs256(&[b'x'; 32], &claims(&json!({"iss": "https://id.example"})));
+    let mut socket = Socket::open(&server);
+    for (token, told, reason) in [
+        (forged, "its token's signature is wrong", "jwt_signature"),
+        (signed(json!({"aud": "else"})), "meant for none of the audiences", "jwt_audience"),
+        (signed(json!({"aud": null})), "meant for none of the audiences", "jwt_audience"),
+        (signed(json!({"iss": "else"})), "from none of the issuers", "jwt_issuer"),
+        (signed(json!({"exp": null})), "has no exp", "jwt_exp_missing"),
+        (signed(json!({"sub": null})), "not every claim", "jwt_claim_missing"),
+        ("canary".to_owned(), "is no JSON Web Token", "jwt_malformed"),
+    ] {
+        socket.register(&token, "news");
+        socket.sync();
+        let explanation = check(&server, 0, OFFLINE, &[told]);
+        let strangers = explanation["strangers"].as_array().unwrap();
+        assert_eq!(strangers.last().unwrap()["reason"], reason, "{explanation}");
+    }
+    // One label among counters, as before.
+    let metrics = crate::metrics::get(&server, "/metrics", &[]).body;
+    assert!(
+        metrics.contains(r#"wserver_registrations_refused_total{reason="unknown"} 7"#),
+        "{metrics}"
+    );
 }
 
 /// What was left out by one push gets the next.

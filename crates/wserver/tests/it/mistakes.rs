@@ -140,7 +140,7 @@ fn of_a_backend() {
             (
                 "secret_file = '$lines'",
                 &[
-                    "FILE:3: callback_secret_file $lines: the secret is empty, or has a control character in it or white space at an end",
+                    "FILE:3: callback_secret_file $lines: the secret is empty, has white space at an end, or a character that no header carries, such as a line end or U+FEFF",
                 ],
             ),
             (

@@ -1,5 +1,7 @@
 //! A reload under live connections: what changes at once, what waits, and that it is all or nothing.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -364,4 +366,97 @@ fn nothing_secret_is_told() {
     for line in log.lines() {
         assert!(!line.contains("canary"), "{line}");
     }
+}
+
+/// Holds a file so that whoever opens it waits, as on a file system that does not answer: by a
+/// lease, which the kernel takes away after `/proc/sys/fs/lease-break-time`.
+const HOLD: &str = "\
+import fcntl, os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+file = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('held', flush=True)
+signal.sigwait([signal.SIGIO])
+print('asked for', flush=True)
+sys.stdin.read()
+";
+
+/// A file that does not answer as long as this lives.
+struct Held {
+    holder: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Held {
+    fn hold(path: &str) -> Self {
+        let mut holder = Command::new("python3")
+            .args(["-c", HOLD, path])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 is there");
+        let said = BufReader::new(holder.stdout.take().unwrap());
+        let mut held = Self { holder, said };
+        held.expect("held");
+        held
+    }
+
+    fn expect(&mut self, expected: &str) {
+        let mut line = String::new();
+        self.said.read_line(&mut line).unwrap();
+        assert_eq!(line.trim_end(), expected);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// The shutdown begins at once, and whoever listens is told.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_shutdown_waits_for_no_file_that_does_not_answer() {
+    let mut reloaded = Reloaded::start(&[]);
+    let mut held = Held::hold(reloaded.tokens.path());
+    reloaded.server.signal("HUP");
+    held.expect("asked for");
+    reloaded.server.signal("TERM");
+    assert_eq!(reloaded.listener.closed().code, 1001);
+    assert!(reloaded.server.wait().0.success());
+    drop(held);
+}
+
+/// It is told which file, and once it answers everything is as ever.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reload_whose_file_does_not_answer_is_given_up() {
+    let mut reloaded = Reloaded::start(&[]);
+    let held = Held::hold(reloaded.tokens.path());
+    reloaded.server.signal("HUP");
+    let line = reloaded.log.until("settings not reloaded");
+    assert!(line.contains("a file does not answer"), "{line}");
+    assert!(line.contains(reloaded.tokens.path()), "{line}");
+    reloaded.check_listener(OLD_KEY);
+    reloaded.keys.replace(NEW_KEY);
+    drop(held);
+    reloaded.log.until("answers again");
+    // What was given up has changed nothing.
+    reloaded.check_push(OLD_KEY, "rose", Ok(0));
+    assert!(reloaded.hang_up().contains("push_key_file"));
+    reloaded.check_listener(NEW_KEY);
+}
+
+#[test]
+fn a_settings_file_that_becomes_a_pipe_is_no_reload() {
+    let mut reloaded = Reloaded::start(&[]);
+    std::fs::remove_file(reloaded.config.path()).unwrap();
+    assert!(Command::new("mkfifo").arg(reloaded.config.path()).status().unwrap().success());
+    reloaded.server.signal("HUP");
+    reloaded.log.until("it is a pipe, and must be a regular file");
+    reloaded.log.until("nothing has changed");
+    reloaded.server.signal("TERM");
+    assert!(reloaded.server.wait().0.success());
 }

@@ -115,7 +115,7 @@ fn mistakes_are_told_and_nothing_is_bound() {
         ),
         (&["--origin", "https://*.com"], &["origin \"https://*.com\"", "everybody's domains"]),
         (&["--origin", "any,https://app.example.com"], &["origin \"any\""]),
-        (&["--origin", "https://app.example.com:443"], &["browsers leave out"]),
+        (&["--origin", "https://app.example.com:443"], &["write https://app.example.com"]),
         (&["--origin", ""], &["origin \"\""]),
         (
             &["--trusted-proxies", "10.0.0.0/8,proxy"],
@@ -307,6 +307,11 @@ fn files_that_cannot_be_used_are_told() {
         ("--push-key-file", b"good-0123456789abc\ncanary-secret\n", "push key 2 has 13 bytes"),
         ("--push-key-file", b"canary-secret-01\x002345\n", "push key 1 has a control character"),
         ("--push-key-file", b"canary-secret-0123\xff\n", "UTF-8"),
+        ("--push-key-file", b"canary-secret-\xc2\xa00123\n", "push key 1 has U+00A0 in it"),
+        ("--push-key-file", b"#\n\xef\xbb\xbfcanary-secret-0123\n", "push key 1 has U+FEFF in it"),
+        ("--tokens-file", b"#\ncanary-\xe2\x80\x8bsecret jack\n", "line 2: it has U+200B in it"),
+        ("--tokens-file", b"canary\xc2\xa0secret jack\n", "line 1: it has U+00A0 in it"),
+        ("--tokens-file", b"canary-secret\x00 jack\n", "line 1: it has U+0000 in it"),
     ] {
         let file = file("wrong", content);
         check_mistake(
@@ -323,6 +328,9 @@ fn files_that_cannot_be_used_are_told() {
         ("--tokens-file", directory, "Is a directory"),
         ("--push-key-file", directory, "Is a directory"),
         ("--tokens-file", "", "--tokens-file"),
+        ("--tokens-file", "/dev/zero", "it is a device, and must be a regular file"),
+        ("--push-key-file", "/dev/zero", "it is a device"),
+        ("--jwt-secret-file", "/dev/zero", "it is a device"),
     ] {
         check_mistake(&[flag, path], &[], &[expected]);
     }

@@ -74,6 +74,25 @@ fn a_supervisor_is_told_what_happens() {
     assert!(server.wait().0.success());
 }
 
+/// As of a supervisor in another mount namespace.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_supervisor_without_a_file_is_told_too() {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::SocketAddr;
+    let name = format!("wserver-abstract-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let socket = UnixDatagram::bind_addr(&address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let supervisor = Supervisor { socket, path: std::path::PathBuf::new() };
+    let server = Server::start_with(&[], &[("NOTIFY_SOCKET", &format!("@{name}"))]);
+    let lines = supervisor.told("READY=1");
+    assert_eq!(lines[1], format!("STATUS=listening on {}", server.address));
+    server.signal("TERM");
+    supervisor.told("STOPPING=1");
+    assert!(server.wait().0.success());
+}
+
 #[test]
 fn a_reload_that_fails_is_told() {
     let supervisor = Supervisor::new("reload");

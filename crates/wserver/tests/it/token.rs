@@ -200,3 +200,15 @@ fn what_makes_no_token_is_told() {
         assert!(!told.contains("canary"), "{told}");
     }
 }
+
+/// What turns the direction of writing around would show another user than the token's.
+#[test]
+fn a_strangers_token_turns_no_line_around() {
+    let claims = json!({"sub": "jack\u{202e}toor", "note": "\u{200b}\u{feff}\u{1b}[2J"});
+    let token = crate::judge::unsigned(&json!({"alg": "HS256"}), &claims) + "AAAA";
+    let (_, told) = inspect(&[], &token);
+    assert!(told.contains(r"jack\u{202e}toor"), "{told}");
+    for hidden in ['\u{202e}', '\u{200b}', '\u{feff}', '\u{1b}'] {
+        assert!(!told.contains(hidden), "{told:?}");
+    }
+}

@@ -225,6 +225,46 @@ fn keys_and_tokens_come_from_files_and_the_environment() {
     assert!(!told.contains("canary"), "{told}");
 }
 
+/// Some editors put a byte order mark first, and what is copied from a page has stranger things in it.
+#[test]
+fn a_key_with_what_nobody_sees_is_the_key_or_told() {
+    let keys = file("keys-marked", "\u{feff}canary-key-0123456789\n");
+    let server = Server::start_with(&["--push-key-file", keys.path()], &[]);
+    let url = url(&server);
+    let push = |key: &str| {
+        let key = file("key", key);
+        let flags = [
+            "push",
+            "--url",
+            &url,
+            "-u",
+            "jack",
+            "-e",
+            "news",
+            "-m",
+            "m",
+            "--key-file",
+            key.path(),
+        ];
+        said(&tool(&flags, &[], ""))
+    };
+    // Nobody listens, and the key is right.
+    for key in ["canary-key-0123456789", "\u{feff}canary-key-0123456789\r\n"] {
+        assert_eq!(push(key).0, 2, "{:?}", push(key));
+    }
+    for (key, code) in [
+        ("canary-key-\u{200b}0123456789", "U+200B"),
+        ("canary-key-0123456789\0", "U+0000"),
+        ("canary-key\u{a0}0123456789", "U+00A0"),
+        ("canary-key-0123456789\ncanary-key-9876543210", "U+000A"),
+    ] {
+        let (status, printed, told) = push(key);
+        assert_eq!((status, &*printed), (64, ""), "{told}");
+        assert!(told.contains(&format!("has {code} in it, which cannot be seen")), "{told}");
+        assert!(!told.contains("canary"), "{told}");
+    }
+}
+
 #[test]
 fn a_listener_comes_back_to_a_server_that_restarts() {
     // A port of any other kind could be another program's before the server is back.

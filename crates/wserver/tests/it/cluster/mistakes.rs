@@ -89,6 +89,11 @@ fn settings_that_can_never_work() {
         &[&redis[..], &["--cluster-password-file", empty.path()]].concat(),
         &["--cluster-password-file: cluster_password_file has nothing in it"],
     );
+    let hidden = file("cluster-hidden", "canary\u{200b}password\n");
+    check_bad(
+        &[&redis[..], &["--cluster-password-file", hidden.path()]].concat(),
+        &["--cluster-password-file: cluster_password_file has U+200B in it, which cannot be seen"],
+    );
     check_bad(
         &with(&["--cluster-password-file", missing]),
         &[

@@ -1,0 +1,90 @@
+//! Files that settings name, read so that nothing they may be holds the server up for ever or fills
+//! its memory.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
+
+/// What a file of keys or certificates may hold in bytes; all the authorities of a system are a
+/// quarter of that.
+pub(crate) const KEYS_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What stands in a file that a setting names, as the server reads those of TLS: a regular one,
+/// through symbolic links, with at most `bytes_max` bytes.
+///
+/// A pipe or a device is refused before it is opened, because it could be read once only, would wait
+/// for a writer, or never end. A file system that does not answer holds it up all the same: it is
+/// not for a thread that has something else to do.
+///
+/// # Errors
+/// When it cannot be read, is no regular file, or is larger.
+pub fn read_regular_file(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    check(&fs::metadata(path)?)?;
+    let file = File::open(path)?;
+    // Another one, perhaps.
+    check(&file.metadata()?)?;
+    let mut bytes = Vec::new();
+    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(io::Error::other(format!(
+            "it has more than {bytes_max} bytes, which is as much as is read of such a file"
+        )));
+    }
+    Ok(bytes)
+}
+
+fn check(metadata: &Metadata) -> io::Result<()> {
+    let kind = metadata.file_type();
+    let what = if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else if kind.is_char_device() || kind.is_block_device() {
+        "a device"
+    } else {
+        // Of a directory the system says it itself.
+        return Ok(());
+    };
+    Err(io::Error::other(format!(
+        "it is {what}, and must be a regular file, which can be read again when it has changed"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(path: &str) -> String {
+        read_regular_file(Path::new(path), 8).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_has_no_end_is_not_begun() {
+        assert!(told("/dev/zero").contains("it is a device"), "{}", told("/dev/zero"));
+        assert!(told("/").contains("Is a directory"), "{}", told("/"));
+        assert!(told("/no/such").contains("No such file"), "{}", told("/no/such"));
+    }
+
+    #[test]
+    fn a_pipe_waits_for_no_writer() {
+        let path = std::env::temp_dir().join(format!("wserver-pipe-{}", std::process::id()));
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let told = told(path.to_str().unwrap());
+        fs::remove_file(&path).unwrap();
+        assert!(told.contains("it is a pipe, and must be a regular file"), "{told}");
+    }
+
+    #[test]
+    fn a_large_file_is_refused_with_its_limit() {
+        let path = std::env::temp_dir().join(format!("wserver-large-{}", std::process::id()));
+        fs::write(&path, "12345678").unwrap();
+        let fits = read_regular_file(&path, 8).unwrap();
+        fs::write(&path, "123456789").unwrap();
+        let told = told(path.to_str().unwrap());
+        fs::remove_file(&path).unwrap();
+        assert_eq!(fits, b"12345678");
+        assert!(told.contains("more than 8 bytes"), "{told}");
+    }
+}
