@@ -24,6 +24,7 @@ use crate::addresses::{Addresses, HandshakeRates};
 use crate::api;
 use crate::api::idempotency::Idempotency;
 use crate::counters::EdgeCounters;
+use crate::cut_off;
 use crate::demo::{DemoPage, DemoPolicy};
 use crate::edge::{Edge, PushIds};
 use crate::handle::Handle;
@@ -190,7 +191,10 @@ impl Server {
         let joining = self
             .settings
             .cluster
-            .map(|(broker, settings)| Joining::new(node.clone(), broker, settings));
+            .map(|(broker, mut settings)| {
+                settings.release_spread = self.limits.drain_spread;
+                Joining::new(node.clone(), broker, settings)
+            });
         let edge = Edge {
             cluster: joining.as_ref().map(|joining| joining.cluster().clone()),
             lent_traces: Arc::default(),
@@ -703,6 +707,9 @@ impl BoundServer {
         let close = CancellationToken::new();
         for door in doors {
             tasks.spawn(accept::run(Arc::clone(&edge), door, close.clone()));
+        }
+        if let Some(cluster) = &edge.cluster {
+            tasks.spawn(cut_off::run(Arc::clone(&edge), cluster.cut_off(), stop.clone()));
         }
         if !edge.tls.is_empty() {
             tasks.spawn(tls::watch(edge.tls.clone(), close.clone()));
