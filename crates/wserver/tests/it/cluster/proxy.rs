@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use super::line::Line;
-use super::stage::node;
+use super::stage;
 use crate::harness::Server;
 
 /// What becomes of what is sent.
@@ -16,6 +16,10 @@ pub(crate) enum Way {
     /// Connections stay, and nothing comes through; what is held up comes when the way is open again,
     /// as TCP has it.
     Silent,
+    /// The same of what comes to the node alone.
+    Deaf,
+    /// The same of what the node sends alone.
+    Mute,
     /// Connections end, and none is let in.
     Cut,
 }
@@ -53,8 +57,13 @@ impl Proxy {
         Self { address, cutting, shared }
     }
 
+    /// The port that leads there.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// From now on.
-    fn set(&self, way: Way) {
+    pub(crate) fn set(&self, way: Way) {
         let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.0 = way;
         if way == Way::Cut {
@@ -68,7 +77,7 @@ impl Proxy {
 
 impl Line for Proxy {
     fn node(&self, name: &str, flags: &[&str]) -> Server {
-        node(&format!("redis://{}", self.address), name, flags)
+        stage::node(&format!("redis://{}", self.address), name, flags)
     }
 
     fn cut(&self) {
@@ -87,20 +96,21 @@ impl Shared {
             let _ = near.shutdown(Shutdown::Both);
             return;
         }
-        for (from, to) in [(near, far), (far, near)] {
+        for (from, to, held) in [(near, far, Way::Mute), (far, near, Way::Deaf)] {
             let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
             let _ = to.set_nodelay(true);
             state.1.push(from.try_clone().unwrap());
             let shared = Arc::clone(self);
-            thread::spawn(move || shared.carry(from, to));
+            thread::spawn(move || shared.carry(from, to, held));
         }
     }
 
-    fn carry(&self, mut from: TcpStream, mut to: TcpStream) {
+    /// `held` is what holds this direction up, beside what holds up both.
+    fn carry(&self, mut from: TcpStream, mut to: TcpStream, held: Way) {
         let mut bytes = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = from.read(&mut bytes) {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            drop(self.changed.wait_while(state, |(way, _)| *way == Way::Silent));
+            drop(self.changed.wait_while(state, |(way, _)| *way == Way::Silent || *way == held));
             if to.write_all(&bytes[..count]).is_err() {
                 break;
             }
