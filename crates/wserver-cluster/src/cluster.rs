@@ -363,7 +363,10 @@ impl<W: Wire> Cluster<W> {
         };
         if let Some(asked) = &asked {
             let (budget_ms, asked_ms) = (millis(budget), inner.now_ms().max(1));
-            let silent = inner.silent_limit().map(|limit| inner.members.silent_since(limit)).unwrap_or_default();
+            let silent = inner
+                .silent_limit()
+                .map(|limit| inner.members.silent_since(limit))
+                .unwrap_or_default();
             for node in &nodes {
                 if budget.is_zero() || silent.contains(&node.id) {
                     asked.give_up_on(node.id);

@@ -16,8 +16,10 @@ const MISSES_MAX: u64 = 3;
 /// After so many the link is given up for another one.
 const MISSES_UNTIL_NEW_LINK: u64 = 2;
 
-/// Messages of a lane to itself that are remembered until they come back, and round trips.
-const REMEMBERED_MAX: usize = 8;
+/// Messages of a lane to itself that are remembered until they come back.
+const ON_THEIR_WAY_MAX: usize = 8;
+/// Round trips whose least stands for what one takes now.
+const ROUND_TRIPS_MAX: usize = 3;
 
 /// What is known of the way through the broker.
 #[derive(Debug)]
@@ -95,7 +97,12 @@ impl Health {
         let interval = NONCE_INTERVAL_MAX.min(lease * 2 / 5);
         let link = Err("there is no connection yet".to_owned());
         let lanes = vec![Lane::default(); usize::from(lanes)];
-        Self { interval, lease, since: Instant::now(), state: Mutex::new(State { link, lanes, is_well: false }) }
+        Self {
+            interval,
+            lease,
+            since: Instant::now(),
+            state: Mutex::new(State { link, lanes, is_well: false }),
+        }
     }
 
     /// There is a new link.
@@ -135,7 +142,7 @@ impl Health {
             checked.is_stuck |= lane.misses() >= MISSES_UNTIL_NEW_LINK;
             lane.sent += 1;
             lane.sent_at = Some(now);
-            remember(&mut lane.on_their_way, (lane.sent, now));
+            remember(&mut lane.on_their_way, (lane.sent, now), ON_THEIR_WAY_MAX);
             checked.nonces.push((number, lane.sent));
         }
         checked
@@ -153,7 +160,8 @@ impl Health {
         if let Some(sent_at) = sent_at {
             lane.settle(now);
             lane.proof = Some(Proof { sent_at, returned_at: now });
-            remember(&mut lane.round_trips, now.saturating_duration_since(sent_at));
+            let took = now.saturating_duration_since(sent_at);
+            remember(&mut lane.round_trips, took, ROUND_TRIPS_MAX);
         }
         lane.on_their_way.retain(|(it, _)| *it > number);
     }
@@ -228,8 +236,8 @@ impl State {
     }
 }
 
-fn remember<T>(those_of_late: &mut VecDeque<T>, one: T) {
-    if those_of_late.len() == REMEMBERED_MAX {
+fn remember<T>(those_of_late: &mut VecDeque<T>, one: T, max: usize) {
+    if those_of_late.len() == max {
         those_of_late.pop_front();
     }
     those_of_late.push_back(one);

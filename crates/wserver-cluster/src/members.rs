@@ -414,9 +414,8 @@ impl All {
     /// A node of this name is there: one of the same name that vanished was the same before it was
     /// started again. Who has no name of its own is called by its id, and replaces nobody.
     fn replace(&mut self, id: NodeId, name: &str, came_at: Instant) -> Option<NodeName> {
-        let is_it = |it: &Vanished| {
-            *it.node.name == *name && it.node.id != id && it.heard_at < came_at
-        };
+        let is_it =
+            |it: &Vanished| *it.node.name == *name && it.node.id != id && it.heard_at < came_at;
         let at = self.vanished.iter().position(is_it)?;
         let replaced = self.vanished.remove(at)?.node;
         remember(&mut self.gone, replaced.id);
@@ -593,7 +592,10 @@ mod tests {
             members.beat(ONE, &Heartbeat { gone_after_ms, ..named("b") }, |_| 0, start);
             assert_eq!(unreached(&members), [""; 0]);
             members.expire(at(5), at(10), are_at_one_place);
-            assert_eq!((vanished(&members), unreached(&members)), (vec!["b".to_owned()], vec!["b".to_owned()]));
+            assert_eq!(
+                (vanished(&members), unreached(&members)),
+                (vec!["b".to_owned()], vec!["b".to_owned()])
+            );
             assert_eq!(members.known_gone(at(69)), []);
             assert_eq!(!members.known_gone(at(70)).is_empty(), is_gone);
             assert_eq!(vanished(&members).is_empty(), is_gone);

@@ -247,8 +247,7 @@ impl<W: Wire> Inner<W> {
         // Who has just woken cannot know yet.
         let is_awake = awake_since.is_none_or(|since| now >= since + AWAKE_AFTER);
         let is_out = unproven > settings.lease && is_awake;
-        let is_alone =
-            self.members.len() == 0 && self.may_be_split(self.members.vanished().len());
+        let is_alone = self.members.len() == 0 && self.may_be_split(self.members.vanished().len());
         let next = if is_refused {
             CutOff::Refused
         } else if settings.release_when_cut_off && (is_out || is_alone) {

@@ -64,7 +64,8 @@ impl ClusterSettings {
     #[must_use]
     pub fn problems(&self, message_bytes_max: usize) -> Vec<String> {
         let mut problems = Vec::new();
-        let Self { name, node_name, lease, answer_timeout, queue_bytes_max, requests_max, .. } = self;
+        let Self { name, node_name, lease, answer_timeout, queue_bytes_max, requests_max, .. } =
+            self;
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_word) {
             problems.push(format!(

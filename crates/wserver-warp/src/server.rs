@@ -188,13 +188,10 @@ impl Server {
         );
         let stop = CancellationToken::new();
         let node = Node::new(self.limits.clone(), reply::close_frame, runtime);
-        let joining = self
-            .settings
-            .cluster
-            .map(|(broker, mut settings)| {
-                settings.release_spread = self.limits.drain_spread;
-                Joining::new(node.clone(), broker, settings)
-            });
+        let joining = self.settings.cluster.map(|(broker, mut settings)| {
+            settings.release_spread = self.limits.drain_spread;
+            Joining::new(node.clone(), broker, settings)
+        });
         let edge = Edge {
             cluster: joining.as_ref().map(|joining| joining.cluster().clone()),
             lent_traces: Arc::default(),

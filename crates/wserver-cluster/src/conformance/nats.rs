@@ -131,7 +131,10 @@ impl Servers {
                 ),
             )
         };
-        let servers = Self { each: [start(0, &format!("\"nats-route://127.0.0.1:{way}\"")), start(1, "")], monitors };
+        let servers = Self {
+            each: [start(0, &format!("\"nats-route://127.0.0.1:{way}\"")), start(1, "")],
+            monitors,
+        };
         for at in [0, 1] {
             servers.wait_for_route(at, "\"remote_id\"");
         }

@@ -3,18 +3,21 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use wserver_cluster::conformance::nats;
 use wserver_cluster::conformance::process::is_there;
 use wserver_cluster::conformance::redis::{self, RedisCluster, Sentinels};
 
 use super::line::{Line, redis_by_cable};
 use super::proxy::{Proxy, Way};
-use super::stage::{self, NAMES, is_cut_off, is_told, knows, names, node, pause, resume, until};
+use super::stage::{
+    self, NAMES, is_cut_off, is_told, joined, knows, names, node, pause, resume, until,
+};
 use super::traffic::{LISTENERS, Listeners, Traffic};
-use crate::api::push_v1;
+use crate::api::{good, push_v1};
 use crate::harness::{Server, eventually};
 use crate::metrics::scrape;
-use crate::raw::Socket;
+use crate::raw::{Raw, Socket, handshake};
 
 /// So short that a fault is over soon, and long enough for a busy machine.
 pub(crate) const LEASE: [&str; 2] = ["--cluster-lease", "2s"];
@@ -127,7 +130,10 @@ fn the_others_miss_a(traffic: &Traffic, since: [usize; 3], expired: usize) {
         is_told(node, Result::is_ok);
         for user in ["jack", "nobody we know of"] {
             let answer = push_v1(node, user, "aside", "m");
-            assert_eq!((&answer["is_partial"], &answer["nodes_missing"]), (&true.into(), &["a"].into()));
+            assert_eq!(
+                (&answer["is_partial"], &answer["nodes_missing"]),
+                (&true.into(), &["a"].into())
+            );
         }
     }
     let whole = traffic.whole();
@@ -327,7 +333,8 @@ fn what_comes_to_a_node_is_swallowed_and_not_what_it_sends() {
     let proxy = Proxy::to(redis.port(), Way::Deaf);
     let [a, b, c] = NAMES;
     let url = redis.url();
-    let traffic = Traffic::on(vec![proxy.node(a, &LEASE), node(&url, b, &LEASE), node(&url, c, &LEASE)]);
+    let traffic =
+        Traffic::on(vec![proxy.node(a, &LEASE), node(&url, b, &LEASE), node(&url, c, &LEASE)]);
     let since = traffic.partial();
     proxy.cut();
     is_told(&traffic.nodes[0], is_cut_off);
@@ -370,7 +377,8 @@ fn what_a_nats_server_holds_up_in_one_direction_does_not_come_late() {
     let Some(nats) = stage::nats() else { return };
     for way in [Way::Deaf, Way::Mute] {
         let proxy = Proxy::to(nats.port(), way);
-        let by = |name: &str, _: &str| node(&format!("nats://127.0.0.1:{}", proxy.port()), name, &[]);
+        let by =
+            |name: &str, _: &str| node(&format!("nats://127.0.0.1:{}", proxy.port()), name, &[]);
         check_held(&nats.url(), &by, &proxy, way);
     }
 }
@@ -400,7 +408,8 @@ fn the_route_between_two_nats_servers_is_cut_and_mended() {
     traffic.are_partial(since, &[0, 1, 2]);
     let whole = traffic.whole();
     is_told(a, |told| {
-        told.as_ref().is_err_and(|why| why.starts_with("2 of 3 nodes have vanished without a goodbye"))
+        told.as_ref()
+            .is_err_and(|why| why.starts_with("2 of 3 nodes have vanished without a goodbye"))
     });
     eventually("its listeners are told to go where they are reached", || {
         count(a, TOLD_TO_GO) >= LISTENERS as f64
@@ -414,4 +423,67 @@ fn the_route_between_two_nats_servers_is_cut_and_mended() {
     proxy.mend();
     everybody_is_ready(&traffic);
     traffic.end(Listeners::ComeBack);
+}
+
+#[test]
+fn a_way_slower_than_the_answer_timeout_is_named_and_nothing_comes_late_by_it() {
+    let Some(redis) = stage::redis() else { return };
+    let proxy = Proxy::to(redis.port(), Way::Slow);
+    let [a, b, c] = NAMES;
+    let url = redis.url();
+    let traffic = Traffic::on(vec![proxy.node(a, &[]), node(&url, b, &[]), node(&url, c, &[])]);
+    let since = traffic.partial();
+    proxy.cut();
+    let a = &traffic.nodes[0];
+    let names_it = |why: &str| {
+        why.contains("ms to the broker (redis) and back, and cluster_answer_timeout is 1000 ms")
+    };
+    is_told(a, |told| told.as_ref().is_err_and(|why| names_it(why)));
+    let told = good(a, "GET", "/v2/nodes", &Value::Null);
+    assert!(told["nodes"][0]["not_ready"].as_str().is_some_and(names_it), "{told}");
+    assert!(count(a, "wserver_cluster_round_trip_seconds") >= 1.4);
+    traffic.are_partial(since, &[0, 1, 2]);
+    proxy.set(Way::Jittery);
+    traffic.are_partial(traffic.partial(), &[0, 1, 2]);
+    proxy.mend();
+    everybody_is_ready(&traffic);
+    traffic.end(Listeners::ComeBack);
+}
+
+/// It lets go whoever came back to it, so that the others may say again that all have it.
+#[test]
+fn a_node_that_is_cut_off_for_long_holds_nobody_when_the_others_are_whole_again() {
+    let Some(redis) = stage::redis() else { return };
+    let proxy = Proxy::to(redis.port(), Way::Silent);
+    let flags = ["--cluster-lease", "1s", "--cluster-cut-off-max", "3s", "--drain-spread", "1s"];
+    let (a, b) = (proxy.node("a", &flags), node(&redis.url(), "b", &flags));
+    joined([&a, &b].into_iter());
+    let mut on_a = Socket::registered(&a, "jack", "news");
+    let _on_b = Socket::registered(&b, "jack", "news");
+    knows(&b, 1);
+    proxy.cut();
+    let gone = on_a.closed();
+    assert_eq!(gone.code, 1001);
+    assert!(gone.reason.starts_with("server is cut off from its cluster"), "{gone:?}");
+    // Nothing is better, as far as it can know.
+    let mut again = Socket::registered(&a, "jack", "news");
+    let partial = push_v1(&b, "jack", "news", "m");
+    assert_eq!((&partial["matched"], &partial["is_partial"]), (&1.into(), &true.into()));
+    assert_eq!(again.closed().code, 1001, "now they count on it");
+    eventually("nobody is taken in", || {
+        let mut raw = Raw::connect(&a);
+        raw.send(handshake(&[]));
+        let answer = raw.answer();
+        let why = answer.header("wserver-error").unwrap_or_default();
+        answer.status == 503 && why.contains("cluster_cut_off_max")
+    });
+    until(|| push_v1(&b, "jack", "news", "m"), |it| it["is_partial"] == false);
+    assert_eq!(count(&a, "wserver_connections"), 0.0);
+    assert_eq!(count(&b, "wserver_cluster_nodes_vanished"), 0.0);
+    proxy.mend();
+    is_told(&a, Result::is_ok);
+    let _on_a = Socket::registered(&a, "jack", "news");
+    knows(&b, 1);
+    let whole = push_v1(&b, "jack", "news", "m");
+    assert_eq!((&whole["matched"], &whole["is_partial"]), (&2.into(), &false.into()));
 }

@@ -2,12 +2,16 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::line::Line;
 use super::stage;
 use crate::harness::Server;
+
+/// What a slow network takes, each way.
+const SLOW: Duration = Duration::from_millis(700);
 
 /// What becomes of what is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +24,10 @@ pub(crate) enum Way {
     Deaf,
     /// The same of what the node sends alone.
     Mute,
+    /// Everything takes 700 ms each way.
+    Slow,
+    /// Everything takes up to 700 ms each way, another time each time.
+    Jittery,
     /// Connections end, and none is let in.
     Cut,
 }
@@ -108,13 +116,37 @@ impl Shared {
     /// `held` is what holds this direction up, beside what holds up both.
     fn carry(&self, mut from: TcpStream, mut to: TcpStream, held: Way) {
         let mut bytes = vec![0; 64 * 1024];
+        // Beyond so many pieces the network is full.
+        let (pieces, delayed) = mpsc::sync_channel::<(Instant, Vec<u8>)>(10_000);
+        let mut far = to.try_clone().unwrap();
+        let writer = thread::spawn(move || {
+            for (at, piece) in delayed {
+                thread::sleep(at.saturating_duration_since(Instant::now()));
+                if far.write_all(&piece).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut pseudo_random = 1_u32;
         while let Ok(count @ 1..) = from.read(&mut bytes) {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            drop(self.changed.wait_while(state, |(way, _)| *way == Way::Silent || *way == held));
-            if to.write_all(&bytes[..count]).is_err() {
+            let held = |(way, _): &mut (Way, _)| *way == Way::Silent || *way == held;
+            let state =
+                self.changed.wait_while(state, held).unwrap_or_else(PoisonError::into_inner);
+            let way = state.0;
+            drop(state);
+            pseudo_random = pseudo_random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let delay = match way {
+                Way::Slow => SLOW,
+                Way::Jittery => SLOW.mul_f64(f64::from(pseudo_random) / f64::from(u32::MAX)),
+                _ => Duration::ZERO,
+            };
+            if pieces.send((Instant::now() + delay, bytes[..count].to_vec())).is_err() {
                 break;
             }
         }
+        drop(pieces);
+        let _ = writer.join();
         let _ = to.shutdown(Shutdown::Both);
         let _ = from.shutdown(Shutdown::Both);
     }

@@ -312,7 +312,8 @@ impl Ledger {
     fn check_late(&self) {
         for (at, heard) in &self.heard {
             for (publisher, number, heard_at) in &heard.messages {
-                let (_, pushed) = self.pushed.iter().find(|it| it.0 == *publisher).expect("it is ours");
+                let (_, pushed) =
+                    self.pushed.iter().find(|it| it.0 == *publisher).expect("it is ours");
                 let answered_at = pushed[*number].answered_at;
                 assert!(
                     *heard_at <= answered_at + READ_WITHIN,
