@@ -302,13 +302,14 @@ impl<W: Wire> Inner<W> {
     }
 
     fn say_heartbeat(&self, is_new: bool) {
+        let gone_after = self.settings.gone_after();
         let heartbeat = Heartbeat {
             name: self.node_name(),
             release: env!("CARGO_PKG_VERSION").to_owned(),
             interest_sum: self.own_users.sum(),
             is_new,
             is_draining: self.is_draining.load(Ordering::Relaxed),
-            gone_after_ms: self.settings.gone_after().map_or(0, |it| it.as_millis() as u64),
+            gone_after_ms: gone_after.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(0)),
             vanished: self
                 .members
                 .vanished()

@@ -114,14 +114,16 @@ impl Shared {
     }
 
     /// `held` is what holds this direction up, beside what holds up both.
-    fn carry(&self, mut from: TcpStream, mut to: TcpStream, held: Way) {
+    fn carry(&self, mut from: TcpStream, to: TcpStream, held: Way) {
         let mut bytes = vec![0; 64 * 1024];
         // Beyond so many pieces the network is full.
         let (pieces, delayed) = mpsc::sync_channel::<(Instant, Vec<u8>)>(10_000);
         let mut far = to.try_clone().unwrap();
         let writer = thread::spawn(move || {
             for (at, piece) in delayed {
-                thread::sleep(at.saturating_duration_since(Instant::now()));
+                while Instant::now() < at {
+                    thread::park_timeout(at.saturating_duration_since(Instant::now()));
+                }
                 if far.write_all(&piece).is_err() {
                     break;
                 }
