@@ -109,12 +109,12 @@ impl Shared {
             let _ = to.set_nodelay(true);
             state.1.push(from.try_clone().unwrap());
             let shared = Arc::clone(self);
-            thread::spawn(move || shared.carry(from, to, held));
+            thread::spawn(move || shared.carry(from, &to, held));
         }
     }
 
     /// `held` is what holds this direction up, beside what holds up both.
-    fn carry(&self, mut from: TcpStream, to: TcpStream, held: Way) {
+    fn carry(&self, mut from: TcpStream, to: &TcpStream, held: Way) {
         let mut bytes = vec![0; 64 * 1024];
         // Beyond so many pieces the network is full.
         let (pieces, delayed) = mpsc::sync_channel::<(Instant, Vec<u8>)>(10_000);
