@@ -165,6 +165,10 @@ impl Broker for RedisBroker {
         }
     }
 
+    fn is_one_place(&self) -> bool {
+        matches!(self.site.place.topology, Topology::Standalone)
+    }
+
     /// Redis cuts off a subscriber for whom 32 MiB wait, or 8 MiB for a minute.
     fn payload_bytes_max(&self) -> usize {
         1024 * 1024

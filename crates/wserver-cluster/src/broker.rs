@@ -91,6 +91,12 @@ pub trait Broker: Send + Sync + 'static {
         1
     }
 
+    /// Whether all who use it are at one and the same process, so that a node which hears itself is heard
+    /// by all who hear themselves. A broker of several servers may be split.
+    fn is_one_place(&self) -> bool {
+        false
+    }
+
     /// The largest message it carries; larger ones are cut into parts by the cluster.
     fn payload_bytes_max(&self) -> usize {
         16 * 1024 * 1024

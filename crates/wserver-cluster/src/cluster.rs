@@ -1,7 +1,7 @@
 //! One node's part in its cluster, and what it can ask of the others.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,20 @@ pub enum Whom<'a> {
     UsersNodes(&'a UserId),
     /// The node that this connection belongs to, if it is another one.
     ConnectionsNode(ConnectionId),
+}
+
+/// Whether a node's connections are reached by the others, as far as it can know, and what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CutOff {
+    /// They are, or were less than a lease ago; or they are to stay all the same.
+    Never,
+    /// They are not: they are to be let go once, so that they may come back where they are. Who comes
+    /// nonetheless is taken in: all nodes may be cut off, and then nothing is better.
+    Released,
+    /// They were not for so long that the others count on there being none: all are to be let go, and
+    /// nobody is taken in.
+    Refused,
 }
 
 /// One node's part in its cluster. A clone is the same one.
@@ -89,6 +103,12 @@ pub(crate) struct Inner<W: Wire> {
     /// A heartbeat is wanted before it is due.
     pub(crate) is_heartbeat_wanted: AtomicBool,
     pub(crate) is_draining: AtomicBool,
+    /// How many nodes may have connections that a push does not reach, as of the last look.
+    pub(crate) unreached: AtomicUsize,
+    /// The users of all others were known at the last look.
+    pub(crate) is_informed: AtomicBool,
+    /// Written by the task that looks.
+    pub(crate) cut_off: watch::Sender<CutOff>,
     /// Cancelled when the node has left.
     pub(crate) stop: CancellationToken,
     epoch: Instant,
@@ -158,6 +178,25 @@ impl<W: Wire> Cluster<W> {
         self.inner.members.infos(Instant::now())
     }
 
+    /// Those that were not heard of for their lease, did not say that they go, and are neither back nor
+    /// known to be gone.
+    #[must_use]
+    pub fn vanished(&self) -> Vec<NodeName> {
+        self.inner.members.vanished()
+    }
+
+    /// Whether this node's connections are reached by the others, and what is to become of them.
+    #[must_use]
+    pub fn cut_off(&self) -> watch::Receiver<CutOff> {
+        self.inner.cut_off.subscribe()
+    }
+
+    /// Whether nobody may be taken in now, because the others count on there being nobody.
+    #[must_use]
+    pub fn refuses_connections(&self) -> bool {
+        *self.inner.cut_off.borrow() == CutOff::Refused
+    }
+
     /// What was counted.
     #[must_use]
     pub fn counters(&self) -> &Counters {
@@ -170,6 +209,8 @@ impl<W: Wire> Cluster<W> {
         let inner = &self.inner;
         Gauges {
             nodes: 1 + inner.members.len(),
+            vanished: inner.members.vanished().len(),
+            round_trip: inner.health.round_trip(),
             is_ready: self.ready().is_ok(),
             remote_users: inner.directory.len(),
             directory_bytes: inner.directory.bytes(),
@@ -200,7 +241,10 @@ impl<W: Wire> Cluster<W> {
         let seats = inner.directory.seats(digest);
         if seats.is_empty() {
             let here = inner.node.push_with(user, event, &message, options).await;
-            return Gathered { is_cut_off: inner.is_cut_off(), ..Gathered::alone(here) };
+            let is_cut_off = inner.is_cut_off();
+            let missing = inner.unreached();
+            inner.counters.missing_total.add(missing.len() as u64);
+            return Gathered { is_cut_off, missing, ..Gathered::alone(here) };
         }
         let wanted = Wanted::Push(push_of(user.as_str(), event, text, options));
         let others = self.ask_nodes(inner.members.at(&seats), inner.lane_of(digest), &wanted);
@@ -258,7 +302,10 @@ impl<W: Wire> Cluster<W> {
                 nodes
             }
         };
-        let others = self.ask_nodes(nodes, inner.own_lane(), &Wanted::Query(question));
+        let mut others = self.ask_nodes(nodes, inner.own_lane(), &Wanted::Query(question));
+        if let Whom::ConnectionsNode(connection) = whom {
+            others.unreached.retain(|node| tag(node.id) == connection.as_u64() >> CONNECTION_BITS);
+        }
         self.gather(here, others, |outcome, took| match outcome {
             Outcome::Answer(answer) => read(&answer, took),
             _ => None,
@@ -302,9 +349,12 @@ impl<W: Wire> Cluster<W> {
         let inner = &self.inner;
         let deadline = tokio::time::Instant::now() + inner.settings.answer_timeout;
         if nodes.is_empty() {
-            return Asking { asked: None, nodes, deadline, since: Instant::now() };
+            let unreached = inner.unreached();
+            return Asking { asked: None, nodes, unreached, deadline, since: Instant::now() };
         }
         let ids = nodes.iter().map(|node| node.id).collect();
+        // Less what the way to the broker and back takes at best: by then they must have it.
+        let budget = inner.settings.answer_timeout.saturating_sub(inner.health.round_trip());
         let asked = if inner.link.borrow().is_none() {
             inner.counters.dropped_no_link_total.add(nodes.len() as u64);
             None
@@ -312,17 +362,18 @@ impl<W: Wire> Cluster<W> {
             inner.requests.ask(ids)
         };
         if let Some(asked) = &asked {
-            let budget_ms = millis(inner.settings.answer_timeout);
-            // Half a lease without a word, when a heartbeat comes five times in one: it may be dead, and
-            // whoever pushes to many users would wait for it again and again.
-            let limit = Instant::now().checked_sub(inner.settings.lease / 2);
-            let silent = limit.map(|limit| inner.members.silent_since(limit)).unwrap_or_default();
+            let (budget_ms, asked_ms) = (millis(budget), inner.now_ms().max(1));
+            let silent = inner
+                .silent_limit()
+                .map(|limit| inner.members.silent_since(limit))
+                .unwrap_or_default();
             for node in &nodes {
-                if silent.contains(&node.id) {
+                if budget.is_zero() || silent.contains(&node.id) {
                     asked.give_up_on(node.id);
                     continue;
                 }
-                let request = Request { id: asked.id(), budget_ms, wanted: Some(wanted.clone()) };
+                let wanted = Some(wanted.clone());
+                let request = Request { id: asked.id(), budget_ms, wanted, asked_ms };
                 let item = Content::Request(request).into();
                 if !inner.say(lane, To::Node(node.id), item) {
                     asked.give_up_on(node.id);
@@ -330,7 +381,8 @@ impl<W: Wire> Cluster<W> {
             }
             inner.counters.requests_total.add(nodes.len() as u64);
         }
-        Asking { asked, nodes, deadline, since: Instant::now() }
+        let unreached = inner.unreached();
+        Asking { asked, nodes, unreached, deadline, since: Instant::now() }
     }
 
     async fn gather<T>(
@@ -341,7 +393,7 @@ impl<W: Wire> Cluster<W> {
     ) -> Gathered<T> {
         // What is asked of others is on its way already, so this node's own part is not waited for.
         let here = here.await;
-        let Asking { asked, nodes, deadline, since } = others;
+        let Asking { asked, nodes, unreached, deadline, since } = others;
         let answers = match asked {
             Some(asked) => asked.answers(deadline).await,
             None => Vec::new(),
@@ -360,7 +412,13 @@ impl<W: Wire> Cluster<W> {
             }
         }
         let answered = |node: &NodeName| gathered.others.iter().any(|(it, _)| it.id == node.id);
-        gathered.missing = nodes.into_iter().filter(|node| !answered(node)).collect();
+        let mut missing: Vec<NodeName> = nodes.into_iter().filter(|node| !answered(node)).collect();
+        for node in unreached {
+            if !answered(&node) && !missing.contains(&node) {
+                missing.push(node);
+            }
+        }
+        gathered.missing = missing;
         self.inner.counters.missing_total.add(gathered.missing.len() as u64);
         gathered
     }
@@ -371,6 +429,8 @@ struct Asking {
     /// `None` when it could not be sent to anybody.
     asked: Option<crate::requests::Asked>,
     nodes: Vec<NodeName>,
+    /// Who may have a part in it, and was not asked.
+    unreached: Vec<NodeName>,
     deadline: tokio::time::Instant,
     since: Instant,
 }
@@ -381,6 +441,10 @@ struct Asking {
 pub struct Gauges {
     /// Nodes, this one included.
     pub nodes: usize,
+    /// As [`Cluster::vanished`].
+    pub vanished: usize,
+    /// How long a message takes to the broker and back, at best of late.
+    pub round_trip: Duration,
     /// As [`Cluster::ready`].
     pub is_ready: bool,
     /// Users of the other nodes, each counted once for each node that has it.
@@ -442,6 +506,9 @@ impl<W: Wire> Joining<W> {
             answerer: OnceLock::new(),
             is_heartbeat_wanted: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
+            unreached: AtomicUsize::new(0),
+            is_informed: AtomicBool::new(false),
+            cut_off: watch::Sender::new(CutOff::Never),
             stop: CancellationToken::new(),
             epoch: Instant::now(),
             settings,
@@ -511,23 +578,65 @@ impl<W: Wire> Inner<W> {
         is_taken
     }
 
+    /// Whether nodes may be missing that this one does not know of, or users of theirs.
     fn is_cut_off(&self) -> bool {
-        self.health.verdict().is_err()
+        self.health.verdict().is_err() || !self.is_informed.load(Ordering::Relaxed)
+    }
+
+    /// Who may have connections that a push does not reach. Most of the time it is nobody, and costs
+    /// nothing.
+    fn unreached(&self) -> Vec<NodeName> {
+        match self.unreached.load(Ordering::Relaxed) {
+            0 => Vec::new(),
+            _ => self.find_unreached(),
+        }
+    }
+
+    pub(crate) fn find_unreached(&self) -> Vec<NodeName> {
+        self.members.unreached(self.id, self.silent_limit())
+    }
+
+    /// Who was not heard of since then is not waited for. Half a lease without a word, when a heartbeat
+    /// comes five times in one: it may be dead, and whoever pushes to many users would wait for it
+    /// again and again.
+    fn silent_limit(&self) -> Option<Instant> {
+        Instant::now().checked_sub(self.settings.lease / 2)
     }
 
     pub(crate) fn verdict(&self) -> Result<(), String> {
         let kind = self.broker.kind();
         self.health.verdict().map_err(|why| format!("cut off from the cluster ({kind}): {why}"))?;
-        if self.knows_all_users() {
-            Ok(())
-        } else {
-            Err("the users of the other nodes are not known yet".to_owned())
+        if !self.is_informed.load(Ordering::Relaxed) {
+            return Err("the users of the other nodes are not known yet".to_owned());
         }
+        let (round_trip, timeout) = (self.health.round_trip(), self.settings.answer_timeout);
+        if round_trip >= timeout {
+            return Err(format!(
+                "a message takes {} ms to the broker ({kind}) and back, and cluster_answer_timeout is {} ms: \
+                 no other node answers in time",
+                round_trip.as_millis(),
+                timeout.as_millis()
+            ));
+        }
+        let (vanished, nodes) = (self.members.vanished().len(), 1 + self.members.len());
+        if self.may_be_split(vanished) && vanished >= nodes {
+            let all = vanished + nodes;
+            return Err(format!(
+                "{vanished} of {all} nodes have vanished without a goodbye: the broker ({kind}) may be split"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether so many nodes that vanished may be on the other side of a broker which fell apart, and
+    /// not dead, each by itself.
+    pub(crate) fn may_be_split(&self, vanished: usize) -> bool {
+        vanished > 1 && !self.broker.is_one_place()
     }
 
     /// Whether everybody's users were found to be what they say since there is a link; who has not
     /// said so within a lease is no longer waited for.
-    fn knows_all_users(&self) -> bool {
+    pub(crate) fn knows_all_users(&self) -> bool {
         let Some(linked_since) = self.health.linked_since() else { return false };
         let age = linked_since.elapsed();
         age >= HEARD_ALL_AFTER

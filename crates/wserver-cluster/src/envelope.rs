@@ -98,6 +98,23 @@ pub(crate) struct Heartbeat {
     /// It is shutting down.
     #[prost(bool, tag = "5")]
     pub(crate) is_draining: bool,
+    /// How long after it is found to have vanished it holds no connection, whatever became of it. 0 is
+    /// that it does not say.
+    #[prost(uint64, tag = "6")]
+    pub(crate) gone_after_ms: u64,
+    /// Nodes that it heard of itself, and that vanished without a goodbye: who came later than that
+    /// has to know of them.
+    #[prost(message, repeated, tag = "7")]
+    pub(crate) vanished: Vec<Vanished>,
+}
+
+/// A node that nobody hears of any more.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Vanished {
+    #[prost(fixed64, tag = "1")]
+    pub(crate) id: u64,
+    #[prost(string, tag = "2")]
+    pub(crate) name: String,
 }
 
 /// A node goes, and its users with it.
@@ -147,11 +164,15 @@ pub(crate) struct InterestSlot {
 pub(crate) struct Request {
     #[prost(uint64, tag = "1")]
     pub(crate) id: u64,
-    /// How long its origin waits for the answer, from when it was written.
+    /// How long its origin waits for the answer, less what its own way to the broker takes.
     #[prost(uint32, tag = "2")]
     pub(crate) budget_ms: u32,
     #[prost(oneof = "Wanted", tags = "3, 4, 5")]
     pub(crate) wanted: Option<Wanted>,
+    /// When its origin began to wait, by the clock of [`Part::sent_ms`]: it may have stood in a queue
+    /// until it was written. 0 is an elder release, which does not say.
+    #[prost(uint64, tag = "6")]
+    pub(crate) asked_ms: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
@@ -323,8 +344,8 @@ mod tests {
             exclude: 7,
             ttl_ms: Some(0),
         };
-        Content::Request(Request { id: 3, budget_ms: 1000, wanted: Some(Wanted::Push(push)) })
-            .into()
+        let wanted = Some(Wanted::Push(push));
+        Content::Request(Request { id: 3, budget_ms: 1000, wanted, asked_ms: 7 }).into()
     }
 
     fn read_all(messages: &[Bytes]) -> Body {

@@ -3,6 +3,7 @@
 //! That a connection is open, or that a broker answers, shows nothing: after a fail-over both can be
 //! so while what is published reaches nobody.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,18 @@ const MISSES_MAX: u64 = 3;
 /// After so many the link is given up for another one.
 const MISSES_UNTIL_NEW_LINK: u64 = 2;
 
+/// Messages of a lane to itself that are remembered until they come back.
+const ON_THEIR_WAY_MAX: usize = 8;
+/// Round trips whose least stands for what one takes now.
+const ROUND_TRIPS_MAX: usize = 3;
+
 /// What is known of the way through the broker.
 #[derive(Debug)]
 pub(crate) struct Health {
     interval: Duration,
+    lease: Duration,
+    /// Since when there is this node.
+    since: Instant,
     /// Written by the task that looks, the one that keeps the link, and those that receive.
     state: Mutex<State>,
 }
@@ -39,6 +48,10 @@ struct Lane {
     sent_before: u64,
     returned: u64,
     sent_at: Option<Instant>,
+    /// Those of late, which may come back: number and time.
+    on_their_way: VecDeque<(u64, Instant)>,
+    /// How long those of late took.
+    round_trips: VecDeque<Duration>,
     /// Of the last one that came back: when it was sent, and when it came.
     proof: Option<Proof>,
     /// The same of the last one whose coming back is a while ago.
@@ -84,7 +97,12 @@ impl Health {
         let interval = NONCE_INTERVAL_MAX.min(lease * 2 / 5);
         let link = Err("there is no connection yet".to_owned());
         let lanes = vec![Lane::default(); usize::from(lanes)];
-        Self { interval, state: Mutex::new(State { link, lanes, is_well: false }) }
+        Self {
+            interval,
+            lease,
+            since: Instant::now(),
+            state: Mutex::new(State { link, lanes, is_well: false }),
+        }
     }
 
     /// There is a new link.
@@ -94,6 +112,8 @@ impl Health {
         for lane in &mut state.lanes {
             lane.sent_before = lane.sent;
             lane.sent_at = None;
+            // What was sent by the last link may come by it yet, and shows nothing of this one.
+            lane.on_their_way.clear();
         }
     }
 
@@ -122,6 +142,7 @@ impl Health {
             checked.is_stuck |= lane.misses() >= MISSES_UNTIL_NEW_LINK;
             lane.sent += 1;
             lane.sent_at = Some(now);
+            remember(&mut lane.on_their_way, (lane.sent, now), ON_THEIR_WAY_MAX);
             checked.nonces.push((number, lane.sent));
         }
         checked
@@ -135,11 +156,27 @@ impl Health {
             return;
         }
         lane.returned = number;
-        // One that is not the last was sent longer ago than that, and proves less.
-        if let Some(sent_at) = lane.sent_at.filter(|_| number == lane.sent) {
+        let sent_at = lane.on_their_way.iter().find(|(it, _)| *it == number).map(|(_, at)| *at);
+        if let Some(sent_at) = sent_at {
             lane.settle(now);
             lane.proof = Some(Proof { sent_at, returned_at: now });
+            let took = now.saturating_duration_since(sent_at);
+            remember(&mut lane.round_trips, took, ROUND_TRIPS_MAX);
         }
+        lane.on_their_way.retain(|(it, _)| *it > number);
+    }
+
+    /// How long a message takes to the broker and back, at best of late, by the slowest lane.
+    pub(crate) fn round_trip(&self) -> Duration {
+        let state = self.state();
+        let least = state.lanes.iter().filter_map(|lane| lane.round_trips.iter().min());
+        least.max().copied().unwrap_or_default()
+    }
+
+    /// Since when nothing shows that messages get through by every lane. What comes back shows it of
+    /// the time when it was sent.
+    pub(crate) fn unproven_since(&self) -> Instant {
+        self.state().unproven_since(self.since)
     }
 
     /// The way through the broker was open by every lane at this time or later, and what came by it
@@ -159,6 +196,14 @@ impl Health {
         let state = self.state();
         if let Err(why) = &state.link {
             return Err(why.clone());
+        }
+        // A process that stood still has missed nothing by its own count.
+        let unproven = state.unproven_since(self.since).elapsed();
+        if state.lanes.iter().all(Lane::is_proven) && unproven > self.lease {
+            return Err(format!(
+                "no message of this node to itself has come back for {} s",
+                unproven.as_secs()
+            ));
         }
         for (number, lane) in state.lanes.iter().enumerate() {
             if lane.misses() >= MISSES_MAX || !lane.is_proven() {
@@ -182,6 +227,20 @@ impl Health {
         // Numbers are whole whatever happens.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl State {
+    fn unproven_since(&self, start: Instant) -> Instant {
+        let proofs = self.lanes.iter().map(|lane| lane.proof.map(|proof| proof.sent_at));
+        proofs.min().flatten().unwrap_or(start)
+    }
+}
+
+fn remember<T>(those_of_late: &mut VecDeque<T>, one: T, max: usize) {
+    if those_of_late.len() == max {
+        those_of_late.pop_front();
+    }
+    those_of_late.push_back(one);
 }
 
 #[cfg(test)]
@@ -239,11 +298,53 @@ mod tests {
         health.returned(1, 2, at(2001));
         assert_eq!(health.open_since(at(2100)), Some(start));
         assert_eq!(health.open_since(at(2300)), Some(at(2000)));
-        // One that is late does not show that the way is open now.
+        assert_eq!(health.unproven_since(), at(2000));
+        // One that is late shows what was when it was sent, and not that the way is open now.
         health.check(at(4000));
         health.check(at(6000));
         health.returned(0, 3, at(6001));
         health.returned(1, 3, at(6001));
-        assert_eq!(health.open_since(at(7000)), Some(at(2000)));
+        assert_eq!(health.open_since(at(7000)), Some(at(4000)));
+    }
+
+    #[test]
+    fn a_round_trip_longer_than_the_interval_is_measured_and_is_the_least_of_late() {
+        let health = Health::new(2, Duration::from_secs(5));
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        health.linked(start);
+        assert_eq!(health.round_trip(), Duration::ZERO);
+        for number in 0..12 {
+            health.check(at(2000 * number));
+            health.returned(0, number + 1, at(2000 * number + 10));
+            if number >= 2 {
+                health.returned(1, number - 1, at(2000 * number));
+            }
+        }
+        assert_eq!(health.round_trip(), Duration::from_secs(4), "by the slowest lane");
+        assert_eq!(health.unproven_since(), at(18_000));
+        for number in 12..22 {
+            health.check(at(2000 * number));
+            health.returned(1, number + 1, at(2000 * number + 5));
+            health.returned(0, number + 1, at(2000 * number + 10));
+        }
+        assert_eq!(health.round_trip(), Duration::from_millis(10));
+    }
+
+    #[test]
+    fn a_node_that_stood_still_is_cut_off_until_it_knows_better() {
+        let lease = Duration::from_millis(40);
+        let health = Health::new(1, lease);
+        let start = Instant::now();
+        health.linked(start);
+        health.check(start);
+        health.returned(0, 1, Instant::now());
+        std::thread::sleep(2 * lease);
+        let why = health.verdict().unwrap_err();
+        assert_eq!(why, "no message of this node to itself has come back for 0 s");
+        let now = Instant::now();
+        health.check(now);
+        health.returned(0, 2, now);
+        assert_eq!(health.verdict(), Ok(()));
     }
 }

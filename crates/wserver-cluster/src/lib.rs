@@ -26,7 +26,7 @@ mod broker;
 pub mod conformance;
 
 pub use broker::{Broker, BrokerError, BrokerErrorKind, Channel, Inbound, Link, NodeId, To};
-pub use cluster::{Answerer, Cluster, Gauges, Joining, Whom};
+pub use cluster::{Answerer, Cluster, CutOff, Gauges, Joining, Whom};
 pub use counters::Counters;
 #[doc(hidden)]
 pub use envelope::fuzz;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, BrokerError, Channel, Inbound, Link, NodeId, To};
@@ -21,6 +22,8 @@ struct Shared {
     payload_bytes_max: usize,
     /// Written by who opens and drops links, and by tests.
     state: Mutex<State>,
+    /// Told when links take messages again.
+    goes_on: Notify,
 }
 
 #[derive(Default)]
@@ -28,12 +31,19 @@ struct State {
     next_id: u64,
     links: HashMap<u64, Open>,
     is_down: bool,
+    may_be_split: bool,
+    /// Says of a node, and another one, whether nothing of the one reaches the other.
+    is_blocked: Option<IsBlocked>,
+    is_held_up: bool,
+    /// Whose messages are kept back, if not everybody's.
+    kept_of: Option<NodeId>,
     /// Messages that are kept back, in their order.
-    kept: Option<Vec<(Channel, Bytes)>>,
+    kept: Option<Vec<(NodeId, Channel, Bytes)>>,
     /// Says of a message whether it is lost on its way.
     is_lost: Option<IsLost>,
 }
 
+type IsBlocked = Box<dyn Fn(NodeId, NodeId) -> bool + Send>;
 type IsLost = Box<dyn FnMut(Channel) -> bool + Send>;
 
 struct Open {
@@ -58,8 +68,8 @@ impl Loopback {
     /// A broker with so many lanes, which carries messages of so many bytes.
     #[must_use]
     pub fn new(lanes: u16, payload_bytes_max: usize) -> Self {
-        let state = Mutex::default();
-        Self { shared: Arc::new(Shared { lanes, payload_bytes_max, state }) }
+        let (state, goes_on) = (Mutex::default(), Notify::new());
+        Self { shared: Arc::new(Shared { lanes, payload_bytes_max, state, goes_on }) }
     }
 
     /// Breaks every link, and opens none until [`restore`](Self::restore).
@@ -82,11 +92,29 @@ impl Loopback {
         self.state().kept.get_or_insert_default();
     }
 
+    /// Keeps back what one node sends, as [`pause`](Self::pause).
+    pub fn pause_node(&self, node: NodeId) {
+        self.state().kept_of = Some(node);
+        self.pause();
+    }
+
+    /// Lets links take no message until [`go_on`](Self::go_on): who publishes waits.
+    pub fn hold_up(&self) {
+        self.state().is_held_up = true;
+    }
+
+    /// Lets links take messages again.
+    pub fn go_on(&self) {
+        self.state().is_held_up = false;
+        self.shared.goes_on.notify_waiters();
+    }
+
     /// Brings what was kept back, and everything from now on.
     pub fn resume(&self) {
         let mut state = self.state();
-        for (channel, payload) in state.kept.take().unwrap_or_default() {
-            state.carry(channel, &payload);
+        state.kept_of = None;
+        for (from, channel, payload) in state.kept.take().unwrap_or_default() {
+            state.carry(Some(from), channel, &payload);
         }
     }
 
@@ -95,9 +123,22 @@ impl Loopback {
         self.state().is_lost = Some(Box::new(is_lost));
     }
 
+    /// Makes it one of several places, which may be cut from each other.
+    #[must_use]
+    pub fn of_several_places(self) -> Self {
+        self.state().may_be_split = true;
+        self
+    }
+
+    /// Carries nothing from one node to another, or to itself, where `is_blocked` says so, until it is
+    /// told otherwise; nobody is told.
+    pub fn block(&self, is_blocked: impl Fn(NodeId, NodeId) -> bool + Send + 'static) {
+        self.state().is_blocked = Some(Box::new(is_blocked));
+    }
+
     /// Brings this payload to a channel, whoever it is from.
     pub fn inject(&self, channel: Channel, payload: &Bytes) {
-        self.state().carry(channel, payload);
+        self.state().carry(None, channel, payload);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -106,8 +147,12 @@ impl Loopback {
 }
 
 impl State {
-    fn carry(&self, channel: Channel, payload: &Bytes) {
+    fn carry(&self, from: Option<NodeId>, channel: Channel, payload: &Bytes) {
         for open in self.links.values() {
+            let is_blocked = self.is_blocked.as_ref().zip(from);
+            if is_blocked.is_some_and(|(is_blocked, from)| is_blocked(from, open.node)) {
+                continue;
+            }
             if channel.to == To::All || channel.to == To::Node(open.node) {
                 open.inbound.offer(channel.lane, payload.clone());
             }
@@ -125,6 +170,10 @@ impl Broker for Loopback {
         self.shared.lanes
     }
 
+    fn is_one_place(&self) -> bool {
+        !self.state().may_be_split
+    }
+
     fn payload_bytes_max(&self) -> usize {
         self.shared.payload_bytes_max
     }
@@ -137,21 +186,30 @@ impl Broker for Loopback {
         state.next_id += 1;
         let id = state.next_id;
         let broken = CancellationToken::new();
-        state.links.insert(id, Open { node, inbound, broken: broken.clone() });
+        let link = LoopbackLink { broker: self.clone(), id, node, broken: broken.clone() };
+        state.links.insert(id, Open { node, inbound, broken });
         drop(state);
-        Ok(Arc::new(LoopbackLink { broker: self.clone(), id, broken }))
+        Ok(Arc::new(link))
     }
 }
 
 struct LoopbackLink {
     broker: Loopback,
     id: u64,
+    node: NodeId,
     broken: CancellationToken,
 }
 
 #[async_trait]
 impl Link for LoopbackLink {
     async fn publish(&self, lane: u16, messages: Vec<(To, Bytes)>) -> Result<(), BrokerError> {
+        loop {
+            let goes_on = self.broker.shared.goes_on.notified();
+            if !self.broker.state().is_held_up {
+                break;
+            }
+            goes_on.await;
+        }
         let mut state = self.broker.state();
         if self.broken.is_cancelled() {
             return Err(BrokerError::unreachable("it is down"));
@@ -161,9 +219,10 @@ impl Link for LoopbackLink {
             if state.is_lost.as_mut().is_some_and(|is_lost| is_lost(channel)) {
                 continue;
             }
+            let is_kept = state.kept_of.is_none_or(|node| node == self.node);
             match &mut state.kept {
-                Some(kept) => kept.push((channel, payload)),
-                None => state.carry(channel, &payload),
+                Some(kept) if is_kept => kept.push((self.node, channel, payload)),
+                _ => state.carry(Some(self.node), channel, &payload),
             }
         }
         Ok(())

@@ -1,6 +1,8 @@
-//! Who is in the cluster: everybody who was heard of within a lease, and what each is like.
+//! Who is in the cluster: everybody who was heard of within a lease, and what each is like. Who was,
+//! and went without a goodbye, is not forgotten: it may be cut off, and have connections that nobody
+//! reaches.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -8,13 +10,16 @@ use bytes::{Bytes, BytesMut};
 
 use crate::broker::NodeId;
 use crate::directory::Seat;
-use crate::envelope::{Heartbeat, Part};
+use crate::envelope::{self, Heartbeat, Part};
 use crate::outbound::JUMP;
 use crate::receipt::NodeName;
 
 /// How long the quickest way of a message stands for what a way takes at best. Two of these are
 /// looked at, so that clocks that drift, or stand still while a machine sleeps, are caught up with.
 const WINDOW: Duration = Duration::from_secs(10);
+
+/// Nodes that vanished, and those that said goodbye, which are remembered at most: the last ones.
+const REMEMBERED_MAX: usize = 256;
 
 /// The other nodes.
 #[derive(Debug, Default)]
@@ -28,6 +33,25 @@ struct All {
     by_id: HashMap<NodeId, Member>,
     /// Who sits where; `None` is free.
     seats: Vec<Option<NodeId>>,
+    /// Who went without a goodbye, the one of longest ago first. Bounded by [`REMEMBERED_MAX`].
+    vanished: VecDeque<Vanished>,
+    /// Who said goodbye: what comes of it after that is old. Bounded by [`REMEMBERED_MAX`].
+    left: VecDeque<NodeId>,
+    /// Who vanished and is known to be gone, whatever others say. Bounded by [`REMEMBERED_MAX`].
+    gone: VecDeque<NodeId>,
+}
+
+/// A node that was not heard of for a lease, and did not say that it goes.
+#[derive(Debug)]
+struct Vanished {
+    node: NodeName,
+    heard_at: Instant,
+    /// By its own rule it holds no connection from then on.
+    gone_at: Option<Instant>,
+    /// What is known of its clock and its numbers: what the broker held back meanwhile is as old as it
+    /// is, however long nobody heard of its origin.
+    clock: Clock,
+    channels: HashMap<(u16, bool), Incoming>,
 }
 
 /// One other node.
@@ -37,11 +61,16 @@ struct Member {
     name: Arc<str>,
     release: String,
     is_draining: bool,
+    came_at: Instant,
     heard_at: Instant,
     /// When its users were last found to be what it says they are.
     agreed_at: Option<Instant>,
     /// Heartbeats in a row whose sum was another.
     disagreements: u32,
+    /// After how long, once it has vanished, it holds no connection, by its own rule.
+    gone_after: Option<Duration>,
+    /// Whom it misses.
+    misses: Vec<NodeName>,
     clock: Clock,
     /// By lane, and by whether it is the channel of all.
     channels: HashMap<(u16, bool), Incoming>,
@@ -80,7 +109,7 @@ pub(crate) enum Arrival {
 }
 
 /// What a heartbeat leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Beat {
     /// Where the node sits.
     pub(crate) seat: Seat,
@@ -88,6 +117,8 @@ pub(crate) struct Beat {
     pub(crate) is_in_doubt: bool,
     /// It was heard of for the first time, by a heartbeat.
     pub(crate) is_first: bool,
+    /// One that had vanished is gone: this is the one that came in its place.
+    pub(crate) replaces: Option<NodeName>,
 }
 
 /// Another node, as an operator sees it.
@@ -115,7 +146,11 @@ impl Members {
         bytes_max: usize,
     ) -> Arrival {
         let mut all = self.write();
-        let member = all.member(NodeId::new(part.origin), now);
+        let origin = NodeId::new(part.origin);
+        if all.left.contains(&origin) {
+            return Arrival::Late;
+        }
+        let member = all.member(origin, now);
         member.heard_at = now;
         let age = member.clock.age(part.sent_ms, now_ms, now);
         let incoming = member.channels.entry((lane, is_for_all)).or_default();
@@ -169,7 +204,14 @@ impl Members {
             member.release.clone_from(&heartbeat.release);
         }
         member.is_draining = heartbeat.is_draining;
+        let gone_after = Duration::from_millis(heartbeat.gone_after_ms);
+        member.gone_after = Some(gone_after).filter(|it| !it.is_zero());
+        member.misses.clear();
+        let misses = heartbeat.vanished.iter().take(REMEMBERED_MAX);
+        member.misses.extend(misses.map(NodeName::from));
         let seat = member.seat;
+        let came_at = member.came_at;
+        let replaces = all.replace(id, &heartbeat.name, came_at);
         drop(all);
         let agrees = sum(seat) == heartbeat.interest_sum;
         let mut all = self.write();
@@ -181,7 +223,7 @@ impl Members {
         }
         // What changed a moment ago may still be on its way.
         let is_in_doubt = !agrees && (member.disagreements > 1 || member.agreed_at.is_none());
-        Beat { seat: member.seat, is_in_doubt, is_first }
+        Beat { seat: member.seat, is_in_doubt, is_first, replaces }
     }
 
     /// Where a node sits, if it is one of the others.
@@ -221,8 +263,16 @@ impl Members {
         silent.map(|(id, _)| *id).collect()
     }
 
-    /// Lets go of who was not heard of since `limit`; they keep their seats until those are freed.
-    pub(crate) fn expire(&self, limit: Instant) -> Vec<(NodeName, Seat)> {
+    /// Lets go of who was not heard of since `limit`; they keep their seats until those are freed. Who
+    /// has ever said what it is has vanished `now`, until it is back or known to be gone. The time by
+    /// which it is gone by its own rule counts only where the rule holds: where all are at one place,
+    /// and who is not heard of does not hear itself.
+    pub(crate) fn expire(
+        &self,
+        limit: Instant,
+        now: Instant,
+        are_at_one_place: bool,
+    ) -> Vec<(NodeName, Seat)> {
         let mut all = self.write();
         let expired: Vec<NodeId> = all
             .by_id
@@ -230,12 +280,74 @@ impl Members {
             .filter(|(_, member)| member.heard_at < limit)
             .map(|(id, _)| *id)
             .collect();
-        expired.into_iter().filter_map(|id| all.remove(id)).collect()
+        let mut gone = Vec::new();
+        for id in expired {
+            let Some(member) = all.by_id.remove(&id) else { continue };
+            let node = member.named(id);
+            gone.push((node.clone(), member.seat));
+            if member.release.is_empty() {
+                continue;
+            }
+            let Member { heard_at, gone_after, clock, channels, .. } = member;
+            let gone_after = gone_after.filter(|_| are_at_one_place);
+            let gone_at = gone_after.and_then(|it| now.checked_add(it));
+            remember(&mut all.vanished, Vanished { node, heard_at, gone_at, clock, channels });
+        }
+        gone
+    }
+
+    /// Those that had vanished and hold no connection by now.
+    pub(crate) fn known_gone(&self, now: Instant) -> Vec<NodeName> {
+        if self.read().vanished.is_empty() {
+            return Vec::new();
+        }
+        let mut all = self.write();
+        let mut gone = Vec::new();
+        all.vanished.retain(|it| {
+            let is_gone = it.gone_at.is_some_and(|at| now >= at);
+            gone.extend(is_gone.then(|| it.node.clone()));
+            !is_gone
+        });
+        gone.iter().for_each(|it| remember(&mut all.gone, it.id));
+        gone
+    }
+
+    /// Who went without a goodbye, as this node has seen itself.
+    pub(crate) fn vanished(&self) -> Vec<NodeName> {
+        self.read().vanished.iter().map(|it| it.node.clone()).collect()
+    }
+
+    /// Who may have connections that a push of `own` does not reach: those that vanished, be it before
+    /// this node came; those that are silent since `limit`; those whose users are not known since
+    /// they came.
+    pub(crate) fn unreached(&self, own: NodeId, limit: Option<Instant>) -> Vec<NodeName> {
+        let all = self.read();
+        let mut unreached: Vec<NodeName> = all.vanished.iter().map(|it| it.node.clone()).collect();
+        for (id, member) in &all.by_id {
+            let is_silent = limit.is_some_and(|limit| member.heard_at < limit);
+            if is_silent || member.agreed_at.is_none() {
+                unreached.push(member.named(*id));
+            }
+            let others = member.misses.iter().filter(|it| {
+                let is_known = all.left.contains(&it.id) || all.gone.contains(&it.id);
+                it.id != own && !is_known && !all.by_id.contains_key(&it.id)
+            });
+            unreached.extend(others.cloned());
+        }
+        unreached.sort_unstable_by_key(|it| it.id);
+        unreached.dedup_by_key(|it| it.id);
+        unreached
     }
 
     /// Lets go of a node that says it goes.
     pub(crate) fn leave(&self, id: NodeId) -> Option<(NodeName, Seat)> {
-        self.write().remove(id)
+        let mut all = self.write();
+        all.vanished.retain(|it| it.node.id != id);
+        if !all.left.contains(&id) {
+            remember(&mut all.left, id);
+        }
+        let member = all.by_id.remove(&id)?;
+        Some((member.named(id), member.seat))
     }
 
     /// Nothing of whoever sat there is left, so that another may.
@@ -266,8 +378,15 @@ impl Members {
 
 impl All {
     fn member(&mut self, id: NodeId, now: Instant) -> &mut Member {
-        let seats = &mut self.seats;
-        self.by_id.entry(id).or_insert_with(|| {
+        let Self { by_id, seats, vanished, gone, .. } = self;
+        by_id.entry(id).or_insert_with(|| {
+            let known = vanished.iter().position(|it| it.node.id == id);
+            let known = known.and_then(|at| vanished.remove(at));
+            gone.retain(|it| *it != id);
+            let (clock, channels) = known.map_or_else(
+                || (Clock { least: [i64::MAX; 2], since: now }, HashMap::new()),
+                |known| (known.clock, known.channels),
+            );
             let free = seats.iter().position(Option::is_none);
             let seat = free.unwrap_or_else(|| {
                 seats.push(None);
@@ -280,18 +399,42 @@ impl All {
                 name: id.to_string().into(),
                 release: String::new(),
                 is_draining: false,
+                came_at: now,
                 heard_at: now,
                 agreed_at: None,
                 disagreements: 0,
-                clock: Clock { least: [i64::MAX; 2], since: now },
-                channels: HashMap::new(),
+                gone_after: None,
+                misses: Vec::new(),
+                clock,
+                channels,
             }
         })
     }
 
-    fn remove(&mut self, id: NodeId) -> Option<(NodeName, Seat)> {
-        let member = self.by_id.remove(&id)?;
-        Some((member.named(id), member.seat))
+    /// A node of this name is there: one of the same name that vanished was the same before it was
+    /// started again. Who has no name of its own is called by its id, and replaces nobody.
+    fn replace(&mut self, id: NodeId, name: &str, came_at: Instant) -> Option<NodeName> {
+        let is_it =
+            |it: &Vanished| *it.node.name == *name && it.node.id != id && it.heard_at < came_at;
+        let at = self.vanished.iter().position(is_it)?;
+        let replaced = self.vanished.remove(at)?.node;
+        remember(&mut self.gone, replaced.id);
+        Some(replaced)
+    }
+}
+
+fn remember<T>(those_of_late: &mut VecDeque<T>, one: T) {
+    if those_of_late.len() == REMEMBERED_MAX {
+        those_of_late.pop_front();
+    }
+    those_of_late.push_back(one);
+}
+
+impl From<&envelope::Vanished> for NodeName {
+    fn from(told: &envelope::Vanished) -> Self {
+        let id = NodeId::new(told.id);
+        let name = if told.name.is_empty() { id.to_string() } else { told.name.clone() };
+        Self { id, name: name.into() }
     }
 }
 
@@ -405,14 +548,15 @@ mod tests {
             ..Heartbeat::default()
         };
         let beat = members.beat(ONE, &heartbeat, |_| 5, start);
-        assert_eq!(beat, Beat { seat: 0, is_in_doubt: false, is_first: true });
+        assert_eq!(beat, Beat { seat: 0, is_in_doubt: false, is_first: true, replaces: None });
         assert!(members.agree_since(start));
         let beat = members.beat(ONE, &heartbeat, |_| 6, start);
         assert!(!beat.is_in_doubt, "it may be on its way");
         assert!(members.beat(ONE, &heartbeat, |_| 6, start).is_in_doubt);
-        assert!(members.expire(start).is_empty());
+        assert!(members.expire(start, start, true).is_empty());
+        assert!(members.vanished().is_empty());
         let later = start + Duration::from_secs(1);
-        let expired = members.expire(later);
+        let expired = members.expire(later, later, true);
         assert_eq!(expired.len(), 1);
         assert_eq!((&*expired[0].0.name, expired[0].1), ("b", 0));
         let two = NodeId::new(2);
@@ -420,8 +564,94 @@ mod tests {
         members.free(0);
         let three = NodeId::new(3);
         let beat = members.beat(three, &heartbeat, |_| 6, later);
-        assert_eq!(beat, Beat { seat: 0, is_in_doubt: true, is_first: true });
+        assert_eq!(beat, Beat { seat: 0, is_in_doubt: true, is_first: true, replaces: None });
         assert_eq!(members.at(&[0, 1]).iter().map(|it| it.id).collect::<Vec<_>>(), [three, two]);
         assert!(!members.agree_since(later));
+    }
+
+    fn vanished(members: &Members) -> Vec<String> {
+        members.vanished().iter().map(ToString::to_string).collect()
+    }
+
+    fn unreached(members: &Members) -> Vec<String> {
+        members.unreached(NodeId::new(9), None).iter().map(ToString::to_string).collect()
+    }
+
+    fn named(name: &str) -> Heartbeat {
+        Heartbeat { name: name.to_owned(), release: "1".to_owned(), ..Heartbeat::default() }
+    }
+
+    #[test]
+    fn who_vanished_is_missed_until_it_holds_no_connection_by_its_own_rule() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (gone_after_ms, are_at_one_place, is_gone) in
+            [(60_000, true, true), (60_000, false, false), (0, true, false)]
+        {
+            let members = Members::default();
+            members.beat(ONE, &Heartbeat { gone_after_ms, ..named("b") }, |_| 0, start);
+            assert_eq!(unreached(&members), [""; 0]);
+            members.expire(at(5), at(10), are_at_one_place);
+            assert_eq!(
+                (vanished(&members), unreached(&members)),
+                (vec!["b".to_owned()], vec!["b".to_owned()])
+            );
+            assert_eq!(members.known_gone(at(69)), []);
+            assert_eq!(!members.known_gone(at(70)).is_empty(), is_gone);
+            assert_eq!(vanished(&members).is_empty(), is_gone);
+        }
+    }
+
+    #[test]
+    fn one_of_the_same_name_that_comes_later_replaces_who_vanished() {
+        let members = Members::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let two = NodeId::new(2);
+        for id in [ONE, two] {
+            members.beat(id, &named("b"), |_| 0, start);
+        }
+        // Two of one name is a mistake: the other one was there all the time.
+        members.beat(two, &named("b"), |_| 0, at(9));
+        members.arrive(Part { origin: 2, ..part(1, 0, 0, "a") }, (0, false), 0, at(9), 100);
+        members.expire(at(5), at(10), true);
+        assert_eq!(members.beat(two, &named("b"), |_| 0, at(11)).replaces, None);
+        assert_eq!(vanished(&members), ["b"]);
+        let beat = members.beat(NodeId::new(3), &named("b"), |_| 0, at(12));
+        assert_eq!(beat.replaces.map(|it| it.id), Some(ONE));
+        assert_eq!(vanished(&members), [""; 0]);
+    }
+
+    #[test]
+    fn who_vanished_before_this_node_came_is_told_by_those_who_saw_it() {
+        let members = Members::default();
+        let now = Instant::now();
+        let told = |ids: &[u64]| {
+            let one = |id: &u64| envelope::Vanished { id: *id, name: format!("node {id}") };
+            Heartbeat { vanished: ids.iter().map(one).collect(), ..named("b") }
+        };
+        members.beat(ONE, &told(&[5, 9]), |_| 0, now);
+        assert_eq!(unreached(&members), ["node 5"], "and it is not itself");
+        assert_eq!(vanished(&members), [""; 0], "who has only heard of it does not tell it on");
+        members.leave(NodeId::new(5));
+        assert_eq!(unreached(&members), [""; 0], "one that said goodbye to this node");
+        members.beat(ONE, &told(&[6]), |_| 0, now);
+        assert_eq!(unreached(&members), ["node 6"]);
+        members.beat(ONE, &told(&[]), |_| 0, now);
+        assert_eq!(unreached(&members), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_held_back_is_as_old_as_it_is_when_its_origin_had_vanished() {
+        let members = Members::default();
+        let start = Instant::now();
+        let later = start + Duration::from_secs(9);
+        assert_eq!(arrive(&members, part(1, 0, 0, "a"), 0), whole("a", 0, 0));
+        members.beat(ONE, &named("b"), |_| 0, start);
+        assert_eq!(members.expire(later, later, true).len(), 1);
+        assert_eq!(arrive(&members, part(1, 0, 0, "a"), 9000), Arrival::Late);
+        assert_eq!(arrive(&members, part(2, 10, 0, "b"), 9000), whole("b", 8990, 0));
+        members.leave(ONE);
+        assert_eq!(arrive(&members, part(3, 20, 0, "c"), 9000), Arrival::Late, "after its goodbye");
     }
 }

@@ -32,9 +32,12 @@ pub struct Gathered<T> {
     pub here: T,
     /// What the others say, those that were asked and answered in time.
     pub others: Vec<(NodeName, T)>,
-    /// Those that were asked and did not answer in time. What was asked of them may be done or not.
+    /// Those that were asked and did not answer in time: what was asked of them may be done or not. And
+    /// those that nobody can ask and that may have a part in it: not heard of of late, and not known to
+    /// be gone.
     pub missing: Vec<NodeName>,
-    /// The broker carries no messages now: nodes may be missing that this one does not know of.
+    /// The broker carries no messages now, or did not a moment ago: nodes may be missing that this one
+    /// does not know of, or not all users of.
     pub is_cut_off: bool,
 }
 

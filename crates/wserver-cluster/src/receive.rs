@@ -28,6 +28,15 @@ const WAITING_MAX: usize = 1024;
 /// Slots of users that one item holds at most: of 100,000 users a slot is 12 KiB.
 const SLOTS_PER_ITEM: usize = 4;
 
+/// How a message came.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    /// How long it was on its way, beyond the least.
+    age: Duration,
+    /// When it was written, by its origin's clock.
+    sent_ms: u64,
+}
+
 /// A push that has its place among its user's messages, and waits for its count.
 type WaitingPush = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -66,6 +75,7 @@ impl<W: Wire> Inner<W> {
             return self.heard_itself(lane, part);
         }
         let now = Instant::now();
+        let sent_ms = part.sent_ms;
         let channel = (lane, part.is_for_all);
         let bytes_max = self.settings.queue_bytes_max;
         let (body, age) = match self.members.arrive(part, channel, self.now_ms(), now, bytes_max) {
@@ -82,7 +92,7 @@ impl<W: Wire> Inner<W> {
             Err(unreadable) => return self.unreadable(unreadable),
         };
         for content in body.items.into_iter().filter_map(|item| item.content) {
-            self.heard(lane, origin, age, content, waiting);
+            self.heard(lane, origin, Way { age, sent_ms }, content, waiting);
         }
     }
 
@@ -117,7 +127,7 @@ impl<W: Wire> Inner<W> {
         self: &Arc<Self>,
         lane: u16,
         origin: NodeId,
-        age: Duration,
+        way: Way,
         content: Content,
         waiting: &mut FuturesUnordered<WaitingPush>,
     ) {
@@ -132,7 +142,7 @@ impl<W: Wire> Inner<W> {
             Content::Interest(interest) => self.heard_interest(origin, &interest),
             Content::InterestRequest(request) => self.tell_users(lane, origin, &request),
             Content::InterestSlots(slots) => self.heard_users(origin, slots),
-            Content::Request(request) => self.asked(lane, origin, age, request, waiting),
+            Content::Request(request) => self.asked(lane, origin, way, request, waiting),
             Content::Reply(Reply { id, outcome }) => {
                 let outcome =
                     outcome.unwrap_or_else(|| Outcome::Failed("of a later release".to_owned()));
@@ -159,6 +169,9 @@ impl<W: Wire> Inner<W> {
                     "another node has the same name, so answers do not tell them apart"
                 );
             }
+        }
+        if let Some(node) = &beat.replaces {
+            info!(node = %node, id = %node.id, "a node that had vanished was started again");
         }
         if heartbeat.is_new {
             self.is_heartbeat_wanted.store(true, Ordering::Relaxed);
@@ -211,13 +224,20 @@ impl<W: Wire> Inner<W> {
         self: &Arc<Self>,
         lane: u16,
         origin: NodeId,
-        age: Duration,
+        way: Way,
         request: Request,
         waiting: &mut FuturesUnordered<WaitingPush>,
     ) {
-        let Request { id, budget_ms, wanted } = request;
-        // Whoever asked has given up and says so; what comes after that would come out of order.
-        if age >= Duration::from_millis(budget_ms.into()) {
+        let Request { id, budget_ms, wanted, asked_ms } = request;
+        let waited = match asked_ms {
+            0 => 0,
+            asked_ms => way.sent_ms.saturating_sub(asked_ms),
+        };
+        let age = way.age + Duration::from_millis(waited);
+        // Whoever asked has given up and says so; what comes after that would come out of order. An age
+        // is what a message took beyond the least, and the least is no more than the way to the broker
+        // and back: of its origin, whose budget is without it, and of this node.
+        if age + self.health.round_trip() >= Duration::from_millis(budget_ms.into()) {
             self.counters.dropped_expired_total.increment();
             return;
         }

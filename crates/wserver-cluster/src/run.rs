@@ -11,13 +11,15 @@ use tracing::{debug, info, warn};
 use wserver_node::Wire;
 
 use crate::broker::{BrokerError, BrokerErrorKind, Link, NodeId, To};
-use crate::cluster::{Cluster, Inner, Lanes};
+use crate::cluster::{Cluster, CutOff, Inner, Lanes};
 use crate::directory::Seat;
-use crate::envelope::{Content, Heartbeat, Interest, Leave, Nonce, PART_HEAD_BYTES_MAX};
+use crate::envelope::{Content, Heartbeat, Interest, Leave, Nonce, PART_HEAD_BYTES_MAX, Vanished};
 use crate::receipt::NodeName;
 
 /// How often it is looked whether users came or went, and what else is due.
 pub(crate) const ROUND: Duration = Duration::from_millis(50);
+/// A process that stood still finds its way through the broker within this, if it is there.
+const AWAKE_AFTER: Duration = Duration::from_secs(1);
 /// Between two tries to open a link: at first, and at most.
 const RETRY: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 /// What nobody can be told within that is told to nobody.
@@ -104,6 +106,8 @@ impl<W: Wire> Inner<W> {
         // What was said against the last one does not hold against this one.
         let _ = self.relink.notified().now_or_never();
         self.counters.links_opened_total.increment();
+        // Whoever came to them meanwhile is not known.
+        self.is_informed.store(false, Ordering::Relaxed);
         self.health.linked(Instant::now());
         self.link.send_replace(Some(Arc::clone(link)));
         debug!(broker = self.broker.kind(), "a link to the broker is open");
@@ -187,13 +191,21 @@ impl<W: Wire> Inner<W> {
         let mut rounds = tokio::time::interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heartbeat_at = Instant::now();
+        let (mut last_at, mut awake_since) = (heartbeat_at, None);
         loop {
             tokio::select! {
                 _ = rounds.tick() => {}
                 () = self.left() => return,
             }
             let now = Instant::now();
+            if now.saturating_duration_since(last_at) > self.settings.lease / 2 {
+                awake_since = Some(now);
+            }
+            last_at = now;
+            self.unreached.store(self.find_unreached().len(), Ordering::Relaxed);
+            self.is_informed.store(self.knows_all_users(), Ordering::Relaxed);
             self.tell_verdict();
+            self.tell_cut_off(now, awake_since);
             let checked = self.health.check(now);
             if checked.is_stuck {
                 self.relink.notify_one();
@@ -211,13 +223,47 @@ impl<W: Wire> Inner<W> {
             // Whoever is not heard of is dead only if it could have been heard of: if the way through
             // the broker was open at the end of its lease.
             if let Some(limit) = self.silence_limit(now, linked_since) {
-                for (node, seat) in self.members.expire(limit) {
+                for (node, seat) in self.members.expire(limit, now, self.broker.is_one_place()) {
                     self.counters.nodes_expired_total.increment();
-                    warn!(node = %node, "a node has not been heard of for its lease and is taken for dead");
+                    warn!(
+                        node = %node,
+                        "a node has vanished: not heard of for its lease, it is dead or cut off; answers \
+                         are partial until it is back or known to be gone"
+                    );
                     self.gone(&node, seat);
                 }
             }
+            for node in self.members.known_gone(now) {
+                info!(node = %node, "a node that had vanished holds no connections by now");
+            }
         }
+    }
+
+    /// Says what is to become of this node's connections.
+    fn tell_cut_off(&self, now: Instant, awake_since: Option<Instant>) {
+        let settings = &self.settings;
+        let unproven = now.saturating_duration_since(self.health.unproven_since());
+        let is_refused = settings.refuses_after().is_some_and(|after| unproven >= after);
+        // Who has just woken cannot know yet.
+        let is_awake = awake_since.is_none_or(|since| now >= since + AWAKE_AFTER);
+        let is_out = unproven > settings.lease && is_awake;
+        let is_alone = self.members.len() == 0 && self.may_be_split(self.members.vanished().len());
+        let next = if is_refused {
+            CutOff::Refused
+        } else if settings.release_when_cut_off && (is_out || is_alone) {
+            CutOff::Released
+        } else {
+            CutOff::Never
+        };
+        self.cut_off.send_if_modified(|state| {
+            // The others rely on it, however short the time was in which this node knew.
+            let must_let_go = *state == CutOff::Refused && self.node.counts().bindings > 0;
+            let is_other = *state != next && !must_let_go;
+            if is_other {
+                *state = next;
+            }
+            is_other
+        });
     }
 
     /// Who was not heard of since then is dead.
@@ -256,12 +302,20 @@ impl<W: Wire> Inner<W> {
     }
 
     fn say_heartbeat(&self, is_new: bool) {
+        let gone_after = self.settings.gone_after();
         let heartbeat = Heartbeat {
             name: self.node_name(),
             release: env!("CARGO_PKG_VERSION").to_owned(),
             interest_sum: self.own_users.sum(),
             is_new,
             is_draining: self.is_draining.load(Ordering::Relaxed),
+            gone_after_ms: gone_after.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(0)),
+            vanished: self
+                .members
+                .vanished()
+                .into_iter()
+                .map(|node| Vanished { id: node.id.as_u64(), name: node.name.to_string() })
+                .collect(),
         };
         self.say(self.own_lane(), To::All, Content::Heartbeat(heartbeat).into());
     }

@@ -14,6 +14,15 @@ pub struct ClusterSettings {
     /// How long a node is waited for that is not heard of any more; it is heard of five times in
     /// that. Default: 5 s.
     pub lease: Duration,
+    /// Whether a node that is cut off from the others for longer than a lease lets its connections go,
+    /// so that they come back where they are reached. Default: true.
+    pub release_when_cut_off: bool,
+    /// How long letting them go takes at most. Default: 10 s.
+    pub release_spread: Duration,
+    /// Cut off for so long, a node lets go whoever is left, and takes nobody in until it is back: so
+    /// the others know when one that they do not hear of holds no connection. Zero is never, and then
+    /// they miss it until it is back. Default: 1 h.
+    pub cut_off_max: Duration,
     /// How long a push, or a question, waits for the answers of other nodes. What reaches them later
     /// than that they let go. Default: 1 s.
     pub answer_timeout: Duration,
@@ -30,6 +39,9 @@ impl Default for ClusterSettings {
             name: "wserver".to_owned(),
             node_name: String::new(),
             lease: Duration::from_secs(5),
+            release_when_cut_off: true,
+            release_spread: Duration::from_secs(10),
+            cut_off_max: Duration::from_secs(60 * 60),
             answer_timeout: Duration::from_secs(1),
             queue_bytes_max: 16 << 20,
             requests_max: 65_536,
@@ -39,6 +51,8 @@ impl Default for ClusterSettings {
 
 /// The longest name of a cluster and of a node.
 const NAME_BYTES_MAX: usize = 64;
+/// What letting go takes beyond its spread: for those whose users are pushed to without a pause.
+const RELEASE_MARGIN: Duration = Duration::from_secs(5);
 const LEASE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(500)..=Duration::from_secs(60);
 const ANSWER_TIMEOUT: std::ops::RangeInclusive<Duration> =
@@ -50,7 +64,8 @@ impl ClusterSettings {
     #[must_use]
     pub fn problems(&self, message_bytes_max: usize) -> Vec<String> {
         let mut problems = Vec::new();
-        let Self { name, node_name, lease, answer_timeout, queue_bytes_max, requests_max } = self;
+        let Self { name, node_name, lease, answer_timeout, queue_bytes_max, requests_max, .. } =
+            self;
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_word) {
             problems.push(format!(
@@ -90,6 +105,21 @@ impl ClusterSettings {
     pub(crate) fn heartbeat_interval(&self) -> Duration {
         self.lease / 5
     }
+
+    /// Cut off for so long it holds no connection any more, and takes none; `None` is never.
+    pub(crate) fn refuses_after(&self) -> Option<Duration> {
+        (!self.cut_off_max.is_zero()).then(|| self.cut_off_max.max(self.lease))
+    }
+
+    /// How long after they have found it vanished the others can be sure that it holds no connection.
+    ///
+    /// It counts from when it sent the last message to itself that came back, and nobody finds it
+    /// vanished before that; letting go takes its time, and no two clocks go at the same rate.
+    pub(crate) fn gone_after(&self) -> Option<Duration> {
+        let refuses_after = self.refuses_after()?;
+        let drift = refuses_after / 1000;
+        Some(refuses_after + drift + self.release_spread + RELEASE_MARGIN)
+    }
 }
 
 #[cfg(test)]
@@ -107,6 +137,7 @@ mod tests {
             answer_timeout: Duration::from_secs(31),
             queue_bytes_max: 1000,
             requests_max: 0,
+            ..ClusterSettings::default()
         };
         assert_eq!(
             bad.problems(1000),

@@ -35,13 +35,15 @@ pub enum CloseReason {
     Replaced,
     /// The server is shutting down.
     Shutdown,
+    /// The server is cut off from the rest of its cluster.
+    CutOff,
     /// The server failed in handling this connection.
     Internal,
 }
 
 impl CloseReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::PeerClosed,
         Self::PeerGone,
         Self::Silent,
@@ -56,6 +58,7 @@ impl CloseReason {
         Self::UserFull,
         Self::Replaced,
         Self::Shutdown,
+        Self::CutOff,
         Self::Internal,
     ];
 
@@ -77,6 +80,7 @@ impl CloseReason {
             Self::UserFull => "user_full",
             Self::Replaced => "replaced",
             Self::Shutdown => "shutdown",
+            Self::CutOff => "cut_off",
             Self::Internal => "internal",
         }
     }

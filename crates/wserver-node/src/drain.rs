@@ -57,24 +57,44 @@ impl<W: Wire> Node<W> {
     /// # Cancel safety
     /// Those who were told stay told; call [`Node::drain`] for the rest.
     pub async fn dismiss(&self, spread: Duration, deadline: Instant, goodbyes: &[Bytes]) -> usize {
-        let inner = &self.inner;
         self.begin_drain();
+        let spread = spread.min(deadline.saturating_duration_since(Instant::now()) / 2);
+        self.tell_to_go(CloseReason::Shutdown, spread, deadline, goodbyes).await
+    }
+
+    /// Tells everybody who is here now to go, as [`dismiss`](Self::dismiss), and goes on taking others in:
+    /// for a node that is of no use to its connections, and ends none of its business.
+    ///
+    /// # Cancel safety
+    /// Those who were told stay told.
+    pub async fn release(&self, spread: Duration, goodbyes: &[Bytes]) -> usize {
+        let deadline = Instant::now() + spread + BUSY_TIMEOUT;
+        self.tell_to_go(CloseReason::CutOff, spread, deadline, goodbyes).await
+    }
+
+    async fn tell_to_go(
+        &self,
+        reason: CloseReason,
+        spread: Duration,
+        deadline: Instant,
+        goodbyes: &[Bytes],
+    ) -> usize {
+        let inner = &self.inner;
         // Ids are dealt to the shards in turn, so tabs that were opened together are told apart.
         let outboxes = self.outboxes();
         let start = Instant::now();
-        let spread = spread.min(deadline.saturating_duration_since(start) / 2);
         let slots = (spread.as_millis() / SLOT.as_millis()).max(1);
         let slots = usize::try_from(slots).unwrap_or(usize::MAX);
         let in_slot = outboxes.len().div_ceil(slots).max(SLOT_CONNECTIONS_MIN);
         let mut closed = 0;
         let mut busy = Vec::new();
         let mut tell = |outbox: &Arc<Outbox<W>>, is_patient: bool| {
-            if is_patient && !inner.leave_at_rest(outbox) {
+            if is_patient && !inner.leave_at_rest(outbox, reason) {
                 return false;
             }
             let is_first = match goodbyes.get(random(goodbyes.len())) {
-                Some(goodbye) => inner.close_with(outbox, CloseReason::Shutdown, goodbye),
-                None => inner.close(outbox, CloseReason::Shutdown),
+                Some(goodbye) => inner.close_with(outbox, reason, goodbye),
+                None => inner.close(outbox, reason),
             };
             closed += usize::from(is_first);
             true
@@ -155,10 +175,10 @@ impl<W: Wire> Node<W> {
 impl<W: Wire> Inner<W> {
     /// Unbinds a connection from those of its users for whom no fan-out is under way; whether that
     /// was all of them, so that nothing that was counted for it is still to come.
-    fn leave_at_rest(&self, outbox: &Outbox<W>) -> bool {
+    fn leave_at_rest(&self, outbox: &Outbox<W>, reason: CloseReason) -> bool {
         let (unbound, is_gone) = self.binder.unbind_at_rest(outbox.id(), Lane::is_at_rest);
         self.tell_left(&unbound);
-        self.note_closed(outbox.id(), CloseReason::Shutdown, &unbound);
+        self.note_closed(outbox.id(), reason, &unbound);
         is_gone
     }
 }

@@ -74,6 +74,7 @@ impl Default for EdgeCounters {
                 "address_full",
                 "handshake_rate",
                 "draining",
+                "cut_off",
             ]),
             authentications_accepted_total: Counter::default(),
             authentications_refused_total: Labelled::new(&REFUSALS),

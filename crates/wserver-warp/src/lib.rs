@@ -28,6 +28,7 @@ mod authorize;
 mod health;
 mod metrics;
 mod counters;
+mod cut_off;
 mod open_push;
 mod body;
 mod negotiate;

@@ -92,7 +92,7 @@ pub(crate) fn page(edge: &Edge) -> String {
     );
     for reason in CloseReason::ALL {
         let code = match reason {
-            CloseReason::Shutdown => Some(edge.goodbye_code),
+            CloseReason::Shutdown | CloseReason::CutOff => Some(edge.goodbye_code),
             _ => reply::close_code(reason).map(|(code, _)| code),
         };
         let code = code.map(|code| code.to_string()).unwrap_or_default();

@@ -135,6 +135,8 @@ pub(crate) enum Refused {
         seconds: u64,
     },
     Draining,
+    /// The others count on this node's having no connections.
+    CutOff,
     Failed,
 }
 
@@ -450,6 +452,15 @@ impl Refused {
             )
             .retry(1)
             .closing(),
+            Self::CutOff => Told::new(
+                Status::SERVICE_UNAVAILABLE,
+                "cut_off",
+                "cut off from the cluster",
+                "the server has been cut off from its cluster for cluster_cut_off_max, and takes \
+                 nobody in until it is back",
+            )
+            .retry(5)
+            .closing(),
             Self::Failed => Told::new(
                 Status::INTERNAL_SERVER_ERROR,
                 "internal",
@@ -489,12 +500,22 @@ const RECONNECT_SECONDS_MAX: u32 = 5;
 
 /// The Close frames of a shutdown, of which each client gets one.
 pub(crate) fn goodbyes(code: CloseCode) -> Vec<Bytes> {
+    reconnecting(code, GOODBYE)
+}
+
+/// The same of a server that its cluster does not reach.
+pub(crate) fn goodbyes_of_cut_off(code: CloseCode) -> Vec<Bytes> {
+    reconnecting(code, CUT_OFF)
+}
+
+fn reconnecting(code: CloseCode, why: &str) -> Vec<Bytes> {
     (1..=RECONNECT_SECONDS_MAX)
-        .map(|seconds| frame::close(code, &reconnect_reason(GOODBYE, seconds)))
+        .map(|seconds| frame::close(code, &reconnect_reason(why, seconds)))
         .collect()
 }
 
 const GOODBYE: &str = "server is shutting down";
+const CUT_OFF: &str = "server is cut off from its cluster";
 
 /// The Close frame that tells a peer `reason`, if there is anything to tell.
 pub(crate) fn close_frame(reason: CloseReason) -> Option<Bytes> {
@@ -518,6 +539,7 @@ pub(crate) fn close_code(reason: CloseReason) -> Option<(CloseCode, &'static str
         CloseReason::UserFull => (CloseCode::POLICY, "too many connections of this user"),
         CloseReason::Replaced => (CloseCode::POLICY, "replaced by a newer connection of this user"),
         CloseReason::Shutdown => (CloseCode::GOING_AWAY, GOODBYE),
+        CloseReason::CutOff => (CloseCode::GOING_AWAY, CUT_OFF),
         CloseReason::Internal => (CloseCode::INTERNAL, "internal error"),
     })
 }
@@ -557,6 +579,7 @@ mod tests {
             Refused::Registration(RegisterError::TooMany { max: 1 }),
             Refused::TracesFull { max: 1 },
             Refused::Draining,
+            Refused::CutOff,
             Refused::Failed,
         ] {
             let problem = refused.told().problem();

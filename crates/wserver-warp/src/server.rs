@@ -24,6 +24,7 @@ use crate::addresses::{Addresses, HandshakeRates};
 use crate::api;
 use crate::api::idempotency::Idempotency;
 use crate::counters::EdgeCounters;
+use crate::cut_off;
 use crate::demo::{DemoPage, DemoPolicy};
 use crate::edge::{Edge, Elsewhere, PushIds, WallClock};
 use crate::handle::Handle;
@@ -207,10 +208,10 @@ impl Server {
         });
         let stop = CancellationToken::new();
         let node = Node::new(self.limits.clone(), reply::close_frame, runtime);
-        let joining = self
-            .settings
-            .cluster
-            .map(|(broker, settings)| Joining::new(node.clone(), broker, settings));
+        let joining = self.settings.cluster.map(|(broker, mut settings)| {
+            settings.release_spread = self.limits.drain_spread;
+            Joining::new(node.clone(), broker, settings)
+        });
         let edge = Edge {
             cluster: joining.as_ref().map(|joining| joining.cluster().clone()),
             lent_traces: Arc::default(),
@@ -804,6 +805,9 @@ impl BoundServer {
         let close = CancellationToken::new();
         for door in doors {
             tasks.spawn(accept::run(Arc::clone(&edge), door, close.clone()));
+        }
+        if let Some(cluster) = &edge.cluster {
+            tasks.spawn(cut_off::run(Arc::clone(&edge), cluster.cut_off(), stop.clone()));
         }
         if !edge.tls.is_empty() {
             tasks.spawn(tls::watch(edge.tls.clone(), close.clone()));

@@ -13,6 +13,7 @@ use hyper::header::{
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Response, StatusCode, Uri};
 use tracing::debug;
+use wserver_cluster::Cluster;
 use wserver_node::{OpenError, Place};
 
 use crate::connection::{Driver, Handshake};
@@ -39,6 +40,9 @@ pub(crate) fn upgrade(
                 why: "a WebSocket handshake needs HTTP/1.1 and Connection: Upgrade",
             })?;
             let token = handshake_token(&edge, &headers, &uri)?;
+            if edge.cluster.as_ref().is_some_and(Cluster::refuses_connections) {
+                return Err(Refused::CutOff);
+            }
             let place = edge.node.reserve().map_err(|error| match error {
                 OpenError::Full { max } => Refused::Full { max },
                 _ => Refused::Draining,

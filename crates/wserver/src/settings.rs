@@ -203,6 +203,10 @@ settings! {
         cluster_wait_for_broker: Switch = "false";
         /// How long a node is waited for that is not heard of any more
         cluster_lease: Time = "5s";
+        /// Let connections go when the node has been cut off from the others for longer than that, so that they come back where they are reached
+        cluster_release_when_cut_off: Switch = "true";
+        /// Cut off for so long, the node takes nobody in until it is back, so that the others know it has no connections; `0s` is never
+        cluster_cut_off_max: Time = "1h";
         /// How long a push waits for the answers of other nodes; what reaches them later they let go
         cluster_answer_timeout: Time = "1s";
         /// Bytes that may wait for the broker, and as many from it

@@ -101,21 +101,40 @@ impl Servers {
     /// When they do not come up.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_by(|port| port)
+    }
+
+    /// The same with one way from one server to the other: to the port that `way` makes of that of the
+    /// second one.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    #[must_use]
+    pub fn start_by(way: impl FnOnce(u16) -> u16) -> Self {
         let ports = [free_port(), free_port()];
         let monitors = [free_port(), free_port()];
         let routes = [free_port(), free_port()];
-        let start = |at: usize, other: usize| {
-            let [monitor, here, there] = [monitors[at], routes[at], routes[other]];
+        let way = way(routes[1]);
+        let start = |at: usize, routes_to: &str| {
+            let [monitor, here] = [monitors[at], routes[at]];
+            // What the first one learns of the second leads the same way.
+            let advertise = match at {
+                0 => String::new(),
+                _ => format!("\n  advertise: \"127.0.0.1:{way}\""),
+            };
             Server::start_on(
                 ports[at],
                 &format!(
                     "server_name: \"server-{at}\"\nhttp: \"127.0.0.1:{monitor}\"\ncluster {{\n  \
                      name: test\n  listen: \"127.0.0.1:{here}\"\n  \
-                     routes: [\"nats-route://127.0.0.1:{there}\"]\n}}"
+                     routes: [{routes_to}]{advertise}\n}}"
                 ),
             )
         };
-        let servers = Self { each: [start(0, 1), start(1, 0)], monitors };
+        let servers = Self {
+            each: [start(0, &format!("\"nats-route://127.0.0.1:{way}\"")), start(1, "")],
+            monitors,
+        };
         for at in [0, 1] {
             servers.wait_for_route(at, "\"remote_id\"");
         }

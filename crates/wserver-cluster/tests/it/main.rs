@@ -8,3 +8,5 @@ mod faults;
 mod members;
 mod pushes;
 mod questions;
+mod slow;
+mod vanished;

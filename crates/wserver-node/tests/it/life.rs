@@ -185,6 +185,22 @@ async fn a_drain_closes_everybody_behind_what_is_queued() {
 }
 
 #[tokio::test]
+async fn who_is_released_is_told_to_go_and_others_come_in() {
+    let node = node(LimitSettings::default());
+    let peers: Vec<Peer> = (0..20).map(|_| Peer::join(&node, "ann", &["news"])).collect();
+    push_now(&node, "ann", "news", "last words");
+    let goodbyes = [frame::close(CloseCode::GOING_AWAY, "bye")];
+    assert_eq!(node.release(Duration::ZERO, &goodbyes).await, 20);
+    for peer in &peers {
+        assert_eq!(peer.flush().phase, Phase::Closing(CloseReason::CutOff));
+        assert_eq!(peer.line.texts(), ["last words", "close 1001"]);
+    }
+    let next = Peer::join(&node, "ann", &["news"]);
+    assert_eq!(push_now(&node, "ann", "news", "hello"), 1);
+    assert_eq!(next.line.texts(), ["hello"]);
+}
+
+#[tokio::test]
 async fn who_is_dismissed_goes_a_few_at_a_time() {
     let node = node(LimitSettings::default());
     let peers: Vec<Peer> = (0..60).map(|_| Peer::join(&node, "ann", &["news"])).collect();

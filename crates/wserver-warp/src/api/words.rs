@@ -106,6 +106,9 @@ pub(crate) fn of_close(reason: CloseReason) -> &'static str {
             "a newer connection of the user took its place, by connections_per_user_policy"
         }
         CloseReason::Shutdown => "the server was shutting down",
+        CloseReason::CutOff => {
+            "the server was cut off from its cluster for longer than cluster_lease"
+        }
         CloseReason::Internal => "the server failed, and its log says more",
     }
 }

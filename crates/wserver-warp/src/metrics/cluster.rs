@@ -18,6 +18,16 @@ pub(super) fn write(page: &mut Page, cluster: &Cluster<Socket>) {
         gauges.nodes,
     );
     page.one_gauge(
+        "wserver_cluster_nodes_vanished",
+        "Nodes that went without a goodbye, and are neither back nor known to be gone: answers are partial.",
+        gauges.vanished,
+    );
+    page.one_gauge(
+        "wserver_cluster_round_trip_seconds",
+        "From this node to the broker and back, at best of late.",
+        gauges.round_trip.as_secs_f64(),
+    );
+    page.one_gauge(
         "wserver_cluster_remote_users",
         "Users of other nodes, each once for each node that has it.",
         gauges.remote_users,

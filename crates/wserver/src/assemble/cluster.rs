@@ -40,6 +40,8 @@ pub(super) fn cluster(settings: &Settings) -> Result<Option<Part>, String> {
     cluster.name.clone_from(&settings.cluster_name);
     cluster.node_name = settings.cluster_node_name.clone().unwrap_or_default();
     cluster.lease = settings.cluster_lease;
+    cluster.release_when_cut_off = settings.cluster_release_when_cut_off;
+    cluster.cut_off_max = settings.cluster_cut_off_max;
     cluster.answer_timeout = settings.cluster_answer_timeout;
     cluster.queue_bytes_max = settings.cluster_queue_bytes_max;
     cluster.requests_max = settings.cluster_requests_max;

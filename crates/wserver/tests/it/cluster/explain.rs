@@ -124,7 +124,9 @@ fn who_does_not_answer_is_told() {
 #[test]
 fn a_node_that_is_cut_off_says_so() {
     let Some((redis, line)) = redis_by_cable() else { return };
-    let nodes = [line.node(NAMES[0], &[]), node(&redis.url(), NAMES[1], &[])];
+    // So that there is a connection to be told of, however long it takes.
+    let stay = ["--cluster-release-when-cut-off=false"];
+    let nodes = [line.node(NAMES[0], &stay), node(&redis.url(), NAMES[1], &[])];
     joined(nodes.iter());
     let _jack = Socket::registered(&nodes[0], "jack", "news");
     line.cut();

@@ -1,23 +1,32 @@
 //! A part fails under constant pushes, and comes back: nothing arrives twice or out of order, counts
 //! are exact or say who is missing, `/readyz` tells the truth, and all is well again by itself.
 
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
 use wserver_cluster::conformance::nats;
+use wserver_cluster::conformance::process::is_there;
 use wserver_cluster::conformance::redis::{self, RedisCluster, Sentinels};
 
 use super::line::{Line, redis_by_cable};
 use super::proxy::{Proxy, Way};
-use super::stage::{self, NAMES, is_cut_off, is_told, knows, names, node, pause, resume, until};
-use super::traffic::{LISTENERS, TakenForDead, Traffic};
-use crate::api::push_v1;
+use super::stage::{
+    self, NAMES, is_cut_off, is_told, joined, knows, names, node, pause, resume, until,
+};
+use super::traffic::{LISTENERS, Listeners, Traffic};
+use crate::api::{good, push_v1};
 use crate::harness::{Server, eventually};
 use crate::metrics::scrape;
-use crate::raw::Socket;
+use crate::raw::{Raw, Socket, handshake};
 
 /// So short that a fault is over soon, and long enough for a busy machine.
 pub(crate) const LEASE: [&str; 2] = ["--cluster-lease", "2s"];
 
 /// What a node got when nobody waited for its answer any more.
 const EXPIRED: &str = "wserver_cluster_dropped_total{reason=\"expired\"}";
+
+/// Listeners whose node is cut off for longer than its lease.
+const TOLD_TO_GO: &str = "wserver_connections_closed_total{reason=\"cut_off\",code=\"1001\"}";
 
 /// A broker that can be made to fail.
 pub(crate) trait Fallible {
@@ -93,7 +102,8 @@ pub(crate) fn check_killed(broker: &mut impl Fallible, url: &str, flags: &[&str]
         assert!(count(node, "wserver_cluster_dropped_total{reason=\"no_link\"}") > 0.0);
         assert_eq!(count(node, "wserver_cluster_ready"), 1.0);
     }
-    traffic.end(TakenForDead::Never);
+    // It may be away for longer than a lease.
+    traffic.end(Listeners::ComeBack);
 }
 
 pub(crate) fn check_paused(broker: &mut impl Fallible, url: &str, flags: &[&str], times: usize) {
@@ -105,20 +115,30 @@ pub(crate) fn check_paused(broker: &mut impl Fallible, url: &str, flags: &[&str]
         broker.resume();
         everybody_is_ready(&traffic);
     }
-    traffic.end(TakenForDead::Never);
+    traffic.end(Listeners::ComeBack);
 }
 
-/// The nodes b and c say that a is missing, until its lease is over; then they go on without it.
-fn the_others_go_on_without_a(traffic: &Traffic, since: [usize; 3], expired: usize) {
+/// The nodes b and c say that a is missing, and go on saying so when its lease is over: it may be dead
+/// or cut off, with listeners that nobody reaches.
+fn the_others_miss_a(traffic: &Traffic, since: [usize; 3], expired: usize) {
     traffic.are_partial(since, &[1, 2]);
     for at in [1, 2] {
         let node = &traffic.nodes[at];
-        eventually("it is taken for dead", || count(node, "wserver_cluster_nodes") == 2.0);
+        eventually("it has vanished", || count(node, "wserver_cluster_nodes") == 2.0);
         assert_eq!(count(node, "wserver_cluster_nodes_expired_total"), expired as f64);
+        assert_eq!(count(node, "wserver_cluster_nodes_vanished"), 1.0);
         is_told(node, Result::is_ok);
-        let answer = push_v1(node, "jack", "aside", "m");
-        assert_eq!((&answer["nodes"], &answer["is_partial"]), (&2.into(), &false.into()));
+        for user in ["jack", "nobody we know of"] {
+            let answer = push_v1(node, user, "aside", "m");
+            assert_eq!(
+                (&answer["is_partial"], &answer["nodes_missing"]),
+                (&true.into(), &["a"].into())
+            );
+        }
     }
+    let whole = traffic.whole();
+    traffic.are_partial(traffic.partial(), &[1, 2]);
+    assert_eq!(traffic.whole(), whole, "nobody is told that all have it");
 }
 
 pub(crate) fn check_fail_over(sentinels: &mut Sentinels, flags: &[&str], times: usize) {
@@ -134,7 +154,7 @@ pub(crate) fn check_fail_over(sentinels: &mut Sentinels, flags: &[&str], times: 
         sentinels.replica().restart();
         everybody_is_ready(&traffic);
     }
-    traffic.end(TakenForDead::Never);
+    traffic.end(Listeners::ComeBack);
 }
 
 pub(crate) fn check_reshard(brokers: &mut RedisCluster, flags: &[&str], lanes: u16) {
@@ -148,7 +168,7 @@ pub(crate) fn check_reshard(brokers: &mut RedisCluster, flags: &[&str], lanes: u
         // It is the connection that moves, and what is on it is told as missing.
         assert!(count(node, "wserver_cluster_links_broken_total") >= 1.0);
     }
-    traffic.end(TakenForDead::Never);
+    traffic.end(Listeners::Stay);
 }
 
 #[test]
@@ -184,12 +204,20 @@ pub(crate) fn check_node_killed(url: &str, flags: &[&str], times: usize) {
     traffic.kill(1);
     for at in [0, 2] {
         let node = &traffic.nodes[at];
-        eventually("it is taken for dead", || count(node, "wserver_cluster_nodes") == 2.0);
+        eventually("it has vanished", || count(node, "wserver_cluster_nodes") == 2.0);
         is_told(node, Result::is_ok);
     }
-    traffic.goes_on();
-    // Others of that name come, with other users.
+    traffic.are_partial(traffic.partial(), &[0, 2]);
+    // Others of that name come, with other users, and the one before is known to be gone.
+    let mut last = None;
     for number in 1..=times {
+        drop(last.take());
+        for at in [0, 2] {
+            let node = &traffic.nodes[at];
+            eventually("the one before has vanished", || {
+                count(node, "wserver_cluster_nodes_expired_total") == number as f64
+            });
+        }
         let next = node(url, NAMES[1], flags);
         is_told(&next, Result::is_ok);
         let mut rose = Socket::registered(&next, "rose", "news");
@@ -202,15 +230,9 @@ pub(crate) fn check_node_killed(url: &str, flags: &[&str], times: usize) {
             assert_eq!(rose.next().payload, b"m");
         }
         traffic.goes_on();
-        next.signal("KILL");
-        for at in [0, 2] {
-            let node = &traffic.nodes[at];
-            eventually("it is taken for dead", || {
-                count(node, "wserver_cluster_nodes_expired_total") == (1 + number) as f64
-            });
-        }
+        last = Some(next);
     }
-    traffic.end(TakenForDead::Never);
+    traffic.end(Listeners::Stay);
 }
 
 #[test]
@@ -224,12 +246,12 @@ pub(crate) fn check_node_paused(url: &str, flags: &[&str], times: usize) {
     for time in 1..=times {
         let since = traffic.partial();
         pause(&traffic.nodes[0]);
-        the_others_go_on_without_a(&traffic, since, time);
+        the_others_miss_a(&traffic, since, time);
         resume(&traffic.nodes[0]);
         everybody_is_ready(&traffic);
     }
     assert!(count(&traffic.nodes[0], EXPIRED) > 0.0, "what nobody waits for is let go");
-    traffic.end(TakenForDead::Maybe);
+    traffic.end(Listeners::ComeBack);
 }
 
 #[test]
@@ -252,7 +274,7 @@ fn a_node_stands_still_for_a_moment() {
     for (_, node) in traffic.living() {
         assert_eq!(count(node, "wserver_cluster_nodes_expired_total"), 0.0);
     }
-    traffic.end(TakenForDead::Never);
+    traffic.end(Listeners::Stay);
 }
 
 pub(crate) fn check_cut_off(line: &dyn Line, direct: &str, flags: &[&str], times: usize) {
@@ -264,18 +286,26 @@ pub(crate) fn check_cut_off(line: &dyn Line, direct: &str, flags: &[&str], times
         line.cut();
         let a = &traffic.nodes[0];
         is_told(a, is_cut_off);
-        let alone = until(|| push_v1(a, "jack", "news", "alone"), |it| it["nodes"] == 1);
-        assert_eq!(alone["is_partial"], true, "{alone}");
-        assert_eq!(alone["matched"], LISTENERS, "{alone}");
         traffic.are_partial(since, &[0]);
-        the_others_go_on_without_a(&traffic, since, time);
+        the_others_miss_a(&traffic, since, time);
+        let told_to_go = time * LISTENERS;
+        eventually("listeners are told to go where they are reached", || {
+            count(a, TOLD_TO_GO) >= told_to_go as f64
+        });
+        // Who comes back nonetheless is served.
+        let alone = until(
+            || push_v1(a, "jack", "news", "alone"),
+            |it| it["nodes"] == 1 && it["matched"] == LISTENERS,
+        );
+        assert_eq!(alone["is_partial"], true, "{alone}");
+        assert_eq!(count(a, TOLD_TO_GO), told_to_go as f64, "once for each time");
         line.mend();
         everybody_is_ready(&traffic);
     }
     for node in &traffic.nodes {
         assert_eq!(names(node).len(), 3);
     }
-    traffic.end(TakenForDead::Maybe);
+    traffic.end(Listeners::ComeBack);
 }
 
 #[test]
@@ -295,4 +325,165 @@ fn the_network_between_a_node_and_its_broker_swallows_everything() {
 fn the_cable_of_a_node_is_pulled_and_put_back() {
     let Some((redis, line)) = redis_by_cable() else { return };
     check_cut_off(&*line, &redis.url(), &LEASE, 1);
+}
+
+#[test]
+fn what_comes_to_a_node_is_swallowed_and_not_what_it_sends() {
+    let Some(redis) = stage::redis() else { return };
+    let proxy = Proxy::to(redis.port(), Way::Deaf);
+    let [a, b, c] = NAMES;
+    let url = redis.url();
+    let traffic =
+        Traffic::on(vec![proxy.node(a, &LEASE), node(&url, b, &LEASE), node(&url, c, &LEASE)]);
+    let since = traffic.partial();
+    proxy.cut();
+    is_told(&traffic.nodes[0], is_cut_off);
+    traffic.are_partial(since, &[0, 1, 2]);
+    eventually("listeners are told to go where they are reached", || {
+        count(&traffic.nodes[0], TOLD_TO_GO) >= LISTENERS as f64
+    });
+    proxy.mend();
+    everybody_is_ready(&traffic);
+    traffic.end(Listeners::ComeBack);
+}
+
+/// For less than a lease, and longer than publishers wait.
+fn check_held(url: &str, by: &dyn Fn(&str, &str) -> Server, proxy: &Proxy, way: Way) {
+    let [a, b, c] = NAMES;
+    let traffic = Traffic::on(vec![by(a, url), node(url, b, &[]), node(url, c, &[])]);
+    for _ in 0..2 {
+        let since = traffic.partial();
+        proxy.set(way);
+        let held = Instant::now();
+        traffic.are_partial(since, &[1, 2]);
+        eventually("it is held long enough", || held.elapsed() > Duration::from_millis(3200));
+        proxy.set(Way::Open);
+        everybody_is_ready(&traffic);
+    }
+    traffic.end(Listeners::ComeBack);
+}
+
+#[test]
+fn what_a_redis_holds_up_on_its_way_does_not_come_late() {
+    let Some(redis) = stage::redis() else { return };
+    for way in [Way::Deaf, Way::Mute, Way::Silent] {
+        let proxy = Proxy::to(redis.port(), way);
+        check_held(&redis.url(), &|name, _| proxy.node(name, &[]), &proxy, way);
+    }
+}
+
+#[test]
+fn what_a_nats_server_holds_up_in_one_direction_does_not_come_late() {
+    let Some(nats) = stage::nats() else { return };
+    for way in [Way::Deaf, Way::Mute] {
+        let proxy = Proxy::to(nats.port(), way);
+        let by =
+            |name: &str, _: &str| node(&format!("nats://127.0.0.1:{}", proxy.port()), name, &[]);
+        check_held(&nats.url(), &by, &proxy, way);
+    }
+}
+
+/// Each side hears itself, and nobody of the other.
+#[test]
+fn the_route_between_two_nats_servers_is_cut_and_mended() {
+    if !is_there(nats::PROGRAM) {
+        return;
+    }
+    let mut proxy = None;
+    let servers = nats::Servers::start_by(|port| {
+        let way = proxy.insert(Proxy::to(port, Way::Cut));
+        way.port()
+    });
+    let proxy = proxy.expect("it was made");
+    let [one, two] = servers.each.each_ref().map(nats::Server::url);
+    let traffic = Traffic::start([&one, &two, &two], &LEASE);
+    let since = traffic.partial();
+    proxy.cut();
+    let [a, b, c] = [0, 1, 2].map(|at| &traffic.nodes[at]);
+    for (node, vanished) in [(a, 2.0), (b, 1.0), (c, 1.0)] {
+        eventually("the others have vanished", || {
+            count(node, "wserver_cluster_nodes_vanished") == vanished
+        });
+    }
+    traffic.are_partial(since, &[0, 1, 2]);
+    let whole = traffic.whole();
+    is_told(a, |told| {
+        told.as_ref()
+            .is_err_and(|why| why.starts_with("2 of 3 nodes have vanished without a goodbye"))
+    });
+    eventually("its listeners are told to go where they are reached", || {
+        count(a, TOLD_TO_GO) >= LISTENERS as f64
+    });
+    for node in [b, c] {
+        is_told(node, Result::is_ok);
+        assert_eq!(count(node, TOLD_TO_GO), 0.0);
+    }
+    traffic.are_partial(traffic.partial(), &[0, 1, 2]);
+    assert_eq!(traffic.whole(), whole, "nobody is told that all have it");
+    proxy.mend();
+    everybody_is_ready(&traffic);
+    traffic.end(Listeners::ComeBack);
+}
+
+#[test]
+fn a_way_slower_than_the_answer_timeout_is_named_and_nothing_comes_late_by_it() {
+    let Some(redis) = stage::redis() else { return };
+    let proxy = Proxy::to(redis.port(), Way::Slow);
+    let [a, b, c] = NAMES;
+    let url = redis.url();
+    let traffic = Traffic::on(vec![proxy.node(a, &[]), node(&url, b, &[]), node(&url, c, &[])]);
+    let since = traffic.partial();
+    proxy.cut();
+    let a = &traffic.nodes[0];
+    let names_it = |why: &str| {
+        why.contains("ms to the broker (redis) and back, and cluster_answer_timeout is 1000 ms")
+    };
+    is_told(a, |told| told.as_ref().is_err_and(|why| names_it(why)));
+    let told = good(a, "GET", "/v2/nodes", &Value::Null);
+    assert!(told["nodes"][0]["not_ready"].as_str().is_some_and(names_it), "{told}");
+    assert!(count(a, "wserver_cluster_round_trip_seconds") >= 1.4);
+    traffic.are_partial(since, &[0, 1, 2]);
+    proxy.set(Way::Jittery);
+    traffic.are_partial(traffic.partial(), &[0, 1, 2]);
+    proxy.mend();
+    everybody_is_ready(&traffic);
+    traffic.end(Listeners::ComeBack);
+}
+
+/// It lets go whoever came back to it, so that the others may say again that all have it.
+#[test]
+fn a_node_that_is_cut_off_for_long_holds_nobody_when_the_others_are_whole_again() {
+    let Some(redis) = stage::redis() else { return };
+    let proxy = Proxy::to(redis.port(), Way::Silent);
+    let flags = ["--cluster-lease", "1s", "--cluster-cut-off-max", "3s", "--drain-spread", "1s"];
+    let (a, b) = (proxy.node("a", &flags), node(&redis.url(), "b", &flags));
+    joined([&a, &b].into_iter());
+    let mut on_a = Socket::registered(&a, "jack", "news");
+    let _on_b = Socket::registered(&b, "jack", "news");
+    knows(&b, 1);
+    proxy.cut();
+    let gone = on_a.closed();
+    assert_eq!(gone.code, 1001);
+    assert!(gone.reason.starts_with("server is cut off from its cluster"), "{gone:?}");
+    // Nothing is better, as far as it can know.
+    let mut again = Socket::registered(&a, "jack", "news");
+    let partial = push_v1(&b, "jack", "news", "m");
+    assert_eq!((&partial["matched"], &partial["is_partial"]), (&1.into(), &true.into()));
+    assert_eq!(again.closed().code, 1001, "now they count on it");
+    eventually("nobody is taken in", || {
+        let mut raw = Raw::connect(&a);
+        raw.send(handshake(&[]));
+        let answer = raw.answer();
+        let why = answer.header("wserver-error").unwrap_or_default();
+        answer.status == 503 && why.contains("cluster_cut_off_max")
+    });
+    until(|| push_v1(&b, "jack", "news", "m"), |it| it["is_partial"] == false);
+    assert_eq!(count(&a, "wserver_connections"), 0.0);
+    assert_eq!(count(&b, "wserver_cluster_nodes_vanished"), 0.0);
+    proxy.mend();
+    is_told(&a, Result::is_ok);
+    let _on_a = Socket::registered(&a, "jack", "news");
+    knows(&b, 1);
+    let whole = push_v1(&b, "jack", "news", "m");
+    assert_eq!((&whole["matched"], &whole["is_partial"]), (&2.into(), &false.into()));
 }

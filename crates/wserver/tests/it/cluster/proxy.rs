@@ -2,12 +2,16 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::line::Line;
-use super::stage::node;
+use super::stage;
 use crate::harness::Server;
+
+/// What a slow network takes, each way.
+const SLOW: Duration = Duration::from_millis(700);
 
 /// What becomes of what is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +20,14 @@ pub(crate) enum Way {
     /// Connections stay, and nothing comes through; what is held up comes when the way is open again,
     /// as TCP has it.
     Silent,
+    /// The same of what comes to the node alone.
+    Deaf,
+    /// The same of what the node sends alone.
+    Mute,
+    /// Everything takes 700 ms each way.
+    Slow,
+    /// Everything takes up to 700 ms each way, another time each time.
+    Jittery,
     /// Connections end, and none is let in.
     Cut,
 }
@@ -53,8 +65,13 @@ impl Proxy {
         Self { address, cutting, shared }
     }
 
+    /// The port that leads there.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// From now on.
-    fn set(&self, way: Way) {
+    pub(crate) fn set(&self, way: Way) {
         let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.0 = way;
         if way == Way::Cut {
@@ -68,7 +85,7 @@ impl Proxy {
 
 impl Line for Proxy {
     fn node(&self, name: &str, flags: &[&str]) -> Server {
-        node(&format!("redis://{}", self.address), name, flags)
+        stage::node(&format!("redis://{}", self.address), name, flags)
     }
 
     fn cut(&self) {
@@ -87,24 +104,51 @@ impl Shared {
             let _ = near.shutdown(Shutdown::Both);
             return;
         }
-        for (from, to) in [(near, far), (far, near)] {
+        for (from, to, held) in [(near, far, Way::Mute), (far, near, Way::Deaf)] {
             let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
             let _ = to.set_nodelay(true);
             state.1.push(from.try_clone().unwrap());
             let shared = Arc::clone(self);
-            thread::spawn(move || shared.carry(from, to));
+            thread::spawn(move || shared.carry(from, &to, held));
         }
     }
 
-    fn carry(&self, mut from: TcpStream, mut to: TcpStream) {
+    /// `held` is what holds this direction up, beside what holds up both.
+    fn carry(&self, mut from: TcpStream, to: &TcpStream, held: Way) {
         let mut bytes = vec![0; 64 * 1024];
+        // Beyond so many pieces the network is full.
+        let (pieces, delayed) = mpsc::sync_channel::<(Instant, Vec<u8>)>(10_000);
+        let mut far = to.try_clone().unwrap();
+        let writer = thread::spawn(move || {
+            for (at, piece) in delayed {
+                while Instant::now() < at {
+                    thread::park_timeout(at.saturating_duration_since(Instant::now()));
+                }
+                if far.write_all(&piece).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut pseudo_random = 1_u32;
         while let Ok(count @ 1..) = from.read(&mut bytes) {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            drop(self.changed.wait_while(state, |(way, _)| *way == Way::Silent));
-            if to.write_all(&bytes[..count]).is_err() {
+            let held = |(way, _): &mut (Way, _)| *way == Way::Silent || *way == held;
+            let state =
+                self.changed.wait_while(state, held).unwrap_or_else(PoisonError::into_inner);
+            let way = state.0;
+            drop(state);
+            pseudo_random = pseudo_random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let delay = match way {
+                Way::Slow => SLOW,
+                Way::Jittery => SLOW.mul_f64(f64::from(pseudo_random) / f64::from(u32::MAX)),
+                _ => Duration::ZERO,
+            };
+            if pieces.send((Instant::now() + delay, bytes[..count].to_vec())).is_err() {
                 break;
             }
         }
+        drop(pieces);
+        let _ = writer.join();
         let _ = to.shutdown(Shutdown::Both);
         let _ = from.shutdown(Shutdown::Both);
     }

@@ -1,20 +1,21 @@
 //! Constant pushes on three nodes, and a ledger: what each answer said against what each listener got.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wserver_protocol::frame::Opcode;
 
 use super::stage::{NAMES, joined, knows, node};
 use crate::api::push_v1;
-use crate::harness::{Server, eventually};
+use crate::harness::{PATIENCE, Server, eventually};
 use crate::metrics::scrape;
-use crate::raw::{Raw, Socket, post};
+use crate::raw::{Raw, Socket, masked, post, register};
 
 /// Listeners of the one user on each node.
 pub(crate) const LISTENERS: usize = 2;
@@ -25,12 +26,17 @@ const SOME: usize = 20;
 /// What an answer calls nodes that it does not know of.
 const UNNAMED: &str = "every other node";
 
-/// Whether a node that lives may be taken for dead for a while, because nobody hears of it. A push to
-/// the others is whole then.
+/// How long a listener is known to be there to every node, and is sure to be, before and after a push that
+/// must reach it.
+const SURELY: Duration = Duration::from_secs(3);
+/// A listener may read so much later than it could.
+const READ_WITHIN: Duration = Duration::from_millis(1500);
+
+/// Whether listeners may be told to go meanwhile, because their node is cut off. They come back at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TakenForDead {
-    Never,
-    Maybe,
+pub(crate) enum Listeners {
+    Stay,
+    ComeBack,
 }
 
 /// Three nodes, each with listeners of `jack`, and a publisher that waits for each answer.
@@ -56,15 +62,19 @@ struct Shared {
 /// One push, and what its answer said; nothing when its node was killed.
 #[derive(Debug)]
 struct Pushed {
+    at: Instant,
+    answered_at: Instant,
     answer: Option<Value>,
 }
 
-/// What one listener got, in its order: of which publisher, and its number.
-#[derive(Debug)]
+/// What one listener got, in its order: of which publisher, its number, and when.
+#[derive(Debug, Default)]
 struct Heard {
-    messages: Vec<(usize, usize)>,
+    messages: Vec<(usize, usize, Instant)>,
+    /// From when until when it was there.
+    sessions: Vec<(Instant, Instant)>,
     /// Kept, so that the listener is counted to the end.
-    _socket: Socket,
+    socket: Option<Socket>,
 }
 
 impl Traffic {
@@ -83,7 +93,8 @@ impl Traffic {
         for (at, node) in nodes.iter().enumerate() {
             for _ in 0..LISTENERS {
                 let socket = Socket::registered(node, "jack", "news");
-                listeners.push((at, thread::spawn(move || listen(socket))));
+                let address = node.address;
+                listeners.push((at, thread::spawn(move || listen(socket, address))));
             }
         }
         nodes.iter().for_each(|node| knows(node, 2));
@@ -112,6 +123,11 @@ impl Traffic {
         }
     }
 
+    /// How many answers of each node have said until now that everybody has it.
+    pub(crate) fn whole(&self) -> [usize; 3] {
+        self.shared.whole.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
     /// How many answers of each node have said until now that somebody may be missing.
     pub(crate) fn partial(&self) -> [usize; 3] {
         self.shared.partial.each_ref().map(|count| count.load(Ordering::Relaxed))
@@ -132,7 +148,7 @@ impl Traffic {
     }
 
     /// Ends it when everything has arrived that ever will, and compares.
-    pub(crate) fn end(mut self, dead: TakenForDead) {
+    pub(crate) fn end(mut self, they: Listeners) {
         self.shared.is_over.store(true, Ordering::Relaxed);
         let publishers = std::mem::take(&mut self.publishers);
         let pushed = publishers.into_iter().map(|(at, it)| (at, it.join().unwrap())).collect();
@@ -148,7 +164,9 @@ impl Traffic {
         let heard = listeners.into_iter().map(|(at, it)| (at, it.join().unwrap())).collect();
         let ledger = Ledger { pushed, heard, is_dead: self.is_dead };
         ledger.check_order();
-        ledger.check_counts(dead);
+        ledger.check_counts(they);
+        ledger.check_sessions();
+        ledger.check_late();
         for (at, node) in self.living() {
             let counted = scrape(node).of("wserver_cluster_missing_total");
             let told = ledger.missing(at);
@@ -164,43 +182,66 @@ impl Traffic {
     }
 }
 
-fn publish(at: usize, mut raw: Raw, shared: &Shared) -> Vec<Pushed> {
+fn publish(node: usize, mut raw: Raw, shared: &Shared) -> Vec<Pushed> {
     let mut pushed = Vec::new();
     while !shared.is_over.load(Ordering::Relaxed) {
-        let message = format!("{at} {}", pushed.len());
+        let message = format!("{node} {}", pushed.len());
         let body = json!({"userId": "jack", "event": "news", "message": message}).to_string();
         let request = post(&[("accept", "application/json")], body);
+        let at = Instant::now();
         let answer = raw.stream.write_all(&request).ok().and_then(|()| raw.try_answer("POST").ok());
         let Some(answer) = answer else {
-            pushed.push(Pushed { answer: None });
+            pushed.push(Pushed { at, answered_at: Instant::now(), answer: None });
             break;
         };
         assert_eq!(answer.status, 200, "{answer:?}");
         let answer: Value = serde_json::from_str(&answer.body).unwrap();
         if answer["is_partial"] == true {
-            shared.partial[at].fetch_add(1, Ordering::Relaxed);
+            shared.partial[node].fetch_add(1, Ordering::Relaxed);
         } else if answer["matched"] == shared.all.load(Ordering::Relaxed) {
-            shared.whole[at].fetch_add(1, Ordering::Relaxed);
+            shared.whole[node].fetch_add(1, Ordering::Relaxed);
         }
-        pushed.push(Pushed { answer: Some(answer) });
+        pushed.push(Pushed { at, answered_at: Instant::now(), answer: Some(answer) });
         thread::park_timeout(PAUSE);
     }
     pushed
 }
 
-/// Reads on until the end, of the run or of the node.
-fn listen(mut socket: Socket) -> Heard {
-    let mut messages = Vec::new();
+/// Reads on until the end, of the run or of the node; whoever is told to go comes back.
+fn listen(mut socket: Socket, address: SocketAddr) -> Heard {
+    let mut heard = Heard::default();
+    let mut since = Instant::now();
+    let mut last = since;
     while let Ok(frame) = socket.try_next() {
+        let now = Instant::now();
+        if frame.opcode == Opcode::Pong as u8 {
+            since = now;
+            continue;
+        }
+        if frame.opcode == Opcode::Close as u8 {
+            assert_eq!(frame.payload[..2], 1001_u16.to_be_bytes(), "{frame:?}");
+            heard.sessions.push((since, now));
+            socket = Socket::open_on(Raw::connect_at(address));
+            socket.send(register("jack", "news"));
+            // From its answer on it is there.
+            socket.send(masked(Opcode::Ping, "there"));
+            since = now + PATIENCE;
+            continue;
+        }
+        last = now;
         assert_eq!(frame.opcode, Opcode::Text as u8, "{frame:?}");
         let text = String::from_utf8(frame.payload).unwrap();
         match text.split_once(' ') {
-            Some((at, number)) => messages.push((at.parse().unwrap(), number.parse().unwrap())),
+            Some((at, number)) => {
+                heard.messages.push((at.parse().unwrap(), number.parse().unwrap(), now));
+            }
             None if text == "end" => break,
             None => {}
         }
     }
-    Heard { messages, _socket: socket }
+    heard.sessions.push((since, last));
+    heard.socket = Some(socket);
+    heard
 }
 
 /// How many connections of each node took it. Without others a node does not tell its own count apart.
@@ -232,7 +273,7 @@ impl Ledger {
     fn check_order(&self) {
         for (at, heard) in &self.heard {
             let mut last = [None; 3];
-            for (publisher, number) in &heard.messages {
+            for (publisher, number, _) in &heard.messages {
                 let before = last[*publisher].replace(number);
                 assert!(
                     before.is_none_or(|before| before < number),
@@ -244,10 +285,51 @@ impl Ledger {
         }
     }
 
-    fn check_counts(&self, dead: TakenForDead) {
+    /// What an answer says to have reached everybody has reached whoever was there.
+    fn check_sessions(&self) {
+        for (at, heard) in &self.heard {
+            let got: BTreeSet<_> = heard.messages.iter().map(|it| (it.0, it.1)).collect();
+            for (publisher, pushed) in &self.pushed {
+                for (number, pushed) in pushed.iter().enumerate() {
+                    let is_whole = |answer: &Value| answer["is_partial"] == false;
+                    let was_there = heard.sessions.iter().any(|(from, until)| {
+                        *from + SURELY <= pushed.at && pushed.answered_at + SURELY <= *until
+                    });
+                    let must_have_it = was_there && pushed.answer.as_ref().is_some_and(is_whole);
+                    assert!(
+                        !must_have_it || got.contains(&(*publisher, number)),
+                        "{number} of {} never came to a listener of {}: {:?}",
+                        NAMES[*publisher],
+                        NAMES[*at],
+                        pushed.answer,
+                    );
+                }
+            }
+        }
+    }
+
+    /// What an answer says to be missing does not come any more.
+    fn check_late(&self) {
+        for (at, heard) in &self.heard {
+            for (publisher, number, heard_at) in &heard.messages {
+                let (_, pushed) =
+                    self.pushed.iter().find(|it| it.0 == *publisher).expect("it is ours");
+                let answered_at = pushed[*number].answered_at;
+                assert!(
+                    *heard_at <= answered_at + READ_WITHIN,
+                    "{number} of {} came to {} {:?} after its answer",
+                    NAMES[*publisher],
+                    NAMES[*at],
+                    *heard_at - answered_at,
+                );
+            }
+        }
+    }
+
+    fn check_counts(&self, they: Listeners) {
         for (publisher, pushed) in &self.pushed {
             let got = self.got(*publisher, pushed.len());
-            for (number, Pushed { answer }) in pushed.iter().enumerate() {
+            for (number, Pushed { answer, .. }) in pushed.iter().enumerate() {
                 let Some(answer) = answer else { continue };
                 let got = got[number];
                 let about = || format!("{number} of {}: got {got:?}, {answer}", NAMES[*publisher]);
@@ -271,7 +353,7 @@ impl Ledger {
                         None => {}
                     }
                 }
-                if is_whole && dead == TakenForDead::Never {
+                if is_whole && they == Listeners::Stay {
                     let are_all = (0..3).all(|at| self.is_dead[at] || got[at] == LISTENERS);
                     assert!(are_all, "{}", about());
                 }
@@ -283,7 +365,7 @@ impl Ledger {
     fn got(&self, publisher: usize, pushes: usize) -> Vec<[usize; 3]> {
         let mut got = vec![[0; 3]; pushes];
         for (at, heard) in &self.heard {
-            for (_, number) in heard.messages.iter().filter(|(from, _)| *from == publisher) {
+            for (_, number, _) in heard.messages.iter().filter(|it| it.0 == publisher) {
                 got[*number][*at] += 1;
             }
         }
