@@ -203,7 +203,7 @@ impl<W: Wire> Cluster<W> {
             return Gathered { is_cut_off: inner.is_cut_off(), ..Gathered::alone(here) };
         }
         let wanted = Wanted::Push(push_of(user.as_str(), event, text, options));
-        let others = self.ask_nodes(inner.members.at(&seats), inner.lane_of(digest), &wanted);
+        let others = self.ask_nodes(inner.members.at(&seats), inner.lane_of(digest), wanted);
         let here = inner.node.push_with(user, event, &message, options);
         self.gather(here, others, |outcome, _took| match outcome {
             Outcome::Pushed(receipt) => Some(receipt.into()),
@@ -225,7 +225,7 @@ impl<W: Wire> Cluster<W> {
         let inner = &self.inner;
         let message = Message::text(text);
         let wanted = Wanted::Everyone(push_of("", event, text, options));
-        let others = self.ask_nodes(inner.members.everybody(), inner.own_lane(), &wanted);
+        let others = self.ask_nodes(inner.members.everybody(), inner.own_lane(), wanted);
         let here = inner.node.push_everyone(event, &message, options);
         self.gather(here, others, |outcome, _took| match outcome {
             Outcome::PushedToEveryone(receipt) => Some(receipt.into()),
@@ -258,7 +258,7 @@ impl<W: Wire> Cluster<W> {
                 nodes
             }
         };
-        let others = self.ask_nodes(nodes, inner.own_lane(), &Wanted::Query(question));
+        let others = self.ask_nodes(nodes, inner.own_lane(), Wanted::Query(question));
         self.gather(here, others, |outcome, took| match outcome {
             Outcome::Answer(answer) => read(&answer, took),
             _ => None,
@@ -298,7 +298,7 @@ impl<W: Wire> Cluster<W> {
     }
 
     /// What was asked of others, on its way.
-    fn ask_nodes(&self, nodes: Vec<NodeName>, lane: u16, wanted: &Wanted) -> Asking {
+    fn ask_nodes(&self, nodes: Vec<NodeName>, lane: u16, wanted: Wanted) -> Asking {
         let inner = &self.inner;
         let deadline = tokio::time::Instant::now() + inner.settings.answer_timeout;
         if nodes.is_empty() {
@@ -317,16 +317,18 @@ impl<W: Wire> Cluster<W> {
             // whoever pushes to many users would wait for it again and again.
             let limit = Instant::now().checked_sub(inner.settings.lease / 2);
             let silent = limit.map(|limit| inner.members.silent_since(limit)).unwrap_or_default();
+            let mut whom = Vec::with_capacity(nodes.len());
             for node in &nodes {
                 if silent.contains(&node.id) {
                     asked.give_up_on(node.id);
-                    continue;
+                } else {
+                    whom.push(To::Node(node.id));
                 }
-                let request = Request { id: asked.id(), budget_ms, wanted: Some(wanted.clone()) };
-                let item = Content::Request(request).into();
-                if !inner.say(lane, To::Node(node.id), item) {
-                    asked.give_up_on(node.id);
-                }
+            }
+            // The same for each of them, so that it waits for the broker once.
+            let request = Request { id: asked.id(), budget_ms, wanted: Some(wanted) };
+            if !inner.say_to_each(lane, &whom, Content::Request(request).into()) {
+                nodes.iter().for_each(|node| asked.give_up_on(node.id));
             }
             inner.counters.requests_total.add(nodes.len() as u64);
         }
@@ -500,13 +502,18 @@ impl<W: Wire> Inner<W> {
 
     /// Puts an item on its way; false, and counted, when there is no way or no room.
     pub(crate) fn say(&self, lane: u16, to: To, item: Item) -> bool {
+        self.say_to_each(lane, &[to], item)
+    }
+
+    /// The same for each of these, or for none of them.
+    fn say_to_each(&self, lane: u16, whom: &[To], item: Item) -> bool {
         if self.link.borrow().is_none() {
-            self.counters.dropped_no_link_total.increment();
+            self.counters.dropped_no_link_total.add(whom.len() as u64);
             return false;
         }
-        let is_taken = self.outbound[usize::from(lane)].push(to, item).is_ok();
+        let is_taken = self.outbound[usize::from(lane)].push_to_each(whom, item).is_ok();
         if !is_taken {
-            self.counters.dropped_outbound_full_total.increment();
+            self.counters.dropped_outbound_full_total.add(whom.len() as u64);
         }
         is_taken
     }

@@ -5,7 +5,7 @@
 //! default. Whoever must break that raises [`READABLE_FROM`], and elder nodes then let such messages
 //! go, count them and say so.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use prost::Message;
 
 /// The form that is written here.
@@ -271,13 +271,15 @@ impl From<Content> for Item {
     }
 }
 
-/// Items on their way out become messages of at most `bytes_max`, numbered on from the `sequence` of
+/// A body with one item. Such bodies one behind the other are a body with all their items.
+pub(crate) fn encode(item: Item) -> Bytes {
+    Body { items: vec![item] }.encode_to_vec().into()
+}
+
+/// A body on its way out becomes messages of at most `bytes_max`, numbered on from the `sequence` of
 /// `head`, of which the rest is as it stands.
-pub(crate) fn write(head: &mut Part, items: Vec<Item>, bytes_max: usize) -> Vec<Bytes> {
-    let body = Body { items };
-    let mut encoded = BytesMut::with_capacity(body.encoded_len());
-    body.encode(&mut encoded).expect("a buffer of bytes grows");
-    let mut rest = encoded.freeze();
+pub(crate) fn write(head: &mut Part, body: Bytes, bytes_max: usize) -> Vec<Bytes> {
+    let mut rest = body;
     let part_bytes = bytes_max.saturating_sub(PART_HEAD_BYTES_MAX).max(1024);
     let parts = rest.len().div_ceil(part_bytes).max(1);
     (0..parts)
@@ -344,7 +346,7 @@ mod tests {
         let item = request(&[b'x'; 10_000]);
         for (bytes_max, count) in [(1 << 20, 1), (4096, 3), (10_100, 1), (10_090, 2)] {
             let mut head = Part { origin: 1, sequence: 5, sent_ms: 9, ..Part::default() };
-            let messages = write(&mut head, vec![item.clone()], bytes_max);
+            let messages = write(&mut head, encode(item.clone()), bytes_max);
             assert_eq!(messages.len(), count, "{bytes_max}");
             assert_eq!(head.sequence, 5 + count as u64);
             assert!(messages.iter().all(|message| message.len() <= bytes_max));

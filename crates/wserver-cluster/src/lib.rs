@@ -8,6 +8,7 @@
 
 mod cluster;
 mod run;
+mod outage;
 mod receive;
 mod envelope;
 mod outbound;
