@@ -21,6 +21,7 @@ use crate::members::{MemberInfo, Members};
 use crate::outbound::Outbound;
 use crate::receipt::{Gathered, NodeName};
 use crate::requests::Requests;
+use crate::seldom::Seldom;
 use crate::settings::ClusterSettings;
 use crate::streams::{Stream, Streams};
 
@@ -89,6 +90,9 @@ pub(crate) struct Inner<W: Wire> {
     /// A heartbeat is wanted before it is due.
     pub(crate) is_heartbeat_wanted: AtomicBool,
     pub(crate) is_draining: AtomicBool,
+    pub(crate) implausible_told: Seldom,
+    /// Told when there may be nodes that were not asked what the others were.
+    pub(crate) joined: watch::Sender<()>,
     /// Cancelled when the node has left.
     pub(crate) stop: CancellationToken,
     epoch: Instant,
@@ -279,6 +283,13 @@ impl<W: Wire> Cluster<W> {
         Streams::open(&self.inner.streams, entries_max)
     }
 
+    /// Changes whenever another node joins, and when this one takes part again: whoever has asked
+    /// everybody for something that lasts asks again then.
+    #[must_use]
+    pub fn joined(&self) -> watch::Receiver<()> {
+        self.inner.joined.subscribe()
+    }
+
     /// Sends an entry to a stream of another node; false when there is no room for it on the way.
     pub fn send(&self, node: NodeId, stream: u64, payload: Bytes) -> bool {
         let event = Content::Event(Event { stream, payload });
@@ -444,6 +455,8 @@ impl<W: Wire> Joining<W> {
             answerer: OnceLock::new(),
             is_heartbeat_wanted: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
+            implausible_told: Seldom::default(),
+            joined: watch::Sender::new(()),
             stop: CancellationToken::new(),
             epoch: Instant::now(),
             settings,

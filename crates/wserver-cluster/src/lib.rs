@@ -9,6 +9,7 @@
 mod cluster;
 mod run;
 mod outage;
+mod seldom;
 mod receive;
 mod envelope;
 mod outbound;

@@ -122,12 +122,7 @@ impl Outbound {
 
     /// Takes what is to be sent next, as messages of at most `message_bytes_max`; none if nothing
     /// waits.
-    pub(crate) fn take(
-        &self,
-        origin: NodeId,
-        sent_ms: u64,
-        message_bytes_max: usize,
-    ) -> Batch {
+    pub(crate) fn take(&self, origin: NodeId, sent_ms: u64, message_bytes_max: usize) -> Batch {
         let mut taken = Batch::default();
         let mut batch_bytes = 0;
         while batch_bytes < BATCH_BYTES_MAX {
@@ -234,7 +229,8 @@ mod tests {
         outbound.push(one, item(5, 10)).unwrap();
         let taken = outbound.take(HERE, 0, 1 << 20);
         assert_eq!(taken.items, 8);
-        let taken: Vec<_> = taken.messages.iter().map(|(to, message)| (*to, streams(message))).collect();
+        let taken: Vec<_> =
+            taken.messages.iter().map(|(to, message)| (*to, streams(message))).collect();
         let expected =
             [(one, vec![1, 2, 3]), (two, vec![11, 12, 13]), (one, vec![4]), (one, vec![5])];
         assert_eq!(taken, expected);

@@ -242,7 +242,10 @@ impl<W: Wire> Inner<W> {
             return;
         }
         match verdict {
-            Ok(()) => info!(nodes = 1 + self.members.len(), "this node takes part in its cluster"),
+            Ok(()) => {
+                info!(nodes = 1 + self.members.len(), "this node takes part in its cluster");
+                self.joined.send_replace(());
+            }
             Err(why) => warn!(why, "this node does not take part in its cluster"),
         }
     }
