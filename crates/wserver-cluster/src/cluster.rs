@@ -21,6 +21,7 @@ use crate::members::{MemberInfo, Members};
 use crate::outbound::Outbound;
 use crate::receipt::{Gathered, NodeName};
 use crate::requests::Requests;
+use crate::seldom::Seldom;
 use crate::settings::ClusterSettings;
 use crate::streams::{Stream, Streams};
 
@@ -109,6 +110,9 @@ pub(crate) struct Inner<W: Wire> {
     pub(crate) is_informed: AtomicBool,
     /// Written by the task that looks.
     pub(crate) cut_off: watch::Sender<CutOff>,
+    pub(crate) implausible_told: Seldom,
+    /// Told when there may be nodes that were not asked what the others were.
+    pub(crate) joined: watch::Sender<()>,
     /// Cancelled when the node has left.
     pub(crate) stop: CancellationToken,
     epoch: Instant,
@@ -247,7 +251,7 @@ impl<W: Wire> Cluster<W> {
             return Gathered { is_cut_off, missing, ..Gathered::alone(here) };
         }
         let wanted = Wanted::Push(push_of(user.as_str(), event, text, options));
-        let others = self.ask_nodes(inner.members.at(&seats), inner.lane_of(digest), &wanted);
+        let others = self.ask_nodes(inner.members.at(&seats), inner.lane_of(digest), wanted);
         let here = inner.node.push_with(user, event, &message, options);
         self.gather(here, others, |outcome, _took| match outcome {
             Outcome::Pushed(receipt) => Some(receipt.into()),
@@ -269,7 +273,7 @@ impl<W: Wire> Cluster<W> {
         let inner = &self.inner;
         let message = Message::text(text);
         let wanted = Wanted::Everyone(push_of("", event, text, options));
-        let others = self.ask_nodes(inner.members.everybody(), inner.own_lane(), &wanted);
+        let others = self.ask_nodes(inner.members.everybody(), inner.own_lane(), wanted);
         let here = inner.node.push_everyone(event, &message, options);
         self.gather(here, others, |outcome, _took| match outcome {
             Outcome::PushedToEveryone(receipt) => Some(receipt.into()),
@@ -302,7 +306,7 @@ impl<W: Wire> Cluster<W> {
                 nodes
             }
         };
-        let mut others = self.ask_nodes(nodes, inner.own_lane(), &Wanted::Query(question));
+        let mut others = self.ask_nodes(nodes, inner.own_lane(), Wanted::Query(question));
         if let Whom::ConnectionsNode(connection) = whom {
             others.unreached.retain(|node| tag(node.id) == connection.as_u64() >> CONNECTION_BITS);
         }
@@ -326,6 +330,13 @@ impl<W: Wire> Cluster<W> {
         Streams::open(&self.inner.streams, entries_max)
     }
 
+    /// Changes whenever another node joins, and when this one takes part again: whoever has asked
+    /// everybody for something that lasts asks again then.
+    #[must_use]
+    pub fn joined(&self) -> watch::Receiver<()> {
+        self.inner.joined.subscribe()
+    }
+
     /// Sends an entry to a stream of another node; false when there is no room for it on the way.
     pub fn send(&self, node: NodeId, stream: u64, payload: Bytes) -> bool {
         let event = Content::Event(Event { stream, payload });
@@ -345,7 +356,7 @@ impl<W: Wire> Cluster<W> {
     }
 
     /// What was asked of others, on its way.
-    fn ask_nodes(&self, nodes: Vec<NodeName>, lane: u16, wanted: &Wanted) -> Asking {
+    fn ask_nodes(&self, nodes: Vec<NodeName>, lane: u16, wanted: Wanted) -> Asking {
         let inner = &self.inner;
         let deadline = tokio::time::Instant::now() + inner.settings.answer_timeout;
         if nodes.is_empty() {
@@ -367,17 +378,18 @@ impl<W: Wire> Cluster<W> {
                 .silent_limit()
                 .map(|limit| inner.members.silent_since(limit))
                 .unwrap_or_default();
+            let mut whom = Vec::with_capacity(nodes.len());
             for node in &nodes {
                 if budget.is_zero() || silent.contains(&node.id) {
                     asked.give_up_on(node.id);
-                    continue;
+                } else {
+                    whom.push(To::Node(node.id));
                 }
-                let wanted = Some(wanted.clone());
-                let request = Request { id: asked.id(), budget_ms, wanted, asked_ms };
-                let item = Content::Request(request).into();
-                if !inner.say(lane, To::Node(node.id), item) {
-                    asked.give_up_on(node.id);
-                }
+            }
+            // The same for each of them, so that it waits for the broker once.
+            let request = Request { id: asked.id(), budget_ms, wanted: Some(wanted), asked_ms };
+            if !inner.say_to_each(lane, &whom, Content::Request(request).into()) {
+                nodes.iter().for_each(|node| asked.give_up_on(node.id));
             }
             inner.counters.requests_total.add(nodes.len() as u64);
         }
@@ -509,6 +521,8 @@ impl<W: Wire> Joining<W> {
             unreached: AtomicUsize::new(0),
             is_informed: AtomicBool::new(false),
             cut_off: watch::Sender::new(CutOff::Never),
+            implausible_told: Seldom::default(),
+            joined: watch::Sender::new(()),
             stop: CancellationToken::new(),
             epoch: Instant::now(),
             settings,
@@ -567,13 +581,18 @@ impl<W: Wire> Inner<W> {
 
     /// Puts an item on its way; false, and counted, when there is no way or no room.
     pub(crate) fn say(&self, lane: u16, to: To, item: Item) -> bool {
+        self.say_to_each(lane, &[to], item)
+    }
+
+    /// The same for each of these, or for none of them.
+    fn say_to_each(&self, lane: u16, whom: &[To], item: Item) -> bool {
         if self.link.borrow().is_none() {
-            self.counters.dropped_no_link_total.increment();
+            self.counters.dropped_no_link_total.add(whom.len() as u64);
             return false;
         }
-        let is_taken = self.outbound[usize::from(lane)].push(to, item).is_ok();
+        let is_taken = self.outbound[usize::from(lane)].push_to_each(whom, item).is_ok();
         if !is_taken {
-            self.counters.dropped_outbound_full_total.increment();
+            self.counters.dropped_outbound_full_total.add(whom.len() as u64);
         }
         is_taken
     }

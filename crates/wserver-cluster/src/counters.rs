@@ -28,6 +28,16 @@ pub struct Counters {
     pub dropped_outbound_full_total: Counter,
     /// What waited when a link broke, and was let go.
     pub dropped_link_lost_total: Counter,
+    /// What was handed to the broker, and the link failed before it had said that it has it: some of
+    /// it may have arrived.
+    pub dropped_publish_failed_total: Counter,
+    /// What waited for a node that has gone.
+    pub dropped_node_gone_total: Counter,
+    /// Entries of streams that their readers here were too slow for.
+    pub dropped_stream_full_total: Counter,
+    /// Messages that no node can have written: forged, or of a node whose clock was set otherwise than
+    /// by time.
+    pub dropped_implausible_total: Counter,
     /// Messages that came twice, or after one that was sent later.
     pub dropped_late_total: Counter,
     /// Messages that were sent and did not arrive, by the gaps in their numbers.

@@ -5,8 +5,10 @@
 //! default. Whoever must break that raises [`READABLE_FROM`], and elder nodes then let such messages
 //! go, count them and say so.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use prost::Message;
+
+use crate::outbound::JUMP;
 
 /// The form that is written here.
 pub(crate) const VERSION: u32 = 1;
@@ -264,7 +266,15 @@ pub(crate) enum Unreadable {
     Malformed,
     /// Of a release that says this one would misunderstand it.
     TooNew,
+    /// Nothing that a node can have written.
+    Implausible,
 }
+
+/// No node has run for so many milliseconds: 34 years.
+const SENT_MS_MAX: u64 = 1 << 40;
+
+/// What a node calls itself, and its release: the longest that is believed.
+const WORD_BYTES_MAX: usize = 64;
 
 impl Part {
     /// Reads what a broker brought; its body shares the bytes.
@@ -276,7 +286,24 @@ impl Part {
         if part.readable_from > VERSION {
             return Err(Unreadable::TooNew);
         }
-        Ok(part)
+        // Numbers begin at the time when their channel does, and nobody writes as many messages in a
+        // millisecond as lie between two such beginnings: both are of the same clock.
+        let is_plausible =
+            part.sent_ms < SENT_MS_MAX && part.sequence <= (part.sent_ms + 1) << JUMP.ilog2();
+        if is_plausible { Ok(part) } else { Err(Unreadable::Implausible) }
+    }
+}
+
+impl Heartbeat {
+    /// Without a name or a release that would not fit into an answer's head or a line of a log: no
+    /// node has one.
+    pub(crate) fn believed(mut self) -> Self {
+        for word in [&mut self.name, &mut self.release] {
+            if word.len() > WORD_BYTES_MAX || !word.bytes().all(|byte| byte.is_ascii_graphic()) {
+                word.clear();
+            }
+        }
+        self
     }
 }
 
@@ -292,13 +319,15 @@ impl From<Content> for Item {
     }
 }
 
-/// Items on their way out become messages of at most `bytes_max`, numbered on from the `sequence` of
+/// A body with one item. Such bodies one behind the other are a body with all their items.
+pub(crate) fn encode(item: Item) -> Bytes {
+    Body { items: vec![item] }.encode_to_vec().into()
+}
+
+/// A body on its way out becomes messages of at most `bytes_max`, numbered on from the `sequence` of
 /// `head`, of which the rest is as it stands.
-pub(crate) fn write(head: &mut Part, items: Vec<Item>, bytes_max: usize) -> Vec<Bytes> {
-    let body = Body { items };
-    let mut encoded = BytesMut::with_capacity(body.encoded_len());
-    body.encode(&mut encoded).expect("a buffer of bytes grows");
-    let mut rest = encoded.freeze();
+pub(crate) fn write(head: &mut Part, body: Bytes, bytes_max: usize) -> Vec<Bytes> {
+    let mut rest = body;
     let part_bytes = bytes_max.saturating_sub(PART_HEAD_BYTES_MAX).max(1024);
     let parts = rest.len().div_ceil(part_bytes).max(1);
     (0..parts)
@@ -365,7 +394,7 @@ mod tests {
         let item = request(&[b'x'; 10_000]);
         for (bytes_max, count) in [(1 << 20, 1), (4096, 3), (10_100, 1), (10_090, 2)] {
             let mut head = Part { origin: 1, sequence: 5, sent_ms: 9, ..Part::default() };
-            let messages = write(&mut head, vec![item.clone()], bytes_max);
+            let messages = write(&mut head, encode(item.clone()), bytes_max);
             assert_eq!(messages.len(), count, "{bytes_max}");
             assert_eq!(head.sequence, 5 + count as u64);
             assert!(messages.iter().all(|message| message.len() <= bytes_max));
@@ -416,6 +445,34 @@ mod tests {
         for malformed in [&b""[..], b"\x00", b"hello", &[0xff; 40]] {
             let read = Part::read(Bytes::copy_from_slice(malformed));
             assert_eq!(read, Err(Unreadable::Malformed), "{malformed:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_no_node_can_have_reached_is_implausible() {
+        let read = |sequence, sent_ms| {
+            let part = Part { origin: 1, sequence, sent_ms, ..Part::default() };
+            Part::read(part.encode_to_vec().into()).map(|part| part.sequence)
+        };
+        // A channel that began a moment ago, and one that has had a million messages a second since
+        // its node began.
+        for (sequence, sent_ms) in [((5000 << 16) + 1, 5000), (5_000_000, 5000), (7, 0)] {
+            assert_eq!(read(sequence, sent_ms), Ok(sequence));
+        }
+        for (sequence, sent_ms) in
+            [(1 << 62, 5000), (5002 << 16, 5000), (1 << 62, 1 << 46), (u64::MAX, u64::MAX)]
+        {
+            assert_eq!(read(sequence, sent_ms), Err(Unreadable::Implausible), "{sequence}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_no_node_may_have_is_not_believed() {
+        let believed = |name: &str| Heartbeat { name: name.to_owned(), ..Heartbeat::default() };
+        assert_eq!(believed("web-1").believed().name, "web-1");
+        let long = "x".repeat(65);
+        for name in ["two words", "line\nline", "caf\u{e9}", "\u{202e}x", &long] {
+            assert_eq!(believed(name).believed().name, "", "{name:?}");
         }
     }
 

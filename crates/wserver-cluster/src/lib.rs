@@ -8,6 +8,8 @@
 
 mod cluster;
 mod run;
+mod outage;
+mod seldom;
 mod receive;
 mod envelope;
 mod outbound;

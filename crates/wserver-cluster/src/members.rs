@@ -20,6 +20,16 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// Nodes that vanished, and those that said goodbye, which are remembered at most: the last ones.
 const REMEMBERED_MAX: usize = 256;
+/// Nodes that are taken in: a stranger at the broker can make up more than any memory holds.
+const NODES_MAX: usize = 4096;
+
+/// How far a message may be ahead of the quickest ones of its node of late. Only where this machine's
+/// clock stood still is an honest one ahead of that; its node is then heard of again after a lease.
+const AHEAD_MS_MAX: i64 = 60_000;
+
+/// Two messages of a node that were sent within so long of each other may have been numbered the
+/// other way round.
+const NUMBERED_WITHIN_MS: u64 = 1000;
 
 /// The other nodes.
 #[derive(Debug, Default)]
@@ -62,6 +72,8 @@ struct Member {
     release: String,
     is_draining: bool,
     came_at: Instant,
+    /// It has said who it is.
+    is_introduced: bool,
     heard_at: Instant,
     /// When its users were last found to be what it says they are.
     agreed_at: Option<Instant>,
@@ -80,6 +92,8 @@ struct Member {
 #[derive(Debug, Default)]
 struct Incoming {
     sequence: u64,
+    /// When the last one was sent, by its node's clock.
+    sent_ms: u64,
     /// The parts of a body that have come, and how many have not.
     parts: BytesMut,
     parts_left: u32,
@@ -106,6 +120,8 @@ pub(crate) enum Arrival {
     Late,
     /// Its parts are more than may be, or not those of one body.
     Broken,
+    /// Its node cannot have sent it.
+    Implausible,
 }
 
 /// What a heartbeat leads to.
@@ -150,13 +166,30 @@ impl Members {
         if all.left.contains(&origin) {
             return Arrival::Late;
         }
+        if all.by_id.len() >= NODES_MAX && !all.by_id.contains_key(&origin) {
+            return Arrival::Implausible;
+        }
         let member = all.member(origin, now);
-        member.heard_at = now;
+        if member.clock.is_ahead(part.sent_ms, now_ms) {
+            return Arrival::Implausible;
+        }
         let age = member.clock.age(part.sent_ms, now_ms, now);
         let incoming = member.channels.entry((lane, is_for_all)).or_default();
         if part.sequence <= incoming.sequence {
+            // A node numbers what it sends in the order of its clock. Where a lower number was sent
+            // later, the higher one was not its own, or else nothing of it would be heard any more.
+            let is_forged = part.sent_ms > incoming.sent_ms + NUMBERED_WITHIN_MS
+                || member.clock.is_ahead(incoming.sent_ms, now_ms);
+            if is_forged {
+                let (sequence, sent_ms) = (part.sequence, part.sent_ms);
+                *incoming = Incoming { sequence, sent_ms, ..Incoming::default() };
+                return Arrival::Implausible;
+            }
             return Arrival::Late;
         }
+        // What is let go shows nothing: who only says such things is not heard of.
+        member.heard_at = now;
+        incoming.sent_ms = part.sent_ms;
         let gap = part.sequence - incoming.sequence - 1;
         // Of a channel that is new nobody knows how much there was before.
         let lost = if incoming.sequence == 0 || gap >= JUMP { 0 } else { gap };
@@ -196,7 +229,7 @@ impl Members {
     ) -> Beat {
         let mut all = self.write();
         let member = all.member(id, now);
-        let is_first = member.release.is_empty();
+        let is_first = !std::mem::replace(&mut member.is_introduced, true);
         if !heartbeat.name.is_empty() && *member.name != heartbeat.name {
             member.name = heartbeat.name.as_str().into();
         }
@@ -400,6 +433,7 @@ impl All {
                 release: String::new(),
                 is_draining: false,
                 came_at: now,
+                is_introduced: false,
                 heard_at: now,
                 agreed_at: None,
                 disagreements: 0,
@@ -445,6 +479,13 @@ impl Member {
 }
 
 impl Clock {
+    /// Whether something says that it was sent later than now, as far as can be known.
+    fn is_ahead(&self, sent_ms: u64, now_ms: u64) -> bool {
+        let difference = now_ms.cast_signed().saturating_sub(sent_ms.cast_signed());
+        let least = self.least[0].min(self.least[1]);
+        least != i64::MAX && difference < least.saturating_sub(AHEAD_MS_MAX)
+    }
+
     /// How long something took on its way, beyond the least that anything did of late.
     fn age(&mut self, sent_ms: u64, now_ms: u64, now: Instant) -> Duration {
         let difference = now_ms.cast_signed().saturating_sub(sent_ms.cast_signed());
@@ -504,6 +545,45 @@ mod tests {
         assert_eq!(arrive(&members, part(9, 15, 0, "x"), 1021), Arrival::Late);
         let beginning = part(12 + 2 * JUMP, 30, 0, "d");
         assert_eq!(arrive(&members, beginning, 1030), whole("d", 0, 0), "no loss but a beginning");
+    }
+
+    #[test]
+    fn a_forged_jump_does_not_silence_a_node() {
+        let members = Members::default();
+        assert_eq!(arrive(&members, part(7, 5000, 0, "a"), 9000), whole("a", 0, 0));
+        // As high as may be, sent when nobody can know better: the node's next one shows it.
+        assert_eq!(arrive(&members, part(9000 << 16, 6000, 0, "x"), 10_000), whole("x", 0, 0));
+        assert_eq!(arrive(&members, part(8, 6500, 0, "b"), 10_500), Arrival::Late);
+        assert_eq!(arrive(&members, part(9, 7500, 0, "c"), 11_500), Arrival::Implausible);
+        assert_eq!(arrive(&members, part(10, 7501, 0, "d"), 11_501), whole("d", 0, 0));
+        assert_eq!(arrive(&members, part(10, 7501, 0, "d"), 11_501), Arrival::Late);
+        // One that was sent in a time to come is none of its own, whatever its number.
+        let ahead = part(1 << 50, 1 << 35, 0, "x");
+        assert_eq!(arrive(&members, ahead, 11_502), Arrival::Implausible);
+        assert_eq!(arrive(&members, part(11, 7503, 0, "e"), 11_503), whole("e", 0, 0));
+    }
+
+    #[test]
+    fn who_says_only_what_is_let_go_is_not_heard_of() {
+        let members = Members::default();
+        let start = Instant::now();
+        let later = start + Duration::from_secs(1);
+        let arrive = |part, now| members.arrive(part, (0, false), 1000, now, 100);
+        assert_eq!(arrive(part(7, 0, 0, "a"), start), whole("a", 0, 0));
+        assert_eq!(arrive(part(7, 0, 0, "a"), later), Arrival::Late);
+        assert_eq!(members.silent_since(later), [ONE]);
+        assert_eq!(arrive(part(8, 0, 0, "b"), later), whole("b", 0, 0));
+        assert!(members.silent_since(later).is_empty());
+    }
+
+    #[test]
+    fn made_up_nodes_are_bounded() {
+        let members = Members::default();
+        for origin in 1..=NODES_MAX as u64 + 5 {
+            arrive(&members, Part { origin, ..part(1, 0, 0, "a") }, 0);
+        }
+        assert_eq!(members.len(), NODES_MAX);
+        assert_eq!(arrive(&members, part(2, 0, 0, "b"), 0), whole("b", 0, 0));
     }
 
     #[test]

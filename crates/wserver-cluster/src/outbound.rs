@@ -1,13 +1,12 @@
 //! What waits for one way through the broker, by whom it is for, bounded in bytes.
 //!
 //! While one message is on its way to the broker, more gather here; the next one takes them all, so
-//! the busier the cluster, the more a message carries.
+//! the busier the cluster, the more a message carries. What is for several nodes stands here once.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-use prost::Message as _;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
 use crate::broker::{NodeId, To};
@@ -17,7 +16,7 @@ use crate::envelope::{self, Item, Part};
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// So much is handed to the broker at once.
 const BATCH_BYTES_MAX: usize = 1 << 20;
-/// What an item costs beside what it says, in a queue and in a message.
+/// What an item costs each of those it is for, beside what it says, in a queue and in a message.
 const ITEM_BYTES: usize = 64;
 
 /// The queue of one lane.
@@ -40,7 +39,9 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct ChannelQueue {
-    items: VecDeque<(Item, usize)>,
+    /// Written, as they go out. One that is for several is in the queue of each, and is one
+    /// allocation: it takes room until the last of them is taken.
+    items: VecDeque<Bytes>,
     /// Of the last message.
     sequence: u64,
 }
@@ -54,6 +55,30 @@ const fn first_sequence(sent_ms: u64) -> u64 {
 /// A gap in the numbers of a channel that is no loss but a new beginning.
 pub(crate) const JUMP: u64 = 1 << 16;
 
+/// What is handed to the broker at once.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Batch {
+    pub(crate) messages: Vec<(To, Bytes)>,
+    /// What stands in them.
+    pub(crate) items: usize,
+}
+
+/// The room that an item leaves which was just taken from its queue: all of it, if it waits in no
+/// other one.
+fn room(item: &Bytes) -> usize {
+    ITEM_BYTES + if item.is_unique() { item.len() } else { 0 }
+}
+
+/// Items as one body, without a copy where there is one.
+fn joined(mut items: Vec<Bytes>) -> Bytes {
+    if items.len() == 1 {
+        return items.remove(0);
+    }
+    let mut body = BytesMut::with_capacity(items.iter().map(Bytes::len).sum());
+    items.iter().for_each(|item| body.extend_from_slice(item));
+    body.freeze()
+}
+
 /// There is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full;
@@ -65,32 +90,40 @@ impl Outbound {
 
     /// Puts an item behind what waits for the same.
     pub(crate) fn push(&self, to: To, item: Item) -> Result<(), Full> {
-        let bytes = item.encoded_len() + ITEM_BYTES;
+        self.push_to_each(&[to], item)
+    }
+
+    /// Puts an item behind what waits for each of these, or for none of them if there is no room.
+    pub(crate) fn push_to_each(&self, whom: &[To], item: Item) -> Result<(), Full> {
+        if whom.is_empty() {
+            return Ok(());
+        }
+        let item = envelope::encode(item);
+        let bytes = item.len() + whom.len() * ITEM_BYTES;
         let mut guard = self.lock();
         let queue = &mut *guard;
         if queue.bytes > 0 && queue.bytes + bytes > self.bytes_max {
             return Err(Full);
         }
         queue.bytes += bytes;
-        let channel = queue.channels.entry(to).or_default();
-        if channel.items.is_empty() {
-            queue.turn.push_back(to);
+        for &to in whom {
+            let channel = queue.channels.entry(to).or_default();
+            if channel.items.is_empty() {
+                queue.turn.push_back(to);
+            }
+            channel.items.push_back(item.clone());
         }
-        channel.items.push_back((item, bytes));
+        // While nobody can look: whoever takes the last one that waits finds no other.
+        drop(item);
         drop(guard);
         self.is_some.notify_one();
         Ok(())
     }
 
-    /// Takes what is to be sent next, as messages of at most `message_bytes_max`; nothing if nothing
+    /// Takes what is to be sent next, as messages of at most `message_bytes_max`; none if nothing
     /// waits.
-    pub(crate) fn take(
-        &self,
-        origin: NodeId,
-        sent_ms: u64,
-        message_bytes_max: usize,
-    ) -> Vec<(To, Bytes)> {
-        let mut taken = Vec::new();
+    pub(crate) fn take(&self, origin: NodeId, sent_ms: u64, message_bytes_max: usize) -> Batch {
+        let mut taken = Batch::default();
         let mut batch_bytes = 0;
         while batch_bytes < BATCH_BYTES_MAX {
             let mut guard = self.lock();
@@ -99,18 +132,19 @@ impl Outbound {
             let Some(channel) = queue.channels.get_mut(&to) else { continue };
             let mut items = Vec::new();
             let mut bytes = 0;
-            while let Some((_, next)) = channel.items.front()
-                && (items.is_empty() || bytes + next <= MESSAGE_BYTES_MAX)
-                && let Some((item, item_bytes)) = channel.items.pop_front()
+            while let Some(next) = channel.items.front()
+                && (items.is_empty() || bytes + next.len() + ITEM_BYTES <= MESSAGE_BYTES_MAX)
+                && let Some(item) = channel.items.pop_front()
             {
-                bytes += item_bytes;
+                bytes += item.len() + ITEM_BYTES;
+                queue.bytes -= room(&item);
                 items.push(item);
             }
             if !channel.items.is_empty() {
                 queue.turn.push_back(to);
             }
-            queue.bytes -= bytes;
             batch_bytes += bytes;
+            taken.items += items.len();
             if channel.sequence == 0 {
                 channel.sequence = first_sequence(sent_ms);
             }
@@ -121,10 +155,10 @@ impl Outbound {
                 is_for_all: to == To::All,
                 ..Part::default()
             };
-            let messages = envelope::write(&mut head, items, message_bytes_max);
+            let messages = envelope::write(&mut head, joined(items), message_bytes_max);
             channel.sequence = head.sequence;
             drop(guard);
-            taken.extend(messages.into_iter().map(|message| (to, message)));
+            taken.messages.extend(messages.into_iter().map(|message| (to, message)));
         }
         taken
     }
@@ -139,14 +173,14 @@ impl Outbound {
         items.sum()
     }
 
-    /// A node has gone, and what is for it.
-    pub(crate) fn forget(&self, node: NodeId) {
+    /// A node has gone, and what is for it; how many items that was.
+    pub(crate) fn forget(&self, node: NodeId) -> usize {
         let mut queue = self.lock();
         let to = To::Node(node);
         queue.turn.retain(|it| *it != to);
-        if let Some(channel) = queue.channels.remove(&to) {
-            queue.bytes -= channel.items.iter().map(|(_, bytes)| bytes).sum::<usize>();
-        }
+        let Some(channel) = queue.channels.remove(&to) else { return 0 };
+        // One after the other: of two that are the same, the second is the last.
+        channel.items.into_iter().map(|item| queue.bytes -= room(&item)).count()
     }
 
     /// Bytes that wait.
@@ -194,11 +228,13 @@ mod tests {
         outbound.push(one, item(4, 100_000)).unwrap();
         outbound.push(one, item(5, 10)).unwrap();
         let taken = outbound.take(HERE, 0, 1 << 20);
-        let taken: Vec<_> = taken.iter().map(|(to, message)| (*to, streams(message))).collect();
+        assert_eq!(taken.items, 8);
+        let taken: Vec<_> =
+            taken.messages.iter().map(|(to, message)| (*to, streams(message))).collect();
         let expected =
             [(one, vec![1, 2, 3]), (two, vec![11, 12, 13]), (one, vec![4]), (one, vec![5])];
         assert_eq!(taken, expected);
-        assert_eq!((outbound.bytes(), outbound.take(HERE, 0, 1 << 20)), (0, vec![]));
+        assert_eq!((outbound.bytes(), outbound.take(HERE, 0, 1 << 20)), (0, Batch::default()));
     }
 
     #[test]
@@ -213,12 +249,39 @@ mod tests {
             outbound.push(to, item(number, 10)).unwrap();
         }
         assert_eq!(outbound.push(to, item(2, 900)), Err(Full));
-        outbound.forget(NodeId::new(3));
+        assert_eq!(outbound.forget(NodeId::new(3)), 0);
         // The numbers go on, so that nobody takes what comes for old.
-        let first = Part::read(outbound.take(HERE, 0, 4096)[0].1.clone()).unwrap();
+        let first = Part::read(outbound.take(HERE, 0, 4096).messages[0].1.clone()).unwrap();
         assert_eq!(first.sequence, 1);
         outbound.push(to, item(1, 10)).unwrap();
-        let next = Part::read(outbound.take(HERE, 0, 4096)[0].1.clone()).unwrap();
+        let next = Part::read(outbound.take(HERE, 0, 4096).messages[0].1.clone()).unwrap();
         assert_eq!(next.sequence, 2);
+    }
+
+    #[test]
+    fn a_body_for_several_nodes_takes_its_room_once_until_the_last_has_it() {
+        const BODY: usize = 900_000;
+        let whom = [1, 2, 3, 4].map(|number| To::Node(NodeId::new(number)));
+        let outbound = Outbound::new(BODY + 1000);
+        outbound.push_to_each(&whom, item(1, BODY)).unwrap();
+        assert!((BODY..BODY + 1000).contains(&outbound.bytes()), "{}", outbound.bytes());
+        assert_eq!(outbound.push_to_each(&whom, item(2, BODY)), Err(Full));
+        // Who goes takes nothing with it that others still wait for.
+        assert_eq!(outbound.forget(NodeId::new(2)), 1);
+        assert!(outbound.bytes() > BODY);
+        let mut told = Vec::new();
+        while told.len() < 3 {
+            assert!(outbound.bytes() > BODY, "the last one has not been taken");
+            let batch = outbound.take(HERE, 0, 2 << 20);
+            told.extend(batch.messages.into_iter().map(|(to, message)| (to, streams(&message))));
+        }
+        assert_eq!(told, [0, 2, 3].map(|at| (whom[at], vec![1])));
+        assert_eq!(outbound.bytes(), 0);
+        // What is let go leaves no room behind that is never free again.
+        outbound.push_to_each(&whom, item(4, BODY)).unwrap();
+        assert_eq!((outbound.clear(), outbound.bytes()), (4, 0));
+        outbound.push_to_each(&whom[..1], item(5, BODY)).unwrap();
+        outbound.forget(NodeId::new(1));
+        assert_eq!(outbound.bytes(), 0);
     }
 }

@@ -80,6 +80,11 @@ impl Gathered<EveryoneReceipt> {
     }
 }
 
+/// As many as a node can have: sums of these never overflow, whatever others say.
+fn number(count: u64) -> usize {
+    u32::try_from(count).unwrap_or(u32::MAX) as usize
+}
+
 fn sum(receipts: impl Iterator<Item = PushReceipt>) -> PushReceipt {
     let mut total = PushReceipt::default();
     for receipt in receipts {
@@ -109,7 +114,6 @@ impl From<PushReceipt> for envelope::Receipt {
 
 impl From<envelope::Receipt> for PushReceipt {
     fn from(told: envelope::Receipt) -> Self {
-        let number = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
         let mut receipt = Self::default();
         receipt.matched = number(told.matched);
         receipt.written = number(told.written);
@@ -134,7 +138,7 @@ impl From<EveryoneReceipt> for envelope::EveryoneReceipt {
 impl From<envelope::EveryoneReceipt> for EveryoneReceipt {
     fn from(told: envelope::EveryoneReceipt) -> Self {
         let mut receipt = Self::default();
-        receipt.users = usize::try_from(told.users).unwrap_or(usize::MAX);
+        receipt.users = number(told.users);
         receipt.total = told.total.unwrap_or_default().into();
         receipt
     }
@@ -169,6 +173,22 @@ mod tests {
             gathered.others.push((name(2), there));
             assert_eq!(gathered.total(), expected);
         }
+    }
+
+    #[test]
+    fn counts_that_no_node_can_have_harm_nobody() {
+        let most = u64::MAX;
+        let told =
+            envelope::Receipt { matched: most, written: most, queued: most, ..Default::default() };
+        let everyone = envelope::EveryoneReceipt { users: most, total: Some(told.clone()) };
+        let mut gathered = Gathered::alone(receipt(1, 1, None));
+        let mut of_everyone = Gathered::alone(EveryoneReceipt::default());
+        for number in 2..5 {
+            gathered.others.push((name(number), told.clone().into()));
+            of_everyone.others.push((name(number), everyone.clone().into()));
+        }
+        assert!(gathered.total().delivered() > gathered.total().matched);
+        assert!(of_everyone.total().users > 0);
     }
 
     #[test]

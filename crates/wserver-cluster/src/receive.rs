@@ -86,6 +86,7 @@ impl<W: Wire> Inner<W> {
             Arrival::Part { lost } => return self.counters.lost_total.add(lost),
             Arrival::Late => return self.counters.dropped_late_total.increment(),
             Arrival::Broken => return self.unreadable(Unreadable::Malformed),
+            Arrival::Implausible => return self.unreadable(Unreadable::Implausible),
         };
         let body = match Body::read(body) {
             Ok(body) => body,
@@ -101,6 +102,16 @@ impl<W: Wire> Inner<W> {
             Unreadable::Malformed => {
                 self.counters.dropped_malformed_total.increment();
                 debug!("a message of the broker is none of a node's");
+            }
+            Unreadable::Implausible => {
+                self.counters.dropped_implausible_total.increment();
+                if self.implausible_told.is_due(Instant::now()) {
+                    warn!(
+                        total = self.counters.dropped_implausible_total.value(),
+                        "a message of the broker is of no node that can have written it: does \
+                         somebody else publish under cluster_name?"
+                    );
+                }
             }
             Unreadable::TooNew => {
                 if self.counters.dropped_version_total.value() == 0 {
@@ -132,7 +143,7 @@ impl<W: Wire> Inner<W> {
         waiting: &mut FuturesUnordered<WaitingPush>,
     ) {
         match content {
-            Content::Heartbeat(heartbeat) => self.heard_heartbeat(origin, &heartbeat),
+            Content::Heartbeat(heartbeat) => self.heard_heartbeat(origin, &heartbeat.believed()),
             Content::Leave(_) => {
                 if let Some((node, seat)) = self.members.leave(origin) {
                     info!(node = %node, "a node has left the cluster");
@@ -151,7 +162,9 @@ impl<W: Wire> Inner<W> {
                 }
             }
             Content::Event(event) => {
-                self.streams.deliver(event.stream, origin, event.payload);
+                if !self.streams.deliver(event.stream, origin, event.payload) {
+                    self.counters.dropped_stream_full_total.increment();
+                }
             }
             // Only a node's own come back to it.
             Content::Nonce(_) => {}
@@ -162,6 +175,7 @@ impl<W: Wire> Inner<W> {
         let sum = |seat| self.directory.sums(seat).iter().fold(0, |sum, it| sum ^ it);
         let beat = self.members.beat(origin, heartbeat, sum, Instant::now());
         if beat.is_first {
+            self.joined.send_replace(());
             info!(node = heartbeat.name, id = %origin, release = heartbeat.release, "a node is in the cluster");
             if heartbeat.name == self.node_name() {
                 warn!(

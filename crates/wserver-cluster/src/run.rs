@@ -10,18 +10,18 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 use wserver_node::Wire;
 
-use crate::broker::{BrokerError, BrokerErrorKind, Link, NodeId, To};
+use crate::broker::{BrokerError, Link, NodeId, To};
 use crate::cluster::{Cluster, CutOff, Inner, Lanes};
 use crate::directory::Seat;
 use crate::envelope::{Content, Heartbeat, Interest, Leave, Nonce, PART_HEAD_BYTES_MAX, Vanished};
+use crate::outage::Outage;
+use crate::outbound::Batch;
 use crate::receipt::NodeName;
 
 /// How often it is looked whether users came or went, and what else is due.
 pub(crate) const ROUND: Duration = Duration::from_millis(50);
 /// A process that stood still finds its way through the broker within this, if it is there.
 const AWAKE_AFTER: Duration = Duration::from_secs(1);
-/// Between two tries to open a link: at first, and at most.
-const RETRY: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 /// What nobody can be told within that is told to nobody.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Users that are told in one item: 64 KiB.
@@ -52,8 +52,7 @@ impl<W: Wire> Inner<W> {
 
     /// Opens a link whenever there is none.
     async fn keep_link(self: Arc<Self>, mut first: Option<Arc<dyn Link>>) {
-        let mut retry = RETRY[0];
-        let mut told = String::new();
+        let mut outage = Outage::default();
         loop {
             let opened = match first.take() {
                 Some(link) => Ok(link),
@@ -62,49 +61,50 @@ impl<W: Wire> Inner<W> {
                     () = self.left() => return,
                 },
             };
-            let link = match opened {
-                Ok(link) => link,
+            let error = match opened {
+                Ok(link) => {
+                    let since = Instant::now();
+                    self.linked(&link);
+                    let error = tokio::select! {
+                        // A link that broke knows better why.
+                        biased;
+                        error = link.broken() => error,
+                        () = self.stop.cancelled() => {
+                            self.say_goodbye(&link).await;
+                            self.link.send_replace(None);
+                            return;
+                        }
+                        () = self.node.tasks().stopped() => return,
+                        () = self.relink.notified() => {
+                            BrokerError::unreachable("messages do not get through it")
+                        }
+                    };
+                    self.unlinked(&error);
+                    outage.had_a_link_for(since.elapsed());
+                    error
+                }
                 Err(error) => {
-                    // A broker that stays away is told once, not ten times a minute.
-                    if told != error.to_string() {
-                        told = error.to_string();
-                        warn!(%error, "no link to the broker");
-                    }
                     self.health.unlinked(error.to_string());
-                    if error.kind() == BrokerErrorKind::Refused {
-                        retry = RETRY[1];
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(jittered(retry)) => {}
-                        () = self.left() => return,
-                    }
-                    retry = (retry * 2).min(RETRY[1]);
-                    continue;
+                    error
                 }
             };
-            told.clear();
-            self.linked(&link);
-            let error = tokio::select! {
-                error = link.broken() => error,
-                () = self.relink.notified() => {
-                    BrokerError::unreachable("messages do not get through it")
-                }
-                () = self.stop.cancelled() => {
-                    self.say_goodbye(&link).await;
-                    self.link.send_replace(None);
-                    return;
-                }
-                () = self.node.tasks().stopped() => return,
-            };
-            self.unlinked(&error);
-            // A link that was good for a while is opened anew at once.
-            retry = RETRY[0];
+            if outage.is_to_be_told(&error, Instant::now()) {
+                warn!(%error, "no link to the broker");
+            } else {
+                debug!(%error, "no link to the broker");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(outage.pause(error.kind())) => {}
+                () = self.left() => return,
+            }
         }
     }
 
     fn linked(&self, link: &Arc<dyn Link>) {
-        // What was said against the last one does not hold against this one.
+        // What was said against the last one does not hold against this one, and what was meant for
+        // it and came a moment too late is not sent late.
         let _ = self.relink.notified().now_or_never();
+        self.let_go_of_what_waits();
         self.counters.links_opened_total.increment();
         // Whoever came to them meanwhile is not known.
         self.is_informed.store(false, Ordering::Relaxed);
@@ -115,14 +115,17 @@ impl<W: Wire> Inner<W> {
     }
 
     fn unlinked(&self, error: &BrokerError) {
-        warn!(%error, "the link to the broker is broken");
         self.counters.links_broken_total.increment();
         self.health.unlinked(error.to_string());
         self.link.send_replace(None);
-        let items: usize = self.outbound.iter().map(crate::outbound::Outbound::clear).sum();
-        self.counters.dropped_link_lost_total.add(items as u64);
+        self.let_go_of_what_waits();
         // Nobody can answer what they may never have heard of.
         self.requests.give_up_on_all();
+    }
+
+    fn let_go_of_what_waits(&self) {
+        let items: usize = self.outbound.iter().map(crate::outbound::Outbound::clear).sum();
+        self.counters.dropped_link_lost_total.add(items as u64);
     }
 
     async fn say_goodbye(&self, link: &Arc<dyn Link>) {
@@ -131,7 +134,8 @@ impl<W: Wire> Inner<W> {
         let _ = outbound.push(To::All, Content::Leave(Leave {}).into());
         let goodbye = async {
             loop {
-                let messages = outbound.take(self.id, self.now_ms(), self.message_bytes_max());
+                let batch = outbound.take(self.id, self.now_ms(), self.message_bytes_max());
+                let messages = batch.messages;
                 if messages.is_empty() || link.publish(lane, messages).await.is_err() {
                     break;
                 }
@@ -160,7 +164,8 @@ impl<W: Wire> Inner<W> {
                 () = self.left() => return,
             }
             loop {
-                let messages = outbound.take(self.id, self.now_ms(), self.message_bytes_max());
+                let batch = outbound.take(self.id, self.now_ms(), self.message_bytes_max());
+                let Batch { messages, items } = batch;
                 if messages.is_empty() {
                     break;
                 }
@@ -169,19 +174,21 @@ impl<W: Wire> Inner<W> {
                 let published = tokio::select! {
                     published = link.publish(lane, messages) => published,
                     // Whatever the link was waiting for, it is not waited for any more.
-                    _ = links.changed() => break,
-                };
-                match published {
-                    Ok(()) => {
-                        self.counters.published_total.add(count as u64);
-                        self.counters.published_bytes_total.add(bytes as u64);
-                    }
-                    Err(error) => {
-                        warn!(%error, "the broker took no message");
-                        self.relink.notify_one();
+                    _ = links.changed() => {
+                        self.counters.dropped_publish_failed_total.add(items as u64);
                         break;
                     }
+                };
+                if let Err(error) = published {
+                    // Some of it may have got there. Whoever waits for an answer is told when the
+                    // link is given up, which is at once.
+                    self.counters.dropped_publish_failed_total.add(items as u64);
+                    debug!(%error, items, "the broker took no message");
+                    self.relink.notify_one();
+                    break;
                 }
+                self.counters.published_total.add(count as u64);
+                self.counters.published_bytes_total.add(bytes as u64);
             }
         }
     }
@@ -281,7 +288,10 @@ impl<W: Wire> Inner<W> {
             return;
         }
         match verdict {
-            Ok(()) => info!(nodes = 1 + self.members.len(), "this node takes part in its cluster"),
+            Ok(()) => {
+                info!(nodes = 1 + self.members.len(), "this node takes part in its cluster");
+                self.joined.send_replace(());
+            }
             Err(why) => warn!(why, "this node does not take part in its cluster"),
         }
     }
@@ -329,20 +339,11 @@ impl<W: Wire> Inner<W> {
     }
 
     fn forget_outbound(&self, node: NodeId) {
-        for outbound in &self.outbound {
-            outbound.forget(node);
-        }
+        let items: usize = self.outbound.iter().map(|outbound| outbound.forget(node)).sum();
+        self.counters.dropped_node_gone_total.add(items as u64);
     }
 
     fn message_bytes_max(&self) -> usize {
         self.broker.payload_bytes_max().max(2 * PART_HEAD_BYTES_MAX)
     }
-}
-
-/// Half of it to all of it, so that nodes which lost a broker together do not come back in step.
-fn jittered(time: Duration) -> Duration {
-    let mut byte = [0];
-    // Without randomness they come back in step.
-    let _ = getrandom::fill(&mut byte);
-    time / 2 + time.mul_f64(f64::from(byte[0]) / 512.0)
 }

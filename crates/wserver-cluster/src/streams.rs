@@ -1,6 +1,7 @@
 //! Streams: what other nodes send one entry at a time, for as long as somebody here reads.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -18,7 +19,14 @@ pub(crate) struct Streams {
 #[derive(Debug, Default)]
 struct Open {
     next_id: u64,
-    readers: HashMap<u64, mpsc::Sender<(NodeId, Bytes)>>,
+    readers: HashMap<u64, Reader>,
+}
+
+#[derive(Debug, Clone)]
+struct Reader {
+    entries: mpsc::Sender<(NodeId, Bytes)>,
+    /// What it was too slow for. Added to here, taken by the reader.
+    missed: Arc<AtomicU64>,
 }
 
 /// One stream; dropping it ends it.
@@ -26,6 +34,7 @@ struct Open {
 pub struct Stream {
     id: u64,
     entries: mpsc::Receiver<(NodeId, Bytes)>,
+    missed: Arc<AtomicU64>,
     streams: Arc<Streams>,
 }
 
@@ -43,6 +52,11 @@ impl Stream {
     pub async fn next(&mut self) -> Option<(NodeId, Bytes)> {
         self.entries.recv().await
     }
+
+    /// How many entries found no room since this was asked last.
+    pub fn take_missed(&self) -> u64 {
+        self.missed.swap(0, Ordering::Relaxed)
+    }
 }
 
 impl Drop for Stream {
@@ -57,14 +71,21 @@ impl Streams {
         let mut open = this.lock();
         open.next_id += 1;
         let id = open.next_id;
-        open.readers.insert(id, sender);
-        Stream { id, entries, streams: Arc::clone(this) }
+        let missed = Arc::new(AtomicU64::new(0));
+        open.readers.insert(id, Reader { entries: sender, missed: Arc::clone(&missed) });
+        Stream { id, entries, missed, streams: Arc::clone(this) }
     }
 
-    /// Hands an entry to its reader; false when there is none, or it is too slow.
+    /// Hands an entry to its reader, if there still is one; false when it is too slow.
     pub(crate) fn deliver(&self, id: u64, from: NodeId, payload: Bytes) -> bool {
         let reader = self.lock().readers.get(&id).cloned();
-        reader.is_some_and(|reader| reader.try_send((from, payload)).is_ok())
+        let Some(Reader { entries, missed }) = reader else { return true };
+        let sent = entries.try_send((from, payload));
+        let is_full = matches!(sent, Err(mpsc::error::TrySendError::Full(_)));
+        if is_full {
+            missed.fetch_add(1, Ordering::Relaxed);
+        }
+        !is_full
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {

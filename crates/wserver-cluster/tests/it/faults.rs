@@ -233,3 +233,27 @@ impl Spy {
         self.lanes.all()
     }
 }
+
+/// A number that no node can have reached, in the name of one that is there.
+#[tokio::test]
+async fn a_forged_number_does_not_silence_a_node() {
+    let broker = Loopback::default();
+    let [a, b] = cluster(&broker).await;
+    let (_one, line) = b.join("jack", "news");
+    a.knows(1).await;
+    assert_eq!(a.count("jack").await, 1);
+    for to in [To::All, To::Node(b.cluster.id())] {
+        // Origin a, version 1, readable from 1, sequence 2^62; for all or not.
+        let mut forged = vec![0x09];
+        forged.extend(a.cluster.id().as_u64().to_le_bytes());
+        forged.extend(b"\x10\x01\x18\x01\x20");
+        forged.extend([0x80; 8]);
+        forged.extend([0x40, 0x40, u8::from(to == To::All)]);
+        broker.inject(Channel { lane: 0, to }, &forged.into());
+    }
+    let counters = b.cluster.counters();
+    eventually("both are counted", async || counters.dropped_implausible_total.value() == 2).await;
+    assert_eq!(a.count("jack").await, 1);
+    assert_eq!(line.messages(), ["count", "count"]);
+    assert_eq!(counters.dropped_late_total.value(), 0);
+}

@@ -5,6 +5,7 @@ mod peers;
 
 mod broker;
 mod faults;
+mod losses;
 mod members;
 mod pushes;
 mod questions;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use wserver_cluster::{Cluster, Loopback, Whom};
 
-use crate::peers::{Line, cluster, names, user};
+use crate::peers::{Line, Member, cluster, eventually, names, user};
 
 /// Answers with its own name and what was asked; says nothing to `silence`.
 fn answer(cluster: &Cluster<Line>) {
@@ -71,4 +71,26 @@ async fn a_stream_brings_what_others_send_in_order_until_it_is_dropped() {
         let entry = tokio::time::timeout(Duration::from_secs(30), stream.next()).await;
         assert_eq!(entry.unwrap().unwrap(), (b.cluster.id(), Bytes::from(expected)));
     }
+}
+
+/// Whoever has asked everybody for something that lasts hears when there is somebody else to ask.
+#[tokio::test]
+async fn it_is_told_when_a_node_joins_and_when_one_takes_part_again() {
+    let broker = Loopback::default();
+    let [a, b] = cluster(&broker).await;
+    let mut joined = a.cluster.joined();
+    joined.mark_unchanged();
+    let _c = Member::start(&broker, "c");
+    joined.changed().await.unwrap();
+    eventually("all are there", async || a.cluster.gauges().nodes == 3).await;
+    for member in [&a, &b] {
+        member.is_ready().await;
+    }
+    joined.mark_unchanged();
+    broker.kill();
+    eventually("it is cut off", async || a.cluster.ready().is_err()).await;
+    assert!(!joined.has_changed().unwrap());
+    broker.restore();
+    let again = tokio::time::timeout(Duration::from_secs(30), joined.changed()).await;
+    again.expect("in time").unwrap();
 }

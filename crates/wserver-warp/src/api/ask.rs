@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use wserver_cluster::{Gathered, NodeId, NodeName, Whom};
 use wserver_core::{ConnectionId, UserId};
 use wserver_protocol::v2::{
-    self, Answer, Closed, Connection, Connections, Entry, Online, Question, Said,
+    self, Answer, Closed, Connection, Connections, Entry, Missed, Online, Question, Said,
 };
 
 use super::{admin, explain, request, show};
@@ -36,7 +36,9 @@ pub(super) trait Merge: Said {
 impl Merge for Online {
     fn add(&mut self, _node: &NodeName, other: Self) {
         for (user, count) in other.online {
-            *self.online.entry(user).or_default() += count;
+            // What another node says may be any number.
+            let sum = self.online.entry(user).or_default();
+            *sum = sum.saturating_add(count);
         }
     }
 
@@ -47,7 +49,7 @@ impl Merge for Online {
 
 impl Merge for Connections {
     fn add(&mut self, node: &NodeName, other: Self) {
-        self.count += other.count;
+        self.count = self.count.saturating_add(other.count);
         let left = admin::CONNECTIONS_MAX.saturating_sub(self.connections.len());
         self.connections.extend(other.connections.into_iter().take(left).map(|it| named(node, it)));
     }
@@ -59,7 +61,7 @@ impl Merge for Connections {
 
 impl Merge for Closed {
     fn add(&mut self, _node: &NodeName, other: Self) {
-        self.closed += other.closed;
+        self.closed = self.closed.saturating_add(other.closed);
     }
 
     fn miss(&mut self, nodes: Vec<String>) {
@@ -203,6 +205,8 @@ impl LentTraces {
         edge.node.tasks().spawn(async move {
             let edge = edge_of_task;
             let Some(cluster) = &edge.cluster else { return };
+            // Entries that came too fast here, or found no room on their way.
+            let mut missed = 0;
             loop {
                 let until = edge.lent_traces.lock().get(&key).copied();
                 let Some(until) = until else { break };
@@ -213,9 +217,16 @@ impl LentTraces {
                 };
                 match traced {
                     Ok(Some(traced)) => {
-                        // One that finds no room is missed there, as one that comes too fast here.
+                        missed += traced.missed;
+                        if missed > 0 {
+                            let told = Bytes::from(v2::encode(&Missed { missed }));
+                            if cluster.send(from, stream, told) {
+                                missed = 0;
+                            }
+                        }
                         let entry = show::entry(&traced.entry);
-                        cluster.send(from, stream, Bytes::from(v2::encode(&entry)));
+                        let is_sent = cluster.send(from, stream, Bytes::from(v2::encode(&entry)));
+                        missed += u64::from(!is_sent);
                     }
                     Ok(None) => break,
                     // It may have been asked for again meanwhile.

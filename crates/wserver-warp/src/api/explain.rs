@@ -142,8 +142,9 @@ impl Facts {
             let spared = if count == 0 && other.recent.is_empty() { 2 } else { 1 };
             let more = other.sentences.into_iter().skip(spared);
             told.extend(more.map(|sentence| format!("node {node}: {sentence}")));
-            total += count;
-            whole.now.would_deliver_to += other.now.would_deliver_to;
+            total = total.saturating_add(count);
+            whole.now.would_deliver_to =
+                whole.now.would_deliver_to.saturating_add(other.now.would_deliver_to);
             let theirs =
                 other.now.connections.iter().flat_map(|it| it.registrations.get(&whole.user));
             events.extend(theirs.flatten().cloned());

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use warp::Reply as _;
 use warp::reply::Response;
@@ -31,6 +32,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const ENTRIES_MAX: usize = 256;
 /// How often other nodes are asked to go on.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How soon they are when one has joined, or has come back: many come at once.
+const ASK_AGAIN_SOON: Duration = Duration::from_millis(200);
 /// Tells nginx to pass each event on at once.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -56,7 +59,8 @@ pub(super) fn refused(error: TraceError) -> Refused {
 
 /// What happens to the user on the other nodes of the cluster, of those too that join it meanwhile.
 ///
-/// They follow the user for a while and are asked again for as long as somebody reads.
+/// They follow the user for a while and are asked again for as long as somebody reads; at once when
+/// there is one more, or this one was cut off and takes part again.
 async fn elsewhere(
     edge: &Arc<Edge>,
     user: &UserId,
@@ -65,31 +69,70 @@ async fn elsewhere(
     let entries = cluster.stream(ENTRIES_MAX);
     let question = Question::Trace { user: user.as_str().to_owned(), stream: entries.id() };
     let question = Bytes::from(v2::encode(&question));
+    // Before anybody is asked, so that who joins meanwhile is not passed over.
+    let mut joined = cluster.joined();
+    joined.mark_unchanged();
     // What happens once the trace has begun is to be seen, on whichever node.
     ask(cluster, &question).await;
-    let state = (entries, cluster.clone(), question, Instant::now() + ASK_AGAIN_AFTER);
-    stream::unfold(state, |(mut entries, cluster, question, mut again_at)| async move {
+    let asked_at = Instant::now();
+    let elsewhere = Elsewhere { entries, cluster: cluster.clone(), question, joined, asked_at };
+    stream::unfold(elsewhere, async |mut elsewhere| {
+        let events = elsewhere.next().await?;
+        Some((stream::iter(events.into_iter().map(Ok)), elsewhere))
+    })
+    .flatten()
+    .right_stream()
+}
+
+/// A user followed on the other nodes.
+struct Elsewhere {
+    entries: wserver_cluster::Stream,
+    cluster: Cluster<Socket>,
+    question: Bytes,
+    joined: watch::Receiver<()>,
+    asked_at: Instant,
+}
+
+impl Elsewhere {
+    /// What is to be told next: an entry, and before it how many are missing.
+    async fn next(&mut self) -> Option<Vec<Event>> {
+        let mut again_at = self.asked_at + ASK_AGAIN_AFTER;
         loop {
-            match tokio::time::timeout_at(again_at, entries.next()).await {
-                Ok(None) => return None,
-                Err(_elapsed) => {
-                    ask(&cluster, &question).await;
-                    again_at = Instant::now() + ASK_AGAIN_AFTER;
+            let (from, payload) = tokio::select! {
+                entry = self.entries.next() => entry?,
+                Ok(()) = self.joined.changed() => {
+                    again_at = again_at.min(self.asked_at + ASK_AGAIN_SOON);
+                    continue;
                 }
-                Ok(Some((from, payload))) => {
-                    let Ok(entry) = Entry::parse(&payload) else { continue };
-                    let node = cluster.members().into_iter().find(|it| it.node.id == from);
-                    let entry = match node {
-                        Some(member) => super::ask::told_by(&member.node, entry),
-                        None => entry,
-                    };
-                    let event = Event::default().event(entry.what.clone()).data(v2::encode(&entry));
-                    return Some((Ok(event), (entries, cluster, question, again_at)));
+                () = tokio::time::sleep_until(again_at) => {
+                    ask(&self.cluster, &self.question).await;
+                    self.asked_at = Instant::now();
+                    again_at = self.asked_at + ASK_AGAIN_AFTER;
+                    continue;
                 }
+            };
+            let missed = self.entries.take_missed();
+            let mut events: Vec<Event> =
+                (missed > 0).then(|| missed_event(missed)).into_iter().collect();
+            if let Ok(entry) = Entry::parse(&payload) {
+                let node = self.cluster.members().into_iter().find(|it| it.node.id == from);
+                let entry = match node {
+                    Some(member) => super::ask::told_by(&member.node, entry),
+                    None => entry,
+                };
+                events.push(Event::default().event(entry.what.clone()).data(v2::encode(&entry)));
+            } else if let Ok(Missed { missed }) = Missed::parse(&payload) {
+                events.push(missed_event(missed));
+            }
+            if !events.is_empty() {
+                return Some(events);
             }
         }
-    })
-    .right_stream()
+    }
+}
+
+fn missed_event(missed: u64) -> Event {
+    Event::default().event("missed").data(v2::encode(&Missed { missed }))
 }
 
 /// Asks every other node to follow the user.
@@ -102,8 +145,7 @@ async fn ask(cluster: &Cluster<Socket>, question: &Bytes) {
 fn events(trace: Trace) -> impl Stream<Item = Result<Event, Infallible>> + Send {
     stream::unfold(trace, |mut trace| async move {
         let Traced { missed, entry, .. } = trace.next().await?;
-        let missed = (missed > 0)
-            .then(|| Event::default().event("missed").data(v2::encode(&Missed { missed })));
+        let missed = (missed > 0).then(|| missed_event(missed));
         let shown = show::entry(&entry);
         let event = Event::default().event(shown.what.clone()).data(v2::encode(&shown));
         Some((stream::iter(missed.into_iter().chain([event]).map(Ok)), trace))

@@ -89,10 +89,14 @@ pub(super) fn write(page: &mut Page, cluster: &Cluster<Socket>) {
         ("no_link", counters.dropped_no_link_total.value()),
         ("outbound_full", counters.dropped_outbound_full_total.value()),
         ("link_lost", counters.dropped_link_lost_total.value()),
+        ("publish_failed", counters.dropped_publish_failed_total.value()),
+        ("node_gone", counters.dropped_node_gone_total.value()),
         ("inbound_full", gauges.inbound_dropped),
+        ("stream_full", counters.dropped_stream_full_total.value()),
         ("late", counters.dropped_late_total.value()),
         ("expired", counters.dropped_expired_total.value()),
         ("malformed", counters.dropped_malformed_total.value()),
+        ("implausible", counters.dropped_implausible_total.value()),
         ("version", counters.dropped_version_total.value()),
     ];
     page.labelled(

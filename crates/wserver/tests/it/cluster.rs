@@ -15,6 +15,8 @@ mod admin;
 mod alone;
 mod explain;
 pub(crate) mod faults;
+mod fickle;
+mod forged;
 mod life;
 mod mistakes;
 mod pushes;
