@@ -3,6 +3,7 @@
 use std::str;
 
 use super::head::{Head, HeadBytes};
+use super::passing::Passing;
 use crate::DecodeError;
 use crate::frame::Opcode;
 
@@ -17,6 +18,8 @@ pub(super) struct Partial {
     pub(super) control: Vec<u8>,
     /// The fragments so far, that frame's part included unless it is a control frame.
     pub(super) message: Option<Message>,
+    /// Instead of all of these, when nothing is kept any more.
+    pub(super) passing: Option<Passing>,
 }
 
 impl Partial {
