@@ -27,7 +27,7 @@ pub struct LimitSettings {
     pub ping_interval: Duration,
     /// How long a pong may take, before the allowance for bytes under way. Default: 10 s.
     pub pong_timeout: Duration,
-    /// How long a connection that is closing may take over it. Default: 5 s.
+    /// How long a connection that is closing waits for the client's own Close. Default: 5 s.
     pub close_timeout: Duration,
     /// The largest message a client may send, over all of its fragments. Default: 64 KiB.
     pub inbound_message_bytes_max: usize,

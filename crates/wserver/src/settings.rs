@@ -238,7 +238,7 @@ settings! {
         ping_interval: Time = "25s";
         /// How long a pong may take
         pong_timeout: Time = "10s";
-        /// How long a connection that is closing may take over it
+        /// How long a connection that is closing waits for the client's own Close
         close_timeout: Time = "5s";
         /// The largest message a client may send
         inbound_message_bytes_max: Size = "64KiB";
