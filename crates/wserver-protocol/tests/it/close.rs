@@ -79,7 +79,9 @@ fn a_close_is_found_behind_whatever_was_refused() {
                 let mut chunk = chunk.to_vec();
                 if decoder.is_ended() || number == refused.len() - 1 {
                     decoder.pass_over(&chunk);
-                } else if decoder.decode(&limits, &mut chunk, |_| ControlFlow::Continue(())).is_err()
+                } else if decoder
+                    .decode(&limits, &mut chunk, |_| ControlFlow::Continue(()))
+                    .is_err()
                 {
                     assert!(decoder.is_ended());
                 }
