@@ -29,6 +29,9 @@ pub struct LimitSettings {
     pub pong_timeout: Duration,
     /// How long a connection that is closing waits for the client's own Close. Default: 5 s.
     pub close_timeout: Duration,
+    /// How long a client may take nothing of what is queued for it, before it is closed as too slow.
+    /// Default: 60 s.
+    pub stall_timeout: Duration,
     /// The largest message a client may send, over all of its fragments. Default: 64 KiB.
     pub inbound_message_bytes_max: usize,
     /// The most fragments of one inbound message. Default: 256.
@@ -110,6 +113,8 @@ impl Default for LimitSettings {
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
+            // As long as a pong may take at most.
+            stall_timeout: Duration::from_secs(60),
             inbound_message_bytes_max: 64 * KIB,
             inbound_fragments_max: 256,
             inbound_messages_per_second: 50,
@@ -160,6 +165,7 @@ impl LimitSettings {
             ("ping_interval", self.ping_interval),
             ("pong_timeout", self.pong_timeout),
             ("close_timeout", self.close_timeout),
+            ("stall_timeout", self.stall_timeout),
             ("push_body_timeout", self.push_body_timeout),
             ("header_timeout", self.header_timeout),
             ("drain_timeout", self.drain_timeout),

@@ -38,6 +38,8 @@ pub(crate) struct Inner<W: Wire> {
     /// Told when the last connection has gone.
     pub(crate) connections_gone: Notify,
     pub(crate) outbox_rules: OutboxRules,
+    /// Held by whoever looks for hoarders: the second finds that there is room.
+    pub(crate) making_room: Mutex<()>,
     pub(crate) journal: Journal,
     pub(crate) counters: Counters,
     pub(crate) tasks: Tasks,
@@ -97,6 +99,7 @@ impl<W: Wire> Inner<W> {
             connections_open: AtomicUsize::new(0),
             connections_gone: Notify::new(),
             outbox_rules: OutboxRules::new(&limits, close_frame),
+            making_room: Mutex::default(),
             journal: Journal::new(&limits),
             counters: Counters::default(),
             tasks: Tasks::new(runtime),
@@ -150,7 +153,7 @@ impl<W: Wire> Inner<W> {
     }
 
     pub(crate) fn send(&self, outbox: &Outbox<W>, frame: &Bytes) -> Sent {
-        let sent = outbox.send(&self.outbox_rules, &[Run::lasting(frame)]);
+        let sent = self.deliver(outbox, &[Run::lasting(frame)]);
         self.after_send(outbox, sent);
         sent
     }
@@ -336,16 +339,22 @@ impl<W: Wire> Inner<W> {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Wakes the connections of one shard whose deadline has come.
+    /// Wakes the connections of one shard whose deadline has come, and looks whether those go on that
+    /// have something queued.
     fn sweep_shard(&self, shard: usize) {
         let now = self.clock_at(Instant::now());
         let due: Vec<_> = lock(&self.connections[shard])
             .values()
-            .filter(|outbox| outbox.wake_at() <= now)
+            .filter(|outbox| outbox.wake_at() <= now || outbox.queued_bytes() > 0)
             .cloned()
             .collect();
         for outbox in due {
-            outbox.wake();
+            if outbox.queued_bytes() > 0 {
+                self.check_progress(&outbox, now);
+            }
+            if outbox.wake_at() <= now {
+                outbox.wake();
+            }
         }
     }
 }
@@ -360,12 +369,18 @@ fn connections_refused_from(limits: &Limits) -> usize {
 
 /// The shortest timeout is looked at four times in its length.
 fn sweep_interval(limits: &Limits) -> Duration {
-    let shortest =
-        [limits.register_timeout, limits.ping_interval, limits.pong_timeout, limits.close_timeout]
-            .into_iter()
-            .filter(|timeout| !timeout.is_zero())
-            .min()
-            .unwrap_or(SWEEP_INTERVAL_MAX);
+    let timeouts = [
+        limits.register_timeout,
+        limits.ping_interval,
+        limits.pong_timeout,
+        limits.close_timeout,
+        limits.stall_timeout,
+    ];
+    let shortest = timeouts
+        .into_iter()
+        .filter(|timeout| !timeout.is_zero())
+        .min()
+        .unwrap_or(SWEEP_INTERVAL_MAX);
     (shortest / 4).clamp(Duration::from_millis(10), SWEEP_INTERVAL_MAX)
 }
 

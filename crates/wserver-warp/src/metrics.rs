@@ -197,11 +197,12 @@ pub(crate) fn page(edge: &Edge) -> String {
     );
     page.counter(
         "wserver_slow_evictions_total",
-        "Connections closed because they read too slowly, by the bound that their queue met.",
+        "Connections closed because they read too slowly, by the bound that they met.",
     );
     for (bound, counter) in [
         ("outbox_bytes_max", &node.slow_evictions_total),
         ("outboxes_bytes_max", &node.outboxes_full_evictions_total),
+        ("stall_timeout", &node.stalled_evictions_total),
     ] {
         page.sample("wserver_slow_evictions_total", &[("bound", bound)], counter.value());
     }

@@ -240,6 +240,8 @@ settings! {
         pong_timeout: Time = "10s";
         /// How long a connection that is closing waits for the client's own Close
         close_timeout: Time = "5s";
+        /// How long a client may take nothing of what is queued for it, before it is closed as too slow
+        stall_timeout: Time = "1m";
         /// The largest message a client may send
         inbound_message_bytes_max: Size = "64KiB";
         /// The most fragments of one message of a client
@@ -272,7 +274,7 @@ settings! {
         head_bytes_max: Size = "16KiB";
         /// The most bytes queued for one connection; a slower reader is disconnected
         outbox_bytes_max: Size = "4MiB";
-        /// The most bytes queued over all connections; one whose queue would grow beyond is disconnected
+        /// The most bytes queued over all connections; beyond it those with the most are disconnected
         outboxes_bytes_max: Size = "2GiB";
         /// The most bytes to one user that wait for a fan-out under way; a push beyond waits
         walk_bytes_max: Size = "128KiB";

@@ -3,7 +3,8 @@
 use wserver_protocol::frame::Opcode;
 
 use crate::harness::{Server, eventually};
-use crate::raw::{Answer, Closed, End, Frame, Raw, Socket, handshake, push, register};
+use crate::metrics::scrape;
+use crate::raw::{Answer, Closed, End, Frame, Raw, Socket, handshake, masked, push, register};
 
 /// One handshake with these headers; the connection is kept by the caller or ends.
 fn attempt(server: &Server, headers: &[(&str, &str)]) -> (Answer, Raw) {
@@ -206,4 +207,37 @@ fn one_queue_too_many_over_all_connections_is_closed() {
     assert_eq!(reader.next(), Frame::new(Opcode::Text, "m"));
     let told = Closed { code: 1013, reason: "reading too slowly".to_owned() };
     assert_eq!(stalled[closed].closed(), told);
+}
+
+/// A pong says that its sender lives, not that it reads.
+#[test]
+fn a_listener_that_sends_pongs_and_reads_nothing_is_closed() {
+    let flags = [
+        "--stall-timeout",
+        "500ms",
+        "--close-timeout",
+        "1h",
+        "--outbox-bytes-max",
+        "16MiB",
+        "--ping-interval",
+        "1h",
+        "--inbound-messages-burst",
+        "1000000",
+    ];
+    let server = Server::start_with(&flags, &[]);
+    let mut hoarder = Socket::open_on(Raw::connect_small(&server));
+    hoarder.register("jack", "news");
+    let message = "x".repeat(1024 * 1024);
+    let mut http = Raw::connect(&server);
+    for _ in 0..12 {
+        assert_eq!(http.push("jack", "news", &message), 1);
+    }
+    assert!(scrape(&server).of("wserver_queued_bytes") > 0.0);
+    eventually("it is closed", || {
+        hoarder.send(masked(Opcode::Pong, "I live"));
+        scrape(&server).of("wserver_slow_evictions_total{bound=\"stall_timeout\"}") == 1.0
+    });
+    assert_eq!(http.push("jack", "news", "m"), 0);
+    let told = Closed { code: 1013, reason: "reading too slowly".to_owned() };
+    assert_eq!(hoarder.closed(), told);
 }
