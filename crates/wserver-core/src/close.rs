@@ -23,6 +23,8 @@ pub enum CloseReason {
     InvalidPayload,
     /// The peer sent a message beyond the inbound limit.
     TooBig,
+    /// The peer sent the beginning of a message when there was no room left for any.
+    InboundFull,
     /// The peer read more slowly than it was sent to, beyond its bound.
     Slow,
     /// The operator or the embedding program disconnected it.
@@ -41,7 +43,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::PeerClosed,
         Self::PeerGone,
         Self::Silent,
@@ -50,6 +52,7 @@ impl CloseReason {
         Self::ProtocolError,
         Self::InvalidPayload,
         Self::TooBig,
+        Self::InboundFull,
         Self::Slow,
         Self::Disconnected,
         Self::Expired,
@@ -71,6 +74,7 @@ impl CloseReason {
             Self::ProtocolError => "protocol_error",
             Self::InvalidPayload => "invalid_payload",
             Self::TooBig => "too_big",
+            Self::InboundFull => "inbound_full",
             Self::Slow => "slow",
             Self::Disconnected => "disconnected",
             Self::Expired => "expired",

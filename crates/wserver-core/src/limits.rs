@@ -44,6 +44,13 @@ pub struct LimitSettings {
     pub registrations_pending_max: usize,
     /// The most (user, event) pairs of one connection. Default: 128.
     pub bindings_per_connection_max: usize,
+    /// The most bytes of user ids and events of one connection's registrations. Default: 64 KiB.
+    pub names_per_connection_bytes_max: usize,
+    /// The same over all connections. A name counts once for each registration, although registrations
+    /// of one user share it. Default: 1 GiB.
+    pub names_bytes_max: usize,
+    /// The most bytes of messages of clients that are half read, over all connections. Default: 256 MiB.
+    pub inbound_bytes_max: usize,
     /// The longest user id, event or token, in bytes of UTF-8. Default: 4 KiB.
     pub name_bytes_max: usize,
     /// The largest message of a push, in bytes of UTF-8. Default: 1 MiB.
@@ -121,6 +128,10 @@ impl Default for LimitSettings {
             inbound_messages_burst: 200,
             registrations_pending_max: 8,
             bindings_per_connection_max: 128,
+            // Half a KiB for each of 128.
+            names_per_connection_bytes_max: 64 * KIB,
+            names_bytes_max: 1024 * MIB,
+            inbound_bytes_max: 256 * MIB,
             name_bytes_max: 4 * KIB,
             message_bytes_max: MIB,
             push_body_bytes_max: 8 * MIB,
@@ -200,6 +211,7 @@ impl LimitSettings {
         }
         for (name, value) in [
             ("inbound_message_bytes_max", self.inbound_message_bytes_max),
+            ("names_per_connection_bytes_max", self.names_per_connection_bytes_max),
             ("message_bytes_max", self.message_bytes_max),
             ("push_body_bytes_max", self.push_body_bytes_max),
             ("push_bodies_bytes_max", self.push_bodies_bytes_max),
@@ -239,6 +251,24 @@ impl LimitSettings {
             self.inbound_message_bytes_max,
             self.name_bytes_max.saturating_mul(2).saturating_add(64),
             "a register message holds a token and an event of name_bytes_max each",
+        );
+        at_least(
+            "names_per_connection_bytes_max",
+            self.names_per_connection_bytes_max,
+            self.name_bytes_max.saturating_mul(2),
+            "a registration has a user id and an event of name_bytes_max each",
+        );
+        at_least(
+            "names_bytes_max",
+            self.names_bytes_max,
+            self.names_per_connection_bytes_max,
+            "it holds at least the names of one connection",
+        );
+        at_least(
+            "inbound_bytes_max",
+            self.inbound_bytes_max,
+            self.inbound_message_bytes_max.saturating_mul(2),
+            "a message of inbound_message_bytes_max takes up to twice its length while it arrives",
         );
         at_least(
             "push_body_bytes_max",

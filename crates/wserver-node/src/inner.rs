@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,10 @@ pub(crate) struct Inner<W: Wire> {
     /// Told when the last connection has gone.
     pub(crate) connections_gone: Notify,
     pub(crate) outbox_rules: OutboxRules,
+    /// Bytes of users and events over all registrations, as they were asked for. Bounded by
+    /// `names_bytes_max`, and by what registrations under way are about to give back. Below zero only
+    /// while one ends that is not counted yet.
+    name_bytes: AtomicIsize,
     /// Held by whoever looks for hoarders: the second finds that there is room.
     pub(crate) making_room: Mutex<()>,
     pub(crate) journal: Journal,
@@ -99,6 +103,7 @@ impl<W: Wire> Inner<W> {
             connections_open: AtomicUsize::new(0),
             connections_gone: Notify::new(),
             outbox_rules: OutboxRules::new(&limits, close_frame),
+            name_bytes: AtomicIsize::new(0),
             making_room: Mutex::default(),
             journal: Journal::new(&limits),
             counters: Counters::default(),
@@ -192,7 +197,7 @@ impl<W: Wire> Inner<W> {
     /// it bound does so, which is one of all who try; says whether that was it.
     pub(crate) fn unbind(&self, outbox: &Outbox<W>) -> bool {
         let unbound = self.binder.unbind_connection(outbox.id());
-        self.tell_left(&unbound);
+        self.let_go(outbox, &unbound);
         let (Phase::Closing(reason) | Phase::Ended(reason)) = outbox.phase() else { return false };
         self.note_closed(outbox.id(), reason, &unbound);
         !unbound.is_empty()
@@ -207,8 +212,15 @@ impl<W: Wire> Inner<W> {
         }
     }
 
-    /// Tells whoever wants to know which users have no registration left.
-    pub(crate) fn tell_left(&self, unbound: &[Unbound]) {
+    /// Gives back the room of the names of what was unbound, and tells whoever wants to know which
+    /// users have no registration left.
+    pub(crate) fn let_go(&self, outbox: &Outbox<W>, unbound: &[Unbound]) {
+        if unbound.is_empty() {
+            return;
+        }
+        let bytes = unbound.iter().map(|it| name_bytes(&it.user, &it.event)).sum::<usize>();
+        self.name_bytes.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
+        outbox.subtract_name_bytes(bytes);
         let Some(interest) = self.interest.get() else { return };
         for binding in unbound.iter().filter(|binding| binding.last_for == Scope::User) {
             interest.left(&binding.user);
@@ -260,6 +272,7 @@ impl<W: Wire> Inner<W> {
             interest.came(user);
         }
         if bound != Bound::Already {
+            self.charge_names(outbox, user, event)?;
             self.close_oldest(user);
         }
         // Whoever closes a connection first marks it and then unbinds it, so one of the two sees the other.
@@ -268,6 +281,32 @@ impl<W: Wire> Inner<W> {
             return Err(RegisterError::Ending);
         }
         Ok(bound)
+    }
+
+    /// Counts the names of a new registration, or ends it where they are too long together.
+    ///
+    /// Counted once it is bound, since only then it is known to be new.
+    fn charge_names(
+        &self,
+        outbox: &Outbox<W>,
+        user: &UserId,
+        event: &EventName,
+    ) -> Result<(), RegisterError> {
+        let bytes = name_bytes(user, event);
+        let own = outbox.add_name_bytes(bytes);
+        let all = self.name_bytes.fetch_add(bytes.cast_signed(), Ordering::Relaxed);
+        let own_max = self.limits.names_per_connection_bytes_max;
+        let all_max = self.limits.names_bytes_max;
+        let error = if own > own_max {
+            RegisterError::NamesTooLong { max: own_max }
+        } else if usize::try_from(all.saturating_add_unsigned(bytes)).is_ok_and(|it| it > all_max) {
+            RegisterError::NamesFull { max: all_max }
+        } else {
+            return Ok(());
+        };
+        self.counters.registrations_over_limit_total.increment();
+        self.let_go(outbox, self.binder.unbind(outbox.id(), user, event).as_slice());
+        Err(error)
     }
 
     /// Counts frames that came too late for a connection, and notes that under each of its users.
@@ -357,6 +396,11 @@ impl<W: Wire> Inner<W> {
             }
         }
     }
+}
+
+/// What a registration counts for among names.
+fn name_bytes(user: &UserId, event: &EventName) -> usize {
+    user.as_str().len() + event.as_str().len()
 }
 
 /// Beyond how many connections of a user the binder refuses; zero is never.

@@ -100,6 +100,13 @@ impl Decoder {
         self.partial.is_some() && !self.is_ended()
     }
 
+    /// The room that is kept for what is half read, in bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let message = self.partial.as_ref().and_then(|partial| partial.message.as_ref());
+        message.map_or(0, |message| message.payload.capacity())
+    }
+
     /// Whether a Close was delivered or the stream was refused, so that what follows is ignored.
     #[must_use]
     pub const fn is_ended(&self) -> bool {

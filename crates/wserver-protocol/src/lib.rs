@@ -4,7 +4,7 @@
 //! `docs/protocol.md` of the repository is the contract of what is said on the wire.
 
 // The contract in docs/protocol.md and these types are one; tidy holds them together.
-// protocol: 595b6e16992059bb
+// protocol: caa9b2bfe7c9e367
 
 pub mod frame;
 pub mod receipt;

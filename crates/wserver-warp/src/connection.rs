@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
@@ -26,6 +27,10 @@ use crate::edge::Edge;
 use crate::hooks::{Connection, Flow, Received};
 use crate::read_buffer;
 use crate::wire::Socket;
+
+/// So much of a message may be half read whatever the others have: a registration whose bytes come in
+/// two pieces is no hoard.
+const HALF_READ_BYTES_FREE: u32 = 2048;
 
 /// Reads of one poll, before other tasks have their turn.
 const READS_MAX: usize = 4;
@@ -79,6 +84,8 @@ pub(crate) struct Driver {
     peer_ip: IpAddr,
     peer_port: u16,
     farewell: Farewell,
+    /// What it has its part of in `Edge::inbound_bytes`.
+    half_read_bytes: u32,
     registering: Option<Box<Registering>>,
     /// What most connections come without.
     handshake: Option<Box<Handshake>>,
@@ -129,6 +136,7 @@ impl Driver {
             peer_ip: peer.ip(),
             peer_port: peer.port(),
             farewell: Farewell::Awaited,
+            half_read_bytes: 0,
             registering: None,
             handshake,
         }
@@ -188,6 +196,9 @@ impl Driver {
             // The peer's Close may stand among what is not read yet.
             self.decoder.pass_over(&registering.unread);
         }
+        // From here on no payload is kept.
+        self.decoder.pass_over(&[]);
+        self.count_half_read();
         self.poll_farewell(cx)?;
         let Flush { is_empty: is_flushed, written_bytes, .. } = flush;
         if reason == CloseReason::Shutdown && !is_flushed {
@@ -326,6 +337,26 @@ impl Driver {
             self.decoder.pass_over(&input[consumed..]);
         } else if consumed < input.len() && self.is_registering_full() {
             self.registering.get_or_insert_default().unread = input[consumed..].to_vec();
+        }
+        self.count_half_read();
+    }
+
+    /// Counts what is kept of messages that are half read, and closes where there is no room for it.
+    fn count_half_read(&mut self) {
+        let unread = self.registering.as_ref().map_or(0, |registering| registering.unread.len());
+        let held = u32::try_from(self.decoder.held_bytes() + unread).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut self.half_read_bytes, held);
+        if held <= before {
+            // Nearly every message comes whole, and all connections share this number.
+            if held < before {
+                self.edge.inbound_bytes.fetch_sub((before - held) as usize, Ordering::Relaxed);
+            }
+            return;
+        }
+        let more = (held - before) as usize;
+        let all = self.edge.inbound_bytes.fetch_add(more, Ordering::Relaxed) + more;
+        if held > HALF_READ_BYTES_FREE && all > self.edge.limits.inbound_bytes_max {
+            self.attachment.close(CloseReason::InboundFull);
         }
     }
 
@@ -559,6 +590,7 @@ impl Drop for Driver {
             Phase::Closing(reason) | Phase::Ended(reason) => reason,
             Phase::Open => CloseReason::PeerGone,
         };
+        self.edge.inbound_bytes.fetch_sub(self.half_read_bytes as usize, Ordering::Relaxed);
         debug!(conn = %self.attachment.id(), %reason, "connection closed");
         // A hook that has just panicked is not asked again.
         if !std::thread::panicking()

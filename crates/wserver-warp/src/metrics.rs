@@ -9,6 +9,7 @@ mod process;
 use std::fmt::{self, Display, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -206,6 +207,12 @@ pub(crate) fn page(edge: &Edge) -> String {
     ] {
         page.sample("wserver_slow_evictions_total", &[("bound", bound)], counter.value());
     }
+    let held = edge.inbound_bytes.load(Ordering::Relaxed);
+    page.one_gauge(
+        "wserver_inbound_bytes",
+        "Bytes of messages of clients that are half read.",
+        held,
+    );
     let queued = edge.node.outboxes_bytes();
     page.one_gauge("wserver_queued_bytes", "Bytes that wait in queues of connections.", queued);
     let max = edge.limits.outboxes_bytes_max;

@@ -254,6 +254,12 @@ settings! {
         registrations_pending_max: Count<usize> = "8";
         /// The most registrations of one connection
         bindings_per_connection_max: Count<usize> = "128";
+        /// The most bytes of user ids and events of one connection's registrations
+        names_per_connection_bytes_max: Size = "64KiB";
+        /// The same over all connections; a registration beyond it is refused
+        names_bytes_max: Size = "1GiB";
+        /// The most bytes of messages of clients that are half read, over all connections
+        inbound_bytes_max: Size = "256MiB";
         /// The longest user id, event or token
         name_bytes_max: Size = "4KiB";
         /// The largest message of a push

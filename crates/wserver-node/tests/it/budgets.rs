@@ -207,3 +207,40 @@ async fn a_peer_that_takes_nothing_of_its_queue_is_closed() {
     assert_eq!(push_now(&node, "ann", "news", "m"), 0);
     assert_eq!(node.counters().slow_evictions_total.value(), 0);
 }
+
+/// One connection's names, and those of all: what is beyond is refused, and nothing else.
+#[tokio::test]
+async fn names_have_a_bound_for_each_connection_and_in_all() {
+    let settings = LimitSettings {
+        name_bytes_max: 10,
+        names_per_connection_bytes_max: 40,
+        names_bytes_max: 60,
+        ..LimitSettings::default()
+    };
+    let node = node(settings);
+    // "ann" and an event of seven bytes: ten for each registration.
+    let register = |peer: &Peer, number: usize| {
+        let about = event(&format!("event-{number}"));
+        peer.attachment.register(&user("ann"), &about, node.digest("token")).map(|_| ())
+    };
+    let [one, two] = [(); 2].map(|()| Peer::join(&node, "ann", &[]));
+    let too_long = Err(RegisterError::NamesTooLong { max: 40 });
+    assert_eq!([0, 1, 2, 3].map(|number| register(&one, number)), [Ok(()); 4]);
+    assert_eq!(register(&one, 4), too_long);
+    assert_eq!(register(&one, 0), Ok(()), "renewing takes no room");
+    let full = Err(RegisterError::NamesFull { max: 60 });
+    assert_eq!([0, 1, 2].map(|number| register(&two, number)), [Ok(()), Ok(()), full]);
+    assert_eq!(node.counters().registrations_over_limit_total.value(), 2);
+    assert_eq!((reason(&one), reason(&two)), (None, None));
+    assert_eq!(push_now(&node, "ann", "event-4", "m"), 0);
+    // Ended one by one or with the connection, each makes room.
+    assert!(node.unregister(one.attachment.id(), &user("ann"), &event("event-0")));
+    assert_eq!([register(&one, 4), register(&one, 5)], [Ok(()), too_long]);
+    drop(one);
+    assert_eq!([2, 3].map(|number| register(&two, number)), [Ok(()), Ok(())]);
+    drop(two);
+    let peers = [(); 3].map(|()| Peer::join(&node, "ann", &[]));
+    for (number, expected) in [(0, Ok(())), (1, Ok(())), (2, full)] {
+        assert_eq!(peers.each_ref().map(|peer| register(peer, number)), [expected; 3]);
+    }
+}
