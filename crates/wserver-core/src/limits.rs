@@ -49,7 +49,7 @@ pub struct LimitSettings {
     /// The same over all connections. A name counts once for each registration, although registrations
     /// of one user share it. Default: 1 GiB.
     pub names_bytes_max: usize,
-    /// The most bytes of messages of clients that are half read, over all connections. Default: 256 MiB.
+    /// The most bytes of clients' messages that are half read or wait, over all connections. Default: 256 MiB.
     pub inbound_bytes_max: usize,
     /// The longest user id, event or token, in bytes of UTF-8. Default: 4 KiB.
     pub name_bytes_max: usize,

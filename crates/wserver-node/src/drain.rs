@@ -157,7 +157,7 @@ impl<W: Wire> Inner<W> {
     /// was all of them, so that nothing that was counted for it is still to come.
     fn leave_at_rest(&self, outbox: &Outbox<W>) -> bool {
         let (unbound, is_gone) = self.binder.unbind_at_rest(outbox.id(), Lane::is_at_rest);
-        self.let_go(outbox, &unbound);
+        self.let_go(&unbound);
         self.note_closed(outbox.id(), CloseReason::Shutdown, &unbound);
         is_gone
     }

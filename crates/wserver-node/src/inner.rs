@@ -197,7 +197,7 @@ impl<W: Wire> Inner<W> {
     /// it bound does so, which is one of all who try; says whether that was it.
     pub(crate) fn unbind(&self, outbox: &Outbox<W>) -> bool {
         let unbound = self.binder.unbind_connection(outbox.id());
-        self.let_go(outbox, &unbound);
+        self.let_go(&unbound);
         let (Phase::Closing(reason) | Phase::Ended(reason)) = outbox.phase() else { return false };
         self.note_closed(outbox.id(), reason, &unbound);
         !unbound.is_empty()
@@ -214,13 +214,12 @@ impl<W: Wire> Inner<W> {
 
     /// Gives back the room of the names of what was unbound, and tells whoever wants to know which
     /// users have no registration left.
-    pub(crate) fn let_go(&self, outbox: &Outbox<W>, unbound: &[Unbound]) {
+    pub(crate) fn let_go(&self, unbound: &[Unbound]) {
         if unbound.is_empty() {
             return;
         }
         let bytes = unbound.iter().map(|it| name_bytes(&it.user, &it.event)).sum::<usize>();
         self.name_bytes.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
-        outbox.subtract_name_bytes(bytes);
         let Some(interest) = self.interest.get() else { return };
         for binding in unbound.iter().filter(|binding| binding.last_for == Scope::User) {
             interest.left(&binding.user);
@@ -293,7 +292,9 @@ impl<W: Wire> Inner<W> {
         event: &EventName,
     ) -> Result<(), RegisterError> {
         let bytes = name_bytes(user, event);
-        let own = outbox.add_name_bytes(bytes);
+        // A sum that is kept would cost every connection eight bytes, and few have more than one.
+        let registrations = self.binder.registrations(outbox.id());
+        let own: usize = registrations.iter().map(|it| name_bytes(&it.user, &it.event)).sum();
         let all = self.name_bytes.fetch_add(bytes.cast_signed(), Ordering::Relaxed);
         let own_max = self.limits.names_per_connection_bytes_max;
         let all_max = self.limits.names_bytes_max;
@@ -305,7 +306,7 @@ impl<W: Wire> Inner<W> {
             return Ok(());
         };
         self.counters.registrations_over_limit_total.increment();
-        self.let_go(outbox, self.binder.unbind(outbox.id(), user, event).as_slice());
+        self.let_go(self.binder.unbind(outbox.id(), user, event).as_slice());
         Err(error)
     }
 

@@ -160,8 +160,6 @@ pub struct Outbox<W> {
     wake_at: AtomicU64,
     /// When its peer was last heard of, in seconds of its node's clock. Written by the task.
     alive_at: AtomicU32,
-    /// Bytes of the users and events that its connection is registered for.
-    name_bytes: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -182,7 +180,6 @@ impl<W: Wire> Outbox<W> {
             queued: AtomicU32::new(0),
             wake_at: AtomicU64::new(0),
             alive_at: AtomicU32::new(opened_at),
-            name_bytes: AtomicU32::new(0),
             state: Mutex::new(State {
                 queue: None,
                 waker: None,
@@ -424,16 +421,6 @@ impl<W: Wire> Outbox<W> {
         self.alive_at.load(Ordering::Relaxed)
     }
 
-    /// Counts the names of a registration; says how many bytes there are then.
-    pub(crate) fn add_name_bytes(&self, bytes: usize) -> usize {
-        let bytes = to_u32(bytes);
-        self.name_bytes.fetch_add(bytes, Ordering::Relaxed).wrapping_add(bytes) as usize
-    }
-
-    pub(crate) fn subtract_name_bytes(&self, bytes: usize) {
-        self.name_bytes.fetch_sub(to_u32(bytes), Ordering::Relaxed);
-    }
-
     /// Wakes the connection's task.
     pub(crate) fn wake(&self) {
         wake(self.lock());
@@ -614,7 +601,7 @@ impl<W: Wire> Outbox<W> {
     }
 }
 
-/// Of bytes in one queue, or of one connection's names.
+/// Of bytes in one queue.
 fn to_u32(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("a queue is bounded far below 4 GiB")
 }

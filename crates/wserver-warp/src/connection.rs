@@ -45,6 +45,14 @@ struct Registering {
     unread: Vec<u8>,
 }
 
+impl Registering {
+    /// What is kept of what was read.
+    fn held_bytes(&self) -> usize {
+        let pending = self.pending.iter().map(|it| it.token.len() + it.event.as_str().len());
+        self.unread.len() + pending.sum::<usize>()
+    }
+}
+
 struct Pending {
     token: String,
     event: EventName,
@@ -154,6 +162,7 @@ impl Driver {
         self.resume_unread(cx);
         self.poll_registering(cx);
         self.poll_read(cx)?;
+        self.count_half_read();
         if self.attachment.outbox().phase() != Phase::Open {
             // Closing wakes this task, and the next poll is of a closing connection.
             return Step::Continue(());
@@ -338,13 +347,13 @@ impl Driver {
         } else if consumed < input.len() && self.is_registering_full() {
             self.registering.get_or_insert_default().unread = input[consumed..].to_vec();
         }
-        self.count_half_read();
     }
 
-    /// Counts what is kept of messages that are half read, and closes where there is no room for it.
+    /// Counts what is kept of messages that are half read or wait, and closes where there is no room
+    /// for it.
     fn count_half_read(&mut self) {
-        let unread = self.registering.as_ref().map_or(0, |registering| registering.unread.len());
-        let held = u32::try_from(self.decoder.held_bytes() + unread).unwrap_or(u32::MAX);
+        let waiting = self.registering.as_ref().map_or(0, |registering| registering.held_bytes());
+        let held = u32::try_from(self.decoder.held_bytes() + waiting).unwrap_or(u32::MAX);
         let before = std::mem::replace(&mut self.half_read_bytes, held);
         if held <= before {
             // Nearly every message comes whole, and all connections share this number.

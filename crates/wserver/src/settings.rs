@@ -258,7 +258,7 @@ settings! {
         names_per_connection_bytes_max: Size = "64KiB";
         /// The same over all connections; a registration beyond it is refused
         names_bytes_max: Size = "1GiB";
-        /// The most bytes of messages of clients that are half read, over all connections
+        /// The most bytes of clients' messages that are half read or wait, over all connections
         inbound_bytes_max: Size = "256MiB";
         /// The longest user id, event or token
         name_bytes_max: Size = "4KiB";
