@@ -23,6 +23,8 @@ pub enum CloseReason {
     InvalidPayload,
     /// The peer sent a message beyond the inbound limit.
     TooBig,
+    /// The peer sent the beginning of a message when there was no room left for any.
+    InboundFull,
     /// The peer read more slowly than it was sent to, beyond its bound.
     Slow,
     /// The operator or the embedding program disconnected it.
@@ -43,7 +45,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::PeerClosed,
         Self::PeerGone,
         Self::Silent,
@@ -52,6 +54,7 @@ impl CloseReason {
         Self::ProtocolError,
         Self::InvalidPayload,
         Self::TooBig,
+        Self::InboundFull,
         Self::Slow,
         Self::Disconnected,
         Self::Expired,
@@ -74,6 +77,7 @@ impl CloseReason {
             Self::ProtocolError => "protocol_error",
             Self::InvalidPayload => "invalid_payload",
             Self::TooBig => "too_big",
+            Self::InboundFull => "inbound_full",
             Self::Slow => "slow",
             Self::Disconnected => "disconnected",
             Self::Expired => "expired",

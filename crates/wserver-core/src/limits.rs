@@ -27,8 +27,11 @@ pub struct LimitSettings {
     pub ping_interval: Duration,
     /// How long a pong may take, before the allowance for bytes under way. Default: 10 s.
     pub pong_timeout: Duration,
-    /// How long a connection that is closing may take over it. Default: 5 s.
+    /// How long a connection that is closing waits for the client's own Close. Default: 5 s.
     pub close_timeout: Duration,
+    /// How long a client may take nothing of what is queued for it, before it is closed as too slow.
+    /// Default: 60 s.
+    pub stall_timeout: Duration,
     /// The largest message a client may send, over all of its fragments. Default: 64 KiB.
     pub inbound_message_bytes_max: usize,
     /// The most fragments of one inbound message. Default: 256.
@@ -41,6 +44,13 @@ pub struct LimitSettings {
     pub registrations_pending_max: usize,
     /// The most (user, event) pairs of one connection. Default: 128.
     pub bindings_per_connection_max: usize,
+    /// The most bytes of user ids and events of one connection's registrations. Default: 64 KiB.
+    pub names_per_connection_bytes_max: usize,
+    /// The same over all connections. A name counts once for each registration, although registrations
+    /// of one user share it. Default: 1 GiB.
+    pub names_bytes_max: usize,
+    /// The most bytes of clients' messages that are half read or wait, over all connections. Default: 256 MiB.
+    pub inbound_bytes_max: usize,
     /// The longest user id, event or token, in bytes of UTF-8. Default: 4 KiB.
     pub name_bytes_max: usize,
     /// The largest message of a push, in bytes of UTF-8. Default: 1 MiB.
@@ -110,12 +120,18 @@ impl Default for LimitSettings {
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
+            // As long as a pong may take at most.
+            stall_timeout: Duration::from_secs(60),
             inbound_message_bytes_max: 64 * KIB,
             inbound_fragments_max: 256,
             inbound_messages_per_second: 50,
             inbound_messages_burst: 200,
             registrations_pending_max: 8,
             bindings_per_connection_max: 128,
+            // Half a KiB for each of 128.
+            names_per_connection_bytes_max: 64 * KIB,
+            names_bytes_max: 1024 * MIB,
+            inbound_bytes_max: 256 * MIB,
             name_bytes_max: 4 * KIB,
             message_bytes_max: MIB,
             push_body_bytes_max: 8 * MIB,
@@ -160,6 +176,7 @@ impl LimitSettings {
             ("ping_interval", self.ping_interval),
             ("pong_timeout", self.pong_timeout),
             ("close_timeout", self.close_timeout),
+            ("stall_timeout", self.stall_timeout),
             ("push_body_timeout", self.push_body_timeout),
             ("header_timeout", self.header_timeout),
             ("drain_timeout", self.drain_timeout),
@@ -194,6 +211,7 @@ impl LimitSettings {
         }
         for (name, value) in [
             ("inbound_message_bytes_max", self.inbound_message_bytes_max),
+            ("names_per_connection_bytes_max", self.names_per_connection_bytes_max),
             ("message_bytes_max", self.message_bytes_max),
             ("push_body_bytes_max", self.push_body_bytes_max),
             ("push_bodies_bytes_max", self.push_bodies_bytes_max),
@@ -233,6 +251,24 @@ impl LimitSettings {
             self.inbound_message_bytes_max,
             self.name_bytes_max.saturating_mul(2).saturating_add(64),
             "a register message holds a token and an event of name_bytes_max each",
+        );
+        at_least(
+            "names_per_connection_bytes_max",
+            self.names_per_connection_bytes_max,
+            self.name_bytes_max.saturating_mul(2),
+            "a registration has a user id and an event of name_bytes_max each",
+        );
+        at_least(
+            "names_bytes_max",
+            self.names_bytes_max,
+            self.names_per_connection_bytes_max,
+            "it holds at least the names of one connection",
+        );
+        at_least(
+            "inbound_bytes_max",
+            self.inbound_bytes_max,
+            self.inbound_message_bytes_max.saturating_mul(2),
+            "a message of inbound_message_bytes_max takes up to twice its length while it arrives",
         );
         at_least(
             "push_body_bytes_max",

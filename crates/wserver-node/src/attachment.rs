@@ -28,6 +28,19 @@ pub enum RegisterError {
         /// The limit.
         max: usize,
     },
+    /// The names of the connection's registrations would be too long together
+    /// (`names_per_connection_bytes_max`).
+    #[error("the names of the connection's registrations have {max} bytes")]
+    NamesTooLong {
+        /// The limit.
+        max: usize,
+    },
+    /// The names of all registrations would be too long together (`names_bytes_max`).
+    #[error("the names of all registrations have {max} bytes")]
+    NamesFull {
+        /// The limit.
+        max: usize,
+    },
     /// The connection is ending.
     #[error("the connection is ending")]
     Ending,
@@ -40,6 +53,8 @@ impl RegisterError {
         match self {
             Self::TooMany { .. } => "too_many_registrations",
             Self::UserFull { .. } => "user_full",
+            Self::NamesTooLong { .. } => "names_too_long",
+            Self::NamesFull { .. } => "names_full",
             Self::Ending => "connection_ending",
         }
     }
@@ -84,8 +99,8 @@ impl<W: Wire> Attachment<W> {
     /// those opened first are, by `connections_per_user_policy`.
     ///
     /// # Errors
-    /// [`RegisterError`] when the connection has its most bindings, the user its most connections,
-    /// or the connection is ending.
+    /// [`RegisterError`] when the connection has its most bindings or bytes of names, the user its
+    /// most connections, or the connection is ending.
     pub fn register(
         &self,
         user: &UserId,

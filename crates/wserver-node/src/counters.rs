@@ -67,6 +67,8 @@ pub struct Counters {
     pub slow_evictions_total: Counter,
     /// Connections cut off because all queues together would have passed `outboxes_bytes_max`.
     pub outboxes_full_evictions_total: Counter,
+    /// Connections cut off because their peer took nothing of their queue for `stall_timeout`.
+    pub stalled_evictions_total: Counter,
     /// Pongs not sent because one was waiting already.
     pub pongs_skipped_total: Counter,
     /// How long pushes took from being accepted until the socket or the queue of their last

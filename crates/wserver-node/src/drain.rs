@@ -177,7 +177,7 @@ impl<W: Wire> Inner<W> {
     /// was all of them, so that nothing that was counted for it is still to come.
     fn leave_at_rest(&self, outbox: &Outbox<W>, reason: CloseReason) -> bool {
         let (unbound, is_gone) = self.binder.unbind_at_rest(outbox.id(), Lane::is_at_rest);
-        self.tell_left(&unbound);
+        self.let_go(&unbound);
         self.note_closed(outbox.id(), reason, &unbound);
         is_gone
     }

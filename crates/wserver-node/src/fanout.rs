@@ -303,7 +303,7 @@ impl<W: Wire> Inner<W> {
             receipt.reason = Some(NoDelivery::SlowConsumer);
         }
         for (slot, outbox) in targets {
-            let sent = outbox.send(&self.outbox_rules, &[run]);
+            let sent = self.deliver(outbox, &[run]);
             if is_traced {
                 note_sent(outbox, sent);
             }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,12 @@ pub(crate) struct Inner<W: Wire> {
     /// Told when the last connection has gone.
     pub(crate) connections_gone: Notify,
     pub(crate) outbox_rules: OutboxRules,
+    /// Bytes of users and events over all registrations, as they were asked for. Bounded by
+    /// `names_bytes_max`, and by what registrations under way are about to give back. Below zero only
+    /// while one ends that is not counted yet.
+    name_bytes: AtomicIsize,
+    /// Held by whoever looks for hoarders: the second finds that there is room.
+    pub(crate) making_room: Mutex<()>,
     pub(crate) journal: Journal,
     pub(crate) counters: Counters,
     pub(crate) tasks: Tasks,
@@ -97,6 +103,8 @@ impl<W: Wire> Inner<W> {
             connections_open: AtomicUsize::new(0),
             connections_gone: Notify::new(),
             outbox_rules: OutboxRules::new(&limits, close_frame),
+            name_bytes: AtomicIsize::new(0),
+            making_room: Mutex::default(),
             journal: Journal::new(&limits),
             counters: Counters::default(),
             tasks: Tasks::new(runtime),
@@ -150,7 +158,7 @@ impl<W: Wire> Inner<W> {
     }
 
     pub(crate) fn send(&self, outbox: &Outbox<W>, frame: &Bytes) -> Sent {
-        let sent = outbox.send(&self.outbox_rules, &[Run::lasting(frame)]);
+        let sent = self.deliver(outbox, &[Run::lasting(frame)]);
         self.after_send(outbox, sent);
         sent
     }
@@ -189,7 +197,7 @@ impl<W: Wire> Inner<W> {
     /// it bound does so, which is one of all who try; says whether that was it.
     pub(crate) fn unbind(&self, outbox: &Outbox<W>) -> bool {
         let unbound = self.binder.unbind_connection(outbox.id());
-        self.tell_left(&unbound);
+        self.let_go(&unbound);
         let (Phase::Closing(reason) | Phase::Ended(reason)) = outbox.phase() else { return false };
         self.note_closed(outbox.id(), reason, &unbound);
         !unbound.is_empty()
@@ -204,8 +212,14 @@ impl<W: Wire> Inner<W> {
         }
     }
 
-    /// Tells whoever wants to know which users have no registration left.
-    pub(crate) fn tell_left(&self, unbound: &[Unbound]) {
+    /// Gives back the room of the names of what was unbound, and tells whoever wants to know which
+    /// users have no registration left.
+    pub(crate) fn let_go(&self, unbound: &[Unbound]) {
+        if unbound.is_empty() {
+            return;
+        }
+        let bytes = unbound.iter().map(|it| name_bytes(&it.user, &it.event)).sum::<usize>();
+        self.name_bytes.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
         let Some(interest) = self.interest.get() else { return };
         for binding in unbound.iter().filter(|binding| binding.last_for == Scope::User) {
             interest.left(&binding.user);
@@ -257,6 +271,7 @@ impl<W: Wire> Inner<W> {
             interest.came(user);
         }
         if bound != Bound::Already {
+            self.charge_names(outbox, user, event)?;
             self.close_oldest(user);
         }
         // Whoever closes a connection first marks it and then unbinds it, so one of the two sees the other.
@@ -265,6 +280,34 @@ impl<W: Wire> Inner<W> {
             return Err(RegisterError::Ending);
         }
         Ok(bound)
+    }
+
+    /// Counts the names of a new registration, or ends it where they are too long together.
+    ///
+    /// Counted once it is bound, since only then it is known to be new.
+    fn charge_names(
+        &self,
+        outbox: &Outbox<W>,
+        user: &UserId,
+        event: &EventName,
+    ) -> Result<(), RegisterError> {
+        let bytes = name_bytes(user, event);
+        // A sum that is kept would cost every connection eight bytes, and few have more than one.
+        let registrations = self.binder.registrations(outbox.id());
+        let own: usize = registrations.iter().map(|it| name_bytes(&it.user, &it.event)).sum();
+        let all = self.name_bytes.fetch_add(bytes.cast_signed(), Ordering::Relaxed);
+        let own_max = self.limits.names_per_connection_bytes_max;
+        let all_max = self.limits.names_bytes_max;
+        let error = if own > own_max {
+            RegisterError::NamesTooLong { max: own_max }
+        } else if usize::try_from(all.saturating_add_unsigned(bytes)).is_ok_and(|it| it > all_max) {
+            RegisterError::NamesFull { max: all_max }
+        } else {
+            return Ok(());
+        };
+        self.counters.registrations_over_limit_total.increment();
+        self.let_go(self.binder.unbind(outbox.id(), user, event).as_slice());
+        Err(error)
     }
 
     /// Counts frames that came too late for a connection, and notes that under each of its users.
@@ -336,18 +379,29 @@ impl<W: Wire> Inner<W> {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Wakes the connections of one shard whose deadline has come.
+    /// Wakes the connections of one shard whose deadline has come, and looks whether those go on that
+    /// have something queued.
     fn sweep_shard(&self, shard: usize) {
         let now = self.clock_at(Instant::now());
         let due: Vec<_> = lock(&self.connections[shard])
             .values()
-            .filter(|outbox| outbox.wake_at() <= now)
+            .filter(|outbox| outbox.wake_at() <= now || outbox.queued_bytes() > 0)
             .cloned()
             .collect();
         for outbox in due {
-            outbox.wake();
+            if outbox.queued_bytes() > 0 {
+                self.check_progress(&outbox, now);
+            }
+            if outbox.wake_at() <= now {
+                outbox.wake();
+            }
         }
     }
+}
+
+/// What a registration counts for among names.
+fn name_bytes(user: &UserId, event: &EventName) -> usize {
+    user.as_str().len() + event.as_str().len()
 }
 
 /// Beyond how many connections of a user the binder refuses; zero is never.
@@ -360,12 +414,18 @@ fn connections_refused_from(limits: &Limits) -> usize {
 
 /// The shortest timeout is looked at four times in its length.
 fn sweep_interval(limits: &Limits) -> Duration {
-    let shortest =
-        [limits.register_timeout, limits.ping_interval, limits.pong_timeout, limits.close_timeout]
-            .into_iter()
-            .filter(|timeout| !timeout.is_zero())
-            .min()
-            .unwrap_or(SWEEP_INTERVAL_MAX);
+    let timeouts = [
+        limits.register_timeout,
+        limits.ping_interval,
+        limits.pong_timeout,
+        limits.close_timeout,
+        limits.stall_timeout,
+    ];
+    let shortest = timeouts
+        .into_iter()
+        .filter(|timeout| !timeout.is_zero())
+        .min()
+        .unwrap_or(SWEEP_INTERVAL_MAX);
     (shortest / 4).clamp(Duration::from_millis(10), SWEEP_INTERVAL_MAX)
 }
 

@@ -14,6 +14,7 @@ mod everyone;
 mod info;
 mod interest;
 mod outbox;
+mod room;
 mod journal;
 mod trace;
 mod tasks;

@@ -254,7 +254,7 @@ impl<W: Wire> Node<W> {
     /// If the registration came with an expiry, the connection still ends when that comes.
     pub fn unregister(&self, id: ConnectionId, user: &UserId, event: &EventName) -> bool {
         let unbound = self.inner.binder.unbind(id, user, event);
-        self.inner.tell_left(unbound.as_slice());
+        self.inner.let_go(unbound.as_slice());
         let is_ended = unbound.is_some();
         if is_ended && self.inner.journal.is_traced() {
             self.inner.journal.note(What::Unregistered, Some(id), Some(user), Some(event));

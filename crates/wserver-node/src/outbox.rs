@@ -38,7 +38,8 @@ pub enum Sent {
     Ended,
     /// The queue would have passed its bound; the connection is now closing as too slow.
     Overflow,
-    /// All queues together would have passed their bound; the connection is now closing as too slow.
+    /// All queues together would have passed their bound, and none has more queued; the connection is
+    /// now closing as too slow.
     NoRoom,
 }
 
@@ -48,6 +49,15 @@ impl Sent {
     pub fn is_taken(self) -> bool {
         matches!(self, Self::Written | Self::Queued)
     }
+}
+
+/// All queues together have no room for what a connection is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoRoom {
+    /// Nothing of it was taken; so many bytes would have to wait.
+    Refused { bytes: usize },
+    /// The socket took a part, so the rest is queued beyond the bound.
+    Begun,
 }
 
 /// Where a connection stands in its life.
@@ -80,8 +90,9 @@ pub(crate) struct OutboxRules {
     /// Of all queues together.
     all_bytes_max: usize,
     /// Bytes queued over all outboxes. Written when a queue grows or shrinks, so never by a write
-    /// that the socket takes at once. Beyond `all_bytes_max` stand only Close frames, and the rest
-    /// of the frame that a connection was in the middle of when it began to close.
+    /// that the socket takes at once. Beyond `all_bytes_max` stand only Close frames, the rest of the
+    /// frame that a connection was in the middle of when it began to close, and for a moment what a
+    /// socket had begun to take when there was no more room.
     all_bytes: AtomicUsize,
     /// Encodes the Close frame of a reason, if one is sent for it.
     close_frame: fn(CloseReason) -> Option<Bytes>,
@@ -100,6 +111,11 @@ impl OutboxRules {
     /// Bytes queued over all outboxes.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.all_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that may still be queued; `None` beyond the bound.
+    pub(crate) fn room_bytes(&self) -> Option<usize> {
+        self.all_bytes_max.checked_sub(self.queued_bytes())
     }
 
     /// Takes room for bytes among those of all queues; false when there is none.
@@ -212,10 +228,10 @@ impl<W: Wire> Outbox<W> {
     }
 
     /// Sends runs of whole frames, in order and all or nothing.
-    pub(crate) fn send(&self, rules: &OutboxRules, runs: &[Run<'_>]) -> Sent {
+    pub(crate) fn send(&self, rules: &OutboxRules, runs: &[Run<'_>]) -> Result<Sent, NoRoom> {
         let mut state = self.lock();
         if state.phase != Phase::Open {
-            return Sent::Ended;
+            return Ok(Sent::Ended);
         }
         let bytes: usize = runs.iter().map(|run| run.frames.len()).sum();
         let mut taken = 0;
@@ -226,38 +242,50 @@ impl<W: Wire> Outbox<W> {
                         // Taken, but not gone: the task sees it out, or sees why that failed.
                         wake(state);
                     }
-                    return Sent::Written;
+                    return Ok(Sent::Written);
                 }
                 Ok(taken) => taken,
-                Err(_) => return self.fail(rules, state),
+                Err(_) => return Ok(self.fail(rules, state)),
             };
         }
         let rest = bytes - taken;
         let is_over = self.queued_bytes() + rest > rules.bytes_max;
-        if is_over || !rules.reserve(rest) {
+        let has_room = !is_over && rules.reserve(rest);
+        if !has_room && taken > 0 {
+            // The torn frame must be whole before anything can follow it.
+            rules.charge(rest);
+        }
+        if is_over {
             if taken > 0 {
-                // The torn frame must be whole before a Close can follow it.
-                rules.charge(rest);
                 self.enqueue(&mut state, runs, taken);
             }
             self.begin_close(&mut state, rules, CloseReason::Slow);
             wake(state);
-            return if is_over { Sent::Overflow } else { Sent::NoRoom };
+            return Ok(Sent::Overflow);
+        }
+        if !has_room && taken == 0 {
+            return Err(NoRoom::Refused { bytes: rest });
         }
         let was_empty = state.queue.is_none();
         self.enqueue(&mut state, runs, taken);
         if was_empty {
             wake(state);
         }
-        Sent::Queued
+        if has_room { Ok(Sent::Queued) } else { Err(NoRoom::Begun) }
     }
 
-    /// Answers a ping, unless an answer is waiting already (RFC 6455, section 5.5.3).
+    /// Answers a ping, unless an answer is waiting already (RFC 6455, section 5.5.3) or there is no
+    /// room for one.
     pub(crate) fn send_pong(&self, rules: &OutboxRules, pong: &Bytes) -> Option<Sent> {
         if self.lock().queue.as_ref().is_some_and(|queue| queue.pong_end.is_some()) {
             return None;
         }
-        let sent = self.send(rules, &[Run::lasting(pong)]);
+        let sent = match self.send(rules, &[Run::lasting(pong)]) {
+            Ok(sent) => sent,
+            // A peer that does not read needs none, and makes nobody go for it.
+            Err(NoRoom::Refused { .. }) => return None,
+            Err(NoRoom::Begun) => Sent::Queued,
+        };
         if sent == Sent::Queued {
             let mut state = self.lock();
             let pong_end = state.written + self.queued_bytes() as u64;
@@ -354,6 +382,22 @@ impl<W: Wire> Outbox<W> {
             }
         }
         (Flush { phase: state.phase, is_empty, written_bytes: state.written }, expired)
+    }
+
+    /// Whether the wire has taken nothing of what waits for it for `timeout`, as far as those who ask
+    /// can tell; both in milliseconds of the node's clock.
+    pub(crate) fn is_stalled(&self, now: u64, timeout: u64) -> bool {
+        let mut state = self.lock();
+        let written = state.written;
+        if state.phase != Phase::Open {
+            return false;
+        }
+        let Some(queue) = &mut state.queue else { return false };
+        let (seen, since) = *queue.progress.get_or_insert((written, now));
+        if seen != written {
+            queue.progress = Some((written, now));
+        }
+        seen == written && now.saturating_sub(since) >= timeout
     }
 
     /// Sets when the sweep wakes the task, in milliseconds of the node's clock.

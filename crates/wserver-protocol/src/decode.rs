@@ -7,6 +7,7 @@ mod limits;
 mod message;
 mod head;
 mod partial;
+mod passing;
 
 use std::fmt;
 use std::mem;
@@ -21,6 +22,7 @@ pub use limits::{DecodeLimits, Role};
 use head::{Head, HeadBytes};
 use message::Message;
 use partial::{Frame, Partial};
+use passing::Passing;
 
 /// One thing that arrived whole. `Debug` tells lengths, never contents.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,7 +59,7 @@ pub struct Decoder {
     /// What has arrived of things that are not whole yet.
     ///
     /// Invariant: `None` between messages and at the end. What it holds has really arrived, and is
-    /// bounded by the limits given to `decode`.
+    /// bounded by the limits given to `decode`. While passing it holds no payload.
     partial: Option<Box<Partial>>,
     role: Role,
     phase: Phase,
@@ -66,8 +68,10 @@ pub struct Decoder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// A Close was delivered or the stream was refused: what follows is not looked at.
-    Ended,
+    /// The stream was refused, or nobody wants more of it: only the peer's Close is looked for.
+    Passing,
+    /// The peer's Close has come: what follows is not looked at.
+    Closed,
 }
 
 impl Decoder {
@@ -80,13 +84,26 @@ impl Decoder {
     /// Whether a frame or a message is half read, so that memory is held for it.
     #[must_use]
     pub const fn is_partial(&self) -> bool {
-        self.partial.is_some()
+        self.partial.is_some() && !self.is_ended()
+    }
+
+    /// The room that is kept for what is half read, in bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let message = self.partial.as_ref().and_then(|partial| partial.message.as_ref());
+        message.map_or(0, |message| message.payload.capacity())
     }
 
     /// Whether a Close was delivered or the stream was refused, so that what follows is ignored.
     #[must_use]
     pub const fn is_ended(&self) -> bool {
-        matches!(self.phase, Phase::Ended)
+        !matches!(self.phase, Phase::Open)
+    }
+
+    /// Whether the peer's Close has come, whether or not it was fit to be delivered.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
     }
 
     /// Reads `input`, the next bytes of the stream, and hands each thing that has arrived whole to
@@ -101,7 +118,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`DecodeError`] at the first byte that breaks the protocol or a limit, after all that came
-    /// before it was delivered. From then on input is ignored.
+    /// before it was delivered. From then on nothing is delivered, as by [`Self::pass_over`].
     pub fn decode(
         &mut self,
         limits: &DecodeLimits,
@@ -115,12 +132,40 @@ impl Decoder {
                 Ok(ControlFlow::Continue(())) => {}
                 Ok(ControlFlow::Break(())) => return Ok(bytes - rest.len()),
                 Err(error) => {
-                    self.end();
+                    self.pass_over(rest);
                     return Err(error);
                 }
             }
         }
+        self.pass_over_if_ended(rest);
         Ok(bytes)
+    }
+
+    /// Reads `input` without delivering anything; says whether the peer's Close has come by now.
+    ///
+    /// For an end that has sent its own Close, or has refused the stream: it waits for the peer's
+    /// Close before it ends the connection (RFC 6455, section 7.1.1). Nothing is checked and no
+    /// payload is kept. Where the peer's frames cannot be told apart any more, its Close may never
+    /// be found, so whoever waits for it bounds the time.
+    pub fn pass_over(&mut self, input: &[u8]) -> bool {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Passing;
+        }
+        self.pass_over_if_ended(input);
+        self.is_closed()
+    }
+
+    fn pass_over_if_ended(&mut self, input: &[u8]) {
+        if self.phase != Phase::Passing {
+            return;
+        }
+        let mut passing =
+            self.partial.take().map(|partial| Passing::from(*partial)).unwrap_or_default();
+        if passing.pass_over(input) {
+            self.phase = Phase::Closed;
+        } else if !passing.is_idle() {
+            self.partial = Some(Box::new(Partial { passing: Some(passing), ..Partial::default() }));
+        }
     }
 
     /// Takes one frame off the front of `rest`, or as much of it as there is.
@@ -141,9 +186,8 @@ impl Decoder {
             // The common case, and the only one without a copy.
             let payload = take_front(rest, head.payload_len);
             head.unmask(payload, 0);
-            let inbound = Inbound::read(head.opcode, payload)?;
             self.settle(head.opcode);
-            return Ok(sink(inbound));
+            return Ok(sink(Inbound::read(head.opcode, payload)?));
         }
         let partial = self.partial.get_or_insert_default();
         if !head.opcode.is_control() {
@@ -203,9 +247,8 @@ impl Decoder {
             partial.control.extend_from_slice(chunk);
             if is_whole {
                 let payload = mem::take(&mut partial.control);
-                let inbound = Inbound::read(head.opcode, &payload)?;
                 self.settle(head.opcode);
-                return Ok(sink(inbound));
+                return Ok(sink(Inbound::read(head.opcode, &payload)?));
             }
         } else if let Some(message) = &mut partial.message {
             let is_last = is_whole && head.fin == Fin::Last;
@@ -224,15 +267,11 @@ impl Decoder {
     /// read any more, no memory is kept for it.
     fn settle(&mut self, opcode: Opcode) {
         if opcode == Opcode::Close {
-            self.end();
+            self.phase = Phase::Closed;
+            self.partial = None;
         } else if self.partial.as_ref().is_some_and(|partial| partial.is_idle()) {
             self.partial = None;
         }
-    }
-
-    fn end(&mut self) {
-        self.phase = Phase::Ended;
-        self.partial = None;
     }
 }
 

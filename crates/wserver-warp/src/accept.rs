@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use futures::TryFutureExt;
 use futures::future::Either;
+use hyper::Version;
+use hyper::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
@@ -161,21 +163,27 @@ async fn serve(
     let filters = routes::filters(&edge, side);
     let edge_of_service = Arc::clone(&edge);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let version = request.version();
+        let refuse = |refused: &Refused| {
+            let mut reply = routes::whole(reply::reply(refused));
+            say_once(version, &mut reply);
+            Either::Left(std::future::ready(Ok(reply)))
+        };
         if notes.is_ambiguous(request.headers()) {
-            let reply = reply::reply(&Refused::AmbiguousLength);
-            return Either::Left(std::future::ready(Ok(routes::whole(reply))));
+            return refuse(&Refused::AmbiguousLength);
         }
         // As of CONNECT; warp panics over a target without a path.
         if request.uri().path_and_query().is_none() {
-            let reply = reply::reply(&Refused::NotFound);
-            return Either::Left(std::future::ready(Ok(routes::whole(reply))));
+            return refuse(&Refused::NotFound);
         }
         let notes = notes.clone();
         let serving = routes::serve(&edge_of_service, side, &filters, peer, request);
-        Either::Right(serving.inspect_ok(move |reply| {
+        Either::Right(serving.map_ok(move |mut reply| {
             if reply.status().is_success() {
                 notes.served();
             }
+            say_once(version, &mut reply);
+            reply
         }))
     });
     // The number of headers is bounded by hyper's own default, 100: with a number of ours it would
@@ -199,5 +207,13 @@ async fn serve(
     };
     if let Err(error) = result {
         debug!(%peer, %error, "HTTP connection ended");
+    }
+}
+
+/// Keeps hyper from adding its `keep-alive` to our `close` where the client speaks HTTP/1.0 and
+/// asked for it: of an answer of that version it takes our word.
+fn say_once(version: Version, reply: &mut hyper::Response<routes::AnswerBody>) {
+    if version == Version::HTTP_10 && reply.headers().contains_key(CONNECTION) {
+        *reply.version_mut() = Version::HTTP_10;
     }
 }

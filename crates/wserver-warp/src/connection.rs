@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -27,6 +28,10 @@ use crate::hooks::{Connection, Flow, Received};
 use crate::read_buffer;
 use crate::wire::Socket;
 
+/// So much of a message may be half read whatever the others have: a registration whose bytes come in
+/// two pieces is no hoard.
+const HALF_READ_BYTES_FREE: u32 = 2048;
+
 /// Reads of one poll, before other tasks have their turn.
 const READS_MAX: usize = 4;
 
@@ -38,6 +43,14 @@ struct Registering {
     pending: VecDeque<Pending>,
     /// Read, but behind the pause. Bounded by one read.
     unread: Vec<u8>,
+}
+
+impl Registering {
+    /// What is kept of what was read.
+    fn held_bytes(&self) -> usize {
+        let pending = self.pending.iter().map(|it| it.token.len() + it.event.as_str().len());
+        self.unread.len() + pending.sum::<usize>()
+    }
 }
 
 struct Pending {
@@ -52,6 +65,23 @@ struct InFlight {
     deadline: Instant,
 }
 
+/// How far the end of a connection is that is closing.
+///
+/// Once both ends have sent their Close it is for the server to end the TCP connection (RFC 6455,
+/// section 7.1.1). A client that sees its end earlier may throw away what it has not read yet, and
+/// holds the closing for unclean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Farewell {
+    /// The peer's Close has not come, and our writing side stays open for as long.
+    Awaited,
+    /// The peer's Close has come; what it still sends is not looked at.
+    Come,
+    /// The same, and our writing side is shut.
+    Shut,
+    /// The peer has shut its own writing side.
+    Gone,
+}
+
 /// Drives one connection from its upgrade to its end.
 pub(crate) struct Driver {
     edge: Arc<Edge>,
@@ -61,7 +91,9 @@ pub(crate) struct Driver {
     /// Apart, because a `SocketAddr` takes twelve bytes more.
     peer_ip: IpAddr,
     peer_port: u16,
-    is_write_shut: bool,
+    farewell: Farewell,
+    /// What it has its part of in `Edge::inbound_bytes`.
+    half_read_bytes: u32,
     registering: Option<Box<Registering>>,
     /// What most connections come without.
     handshake: Option<Box<Handshake>>,
@@ -111,7 +143,8 @@ impl Driver {
             decoder: Decoder::new(Role::Server),
             peer_ip: peer.ip(),
             peer_port: peer.port(),
-            is_write_shut: false,
+            farewell: Farewell::Awaited,
+            half_read_bytes: 0,
             registering: None,
             handshake,
         }
@@ -129,6 +162,7 @@ impl Driver {
         self.resume_unread(cx);
         self.poll_registering(cx);
         self.poll_read(cx)?;
+        self.count_half_read();
         if self.attachment.outbox().phase() != Phase::Open {
             // Closing wakes this task, and the next poll is of a closing connection.
             return Step::Continue(());
@@ -164,43 +198,78 @@ impl Driver {
         }
     }
 
-    /// Our Close is under way: sees it out, then reads for a moment so that a reset does not eat it.
+    /// Our Close is under way: sees it out, waits for the peer's, shuts the writing side, and reads
+    /// until the peer has shut its own, so that a reset does not eat what it has not read yet.
     fn poll_closing(&mut self, cx: &mut Context<'_>, reason: CloseReason, flush: Flush) -> Step {
-        self.registering = None;
+        if let Some(registering) = self.registering.take() {
+            // The peer's Close may stand among what is not read yet.
+            self.decoder.pass_over(&registering.unread);
+        }
+        // From here on no payload is kept.
+        self.decoder.pass_over(&[]);
+        self.count_half_read();
+        self.poll_farewell(cx)?;
         let Flush { is_empty: is_flushed, written_bytes, .. } = flush;
         if reason == CloseReason::Shutdown && !is_flushed {
             // What was accepted may take as long as the drain, which cuts off who takes longer.
             self.attachment.wake_at(None);
-            return self.poll_discard(cx);
+            return Step::Continue(());
         }
         let edge = Arc::clone(&self.edge);
         let (now, wall) = (Instant::now(), edge.wall_clock.now());
         self.session.handle_closing(&edge.limits, now);
-        if is_flushed && !self.is_write_shut {
-            self.is_write_shut = self.socket().poll_shut_write(cx).is_ready();
-        }
-        self.poll_discard(cx)?;
-        match self.session.poll(&edge.limits, now, wall, written_bytes) {
+        let is_over = match self.session.poll(&edge.limits, now, wall, written_bytes) {
             Action::Wait(deadline) => {
                 self.attachment.wake_at(deadline);
-                Step::Continue(())
+                false
             }
-            Action::Terminate | Action::Close(_) | Action::Ping => {
-                if !is_flushed {
-                    // The peer does not read: forget what waits, and let it see the end at once.
-                    self.socket().abandon();
-                }
-                Step::Break(())
-            }
+            Action::Terminate | Action::Close(_) | Action::Ping => true,
+        };
+        match self.farewell {
+            Farewell::Awaited | Farewell::Shut if !is_over => return Step::Continue(()),
+            Farewell::Shut => return Step::Break(()),
+            Farewell::Awaited | Farewell::Come | Farewell::Gone => {}
         }
+        if !is_flushed {
+            if is_over {
+                // The peer does not read: forget what waits, and let it see the end at once.
+                self.socket().abandon();
+                return Step::Break(());
+            }
+            return Step::Continue(());
+        }
+        let is_shut = self.socket().poll_shut_write(cx).is_ready();
+        if is_over || (is_shut && self.farewell == Farewell::Gone) {
+            return Step::Break(());
+        }
+        if is_shut {
+            self.farewell = Farewell::Shut;
+        }
+        Step::Continue(())
     }
 
-    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Step {
+    /// Reads on for the peer's Close, and behind it for its end; breaks when both ends are shut, or
+    /// the socket has failed.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Step {
         read_buffer::with(|buffer| {
             for _ in 0..READS_MAX {
-                match self.socket().poll_discard(cx, buffer) {
+                if self.farewell == Farewell::Awaited && self.decoder.is_closed() {
+                    self.farewell = Farewell::Come;
+                }
+                let read = match self.farewell {
+                    Farewell::Awaited => self.socket().poll_read(cx, buffer),
+                    Farewell::Come | Farewell::Shut => self.socket().poll_discard(cx, buffer),
+                    Farewell::Gone => return Step::Continue(()),
+                };
+                match read {
                     Poll::Pending => return Step::Continue(()),
-                    Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(Ok(0)) if self.farewell != Farewell::Shut => {
+                        // What is queued is still sent: it may have shut no more than one side.
+                        self.farewell = Farewell::Gone;
+                    }
+                    Poll::Ready(Ok(count @ 1..)) => {
+                        self.decoder.pass_over(&buffer[..count]);
+                    }
                     Poll::Ready(Ok(0) | Err(_)) => return Step::Break(()),
                 }
             }
@@ -273,8 +342,31 @@ impl Driver {
                 close_reason(&error),
                 &frame::close(error.close_code(), &error.to_string()),
             );
+        } else if self.attachment.outbox().phase() != Phase::Open {
+            // The peer's Close may stand among what is left.
+            self.decoder.pass_over(&input[consumed..]);
         } else if consumed < input.len() && self.is_registering_full() {
             self.registering.get_or_insert_default().unread = input[consumed..].to_vec();
+        }
+    }
+
+    /// Counts what is kept of messages that are half read or wait, and closes where there is no room
+    /// for it.
+    fn count_half_read(&mut self) {
+        let waiting = self.registering.as_ref().map_or(0, |registering| registering.held_bytes());
+        let held = u32::try_from(self.decoder.held_bytes() + waiting).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut self.half_read_bytes, held);
+        if held <= before {
+            // Nearly every message comes whole, and all connections share this number.
+            if held < before {
+                self.edge.inbound_bytes.fetch_sub((before - held) as usize, Ordering::Relaxed);
+            }
+            return;
+        }
+        let more = (held - before) as usize;
+        let all = self.edge.inbound_bytes.fetch_add(more, Ordering::Relaxed) + more;
+        if held > HALF_READ_BYTES_FREE && all > self.edge.limits.inbound_bytes_max {
+            self.attachment.close(CloseReason::InboundFull);
         }
     }
 
@@ -512,6 +604,7 @@ impl Drop for Driver {
             Phase::Closing(reason) | Phase::Ended(reason) => reason,
             Phase::Open => CloseReason::PeerGone,
         };
+        self.edge.inbound_bytes.fetch_sub(self.half_read_bytes as usize, Ordering::Relaxed);
         debug!(conn = %self.attachment.id(), %reason, "connection closed");
         // A hook that has just panicked is not asked again.
         if !std::thread::panicking()

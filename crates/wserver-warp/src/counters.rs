@@ -83,6 +83,7 @@ impl Default for EdgeCounters {
                 &[
                     &REFUSALS[..],
                     &["user_id", "too_many_registrations", "user_full", "connection_ending"],
+                    &["names_too_long", "names_full"],
                 ]
                 .concat(),
             ),

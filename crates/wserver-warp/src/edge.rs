@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -54,6 +54,9 @@ pub(crate) struct Edge {
     pub(crate) hooks: Hooks,
     /// Bytes of push bodies that may still be read; `push_bodies_bytes_max` in all.
     pub(crate) push_bodies: Arc<Semaphore>,
+    /// Bytes of clients' messages that are half read. Written by connections when they have read;
+    /// bounded by `inbound_bytes_max`, and what each connection may have beyond it.
+    pub(crate) inbound_bytes: AtomicUsize,
     pub(crate) push_ids: PushIds,
     pub(crate) idempotency: Arc<Idempotency>,
     pub(crate) addresses: Arc<Addresses>,

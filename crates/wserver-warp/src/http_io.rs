@@ -32,6 +32,17 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Reads of one poll, before other tasks have their turn.
 const READS_MAX: usize = 4;
 
+/// The head of a 101 as it should be, if hyper has made another of it: hyper repeats the `close` of
+/// a request that says `Connection: close, Upgrade`, and there are clients that believe it.
+fn switching_head(bytes: &[u8]) -> Option<Bytes> {
+    const CLOSE: &[u8] = b"\r\nconnection: upgrade, close\r\n";
+    if !bytes.starts_with(b"HTTP/1.1 101 ") {
+        return None;
+    }
+    let at = memchr::memmem::find(bytes, CLOSE)? + CLOSE.len() - b", close\r\n".len();
+    Some([&bytes[..at], &bytes[at + b", close".len()..]].concat().into())
+}
+
 /// What was seen on one connection beside its requests. A clone is the same connection's.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Notes(Arc<Noted>);
@@ -95,6 +106,8 @@ pub(crate) struct HttpIo {
     write_timeout: Duration,
     /// Runs while it takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Taken from hyper, changed, and not written yet: at most the head of one 101.
+    changed: Bytes,
 }
 
 impl HttpIo {
@@ -108,6 +121,7 @@ impl HttpIo {
             lingering: None,
             write_timeout,
             stalled: None,
+            changed: Bytes::new(),
         }
     }
 
@@ -218,6 +232,19 @@ impl HttpIo {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// Writes what hyper holds for written.
+    fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.changed.is_empty() {
+            let written = Pin::new(&mut self.stream).poll_write(cx, &self.changed);
+            let count = ready!(self.within_write_timeout(cx, written))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.changed = self.changed.split_off(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Reads and drops what still comes, until the client has ended too or has had its time.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let lingering = self.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
@@ -269,11 +296,17 @@ impl Write for HttpIo {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_changed(cx))?;
+        if let Some(head) = switching_head(bytes) {
+            self.changed = head;
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.within_write_timeout(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_changed(cx))?;
         // A socket is flushed by being written to; TLS may have kept something.
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         self.within_write_timeout(cx, flushed)

@@ -9,6 +9,7 @@ mod process;
 use std::fmt::{self, Display, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -197,14 +198,21 @@ pub(crate) fn page(edge: &Edge) -> String {
     );
     page.counter(
         "wserver_slow_evictions_total",
-        "Connections closed because they read too slowly, by the bound that their queue met.",
+        "Connections closed because they read too slowly, by the bound that they met.",
     );
     for (bound, counter) in [
         ("outbox_bytes_max", &node.slow_evictions_total),
         ("outboxes_bytes_max", &node.outboxes_full_evictions_total),
+        ("stall_timeout", &node.stalled_evictions_total),
     ] {
         page.sample("wserver_slow_evictions_total", &[("bound", bound)], counter.value());
     }
+    let held = edge.inbound_bytes.load(Ordering::Relaxed);
+    page.one_gauge(
+        "wserver_inbound_bytes",
+        "Bytes of messages of clients that are half read.",
+        held,
+    );
     let queued = edge.node.outboxes_bytes();
     page.one_gauge("wserver_queued_bytes", "Bytes that wait in queues of connections.", queued);
     let max = edge.limits.outboxes_bytes_max;

@@ -378,6 +378,10 @@ impl Refused {
                         told.limit("bindings_per_connection_max", *max)
                     }
                     RegisterError::UserFull { max } => told.limit("connections_per_user_max", *max),
+                    RegisterError::NamesTooLong { max } => {
+                        told.limit("names_per_connection_bytes_max", *max)
+                    }
+                    RegisterError::NamesFull { max } => told.limit("names_bytes_max", *max),
                     _ => told,
                 }
             }
@@ -533,6 +537,7 @@ pub(crate) fn close_code(reason: CloseReason) -> Option<(CloseCode, &'static str
         CloseReason::ProtocolError => (CloseCode::PROTOCOL, "protocol error"),
         CloseReason::InvalidPayload => (CloseCode::INVALID_PAYLOAD, "text is not UTF-8"),
         CloseReason::TooBig => (CloseCode::TOO_BIG, "message too big"),
+        CloseReason::InboundFull => (CloseCode::TRY_AGAIN_LATER, "too many messages are half read"),
         CloseReason::Slow => (CloseCode::TRY_AGAIN_LATER, "reading too slowly"),
         CloseReason::Disconnected => (CloseCode::NORMAL, "disconnected by the server"),
         CloseReason::Expired => (CloseCode::POLICY, "token expired"),

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdTcpListener};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Instant, SystemTime};
 
 use hyper::header::COOKIE;
@@ -228,6 +229,7 @@ impl Server {
             demo_page,
             hooks: self.settings.hooks,
             push_bodies: Arc::new(Semaphore::new(self.limits.push_bodies_bytes_max)),
+            inbound_bytes: AtomicUsize::new(0),
             push_ids: PushIds::new(),
             idempotency: Arc::new(Idempotency::new(
                 self.limits.idempotency_bytes_max,

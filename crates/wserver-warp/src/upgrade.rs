@@ -8,7 +8,7 @@ use bytes::Bytes;
 use headers::{HeaderMapExt, SecWebsocketAccept, SecWebsocketKey};
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Response, StatusCode, Uri};
@@ -63,6 +63,10 @@ pub(crate) fn upgrade(
     };
     if let Some(public_page) = &edge.public_page {
         public_page.look(&headers);
+    }
+    if headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        // Browsers then end the connection by themselves, with 1006 and no word of why.
+        debug!(%peer, "the client offered a subprotocol, none is spoken");
     }
     let handshake = Handshake::new(kept_headers(&edge, &headers), token, address);
     let tasks = edge.node.tasks().clone();
@@ -160,11 +164,11 @@ fn has_body(headers: &HeaderMap) -> bool {
         || headers.get_all(CONTENT_LENGTH).iter().any(|length| length != "0")
 }
 
-/// Sixteen bytes in base64 are 22 digits, the last of which has four bits to spare, and two signs of padding.
+/// Sixteen bytes in base64 are 22 digits and two signs of padding. The last digit has four bits to
+/// spare, which need not be zero: the key of the RFC's own section 4.1 has some set.
 fn is_key(key: &[u8]) -> bool {
     let Some((digits, b"==")) = key.split_at_checked(22) else { return false };
     digits.iter().all(|digit| digit.is_ascii_alphanumeric() || matches!(digit, b'+' | b'/'))
-        && matches!(digits[21], b'A' | b'Q' | b'g' | b'w')
 }
 
 /// Those headers that the authenticator reads. An authenticator may change its mind, and the policy
@@ -233,7 +237,7 @@ mod tests {
             ("AAAAAAAAAAAAAAAAAAAAAA==", true),
             ("", false),
             ("dGhlIHNhbXBsZSBub25jZQ", false),
-            ("dGhlIHNhbXBsZSBub25jZR==", false),
+            ("AQIDBAUGBwgJCgsMDQ4PEC==", true),
             ("dGhlIHNhbXBsZSBub25j!Q==", false),
             ("AAAAAAAAAAAAAAAAAAAAAAAAAAAA", false),
         ] {

@@ -242,8 +242,10 @@ settings! {
         ping_interval: Time = "25s";
         /// How long a pong may take
         pong_timeout: Time = "10s";
-        /// How long a connection that is closing may take over it
+        /// How long a connection that is closing waits for the client's own Close
         close_timeout: Time = "5s";
+        /// How long a client may take nothing of what is queued for it, before it is closed as too slow
+        stall_timeout: Time = "1m";
         /// The largest message a client may send
         inbound_message_bytes_max: Size = "64KiB";
         /// The most fragments of one message of a client
@@ -256,6 +258,12 @@ settings! {
         registrations_pending_max: Count<usize> = "8";
         /// The most registrations of one connection
         bindings_per_connection_max: Count<usize> = "128";
+        /// The most bytes of user ids and events of one connection's registrations
+        names_per_connection_bytes_max: Size = "64KiB";
+        /// The same over all connections; a registration beyond it is refused
+        names_bytes_max: Size = "1GiB";
+        /// The most bytes of clients' messages that are half read or wait, over all connections
+        inbound_bytes_max: Size = "256MiB";
         /// The longest user id, event or token
         name_bytes_max: Size = "4KiB";
         /// The largest message of a push
@@ -276,7 +284,7 @@ settings! {
         head_bytes_max: Size = "16KiB";
         /// The most bytes queued for one connection; a slower reader is disconnected
         outbox_bytes_max: Size = "4MiB";
-        /// The most bytes queued over all connections; one whose queue would grow beyond is disconnected
+        /// The most bytes queued over all connections; beyond it those with the most are disconnected
         outboxes_bytes_max: Size = "2GiB";
         /// The most bytes to one user that wait for a fan-out under way; a push beyond waits
         walk_bytes_max: Size = "128KiB";

@@ -18,7 +18,7 @@ use super::under_way::UnderWay;
 use super::{Evicted, Member, Push, UserGroup, note_sent};
 use crate::inner::Inner;
 use crate::journal::What;
-use crate::outbox::{Outbox, OutboxRules, Run, Sent, Wire};
+use crate::outbox::{Outbox, Run, Sent, Wire};
 use crate::receipt::{NoDelivery, PushOptions, PushReceipt, is_over};
 
 /// Members looked up per acquisition of the user's lock.
@@ -326,7 +326,7 @@ impl<W: Wire> Inner<W> {
         let is_traced = enabled!(Level::TRACE);
         let mut lost = Vec::new();
         for (slot, mask, outbox) in targets.drain(..) {
-            let sent = send_masked(&self.outbox_rules, &outbox, mask, &round.parts);
+            let sent = send_masked(self, &outbox, mask, &round.parts);
             if is_traced {
                 note_sent(&outbox, sent);
             }
@@ -365,7 +365,7 @@ fn touch<W: Wire>(outbox: &Member<W>) {
 }
 
 fn send_masked<W: Wire>(
-    rules: &OutboxRules,
+    node: &Inner<W>,
     outbox: &Outbox<W>,
     mask: u64,
     parts: &VecDeque<Part>,
@@ -374,10 +374,10 @@ fn send_masked<W: Wire>(
     let mut runs = chosen.map(|(_, part)| part.run());
     match (runs.next(), runs.next()) {
         // Nearly always, and without a list.
-        (Some(run), None) => outbox.send(rules, &[run]),
+        (Some(run), None) => node.deliver(outbox, &[run]),
         (first, second) => {
             let runs: Vec<Run<'_>> = first.into_iter().chain(second).chain(runs).collect();
-            outbox.send(rules, &runs)
+            node.deliver(outbox, &runs)
         }
     }
 }

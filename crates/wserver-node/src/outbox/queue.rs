@@ -50,6 +50,8 @@ pub(super) struct Queue {
     pub(super) may_expire: bool,
     /// What `State::written` will be when the pong among them has left.
     pub(super) pong_end: Option<u64>,
+    /// What `State::written` was when it was looked at last and had changed, and when that was.
+    pub(super) progress: Option<(u64, u64)>,
 }
 
 impl Queue {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::thread;
+use std::time::Duration;
 
 use wserver_core::{CloseReason, ConnectionId, ConnectionsPerUserPolicy, LimitSettings};
 use wserver_node::{Node, Phase, RegisterError};
@@ -116,46 +117,130 @@ async fn of_many_who_come_at_once_the_newest_remain() {
     }
 }
 
-/// Each within its own bound, together at theirs: who would take more is closed, alone.
+/// Each within its own bound, together at theirs: the one with the most goes, and not the one that
+/// happens to be sent something.
 #[tokio::test]
-async fn all_queues_together_have_a_bound() {
+async fn the_largest_hoarder_makes_room() {
     let mut settings = limits(100, 100);
     let all_max = settings.outbox_bytes_max + 50;
     settings.outboxes_bytes_max = all_max;
     let node = node(settings);
-    let stalled = |name: &str| Peer::join_with(&node, name, &["news"], Fate::StallAfter(110));
-    let (ann, bob) = (stalled("ann"), stalled("bob"));
-    let reader = Peer::join(&node, "cid", &["news"]);
     let message = "x".repeat(98);
-    let queued = || [&ann, &bob].map(|peer| peer.attachment.outbox().queued_bytes());
-    let mut turn = 0;
-    let last = loop {
-        let (name, at) = if turn % 2 == 0 { ("ann", 0) } else { ("bob", 1) };
-        let before = queued();
-        let count = push_now(&node, name, "news", &message);
-        assert_eq!(node.outboxes_bytes(), queued().iter().sum::<usize>(), "turn {turn}");
-        if count == 0 {
-            assert!(before.iter().sum::<usize>() + 100 > all_max, "not before the bound");
-            break at;
-        }
-        assert!(node.outboxes_bytes() <= all_max, "turn {turn}");
-        turn += 1;
-        assert!(turn < 100, "it was bound to end");
-    };
-    let peers = [ann, bob];
-    assert_eq!(reason(&peers[last]), Some(CloseReason::Slow));
-    assert_eq!(reason(&peers[1 - last]), None, "the others stay");
+    let push = |name: &str| push_now(&node, name, "news", &message);
+    let join = |name: &str, taken| Peer::join_with(&node, name, &["news"], Fate::StallAfter(taken));
+    let queued = |peer: &Peer| peer.attachment.outbox().queued_bytes();
+    let (hoarder, small) = (join("ann", 110), join("bob", 110));
+    let ordinary = join("dan", 110);
+    let reader = Peer::join(&node, "cid", &["news"]);
+    for name in ["ann", "ann", "ann", "ann", "bob", "bob", "dan", "dan"] {
+        assert_eq!(push(name), 1);
+    }
+    assert_eq!([&hoarder, &small, &ordinary].map(queued), [290, 90, 90]);
+    assert_eq!(node.outboxes_bytes(), all_max);
+    assert_eq!(push("dan"), 1, "there is room for it");
+    assert_eq!(reason(&hoarder), Some(CloseReason::Slow));
+    assert_eq!(push("ann"), 0, "and it is unbound");
+    assert_eq!([&small, &ordinary, &reader].map(reason), [None; 3]);
     let counters = node.counters();
     assert_eq!(counters.outboxes_full_evictions_total.value(), 1);
     assert_eq!(counters.slow_evictions_total.value(), 0);
+    assert!(node.outboxes_bytes() <= all_max);
+
+    // What its socket has begun to take is queued, and the one with the most makes room for it.
+    let begun = ["eve", "fay"].map(|name| join(name, 10));
+    assert_eq!([push("eve"), push("fay")], [1, 1]);
+    assert_eq!(begun.each_ref().map(queued), [90, 90]);
+    assert_eq!(reason(&ordinary), Some(CloseReason::Slow), "it had the most then");
+    assert_eq!([&small, &begun[0], &begun[1]].map(reason), [None; 3]);
+    assert_eq!(counters.outboxes_full_evictions_total.value(), 2);
+    assert!(node.outboxes_bytes() <= all_max);
+
     // What the socket takes at once needs no room; what is let go makes room.
-    assert_eq!(push_now(&node, "cid", "news", &message), 1);
+    assert_eq!(push("cid"), 1);
     assert_eq!(reader.line.texts().len(), 1);
-    let name = ["ann", "bob"][1 - last];
-    assert_eq!(push_now(&node, name, "news", &message), 1);
-    peers[last].line.unstall();
-    assert!(peers[last].flush().is_empty);
-    assert_eq!(peers[last].line.texts().last().unwrap(), "close 1013");
-    drop(peers);
+    hoarder.line.unstall();
+    assert!(hoarder.flush().is_empty);
+    assert_eq!(hoarder.line.texts().last().unwrap(), "close 1013");
+    drop((hoarder, small, ordinary, begun));
     assert_eq!(node.outboxes_bytes(), 0);
+}
+
+/// Nobody has more than the one that is to have more: then it is its turn.
+#[tokio::test]
+async fn the_largest_queue_finds_no_room_itself() {
+    let mut settings = limits(100, 100);
+    settings.outboxes_bytes_max = settings.outbox_bytes_max;
+    let bound = settings.outbox_bytes_max;
+    let node = node(settings);
+    let small = Peer::join_with(&node, "bob", &["news"], Fate::StallAfter(0));
+    let large = Peer::join_with(&node, "ann", &["news"], Fate::StallAfter(0));
+    assert_eq!(push_now(&node, "bob", "news", &"x".repeat(48)), 1);
+    let mut pushed = 0;
+    while push_now(&node, "ann", "news", &"x".repeat(48)) == 1 {
+        pushed += 1;
+        assert!(pushed < bound, "it was bound to end");
+    }
+    assert_eq!((reason(&large), reason(&small)), (Some(CloseReason::Slow), None));
+    assert_eq!(node.counters().outboxes_full_evictions_total.value(), 1);
+}
+
+/// Signs of life prove nothing: what counts is that the socket takes some of what waits.
+#[tokio::test]
+async fn a_peer_that_takes_nothing_of_its_queue_is_closed() {
+    let settings = LimitSettings { stall_timeout: Duration::from_millis(400), ..limits(100, 100) };
+    let node = node(settings);
+    let stalled = Peer::join_with(&node, "ann", &["news"], Fate::StallAfter(10));
+    let slow = Peer::join_with(&node, "bob", &["news"], Fate::StallAfter(10));
+    let idle = Peer::join(&node, "cid", &["news"]);
+    for name in ["ann", "bob", "cid"] {
+        assert_eq!(push_now(&node, name, "news", &"x".repeat(98)), 1);
+    }
+    let mut taken = 10;
+    while node.counters().stalled_evictions_total.value() == 0 {
+        taken += usize::from(taken < 99);
+        slow.line.stall_after(taken);
+        slow.flush();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(reason(&stalled), Some(CloseReason::Slow));
+    assert_eq!((reason(&slow), reason(&idle)), (None, None));
+    assert_eq!(push_now(&node, "ann", "news", "m"), 0);
+    assert_eq!(node.counters().slow_evictions_total.value(), 0);
+}
+
+/// One connection's names, and those of all: what is beyond is refused, and nothing else.
+#[tokio::test]
+async fn names_have_a_bound_for_each_connection_and_in_all() {
+    let settings = LimitSettings {
+        name_bytes_max: 10,
+        names_per_connection_bytes_max: 40,
+        names_bytes_max: 60,
+        ..LimitSettings::default()
+    };
+    let node = node(settings);
+    // "ann" and an event of seven bytes: ten for each registration.
+    let register = |peer: &Peer, number: usize| {
+        let about = event(&format!("event-{number}"));
+        peer.attachment.register(&user("ann"), &about, node.digest("token")).map(|_| ())
+    };
+    let [one, two] = [(); 2].map(|()| Peer::join(&node, "ann", &[]));
+    let too_long = Err(RegisterError::NamesTooLong { max: 40 });
+    assert_eq!([0, 1, 2, 3].map(|number| register(&one, number)), [Ok(()); 4]);
+    assert_eq!(register(&one, 4), too_long);
+    assert_eq!(register(&one, 0), Ok(()), "renewing takes no room");
+    let full = Err(RegisterError::NamesFull { max: 60 });
+    assert_eq!([0, 1, 2].map(|number| register(&two, number)), [Ok(()), Ok(()), full]);
+    assert_eq!(node.counters().registrations_over_limit_total.value(), 2);
+    assert_eq!((reason(&one), reason(&two)), (None, None));
+    assert_eq!(push_now(&node, "ann", "event-4", "m"), 0);
+    // Ended one by one or with the connection, each makes room.
+    assert!(node.unregister(one.attachment.id(), &user("ann"), &event("event-0")));
+    assert_eq!([register(&one, 4), register(&one, 5)], [Ok(()), too_long]);
+    drop(one);
+    assert_eq!([2, 3].map(|number| register(&two, number)), [Ok(()), Ok(())]);
+    drop(two);
+    let peers = [(); 3].map(|()| Peer::join(&node, "ann", &[]));
+    for (number, expected) in [(0, Ok(())), (1, Ok(())), (2, full)] {
+        assert_eq!(peers.each_ref().map(|peer| register(peer, number)), [expected; 3]);
+    }
 }

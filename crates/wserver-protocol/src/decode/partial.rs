@@ -2,6 +2,7 @@
 
 use super::head::{Head, HeadBytes};
 use super::message::Message;
+use super::passing::Passing;
 
 /// What is kept of a stream while something is half read.
 #[derive(Default)]
@@ -14,6 +15,8 @@ pub(super) struct Partial {
     pub(super) control: Vec<u8>,
     /// The fragments so far, that frame's part included unless it is a control frame.
     pub(super) message: Option<Message>,
+    /// Instead of all of these, when nothing is kept any more.
+    pub(super) passing: Option<Passing>,
 }
 
 impl Partial {

@@ -1,6 +1,9 @@
 //! Which close codes may go on the wire (RFC 6455, section 7.4), and how a Close is built.
 
-use wserver_protocol::{CloseCode, Role, frame};
+use std::ops::ControlFlow;
+
+use wserver_protocol::frame::{self, Opcode};
+use wserver_protocol::{CloseCode, DecodeLimits, Decoder, Role};
 
 use crate::{Event, LIMITS, decode};
 
@@ -45,5 +48,61 @@ fn a_reason_is_cut_at_a_character() {
         let (events, res) = decode(Role::Client, &LIMITS, [&frame[..]]);
         assert_eq!(events, [Event::Close(Some((1008, reason[..kept].to_owned())))]);
         assert!(res.unwrap().is_ended());
+    }
+}
+
+/// Each stream as a whole and byte by byte: behind what was refused, or what nobody wants any more,
+/// a Close of the peer is still found, and nothing but it is taken for one.
+#[test]
+fn a_close_is_found_behind_whatever_was_refused() {
+    let close = frame::masked(Opcode::Close, b"\x03\xe8bye", [1, 2, 3, 4]);
+    let ping = frame::masked(Opcode::Ping, b"\x88\x80\0\0\0\0", [0; 4]);
+    let refused: [&[u8]; 8] = [
+        b"\xc1\x83\0\0\0\0abc",
+        b"\x83\x80\0\0\0\0",
+        b"\x81\x03abc",
+        b"\x89\xfe\x00\x03\0\0\0\0abc",
+        b"\x82\xff\0\0\0\0\0\0\0\x02\0\0\0\0ab",
+        b"\x81\x83\0\0\0\0a\xffb",
+        b"\x01\x81\0\0\0\0a\x81\x81\0\0\0\0b",
+        b"\x82\x82\0\0\0\0ab",
+    ];
+    let limits = DecodeLimits { message_bytes_max: 3, ..LIMITS };
+    for (number, refused) in refused.iter().enumerate() {
+        let stream = [refused, &ping[..], &close].concat();
+        for size in [1, 2, stream.len()] {
+            let mut decoder = Decoder::new(Role::Server);
+            let mut read = 0;
+            for chunk in stream.chunks(size) {
+                assert!(!decoder.is_closed(), "case {number} in {size}s, after {read}");
+                read += chunk.len();
+                let mut chunk = chunk.to_vec();
+                if decoder.is_ended() || number == refused.len() - 1 {
+                    decoder.pass_over(&chunk);
+                } else if decoder
+                    .decode(&limits, &mut chunk, |_| ControlFlow::Continue(()))
+                    .is_err()
+                {
+                    assert!(decoder.is_ended());
+                }
+            }
+            assert!(decoder.is_closed(), "case {number} in {size}s");
+        }
+    }
+}
+
+/// A Close that is refused itself, or that had begun when nobody wanted more, is a goodbye, too.
+#[test]
+fn a_close_that_is_refused_has_come() {
+    for close in [&b"\x88\x81\0\0\0\0a"[..], b"\x88\x82\0\0\0\0\x03\xec", b"\x88\x00"] {
+        let mut decoder = Decoder::new(Role::Server);
+        let res = decoder.decode(&LIMITS, &mut close.to_vec(), |_| ControlFlow::Continue(()));
+        assert!(res.is_err() && decoder.is_closed(), "{close:?}");
+        for at in 0..close.len() {
+            let mut decoder = Decoder::new(Role::Server);
+            let mut begun = close[..at].to_vec();
+            let _ = decoder.decode(&LIMITS, &mut begun, |_| ControlFlow::Continue(()));
+            assert!(!decoder.is_closed() && decoder.pass_over(&close[at..]), "{close:?} at {at}");
+        }
     }
 }

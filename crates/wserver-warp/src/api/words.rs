@@ -94,8 +94,11 @@ pub(crate) fn of_close(reason: CloseReason) -> &'static str {
         CloseReason::TooBig => {
             "it sent a message beyond inbound_message_bytes_max or inbound_fragments_max"
         }
+        CloseReason::InboundFull => {
+            "it had sent a part of a message when all such parts reached inbound_bytes_max"
+        }
         CloseReason::Slow => {
-            "it read too slowly, so its queue reached outbox_bytes_max or all queues outboxes_bytes_max"
+            "it read too slowly, so its queue reached outbox_bytes_max or all queues outboxes_bytes_max, or it read nothing for stall_timeout"
         }
         CloseReason::Disconnected => {
             "an operator, or the program that the server runs in, disconnected it"
@@ -138,6 +141,10 @@ fn of_refusal(label: &str) -> &str {
             "the connection has bindings_per_connection_max registrations already"
         }
         "user_full" => "the user had connections_per_user_max connections already",
+        "names_too_long" => {
+            "the names of the connection's registrations have names_per_connection_bytes_max bytes"
+        }
+        "names_full" => "the names of all registrations have names_bytes_max bytes",
         "connection_ending" => "the connection was about to end",
         other => other,
     }

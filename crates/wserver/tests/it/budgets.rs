@@ -1,9 +1,12 @@
 //! What one address and one user may have: budgets that are reached from outside, and given back.
 
-use wserver_protocol::frame::Opcode;
+use wserver_protocol::frame::{Fin, Opcode};
 
 use crate::harness::{Server, eventually};
-use crate::raw::{Answer, Closed, End, Frame, Raw, Socket, handshake, push, register};
+use crate::metrics::scrape;
+use crate::raw::{
+    Answer, Closed, End, Frame, Raw, Socket, fragment, handshake, masked, push, register,
+};
 
 /// One handshake with these headers; the connection is kept by the caller or ends.
 fn attempt(server: &Server, headers: &[(&str, &str)]) -> (Answer, Raw) {
@@ -144,7 +147,7 @@ fn one_connection_too_many_of_a_user_is_refused() {
     eventually("there is room again", || {
         let mut socket = Socket::open(&server);
         socket.send(register("jack", "news"));
-        socket.send(crate::raw::masked(Opcode::Ping, ""));
+        socket.send(masked(Opcode::Ping, ""));
         socket.next().opcode == Opcode::Pong as u8
     });
 }
@@ -206,4 +209,86 @@ fn one_queue_too_many_over_all_connections_is_closed() {
     assert_eq!(reader.next(), Frame::new(Opcode::Text, "m"));
     let told = Closed { code: 1013, reason: "reading too slowly".to_owned() };
     assert_eq!(stalled[closed].closed(), told);
+}
+
+/// A pong says that its sender lives, not that it reads.
+#[test]
+fn a_listener_that_sends_pongs_and_reads_nothing_is_closed() {
+    let flags = [
+        "--stall-timeout",
+        "500ms",
+        "--close-timeout",
+        "1h",
+        "--outbox-bytes-max",
+        "16MiB",
+        "--ping-interval",
+        "1h",
+        "--inbound-messages-burst",
+        "1000000",
+    ];
+    let server = Server::start_with(&flags, &[]);
+    let mut hoarder = Socket::open_on(Raw::connect_small(&server));
+    hoarder.register("jack", "news");
+    let message = "x".repeat(1024 * 1024);
+    let mut http = Raw::connect(&server);
+    while scrape(&server).of("wserver_queued_bytes") == 0.0 {
+        assert_eq!(http.push("jack", "news", &message), 1);
+    }
+    eventually("it is closed", || {
+        hoarder.send(masked(Opcode::Pong, "I live"));
+        scrape(&server).of("wserver_slow_evictions_total{bound=\"stall_timeout\"}") == 1.0
+    });
+    assert_eq!(http.push("jack", "news", "m"), 0);
+    let told = Closed { code: 1013, reason: "reading too slowly".to_owned() };
+    assert_eq!(hoarder.closed(), told);
+}
+
+/// What has arrived of messages has a bound over all connections; a small part is never refused.
+#[test]
+fn half_messages_have_a_bound_in_all() {
+    let flags = ["--inbound-bytes-max", "128KiB", "--close-timeout", "1h"];
+    let server = Server::start_with(&flags, &[]);
+    let half = |bytes: usize| fragment(Fin::More, Opcode::Text, "x".repeat(bytes));
+    let mut holding: Vec<Socket> = (0..2)
+        .map(|_| {
+            let mut socket = Socket::open(&server);
+            socket.send(half(60_000));
+            socket.sync();
+            socket
+        })
+        .collect();
+    assert!(scrape(&server).of("wserver_inbound_bytes") >= 120_000.0);
+    let mut refused = Socket::open(&server);
+    refused.send(half(60_000));
+    let told = Closed { code: 1013, reason: "too many messages are half read".to_owned() };
+    assert_eq!(refused.closed(), told);
+    // A registration in two pieces is served all the same.
+    let mut ordinary = Socket::open(&server);
+    let registration = register("jack", "news");
+    ordinary.send(&registration[..20]);
+    Raw::connect(&server).tick();
+    ordinary.send(&registration[20..]);
+    ordinary.sync();
+    assert_eq!(push(&server, "jack", "news", "m"), 1);
+    // What is whole, or whose connection ends, makes room.
+    holding[0].send(fragment(Fin::Last, Opcode::Continuation, ""));
+    holding[0].sync();
+    holding.pop();
+    eventually("there is room again", || scrape(&server).of("wserver_inbound_bytes") == 0.0);
+}
+
+/// A connection's names have a bound that a registration fits into.
+#[test]
+fn names_of_one_connection_are_bounded() {
+    let server = Server::start_with(&["--names-per-connection-bytes-max", "8KiB"], &[]);
+    let mut socket = Socket::open(&server);
+    let [first, second] = ["a", "b"].map(|letter| letter.repeat(4000));
+    socket.register("jack", &first);
+    socket.register("jack", &second);
+    socket.register("jack", &"c".repeat(4000));
+    let mut http = Raw::connect(&server);
+    let counts = [&first, &second, &"c".repeat(4000)].map(|event| http.push("jack", event, "m"));
+    assert_eq!(counts, [1, 1, 0]);
+    let refused = "wserver_registrations_refused_total{reason=\"names_too_long\"}";
+    assert_eq!(scrape(&server).of(refused), 1.0);
 }

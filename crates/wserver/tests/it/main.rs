@@ -23,6 +23,7 @@ mod delivery;
 mod doctor;
 mod explain;
 mod frames;
+mod goodbye;
 mod guard;
 mod handshake;
 mod health;

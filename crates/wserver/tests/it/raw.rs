@@ -360,23 +360,30 @@ impl Socket {
         self.try_next().unwrap_or_else(|end| panic!("{end:?} instead of a frame"))
     }
 
-    /// Reads up to the server's Close, and behind it the end, which must not be a reset.
+    /// Reads up to the server's Close, answers it, and reads the end, which must not be a reset.
     pub(crate) fn closed(&mut self) -> Closed {
+        let closed = self.close();
+        // In vain where the server has had a Close of ours already, and has gone.
+        let _ = self.raw.stream.write_all(&masked_close(1000, b""));
+        assert_eq!(self.raw.end(), End::Eof, "behind {closed:?}");
+        closed
+    }
+
+    /// Reads up to the server's Close, and does not answer it.
+    pub(crate) fn close(&mut self) -> Closed {
         let close = loop {
             let frame = self.next();
             if frame.opcode == Opcode::Close as u8 {
                 break frame;
             }
         };
-        let closed = match close.payload.split_first_chunk() {
+        match close.payload.split_first_chunk() {
             Some((code, reason)) => Closed {
                 code: u16::from_be_bytes(*code),
                 reason: String::from_utf8(reason.to_vec()).expect("a reason is text"),
             },
             None => Closed { code: 1005, reason: String::new() },
-        };
-        assert_eq!(self.raw.end(), End::Eof, "behind {closed:?}");
-        closed
+        }
     }
 }
 
