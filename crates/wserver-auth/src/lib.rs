@@ -47,6 +47,7 @@ mod callback;
 mod closures;
 mod digest;
 mod head;
+mod identity;
 #[cfg(any(feature = "callback", feature = "jwks"))]
 mod http_client;
 #[cfg(feature = "jwt")]
@@ -73,6 +74,7 @@ pub use jwt::{
     JwtSettings, JwtSettingsError, JwtSignError, JwtSigner, JwtVerifier, UnknownAlgorithm,
     inspect_jwt,
 };
+pub use identity::PublisherId;
 pub use keys::{PUSH_KEY_BYTES_MIN, PushKeyError, StaticPushKeys};
 pub use listen::{Authenticator, Credentials, Identity, Refusal};
 pub use open::{OpenAuthenticator, OpenPush};
