@@ -65,6 +65,7 @@ pub use callback::{CallbackAuthenticator, CallbackSettings, CallbackSettingsErro
 pub use closures::{AuthenticateWith, AuthorizeWith, authenticate_with, authorize_with};
 #[cfg(any(feature = "callback", feature = "jwks"))]
 pub use http_client::{HttpEndpoint, HttpEndpointError};
+pub use identity::PublisherId;
 #[cfg(feature = "jwks")]
 pub use jwt::JwksUrl;
 #[cfg(feature = "jwt")]
@@ -74,7 +75,6 @@ pub use jwt::{
     JwtSettings, JwtSettingsError, JwtSignError, JwtSigner, JwtVerifier, UnknownAlgorithm,
     inspect_jwt,
 };
-pub use identity::PublisherId;
 pub use keys::{PUSH_KEY_BYTES_MIN, PushKeyError, StaticPushKeys};
 pub use listen::{Authenticator, Credentials, Identity, Refusal};
 pub use open::{OpenAuthenticator, OpenPush};

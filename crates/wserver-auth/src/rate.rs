@@ -62,9 +62,8 @@ impl Bucket {
     /// When there is none: how long until there will be one.
     pub(crate) fn take(&self, now: Instant) -> Result<(), Duration> {
         let now = self.nanoseconds(now);
-        self.take_at(now, 1).map_err(|full_at| {
-            Duration::from_nanos((full_at - now).saturating_sub(self.tolerance))
-        })
+        self.take_at(now, 1)
+            .map_err(|full_at| Duration::from_nanos((full_at - now).saturating_sub(self.tolerance)))
     }
 
     /// Takes out `count` beside one that was taken already by the same request: all, or none.

@@ -275,7 +275,8 @@ impl Refused {
             Self::Parameter { name, problem } => Told::new(
                 Status::BAD_REQUEST,
                 "parameter_invalid",
-                "a parameter is not right",
+                // As every 400 of version 1 has it, whose path takes a header too.
+                "request data illegal",
                 format!("{name} {problem}"),
             )
             .field(*name),

@@ -38,6 +38,7 @@ mod problems;
 mod push_jwt;
 mod reload;
 mod rotation;
+mod scope;
 mod secrets;
 mod secure;
 mod settings;
