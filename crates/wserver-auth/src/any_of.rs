@@ -153,7 +153,7 @@ fn push_weight(refusal: &PushRefusal) -> u8 {
         PushRefusal::NotYetValid => 2,
         PushRefusal::Expired => 3,
         PushRefusal::Unavailable { .. } => 4,
-        PushRefusal::RateExceeded { .. } => 5,
+        PushRefusal::RateExceeded { .. } | PushRefusal::BeyondBurst { .. } => 5,
     }
 }
 

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::digest::SecretDigest;
+use crate::identity::{Method, PublisherId};
 use crate::push::{Publisher, PushAuthorizer, PushCredentials, PushRefusal};
 use crate::visible::invisible_character;
 
@@ -84,7 +85,11 @@ impl PushAuthorizer for StaticPushKeys {
         let presented = SecretDigest::of(request.api_key().ok_or(PushRefusal::Missing)?);
         let known =
             self.keys.iter().fold(Choice::from(0), |known, key| known | key.ct_eq(&presented));
-        if known.into() { Ok(Publisher::new()) } else { Err(PushRefusal::Wrong) }
+        if !bool::from(known) {
+            return Err(PushRefusal::Wrong);
+        }
+        let id = PublisherId::new(Method::Key, [presented.as_bytes()]);
+        Ok(Publisher { id: Some(id), ..Publisher::new() })
     }
 }
 
@@ -141,6 +146,7 @@ mod tests {
     use http::header::{AUTHORIZATION, HeaderValue};
 
     use super::*;
+    use crate::PushScope;
     use crate::testing::answer;
 
     const FIRST: &str = "canary-first-key";
@@ -155,7 +161,9 @@ mod tests {
         }
         let request = PushCredentials::new(headers, "10.0.0.1:80".parse().unwrap());
         let shown = match answer(keys.authorize(request)) {
-            Ok(publisher) if publisher == Publisher::new() => "may push everything".to_owned(),
+            Ok(publisher) if publisher.scope == PushScope::everything() && !publisher.admin => {
+                format!("may push everything, as a {}", publisher.id().method())
+            }
             Ok(publisher) => format!("{publisher:?}"),
             Err(refusal) => refusal.as_str().to_owned(),
         };
@@ -164,8 +172,8 @@ mod tests {
 
     #[test]
     fn a_known_key_opens() {
-        check(Some("Bearer canary-first-key"), &expect!["may push everything"]);
-        check(Some("bearer canary-second-key"), &expect!["may push everything"]);
+        check(Some("Bearer canary-first-key"), &expect!["may push everything, as a key"]);
+        check(Some("bearer canary-second-key"), &expect!["may push everything, as a key"]);
         check(Some("Bearer canary-third-key"), &expect!["wrong"]);
         check(Some("Bearer canary-first-ke"), &expect!["wrong"]);
         check(Some("Bearer canary-first-key-and-more"), &expect!["wrong"]);

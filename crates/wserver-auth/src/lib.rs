@@ -47,6 +47,7 @@ mod callback;
 mod closures;
 mod digest;
 mod head;
+mod identity;
 #[cfg(any(feature = "callback", feature = "jwks"))]
 mod http_client;
 #[cfg(feature = "jwt")]
@@ -65,6 +66,7 @@ pub use callback::{CallbackAuthenticator, CallbackSettings, CallbackSettingsErro
 pub use closures::{AuthenticateWith, AuthorizeWith, authenticate_with, authorize_with};
 #[cfg(any(feature = "callback", feature = "jwks"))]
 pub use http_client::{HttpEndpoint, HttpEndpointError};
+pub use identity::PublisherId;
 #[cfg(feature = "jwks")]
 pub use jwt::JwksUrl;
 #[cfg(feature = "jwt")]

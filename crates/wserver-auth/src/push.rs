@@ -12,8 +12,9 @@ use http::{HeaderMap, Uri};
 
 use crate::BackendError;
 use crate::head;
+use crate::identity::{Method, PublisherId};
 use crate::listen::HeaderNames;
-use crate::rate::Bucket;
+use crate::rate::{Bucket, Short};
 use crate::scope::PushScope;
 
 /// Decides who may push.
@@ -120,7 +121,7 @@ impl fmt::Debug for PushCredentials {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Publisher {
-    /// A name for logs and counters; not a secret, and not the key.
+    /// A name for logs and counters; not a secret, not the key, and not who it [is](Self::id).
     pub name: Option<String>,
     /// What this publisher may push; everything by default.
     pub scope: PushScope,
@@ -128,6 +129,8 @@ pub struct Publisher {
     /// none of it.
     pub admin: bool,
     pub(crate) account: Account,
+    /// `None`: its name says who it is.
+    pub(crate) id: Option<PublisherId>,
 }
 
 /// Where the pushes of a publisher are counted, if they are.
@@ -152,7 +155,8 @@ impl Publisher {
         Self::default()
     }
 
-    /// The same, by this name.
+    /// The same, by this name. Of an authoriser of your own, the name says who the publisher
+    /// [is](Self::id).
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
@@ -179,12 +183,26 @@ impl Publisher {
         self.scope.permits(user, event)
     }
 
+    /// Who this is: what is kept for one publisher and for no other is kept under it.
+    #[must_use]
+    pub fn id(&self) -> PublisherId {
+        let name = || self.name.as_deref().unwrap_or_default().as_bytes();
+        self.id.unwrap_or_else(|| PublisherId::new(Method::Other, [name()]))
+    }
+
     /// Counts `pushes` more than the one that the authoriser has counted, as of a request for
-    /// several users. They are not refused: who has a rate waits the longer for its next push.
-    pub fn charge(&self, pushes: u32) {
-        if let Some(bucket) = &self.account.0 {
-            bucket.charge(Instant::now(), pushes);
-        }
+    /// several users, before any of them is carried out.
+    ///
+    /// # Errors
+    ///
+    /// [`PushRefusal::RateExceeded`] when there are not as many now, and
+    /// [`PushRefusal::BeyondBurst`] when there never are. Nothing is counted then.
+    pub fn charge(&self, pushes: u32) -> Result<(), PushRefusal> {
+        let Some(bucket) = &self.account.0 else { return Ok(()) };
+        bucket.charge(Instant::now(), pushes).map_err(|short| match short {
+            Short::Until(wait) => PushRefusal::RateExceeded { wait },
+            Short::Ever { burst } => PushRefusal::BeyondBurst { burst },
+        })
     }
 }
 
@@ -210,6 +228,12 @@ pub enum PushRefusal {
         /// How long until the next push of this key may come.
         wait: Duration,
     },
+    /// The request asks for more pushes at once than the key may ever have; the next one will too.
+    #[error("more pushes at once than the burst of {burst}")]
+    BeyondBurst {
+        /// How many there may be at once.
+        burst: u32,
+    },
     /// Nobody could tell: the authoriser's backend did not answer. The publisher may try again.
     #[error("push authoriser unavailable")]
     Unavailable {
@@ -233,6 +257,7 @@ impl PushRefusal {
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::RateExceeded { .. } => "rate_exceeded",
+            Self::BeyondBurst { .. } => "beyond_burst",
             Self::Unavailable { .. } => "unavailable",
         }
     }

@@ -17,6 +17,15 @@ pub struct PushRate {
     pub burst: NonZeroU32,
 }
 
+/// Why a bucket does not have as many as are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Short {
+    /// It will have them after this time, if nobody takes any meanwhile.
+    Until(Duration),
+    /// It never has as many.
+    Ever { burst: u32 },
+}
+
 /// The bucket of one publisher.
 #[derive(Debug)]
 pub(crate) struct Bucket {
@@ -24,6 +33,8 @@ pub(crate) struct Bucket {
     interval: u64,
     /// How far ahead of now `full_at` may be for a push to pass, in nanoseconds.
     tolerance: u64,
+    /// How many it holds when it is full.
+    burst: u32,
     origin: Instant,
     /// When the bucket is full, in nanoseconds since `origin`. Written by every push that passes.
     full_at: AtomicU64,
@@ -34,8 +45,9 @@ impl Bucket {
     pub(crate) fn new(rate: PushRate, origin: Instant) -> Self {
         let interval = 1_000_000_000 / u64::from(rate.pushes_per_second.get());
         let interval = interval.max(1);
-        let tolerance = interval.saturating_mul(u64::from(rate.burst.get() - 1));
-        Self { interval, tolerance, origin, full_at: AtomicU64::new(0) }
+        let burst = rate.burst.get();
+        let tolerance = interval.saturating_mul(u64::from(burst - 1));
+        Self { interval, tolerance, burst, origin, full_at: AtomicU64::new(0) }
     }
 
     /// Whether both were made for the same rate.
@@ -50,23 +62,38 @@ impl Bucket {
     /// When there is none: how long until there will be one.
     pub(crate) fn take(&self, now: Instant) -> Result<(), Duration> {
         let now = self.nanoseconds(now);
-        let mut wait = 0;
-        let taken = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
-            let full_at = full_at.max(now);
-            wait = (full_at - now).saturating_sub(self.tolerance);
-            (wait == 0).then(|| full_at.saturating_add(self.interval))
-        });
-        taken.map(|_before| ()).map_err(|_unchanged| Duration::from_nanos(wait))
+        self.take_at(now, 1)
+            .map_err(|full_at| Duration::from_nanos((full_at - now).saturating_sub(self.tolerance)))
     }
 
-    /// Takes out `count` that were let in together with one that was taken, be they there or not:
-    /// who comes next waits until they would have been.
-    pub(crate) fn charge(&self, now: Instant, count: u32) {
+    /// Takes out `count` beside one that was taken already by the same request: all, or none.
+    ///
+    /// # Errors
+    ///
+    /// When there are not as many. Whoever waits that long and asks again has the one that comes
+    /// first taken out of it too.
+    pub(crate) fn charge(&self, now: Instant, count: u32) -> Result<(), Short> {
+        if count >= self.burst {
+            return Err(Short::Ever { burst: self.burst });
+        }
         let now = self.nanoseconds(now);
-        let time = self.interval.saturating_mul(u64::from(count));
-        let charge = |full_at: u64| Some(full_at.max(now).saturating_add(time));
-        // Never refused.
-        let _ = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge);
+        self.take_at(now, count).map_err(|full_at| {
+            let all = self.interval.saturating_mul(u64::from(count));
+            let ahead = (full_at - now).saturating_add(all);
+            Short::Until(Duration::from_nanos(ahead.saturating_sub(self.tolerance)))
+        })
+    }
+
+    /// Takes out `count` at `now` if they are there, or else tells when it would be full.
+    fn take_at(&self, now: u64, count: u32) -> Result<(), u64> {
+        let Some(others) = count.checked_sub(1) else { return Ok(()) };
+        let others = self.interval.saturating_mul(u64::from(others));
+        let taken = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
+            let full_at = full_at.max(now);
+            let fits = (full_at - now).saturating_add(others) <= self.tolerance;
+            fits.then(|| full_at.saturating_add(others).saturating_add(self.interval))
+        });
+        taken.map(|_before| ()).map_err(|full_at| full_at.max(now))
     }
 
     fn nanoseconds(&self, now: Instant) -> u64 {
@@ -103,15 +130,37 @@ mod tests {
     }
 
     #[test]
-    fn what_was_let_in_together_is_waited_for_afterwards() {
+    fn what_comes_together_is_refused_before_and_not_waited_for_afterwards() {
         let start = Instant::now();
-        let bucket = bucket(10, 3, start);
-        let at = |milliseconds| bucket.take(start + Duration::from_millis(milliseconds));
-        assert_eq!(at(0), Ok(()));
-        bucket.charge(start, 9);
-        assert_eq!(at(0), Err(Duration::from_millis(800)));
-        assert_eq!([at(800), at(900)], [Ok(()); 2]);
-        assert_eq!(at(900), Err(Duration::from_millis(100)));
+        let bucket = bucket(10, 5, start);
+        let milliseconds = Duration::from_millis;
+        let ask = |at, count: u32| {
+            bucket.take(start + milliseconds(at)).unwrap();
+            bucket.charge(start + milliseconds(at), count - 1)
+        };
+        assert_eq!(ask(0, 3), Ok(()));
+        // Two are left, of which one is spent on asking; in 300 ms there are the four of the next try.
+        assert_eq!(ask(0, 4), Err(Short::Until(milliseconds(300))));
+        assert_eq!(bucket.take(start), Ok(()), "nothing was charged for it");
+        assert_eq!(bucket.take(start), Err(milliseconds(100)));
+        assert_eq!(ask(300, 3), Ok(()));
+        assert_eq!(ask(9000, 6), Err(Short::Ever { burst: 5 }));
+        assert_eq!(ask(19_000, 5), Ok(()));
+        assert_eq!(bucket.take(start + milliseconds(19_000)), Err(milliseconds(100)));
+    }
+
+    #[test]
+    fn who_waits_as_told_gets_through() {
+        let start = Instant::now();
+        let bucket = bucket(10, 5, start);
+        assert_eq!(bucket.take(start), Ok(()));
+        assert_eq!(bucket.charge(start, 4), Ok(()));
+        let mut now = start + Duration::from_millis(100);
+        assert_eq!(bucket.take(now), Ok(()));
+        let Err(Short::Until(wait)) = bucket.charge(now, 4) else { panic!("all are gone") };
+        now += wait;
+        assert_eq!(bucket.take(now), Ok(()));
+        assert_eq!(bucket.charge(now, 4), Ok(()));
     }
 
     #[test]
@@ -119,10 +168,12 @@ mod tests {
         let start = Instant::now();
         let slow = bucket(1, u32::MAX, start);
         assert_eq!(slow.take(start), Ok(()));
-        slow.charge(start, u32::MAX);
-        slow.charge(start, u32::MAX);
+        assert_eq!(slow.charge(start, u32::MAX - 1), Ok(()));
+        assert!(matches!(slow.charge(start, u32::MAX - 1), Err(Short::Until(_))));
+        assert_eq!(slow.charge(start, u32::MAX), Err(Short::Ever { burst: u32::MAX }));
         let fast = bucket(u32::MAX, 1, start);
         assert_eq!(fast.take(start), Ok(()));
+        assert_eq!(fast.charge(start, 0), Ok(()));
         assert_eq!(fast.take(start + Duration::from_secs(u64::from(u32::MAX) * 8)), Ok(()));
     }
 

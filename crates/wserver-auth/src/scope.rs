@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// In a list, a pattern that ends with `*` covers every name that begins with what stands before
 /// it; any other pattern covers the one name it spells. A `*` elsewhere has no meaning and stands
 /// for itself, and case matters. Cloning is cheap: lists are shared.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventScope {
     /// Every event.
@@ -35,7 +35,7 @@ impl EventScope {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        Self::Only(patterns.into_iter().map(|pattern| pattern.into().into_boxed_str()).collect())
+        Self::Only(list(patterns))
     }
 
     /// Whether `event` is in this scope.
@@ -50,7 +50,7 @@ impl EventScope {
 /// What a publisher may push: which events, to which users.
 ///
 /// Patterns are read as those of [`EventScope`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct PushScope {
     /// `None`: every user.
     users: Option<Arc<[Box<str>]>>,
@@ -70,8 +70,7 @@ impl PushScope {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        let patterns = patterns.into_iter().map(|pattern| pattern.into().into_boxed_str());
-        self.users = Some(patterns.collect());
+        self.users = Some(list(patterns));
         self
     }
 
@@ -111,6 +110,18 @@ impl PushScope {
     pub fn permits_event(&self, event: &str) -> bool {
         self.events.permits(event)
     }
+}
+
+/// In one order: what covers the same names is the same scope, in whatever order an issuer lists it.
+fn list<I>(patterns: I) -> Arc<[Box<str>]>
+where
+    I: IntoIterator,
+    I::Item: Into<String>,
+{
+    let mut patterns: Vec<Box<str>> = patterns.into_iter().map(|it| it.into().into()).collect();
+    patterns.sort_unstable();
+    patterns.dedup();
+    patterns.into()
 }
 
 /// Whether `pattern` covers `name`.
@@ -157,6 +168,13 @@ mod tests {
         assert!(EventScope::default().permits("chat"));
         assert!(!EventScope::only([""; 0]).permits("chat"));
         assert!(!PushScope::everything().with_users([""; 0]).permits("jack", "chat"));
+    }
+
+    #[test]
+    fn the_order_of_patterns_means_nothing() {
+        let one = PushScope::everything().with_users(["a", "b"]).with_events(["c", "d", "c"]);
+        let other = PushScope::everything().with_users(["b", "a"]).with_events(["d", "c"]);
+        assert_eq!(one, other);
     }
 
     #[test]

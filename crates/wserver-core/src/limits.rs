@@ -61,7 +61,7 @@ pub struct LimitSettings {
     pub push_body_timeout: Duration,
     /// Bytes of push bodies that are held at once, over all requests. Default: 256 MiB.
     pub push_bodies_bytes_max: usize,
-    /// The most pushes of one batch, and the most users of one request. Default: 1,000.
+    /// The most pushes of one batch, and the most users of one request, over all its pushes. Default: 1,000.
     pub batch_pushes_max: usize,
     /// Bytes of answers that are remembered for requests with an `Idempotency-Key`. Default: 16 MiB.
     pub idempotency_bytes_max: usize,

@@ -4,7 +4,7 @@
 //! `docs/protocol.md` of the repository is the contract of what is said on the wire.
 
 // The contract in docs/protocol.md and these types are one; tidy holds them together.
-// protocol: d70a925caf45c455
+// protocol: 3ad7320084eff23b
 
 pub mod frame;
 pub mod receipt;

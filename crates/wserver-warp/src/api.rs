@@ -8,7 +8,7 @@ pub(crate) mod ask;
 mod admin;
 mod explain;
 mod trace;
-mod request;
+pub(crate) mod request;
 mod show;
 mod words;
 pub(crate) mod idempotency;

@@ -51,6 +51,7 @@ pub(crate) fn refused(refusal: &PushRefusal) -> Refused {
         PushRefusal::Expired => Refused::Unauthorized { why: "the push key is expired" },
         PushRefusal::NotYetValid => Refused::Unauthorized { why: "the push key is not yet valid" },
         PushRefusal::RateExceeded { wait } => Refused::PushRate { wait: *wait },
+        PushRefusal::BeyondBurst { burst } => Refused::BeyondBurst { burst: *burst },
         PushRefusal::Unavailable { .. } => Refused::AuthorizerUnavailable,
         _ => Refused::Unauthorized { why: "the push key is wrong" },
     }

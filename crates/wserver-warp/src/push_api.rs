@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::Method;
@@ -12,9 +13,10 @@ use wserver_cluster::Gathered;
 use wserver_core::{EventName, NameError, UserId};
 use wserver_node::{PushOptions, PushReceipt};
 use wserver_protocol::PushRequest;
-use wserver_protocol::v2::{self, PushAnswer};
+use wserver_protocol::v2::{self, Delivery, PushAnswer};
 
-use crate::api::{ask, outcome};
+use crate::api::outcome::{self, EventsRoom};
+use crate::api::{ask, idempotency, request};
 use crate::authorize;
 use crate::body;
 use crate::edge::Edge;
@@ -22,13 +24,6 @@ use crate::negotiate;
 use crate::reach;
 use crate::reply::{self, Format, Refused, Reply};
 use crate::routes::Arrival;
-
-/// A push that was accepted, and what became of it.
-struct Pushed {
-    user: UserId,
-    event: EventName,
-    gathered: Gathered<PushReceipt>,
-}
 
 /// A push that was not.
 struct Refusal {
@@ -53,20 +48,8 @@ pub(crate) async fn push(
     let client = edge.proxies.client(arrival.peer, &arrival.headers);
     let format = negotiate::format(&arrival.headers);
     let span = trace_span!("push", %client);
-    match serve(&edge, &method, arrival, client, body).instrument(span).await {
-        Ok(pushed) if format == Format::Text => {
-            let mut reply = reply::sent(pushed.gathered.total().delivered());
-            if !pushed.gathered.is_whole() {
-                reply::add_missing(&mut reply, &ask::missing(&pushed.gathered));
-            }
-            reply
-        }
-        Ok(Pushed { user, event, gathered }) => {
-            let id = edge.push_ids.next();
-            debug!(push = %id, %client, receipt = ?gathered.total(), "pushed");
-            let delivery = outcome::of_user(&edge, &user, &event, &gathered);
-            reply::json(v2::encode(&PushAnswer { id, delivery, users: None, results: None }))
-        }
+    match serve(&edge, &method, arrival, client, format, body).instrument(span).await {
+        Ok(reply) => reply,
         Err(Refusal { refused, about }) => {
             debug!(peer = %client, ?refused, "push refused");
             let told = refused.told();
@@ -79,12 +62,13 @@ pub(crate) async fn push(
 }
 
 async fn serve(
-    edge: &Edge,
+    edge: &Arc<Edge>,
     method: &Method,
     arrival: Arrival,
     client: SocketAddr,
+    format: Format,
     body: impl Body<Data = Bytes> + Unpin,
-) -> Result<Pushed, Refusal> {
+) -> Result<Reply, Refusal> {
     if method != Method::POST {
         return Err(Refused::Method { allow: "POST" }.into());
     }
@@ -101,9 +85,92 @@ async fn serve(
     if let Err(refused) = check(edge, &publisher, &event, &request.message) {
         return Err(Refusal { refused, about: Some((user, event)) });
     }
+    if let Some(key) = request::idempotency_key(&headers)? {
+        let message = request.message.into_owned();
+        let push = Kept { publisher, user, event, message, body };
+        // In a box, so that an ordinary push has no room for it.
+        return Box::pin(push.carry_out_once(edge, key, client, format)).await;
+    }
     let options = PushOptions::default();
     let gathered = reach::push(edge, &user, &event, &request.message, &options).await;
-    Ok(Pushed { user, event, gathered })
+    if format == Format::Json {
+        let answer = answer(edge, &publisher, client, &user, &event, &gathered);
+        return Ok(reply::json(v2::encode(&answer)));
+    }
+    let mut reply = reply::sent(gathered.total().delivered());
+    if !gathered.is_whole() {
+        reply::add_missing(&mut reply, &ask::missing(&gathered));
+    }
+    Ok(reply)
+}
+
+/// What became of a push.
+fn answer(
+    edge: &Edge,
+    publisher: &Publisher,
+    client: SocketAddr,
+    user: &UserId,
+    event: &EventName,
+    gathered: &Gathered<PushReceipt>,
+) -> PushAnswer {
+    let id = edge.push_ids.next();
+    debug!(push = %id, %client, receipt = ?gathered.total(), "pushed");
+    let (scope, mut room) = (&publisher.scope, EventsRoom::default());
+    let delivery = outcome::of_user(edge, scope, user, event, gathered, &mut room);
+    PushAnswer { id, delivery, users: None, results: None }
+}
+
+/// A push with an `Idempotency-Key`, which may outlive its client.
+struct Kept {
+    publisher: Publisher,
+    user: UserId,
+    event: EventName,
+    message: String,
+    body: body::Body,
+}
+
+impl Kept {
+    async fn carry_out_once(
+        self,
+        edge: &Arc<Edge>,
+        key: &str,
+        client: SocketAddr,
+        format: Format,
+    ) -> Result<Reply, Refusal> {
+        let (publisher, bytes) = (self.publisher.clone(), self.body.bytes.clone());
+        let work = {
+            let edge = Arc::clone(edge);
+            async move {
+                let Self { publisher, user, event, message, body } = self;
+                let options = PushOptions::default();
+                let gathered = reach::push(&edge, &user, &event, &message, &options).await;
+                drop(body);
+                let answer = answer(&edge, &publisher, client, &user, &event, &gathered);
+                Ok::<_, Refused>(v2::encode(&answer))
+            }
+        };
+        // Told as JSON or as text, it is the same answer.
+        let (path, arrived) = (&*edge.push_path, Instant::now());
+        let answered =
+            idempotency::once(edge, &publisher, key, (path, &bytes), arrived, work).await?;
+        let mut reply = match format {
+            Format::Json => reply::json(answered.text.as_ref().to_owned()),
+            Format::Text => {
+                let answer = PushAnswer::parse(answered.text.as_bytes());
+                let Delivery { written, queued, is_partial, nodes_missing, .. } =
+                    answer.map_err(|_unreadable| Refused::Failed)?.delivery;
+                let mut reply = reply::sent(written + queued);
+                if is_partial == Some(true) {
+                    reply::add_missing(&mut reply, &nodes_missing.unwrap_or_default());
+                }
+                reply
+            }
+        };
+        if answered.is_replayed {
+            reply::add_replayed(&mut reply);
+        }
+        Ok(reply)
+    }
 }
 
 fn check_user(publisher: &Publisher, user: &UserId) -> Result<(), Refused> {

@@ -74,6 +74,14 @@ pub(crate) enum Refused {
         items: usize,
         max: usize,
     },
+    /// Pushes to more users, over all pushes of a request, than one request may have.
+    TooManyInAll {
+        max: usize,
+    },
+    /// More pushes in one request than the publisher may ever make at once.
+    BeyondBurst {
+        burst: u32,
+    },
     NameTooLong {
         field: Cow<'static, str>,
         bytes: usize,
@@ -158,6 +166,14 @@ pub(crate) fn add_missing(reply: &mut Reply, nodes: &[String]) {
     let names = HeaderValue::from_str(&nodes.join(", "));
     let names = names.unwrap_or(HeaderValue::from_static("unknown"));
     reply.headers_mut().insert(NODES_MISSING, names);
+}
+
+/// Says that the answer is that of an earlier request.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Adds to a success that it was given before.
+pub(crate) fn add_replayed(reply: &mut Reply) {
+    reply.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
 }
 
 /// A success of the HTTP API.
@@ -282,7 +298,8 @@ impl Refused {
             Self::Parameter { name, problem } => Told::new(
                 Status::BAD_REQUEST,
                 "parameter_invalid",
-                "a parameter is not right",
+                // As every 400 of version 1 has it, whose path takes a header too.
+                "request data illegal",
                 format!("{name} {problem}"),
             )
             .field(*name),
@@ -294,6 +311,26 @@ impl Refused {
             )
             .field(*field)
             .limit("batch_pushes_max", *max),
+            Self::TooManyInAll { max } => Told::new(
+                Status::BAD_REQUEST,
+                "too_many_items",
+                "too many items",
+                format!(
+                    "pushes have more than {max} users in all, the limit batch_pushes_max is {max}"
+                ),
+            )
+            .field("pushes")
+            .limit("batch_pushes_max", *max),
+            Self::BeyondBurst { burst } => Told::new(
+                Status::BAD_REQUEST,
+                "too_many_items",
+                "too many items",
+                format!(
+                    "the request is more pushes than this push key may make at once, \
+                     publisher.burst is {burst}"
+                ),
+            )
+            .limit("publisher.burst", usize::try_from(*burst).unwrap_or(usize::MAX)),
             Self::NameTooLong { field, bytes, bytes_max } => illegal(
                 "name_too_long",
                 format!("{field} is {bytes} bytes long, the limit name_bytes_max is {bytes_max}"),

@@ -274,7 +274,7 @@ settings! {
         push_body_timeout: Time = "20s";
         /// The most bytes of push bodies held at once
         push_bodies_bytes_max: Size = "256MiB";
-        /// The most pushes of one batch, and the most users of one request
+        /// The most pushes of one batch, and the most users of one request, over all its pushes
         batch_pushes_max: Count<usize> = "1000";
         /// The most bytes of answers remembered for requests with an Idempotency-Key, each for ten minutes
         idempotency_bytes_max: Size = "16MiB";

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tracing::debug;
 
+use crate::identity::{Method, PublisherId};
 use crate::jwt::claims::{JwtFault, patterns};
 use crate::jwt::verifier::{JwtRefusal, JwtVerifier};
 use crate::push::{Publisher, PushAuthorizer, PushCredentials, PushRefusal};
@@ -17,7 +18,8 @@ use crate::scope::PushScope;
 /// an array of patterns as those of [`PushScope`], or one text of patterns with spaces between
 /// them. Both must be there (`["*"]` is everything), so that a listener's token, which the same
 /// issuer may have signed, never opens this door by what it does not say. An audience of its own
-/// for publishers is the better fence still. `sub` is the publisher's name in logs.
+/// for publishers is the better fence still. `sub`, a text or a number, is the publisher's name in
+/// logs; with `iss` it says who the publisher [is](Publisher::id), and without a `sub` the token does.
 ///
 /// The token is presented as `Authorization: Bearer` or `X-API-Key`.
 ///
@@ -49,10 +51,24 @@ impl JwtPublishers {
         let scope =
             PushScope::everything().with_users(listed("users")?).with_events(listed("events")?);
         let publisher = Publisher::new().with_scope(scope);
-        match claims.get("sub") {
-            Some(Value::String(name)) => Ok(publisher.with_name(name)),
-            _ => Ok(publisher),
-        }
+        Ok(match claims.get("sub") {
+            None | Some(Value::Null) => {
+                let id = PublisherId::new(Method::Token, [token.as_bytes()]);
+                Publisher { id: Some(id), ..publisher }
+            }
+            Some(subject) => {
+                // As JSON a number differs from the text that is spelt like it.
+                let parts = [claims.get("iss").unwrap_or(&Value::Null), subject];
+                let parts = parts.map(ToString::to_string);
+                let id = PublisherId::new(Method::Subject, parts.each_ref().map(String::as_bytes));
+                let name = match subject {
+                    Value::String(name) => Some(name.clone()),
+                    Value::Number(number) => Some(number.to_string()),
+                    _ => None,
+                };
+                Publisher { id: Some(id), name, ..publisher }
+            }
+        })
     }
 }
 

@@ -348,6 +348,39 @@ fn publishers_need_to_be_told_what_they_may() {
     assert_eq!(answer(publishers.authorize(nothing)).unwrap_err().as_str(), "missing");
 }
 
+/// Who it is hangs on issuer and subject, as they are spelt; not on the name, and not on the scope.
+#[test]
+fn publishers_are_told_apart_by_issuer_and_subject() {
+    let keys = JwtKeys::secret(secret().as_bytes()).unwrap();
+    let settings = JwtSettings::for_audience(keys, ["wserver-tests"]);
+    let publishers = JwtPublishers::new(JwtVerifier::new(settings).unwrap());
+    let who = |changes: serde_json::Value| {
+        let mut said = json!({"users": ["*"], "events": ["*"]});
+        said.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let token = signed(&HS256(), &with(said), secret().as_bytes());
+        let mut headers = http::HeaderMap::new();
+        headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
+        let request = PushCredentials::new(headers, "10.0.0.1:80".parse().unwrap());
+        answer(publishers.authorize(request)).unwrap()
+    };
+    let jack = who(json!({}));
+    assert_eq!(who(json!({"events": ["news"]})).id(), jack.id(), "a scope is nobody else");
+    assert_eq!(who(json!({"sub": 7})).name.as_deref(), Some("7"));
+    let others = [
+        json!({"sub": 7}),
+        json!({"sub": "7"}),
+        json!({"iss": "https://other.example"}),
+        json!({"sub": null, "jti": "one"}),
+        json!({"sub": null, "jti": "two"}),
+    ];
+    let ids: std::collections::HashSet<_> =
+        others.into_iter().map(|it| who(it).id()).chain([jack.id()]).collect();
+    assert_eq!(ids.len(), 6, "{ids:?}");
+    for id in ids {
+        assert_eq!(id.method(), "token");
+    }
+}
+
 #[test]
 fn nothing_shows_the_secret() {
     let verifier = with_secret();

@@ -52,9 +52,9 @@ pub(super) async fn user_connections(edge: &Edge, user: &str) -> Result<Reply, R
 pub(super) fn connections_here(edge: &Edge, user: &UserId) -> Connections {
     let count = edge.node.presence(std::slice::from_ref(user)).first().copied();
     let connections = edge.node.user_connections(user, CONNECTIONS_MAX);
-    let connections: Vec<_> = connections.iter().map(show::connection).collect();
     // Some may have gone or come between the two looks.
     let count = count.unwrap_or_default().max(connections.len());
+    let connections = show::connections(&connections);
     Connections { count, connections, nodes_missing: Vec::new() }
 }
 

@@ -109,13 +109,14 @@ impl Facts {
     }
 
     fn explanation(&self, sentences: Vec<String>) -> Explanation {
+        let connections = show::connections(&self.connections);
         Explanation {
             user: self.user.as_str().to_owned(),
             event: self.event.as_str().to_owned(),
             now: Now {
                 would_deliver_to: self.would_deliver_to,
-                connections: self.connections.iter().map(show::connection).collect(),
-                connection_count: (self.count > self.connections.len()).then_some(self.count),
+                connection_count: (self.count > connections.len()).then_some(self.count),
+                connections,
             },
             recent: self.recent.iter().map(show::entry).collect(),
             strangers: self.strangers.iter().map(show::entry).collect(),

@@ -1,12 +1,15 @@
 //! Answers that are remembered for a while, so that a push that is sent again is not pushed again.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+use wserver_auth::{Publisher, PublisherId};
 use wserver_node::Counter;
 
+use crate::edge::Edge;
 use crate::reply::Refused;
 
 /// How long an answer is remembered.
@@ -42,13 +45,55 @@ struct Store {
 }
 
 /// Whose key, and which.
-type Id = Arc<(String, String)>;
+type Id = Arc<(PublisherId, String)>;
 
 struct Entry {
-    /// Of the request's path and body.
+    /// Of the request's path and body, and of the scope in which it is answered.
     digest: u64,
     /// `None` while it is under way.
     answer: Option<(Arc<str>, Instant)>,
+}
+
+/// An answer to a request with a key.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) text: Arc<str>,
+    /// Whether it is the answer to an earlier one.
+    pub(crate) is_replayed: bool,
+}
+
+/// Carries a request out, once for all that come with its key.
+///
+/// It is carried out to its end even when the client goes away meanwhile, since that is when the
+/// client will send it again. Whoever calls this has looked whether the publisher may have it: an
+/// answer is told to the same publisher with the same scope alone, since it was made for that scope.
+pub(crate) async fn once<R>(
+    edge: &Arc<Edge>,
+    publisher: &Publisher,
+    key: &str,
+    (path, body): (&str, &[u8]),
+    arrived: Instant,
+    work: impl Future<Output = Result<String, R>> + Send + 'static,
+) -> Result<Answered, R>
+where
+    R: From<Refused> + Send + 'static,
+{
+    let request = (path, body, &publisher.scope);
+    let ticket = match edge.idempotency.begin(publisher.id(), key, request, arrived)? {
+        Begun::Answered(text) => return Ok(Answered { text, is_replayed: true }),
+        Begun::New(ticket) => ticket,
+    };
+    let (sender, receiver) = oneshot::channel();
+    edge.node.tasks().spawn(async move {
+        let answer = work.await.map(Arc::<str>::from);
+        if let Ok(answer) = &answer {
+            ticket.finish(Arc::clone(answer), Instant::now());
+        }
+        // Who asked may be gone.
+        let _ = sender.send(answer);
+    });
+    let text = receiver.await.unwrap_or_else(|_failed| Err(Refused::Failed.into()))?;
+    Ok(Answered { text, is_replayed: false })
 }
 
 /// What there is to do about a request with a key.
@@ -78,12 +123,12 @@ impl Idempotency {
     /// are under way.
     pub(crate) fn begin(
         self: &Arc<Self>,
-        publisher: &str,
+        publisher: PublisherId,
         key: &str,
-        request: (&str, &[u8]),
+        request: impl Hash,
         now: Instant,
     ) -> Result<Begun, Refused> {
-        let id: Id = Arc::new((publisher.to_owned(), key.to_owned()));
+        let id: Id = Arc::new((publisher, key.to_owned()));
         let digest = self.digests.hash_one(request);
         let mut store = self.lock();
         store.forget_old(now);
@@ -175,12 +220,16 @@ impl Store {
 }
 
 fn bytes(id: &Id, answer: &str) -> usize {
-    ENTRY_BYTES + id.0.len() + id.1.len() + answer.len()
+    ENTRY_BYTES + id.1.len() + answer.len()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn publisher(name: &str) -> PublisherId {
+        Publisher::new().with_name(name).id()
+    }
 
     fn store(bytes_max: usize) -> Arc<Idempotency> {
         Arc::new(Idempotency::new(bytes_max, 2))
@@ -192,7 +241,7 @@ mod tests {
         body: &str,
         now: Instant,
     ) -> Result<Begun, Refused> {
-        store.begin("shop", key, ("/v2/push", body.as_bytes()), now)
+        store.begin(publisher("shop"), key, ("/v2/push", body.as_bytes()), now)
     }
 
     /// Carries a request out.
@@ -217,9 +266,9 @@ mod tests {
         assert!(is_known(&store, "a", now + LIFETIME - Duration::from_millis(1)));
         assert!(!is_known(&store, "b", now));
         assert!(matches!(begin(&store, "a", "other", now), Err(Refused::KeyReused)));
-        let elsewhere = store.begin("shop", "a", ("/v2/push/batch", b"body"), now);
+        let elsewhere = store.begin(publisher("shop"), "a", ("/v2/push/batch", b"body"), now);
         assert!(matches!(elsewhere, Err(Refused::KeyReused)));
-        let other = store.begin("blog", "a", ("/v2/push", b"body"), now);
+        let other = store.begin(publisher("blog"), "a", ("/v2/push", b"body"), now);
         assert!(matches!(other, Ok(Begun::New(_))), "another publisher's key is another key");
         drop(other);
         assert!(!is_known(&store, "a", now + LIFETIME));

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use wserver_auth::PushScope;
 use wserver_cluster::{Gathered, NodeName};
 use wserver_core::{CloseReason, EventName, UserId};
 use wserver_node::{Entry, EveryoneReceipt, NoDelivery, Node, PushReceipt, What};
@@ -12,14 +13,43 @@ use super::words::{Ago, Count, Name, of_close};
 use crate::edge::Edge;
 use crate::wire::Socket;
 
-/// The outcome of a push to one user.
+/// What there is room for in the answer to one request: bytes of names of events.
+///
+/// A user may have registered half a megabyte of them, and a request may name a thousand users.
+#[derive(Debug)]
+pub(crate) struct EventsRoom(usize);
+
+impl Default for EventsRoom {
+    fn default() -> Self {
+        Self(256 * 1024)
+    }
+}
+
+impl EventsRoom {
+    /// The names of those events that the publisher may know of, as many as there is room for.
+    fn names(&mut self, scope: &PushScope, events: &[EventName]) -> Vec<String> {
+        let names = events.iter().map(EventName::as_str).filter(|it| scope.permits_event(it));
+        let told = names.map_while(|name| {
+            self.0 = self.0.checked_sub(name.len())?;
+            Some(name.to_owned())
+        });
+        told.collect()
+    }
+}
+
+/// The outcome of a push to one user, as its publisher may know it.
 pub(crate) fn of_user(
     edge: &Edge,
+    scope: &PushScope,
     user: &UserId,
     event: &EventName,
     gathered: &Gathered<PushReceipt>,
+    room: &mut EventsRoom,
 ) -> Delivery {
-    let delivery = of_receipt(&edge.node, user, event, gathered.total(), &gathered.others);
+    let mut delivery = of_receipt(&edge.node, user, event, gathered.total(), &gathered.others);
+    if delivery.reason == Some(Reason::NoRegistrationForEvent) {
+        delivery.events = Some(room.names(scope, &edge.node.user_events(user)));
+    }
     of_cluster(edge, delivery, gathered, |receipt| *receipt)
 }
 
@@ -70,8 +100,6 @@ fn of_receipt(
         NoDelivery::UserOffline => offline(user_shown, node.recent(user, 1).pop()),
         NoDelivery::NoRegistrationForEvent => {
             let connections = Count(node.presence(std::slice::from_ref(user))[0], "connection");
-            let events = node.user_events(user);
-            delivery.events = Some(events.iter().map(|it| it.as_str().to_owned()).collect());
             let event = Name(event.as_str());
             let elsewhere: Vec<String> = others.iter().map(|(node, _)| node.to_string()).collect();
             let detail = if elsewhere.is_empty() {
@@ -169,4 +197,22 @@ fn of_sum(event: &EventName, receipt: PushReceipt) -> Delivery {
 
 fn only_excluded() -> &'static str {
     "the only connection registered for the event is the one that was to be left out"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_told_within_a_scope_and_a_bound() {
+        let events: Vec<_> = ["invoice.8841-overdue", "post", "post.more"]
+            .map(|event| EventName::parse(event, 4096).unwrap())
+            .into();
+        let everything = PushScope::everything();
+        let posts = PushScope::everything().with_events(["post*"]);
+        let mut room = EventsRoom(40);
+        assert_eq!(room.names(&posts, &events), ["post", "post.more"]);
+        assert_eq!(room.names(&everything, &events), ["invoice.8841-overdue", "post"]);
+        assert_eq!(room.names(&everything, &events), [""; 0]);
+    }
 }

@@ -7,32 +7,27 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::HeaderMap;
-use hyper::header::{HeaderName, HeaderValue};
-use tokio::sync::oneshot;
 use tracing::debug;
 use wserver_auth::Publisher;
-use wserver_core::UserId;
+use wserver_core::{EventName, UserId};
 use wserver_node::PushOptions;
 use wserver_protocol::v2::{
     self, Batch, BatchAnswer, BatchItem, Delivery, Push, PushAnswer, Recipients, UserDelivery,
 };
 
-use super::idempotency::Begun;
+use super::outcome::EventsRoom;
 use super::words::Count;
-use super::{outcome, request};
+use super::{idempotency, outcome, request};
+use crate::authorize;
 use crate::body::Body;
 use crate::edge::Edge;
 use crate::push_api;
 use crate::reach;
 use crate::reply::{self, Refused, Reply};
 
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const BATCH_PATH: &str = "/v2/push/batch";
 
 /// Answers a push or a batch whose publisher is known and whose body was read.
-///
-/// With an `Idempotency-Key` it is carried out to its end even when the client goes away meanwhile,
-/// since that is when the client will send it again.
 pub(super) async fn serve(
     edge: &Arc<Edge>,
     publisher: Publisher,
@@ -45,27 +40,22 @@ pub(super) async fn serve(
     let Some(key) = request::idempotency_key(headers)? else {
         return carry_out(edge, &publisher, is_batch, &body, arrived).await.map(reply::json);
     };
-    let name = publisher.name.as_deref().unwrap_or_default();
-    match edge.idempotency.begin(name, key, (path, &body.bytes), arrived)? {
-        Begun::Answered(answer) => {
-            let mut reply = reply::json(answer.as_ref().to_owned());
-            reply.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-            Ok(reply)
-        }
-        Begun::New(ticket) => {
-            let (sender, receiver) = oneshot::channel();
-            let edge_of_task = Arc::clone(edge);
-            edge.node.tasks().spawn(async move {
-                let answer = carry_out(&edge_of_task, &publisher, is_batch, &body, arrived).await;
-                if let Ok(answer) = &answer {
-                    ticket.finish(answer.as_str().into(), Instant::now());
-                }
-                // Who asked may be gone.
-                let _ = sender.send(answer);
-            });
-            receiver.await.unwrap_or(Err(Refused::Failed)).map(reply::json)
-        }
+    if !is_batch {
+        // Who may not push it is not told either what became of it.
+        let push = Push::parse(&body.bytes).map_err(Refused::Body)?;
+        Checked::new(edge, &publisher, &push, arrived)?;
     }
+    let bytes = body.bytes.clone();
+    let work = {
+        let (edge, publisher) = (Arc::clone(edge), publisher.clone());
+        async move { carry_out(&edge, &publisher, is_batch, &body, arrived).await }
+    };
+    let answered = idempotency::once(edge, &publisher, key, (path, &bytes), arrived, work).await?;
+    let mut reply = reply::json(answered.text.as_ref().to_owned());
+    if answered.is_replayed {
+        reply::add_replayed(&mut reply);
+    }
+    Ok(reply)
 }
 
 /// Notes a push that was refused before it was known whom it was for.
@@ -88,7 +78,10 @@ async fn carry_out(
         return batch(edge, publisher, body, arrived).await.map(|answer| v2::encode(&answer));
     }
     let push = Push::parse(&body.bytes).map_err(Refused::Body)?;
-    accept(edge, publisher, &push, arrived).await.map(|answer| v2::encode(&answer))
+    let checked = Checked::new(edge, publisher, &push, arrived)?;
+    charge(edge, publisher, cost(&push))?;
+    let answer = checked.carry_out(edge, publisher, &push, &mut EventsRoom::default()).await;
+    Ok(v2::encode(&answer))
 }
 
 /// One after the other, in their order.
@@ -100,16 +93,30 @@ async fn batch(
 ) -> Result<BatchAnswer, Refused> {
     let batch = Batch::parse(&body.bytes).map_err(Refused::Body)?;
     check_count(edge, "pushes", batch.len())?;
-    publisher.charge(further(batch.len()));
+    let max = edge.limits.batch_pushes_max;
+    let (mut pushes, mut items) = (Vec::with_capacity(batch.len()), 0);
+    for push in batch.pushes() {
+        // Before the rest is read: a push may name as many users as one request may name in all.
+        items += push.as_ref().map_or(1, cost);
+        if items > max {
+            return Err(Refused::TooManyInAll { max });
+        }
+        pushes.push(push);
+    }
+    charge(edge, publisher, items)?;
     let mut results = Vec::with_capacity(batch.len());
-    for (index, push) in batch.pushes().enumerate() {
+    let mut room = EventsRoom::default();
+    for (index, push) in pushes.into_iter().enumerate() {
         let outcome = match push {
-            Ok(push) => accept(edge, publisher, &push, arrived).await.map_err(|refused| {
-                count_refused(edge, &refused);
-                let mut problem = refused.told().problem();
-                problem.field = problem.field.map(|field| format!("pushes[{index}].{field}"));
-                problem
-            }),
+            Ok(push) => match Checked::new(edge, publisher, &push, arrived) {
+                Ok(checked) => Ok(checked.carry_out(edge, publisher, &push, &mut room).await),
+                Err(refused) => {
+                    count_refused(edge, &refused);
+                    let mut problem = refused.told().problem();
+                    problem.field = problem.field.map(|field| format!("pushes[{index}].{field}"));
+                    Err(problem)
+                }
+            },
             Err(error) => {
                 let refused = Refused::Body(error);
                 count_refused(edge, &refused);
@@ -126,59 +133,98 @@ async fn batch(
     Ok(BatchAnswer { results })
 }
 
-/// Checks a push and carries it out. What is wrong with it is told before anybody gets it.
-async fn accept(
-    edge: &Edge,
-    publisher: &Publisher,
-    push: &Push<'_>,
-    arrived: Instant,
-) -> Result<PushAnswer, Refused> {
-    let event = request::event(edge, &push.event)?;
-    let options = PushOptions {
-        exclude: push
-            .exclude_connection
-            .as_deref()
-            .map(|id| request::connection_field("exclude_connection", id))
-            .transpose()?,
-        expires_at: push.ttl.map(|ttl| arrived + ttl),
-    };
-    let users = users(edge, publisher, &push.recipients)?;
-    let fits = push_api::check(edge, publisher, &event, &push.message);
-    fits.inspect_err(|refused| {
-        for user in &users {
-            edge.node.note_push_refused(Some(user), Some(&event), refused.told().name);
-        }
-    })?;
-    let id = edge.push_ids.next();
-    let mut answer = PushAnswer { id, delivery: Delivery::default(), users: None, results: None };
+/// As how many pushes it counts: one for each of its users, and one for everyone.
+fn cost(push: &Push<'_>) -> usize {
     match &push.recipients {
-        Recipients::Everyone => {
-            let gathered = reach::push_everyone(edge, &event, &push.message, &options).await;
-            answer.users = Some(gathered.total().users);
-            answer.delivery = outcome::of_everyone(edge, &event, &gathered);
-        }
-        Recipients::User(_) => {
-            for user in &users {
-                let gathered = reach::push(edge, user, &event, &push.message, &options).await;
-                answer.delivery = outcome::of_user(edge, user, &event, &gathered);
-            }
-        }
-        _ => {
-            publisher.charge(further(users.len()));
-            let mut results = Vec::with_capacity(users.len());
-            for user in &users {
-                let gathered = reach::push(edge, user, &event, &push.message, &options).await;
-                let delivery = outcome::of_user(edge, user, &event, &gathered);
-                results.push(UserDelivery { user: user.as_str().to_owned(), delivery });
-            }
-            answer.delivery = sum(&results);
-            answer.results = Some(results);
-        }
+        Recipients::Users(users) => users.len(),
+        _ => 1,
     }
-    let Delivery { matched, written, queued, dropped, .. } = answer.delivery;
-    let publisher = publisher.name.as_deref();
-    debug!(push = %answer.id, publisher, matched, written, queued, dropped, "pushed");
-    Ok(answer)
+}
+
+/// Counts `pushes` of one request, one of which the authoriser has counted.
+fn charge(edge: &Edge, publisher: &Publisher, pushes: usize) -> Result<(), Refused> {
+    let further = u32::try_from(pushes.saturating_sub(1)).unwrap_or(u32::MAX);
+    publisher.charge(further).map_err(|refusal| {
+        let refused = authorize::refused(&refusal);
+        note_refused(edge, &refused);
+        refused
+    })
+}
+
+/// A push with which nothing is wrong.
+struct Checked {
+    event: EventName,
+    options: PushOptions,
+    /// Nobody in particular if it is for everyone.
+    users: Vec<UserId>,
+}
+
+impl Checked {
+    /// What is wrong with a push is told before anybody gets it.
+    fn new(
+        edge: &Edge,
+        publisher: &Publisher,
+        push: &Push<'_>,
+        arrived: Instant,
+    ) -> Result<Self, Refused> {
+        let event = request::event(edge, &push.event)?;
+        let options = PushOptions {
+            exclude: push
+                .exclude_connection
+                .as_deref()
+                .map(|id| request::connection_field("exclude_connection", id))
+                .transpose()?,
+            expires_at: push.ttl.map(|ttl| arrived + ttl),
+        };
+        let users = users(edge, publisher, &push.recipients)?;
+        let fits = push_api::check(edge, publisher, &event, &push.message);
+        fits.inspect_err(|refused| {
+            for user in &users {
+                edge.node.note_push_refused(Some(user), Some(&event), refused.told().name);
+            }
+        })?;
+        Ok(Self { event, options, users })
+    }
+
+    async fn carry_out(
+        self,
+        edge: &Edge,
+        publisher: &Publisher,
+        push: &Push<'_>,
+        room: &mut EventsRoom,
+    ) -> PushAnswer {
+        let Self { event, options, users } = self;
+        let id = edge.push_ids.next();
+        let mut answer =
+            PushAnswer { id, delivery: Delivery::default(), users: None, results: None };
+        let mut results = Vec::with_capacity(users.len());
+        for user in &users {
+            // A request of many is no turn of one.
+            tokio::task::consume_budget().await;
+            let gathered = reach::push(edge, user, &event, &push.message, &options).await;
+            let scope = &publisher.scope;
+            let delivery = outcome::of_user(edge, scope, user, &event, &gathered, room);
+            results.push(UserDelivery { user: user.as_str().to_owned(), delivery });
+        }
+        match &push.recipients {
+            Recipients::Everyone => {
+                let gathered = reach::push_everyone(edge, &event, &push.message, &options).await;
+                answer.users = Some(gathered.total().users);
+                answer.delivery = outcome::of_everyone(edge, &event, &gathered);
+            }
+            Recipients::User(_) => {
+                answer.delivery = results.pop().map(|one| one.delivery).unwrap_or_default();
+            }
+            _ => {
+                answer.delivery = sum(&results);
+                answer.results = Some(results);
+            }
+        }
+        let Delivery { matched, written, queued, dropped, .. } = answer.delivery;
+        let (name, by) = (publisher.name.as_deref(), publisher.id().method());
+        debug!(push = %answer.id, publisher = name, by, matched, written, queued, dropped, "pushed");
+        answer
+    }
 }
 
 /// Whom it is for; nobody in particular if it is for everyone.
@@ -212,11 +258,6 @@ fn users(
 fn check_count(edge: &Edge, field: &'static str, items: usize) -> Result<(), Refused> {
     let max = edge.limits.batch_pushes_max;
     if items > max { Err(Refused::TooMany { field, items, max }) } else { Ok(()) }
-}
-
-/// Pushes of a request beyond the one that the authoriser has counted.
-fn further(pushes: usize) -> u32 {
-    u32::try_from(pushes.saturating_sub(1)).unwrap_or(u32::MAX)
 }
 
 /// Which nodes have a part in it for any of the users, and which do not answer.

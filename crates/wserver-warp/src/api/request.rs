@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use hyper::header::HeaderName;
 use hyper::{HeaderMap, Uri};
 use percent_encoding::percent_decode_str;
 use wserver_core::{ConnectionId, EventName, NameError, UserId};
@@ -10,6 +11,8 @@ use wserver_protocol::v2::BodyError;
 use super::idempotency::KEY_BYTES_MAX;
 use crate::edge::Edge;
 use crate::reply::Refused;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A user as a request names it, in `field`.
 pub(super) fn user(
@@ -84,8 +87,8 @@ pub(super) fn query<const N: usize>(
 }
 
 /// What `Idempotency-Key` holds, if it was sent.
-pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
-    let mut values = headers.get_all("idempotency-key").iter();
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
+    let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().unwrap_or_default();
     let fits = (1..=KEY_BYTES_MAX).contains(&key.len());

@@ -8,6 +8,23 @@ use wserver_protocol::v2;
 use super::outcome;
 use super::words;
 
+/// Bytes of names that one answer tells of connections, beyond which the next is left out. A connection
+/// may have a megabyte of them, and a user a thousand connections.
+const NAMES_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Live connections, as many as one answer has room for, and one at least.
+pub(super) fn connections(infos: &[ConnectionInfo]) -> Vec<v2::Connection> {
+    let mut room = NAMES_BYTES_MAX;
+    let shown = infos.iter().map_while(|info| {
+        let names = info.registrations.iter();
+        let bytes = names.map(|(user, event)| user.as_str().len() + event.as_str().len());
+        let has_room = room > 0;
+        room = room.saturating_sub(bytes.sum());
+        has_room.then(|| connection(info))
+    });
+    shown.collect()
+}
+
 /// One live connection.
 pub(super) fn connection(info: &ConnectionInfo) -> v2::Connection {
     let mut registrations: BTreeMap<String, Vec<String>> = BTreeMap::new();

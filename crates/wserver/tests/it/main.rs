@@ -39,6 +39,7 @@ mod problems;
 mod push_jwt;
 mod reload;
 mod rotation;
+mod scope;
 mod secrets;
 mod secure;
 mod settings;
