@@ -4,7 +4,7 @@
 //! `docs/protocol.md` of the repository is the contract of what is said on the wire.
 
 // The contract in docs/protocol.md and these types are one; tidy holds them together.
-// protocol: c09c9cc1da380353
+// protocol: 0789ea4c93d0af37
 
 pub mod frame;
 pub mod receipt;

@@ -30,6 +30,7 @@ mod http;
 mod idempotency;
 mod json;
 mod jwt;
+mod kept;
 mod limits;
 mod log;
 mod metrics;
