@@ -24,7 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_CONNECTIONS_MAX: usize = 32;
 
-/// How long a connection may have been idle and still be used. The server closes it after 10 s, and
+/// How long a connection may have been idle and still be used. Servers close one after a while, and
 /// a request that crosses the closing on its way is lost: better to connect anew.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -65,9 +65,12 @@ pub struct LimitSettings {
     pub batch_pushes_max: usize,
     /// Bytes of answers that are remembered for requests with an `Idempotency-Key`. Default: 16 MiB.
     pub idempotency_bytes_max: usize,
-    /// How long a request head may take, a kept-alive HTTP connection may stay quiet, and a client
-    /// may take nothing of a reply. Default: 10 s.
+    /// How long a request head may take, from its first byte or from when its connection was opened,
+    /// and a client may take nothing of a reply. Default: 10 s.
     pub header_timeout: Duration,
+    /// How long an HTTP connection is kept for its next request; answers say so, in whole seconds.
+    /// Default: 75 s, longer than the proxies and balancers in front keep theirs.
+    pub http_idle_timeout: Duration,
     /// The largest request head. Default: 16 KiB.
     pub head_bytes_max: usize,
     /// The most bytes queued for one connection. Default: 4 MiB.
@@ -140,6 +143,7 @@ impl Default for LimitSettings {
             batch_pushes_max: 1000,
             idempotency_bytes_max: 16 * MIB,
             header_timeout: Duration::from_secs(10),
+            http_idle_timeout: Duration::from_secs(75),
             head_bytes_max: 16 * KIB,
             outbox_bytes_max: 4 * MIB,
             // A thousand connections may wait for the largest message twice.
@@ -179,6 +183,7 @@ impl LimitSettings {
             ("stall_timeout", self.stall_timeout),
             ("push_body_timeout", self.push_body_timeout),
             ("header_timeout", self.header_timeout),
+            ("http_idle_timeout", self.http_idle_timeout),
             ("drain_timeout", self.drain_timeout),
             ("drain_delay", self.drain_delay),
             ("drain_spread", self.drain_spread),

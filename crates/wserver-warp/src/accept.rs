@@ -5,46 +5,50 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::TryFutureExt;
-use futures::future::Either;
-use hyper::Version;
-use hyper::header::CONNECTION;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
-use socket2::SockRef;
-use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::addresses::Addresses;
+use crate::addresses;
 use crate::edge::Edge;
-use crate::express::{self, Next};
-use crate::http_io::HttpIo;
+use crate::exchange;
 use crate::listen::{Door, Side};
-use crate::reply::{self, Refused};
-use crate::routes;
+use crate::places::{Found, Place, Places, Seat};
+use crate::reply;
 use crate::tls::Tls;
 use crate::transport::Transport;
+
+use socket2::SockRef;
 
 /// Pauses after a failed accept, doubling from the first to the last.
 const BACK_OFF: Duration = Duration::from_millis(10);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+/// Connections that are taken in once no more are to come: those that the kernel had by then.
+const LAST_MAX: usize = 4096;
 
-/// Accepts until the node's tasks are told to stop accepting; then drops the listener.
+/// Accepts until `close` is cancelled; then drops the listener, and ends when its connections have
+/// ended, which it tells to once they are waited for no longer.
 ///
 /// Each listener has `http_connections_max` of its own, so that strangers at the public one keep no
 /// backend out. What one address may have of them holds where strangers come, and not for backends
 /// with a listener of their own, nor for proxies, behind which are many.
-pub(crate) async fn run(edge: Arc<Edge>, door: Door, stop: tokio_util::sync::CancellationToken) {
-    let permits = Arc::new(Semaphore::new(edge.limits.http_connections_max));
+pub(crate) async fn run(edge: Arc<Edge>, door: Door, close: CancellationToken) {
+    let limits = &edge.limits;
     let Door { listener, side, tls } = door;
     let per_address =
-        if side.has_listeners() { edge.limits.http_connections_per_address_max } else { 0 };
-    let addresses = Arc::new(Addresses::new(per_address));
+        if side.has_listeners() { limits.http_connections_per_address_max } else { 0 };
+    let places = Places::new(limits.http_connections_max, per_address);
     let mut back_off = BACK_OFF;
+    let mut last = 0;
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
+            biased;
+            () = close.cancelled() => match listener.accept_waiting() {
+                Ok(Some(accepted)) if last < LAST_MAX => {
+                    last += 1;
+                    Ok(accepted)
+                }
+                Ok(_) | Err(_) => break,
+            },
             accepted = listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
@@ -54,7 +58,7 @@ pub(crate) async fn run(edge: Arc<Edge>, door: Door, stop: tokio_util::sync::Can
                 // Most often descriptors have run out: those who are served go on, and some will leave.
                 warn!(%error, pause = ?back_off, "accept failed");
                 tokio::select! {
-                    () = stop.cancelled() => return,
+                    () = close.cancelled() => break,
                     () = tokio::time::sleep(back_off) => {}
                 }
                 back_off = (back_off * 2).min(BACK_OFF_MAX);
@@ -62,37 +66,46 @@ pub(crate) async fn run(edge: Arc<Edge>, door: Door, stop: tokio_util::sync::Can
             }
         };
         back_off = BACK_OFF;
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            edge.node.counters().connections_refused_total.increment();
-            edge.counters.http_connections_refused_total.increment("http_connections_max");
-            refuse(&stream, tls.is_some(), reply::OVERLOADED);
-            continue;
-        };
-        let place = if edge.proxies.trusts(peer.ip()) { Ok(None) } else { addresses.acquire(peer) };
-        let Ok(place) = place else {
-            edge.node.counters().connections_refused_total.increment();
-            edge.counters
-                .http_connections_refused_total
-                .increment("http_connections_per_address_max");
-            refuse(&stream, tls.is_some(), reply::ADDRESS_FULL);
-            continue;
-        };
-        if let Transport::Tcp(stream) = &stream {
-            // Without it a small frame may wait for the acknowledgement of the one before.
-            let _ = stream.set_nodelay(true);
-        }
-        let (edge_of_task, tls) = (Arc::clone(&edge), tls.clone());
-        let stop = stop.clone();
-        edge.node.tasks().spawn(async move {
-            let secured = tokio::select! {
-                secured = secure(&edge_of_task, tls.as_deref(), stream, peer) => secured,
-                () = stop.cancelled() => None,
-            };
-            if let Some(stream) = secured {
-                serve(edge_of_task, side, stream, peer, stop).await;
+        let is_anybodys = side.has_listeners() && !edge.proxies.trusts(peer.ip());
+        let found = places.find(is_anybodys.then(|| addresses::subscriber(peer.ip()))).await;
+        let (setting, answer) = match found {
+            Found::Place { place, is_evicting } => {
+                if is_evicting {
+                    edge.counters.http_connections_evicted_total.increment();
+                }
+                let serving = serve(Arc::clone(&edge), side, tls.clone(), stream, peer, place);
+                edge.node.tasks().spawn(serving);
+                continue;
             }
-            drop((permit, place));
-        });
+            Found::AllBusy | Found::Leaving => ("http_connections_max", reply::OVERLOADED),
+            Found::AddressFull => ("http_connections_per_address_max", reply::ADDRESS_FULL),
+        };
+        edge.node.counters().connections_refused_total.increment();
+        edge.counters.http_connections_refused_total.increment(setting);
+        refuse(&stream, tls.is_some(), answer);
+    }
+    drop(listener);
+    tokio::select! {
+        () = places.emptied() => {}
+        () = edge.last_call.cancelled() => places.end(),
+    }
+}
+
+/// Serves one connection to its end.
+async fn serve(
+    edge: Arc<Edge>,
+    side: Side,
+    tls: Option<Arc<Tls>>,
+    stream: Transport,
+    peer: SocketAddr,
+    place: Place,
+) {
+    if let Transport::Tcp(stream) = &stream {
+        // Without it a small frame may wait for the acknowledgement of the one before.
+        let _ = stream.set_nodelay(true);
+    }
+    if let Some(stream) = secure(&edge, tls.as_deref(), stream, peer, &place.seat).await {
+        exchange::serve(&edge, side, stream, peer, &place.seat).await;
     }
 }
 
@@ -118,12 +131,13 @@ fn refuse(stream: &Transport, is_tls: bool, reply: &[u8]) {
     let _ = socket.send(reply);
 }
 
-/// Makes a TLS connection where TLS is spoken, within `header_timeout`.
+/// Makes a TLS connection where TLS is spoken, within `header_timeout` and while its place lasts.
 async fn secure(
     edge: &Edge,
     tls: Option<&Tls>,
     stream: Transport,
     peer: SocketAddr,
+    seat: &Seat,
 ) -> Option<Transport> {
     let (stream, tls) = match (stream, tls) {
         (Transport::Tcp(stream), Some(tls)) => (stream, tls),
@@ -131,7 +145,11 @@ async fn secure(
     };
     // Boxed: it is gone when HTTP begins, and is much larger than what serves that.
     let accepting = Box::pin(tls.accept(stream));
-    let error = match tokio::time::timeout(edge.limits.header_timeout, accepting).await {
+    let secured = tokio::select! {
+        secured = tokio::time::timeout(edge.limits.header_timeout, accepting) => secured,
+        () = std::future::poll_fn(|cx| seat.poll_over(cx)) => return None,
+    };
+    let error = match secured {
         Ok(Ok(stream)) => return Some(Transport::Tls(Box::new(stream))),
         Ok(Err(error)) => error,
         Err(_elapsed) => io::ErrorKind::TimedOut.into(),
@@ -139,81 +157,4 @@ async fn secure(
     edge.counters.tls_handshakes_failed_total.increment();
     debug!(%peer, %error, "TLS handshake failed");
     None
-}
-
-async fn serve(
-    edge: Arc<Edge>,
-    side: Side,
-    stream: Transport,
-    peer: SocketAddr,
-    stop: tokio_util::sync::CancellationToken,
-) {
-    let mut io = HttpIo::new(stream, edge.limits.header_timeout);
-    if side.has_push() {
-        match express::serve(&edge, &mut io, peer, &stop).await {
-            Ok(Next::Hyper) => {}
-            Ok(Next::End) => return,
-            Err(error) => {
-                debug!(%peer, %error, "HTTP connection ended");
-                return;
-            }
-        }
-    }
-    let notes = io.notes();
-    let filters = routes::filters(&edge, side);
-    let edge_of_service = Arc::clone(&edge);
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let version = request.version();
-        let refuse = |refused: &Refused| {
-            let mut reply = routes::whole(reply::reply(refused));
-            say_once(version, &mut reply);
-            Either::Left(std::future::ready(Ok(reply)))
-        };
-        if notes.is_ambiguous(request.headers()) {
-            return refuse(&Refused::AmbiguousLength);
-        }
-        // As of CONNECT; warp panics over a target without a path.
-        if request.uri().path_and_query().is_none() {
-            return refuse(&Refused::NotFound);
-        }
-        let notes = notes.clone();
-        let serving = routes::serve(&edge_of_service, side, &filters, peer, request);
-        Either::Right(serving.map_ok(move |mut reply| {
-            if reply.status().is_success() {
-                notes.served();
-            }
-            say_once(version, &mut reply);
-            reply
-        }))
-    });
-    // The number of headers is bounded by hyper's own default, 100: with a number of ours it would
-    // fill its arrays for each request.
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(edge.limits.header_timeout)
-        .max_buf_size(edge.limits.head_bytes_max)
-        .serve_connection(io, service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                result = connection => result,
-                () = edge.node.tasks().stopped() => return,
-            }
-        }
-    };
-    if let Err(error) = result {
-        debug!(%peer, %error, "HTTP connection ended");
-    }
-}
-
-/// Keeps hyper from adding its `keep-alive` to our `close` where the client speaks HTTP/1.0 and
-/// asked for it: of an answer of that version it takes our word.
-fn say_once(version: Version, reply: &mut hyper::Response<routes::AnswerBody>) {
-    if version == Version::HTTP_10 && reply.headers().contains_key(CONNECTION) {
-        *reply.version_mut() = Version::HTTP_10;
-    }
 }

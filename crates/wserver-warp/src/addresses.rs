@@ -11,8 +11,7 @@ use wserver_node::Counter;
 
 use crate::reply::Refused;
 
-/// Live connections of one kind by address, kept only where there is a bound: WebSockets, and those
-/// of HTTP at one listener.
+/// Live WebSockets by address, kept only where there is a bound.
 #[derive(Debug)]
 pub(crate) struct Addresses {
     max: usize,
@@ -147,7 +146,7 @@ impl HandshakeRates {
 }
 
 /// What one subscriber is given: an IPv4 address, or an IPv6 /64 (RFC 6177).
-fn subscriber(address: IpAddr) -> IpAddr {
+pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
             address.to_bits() & 0xFFFF_FFFF_FFFF_FFFF_0000_0000_0000_0000,

@@ -74,7 +74,7 @@ pub(crate) async fn serve(
     edge: Arc<Edge>,
     method: Method,
     arrival: Arrival,
-    body: Incoming,
+    body: &mut Incoming,
 ) -> WarpResponse {
     let client = edge.proxies.client(arrival.peer, &arrival.headers);
     answer(&edge, &method, arrival, client, body).await.unwrap_or_else(|refused| {
@@ -88,7 +88,7 @@ async fn answer(
     method: &Method,
     arrival: Arrival,
     client: std::net::SocketAddr,
-    body: Incoming,
+    body: &mut Incoming,
 ) -> Result<WarpResponse, Refused> {
     let arrived = Instant::now();
     let (endpoint, segment, methods) = find(arrival.uri.path()).ok_or(Refused::NotFound)?;

@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::HeaderMap;
 use hyper::body::Body as HttpBody;
-use hyper::header::CONTENT_LENGTH;
+use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::edge::Edge;
@@ -30,6 +31,9 @@ pub(crate) async fn read(
     headers: &HeaderMap,
     body: impl HttpBody<Data = Bytes> + Unpin,
 ) -> Result<Body, Refused> {
+    if let Some(coding) = foreign_coding(headers) {
+        return Err(Refused::ContentCoding { coding });
+    }
     let limits = &edge.limits;
     let bytes_max = limits.push_body_bytes_max;
     let length =
@@ -44,6 +48,17 @@ pub(crate) async fn read(
         Refused::BodyTimeout { seconds: limits.push_body_timeout.as_secs() }
     };
     within(collect(body, &edge.push_bodies, start_bytes, bytes_max), timeout).await?
+}
+
+/// So much of a coding's name is repeated.
+const CODING_BYTES_MAX: usize = 32;
+
+/// How the body is coded, if it is not plain; none is undone here.
+fn foreign_coding(headers: &HeaderMap) -> Option<String> {
+    let codings = headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
+    let mut foreign = codings.filter(|it| !it.is_empty() && !it.eq_ignore_ascii_case(b"identity"));
+    let coding = foreign.next()?;
+    Some(coding[..coding.len().min(CODING_BYTES_MAX)].escape_ascii().to_string())
 }
 
 /// `work`, unless `timeout` ends first; nothing is armed when the work is ready at once.
@@ -93,6 +108,38 @@ async fn collect(
         bytes.extend_from_slice(&part);
     }
     Ok(Body { bytes: bytes.into(), _share: share })
+}
+
+/// So much of a body that nobody asked for is read, and for so long, so that its connection can stay.
+const PASSED_OVER_BYTES_MAX: u64 = 64 * 1024;
+const PASSED_OVER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Reads what is left of a body to which the answer is known, unless that ends the connection or
+/// the body is not worth it; a connection whose body has an unread part ends.
+pub(crate) async fn pass_over(
+    headers: &HeaderMap,
+    answer: &HeaderMap,
+    body: &mut (impl HttpBody<Data = Bytes> + Unpin),
+) {
+    // Whoever expects to be told to go on has not sent it, and need not.
+    if body.is_end_stream()
+        || body.size_hint().lower() > PASSED_OVER_BYTES_MAX
+        || headers.contains_key(EXPECT)
+        || answer.contains_key(CONNECTION)
+    {
+        return;
+    }
+    let passing = async {
+        let mut bytes = 0;
+        while let Ok(Some(part)) = next(body).await {
+            bytes += part.len() as u64;
+            if bytes > PASSED_OVER_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    // Too late is as good as too long.
+    let _ = tokio::time::timeout(PASSED_OVER_TIMEOUT, passing).await;
 }
 
 /// The next part, if there is one; trailers are none.

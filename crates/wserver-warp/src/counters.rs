@@ -37,6 +37,8 @@ impl Labelled {
 pub(crate) struct EdgeCounters {
     /// Connections that came when their listener, or their address, had its most.
     pub(crate) http_connections_refused_total: Labelled,
+    /// Connections that waited for a request and went for a new one.
+    pub(crate) http_connections_evicted_total: Counter,
     /// Connections that ended before they were secure.
     pub(crate) tls_handshakes_failed_total: Counter,
     /// WebSocket handshakes that were not accepted.
@@ -63,6 +65,7 @@ impl Default for EdgeCounters {
                 "http_connections_max",
                 "http_connections_per_address_max",
             ]),
+            http_connections_evicted_total: Counter::default(),
             tls_handshakes_failed_total: Counter::default(),
             handshakes_refused_total: Labelled::new(&[
                 "method_not_allowed",
@@ -91,6 +94,7 @@ impl Default for EdgeCounters {
                 "method_not_allowed",
                 "push_needs_key",
                 "unauthorized",
+                "content_coding",
                 "authorizer_unavailable",
                 "push_rate",
                 "out_of_scope",

@@ -16,6 +16,7 @@ use wserver_node::Node;
 use wserver_protocol::CloseCode;
 
 use crate::addresses::{Addresses, HandshakeRates};
+use crate::answer::Kept;
 use crate::api::ask::LentTraces;
 use crate::api::idempotency::Idempotency;
 use crate::counters::EdgeCounters;
@@ -70,6 +71,10 @@ pub(crate) struct Edge {
     pub(crate) wall_clock: WallClock,
     /// Cancelled when a shutdown begins.
     pub(crate) stop: CancellationToken,
+    /// Cancelled when kept HTTP connections are waited for no longer.
+    pub(crate) last_call: CancellationToken,
+    /// What answers say of how long their connection is kept.
+    pub(crate) kept: Kept,
     /// The one ping frame.
     pub(crate) ping: Bytes,
     /// With which code connections are closed when the server shuts down.

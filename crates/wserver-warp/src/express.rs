@@ -6,28 +6,24 @@
 //! connection ends. So there is one place that knows what is wrong with a request, and a push is
 //! answered alike both ways.
 
-use std::fmt::Write as _;
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Poll, ready};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use httpdate::HttpDate;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::rt::Write as _;
 use hyper::{HeaderMap, Method, Uri};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
+use crate::answer;
 use crate::edge::Edge;
+use crate::host;
 use crate::http_io::HttpIo;
 use crate::push_api;
 use crate::reply::Reply;
@@ -75,30 +71,13 @@ struct Head {
 ///
 /// # Errors
 /// When the socket fails, or the client takes no answer.
-pub(crate) async fn serve(
-    edge: &Arc<Edge>,
-    io: &mut HttpIo,
-    peer: SocketAddr,
-    stop: &CancellationToken,
-) -> io::Result<Next> {
+pub(crate) async fn serve(edge: &Arc<Edge>, io: &mut HttpIo, peer: SocketAddr) -> io::Result<Next> {
     let Ok(uri) = edge.push_path.parse::<Uri>() else { return Ok(Next::Hyper) };
-    let timeout = edge.limits.header_timeout;
-    let mut idle = pin!(tokio::time::sleep(timeout));
-    let mut stopping = pin!(stop.cancelled());
+    let notes = io.notes();
     let mut head = None;
-    let mut date = Date::default();
     loop {
-        idle.as_mut().reset(Instant::now() + timeout);
-        let coming = poll_fn(|cx| {
-            if let Poll::Ready(came) = io.poll_take(cx, |input| Came::read(input, edge, &mut head))
-            {
-                return Poll::Ready(came);
-            }
-            if stopping.as_mut().poll(cx).is_pending() {
-                ready!(idle.as_mut().poll(cx));
-            }
-            Poll::Ready(Ok(Came::Nothing))
-        });
+        // A stop reaches it by its seat.
+        let coming = poll_fn(|cx| io.poll_take(cx, |input| Came::read(input, edge, &mut head)));
         let Whole { headers, body } = match coming.await? {
             Came::Push(whole) => whole,
             Came::Other(input) => {
@@ -107,36 +86,40 @@ pub(crate) async fn serve(
             }
             Came::Nothing => break,
         };
+        notes.asked();
         let arrival = Arrival { peer, uri: uri.clone(), headers };
         // Pinned where it is made: it is large, and would be moved for each push.
         let mut answering =
             pin!(push_api::push(Arc::clone(edge), Method::POST, arrival, Full::new(body)));
-        let mut reply = tokio::select! {
+        let reply = tokio::select! {
             biased;
             reply = &mut answering => reply,
             // An answer ends with its client, as with hyper.
             () = poll_fn(|cx| io.poll_gone(cx)) => return Ok(Next::End),
             () = edge.node.tasks().stopped() => return Ok(Next::End),
         };
-        if stop.is_cancelled() {
-            reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        let is_success = reply.status().is_success();
+        if is_success {
+            notes.seat().pushed();
         }
-        let rendered = render(&reply, date.now());
+        let is_kept = answer::is_kept(reply.headers(), edge, &notes, true);
+        let rendered = render(&reply, edge, is_kept);
         tokio::select! {
             biased;
             written = write(io, &rendered) => written?,
             () = edge.node.tasks().stopped() => return Ok(Next::End),
         }
-        if reply.headers().contains_key(CONNECTION) {
-            if !reply.status().is_success() {
-                io.leave_unserved();
+        notes.waits();
+        if !is_kept {
+            if !is_success {
+                notes.leave_unserved();
             }
             break;
         }
     }
     tokio::select! {
         biased;
-        shut = poll_fn(|cx| Pin::new(&mut *io).poll_shutdown(cx)) => shut?,
+        shut = io.shut_down() => shut?,
         () = edge.node.tasks().stopped() => {}
     }
     Ok(Next::End)
@@ -197,6 +180,7 @@ impl Head {
         let head = Bytes::copy_from_slice(head);
         let mut headers = HeaderMap::with_capacity(request.headers.len());
         let mut length = None;
+        let mut has_host = false;
         for header in &*request.headers {
             let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
             let start = header.value.as_ptr().addr().checked_sub(input.as_ptr().addr())?;
@@ -206,6 +190,7 @@ impl Head {
                     .ok()?;
             let is_known = match name {
                 CONNECTION => header.value.eq_ignore_ascii_case(b"keep-alive"),
+                HOST => host::is_host(header.value) && !std::mem::replace(&mut has_host, true),
                 CONTENT_LENGTH => {
                     // `parse` alone would take a sign too.
                     let is_number = header.value.iter().all(u8::is_ascii_digit);
@@ -220,7 +205,7 @@ impl Head {
             }
             headers.append(name, value);
         }
-        let (start, end, length) = length?;
+        let (start, end, length) = length.filter(|_| has_host)?;
         let (before, after) = (head.slice(..start), head.slice(end..));
         Some((Self { before, after, length, headers: Arc::new(headers) }, body))
     }
@@ -245,7 +230,7 @@ impl Head {
 }
 
 /// The answer as hyper writes it.
-fn render(reply: &Reply, date: &str) -> Vec<u8> {
+fn render(reply: &Reply, edge: &Edge, is_kept: bool) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256 + reply.body().len());
     bytes.extend_from_slice(b"HTTP/1.1 ");
     bytes.extend_from_slice(reply.status().as_str().as_bytes());
@@ -261,14 +246,15 @@ fn render(reply: &Reply, date: &str) -> Vec<u8> {
     for (name, value) in reply.headers() {
         line(name.as_str(), value.as_bytes());
     }
-    line("content-length", HeaderValue::from(reply.body().len()).as_bytes());
-    line("date", date.as_bytes());
+    answer::write(&mut bytes, reply.headers(), edge, is_kept);
+    bytes.extend_from_slice(b"\r\ncontent-length: ");
+    bytes.extend_from_slice(HeaderValue::from(reply.body().len()).as_bytes());
     bytes.extend_from_slice(b"\r\n\r\n");
     bytes.extend_from_slice(reply.body());
     bytes
 }
 
-async fn write(io: &mut HttpIo, mut bytes: &[u8]) -> io::Result<()> {
+pub(crate) async fn write(io: &mut HttpIo, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let count = poll_fn(|cx| Pin::new(&mut *io).poll_write(cx, bytes)).await?;
         if count == 0 {
@@ -277,24 +263,4 @@ async fn write(io: &mut HttpIo, mut bytes: &[u8]) -> io::Result<()> {
         bytes = &bytes[count..];
     }
     poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await
-}
-
-/// The `Date` of answers (RFC 9110, section 6.6.1), written anew each second.
-#[derive(Debug, Default)]
-struct Date {
-    second: u64,
-    text: String,
-}
-
-impl Date {
-    fn now(&mut self) -> &str {
-        let now = SystemTime::now();
-        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if self.second != second || self.text.is_empty() {
-            self.second = second;
-            self.text.clear();
-            write!(self.text, "{}", HttpDate::from(now)).expect("a string takes everything");
-        }
-        &self.text
-    }
 }

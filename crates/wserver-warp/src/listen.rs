@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use crate::tls::Tls;
 use crate::transport::Transport;
@@ -270,7 +270,7 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok((Transport::Tcp(stream), peer))
+                Ok((Transport::Tcp(stream), canonical(peer)))
             }
             Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
@@ -278,6 +278,33 @@ impl Listener {
             }
         }
     }
+
+    /// A connection that has come already, and who it is from; straight from the kernel, since
+    /// the runtime may not know of it yet.
+    pub(crate) fn accept_waiting(&self) -> io::Result<Option<(Transport, SocketAddr)>> {
+        let accepted = match self {
+            Self::Tcp(listener) => SockRef::from(listener).accept(),
+            Self::Unix { listener, .. } => SockRef::from(listener).accept(),
+        };
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        socket.set_nonblocking(true)?;
+        Ok(Some(match self {
+            Self::Tcp(_) => {
+                let peer = peer.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+                (Transport::Tcp(TcpStream::from_std(socket.into())?), canonical(peer))
+            }
+            Self::Unix { .. } => (Transport::Unix(UnixStream::from_std(socket.into())?), UNIX_PEER),
+        }))
+    }
+}
+
+/// An IPv4 client of a listener for both is shown and counted as one.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
 #[cfg(test)]

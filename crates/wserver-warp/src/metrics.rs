@@ -108,6 +108,11 @@ pub(crate) fn page(edge: &Edge) -> String {
         counters.http_connections_refused_total.values(),
     );
     page.one_counter(
+        "wserver_http_connections_evicted_total",
+        "Connections that waited for a request and were ended for a new one.",
+        counters.http_connections_evicted_total.value(),
+    );
+    page.one_counter(
         "wserver_tls_handshakes_failed_total",
         "Connections that ended before they were secure.",
         counters.tls_handshakes_failed_total.value(),

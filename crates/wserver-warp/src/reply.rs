@@ -34,6 +34,15 @@ pub(crate) enum Refused {
     },
     /// Where the body ends could be read in two ways (RFC 9112, section 6.1).
     AmbiguousLength,
+    /// The host that is asked for is missing, or is none.
+    Host {
+        why: &'static str,
+    },
+    /// The body is compressed, or coded otherwise.
+    ContentCoding {
+        /// How, escaped and cut.
+        coding: String,
+    },
     Unauthorized {
         why: &'static str,
     },
@@ -150,11 +159,7 @@ pub(crate) enum Refused {
 
 /// The success of a push, as version 1 has it.
 pub(crate) fn sent(count: usize) -> Reply {
-    let body = match receipt::sent(count) {
-        Cow::Borrowed(body) => Bytes::from_static(body.as_bytes()),
-        Cow::Owned(body) => body.into(),
-    };
-    told::text(StatusCode::OK, body)
+    told::text(StatusCode::OK, receipt::sent(count))
 }
 
 /// Which nodes of a cluster did not answer, so that more may have got it than the count says.
@@ -200,7 +205,6 @@ impl Refused {
                 "method not allowed",
                 "the method is not allowed here, see Allow",
             )
-            .bare()
             .allow(allow),
             Self::AmbiguousLength => Told::new(
                 Status::BAD_REQUEST,
@@ -209,10 +213,18 @@ impl Refused {
                 "content-length may come once, or transfer-encoding: chunked once, and not both",
             )
             .closing(),
+            Self::Host { why } => {
+                Told::new(Status::BAD_REQUEST, "host_invalid", "bad request", *why).closing()
+            }
+            Self::ContentCoding { coding } => Told::new(
+                Status::UNSUPPORTED_MEDIA_TYPE,
+                "content_coding",
+                "content coding not supported",
+                format!("the body is coded as {coding}, and must be sent as it is: without Content-Encoding"),
+            )
+            .field("Content-Encoding"),
             Self::Unauthorized { why } => {
-                Told::new(Status::UNAUTHORIZED, "unauthorized", "unauthorized", *why)
-                    .bare()
-                    .closing()
+                Told::new(Status::UNAUTHORIZED, "unauthorized", "unauthorized", *why).closing()
             }
             Self::AuthorizerUnavailable => Told::new(
                 Status::SERVICE_UNAVAILABLE,
@@ -220,7 +232,6 @@ impl Refused {
                 "authoriser unavailable",
                 "the push authoriser is unavailable",
             )
-            .bare()
             .retry(1),
             // Its body is unread: only closing spares reading it.
             Self::PushRate { wait } => Told::new(
@@ -256,7 +267,6 @@ impl Refused {
                     ),
                 )
                 .setting("push_key_file")
-                .with_detail_in_text()
                 .closing()
             }
             Self::Forbidden { field, why } => {
@@ -597,6 +607,7 @@ mod tests {
         for refused in [
             Refused::NotFound,
             Refused::Method { allow: "GET" },
+            Refused::ContentCoding { coding: String::new() },
             Refused::Unauthorized { why: "" },
             Refused::AuthorizerUnavailable,
             Refused::PushRate { wait: Duration::from_millis(1) },

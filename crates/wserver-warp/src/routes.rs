@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::{Either, ready};
-use futures::{FutureExt as _, TryFutureExt as _};
+use futures::FutureExt as _;
+use futures::future::Either;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper::upgrade::OnUpgrade;
@@ -22,6 +22,7 @@ use warp::reply::Response as WarpResponse;
 use warp::{Filter, Rejection, Reply};
 
 use crate::api;
+use crate::body;
 use crate::demo;
 use crate::edge::Edge;
 use crate::health;
@@ -63,40 +64,70 @@ pub(crate) fn serve<F>(
     mut request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + use<F>
 where
-    F: Service<Request<Incoming>, Response = WarpResponse, Error = Infallible>,
+    F: Service<Request<Empty<Bytes>>, Response = WarpResponse, Error = Infallible>,
+    F::Future: Send + 'static,
 {
-    let path = request.uri().path();
-    let has_body = side.has_push() && (path == edge.push_path || path.starts_with(api::PREFIX));
+    let has_body = side.has_push() && has_body(edge, request.uri().path());
+    let headers = Arc::new(std::mem::take(request.headers_mut()));
+    let arrival = Arrival { peer, uri: request.uri().clone(), headers: Arc::clone(&headers) };
     if let Some(elsewhere) = &edge.pushes_elsewhere
         && side == Side::Public
-        && is_for_publishers(edge, path)
+        && is_for_publishers(edge, arrival.uri.path())
     {
-        let is_json = path.starts_with(api::PREFIX);
-        let format = if is_json { Format::Json } else { negotiate::format(request.headers()) };
-        let reply = Refused::PushElsewhere(elsewhere.clone()).told().reply(format);
-        return Either::Right(Either::Right(Either::Left(ready(Ok(whole(reply))))));
+        let is_json = arrival.uri.path().starts_with(api::PREFIX);
+        let format = if is_json { Format::Json } else { negotiate::format(&headers) };
+        let answer = Refused::PushElsewhere(elsewhere.clone()).told().reply(format);
+        let mut body = request.into_body();
+        return Either::Right(
+            async move {
+                body::pass_over(&headers, answer.headers(), &mut body).await;
+                Ok(whole(answer))
+            }
+            .boxed(),
+        );
     }
     if !has_body {
-        let headers = Arc::new(std::mem::take(request.headers_mut()));
-        let arrival = Arrival { peer, uri: request.uri().clone(), headers };
         request.extensions_mut().insert(arrival);
-        let answering = Box::pin(filters.call(request)).map_ok(boxed);
-        return Either::Right(Either::Left(answering));
+        let (head, mut body) = request.into_parts();
+        let answering = filters.call(Request::from_parts(head, Empty::<Bytes>::new()));
+        let answering = async move {
+            let answer = answering.await.map(boxed)?;
+            body::pass_over(&headers, answer.headers(), &mut body).await;
+            Ok(answer)
+        };
+        return Either::Right(answering.boxed());
     }
     let edge = Arc::clone(edge);
-    let (head, body) = request.into_parts();
-    let arrival = Arrival { peer, uri: head.uri, headers: Arc::new(head.headers) };
+    let (head, mut body) = request.into_parts();
     if arrival.uri.path() == edge.push_path {
-        return Either::Left(push_api::push(edge, head.method, arrival, body).map(whole).map(Ok));
+        return Either::Left(async move {
+            let answer = push_api::push(edge, head.method, arrival, &mut body).await;
+            body::pass_over(&headers, answer.headers(), &mut body).await;
+            Ok(whole(answer))
+        });
     }
     // Boxed like those above: hyper keeps room for the largest, and pushes are what it mostly moves.
-    let answering = Box::pin(api::serve(edge, head.method, arrival, body));
-    Either::Right(Either::Right(Either::Right(answering.map(boxed).map(Ok))))
+    let answering = async move {
+        let answer = api::serve(edge, head.method, arrival, &mut body).await;
+        body::pass_over(&headers, answer.headers(), &mut body).await;
+        Ok(boxed(answer))
+    };
+    Either::Right(answering.boxed())
+}
+
+/// Whether it is a path of pushes or of the API.
+pub(crate) fn has_body(edge: &Edge, path: &str) -> bool {
+    path == edge.push_path || path.starts_with(api::PREFIX)
 }
 
 /// Whether only who may push, or administer, has business there.
 fn is_for_publishers(edge: &Edge, path: &str) -> bool {
-    path == edge.push_path || path == METRICS_PATH || path.starts_with(api::PREFIX)
+    path == METRICS_PATH || has_body(edge, path)
+}
+
+/// Whether it is about the server's health.
+pub(crate) fn is_health(path: &str) -> bool {
+    [LIVE_PATH, READY_PATH].contains(&path)
 }
 
 fn boxed(answer: WarpResponse) -> Response<AnswerBody> {
@@ -112,8 +143,12 @@ pub(crate) fn whole(reply: reply::Reply) -> Response<AnswerBody> {
 pub(crate) fn filters(
     edge: &Arc<Edge>,
     side: Side,
-) -> impl Service<Request<Incoming>, Response = WarpResponse, Error = Infallible, Future: Send> + use<>
-{
+) -> impl Service<
+    Request<Empty<Bytes>>,
+    Response = WarpResponse,
+    Error = Infallible,
+    Future: Send + 'static,
+> + use<> {
     TowerToHyperService::new(warp::service(tree(edge, side)))
 }
 

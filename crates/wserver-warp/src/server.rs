@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::COOKIE;
 use tokio::runtime::Handle as Runtime;
@@ -22,6 +22,7 @@ use wserver_protocol::{CloseCode, frame, v2};
 
 use crate::accept;
 use crate::addresses::{Addresses, HandshakeRates};
+use crate::answer::Kept;
 use crate::api;
 use crate::api::idempotency::Idempotency;
 use crate::counters::EdgeCounters;
@@ -40,6 +41,10 @@ use crate::routes;
 use crate::tls::{self, Tls, TlsSettings};
 use crate::wire::Socket;
 use wserver_auth::TokenSource;
+
+/// How long a kept HTTP connection has for its next request when its listener is closed. Its answer
+/// says that it was the last; without that time the request would cross with the connection's end.
+const KEPT_FOR: Duration = Duration::from_secs(2);
 
 /// Where a server listens unless told otherwise: the ancestor's port, on this machine only.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:12345";
@@ -242,6 +247,8 @@ impl Server {
             started_at: Instant::now(),
             wall_clock: self.settings.wall_clock,
             stop: stop.clone(),
+            last_call: CancellationToken::new(),
+            kept: Kept::new(self.limits.http_idle_timeout),
             ping: frame::ping(),
             goodbye_code: goodbye_code(self.settings.drain_close_code)
                 .unwrap_or(CloseCode::GOING_AWAY),
@@ -795,7 +802,10 @@ impl BoundServer {
     /// 1. For `drain_delay` all is as before, but `/readyz` says no, so that balancers stop sending.
     /// 2. Over `drain_spread` every connection gets a Close (1001) behind what is queued for it.
     ///    New ones are answered 503; pushes are still taken, for those who are still there.
-    /// 3. The listeners are closed, requests in flight are answered, queues are seen out.
+    /// 3. The listeners are closed, requests in flight are answered, queues are seen out. HTTP
+    ///    connections that are kept have another two seconds for their next request.
+    ///
+    /// From the beginning HTTP answers say `Connection: close`.
     ///
     /// It returns when no task is left, at the latest after `drain_timeout`.
     pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> Drained {
@@ -827,13 +837,16 @@ impl BoundServer {
         let goodbyes = reply::goodbyes(edge.goodbye_code);
         let told = edge.node.dismiss(limits.drain_spread, deadline, &goodbyes).await;
         close.cancel();
+        let last_call = deadline.min(tokio::time::Instant::now() + KEPT_FOR);
         let mut drained = edge.node.drain(deadline).await;
         drained.closed += told;
         // The others have had its users until now.
         if let Some(cluster) = &edge.cluster {
             cluster.leave();
         }
-        if tokio::time::timeout_at(deadline, tasks.finished()).await.is_err() {
+        let is_over = tokio::time::timeout_at(last_call, tasks.finished()).await.is_ok();
+        edge.last_call.cancel();
+        if !is_over && tokio::time::timeout_at(deadline, tasks.finished()).await.is_err() {
             tasks.stop();
             tasks.finished().await;
         }

@@ -21,12 +21,8 @@ pub(crate) struct Told {
     status: StatusCode,
     /// Which problem it is, from a closed list.
     pub(crate) name: &'static str,
-    /// The problem in words, which is the body of its text too.
+    /// The problem in words.
     title: &'static str,
-    /// A body that is kept empty since version 1.
-    is_bare: bool,
-    /// The body says all of it, for who sees nothing else.
-    has_detail_in_text: bool,
     /// What exactly was wrong.
     detail: Cow<'static, str>,
     field: Option<String>,
@@ -49,8 +45,6 @@ impl Told {
             status,
             name,
             title,
-            is_bare: false,
-            has_detail_in_text: false,
             detail: detail.into(),
             field: None,
             limit: None,
@@ -59,14 +53,6 @@ impl Told {
             allow: None,
             is_closing: false,
         }
-    }
-
-    pub(crate) fn bare(self) -> Self {
-        Self { is_bare: true, ..self }
-    }
-
-    pub(crate) fn with_detail_in_text(self) -> Self {
-        Self { has_detail_in_text: true, ..self }
     }
 
     pub(crate) fn field(self, field: impl Into<String>) -> Self {
@@ -111,14 +97,19 @@ impl Told {
         }
     }
 
+    /// The body for who reads text. Version 1 has promised those of 400; the others say why, for
+    /// whoever sees no header.
+    fn text(&self) -> Cow<'static, str> {
+        match self.status {
+            StatusCode::BAD_REQUEST => self.title.into(),
+            _ => format!("{}: {}", self.title, self.detail).into(),
+        }
+    }
+
     /// The whole answer.
     pub(crate) fn reply(&self, format: Format) -> Reply {
         let mut reply = match format {
-            Format::Text if self.is_bare => text(self.status, ""),
-            Format::Text if self.has_detail_in_text => {
-                text(self.status, format!("{}: {}", self.title, self.detail))
-            }
-            Format::Text => text(self.status, self.title),
+            Format::Text => text(self.status, self.text()),
             Format::Json => json(self.status, Problem::CONTENT_TYPE, v2::encode(&self.problem())),
         };
         let headers = reply.headers_mut();
@@ -156,8 +147,12 @@ pub(crate) fn problem(problem: &Problem) -> Reply {
 /// Made once: a value is checked byte by byte whenever it is made.
 const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
-    typed(status, PLAIN_TEXT, body.into())
+pub(crate) fn text(status: StatusCode, body: impl Into<Cow<'static, str>>) -> Reply {
+    let body = match body.into() {
+        Cow::Borrowed(body) => Bytes::from_static(body.as_bytes()),
+        Cow::Owned(body) => body.into(),
+    };
+    typed(status, PLAIN_TEXT, body)
 }
 
 pub(crate) fn json(status: StatusCode, content_type: &'static str, body: String) -> Reply {

@@ -278,8 +278,10 @@ settings! {
         batch_pushes_max: Count<usize> = "1000";
         /// The most bytes of answers remembered for requests with an Idempotency-Key, each for ten minutes
         idempotency_bytes_max: Size = "16MiB";
-        /// How long a request head may take, and an HTTP connection stay quiet
+        /// How long a request head may take, and the first one to come
         header_timeout: Time = "10s";
+        /// How long an HTTP connection is kept for its next request, which answers tell as `Keep-Alive: timeout=`; longer than a proxy in front keeps it
+        http_idle_timeout: Time = "75s";
         /// The largest request head
         head_bytes_max: Size = "16KiB";
         /// The most bytes queued for one connection; a slower reader is disconnected

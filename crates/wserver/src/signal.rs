@@ -1,9 +1,15 @@
-//! SIGTERM and ctrl-c: the first asks for a shutdown in order, the second ends at once. SIGHUP reloads.
+//! SIGTERM and ctrl-c: the first asks for a shutdown in order, another ends at once. SIGHUP reloads.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+/// What comes so soon behind the first signal is the same one said twice, as supervisors do that
+/// signal a process and its group.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// The signals that end the server.
 #[derive(Debug)]
@@ -30,10 +36,17 @@ impl Signals {
         info!(signal = name, "shutting down; a second signal ends at once");
     }
 
-    /// Waits for the second signal.
+    /// Waits for another signal, once the first is a moment ago.
     pub(crate) async fn abort(&mut self) {
-        let name = self.next().await;
-        warn!(signal = name, "ending at once");
+        let counts_from = Instant::now() + SAME_SIGNAL;
+        loop {
+            let name = self.next().await;
+            if Instant::now() >= counts_from {
+                warn!(signal = name, "ending at once");
+                return;
+            }
+            debug!(signal = name, "taken for the first one, said twice");
+        }
     }
 
     async fn next(&mut self) -> &'static str {

@@ -151,7 +151,8 @@ fn a_dripping_body_is_refused_in_its_time() {
 
 #[test]
 fn connections_that_send_no_whole_head_are_closed() {
-    let server = Server::start_with(&["--header-timeout", "200ms"], &[]);
+    let flags = ["--header-timeout", "200ms", "--http-idle-timeout", "200ms"];
+    let server = Server::start_with(&flags, &[]);
     for (name, bytes) in [
         ("silent", ""),
         ("half a first line", "POST /pu"),

@@ -55,7 +55,7 @@ fn handshakes_of_one_address_are_bounded() {
             _ => {
                 assert_eq!((answer.status, answer.error()), (429, RATE));
                 assert_eq!(answer.header("retry-after"), Some("1"));
-                assert_eq!(answer.body, "too many handshakes from this address");
+                assert_eq!(answer.body, format!("too many handshakes from this address: {RATE}"));
                 refused += 1;
             }
         }

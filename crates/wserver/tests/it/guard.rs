@@ -17,6 +17,8 @@ fn check(server: &Server, headers: &[(&str, &str)], expected: Result<(), (u16, &
         Err((status, why)) => {
             assert_eq!(answer.status, status, "{headers:?} {answer:?}");
             assert!(answer.error().contains(why), "{headers:?} {answer:?}");
+            // Whoever looks at the body alone, as with curl, sees it too.
+            assert!(answer.body.ends_with(answer.error()), "{headers:?} {answer:?}");
             assert_eq!(raw.end(), End::Eof, "{headers:?}");
         }
     }
@@ -120,7 +122,8 @@ fn the_refusal_says_what_to_set() {
     let mut raw = Raw::connect(&server);
     raw.send(post(&[("host", "push.example.com")], ""));
     let answer = raw.answer();
-    assert_eq!(answer.body, "push without a key is only for programs on this machine");
+    let title = "push without a key is only for programs on this machine";
+    assert_eq!(answer.body, format!("{title}: {}", answer.error()));
     assert!(answer.error().contains("allow_open_push"), "{answer:?}");
 }
 

@@ -256,7 +256,7 @@ fn origins_are_held_to_the_policy() {
             assert!(answer.error().contains("setting origin"), "{answer:?}");
             let begins: String = origin.concat().chars().take(60).collect();
             assert!(answer.error().contains(&begins), "{answer:?}");
-            assert_eq!(answer.body, "origin not allowed");
+            assert_eq!(answer.body, format!("origin not allowed: {}", answer.error()));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Requests as HTTP/1.1 has them: where each ends, which are refused, which methods and paths there are.
 
+use std::io::Read as _;
+
 use wserver_protocol::frame::Opcode;
 
 use crate::harness::Server;
@@ -325,7 +327,7 @@ fn pipelined_pushes_are_answered_in_order() {
             0 => (200, "message sent to 1 clients"),
             1 => (200, SENT_TO_NONE),
             2 => (400, "request data illegal"),
-            _ => (404, "not found"),
+            _ => (404, "not found: no such path"),
         };
         let answer = raw.answer();
         assert_eq!((answer.status, &*answer.body), expected, "{number}");
@@ -406,12 +408,102 @@ fn a_target_without_a_path_is_answered() {
     }
 }
 
+/// RFC 9112, section 3.2.
+#[test]
+fn a_request_has_one_host() {
+    let server = Server::start();
+    for (first, hosts, status) in [
+        ("GET /livez HTTP/1.1", &[][..], 400),
+        ("GET /livez HTTP/1.1", &["a", "a"], 400),
+        ("GET /livez HTTP/1.1", &["a b"], 400),
+        ("GET /livez HTTP/1.1", &["user@a"], 400),
+        ("GET /livez HTTP/1.1", &["a:b"], 400),
+        ("GET http://localhost/livez HTTP/1.1", &[], 400),
+        ("GET /livez HTTP/1.1", &["push_server:80"], 200),
+        ("GET /livez HTTP/1.1", &["[::1]:80"], 200),
+        ("GET /livez HTTP/1.0", &[], 200),
+        ("GET /livez HTTP/1.0", &["a", "a"], 400),
+        ("GET http://localhost/livez HTTP/1.1", &["localhost"], 200),
+        ("GET http://localhost/metrics HTTP/1.1", &["localhost"], 200),
+        // The target goes before the header, so this did not come from this machine.
+        ("GET http://push.example.com/metrics HTTP/1.1", &["localhost"], 403),
+        ("POST http://push.example.com/push HTTP/1.1", &["localhost"], 403),
+        ("POST /push HTTP/1.1", &[], 400),
+        ("POST /push HTTP/1.1", &["localhost", "localhost"], 400),
+        ("POST /push HTTP/1.1", &["local host"], 400),
+    ] {
+        let hosts: Vec<String> = hosts.iter().map(|host| format!("Host: {host}")).collect();
+        let mut lines: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        let body = push_body("jack", "news", "m");
+        let length = format!("Content-Length: {}", body.len());
+        let is_push = first.starts_with("POST");
+        if is_push {
+            lines.push(&length);
+        }
+        let mut raw = Raw::connect(&server);
+        raw.send(request(first, &lines, if is_push { &body } else { "" }));
+        let answer = raw.answer();
+        assert_eq!(answer.status, status, "{first} {hosts:?} {answer:?}");
+        if status == 400 {
+            assert!(answer.error().contains("Host"), "{first} {hosts:?} {answer:?}");
+        }
+    }
+}
+
+/// Who begins with HTTP/2 is told in HTTP/2 what is spoken: GOAWAY, HTTP_1_1_REQUIRED.
+#[test]
+fn http_2_by_prior_knowledge_is_told_what_is_spoken() {
+    let server = Server::start();
+    let mut raw = Raw::connect(&server);
+    raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    let mut answer = Vec::new();
+    raw.stream.read_to_end(&mut answer).expect("an end in order");
+    let (settings, goaway) = answer.split_at(9);
+    assert_eq!(settings, b"\0\0\0\x04\0\0\0\0\0");
+    let (head, payload) = goaway.split_at(9);
+    assert_eq!(head, [0, 0, u8::try_from(payload.len()).unwrap(), 7, 0, 0, 0, 0, 0]);
+    assert_eq!(payload[..8], [0, 0, 0, 0, 0, 0, 0, 0x0d]);
+    assert_eq!(&payload[8..], b"this port speaks HTTP/1.1 alone");
+}
+
+#[test]
+fn a_compressed_body_is_refused_by_the_name_of_its_coding() {
+    let server = Server::start();
+    let body = push_body("jack", "news", "m");
+    for target in ["/push", "/v2/push", "/v2/presence"] {
+        for (coding, told) in [("gzip", "gzip"), ("gzip, br", "gzip, br"), ("\u{e9}", "\\xc3\\xa9")]
+        {
+            let mut raw = Raw::connect(&server);
+            let headers = [("content-encoding", coding)];
+            raw.send(crate::raw::request("POST", target, &headers, &body));
+            let answer = raw.answer();
+            assert_eq!(answer.status, 415, "{target} {answer:?}");
+            assert!(answer.error().contains(&format!("coded as {told},")), "{target} {answer:?}");
+            assert!(answer.body.contains("coded as"), "{target} {answer:?}");
+        }
+    }
+    let mut raw = Raw::connect(&server);
+    raw.send(post(&[("content-encoding", "identity")], &body));
+    assert_eq!(raw.answer().status, 200);
+}
+
+/// Where one socket listens for both families.
+#[test]
+fn an_ipv4_client_is_shown_as_one() {
+    let mut server = Server::start_at("[::]:0", &["--allow-open-push", "--log", "debug"], &[]);
+    let mut log = server.follow_log();
+    let mut raw = Raw::connect_at(([127, 0, 0, 1], server.address.port()).into());
+    raw.send("GET /push HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(raw.answer().status, 405);
+    let line = log.until("push refused");
+    assert!(line.contains("\"127.0.0.1:") && !line.contains("ffff"), "{line}");
+}
+
 #[test]
 fn what_is_not_http_1_is_refused() {
     let server = Server::start();
     for bytes in [
-        &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
         b"GET /\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
         b"SSH-2.0-client\r\n",

@@ -1,10 +1,14 @@
 //! Limits of connections and what they may send, each reached from outside, each recovered from.
 
+use std::time::Duration;
+
 use wserver_protocol::frame::Opcode;
 
-use crate::harness::{Server, eventually};
+use crate::harness::{PATIENCE, Server, eventually};
+use crate::http::push_with;
+use crate::metrics::{get, scrape};
 use crate::raw::{
-    Closed, End, Frame, Raw, Socket, handshake, masked, masked_close, push, register,
+    Closed, End, Frame, Raw, Socket, handshake, masked, masked_close, push, push_request, register,
 };
 
 fn policy(reason: &str) -> Closed {
@@ -166,31 +170,87 @@ fn websockets_are_bounded_and_http_still_answers() {
     }
 }
 
+/// A connection with a request under way: the server waits for its body.
+fn busy(server: &Server) -> Raw {
+    let mut raw = Raw::connect(server);
+    raw.send(push_with(&["Expect: 100-continue", "Content-Length: 100"], ""));
+    assert_eq!(raw.answer().status, 100);
+    raw
+}
+
 #[test]
 fn http_connections_are_bounded_and_the_bound_is_left_again() {
     let server = Server::start_with(&["--http-connections-max", "3"], &[]);
-    let mut held: Vec<Raw> = (0..3)
-        .map(|_| {
-            let mut raw = Raw::connect(&server);
-            raw.tick();
-            raw
-        })
-        .collect();
-    for _ in 0..5 {
+    let mut held = [busy(&server), busy(&server), busy(&server)];
+    for _ in 0..20 {
         let mut raw = Raw::connect(&server);
+        raw.send(push_request("jack", "news", "m"));
         let answer = raw.answer();
         assert_eq!(answer.status, 503);
         assert_eq!(answer.header("retry-after"), Some("1"));
         assert!(answer.error().contains("http_connections_max"), "{answer:?}");
+        assert_eq!(raw.end(), End::Eof);
     }
-    // Those who are in are served.
-    assert_eq!(held[0].push("jack", "news", "m"), 0);
-    held.pop();
+    // Those who are in are served, and then there is room.
+    held[0].send(" ".repeat(100));
+    assert_eq!(held[0].answer().status, 400);
     eventually("there is room again", || {
         let mut raw = Raw::connect(&server);
-        raw.send("GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n");
-        raw.try_answer("GET").is_ok_and(|answer| answer.status == 404)
+        raw.send(push_request("jack", "news", "m"));
+        raw.answer().status == 200
     });
+}
+
+/// Whatever else there is no room for.
+#[test]
+fn health_answers_when_every_place_is_busy() {
+    let server = Server::start_with(&["--http-connections-max", "2"], &[]);
+    let _held = [busy(&server), busy(&server)];
+    // Those who only hold the last places are no obstacle.
+    let _silent: Vec<Raw> = (0..20).map(|_| Raw::connect(&server)).collect();
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(get(&server, path, &[]).status, 200, "{path}");
+    }
+    assert_eq!(get(&server, "/metrics", &[]).status, 503);
+}
+
+#[test]
+fn silent_connections_keep_nobody_out() {
+    let flags = ["--http-connections-max", "8", "--header-timeout", "1h"];
+    let server = Server::start_with(&flags, &[]);
+    let mut publisher = Raw::connect(&server);
+    assert_eq!(publisher.push("jack", "news", "m"), 0);
+    let silent: Vec<Raw> = (0..50).map(|_| Raw::connect_from([127, 0, 0, 2], &server)).collect();
+    let mut sockets = Vec::new();
+    for round in 0..10 {
+        assert_eq!(get(&server, "/readyz", &[]).status, 200, "{round}");
+        assert_eq!(push(&server, "jack", "news", "m"), round);
+        sockets.push(Socket::registered(&server, "jack", "news"));
+        // Whoever pushes keeps its connection, whoever has waited for longest.
+        assert_eq!(publisher.push("jack", "news", "m"), round + 1);
+    }
+    let evicted = scrape(&server).of("wserver_http_connections_evicted_total");
+    assert!(evicted >= (silent.len() - 8) as f64, "{evicted}");
+}
+
+/// Of one address too, who has waited longest goes.
+#[test]
+fn the_longest_idle_connection_goes_for_a_new_one() {
+    let server = Server::start_with(&["--http-connections-max", "3"], &[]);
+    let mut held = [(); 3].map(|()| Raw::connect(&server));
+    held.iter_mut().for_each(Raw::tick);
+    // Times are told apart in milliseconds.
+    held[0].stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    held[0].stream.peek(&mut [0]).unwrap_err();
+    held[0].stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    held[0].tick();
+    held[2].tick();
+    let mut new = Raw::connect(&server);
+    new.tick();
+    assert_eq!(held[1].end(), End::Eof);
+    held[0].tick();
+    held[2].tick();
+    new.tick();
 }
 
 #[test]
@@ -252,19 +312,6 @@ fn a_client_that_reads_no_reply_gives_its_place_back() {
     drop(deaf);
 }
 
-/// Who comes with a whole request when there is no room is told so too.
-#[test]
-fn a_request_without_room_is_answered_before_the_end() {
-    let server = Server::start_with(&["--http-connections-max", "1"], &[]);
-    let mut held = Raw::connect(&server);
-    held.tick();
-    for _ in 0..20 {
-        let mut raw = Raw::connect(&server);
-        raw.send("GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n");
-        assert_eq!(raw.answer().status, 503);
-    }
-}
-
 #[test]
 fn websockets_take_no_place_of_http() {
     let server = Server::start_with(&["--http-connections-max", "1"], &[]);
@@ -287,7 +334,7 @@ fn websockets_take_no_place_of_http() {
     }
     eventually("HTTP has its place", || {
         let mut raw = Raw::connect(&server);
-        raw.send(crate::raw::push_request("jack", "news", "m"));
+        raw.send(push_request("jack", "news", "m"));
         raw.try_answer("GET").is_ok_and(|answer| answer.body == "message sent to 5 clients")
     });
 }

@@ -31,6 +31,7 @@ mod http;
 mod idempotency;
 mod json;
 mod jwt;
+mod kept;
 mod limits;
 mod log;
 mod metrics;

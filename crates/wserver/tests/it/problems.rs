@@ -185,9 +185,12 @@ fn a_handshake_is_refused_in_text() {
     let mut raw = Raw::connect(&server);
     raw.send(handshake(&[JSON, ("sec-websocket-version", "8")]).into_bytes());
     let answer = raw.answer();
-    assert_eq!((answer.status, &*answer.body), (426, "WebSocket version not supported"));
+    assert_eq!(
+        (answer.status, &*answer.body),
+        (426, "WebSocket version not supported: Sec-WebSocket-Version must be 13")
+    );
     // Nor is what is asked of a path that is none of the API's.
     let mut raw = Raw::connect(&server);
     raw.send(request("GET", "/nothing", &[JSON], ""));
-    assert_eq!(raw.answer().body, "not found");
+    assert_eq!(raw.answer().body, "not found: no such path");
 }

@@ -100,8 +100,7 @@ fn before_anybody_is_told_to_go_the_server_is_not_ready() {
     for socket in [&mut early, &mut late] {
         assert_eq!(socket.next(), Frame::new(Opcode::Text, "m"));
     }
-    server.signal("TERM");
-    assert_eq!(server.wait().0.code(), Some(1));
+    assert_eq!(signal_until_it_ends(server).0.code(), Some(1));
 }
 
 #[test]
@@ -168,18 +167,46 @@ fn drain(before_signal: impl FnOnce(&Server)) -> Draining {
 #[test]
 fn a_second_signal_ends_at_once() {
     let Draining { server, _stalled } = drain(|_| {});
-    server.signal("TERM");
-    let (status, log) = server.wait();
+    let (status, log) = signal_until_it_ends(server);
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("ending at once"), "{log}");
+}
+
+/// Another signal counts once the first is a moment ago.
+fn signal_until_it_ends(mut server: Server) -> (std::process::ExitStatus, String) {
+    let log = server.read_log();
+    let state = format!("/proc/{}/stat", server.pid());
+    eventually("it ends", || {
+        server.signal("TERM");
+        // What has ended is not reaped yet.
+        std::fs::read_to_string(&state).unwrap().contains(") Z ")
+    });
+    (server.wait().0, log.join().unwrap())
+}
+
+/// As supervisors do that signal a process and its group.
+#[test]
+fn a_signal_that_is_said_twice_is_one() {
+    let server = Server::start();
+    let mut sockets: Vec<Socket> =
+        (0..20).map(|_| Socket::registered(&server, "jack", "news")).collect();
+    for _ in 0..3 {
+        server.signal("TERM");
+    }
+    server.signal("INT");
+    for socket in &mut sockets {
+        check_going_away(socket, 1001);
+    }
+    drop(sockets);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
 }
 
 #[test]
 fn nobody_is_let_in_while_it_drains() {
     let Draining { server, _stalled } = drain(|_| {});
     TcpStream::connect(server.address).unwrap_err();
-    server.signal("TERM");
-    assert_eq!(server.wait().0.code(), Some(1));
+    assert_eq!(signal_until_it_ends(server).0.code(), Some(1));
 }
 
 #[test]
@@ -199,6 +226,5 @@ fn a_push_under_way_is_answered() {
     assert_eq!((answer.status, answer.body.as_str()), (200, "message sent to 0 clients"));
     assert_eq!(answer.header("connection"), Some("close"));
     assert_eq!(raw.end(), End::Eof);
-    server.signal("TERM");
-    assert_eq!(server.wait().0.code(), Some(1));
+    assert_eq!(signal_until_it_ends(server).0.code(), Some(1));
 }
