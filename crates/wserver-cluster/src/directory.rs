@@ -169,6 +169,11 @@ impl OwnSlot {
                 self.users.remove(&digest);
             }
         }
+        // A table never shrinks by itself, and after a wave it would stay as large as it was.
+        let (len, capacity) = (self.users.len(), self.users.capacity());
+        if capacity > 256 && len < capacity / 8 {
+            self.users.shrink_to(len * 2);
+        }
     }
 }
 

@@ -63,6 +63,19 @@ pub(crate) struct Inner<W: Wire> {
 
 pub(crate) type Shard<W> = HashMap<ConnectionId, Arc<Outbox<W>>, BuildHasherDefault<IdHasher>>;
 
+/// Takes a connection out. A table never shrinks by itself, and after a wave this one would stay as large
+/// as it was. O(1) amortised.
+fn forget<T>(
+    connections: &mut HashMap<ConnectionId, T, BuildHasherDefault<IdHasher>>,
+    id: ConnectionId,
+) {
+    connections.remove(&id);
+    let (len, capacity) = (connections.len(), connections.capacity());
+    if capacity > 256 && len < capacity / 8 {
+        connections.shrink_to(len * 2);
+    }
+}
+
 /// Connection ids are our own sequence, so they need mixing but no key.
 #[derive(Default)]
 pub(crate) struct IdHasher(u64);
@@ -355,7 +368,7 @@ impl<W: Wire> Inner<W> {
         if !self.unbind(outbox) && !outbox.was_bound() {
             self.journal.note(What::Closed { reason }, Some(outbox.id()), None, None);
         }
-        self.shard(outbox.id()).remove(&outbox.id());
+        forget(&mut self.shard(outbox.id()), outbox.id());
         self.counters.connections_closed_total(reason).increment();
         self.count_out();
     }
@@ -448,5 +461,22 @@ async fn sweep<W: Wire>(node: Weak<Inner<W>>, tasks: Tasks, interval: Duration) 
             node.sweep_shard(shard);
         }
         step = (step + 1) % STEPS;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wave_leaves_no_large_table() {
+        let mut connections = HashMap::default();
+        connections.extend((0..10_000).map(|id| (ConnectionId::new(id), ())));
+        for id in 100..10_000 {
+            forget(&mut connections, ConnectionId::new(id));
+        }
+        assert_eq!(connections.len(), 100);
+        assert!(connections.capacity() < 1000, "{}", connections.capacity());
+        assert!(connections.contains_key(&ConnectionId::new(99)));
     }
 }

@@ -56,11 +56,17 @@ impl Addresses {
 
 impl Drop for AddressPermit {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut count) = self.addresses.lock().entry(self.address) {
+        let mut counts = self.addresses.lock();
+        if let Entry::Occupied(mut count) = counts.entry(self.address) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
             }
+        }
+        // A table never shrinks by itself, and after a wave it would stay as large as it was.
+        let (len, capacity) = (counts.len(), counts.capacity());
+        if capacity > 256 && len < capacity / 8 {
+            counts.shrink_to(len * 2);
         }
     }
 }
@@ -247,5 +253,16 @@ mod tests {
         let addresses = Arc::new(Addresses::new(1));
         let _first = addresses.acquire("192.0.2.1:1".parse().unwrap()).unwrap();
         assert!(addresses.acquire("[::ffff:192.0.2.1]:2".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_wave_of_addresses_leaves_no_large_table() {
+        let addresses = Arc::new(Addresses::new(1));
+        let peer = |number: u32| SocketAddr::new(std::net::Ipv4Addr::from(number).into(), 80);
+        let mut permits: Vec<_> =
+            (0..10_000).map(|number| addresses.acquire(peer(number)).unwrap()).collect();
+        permits.truncate(10);
+        assert_eq!(addresses.lock().len(), 10);
+        assert!(addresses.lock().capacity() < 1000, "{}", addresses.lock().capacity());
     }
 }

@@ -411,7 +411,7 @@ fn a_target_without_a_path_is_answered() {
 /// RFC 9112, section 3.2.
 #[test]
 fn a_request_has_one_host() {
-    let server = Server::start();
+    let server = Server::start_private(&[]);
     for (first, hosts, status) in [
         ("GET /livez HTTP/1.1", &[][..], 400),
         ("GET /livez HTTP/1.1", &["a", "a"], 400),

@@ -21,8 +21,10 @@ fn send_push(raw: &mut Raw, way: &str, other: &Server) {
     }
     let (head, body) = push.split_at(push.len() - body);
     raw.send(head);
-    // By then the head was read.
-    Raw::connect(other).tick();
+    // By then the head was read, also where there is no room for another request.
+    let mut asking = Raw::connect(other);
+    asking.send("GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    asking.answer();
     raw.send(body);
 }
 

@@ -129,7 +129,7 @@ fn events_beyond_a_scope_are_not_told() {
 /// A thousand names of four kilobytes make no answer of half a gigabyte.
 #[test]
 fn events_in_one_answer_are_bounded() {
-    let server = Server::start();
+    let server = Server::start_with(&["--names-per-connection-bytes-max", "1MiB"], &[]);
     let mut socket = Socket::open(&server);
     let name = |number: usize| format!("{number:03}{}", "x".repeat(4000));
     for number in 0..100 {
