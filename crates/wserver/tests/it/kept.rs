@@ -153,7 +153,8 @@ fn an_idle_publisher_has_its_next_request_answered_when_the_server_stops() {
         push_by(&mut raw, way, &witness);
         server.signal("TERM");
         log.until("shutting down");
-        assert_eq!(push_by(&mut raw, way, &witness).header("connection"), Some("close"));
+        // The log tells of it a moment before it begins; what is answered until then is kept.
+        while push_by(&mut raw, way, &witness).header("connection") == Some("keep-alive") {}
         assert_eq!(raw.end(), End::Eof, "{way}");
         assert_eq!(server.wait().0.code(), Some(0));
     }
