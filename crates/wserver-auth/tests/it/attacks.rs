@@ -354,7 +354,7 @@ fn publishers_are_told_apart_by_issuer_and_subject() {
     let keys = JwtKeys::secret(secret().as_bytes()).unwrap();
     let settings = JwtSettings::for_audience(keys, ["wserver-tests"]);
     let publishers = JwtPublishers::new(JwtVerifier::new(settings).unwrap());
-    let who = |changes: serde_json::Value| {
+    let who = |changes: Value| {
         let mut said = json!({"users": ["*"], "events": ["*"]});
         said.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         let token = signed(&HS256(), &with(said), secret().as_bytes());

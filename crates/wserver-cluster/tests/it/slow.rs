@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use wserver_cluster::{Broker, BrokerError, Inbound, Link, Loopback, NodeId, To};
 
@@ -20,7 +21,13 @@ struct Slow {
 
 type Batch = (Instant, u16, Vec<(To, Bytes)>);
 
-struct SlowLink(Arc<dyn Link>, mpsc::UnboundedSender<Batch>, Duration);
+struct SlowLink {
+    link: Arc<dyn Link>,
+    batches: mpsc::Sender<Batch>,
+    takes: Duration,
+    /// Hands on what has taken its time.
+    _tasks: JoinSet<()>,
+}
 
 #[async_trait]
 impl Broker for Slow {
@@ -30,27 +37,28 @@ impl Broker for Slow {
 
     async fn open(&self, node: NodeId, inbound: Inbound) -> Result<Arc<dyn Link>, BrokerError> {
         let link = self.broker.open(node, inbound).await?;
-        let (sender, mut batches) = mpsc::unbounded_channel::<Batch>();
+        let (sender, mut batches) = mpsc::channel::<Batch>(10_000);
         let far = Arc::clone(&link);
-        tokio::spawn(async move {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
             while let Some((at, lane, messages)) = batches.recv().await {
                 tokio::time::sleep_until(at).await;
                 let _ = far.publish(lane, messages).await;
             }
         });
-        Ok(Arc::new(SlowLink(link, sender, self.takes)))
+        Ok(Arc::new(SlowLink { link, batches: sender, takes: self.takes, _tasks: tasks }))
     }
 }
 
 #[async_trait]
 impl Link for SlowLink {
     async fn publish(&self, lane: u16, messages: Vec<(To, Bytes)>) -> Result<(), BrokerError> {
-        let _ = self.1.send((Instant::now() + self.2, lane, messages));
-        Ok(())
+        let batch = (Instant::now() + self.takes, lane, messages);
+        self.batches.try_send(batch).map_err(|_full| BrokerError::unreachable("too much waits"))
     }
 
     async fn broken(&self) -> BrokerError {
-        self.0.broken().await
+        self.link.broken().await
     }
 }
 

@@ -1,5 +1,6 @@
 //! The lane of a user, step by step: what is written by whom, merged with what, in which order.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -202,13 +203,8 @@ async fn a_panic_in_the_middle_of_a_walk_leaves_no_lane_dead() {
         let node = node(LimitSettings::default());
         let peers: Vec<Peer> = (0..members).map(|_| Peer::join(&node, "ann", &["news"])).collect();
         peers[1].line.interrupt(|| panic!("on purpose"));
-        let pushing = tokio::spawn({
-            let node = node.clone();
-            async move {
-                node.push(&user("ann"), &event("news"), &Message::text("lost on the way")).await
-            }
-        });
-        assert_eq!(pushing.await.is_err(), members < LARGE, "whoever walks panics");
+        let pushing = AssertUnwindSafe(|| push_now(&node, "ann", "news", "lost on the way"));
+        assert_eq!(catch_unwind(pushing).is_err(), members < LARGE, "whoever walks panics");
         walked(&node).await;
 
         assert_eq!(node.counters().panics_total.value(), 1);
