@@ -165,7 +165,7 @@ def case_every_alert_asks_for_what_exists(prometheus):
     assert all(rule["health"] == "ok" for rule in rules), body
     check_series(prometheus, ((rule["name"], rule["query"]) for rule in rules))
     # The page of operations says of each what to do.
-    page = (DEPLOY.parent / "docs" / "operations.md").read_text()
+    page = (DEPLOY.parent / "operations.md").read_text()
     for rule in rules:
         assert f"### {rule['name']}\n" in page, f"{rule['name']} is not explained"
 
@@ -185,7 +185,7 @@ def case_what_is_scraped_is_what_happened(prometheus):
 
 def case_the_page_of_operations_knows_every_metric(prometheus):
     """What is exported and nowhere shown would be forgotten."""
-    page = (DEPLOY.parent / "docs" / "operations.md").read_text()
+    page = (DEPLOY.parent / "operations.md").read_text()
     names = {sample["metric"]["__name__"] for sample in prometheus.query('{job="wserver"}')}
     ours = {re.sub("_(bucket|sum|count)$", "", name) for name in names if name.startswith("wserver_")}
     assert len(ours) > 25, ours
