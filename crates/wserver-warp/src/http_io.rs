@@ -36,6 +36,8 @@ use crate::transport::Transport;
 
 /// How long what a refused client goes on sending is read and dropped.
 const LINGER: Duration = Duration::from_secs(2);
+/// What is read and dropped meanwhile, at most: far beyond any body that is taken, and no gigabytes.
+const LINGER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Reads of one poll, before other tasks have their turn.
 const READS_MAX: usize = 4;
 /// How much longer a connection is kept than its client is told, so that a request which is sent in
@@ -242,6 +244,7 @@ pub(crate) struct HttpIo {
     timer: Pin<Box<Sleep>>,
     /// Set when our side has ended and the other has not yet.
     lingering: Option<Pin<Box<Sleep>>>,
+    lingered_bytes: usize,
     /// Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
     /// Taken from hyper, changed, and not written yet: at most the head of one 101.
@@ -260,6 +263,7 @@ impl HttpIo {
             waiting: None,
             timer: Box::pin(tokio::time::sleep(limits.header_timeout)),
             lingering: None,
+            lingered_bytes: 0,
             stalled: None,
             changed: Bytes::new(),
         }
@@ -404,7 +408,8 @@ impl HttpIo {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads and drops what still comes, until the client has ended too or has had its time.
+    /// Reads and drops what still comes, until the client has ended too or has had its time, or
+    /// has sent more than anybody waits for.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let lingering = self.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
         if lingering.as_mut().poll(cx).is_ready() {
@@ -413,7 +418,12 @@ impl HttpIo {
         read_buffer::with(|buffer| {
             for _ in 0..READS_MAX {
                 match ready!(self.stream.poll_discard(cx, buffer)) {
-                    Ok(1..) => {}
+                    Ok(count @ 1..) => {
+                        self.lingered_bytes += count;
+                        if self.lingered_bytes > LINGER_BYTES_MAX {
+                            return Poll::Ready(());
+                        }
+                    }
                     Ok(0) | Err(_) => return Poll::Ready(()),
                 }
             }
