@@ -328,6 +328,32 @@ fn churn(server: &Server, way: usize) {
     }
 }
 
+/// A wave of connections with long names: what they took goes back to the system behind them.
+#[test]
+fn memory_goes_back_behind_a_wave() {
+    if is_left_out("memory_goes_back_behind_a_wave") {
+        return;
+    }
+    raise_descriptors();
+    let server = Server::start();
+    let mut service = Service::of(&server);
+    let before = server.resident_bytes();
+    let wave: Vec<Socket> = (0..2000)
+        .map(|number| {
+            let mut socket = Socket::open(&server);
+            for event in 0..15 {
+                let event = format!("{number}-{event}-{}", "e".repeat(4000));
+                socket.register(&format!("user {number}"), &event);
+            }
+            socket
+        })
+        .collect();
+    eventually("the wave is there", || server.resident_bytes() > before + 100 * MIB);
+    drop(wave);
+    eventually("its memory is back", || server.resident_bytes() < before + 40 * MIB);
+    service.check_newcomers();
+}
+
 #[test]
 fn churn_leaves_nothing_behind() {
     if is_left_out("churn_leaves_nothing_behind") {
