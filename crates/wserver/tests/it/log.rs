@@ -20,6 +20,21 @@ fn startup_log(flags: &[&str], environment: &[(&str, &str)]) -> String {
     log
 }
 
+/// Flags, what the log says with them, and what it does not say.
+type Case<'a> = (&'a [&'a str], &'a [&'a str], &'a [&'a str]);
+
+fn check_startup(cases: &[Case<'_>]) {
+    for (flags, present, absent) in cases {
+        let log = startup_log(flags, &[]);
+        for words in *present {
+            assert!(log.contains(words), "{flags:?}: {words:?} not in {log}");
+        }
+        for words in *absent {
+            assert!(!log.contains(words), "{flags:?}: {words:?} in {log}");
+        }
+    }
+}
+
 #[test]
 fn the_startup_log_says_what_is_open() {
     let tokens = file("tokens", "aaa jack\n");
@@ -28,7 +43,7 @@ fn the_startup_log_says_what_is_open() {
     let any_origin = "web pages of every origin may connect; --origin";
     let no_key = "pushes need no key, so only programs on this machine may push; to change that give --push-key-file FILE";
     let open = "everyone who reaches this port may push to everyone (allow_open_push)";
-    let cases: &[(&[&str], &[&str], &[&str])] = &[
+    let cases: &[Case<'_>] = &[
         (&[], &[no_tokens, any_origin, no_key, "try it: open http://127.0.0.1:"], &[open]),
         (&["--tokens-file", tokens.path()], &[any_origin, no_key], &[no_tokens]),
         (&["--origin", "same-origin"], &[no_tokens, no_key], &[any_origin]),
@@ -45,15 +60,7 @@ fn the_startup_log_says_what_is_open() {
             &[no_key],
         ),
     ];
-    for (flags, present, absent) in cases {
-        let log = startup_log(flags, &[]);
-        for words in *present {
-            assert!(log.contains(words), "{flags:?}: {words:?} not in {log}");
-        }
-        for words in *absent {
-            assert!(!log.contains(words), "{flags:?}: {words:?} in {log}");
-        }
-    }
+    check_startup(cases);
 }
 
 /// A line to try that is refused is worse than none: what it takes follows from the settings.
@@ -75,7 +82,7 @@ fn the_hint_of_the_log_fits_the_settings_in_force() {
     let jwt = ["--jwt-secret-file", secret.path()];
     let demo = r#"{\"token\":\"demo\""#;
     let token = r#"{\"token\":\"TOKEN\""#;
-    let cases: &[(&[&str], &[&str], &[&str])] = &[
+    let cases: &[Case<'_>] = &[
         (&["--no-demo"], &[demo], &["you need a token", "authenticated\",\"by"]),
         (
             &["--no-demo", jwt[0], jwt[1], audience[0], audience[1]],
@@ -108,15 +115,7 @@ fn the_hint_of_the_log_fits_the_settings_in_force() {
             &[demo],
         ),
     ];
-    for (flags, present, absent) in cases {
-        let log = startup_log(flags, &[]);
-        for words in *present {
-            assert!(log.contains(words), "{flags:?}: {words:?} not in {log}");
-        }
-        for words in *absent {
-            assert!(!log.contains(words), "{flags:?}: {words:?} in {log}");
-        }
-    }
+    check_startup(cases);
     // The command of the hint makes a token that such a server takes.
     let made =
         command().args(["token", "make", "--user", "demo", "--config", config.path()]).output();
