@@ -66,6 +66,9 @@ pub use binder::{
 pub use close::CloseReason;
 pub use expiries::RegistrationKey;
 pub use id::ConnectionId;
-pub use limits::{ConnectionsPerUserPolicy, LimitSettings, Limits, LimitsError, UnknownPolicy};
+pub use limits::{
+    ConnectionsPerUserPolicy, LimitChecks, LimitProblem, LimitSettings, Limits, LimitsError,
+    UnknownPolicy,
+};
 pub use names::{EventName, NameError, UserId};
 pub use session::{Action, Session};

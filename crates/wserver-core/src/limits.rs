@@ -2,10 +2,14 @@
 //!
 //! [`LimitSettings`] is what a person writes; [`Limits`] is the proof that it holds together.
 
+mod problem;
+
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
 use std::time::Duration;
+
+pub use problem::{LimitChecks, LimitProblem, LimitsError};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -13,8 +17,12 @@ const MIB: usize = 1024 * KIB;
 /// The bytes a server-side frame head may add to a payload (RFC 6455, section 5.2).
 const FRAME_HEAD_BYTES_MAX: usize = 10;
 
-/// Beyond it a deadline might not fit the clock.
-const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The name of a limit.
+macro_rules! name {
+    ($field:ident) => {
+        $crate::setting_name!(LimitSettings, $field)
+    };
+}
 
 /// Every bound, as a person sets it. [`LimitSettings::build`] checks the relations.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,143 +181,139 @@ impl LimitSettings {
     /// # Errors
     /// [`LimitsError`] with all that is wrong, not only the first.
     pub fn build(self) -> Result<Limits, LimitsError> {
-        let mut problems = Vec::new();
+        let mut checks = LimitChecks::default();
         for (name, value) in [
-            ("register_timeout", self.register_timeout),
-            ("authenticate_timeout", self.authenticate_timeout),
-            ("ping_interval", self.ping_interval),
-            ("pong_timeout", self.pong_timeout),
-            ("close_timeout", self.close_timeout),
-            ("stall_timeout", self.stall_timeout),
-            ("push_body_timeout", self.push_body_timeout),
-            ("header_timeout", self.header_timeout),
-            ("http_idle_timeout", self.http_idle_timeout),
-            ("drain_timeout", self.drain_timeout),
-            ("drain_delay", self.drain_delay),
-            ("drain_spread", self.drain_spread),
+            (name!(authenticate_timeout), self.authenticate_timeout),
+            (name!(ping_interval), self.ping_interval),
+            (name!(pong_timeout), self.pong_timeout),
+            (name!(close_timeout), self.close_timeout),
+            (name!(stall_timeout), self.stall_timeout),
+            (name!(push_body_timeout), self.push_body_timeout),
+            (name!(header_timeout), self.header_timeout),
+            (name!(http_idle_timeout), self.http_idle_timeout),
+            (name!(drain_timeout), self.drain_timeout),
         ] {
-            let may_be_zero = ["register_timeout", "drain_delay", "drain_spread"].contains(&name);
-            if value.is_zero() && !may_be_zero {
-                problems.push(format!("{name} must be longer than zero"));
-            }
-            if value > TIME_MAX {
-                problems.push(format!("{name} must be at most a year"));
-            }
+            checks.time(name, value);
         }
         for (name, value) in [
-            ("inbound_fragments_max", self.inbound_fragments_max),
-            ("registrations_pending_max", self.registrations_pending_max),
-            ("bindings_per_connection_max", self.bindings_per_connection_max),
-            ("name_bytes_max", self.name_bytes_max),
-            ("message_bytes_max", self.message_bytes_max),
-            ("walk_bytes_max", self.walk_bytes_max),
-            ("batch_pushes_max", self.batch_pushes_max),
-            ("connections_max", self.connections_max),
-            ("http_connections_max", self.http_connections_max),
-            ("inbound_messages_per_second", self.inbound_messages_per_second as usize),
-            ("inbound_messages_burst", self.inbound_messages_burst as usize),
-            ("handshakes_per_address_burst", self.handshakes_per_address_burst as usize),
+            (name!(register_timeout), self.register_timeout),
+            (name!(drain_delay), self.drain_delay),
+            (name!(drain_spread), self.drain_spread),
         ] {
-            if value == 0 {
-                problems.push(format!("{name} must be at least 1"));
-            }
+            checks.time_or_zero(name, value);
         }
         for (name, value) in [
-            ("inbound_message_bytes_max", self.inbound_message_bytes_max),
-            ("names_per_connection_bytes_max", self.names_per_connection_bytes_max),
-            ("message_bytes_max", self.message_bytes_max),
-            ("push_body_bytes_max", self.push_body_bytes_max),
-            ("push_bodies_bytes_max", self.push_bodies_bytes_max),
-            ("outbox_bytes_max", self.outbox_bytes_max),
-            ("walk_bytes_max", self.walk_bytes_max),
-            ("idempotency_bytes_max", self.idempotency_bytes_max),
+            (name!(inbound_fragments_max), self.inbound_fragments_max),
+            (name!(registrations_pending_max), self.registrations_pending_max),
+            (name!(bindings_per_connection_max), self.bindings_per_connection_max),
+            (name!(name_bytes_max), self.name_bytes_max),
+            (name!(message_bytes_max), self.message_bytes_max),
+            (name!(walk_bytes_max), self.walk_bytes_max),
+            (name!(batch_pushes_max), self.batch_pushes_max),
+            (name!(connections_max), self.connections_max),
+            (name!(http_connections_max), self.http_connections_max),
+            (name!(inbound_messages_per_second), self.inbound_messages_per_second as usize),
+            (name!(inbound_messages_burst), self.inbound_messages_burst as usize),
+            (name!(handshakes_per_address_burst), self.handshakes_per_address_burst as usize),
         ] {
-            if value > 1024 * MIB {
-                problems.push(format!("{name} is {value}, it must be at most 1 GiB"));
-            }
+            checks.at_least_one(name, value);
         }
-        if self.drain_delay >= self.drain_timeout {
-            problems.push(format!(
-                "drain_delay is {:?}, it must be shorter than drain_timeout, {:?}",
-                self.drain_delay, self.drain_timeout
-            ));
+        for (name, value) in [
+            (name!(inbound_message_bytes_max), self.inbound_message_bytes_max),
+            (name!(names_per_connection_bytes_max), self.names_per_connection_bytes_max),
+            (name!(message_bytes_max), self.message_bytes_max),
+            (name!(push_body_bytes_max), self.push_body_bytes_max),
+            (name!(push_bodies_bytes_max), self.push_bodies_bytes_max),
+            (name!(outbox_bytes_max), self.outbox_bytes_max),
+            (name!(walk_bytes_max), self.walk_bytes_max),
+            (name!(idempotency_bytes_max), self.idempotency_bytes_max),
+        ] {
+            checks.at_most(name, value, 1024 * MIB);
         }
+        checks.shorter(
+            name!(drain_delay),
+            self.drain_delay,
+            name!(drain_timeout),
+            self.drain_timeout,
+        );
         // A part of it is searched under a lock.
-        let bytes = self.journal_bytes_max;
-        if bytes > 64 * MIB {
-            problems.push(format!("journal_bytes_max is {bytes}, it must be at most 64 MiB"));
-        }
-        let mut at_least = |name: &str, value: usize, least: usize, why: &str| {
-            if value < least {
-                problems.push(format!("{name} is {value}, it must be at least {least}: {why}"));
-            }
-        };
+        checks.at_most(name!(journal_bytes_max), self.journal_bytes_max, 64 * MIB);
         // 8 KiB is what the HTTP library needs for its own read buffer.
-        at_least(
-            "head_bytes_max",
+        checks.at_least(
+            name!(head_bytes_max),
             self.head_bytes_max,
             8 * KIB,
+            &[],
             "8 KiB hold an ordinary request head",
         );
-        at_least(
-            "inbound_message_bytes_max",
+        checks.at_least(
+            name!(inbound_message_bytes_max),
             self.inbound_message_bytes_max,
             self.name_bytes_max.saturating_mul(2).saturating_add(64),
+            &[name!(name_bytes_max)],
             "a register message holds a token and an event of name_bytes_max each",
         );
-        at_least(
-            "names_per_connection_bytes_max",
+        checks.at_least(
+            name!(names_per_connection_bytes_max),
             self.names_per_connection_bytes_max,
             self.name_bytes_max.saturating_mul(2),
+            &[name!(name_bytes_max)],
             "a registration has a user id and an event of name_bytes_max each",
         );
-        at_least(
-            "names_bytes_max",
+        checks.at_least(
+            name!(names_bytes_max),
             self.names_bytes_max,
             self.names_per_connection_bytes_max,
+            &[name!(names_per_connection_bytes_max)],
             "it holds at least the names of one connection",
         );
-        at_least(
-            "inbound_bytes_max",
+        checks.at_least(
+            name!(inbound_bytes_max),
             self.inbound_bytes_max,
             self.inbound_message_bytes_max.saturating_mul(2),
+            &[name!(inbound_message_bytes_max)],
             "a message of inbound_message_bytes_max takes up to twice its length while it arrives",
         );
-        at_least(
-            "push_body_bytes_max",
+        checks.at_least(
+            name!(push_body_bytes_max),
             self.push_body_bytes_max,
             self.message_bytes_max.saturating_mul(6).saturating_add(64 * KIB),
+            &[name!(message_bytes_max)],
             "JSON may escape each byte of message_bytes_max as six",
         );
-        at_least(
-            "push_bodies_bytes_max",
+        checks.at_least(
+            name!(push_bodies_bytes_max),
             self.push_bodies_bytes_max,
             self.push_body_bytes_max,
+            &[name!(push_body_bytes_max)],
             "it holds at least one body of push_body_bytes_max",
         );
-        at_least(
-            "idempotency_bytes_max",
+        checks.at_least(
+            name!(idempotency_bytes_max),
             self.idempotency_bytes_max,
             MIB,
+            &[],
             "1 MiB holds a few thousand answers",
         );
         // A reader that was within its bound when a message was accepted for it must still be so
         // when that message reaches it: one segment on its way, one waiting, each ended by a
         // message that was let in just below walk_bytes_max. Otherwise a count could be untrue.
         let frame = self.message_bytes_max.saturating_add(FRAME_HEAD_BYTES_MAX);
-        at_least(
-            "outbox_bytes_max",
+        checks.at_least(
+            name!(outbox_bytes_max),
             self.outbox_bytes_max,
             self.walk_bytes_max.saturating_add(frame).saturating_mul(2),
+            &[name!(walk_bytes_max), name!(message_bytes_max)],
             "it holds twice walk_bytes_max and the largest message",
         );
-        at_least(
-            "outboxes_bytes_max",
+        checks.at_least(
+            name!(outboxes_bytes_max),
             self.outboxes_bytes_max,
             self.outbox_bytes_max,
+            &[name!(outbox_bytes_max)],
             "it holds at least one queue of outbox_bytes_max",
         );
-        if problems.is_empty() { Ok(Limits(self)) } else { Err(LimitsError(problems)) }
+        checks.finish().map(|()| Limits(self))
     }
 }
 
@@ -374,26 +378,6 @@ impl Deref for Limits {
     }
 }
 
-/// All that is wrong with a set of limits, each problem naming the setting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LimitsError(Vec<String>);
-
-impl LimitsError {
-    /// The problems, one sentence each.
-    #[must_use]
-    pub fn problems(&self) -> &[String] {
-        &self.0
-    }
-}
-
-impl fmt::Display for LimitsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("; "))
-    }
-}
-
-impl std::error::Error for LimitsError {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -422,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_is_named_at_once() {
+    fn every_problem_is_found_at_once_by_its_setting() {
         let settings = LimitSettings {
             ping_interval: Duration::ZERO,
             outbox_bytes_max: MIB,
@@ -430,10 +414,14 @@ mod tests {
             ..LimitSettings::default()
         };
         let error = settings.build().unwrap_err();
-        let text = error.to_string();
-        assert_eq!(error.problems().len(), 3, "{text}");
-        for name in ["ping_interval", "outbox_bytes_max", "push_body_bytes_max"] {
-            assert!(text.contains(name), "{text}");
-        }
+        let found: Vec<_> = error.problems().iter().map(LimitProblem::settings).collect();
+        assert_eq!(
+            found,
+            [
+                &["ping_interval"][..],
+                &["push_body_bytes_max", "message_bytes_max"],
+                &["outbox_bytes_max", "walk_bytes_max", "message_bytes_max"],
+            ]
+        );
     }
 }
