@@ -37,5 +37,5 @@ pub use loopback::Loopback;
 pub use measure::measure_directory;
 pub use members::MemberInfo;
 pub use receipt::{Gathered, NodeName};
-pub use settings::ClusterSettings;
+pub use settings::{ClusterProblem, ClusterSettings};
 pub use streams::Stream;

@@ -12,11 +12,11 @@ use wserver_node::{
 };
 use wserver_protocol::v2::{self, Answer, Closed, Disconnect, Question};
 
+use crate::build_error::BuildError;
 use crate::edge::Edge;
 use crate::health;
 use crate::metrics;
 use crate::reach;
-use crate::server::BuildError;
 use crate::tls;
 
 /// Speaks to a running server from anywhere in the program. A clone is the same server.
@@ -318,7 +318,7 @@ impl Handle {
     /// # Errors
     /// [`BuildError`] with every problem; then nothing has changed.
     pub fn reload_tls(&self) -> Result<(), BuildError> {
-        tls::reload(&self.edge.tls).map_err(BuildError::new)
+        tls::reload(&self.edge.tls).map_err(BuildError::from)
     }
 
     /// How many connections ended before they were secure: no TLS, no common version or suite, no

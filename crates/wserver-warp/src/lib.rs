@@ -4,6 +4,7 @@
 //! knows HTTP; start reading at `connection.rs`.
 
 mod server;
+mod build_error;
 mod handle;
 mod routes;
 mod listen;
@@ -47,21 +48,25 @@ mod reply;
 mod told;
 mod demo;
 
+pub use build_error::{AddressFault, BuildError, BuildProblem, CookieReader, setting};
 pub use files::read_regular_file;
 pub use handle::{Handle, HandleError, Target};
 pub use hooks::{Connection, Flow, Received};
-pub use origin::OriginPolicy;
-pub use server::{BoundServer, BuildError, DEFAULT_ADDRESS, Server, ServerBuilder};
+pub use origin::{OriginFault, OriginPolicy, OriginProblem};
+pub use proxies::{ProxyFault, ProxyProblem};
+pub use server::{BoundServer, DEFAULT_ADDRESS, Server, ServerBuilder};
+pub use tls::TlsProblem;
 #[cfg(feature = "tls")]
-pub use tls::TlsSettings;
+pub use tls::{TlsPart, TlsSettings};
 pub use wserver_auth as auth;
 pub use wserver_auth::{TokenSource, TokenSourceError};
 pub use wserver_cluster::{
-    Broker, BrokerError, BrokerErrorKind, ClusterSettings, Gathered, Loopback, MemberInfo, NodeName,
+    Broker, BrokerError, BrokerErrorKind, ClusterProblem, ClusterSettings, Gathered, Loopback,
+    MemberInfo, NodeName,
 };
 pub use wserver_core::{
-    CloseReason, ConnectionId, ConnectionsPerUserPolicy, Counts, EventName, LimitSettings,
-    UnknownPolicy, UserId,
+    CloseReason, ConnectionId, ConnectionsPerUserPolicy, Counts, EventName, LimitProblem,
+    LimitSettings, UnknownPolicy, UserId,
 };
 pub use wserver_node::{
     ConnectionInfo, Counters, Drained, Entry, EveryoneReceipt, NoDelivery, PushOptions,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
+use crate::build_error::{AddressFault, BuildProblem};
 use crate::tls::Tls;
 use crate::transport::Transport;
 
@@ -87,29 +88,34 @@ pub(crate) enum Listener {
 }
 
 impl Place {
-    /// Looks the address up; `name` is its setting.
-    pub(crate) fn resolve(self, name: &str) -> Result<Listen, String> {
+    /// Looks the address up, which is the value of `setting`.
+    pub(crate) fn resolve(self, setting: &'static str) -> Result<Listen, BuildProblem> {
         match self {
             Self::Listener(listener) => Ok(Listen::Listener(listener)),
             Self::UnixListener(listener) => Ok(Listen::UnixListener(listener)),
             Self::Unix(path) => Ok(Listen::Unix(path)),
             Self::Address(address) => match address.strip_prefix(UNIX_PREFIX) {
-                Some("") => Err(format!("{name} {address:?} has no path")),
+                Some("") => {
+                    Err(BuildProblem::Address { setting, address, fault: AddressFault::NoPath })
+                }
                 Some(path) => Ok(Listen::Unix(path.into())),
-                None => resolve(&address, name).map(Listen::Address),
+                None => match resolve(&address) {
+                    Ok(address) => Ok(Listen::Address(address)),
+                    Err(fault) => Err(BuildProblem::Address { setting, address, fault }),
+                },
             },
         }
     }
 }
 
-fn resolve(address: &str, name: &str) -> Result<SocketAddr, String> {
+fn resolve(address: &str) -> Result<SocketAddr, AddressFault> {
     let explicit =
         if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
     explicit
         .to_socket_addrs()
-        .map_err(|error| format!("{name} {address:?} is not host:port: {error}"))?
+        .map_err(|error| AddressFault::NotHostPort { error: error.to_string() })?
         .next()
-        .ok_or_else(|| format!("{name} {address:?} has no address"))
+        .ok_or(AddressFault::NoAddress)
 }
 
 impl Listen {

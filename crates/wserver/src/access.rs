@@ -11,7 +11,7 @@ mod publishers;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use wserver_auth::{
     AnyOf, AnyOfPush, Authenticator, JwtKeys, PublisherKeys, PushAuthorizer, StaticTokens,
 };
@@ -22,7 +22,7 @@ pub(crate) use jwt::{jwt_listeners, jwt_signer};
 
 use contents::source;
 
-use crate::settings::{Loaded, Settings};
+use crate::settings::{Loaded, Problem, Settings};
 use crate::swap::Swap;
 
 /// Who may listen and who may push; `None` is everybody.
@@ -44,20 +44,20 @@ pub(crate) type Issuers = BTreeMap<u64, JwtKeys>;
 
 /// What is wrong, while more is read.
 #[derive(Debug, Default)]
-struct Problems(Vec<String>);
+struct Problems(Vec<Problem>);
 
 impl Problems {
-    fn tell(&mut self, problem: impl Into<String>) {
-        self.0.push(problem.into());
+    fn tell(&mut self, problem: Problem) {
+        self.0.push(problem);
     }
 
     /// What was read, or nothing, and why not is taken note of.
     fn note<T>(&mut self, read: Result<T>) -> Option<T> {
-        read.map_err(|error| self.tell(format!("{error:#}"))).ok()
+        read.map_err(|error| self.tell(Problem::of(&error))).ok()
     }
 
-    /// Settings of the table `prefix` that say nothing without `needed`, and are not what they are
-    /// by themselves.
+    /// Settings of the table `prefix` that say nothing without what is `needed`, and are not what they
+    /// are by themselves.
     fn tell_idle(&mut self, loaded: &Loaded, prefix: &str, needed: &str) {
         let defaults = Loaded::defaults();
         for it in &loaded.effective {
@@ -66,7 +66,8 @@ impl Problems {
             let default = defaults.effective(it.definition.name);
             let is_default = default.is_some_and(|default| default.shown == it.shown);
             if is_ours && !is_default {
-                self.tell(format!("{} needs {needed}", it.definition.name));
+                let name = it.definition.name;
+                self.tell(Problem::new([name], format!("{name} needs {needed}")));
             }
         }
     }
@@ -75,7 +76,7 @@ impl Problems {
 impl Access {
     /// Whoever may listen, by whichever means; and what is wrong. Keys that were fetched for the
     /// issuers of `running` are taken over.
-    pub(crate) fn read_listeners(&mut self, loaded: &Loaded, running: &Self) -> Vec<String> {
+    pub(crate) fn read_listeners(&mut self, loaded: &Loaded, running: &Self) -> Vec<Problem> {
         let mut problems = Problems::default();
         let tokens = self.read_tokens(&loaded.settings);
         let tokens = problems.note(tokens).flatten();
@@ -101,7 +102,7 @@ impl Access {
 
     /// Whoever may push, by whichever means; and what is wrong. What publishers pushed is counted on
     /// from `running`.
-    pub(crate) fn read_publishers(&mut self, loaded: &Loaded, running: &Self) -> Vec<String> {
+    pub(crate) fn read_publishers(&mut self, loaded: &Loaded, running: &Self) -> Vec<Problem> {
         let mut problems = Problems::default();
         let keys = self.read_push_keys(&loaded.settings);
         let keys = problems.note(keys).flatten();
@@ -135,7 +136,8 @@ impl Access {
         let source = || source("tokens_file", file);
         let tokens = StaticTokens::parse(&text).with_context(source)?;
         if tokens.is_empty() {
-            return Err(anyhow!("{} holds no token, so nobody could register", source()));
+            let words = format!("{} holds no token, so nobody could register", source());
+            return Err(Problem::new(["tokens_file"], words).into());
         }
         Ok(Some(tokens))
     }

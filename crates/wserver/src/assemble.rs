@@ -6,11 +6,11 @@ mod tls;
 use std::io;
 
 use tracing_subscriber::EnvFilter;
-use wserver_warp::{LimitSettings, OriginPolicy, Server};
+use wserver_warp::{BuildProblem, CookieReader, LimitSettings, OriginPolicy, Server, setting};
 
 use crate::access::Access;
 use crate::inherited::Inherited;
-use crate::settings::Loaded;
+use crate::settings::{Loaded, Problem};
 use crate::telemetry;
 
 /// Descriptors kept for the listener, the logs, the runtime and files.
@@ -36,7 +36,7 @@ pub(crate) fn assemble(
     running: Option<&Access>,
 ) -> Result<Assembled, Vec<String>> {
     let settings = &loaded.settings;
-    let mut problems: Vec<String> = Vec::new();
+    let mut problems: Vec<Problem> = Vec::new();
     let mut access = Access::default();
     tls::note(settings, &mut access.contents);
     let nobody = Access::default();
@@ -103,23 +103,42 @@ pub(crate) fn assemble(
     if let Some(push_authorizer) = &access.push_authorizer {
         builder = builder.push_authorizer(push_authorizer.clone());
     }
-    let log = telemetry::filter(&settings.log).map_err(|error| problems.push(format!("{error:#}")));
-    let server = builder.build().map_err(|error| problems.extend_from_slice(error.problems()));
+    let log = telemetry::filter(&settings.log).map_err(|error| problems.push(Problem::of(&error)));
+    let server =
+        builder.build().map_err(|error| problems.extend(error.problems().iter().map(by_setting)));
     match (server, log) {
         (Ok(server), Ok(log)) if problems.is_empty() => {
             Ok(Assembled { server, limits, access, log })
         }
-        _ => Err(problems.iter().map(|problem| loaded.placed(&by_setting(problem))).collect()),
+        _ => Err(problems.iter().map(|problem| loaded.placed(problem)).collect()),
     }
 }
 
-/// A problem of the library, by the name that it has among settings.
-fn by_setting(problem: &str) -> String {
-    problem.replacen(
-        "an authenticator that reads cookies",
-        "callback_forward_headers with cookie",
-        1,
-    )
+/// A problem of the library, by the settings that stand for its parts.
+fn by_setting(problem: &BuildProblem) -> Problem {
+    let settings = problem.settings().into_iter().map(setting_of);
+    let words = match problem {
+        BuildProblem::CookiesOfAnyPage { reader: CookieReader::Authenticator, origin } => {
+            format!(
+                "callback_forward_headers with cookie and origin {origin} do not go together, since any \
+                 web page could then listen as its visitor: set origin to same-origin, or to the origins \
+                 of your pages"
+            )
+        }
+        problem => problem.to_string(),
+    };
+    Problem::new(settings, words)
+}
+
+/// The setting that stands for what the library calls `name`.
+fn setting_of(name: &'static str) -> &'static str {
+    match name {
+        setting::AUTHENTICATOR => "callback_forward_headers",
+        setting::PUSH_AUTHORIZER => "push_key_file",
+        setting::DEMO_PAGE => "no_demo",
+        setting::PRIVATE_TLS => "private_tls_certificate_file",
+        name => name,
+    }
 }
 
 /// Raises the soft limit of open files to the hard one; says what it is now.
@@ -140,7 +159,7 @@ fn fit(mut limits: LimitSettings, descriptors: Option<usize>, listeners: usize) 
     limits
 }
 
-fn origin(origins: &[String]) -> OriginPolicy {
+pub(crate) fn origin(origins: &[String]) -> OriginPolicy {
     match origins {
         [only] if only == "any" => OriginPolicy::any(),
         [only] if only == "same-origin" => OriginPolicy::same_origin(),
@@ -151,6 +170,15 @@ fn origin(origins: &[String]) -> OriginPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::definitions;
+
+    #[test]
+    fn what_the_library_names_is_a_setting() {
+        for name in setting::ALL {
+            let setting = setting_of(name);
+            assert!(definitions().any(|it| it.name == setting), "{name}");
+        }
+    }
 
     #[test]
     fn caps_fit_the_descriptors() {

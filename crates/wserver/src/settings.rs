@@ -10,6 +10,7 @@
 //! [`Server::builder`]: wserver_warp::Server::builder
 
 mod kind;
+mod problem;
 mod define;
 mod file;
 mod layers;
@@ -21,6 +22,7 @@ use wserver_warp::{ConnectionsPerUserPolicy, LimitSettings};
 pub(crate) use define::{Definition, OnReload, Record};
 pub(crate) use kind::{LogFormat, Secret, Shape};
 pub(crate) use layers::{Effective, Loaded, Origin, Shown, Sources};
+pub(crate) use problem::Problem;
 pub(crate) use publisher::Publisher;
 pub(crate) use write::{default_file, effective};
 

@@ -12,7 +12,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::settings::LogFormat;
+use crate::settings::{LogFormat, Problem};
 
 /// Changes what is logged.
 pub(crate) struct LogFilter(Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send>);
@@ -38,12 +38,16 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter> {
     let mut directives =
         text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).peekable();
     if directives.peek().is_none() {
-        return Err(anyhow!("log is empty, write one of {LEVELS}"));
+        return Err(problem(format!("log is empty, write one of {LEVELS}")).into());
     }
     for directive in directives {
-        check(directive).with_context(|| format!("log {text:?}"))?;
+        check(directive).with_context(|| problem(format!("log {text:?}")))?;
     }
-    EnvFilter::try_new(text).with_context(|| format!("log {text:?} is not a filter"))
+    EnvFilter::try_new(text).with_context(|| problem(format!("log {text:?} is not a filter")))
+}
+
+fn problem(words: String) -> Problem {
+    Problem::new(["log"], words)
 }
 
 const LEVELS: &str = "off, error, warn, info, debug and trace";

@@ -258,8 +258,8 @@ async fn certificates_are_reloaded_under_load() {
         let error = running.handle.reload_tls().unwrap_err();
         assert!(
             error.problems().len() == 1
-                && error.problems()[0].starts_with("tls_key_file")
-                && error.problems()[0].contains("does not fit"),
+                && error.problems()[0].settings() == ["tls_key_file", "tls_certificate_file"]
+                && error.problems()[0].to_string().contains("does not fit"),
             "{error}"
         );
         let mut still = secure(running.address, &config).await.unwrap();
@@ -286,7 +286,7 @@ async fn certificates_are_reloaded_under_load() {
 fn problems(settings: TlsSettings) -> Vec<String> {
     match Server::builder().tls(settings).build() {
         Ok(server) => panic!("built: {server:?}"),
-        Err(error) => error.problems().to_vec(),
+        Err(error) => error.problems().iter().map(ToString::to_string).collect(),
     }
 }
 

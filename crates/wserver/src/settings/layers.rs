@@ -11,6 +11,7 @@ use wserver_warp::LimitSettings;
 use super::define::{Definition, Record, VARIABLE_PREFIX, variable};
 use super::file;
 use super::kind::{Kind, Shape};
+use super::problem::Problem;
 use super::{Settings, TABLES, definitions};
 
 /// Beyond it what was given is cut off in messages.
@@ -290,17 +291,16 @@ impl Loaded {
         nothing.load().expect("the defaults can be read, a test reads them")
     }
 
-    /// `problem`, behind the places where the settings that it names were given.
-    pub(crate) fn placed(&self, problem: &str) -> String {
-        let is_name = |letter: char| letter.is_ascii_lowercase() || letter == '_';
+    /// `problem`, behind the places where the settings that it is about were given.
+    pub(crate) fn placed(&self, problem: &Problem) -> String {
         let mut places = Vec::new();
-        for word in problem.split(|letter| !is_name(letter)) {
-            let named = self.effective.iter().find(|it| it.definition.name == word);
+        for name in problem.settings() {
+            let named = self.effective(name);
             let place = named.and_then(|it| it.origin.place(it.definition));
             places.extend(place.filter(|place| !places.contains(place)));
         }
         if places.is_empty() {
-            problem.to_owned()
+            problem.to_string()
         } else {
             format!("{}: {problem}", places.join(", "))
         }
