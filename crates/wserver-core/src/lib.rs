@@ -51,6 +51,7 @@
 //! handle is one more. In a mass disconnect of 100,000 members of one user the slowest single
 //! call took 0.1 to 0.7 ms, scheduling included, which bounds every lock that it held.
 
+mod words;
 mod names;
 mod id;
 mod binder;

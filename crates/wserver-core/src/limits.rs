@@ -4,12 +4,13 @@
 
 mod problem;
 
-use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
 use std::time::Duration;
 
 pub use problem::{LimitChecks, LimitProblem, LimitsError};
+
+use crate::words;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -317,30 +318,15 @@ impl LimitSettings {
     }
 }
 
-/// What becomes of one more connection of a user who has `connections_per_user_max`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ConnectionsPerUserPolicy {
-    /// The connection that registers is closed.
-    #[default]
-    RefuseNew,
-    /// Those that were opened first are closed, so that the user keeps the ones opened last.
-    CloseOldest,
-}
-
-impl ConnectionsPerUserPolicy {
-    /// The word for it in settings.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::RefuseNew => "refuse_new",
-            Self::CloseOldest => "close_oldest",
-        }
-    }
-}
-
-impl fmt::Display for ConnectionsPerUserPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// What becomes of one more connection of a user who has `connections_per_user_max`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub enum ConnectionsPerUserPolicy {
+        /// The connection that registers is closed.
+        #[default]
+        RefuseNew = "refuse_new",
+        /// Those that were opened first are closed, so that the user keeps the ones opened last.
+        CloseOldest = "close_oldest",
     }
 }
 
@@ -353,10 +339,7 @@ impl FromStr for ConnectionsPerUserPolicy {
     type Err = UnknownPolicy;
 
     fn from_str(word: &str) -> Result<Self, UnknownPolicy> {
-        [Self::RefuseNew, Self::CloseOldest]
-            .into_iter()
-            .find(|policy| policy.as_str() == word)
-            .ok_or(UnknownPolicy)
+        Self::from_word(word).ok_or(UnknownPolicy)
     }
 }
 
@@ -389,7 +372,7 @@ mod tests {
 
     #[test]
     fn policies_are_written_as_they_are_read() {
-        for policy in [ConnectionsPerUserPolicy::RefuseNew, ConnectionsPerUserPolicy::CloseOldest] {
+        for policy in ConnectionsPerUserPolicy::ALL {
             assert_eq!(policy.to_string().parse(), Ok(policy));
         }
         assert_eq!("oldest".parse::<ConnectionsPerUserPolicy>(), Err(UnknownPolicy));
