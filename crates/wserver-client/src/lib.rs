@@ -43,6 +43,8 @@ mod target;
 mod text;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod tls_fault;
 
 mod client;
 mod connection;
@@ -74,6 +76,8 @@ pub use pusher::{PushError, Pusher};
 pub use target::UrlError;
 #[cfg(feature = "tls")]
 pub use tls::CertificateError;
+#[cfg(feature = "tls")]
+pub use tls_fault::TlsFault;
 pub use wserver_protocol::{CloseCode, v2};
 
 /// The cause of an error, from the library that saw it.

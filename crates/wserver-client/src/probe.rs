@@ -14,6 +14,7 @@ use http::{HeaderMap, Request, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use wserver_protocol::{CloseCode, Register};
@@ -180,8 +181,26 @@ impl Secured<'_> {
                 body: body_head(&response),
                 headers: Box::new(response.into_parts().0.headers),
             }),
+            Err(error) if is_silence(&error) => {
+                Err(UpgradeError::Unanswered { source: error.into() })
+            }
             Err(error) => Err(UpgradeError::Failed { source: error.into() }),
         }
+    }
+}
+
+/// Whether the connection ended without an answer.
+fn is_silence(error: &WsError) -> bool {
+    match error {
+        WsError::Protocol(ProtocolError::HandshakeIncomplete) => true,
+        WsError::Io(error) => matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+        ),
+        _ => false,
     }
 }
 
@@ -199,7 +218,14 @@ pub enum UpgradeError {
         /// As much of its body as came with the head, up to 1 KiB.
         body: String,
     },
-    /// The answer is no upgrade of this handshake, or the connection broke.
+    /// The connection ended before there was an answer.
+    #[error("handshake failed")]
+    Unanswered {
+        /// What was seen of it.
+        #[source]
+        source: Cause,
+    },
+    /// The answer is no upgrade of this handshake.
     #[error("handshake failed")]
     Failed {
         /// What was wrong.

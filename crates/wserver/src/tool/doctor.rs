@@ -142,8 +142,7 @@ impl Plan {
         let secured = match dialed.secure().await {
             Ok(secured) => secured,
             Err(error) => {
-                let error = told(&error);
-                return report.failed("tls", &error, advice::tls(&error));
+                return report.failed("tls", told(&error), advice::tls(&error));
             }
         };
         match &secured.tls {
@@ -229,26 +228,7 @@ impl Plan {
 
 /// Whether nothing was answered, so that it does not show whether requests arrive at all.
 fn is_silence(error: &UpgradeError) -> bool {
-    match error {
-        UpgradeError::TimedOut { .. } => true,
-        UpgradeError::Failed { source } => {
-            let mut cause: Option<&dyn std::error::Error> = Some(&**source);
-            while let Some(error) = cause {
-                if let Some(error) = error.downcast_ref::<io::Error>() {
-                    return matches!(
-                        error.kind(),
-                        io::ErrorKind::UnexpectedEof
-                            | io::ErrorKind::ConnectionReset
-                            | io::ErrorKind::ConnectionAborted
-                            | io::ErrorKind::BrokenPipe
-                    );
-                }
-                cause = error.source();
-            }
-            told(error).contains("Handshake not finished")
-        }
-        _ => false,
-    }
+    matches!(error, UpgradeError::TimedOut { .. } | UpgradeError::Unanswered { .. })
 }
 
 /// Asks for the same URL without an upgrade, on a connection of its own.
