@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+use wserver_api::Side;
 
 use crate::addresses;
+use crate::canned;
 use crate::edge::Edge;
 use crate::exchange;
-use crate::listen::{Door, Side};
+use crate::listen::Door;
 use crate::places::{Found, Place, Places, Seat};
-use crate::reply;
 use crate::tls::Tls;
 use crate::transport::Transport;
 
@@ -77,8 +78,8 @@ pub(crate) async fn run(edge: Arc<Edge>, door: Door, close: CancellationToken) {
                 edge.node.tasks().spawn(serving);
                 continue;
             }
-            Found::AllBusy | Found::Leaving => ("http_connections_max", reply::OVERLOADED),
-            Found::AddressFull => ("http_connections_per_address_max", reply::ADDRESS_FULL),
+            Found::AllBusy | Found::Leaving => ("http_connections_max", canned::OVERLOADED),
+            Found::AddressFull => ("http_connections_per_address_max", canned::ADDRESS_FULL),
         };
         edge.node.counters().connections_refused_total.increment();
         edge.counters.http_connections_refused_total.increment(setting);

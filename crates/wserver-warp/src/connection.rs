@@ -359,12 +359,15 @@ impl Driver {
         if held <= before {
             // Nearly every message comes whole, and all connections share this number.
             if held < before {
-                self.edge.inbound_bytes.fetch_sub((before - held) as usize, Ordering::Relaxed);
+                self.edge
+                    .counters
+                    .inbound_bytes
+                    .fetch_sub((before - held) as usize, Ordering::Relaxed);
             }
             return;
         }
         let more = (held - before) as usize;
-        let all = self.edge.inbound_bytes.fetch_add(more, Ordering::Relaxed) + more;
+        let all = self.edge.counters.inbound_bytes.fetch_add(more, Ordering::Relaxed) + more;
         if held > HALF_READ_BYTES_FREE && all > self.edge.limits.inbound_bytes_max {
             self.attachment.close(CloseReason::InboundFull);
         }
@@ -604,7 +607,10 @@ impl Drop for Driver {
             Phase::Closing(reason) | Phase::Ended(reason) => reason,
             Phase::Open => CloseReason::PeerGone,
         };
-        self.edge.inbound_bytes.fetch_sub(self.half_read_bytes as usize, Ordering::Relaxed);
+        self.edge
+            .counters
+            .inbound_bytes
+            .fetch_sub(self.half_read_bytes as usize, Ordering::Relaxed);
         debug!(conn = %self.attachment.id(), %reason, "connection closed");
         // A hook that has just panicked is not asked again.
         if !std::thread::panicking()

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use wserver_cluster::CutOff;
 
+use crate::close;
 use crate::edge::Edge;
-use crate::reply;
 
 /// How often it is looked whether somebody was on the way in when nobody was to be taken in any more.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ pub(crate) async fn run(
 
 /// Ends with the cluster.
 async fn let_go(edge: &Edge, cut_off: &mut watch::Receiver<CutOff>) {
-    let goodbyes = reply::goodbyes_of_cut_off(edge.goodbye_code);
+    let goodbyes = close::goodbyes_of_cut_off(edge.goodbye_code);
     let release = async || {
         let told = edge.node.release(edge.limits.drain_spread, &goodbyes).await;
         if told > 0 {

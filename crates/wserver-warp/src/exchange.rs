@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Version};
 use tracing::debug;
+use wserver_api::{Format, Side};
 
 use crate::answer;
 use crate::date;
@@ -21,9 +22,8 @@ use crate::edge::Edge;
 use crate::express::{self, Next};
 use crate::host;
 use crate::http_io::{HttpIo, Notes};
-use crate::listen::Side;
 use crate::places::Seat;
-use crate::reply::{self, Refused};
+use crate::refused::Refused;
 use crate::routes::{self, AnswerBody};
 use crate::transport::Transport;
 
@@ -55,7 +55,10 @@ async fn serve_io(
     peer: SocketAddr,
     is_reserved: bool,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    if side.has_push() && !is_reserved && express::serve(edge, &mut io, peer).await? == Next::End {
+    if side.has_push()
+        && !is_reserved
+        && express::serve(edge, side, &mut io, peer).await? == Next::End
+    {
         return Ok(());
     }
     let is_http_2 = tokio::select! {
@@ -75,7 +78,9 @@ async fn serve_io(
         let asked = Asked::new(&edge, side, &notes, &request);
         let answering = match check(&edge, &notes, &asked, &mut request) {
             Ok(()) => Either::Left(routes::serve(&edge, side, &filters, peer, request)),
-            Err(refused) => Either::Right(ready(Ok(routes::whole(reply::reply(&refused))))),
+            Err(refused) => {
+                Either::Right(ready(Ok(routes::whole(refused.told().reply(Format::Text)))))
+            }
         };
         answering.map_ok(move |mut answer| {
             asked.finish(&edge, &notes, &mut answer);

@@ -21,13 +21,12 @@ use hyper::header::{
 use hyper::rt::Write as _;
 use hyper::{HeaderMap, Method, Uri};
 
+use wserver_api::{Reply, Request, Side};
+
 use crate::answer;
 use crate::edge::Edge;
 use crate::host;
 use crate::http_io::HttpIo;
-use crate::push_api;
-use crate::reply::Reply;
-use crate::routes::Arrival;
 
 /// Of a request with more, hyper takes care.
 const HEADERS_MAX: usize = 32;
@@ -71,8 +70,13 @@ struct Head {
 ///
 /// # Errors
 /// When the socket fails, or the client takes no answer.
-pub(crate) async fn serve(edge: &Arc<Edge>, io: &mut HttpIo, peer: SocketAddr) -> io::Result<Next> {
-    let Ok(uri) = edge.push_path.parse::<Uri>() else { return Ok(Next::Hyper) };
+pub(crate) async fn serve(
+    edge: &Arc<Edge>,
+    side: Side,
+    io: &mut HttpIo,
+    peer: SocketAddr,
+) -> io::Result<Next> {
+    let Ok(uri) = edge.api.push_path().parse::<Uri>() else { return Ok(Next::Hyper) };
     let notes = io.notes();
     let mut head = None;
     loop {
@@ -87,10 +91,11 @@ pub(crate) async fn serve(edge: &Arc<Edge>, io: &mut HttpIo, peer: SocketAddr) -
             Came::Nothing => break,
         };
         notes.asked();
-        let arrival = Arrival { peer, uri: uri.clone(), headers };
+        let client = edge.proxies.client(peer, &headers);
+        let request =
+            Request { method: Method::POST, uri: uri.clone(), headers, peer, client, side };
         // Pinned where it is made: it is large, and would be moved for each push.
-        let mut answering =
-            pin!(push_api::push(Arc::clone(edge), Method::POST, arrival, Full::new(body)));
+        let mut answering = pin!(edge.api.push(request, Full::new(body)));
         let reply = tokio::select! {
             biased;
             reply = &mut answering => reply,
@@ -171,7 +176,7 @@ impl Head {
             Ok(httparse::Status::Complete(bytes)) if bytes <= edge.limits.head_bytes_max => bytes,
             _ => return None,
         };
-        let is_push = request.path == Some(&*edge.push_path) && request.version == Some(1);
+        let is_push = request.path == Some(edge.api.push_path()) && request.version == Some(1);
         if !is_push {
             return None;
         }

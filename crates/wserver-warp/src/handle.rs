@@ -13,9 +13,6 @@ use wserver_node::{
 use wserver_protocol::v2::{self, Answer, Closed, Disconnect, Question};
 
 use crate::edge::Edge;
-use crate::health;
-use crate::metrics;
-use crate::reach;
 use crate::server::BuildError;
 use crate::tls;
 
@@ -131,7 +128,7 @@ impl Handle {
     ) -> Result<EveryoneReceipt, HandleError> {
         let event = self.event(event)?;
         self.check_message(message)?;
-        let gathered = reach::push_everyone(&self.edge, &event, message, options).await;
+        let gathered = self.edge.api.deliver_to_everyone(&event, message, options).await;
         Ok(gathered.total())
     }
 
@@ -151,7 +148,7 @@ impl Handle {
     ) -> Result<Gathered<PushReceipt>, HandleError> {
         let (user, event) = (self.user(user)?, self.event(event)?);
         self.check_message(message)?;
-        Ok(reach::push(&self.edge, &user, &event, message, options).await)
+        Ok(self.edge.api.deliver(&user, &event, message, options).await)
     }
 
     /// Whether the server has part in its cluster now: the broker carries messages, and the users of
@@ -303,7 +300,7 @@ impl Handle {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn ready(&self) -> Result<(), &'static str> {
-        health::verdict_of_a_worker(&self.edge).await
+        self.edge.api.verdict().await
     }
 
     /// Begins the shutdown that [`BoundServer::serve_until`](crate::BoundServer::serve_until) describes.
@@ -332,7 +329,7 @@ impl Handle {
     /// `GET /metrics` answers. It reads a few files of `/proc`, so it blocks for a moment.
     #[must_use]
     pub fn metrics(&self) -> String {
-        metrics::page(&self.edge)
+        self.edge.api.metrics()
     }
 
     /// How many users, connections and bindings there are now.

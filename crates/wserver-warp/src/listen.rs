@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use wserver_api::Side;
 
 use crate::tls::Tls;
 use crate::transport::Transport;
@@ -44,27 +45,6 @@ pub(crate) enum Listen {
     Unix(PathBuf),
     Listener(StdTcpListener),
     UnixListener(StdUnixListener),
-}
-
-/// What a listener serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
-    /// Everything: there is no other listener.
-    Whole,
-    /// What browsers need.
-    Public,
-    /// What backends need.
-    Private,
-}
-
-impl Side {
-    pub(crate) fn has_listeners(self) -> bool {
-        matches!(self, Self::Whole | Self::Public)
-    }
-
-    pub(crate) fn has_push(self) -> bool {
-        matches!(self, Self::Whole | Self::Private)
-    }
 }
 
 /// A bound listener, with what is served there and how.

@@ -7,7 +7,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use hyper::HeaderMap;
-use hyper::header::{HOST, HeaderValue, ORIGIN};
+use hyper::header::{HeaderValue, ORIGIN};
+use wserver_api::is_same_origin;
 
 /// A check of an embedder's own.
 type Check = dyn Fn(&HeaderMap) -> bool + Send + Sync;
@@ -256,17 +257,9 @@ fn written_host(host: &str) -> Result<String, String> {
     Ok(host.to_ascii_lowercase())
 }
 
-/// Whether `origin` is the host and port that the request was sent to.
-pub(crate) fn is_same_origin(origin: &str, headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else { return false };
-    let Some((scheme, authority)) = origin.split_once("://") else { return false };
-    let default_port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
-    let host = host.strip_suffix(default_port).unwrap_or(host);
-    authority.eq_ignore_ascii_case(host)
-}
-
 #[cfg(test)]
 mod tests {
+    use hyper::header::HOST;
     use proptest::prelude::*;
 
     use super::*;

@@ -8,29 +8,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::FutureExt as _;
 use futures::future::Either;
+use futures::{FutureExt as _, StreamExt as _};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Empty, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::Service;
 use hyper::upgrade::OnUpgrade;
-use hyper::{HeaderMap, Request, Response, Uri};
+use hyper::{Method, Request, Response};
 use hyper_util::service::TowerToHyperService;
 use warp::path::FullPath;
 use warp::reply::Response as WarpResponse;
-use warp::{Filter, Rejection, Reply};
+use warp::{Filter, Rejection};
+use wserver_api::{
+    DESCRIPTION_PATH, Format, PREFIX, Reply, ReplyBody, Request as Asked, Side, negotiate,
+};
 
-use crate::api;
-use crate::body;
-use crate::demo;
 use crate::edge::Edge;
-use crate::health;
-use crate::listen::Side;
-use crate::metrics;
-use crate::negotiate;
-use crate::push_api;
-use crate::reply::{self, Format, Refused};
+use crate::refused::Refused;
+use crate::unread;
 use crate::upgrade;
 
 const LIVE_PATH: &str = "/livez";
@@ -39,21 +35,12 @@ const METRICS_PATH: &str = "/metrics";
 
 /// Whether the server has something of its own there, so that no setting may take it.
 pub(crate) fn is_reserved(path: &str) -> bool {
-    [LIVE_PATH, READY_PATH, METRICS_PATH, api::DESCRIPTION_PATH].contains(&path)
-        || path.starts_with(api::PREFIX)
+    [LIVE_PATH, READY_PATH, METRICS_PATH, DESCRIPTION_PATH].contains(&path)
+        || path.starts_with(PREFIX)
 }
 
 /// The body of an answer: one piece, or what filters made.
 pub(crate) type AnswerBody = http_body_util::Either<Full<Bytes>, UnsyncBoxBody<Bytes, warp::Error>>;
-
-/// The head of a request, and where it comes from.
-#[derive(Debug, Clone)]
-pub(crate) struct Arrival {
-    /// Who the socket is connected to; behind a trusted proxy the client is somebody else.
-    pub(crate) peer: SocketAddr,
-    pub(crate) uri: Uri,
-    pub(crate) headers: Arc<HeaderMap>,
-}
 
 /// Answers one request that came from `peer`; `filters` are those of the same listener.
 pub(crate) fn serve<F>(
@@ -69,18 +56,25 @@ where
 {
     let has_body = side.has_push() && has_body(edge, request.uri().path());
     let headers = Arc::new(std::mem::take(request.headers_mut()));
-    let arrival = Arrival { peer, uri: request.uri().clone(), headers: Arc::clone(&headers) };
-    if let Some(elsewhere) = &edge.pushes_elsewhere
+    let arrival = Asked {
+        method: request.method().clone(),
+        uri: request.uri().clone(),
+        headers: Arc::clone(&headers),
+        peer,
+        client: edge.proxies.client(peer, &headers),
+        side,
+    };
+    if let Some(elsewhere) = edge.api.pushes_elsewhere()
         && side == Side::Public
         && is_for_publishers(edge, arrival.uri.path())
     {
-        let is_json = arrival.uri.path().starts_with(api::PREFIX);
+        let is_json = arrival.uri.path().starts_with(PREFIX);
         let format = if is_json { Format::Json } else { negotiate::format(&headers) };
-        let answer = Refused::PushElsewhere(elsewhere.clone()).told().reply(format);
+        let answer = edge.api.refuse_push_here(elsewhere, format);
         let mut body = request.into_body();
         return Either::Right(
             async move {
-                body::pass_over(&headers, answer.headers(), &mut body).await;
+                unread::pass_over(&headers, answer.headers(), &mut body).await;
                 Ok(whole(answer))
             }
             .boxed(),
@@ -92,32 +86,32 @@ where
         let answering = filters.call(Request::from_parts(head, Empty::<Bytes>::new()));
         let answering = async move {
             let answer = answering.await.map(boxed)?;
-            body::pass_over(&headers, answer.headers(), &mut body).await;
+            unread::pass_over(&headers, answer.headers(), &mut body).await;
             Ok(answer)
         };
         return Either::Right(answering.boxed());
     }
     let edge = Arc::clone(edge);
-    let (head, mut body) = request.into_parts();
-    if arrival.uri.path() == edge.push_path {
+    let mut body = request.into_body();
+    if arrival.uri.path() == edge.api.push_path() {
         return Either::Left(async move {
-            let answer = push_api::push(edge, head.method, arrival, &mut body).await;
-            body::pass_over(&headers, answer.headers(), &mut body).await;
+            let answer = edge.api.push(arrival, &mut body).await;
+            unread::pass_over(&headers, answer.headers(), &mut body).await;
             Ok(whole(answer))
         });
     }
     // Boxed like those above: hyper keeps room for the largest, and pushes are what it mostly moves.
     let answering = async move {
-        let answer = api::serve(edge, head.method, arrival, &mut body).await;
-        body::pass_over(&headers, answer.headers(), &mut body).await;
-        Ok(boxed(answer))
+        let answer = edge.api.answer(arrival, &mut body).await;
+        unread::pass_over(&headers, answer.headers(), &mut body).await;
+        Ok(answer.map(rendered))
     };
     Either::Right(answering.boxed())
 }
 
 /// Whether it is a path of pushes or of the API.
 pub(crate) fn has_body(edge: &Edge, path: &str) -> bool {
-    path == edge.push_path || path.starts_with(api::PREFIX)
+    path == edge.api.push_path() || path.starts_with(PREFIX)
 }
 
 /// Whether only who may push, or administer, has business there.
@@ -134,8 +128,19 @@ fn boxed(answer: WarpResponse) -> Response<AnswerBody> {
     answer.map(|body| http_body_util::Either::Right(body.boxed_unsync()))
 }
 
+/// A body as it is written.
+fn rendered(body: ReplyBody) -> AnswerBody {
+    match body {
+        ReplyBody::Whole(bytes) => http_body_util::Either::Left(Full::new(bytes)),
+        ReplyBody::Stream(parts) => {
+            let parts = StreamBody::new(parts.map(|part| Ok(Frame::data(part))));
+            http_body_util::Either::Right(parts.boxed_unsync())
+        }
+    }
+}
+
 /// An answer in one piece.
-pub(crate) fn whole(reply: reply::Reply) -> Response<AnswerBody> {
+pub(crate) fn whole(reply: Reply) -> Response<AnswerBody> {
     reply.map(|body| http_body_util::Either::Left(Full::new(body)))
 }
 
@@ -157,7 +162,7 @@ fn tree(
     edge: &Arc<Edge>,
     side: Side,
 ) -> impl Filter<Extract = (WarpResponse,), Error = Infallible> + Clone + Send + Sync + use<> {
-    let head = warp::method().and(warp::ext::get::<Arrival>());
+    let head = warp::ext::get::<Asked>();
 
     let ws = at(edge.ws_path.clone(), side.has_listeners())
         .and(with(edge))
@@ -165,34 +170,41 @@ fn tree(
         .and(warp::ext::optional::<OnUpgrade>())
         .map(upgrade::upgrade);
 
-    let description = at(api::DESCRIPTION_PATH.to_owned(), side.has_push())
+    let description = at(DESCRIPTION_PATH.to_owned(), side.has_push())
+        .and(with(edge))
         .and(warp::method())
-        .map(api::description);
+        .map(|edge: Arc<Edge>, method| edge.api.description(&method));
 
-    let demo =
-        at("/".to_owned(), side.has_push()).and(with(edge)).and(warp::method()).map(demo::page);
+    let demo = at("/".to_owned(), side.has_push())
+        .and(with(edge))
+        .and(warp::method())
+        .map(|edge: Arc<Edge>, method| edge.api.demo_page(&method));
 
-    let live =
-        at(LIVE_PATH.to_owned(), true).and(warp::method()).map(|method| health::live(&method));
+    let live = at(LIVE_PATH.to_owned(), true)
+        .and(with(edge))
+        .and(warp::method())
+        .map(|edge: Arc<Edge>, method| edge.api.live(&method));
     let ready = at(READY_PATH.to_owned(), true)
         .and(with(edge))
         .and(warp::method())
-        .then(|edge: Arc<Edge>, method| async move { health::ready(&edge, &method).await });
+        .then(|edge: Arc<Edge>, method: Method| async move { edge.api.ready(&method).await });
     let metrics = at(METRICS_PATH.to_owned(), side.has_push())
         .and(with(edge))
         .and(head)
-        .then(move |edge, method, arrival| metrics::scrape(edge, side, method, arrival));
+        .then(|edge: Arc<Edge>, asked| async move { edge.api.scrape(asked).await });
 
-    ws.map(Reply::into_response)
+    ws.map(warp::Reply::into_response)
         .or(demo
             .or(description)
             .unify()
             .or(ready.or(live).unify().or(metrics).unify())
             .unify()
-            .map(Reply::into_response))
+            .map(warp::Reply::into_response))
         .unify()
-        .recover(|_: Rejection| async { Ok::<_, Infallible>(reply::reply(&Refused::NotFound)) })
-        .map(Reply::into_response)
+        .recover(|_: Rejection| async {
+            Ok::<_, Infallible>(Refused::NotFound.told().reply(Format::Text))
+        })
+        .map(warp::Reply::into_response)
 }
 
 /// Exactly this path, as the ancestor's router had it, where it is served.

@@ -7,13 +7,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdTcpListener};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use hyper::header::COOKIE;
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use wserver_api::{
+    Api, DESCRIPTION_PATH, DemoPage, Elsewhere, OpenPushScope, PREFIX, Settings, Side,
+};
 use wserver_auth::{Authenticator, OpenAuthenticator, OpenPush, PushAuthorizer};
 use wserver_cluster::{Broker, BrokerError, ClusterSettings, Joining};
 use wserver_core::{CloseReason, LimitSettings, Limits};
@@ -23,23 +24,20 @@ use wserver_protocol::{CloseCode, frame, v2};
 use crate::accept;
 use crate::addresses::{Addresses, HandshakeRates};
 use crate::answer::Kept;
-use crate::api;
-use crate::api::idempotency::Idempotency;
+use crate::close;
 use crate::counters::EdgeCounters;
 use crate::cut_off;
-use crate::demo::{DemoPage, DemoPolicy};
-use crate::edge::{Edge, Elsewhere, PushIds, WallClock};
+use crate::edge::{Edge, WallClock};
 use crate::handle::Handle;
-use crate::health::Health;
 use crate::hooks::{Connection, Flow, Hooks, Received};
-use crate::listen::{Door, Listen, Place, Side};
-use crate::open_push::{OpenPushScope, PublicPage};
+use crate::listen::{Door, Listen, Place};
+use crate::metrics::Metrics;
 use crate::origin::OriginPolicy;
 use crate::proxies::TrustedProxies;
-use crate::reply;
+use crate::public_page::PublicPage;
 use crate::routes;
 use crate::tls::{self, Tls, TlsSettings};
-use crate::wire::Socket;
+use crate::wire::{self, Socket};
 use wserver_auth::TokenSource;
 
 /// How long a kept HTTP connection has for its next request when its listener is closed. Its answer
@@ -70,6 +68,15 @@ impl fmt::Debug for Server {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
+}
+
+/// To whom the demo page is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DemoPolicy {
+    Never,
+    /// Where only this machine reaches it.
+    OnLoopback,
+    Always,
 }
 
 /// Collects the settings of a [`Server`].
@@ -213,58 +220,64 @@ impl Server {
             OpenPushScope::Loopback
         });
         let stop = CancellationToken::new();
-        let node = Node::new(self.limits.clone(), reply::close_frame, runtime);
+        let node = Node::new(self.limits.clone(), close::close_frame, runtime);
         let joining = self.settings.cluster.map(|(broker, mut settings)| {
             settings.release_spread = self.limits.drain_spread;
             Joining::new(node.clone(), broker, settings)
         });
-        let edge = Edge {
-            cluster: joining.as_ref().map(|joining| joining.cluster().clone()),
-            lent_traces: Arc::default(),
-            node,
-            ws_path: self.settings.ws_path,
+        let cluster = joining.as_ref().map(|joining| joining.cluster().clone());
+        let goodbye_code =
+            goodbye_code(self.settings.drain_close_code).unwrap_or(CloseCode::GOING_AWAY);
+        let counters = Arc::new(EdgeCounters::default());
+        let settings = Settings {
+            limits: self.limits.clone(),
             push_path: self.settings.push_path,
-            origin: self.settings.origin,
-            authenticator: self.settings.authenticator,
-            token_source: self.settings.token_source,
             push_authorizer: self.settings.push_authorizer,
             open_push,
             pushes_elsewhere,
-            public_page,
             demo_page,
+        };
+        let metrics = Metrics { node: node.clone(), counters: Arc::clone(&counters), goodbye_code };
+        let api = Arc::new(Api::new(
+            settings,
+            node.clone(),
+            cluster.clone(),
+            stop.clone(),
+            wire::pair,
+            Arc::new(metrics),
+        ));
+        if let Some(cluster) = &cluster {
+            // Whoever answers must not keep the server alive.
+            let api = Arc::downgrade(&api);
+            cluster.answer_with(Box::new(move |from, question| match api.upgrade() {
+                Some(api) => api.answer_node(from, &question),
+                None => Box::pin(std::future::ready(None)),
+            }));
+        }
+        let edge = Edge {
+            api,
+            cluster,
+            node,
+            ws_path: self.settings.ws_path,
+            origin: self.settings.origin,
+            authenticator: self.settings.authenticator,
+            token_source: self.settings.token_source,
+            public_page,
             hooks: self.settings.hooks,
-            push_bodies: Arc::new(Semaphore::new(self.limits.push_bodies_bytes_max)),
-            inbound_bytes: AtomicUsize::new(0),
-            push_ids: PushIds::new(),
-            idempotency: Arc::new(Idempotency::new(
-                self.limits.idempotency_bytes_max,
-                self.limits.http_connections_max,
-            )),
             addresses: Arc::new(Addresses::new(self.limits.connections_per_address_max)),
             handshakes: HandshakeRates::new(&self.limits),
             proxies: self.proxies,
             tls,
-            started_at: Instant::now(),
             wall_clock: self.settings.wall_clock,
             stop: stop.clone(),
             last_call: CancellationToken::new(),
             kept: Kept::new(self.limits.http_idle_timeout),
             ping: frame::ping(),
-            goodbye_code: goodbye_code(self.settings.drain_close_code)
-                .unwrap_or(CloseCode::GOING_AWAY),
-            counters: EdgeCounters::default(),
-            health: Health::default(),
+            goodbye_code,
+            counters,
             limits: self.limits,
         };
         let edge = Arc::new(edge);
-        if let Some(cluster) = &edge.cluster {
-            // Whoever answers must not keep the server alive.
-            let edge = Arc::downgrade(&edge);
-            cluster.answer_with(Box::new(move |from, question| match edge.upgrade() {
-                Some(edge) => api::ask::answer(&edge, from, &question),
-                None => Box::pin(std::future::ready(None)),
-            }));
-        }
         Ok(BoundServer { doors, address, private_address, edge, stop, joining })
     }
 
@@ -546,7 +559,7 @@ impl ServerBuilder {
                 .push(format!("ws_path and push_path are both {}, they must differ", self.ws_path));
         }
         for (name, path) in [("ws_path", &self.ws_path), ("push_path", &self.push_path)] {
-            if path.starts_with(api::PREFIX) || path == api::DESCRIPTION_PATH {
+            if path.starts_with(PREFIX) || path == DESCRIPTION_PATH {
                 problems.push(format!("{name} {path} is a path of the HTTP API"));
             }
         }
@@ -770,7 +783,7 @@ impl BoundServer {
     /// Whether the demo page is at `/`.
     #[must_use]
     pub fn serves_demo_page(&self) -> bool {
-        self.edge.demo_page.is_some()
+        self.edge.api.serves_demo_page()
     }
 
     /// A handle to push, disconnect and shut down; it stays good while the server serves.
@@ -834,7 +847,7 @@ impl BoundServer {
             cluster.drain();
         }
         tokio::time::sleep(limits.drain_delay).await;
-        let goodbyes = reply::goodbyes(edge.goodbye_code);
+        let goodbyes = close::goodbyes(edge.goodbye_code);
         let told = edge.node.dismiss(limits.drain_spread, deadline, &goodbyes).await;
         close.cancel();
         let last_call = deadline.min(tokio::time::Instant::now() + KEPT_FOR);

@@ -13,25 +13,22 @@ use hyper::header::{
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Response, StatusCode, Uri};
 use tracing::debug;
+use wserver_api::{Format, Reply, Request};
 use wserver_cluster::Cluster;
 use wserver_node::{OpenError, Place};
 
 use crate::connection::{Driver, Handshake};
 use crate::edge::Edge;
 use crate::http_io::HttpIo;
-use crate::reply::{Format, Refused, Reply};
-use crate::routes::Arrival;
+use crate::refused::Refused;
 use crate::wire::Socket;
 
 /// Answers a handshake; when it is accepted the connection's task starts as soon as hyper lets go of the socket.
-#[expect(clippy::needless_pass_by_value, reason = "what warp extracts is handed over")]
 pub(crate) fn upgrade(
     edge: Arc<Edge>,
-    method: Method,
-    Arrival { peer, uri, headers }: Arrival,
+    Request { method, uri, headers, client: peer, .. }: Request,
     on_upgrade: Option<OnUpgrade>,
 ) -> Reply {
-    let peer = edge.proxies.client(peer, &headers);
     let accepted = within_rate(&edge, peer)
         .and_then(|()| check(&edge, &method, &headers))
         .and_then(|accept| Ok((accept, edge.addresses.acquire(peer)?)))

@@ -1,7 +1,9 @@
 //! A connection's socket after its upgrade: plain, or TLS that encrypts under the outbox's lock.
 
-use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr};
+use std::io::{self, IoSlice, Read};
+use std::net::{Shutdown, SocketAddr, TcpStream as StdTcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
@@ -63,6 +65,19 @@ impl Socket {
             Self::Tls(socket) => socket.stream(),
         }
     }
+}
+
+/// A plain socket of this process, and the end at which is read, without waiting, what is written to it.
+///
+/// # Errors
+/// When the system has none to give.
+pub(crate) fn pair() -> io::Result<(Socket, Box<dyn Read + Send>)> {
+    let (near_end, far_end) = UnixStream::pair()?;
+    near_end.set_nonblocking(true)?;
+    far_end.set_nonblocking(true)?;
+    // To whoever reads and writes it, one kind of stream is as good as the other.
+    let near_end = TcpStream::from_std(StdTcpStream::from(OwnedFd::from(near_end)))?;
+    Ok((Socket::Plain(near_end), Box::new(far_end)))
 }
 
 impl Wire for Socket {
