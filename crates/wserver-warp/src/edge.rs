@@ -13,15 +13,15 @@ use wserver_core::Limits;
 use wserver_node::Node;
 use wserver_protocol::CloseCode;
 
-use crate::addresses::{Addresses, HandshakeRates};
-use crate::answer::Kept;
+use crate::connection::hooks::Hooks;
+use crate::connection::wire::Socket;
 use crate::counters::EdgeCounters;
-use crate::hooks::Hooks;
-use crate::origin::OriginPolicy;
-use crate::proxies::TrustedProxies;
-use crate::public_page::PublicPage;
+use crate::http::keep_alive::Kept;
+use crate::http::proxies::TrustedProxies;
 use crate::tls::Tls;
-use crate::wire::Socket;
+use crate::upgrade::addresses::{Addresses, HandshakeRates};
+use crate::upgrade::origin::OriginPolicy;
+use crate::upgrade::public_page::PublicPage;
 
 /// The parts of one running server.
 pub(crate) struct Edge {

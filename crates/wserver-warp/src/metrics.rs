@@ -8,9 +8,9 @@ use wserver_core::CloseReason;
 use wserver_node::Node;
 use wserver_protocol::CloseCode;
 
-use crate::close;
+use crate::connection::close;
+use crate::connection::wire::Socket;
 use crate::counters::EdgeCounters;
-use crate::wire::Socket;
 
 /// Where the figures stand.
 #[derive(Debug)]

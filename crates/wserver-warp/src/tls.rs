@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 pub(crate) use socket::TlsSocket;
 
-use crate::canned;
+use crate::listen::canned;
 
 /// A TLS connection while HTTP is spoken on it.
 pub(crate) type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::connection::wire::Socket;
 use crate::tls::TlsStream;
-use crate::wire::Socket;
 
 /// What hyper reads from and writes to, by way of `HttpIo`.
 #[derive(Debug)]

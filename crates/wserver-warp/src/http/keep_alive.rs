@@ -6,9 +6,9 @@ use std::time::Duration;
 use hyper::header::{CONNECTION, DATE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Version};
 
-use crate::date;
 use crate::edge::Edge;
-use crate::http_io::Notes;
+use crate::http::date;
+use crate::http::io::Notes;
 
 /// Not registered any more (RFC 9112, appendix C.2.2), and read by many a client all the same.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");

@@ -23,10 +23,10 @@ use hyper::{HeaderMap, Method, Uri};
 
 use wserver_api::{Reply, Request, Side};
 
-use crate::answer;
 use crate::edge::Edge;
-use crate::host;
-use crate::http_io::HttpIo;
+use crate::http::host;
+use crate::http::io::HttpIo;
+use crate::http::keep_alive;
 
 /// Of a request with more, hyper takes care.
 const HEADERS_MAX: usize = 32;
@@ -107,7 +107,7 @@ pub(crate) async fn serve(
         if is_success {
             notes.seat().pushed();
         }
-        let is_kept = answer::is_kept(reply.headers(), edge, &notes, true);
+        let is_kept = keep_alive::is_kept(reply.headers(), edge, &notes, true);
         let rendered = render(&reply, edge, is_kept);
         tokio::select! {
             biased;
@@ -251,7 +251,7 @@ fn render(reply: &Reply, edge: &Edge, is_kept: bool) -> Vec<u8> {
     for (name, value) in reply.headers() {
         line(name.as_str(), value.as_bytes());
     }
-    answer::write(&mut bytes, reply.headers(), edge, is_kept);
+    keep_alive::write(&mut bytes, reply.headers(), edge, is_kept);
     bytes.extend_from_slice(b"\r\ncontent-length: ");
     bytes.extend_from_slice(HeaderValue::from(reply.body().len()).as_bytes());
     bytes.extend_from_slice(b"\r\n\r\n");

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use wserver_cluster::CutOff;
 
-use crate::close;
+use crate::connection::close;
 use crate::edge::Edge;
 
 /// How often it is looked whether somebody was on the way in when nobody was to be taken in any more.

@@ -9,14 +9,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use wserver_api::Side;
 
-use crate::addresses;
-use crate::canned;
 use crate::edge::Edge;
-use crate::exchange;
-use crate::listen::Door;
-use crate::places::{Found, Place, Places, Seat};
+use crate::http::exchange;
+use crate::listen::canned;
+use crate::listen::listener::Door;
+use crate::listen::places::{Found, Place, Places, Seat};
+use crate::listen::transport::Transport;
 use crate::tls::Tls;
-use crate::transport::Transport;
+use crate::upgrade::addresses;
 
 use socket2::SockRef;
 

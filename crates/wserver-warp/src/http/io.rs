@@ -29,10 +29,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use wserver_core::Limits;
 
-use crate::framing::{Body, Chunks, Head};
-use crate::places::Seat;
-use crate::read_buffer;
-use crate::transport::Transport;
+use crate::connection::read_buffer;
+use crate::http::framing::{Body, Chunks, Head};
+use crate::listen::places::Seat;
+use crate::listen::transport::Transport;
 
 /// How long what a refused client goes on sending is read and dropped.
 const LINGER: Duration = Duration::from_secs(2);

@@ -16,16 +16,16 @@ use hyper::{Request, Response, StatusCode, Version};
 use tracing::debug;
 use wserver_api::{Format, Side};
 
-use crate::answer;
-use crate::date;
 use crate::edge::Edge;
-use crate::express::{self, Next};
-use crate::host;
-use crate::http_io::{HttpIo, Notes};
-use crate::places::Seat;
-use crate::refused::Refused;
-use crate::routes::{self, AnswerBody};
-use crate::transport::Transport;
+use crate::http::date;
+use crate::http::express::{self, Next};
+use crate::http::host;
+use crate::http::io::{HttpIo, Notes};
+use crate::http::keep_alive;
+use crate::http::refused::Refused;
+use crate::http::routes::{self, AnswerBody};
+use crate::listen::places::Seat;
+use crate::listen::transport::Transport;
 
 /// How HTTP/2 begins where it was not agreed on before (RFC 9113, section 3.4).
 const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n";
@@ -114,7 +114,7 @@ impl Asked {
     fn new(edge: &Edge, side: Side, notes: &Notes, request: &Request<Incoming>) -> Self {
         Self {
             version: request.version(),
-            is_persistent: answer::is_persistent(request.version(), request.headers()),
+            is_persistent: keep_alive::is_persistent(request.version(), request.headers()),
             is_clear: notes.begin(request.headers(), &request.body().size_hint()),
             is_publishers: side.has_push() && routes::has_body(edge, request.uri().path()),
         }
@@ -135,8 +135,8 @@ impl Asked {
         }
         let is_stream = answer.body().size_hint().exact().is_none();
         let is_persistent = self.is_persistent && !has_unread && !is_stream;
-        let is_kept = answer::is_kept(answer.headers(), edge, notes, is_persistent);
-        answer::finish(answer.headers_mut(), edge, is_kept);
+        let is_kept = keep_alive::is_kept(answer.headers(), edge, notes, is_persistent);
+        keep_alive::finish(answer.headers_mut(), edge, is_kept);
         if !is_kept {
             // Or hyper would say `keep-alive` beside it to a client of HTTP/1.0 that asked for that.
             *answer.version_mut() = self.version;

@@ -25,9 +25,9 @@ use wserver_api::{
 };
 
 use crate::edge::Edge;
-use crate::refused::Refused;
-use crate::unread;
-use crate::upgrade;
+use crate::http::refused::Refused;
+use crate::http::unread;
+use crate::upgrade::handshake;
 
 const LIVE_PATH: &str = "/livez";
 const READY_PATH: &str = "/readyz";
@@ -168,7 +168,7 @@ fn tree(
         .and(with(edge))
         .and(head)
         .and(warp::ext::optional::<OnUpgrade>())
-        .map(upgrade::upgrade);
+        .map(handshake::upgrade);
 
     let description = at(DESCRIPTION_PATH.to_owned(), side.has_push())
         .and(with(edge))

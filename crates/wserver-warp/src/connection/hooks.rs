@@ -8,7 +8,7 @@ use wserver_core::{CloseReason, ConnectionId};
 use wserver_node::{Node, Outbox};
 use wserver_protocol::frame;
 
-use crate::wire::Socket;
+use crate::connection::wire::Socket;
 
 /// A message that a client sent, lent for the time of the hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use wserver_core::Limits;
 use wserver_node::Counter;
 
-use crate::refused::Refused;
+use crate::http::refused::Refused;
 
 /// Live WebSockets by address, kept only where there is a bound.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use wserver_node::{
 use wserver_protocol::v2::{self, Answer, Closed, Disconnect, Question};
 
 use crate::edge::Edge;
-use crate::server::BuildError;
+use crate::server::builder::BuildError;
 use crate::tls;
 
 /// Speaks to a running server from anywhere in the program. A clone is the same server.
