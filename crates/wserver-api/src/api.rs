@@ -17,6 +17,7 @@ use crate::authorize::open_push::OpenPushScope;
 use crate::cluster::ask::LentTraces;
 use crate::counters::ApiCounters;
 use crate::demo::DemoPage;
+use crate::limits::HttpLimits;
 use crate::observe::health::{Health, ProbeEnds};
 use crate::observe::metrics::Page;
 use crate::push::idempotency::Idempotency;
@@ -30,8 +31,10 @@ pub trait Carrier: Send + Sync + 'static {
 
 /// What is answered where, and to whom.
 pub struct Settings {
-    /// Every bound.
+    /// Every bound of sessions and their node.
     pub limits: Limits,
+    /// Every bound of HTTP.
+    pub http_limits: HttpLimits,
     /// The path of version 1's pushes.
     pub push_path: String,
     /// Decides who may push and administer.
@@ -63,6 +66,7 @@ pub struct Api<W: Wire> {
     /// Users that other nodes follow here.
     pub(crate) lent_traces: Arc<LentTraces>,
     pub(crate) limits: Limits,
+    pub(crate) http_limits: HttpLimits,
     pub(crate) push_path: String,
     pub(crate) push_authorizer: Arc<dyn PushAuthorizer>,
     pub(crate) open_push: Option<OpenPushScope>,
@@ -98,8 +102,15 @@ impl<W: Wire> Api<W> {
         probe_ends: ProbeEnds<W>,
         carrier: Arc<dyn Carrier>,
     ) -> Self {
-        let Settings { limits, push_path, push_authorizer, open_push, pushes_elsewhere, demo_page } =
-            settings;
+        let Settings {
+            limits,
+            http_limits,
+            push_path,
+            push_authorizer,
+            open_push,
+            pushes_elsewhere,
+            demo_page,
+        } = settings;
         Self {
             node,
             cluster,
@@ -109,11 +120,11 @@ impl<W: Wire> Api<W> {
             open_push,
             pushes_elsewhere,
             demo_page,
-            push_bodies: Arc::new(Semaphore::new(limits.push_bodies_bytes_max)),
+            push_bodies: Arc::new(Semaphore::new(http_limits.push_bodies_bytes_max)),
             push_ids: PushIds::new(),
             idempotency: Arc::new(Idempotency::new(
-                limits.idempotency_bytes_max,
-                limits.http_connections_max,
+                http_limits.idempotency_bytes_max,
+                http_limits.http_connections_max,
             )),
             started_at: Instant::now(),
             stop,
@@ -121,6 +132,7 @@ impl<W: Wire> Api<W> {
             health: Health::new(probe_ends),
             carrier,
             limits,
+            http_limits,
         }
     }
 

@@ -34,7 +34,7 @@ pub(crate) async fn read<W: Wire>(
     if let Some(coding) = foreign_coding(headers) {
         return Err(Refused::ContentCoding { coding });
     }
-    let limits = &api.limits;
+    let limits = &api.http_limits;
     let bytes_max = limits.push_body_bytes_max;
     let length =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());

@@ -13,6 +13,7 @@ use wserver_core::Limits;
 use wserver_node::{Node, Wire};
 
 use crate::api::{Api, Carrier, Settings};
+use crate::limits::HttpLimitSettings;
 use crate::observe::metrics::Page;
 
 /// A wire that takes everything, once it has been waited for.
@@ -66,8 +67,10 @@ impl Carrier for NoCarrier {
 
 /// An API that whoever is on this machine may use.
 pub(crate) fn api() -> Arc<Api<MemoryWire>> {
+    let limits = Limits::default();
     let settings = Settings {
-        limits: Limits::default(),
+        http_limits: HttpLimitSettings::default().build(&limits).unwrap(),
+        limits,
         push_path: "/push".to_owned(),
         push_authorizer: Arc::new(OpenPush),
         open_push: None,

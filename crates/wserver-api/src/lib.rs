@@ -5,6 +5,7 @@
 
 mod answer;
 mod request;
+mod limits;
 mod authorize;
 mod body;
 mod parameters;
@@ -25,6 +26,7 @@ pub use authorize::open_push::OpenPushScope;
 pub use authorize::site::{is_loopback_host, is_same_origin};
 pub use counters::Labelled;
 pub use demo::DemoPage;
+pub use limits::{HttpLimitSettings, HttpLimits};
 pub use observe::health::{ProbeEnds, Verdict};
 pub use observe::metrics::Page;
 pub use reply::refused::Elsewhere;

@@ -9,7 +9,7 @@
 //! - [`Session`] is the life of one WebSocket as a state machine: heartbeats, the register
 //!   deadline, expiry, the flood bound, the close deadline. It takes 56 bytes.
 //! - [`UserId`], [`EventName`] and [`ConnectionId`] are what both speak of; [`Limits`] holds
-//!   every bound of the server, [`CloseReason`] every way a connection ends.
+//!   every bound of sessions and their node, [`CloseReason`] every way a connection ends.
 //!
 //! ```
 //! use wserver_core::{Binder, ConnectionId, EventName, UserId};

@@ -1,4 +1,4 @@
-//! Every bound of the server in one place, and the relations between them.
+//! Every bound of sessions and of the node that holds them, and the relations between them.
 //!
 //! [`LimitSettings`] is what a person writes; [`Limits`] is the proof that it holds together.
 
@@ -25,7 +25,8 @@ macro_rules! name {
     };
 }
 
-/// Every bound, as a person sets it. [`LimitSettings::build`] checks the relations.
+/// Every bound of sessions and their node, as a person sets it. [`LimitSettings::build`] checks the
+/// relations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitSettings {
     /// How long a connection may stay without a registration; zero means for ever. Default: 30 s.
@@ -64,24 +65,6 @@ pub struct LimitSettings {
     pub name_bytes_max: usize,
     /// The largest message of a push, in bytes of UTF-8. Default: 1 MiB.
     pub message_bytes_max: usize,
-    /// The largest body of a push request. Default: 8 MiB.
-    pub push_body_bytes_max: usize,
-    /// How long the whole body of a push may take. Default: 20 s.
-    pub push_body_timeout: Duration,
-    /// Bytes of push bodies that are held at once, over all requests. Default: 256 MiB.
-    pub push_bodies_bytes_max: usize,
-    /// The most pushes of one batch, and the most users of one request, over all its pushes. Default: 1,000.
-    pub batch_pushes_max: usize,
-    /// Bytes of answers that are remembered for requests with an `Idempotency-Key`. Default: 16 MiB.
-    pub idempotency_bytes_max: usize,
-    /// How long a request head may take, from its first byte or from when its connection was opened,
-    /// and a client may take nothing of a reply. Default: 10 s.
-    pub header_timeout: Duration,
-    /// How long an HTTP connection is kept for its next request; answers say so, in whole seconds.
-    /// Default: 75 s, longer than the proxies and balancers in front keep theirs.
-    pub http_idle_timeout: Duration,
-    /// The largest request head. Default: 16 KiB.
-    pub head_bytes_max: usize,
     /// The most bytes queued for one connection. Default: 4 MiB.
     pub outbox_bytes_max: usize,
     /// The most bytes queued over all connections. A message that waits at many connections counts
@@ -91,22 +74,10 @@ pub struct LimitSettings {
     pub walk_bytes_max: usize,
     /// The most WebSocket connections at once. Default: 100,000.
     pub connections_max: usize,
-    /// The most WebSocket connections from one address (IPv6: one /64); zero means no bound. Default: 0.
-    pub connections_per_address_max: usize,
     /// The most connections of one user, those that registered for it; zero means no bound. Default: 0.
     pub connections_per_user_max: usize,
     /// What becomes of one more. Default: it is refused.
     pub connections_per_user_policy: ConnectionsPerUserPolicy,
-    /// Handshakes from one address (IPv6: one /64) per second in the long run; zero means no bound.
-    /// Default: 0.
-    pub handshakes_per_address_per_second: u32,
-    /// Handshakes from one address at once, where there is a bound. Default: 50.
-    pub handshakes_per_address_burst: u32,
-    /// The most plain HTTP connections at once, handshakes included. Default: 4,096.
-    pub http_connections_max: usize,
-    /// The most of them from one address (IPv6: one /64) that is no trusted proxy; zero means no
-    /// bound. Default: 0.
-    pub http_connections_per_address_max: usize,
     /// How long a shutdown may take over all of it: the delay, telling everybody, and the queues.
     /// Default: 30 s.
     pub drain_timeout: Duration,
@@ -146,26 +117,13 @@ impl Default for LimitSettings {
             inbound_bytes_max: 256 * MIB,
             name_bytes_max: 4 * KIB,
             message_bytes_max: MIB,
-            push_body_bytes_max: 8 * MIB,
-            push_body_timeout: Duration::from_secs(20),
-            push_bodies_bytes_max: 256 * MIB,
-            batch_pushes_max: 1000,
-            idempotency_bytes_max: 16 * MIB,
-            header_timeout: Duration::from_secs(10),
-            http_idle_timeout: Duration::from_secs(75),
-            head_bytes_max: 16 * KIB,
             outbox_bytes_max: 4 * MIB,
             // A thousand connections may wait for the largest message twice.
             outboxes_bytes_max: 2048 * MIB,
             walk_bytes_max: 128 * KIB,
             connections_max: 100_000,
-            connections_per_address_max: 0,
             connections_per_user_max: 0,
             connections_per_user_policy: ConnectionsPerUserPolicy::RefuseNew,
-            handshakes_per_address_per_second: 0,
-            handshakes_per_address_burst: 50,
-            http_connections_max: 4096,
-            http_connections_per_address_max: 0,
             drain_timeout: Duration::from_secs(30),
             drain_delay: Duration::ZERO,
             // So 100,000 clients come back at 7,000 a second, which a core that speaks TLS can take.
@@ -189,9 +147,6 @@ impl LimitSettings {
             (name!(pong_timeout), self.pong_timeout),
             (name!(close_timeout), self.close_timeout),
             (name!(stall_timeout), self.stall_timeout),
-            (name!(push_body_timeout), self.push_body_timeout),
-            (name!(header_timeout), self.header_timeout),
-            (name!(http_idle_timeout), self.http_idle_timeout),
             (name!(drain_timeout), self.drain_timeout),
         ] {
             checks.time(name, value);
@@ -210,12 +165,9 @@ impl LimitSettings {
             (name!(name_bytes_max), self.name_bytes_max),
             (name!(message_bytes_max), self.message_bytes_max),
             (name!(walk_bytes_max), self.walk_bytes_max),
-            (name!(batch_pushes_max), self.batch_pushes_max),
             (name!(connections_max), self.connections_max),
-            (name!(http_connections_max), self.http_connections_max),
             (name!(inbound_messages_per_second), self.inbound_messages_per_second as usize),
             (name!(inbound_messages_burst), self.inbound_messages_burst as usize),
-            (name!(handshakes_per_address_burst), self.handshakes_per_address_burst as usize),
         ] {
             checks.at_least_one(name, value);
         }
@@ -223,11 +175,8 @@ impl LimitSettings {
             (name!(inbound_message_bytes_max), self.inbound_message_bytes_max),
             (name!(names_per_connection_bytes_max), self.names_per_connection_bytes_max),
             (name!(message_bytes_max), self.message_bytes_max),
-            (name!(push_body_bytes_max), self.push_body_bytes_max),
-            (name!(push_bodies_bytes_max), self.push_bodies_bytes_max),
             (name!(outbox_bytes_max), self.outbox_bytes_max),
             (name!(walk_bytes_max), self.walk_bytes_max),
-            (name!(idempotency_bytes_max), self.idempotency_bytes_max),
         ] {
             checks.at_most(name, value, 1024 * MIB);
         }
@@ -239,14 +188,6 @@ impl LimitSettings {
         );
         // A part of it is searched under a lock.
         checks.at_most(name!(journal_bytes_max), self.journal_bytes_max, 64 * MIB);
-        // 8 KiB is what the HTTP library needs for its own read buffer.
-        checks.at_least(
-            name!(head_bytes_max),
-            self.head_bytes_max,
-            8 * KIB,
-            &[],
-            "8 KiB hold an ordinary request head",
-        );
         checks.at_least(
             name!(inbound_message_bytes_max),
             self.inbound_message_bytes_max,
@@ -274,27 +215,6 @@ impl LimitSettings {
             self.inbound_message_bytes_max.saturating_mul(2),
             &[name!(inbound_message_bytes_max)],
             "a message of inbound_message_bytes_max takes up to twice its length while it arrives",
-        );
-        checks.at_least(
-            name!(push_body_bytes_max),
-            self.push_body_bytes_max,
-            self.message_bytes_max.saturating_mul(6).saturating_add(64 * KIB),
-            &[name!(message_bytes_max)],
-            "JSON may escape each byte of message_bytes_max as six",
-        );
-        checks.at_least(
-            name!(push_bodies_bytes_max),
-            self.push_bodies_bytes_max,
-            self.push_body_bytes_max,
-            &[name!(push_body_bytes_max)],
-            "it holds at least one body of push_body_bytes_max",
-        );
-        checks.at_least(
-            name!(idempotency_bytes_max),
-            self.idempotency_bytes_max,
-            MIB,
-            &[],
-            "1 MiB holds a few thousand answers",
         );
         // A reader that was within its bound when a message was accepted for it must still be so
         // when that message reaches it: one segment on its way, one waiting, each ended by a
@@ -393,18 +313,13 @@ mod tests {
         let settings = LimitSettings {
             ping_interval: Duration::ZERO,
             outbox_bytes_max: MIB,
-            push_body_bytes_max: MIB,
             ..LimitSettings::default()
         };
         let error = settings.build().unwrap_err();
         let found: Vec<_> = error.problems().iter().map(LimitProblem::settings).collect();
         assert_eq!(
             found,
-            [
-                &["ping_interval"][..],
-                &["push_body_bytes_max", "message_bytes_max"],
-                &["outbox_bytes_max", "walk_bytes_max", "message_bytes_max"],
-            ]
+            [&["ping_interval"][..], &["outbox_bytes_max", "walk_bytes_max", "message_bytes_max"],]
         );
     }
 }

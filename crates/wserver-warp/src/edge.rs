@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use wserver_api::Api;
+use wserver_api::HttpLimits;
 use wserver_auth::{Authenticator, TokenSource};
 use wserver_cluster::Cluster;
 use wserver_core::Limits;
@@ -30,6 +31,7 @@ pub(crate) struct Edge {
     /// The node's part in a cluster, if it has one.
     pub(crate) cluster: Option<Cluster<Socket>>,
     pub(crate) limits: Limits,
+    pub(crate) http_limits: HttpLimits,
     pub(crate) ws_path: String,
     pub(crate) origin: OriginPolicy,
     pub(crate) authenticator: Arc<dyn Authenticator>,

@@ -29,6 +29,7 @@ pub use tls::TlsProblem;
 #[cfg(feature = "tls")]
 pub use tls::{TlsPart, TlsSettings};
 pub use upgrade::origin::{OriginFault, OriginPolicy, OriginProblem};
+pub use wserver_api::HttpLimitSettings;
 pub use wserver_auth as auth;
 pub use wserver_auth::{TokenSource, TokenSourceError};
 pub use wserver_cluster::{

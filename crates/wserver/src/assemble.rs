@@ -6,11 +6,11 @@ mod tls;
 use std::io;
 
 use tracing_subscriber::EnvFilter;
-use wserver_warp::{BuildProblem, CookieReader, LimitSettings, OriginPolicy, Server, setting};
+use wserver_warp::{BuildProblem, CookieReader, OriginPolicy, Server, setting};
 
 use crate::access::Access;
 use crate::inherited::Inherited;
-use crate::settings::{Loaded, Problem};
+use crate::settings::{Limits, Loaded, Problem};
 use crate::telemetry;
 
 /// Descriptors kept for the listener, the logs, the runtime and files.
@@ -20,7 +20,7 @@ const DESCRIPTORS_RESERVED: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Assembled {
     pub(crate) server: Server,
-    pub(crate) limits: LimitSettings,
+    pub(crate) limits: Limits,
     pub(crate) access: Access,
     pub(crate) log: EnvFilter,
 }
@@ -59,7 +59,8 @@ pub(crate) fn assemble(
         .token_source(settings.token_source.clone())
         .drain_close_code(settings.drain_close_code)
         .private_on_loopback()
-        .limits(limits.clone());
+        .limits(limits.session.clone())
+        .http_limits(limits.http.clone());
     let is_private_unix = inherited.private_address().or_else(|| settings.private_address.clone());
     let is_private_unix = is_private_unix.is_some_and(|it| it.starts_with("unix:"));
     match settings.no_demo {
@@ -150,12 +151,13 @@ pub(crate) fn raise_descriptors() -> io::Result<usize> {
 /// Lowers the caps on connections to what the descriptors allow, so that HTTP still answers when WebSockets are full.
 ///
 /// Each listener has its own HTTP connections.
-fn fit(mut limits: LimitSettings, descriptors: Option<usize>, listeners: usize) -> LimitSettings {
+fn fit(mut limits: Limits, descriptors: Option<usize>, listeners: usize) -> Limits {
     let Some(descriptors) = descriptors else { return limits };
     let usable = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(2 * listeners);
-    limits.http_connections_max = limits.http_connections_max.min(usable / 2 / listeners);
-    let http = limits.http_connections_max * listeners;
-    limits.connections_max = limits.connections_max.min(usable - http);
+    let Limits { session, http } = &mut limits;
+    http.http_connections_max = http.http_connections_max.min(usable / 2 / listeners);
+    let reserved = http.http_connections_max * listeners;
+    session.connections_max = session.connections_max.min(usable - reserved);
     limits
 }
 
@@ -189,13 +191,13 @@ mod tests {
             (Some(1024), 1, 480, 480),
             (Some(1024), 2, 240, 480),
         ] {
-            let limits = fit(LimitSettings::default(), descriptors, listeners);
+            let limits = fit(Limits::default(), descriptors, listeners);
             assert_eq!(
-                (limits.http_connections_max, limits.connections_max),
+                (limits.http.http_connections_max, limits.session.connections_max),
                 (http, ws),
                 "{descriptors:?}"
             );
-            assert!(limits.build().is_ok());
+            assert!(limits.session.build().is_ok());
         }
     }
 }

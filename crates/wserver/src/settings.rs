@@ -17,7 +17,7 @@ mod layers;
 mod write;
 mod publisher;
 
-use wserver_warp::{ConnectionsPerUserPolicy, LimitSettings};
+use wserver_warp::{ConnectionsPerUserPolicy, HttpLimitSettings, LimitSettings};
 
 pub(crate) use define::{Definition, OnReload, Record};
 pub(crate) use kind::{LogFormat, Secret, Shape};
@@ -35,7 +35,7 @@ pub(crate) const TABLES: &[&str] = &["callback", "cluster", "jwt", "push_jwt"];
 
 /// Every setting, in the order in which they are shown.
 pub(crate) fn definitions() -> impl Iterator<Item = &'static Definition> {
-    Settings::DEFINITIONS.iter().chain(LimitSettings::DEFINITIONS)
+    Settings::DEFINITIONS.iter().chain(Limits::DEFINITIONS)
 }
 
 settings! {
@@ -232,92 +232,101 @@ settings! {
     }
 }
 
+/// The limits, in the order in which they are shown.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Limits {
+    /// Those of sessions and their node.
+    pub(crate) session: LimitSettings,
+    /// Those of HTTP.
+    pub(crate) http: HttpLimitSettings,
+}
+
 settings! {
-    fill LimitSettings
+    fill Limits by parts
 
     "Limits" {
         /// How long a connection may stay without a registration; 0 is for ever
-        register_timeout: Time = "30s";
+        session.register_timeout: Time = "30s";
         /// How long the check of one token may take
-        authenticate_timeout: Time = "10s";
+        session.authenticate_timeout: Time = "10s";
         /// Time between two pings
-        ping_interval: Time = "25s";
+        session.ping_interval: Time = "25s";
         /// How long a pong may take
-        pong_timeout: Time = "10s";
+        session.pong_timeout: Time = "10s";
         /// How long a connection that is closing waits for the client's own Close
-        close_timeout: Time = "5s";
+        session.close_timeout: Time = "5s";
         /// How long a client may take nothing of what is queued for it, before it is closed as too slow
-        stall_timeout: Time = "1m";
+        session.stall_timeout: Time = "1m";
         /// The largest message a client may send
-        inbound_message_bytes_max: Size = "64KiB";
+        session.inbound_message_bytes_max: Size = "64KiB";
         /// The most fragments of one message of a client
-        inbound_fragments_max: Count<usize> = "256";
+        session.inbound_fragments_max: Count<usize> = "256";
         /// Messages and pings a client may send per second in the long run
-        inbound_messages_per_second: Count<u32> = "50";
+        session.inbound_messages_per_second: Count<u32> = "50";
         /// Messages and pings a client may send at once
-        inbound_messages_burst: Count<u32> = "200";
+        session.inbound_messages_burst: Count<u32> = "200";
         /// Registrations that wait behind one whose token is being checked
-        registrations_pending_max: Count<usize> = "8";
+        session.registrations_pending_max: Count<usize> = "8";
         /// The most registrations of one connection
-        bindings_per_connection_max: Count<usize> = "128";
+        session.bindings_per_connection_max: Count<usize> = "128";
         /// The most bytes of user ids and events of one connection's registrations
-        names_per_connection_bytes_max: Size = "64KiB";
+        session.names_per_connection_bytes_max: Size = "64KiB";
         /// The same over all connections; a registration beyond it is refused
-        names_bytes_max: Size = "1GiB";
+        session.names_bytes_max: Size = "1GiB";
         /// The most bytes of clients' messages that are half read or wait, over all connections
-        inbound_bytes_max: Size = "256MiB";
+        session.inbound_bytes_max: Size = "256MiB";
         /// The longest user id, event or token
-        name_bytes_max: Size = "4KiB";
+        session.name_bytes_max: Size = "4KiB";
         /// The largest message of a push
-        message_bytes_max: Size = "1MiB";
+        session.message_bytes_max: Size = "1MiB";
         /// The largest body of a push; at least six messages and 64KiB, because JSON escapes
-        push_body_bytes_max: Size = "8MiB";
+        http.push_body_bytes_max: Size = "8MiB";
         /// How long the whole body of a push may take
-        push_body_timeout: Time = "20s";
+        http.push_body_timeout: Time = "20s";
         /// The most bytes of push bodies held at once
-        push_bodies_bytes_max: Size = "256MiB";
+        http.push_bodies_bytes_max: Size = "256MiB";
         /// The most pushes of one batch, and the most users of one request, over all its pushes
-        batch_pushes_max: Count<usize> = "1000";
+        http.batch_pushes_max: Count<usize> = "1000";
         /// The most bytes of answers remembered for requests with an Idempotency-Key, each for ten minutes
-        idempotency_bytes_max: Size = "16MiB";
+        http.idempotency_bytes_max: Size = "16MiB";
         /// How long a request head may take, and the first one to come
-        header_timeout: Time = "10s";
+        http.header_timeout: Time = "10s";
         /// How long an HTTP connection is kept for its next request, which answers tell as `Keep-Alive: timeout=`; longer than a proxy in front keeps it
-        http_idle_timeout: Time = "75s";
+        http.http_idle_timeout: Time = "75s";
         /// The largest request head
-        head_bytes_max: Size = "16KiB";
+        http.head_bytes_max: Size = "16KiB";
         /// The most bytes queued for one connection; a slower reader is disconnected
-        outbox_bytes_max: Size = "4MiB";
+        session.outbox_bytes_max: Size = "4MiB";
         /// The most bytes queued over all connections; beyond it those with the most are disconnected
-        outboxes_bytes_max: Size = "2GiB";
+        session.outboxes_bytes_max: Size = "2GiB";
         /// The most bytes to one user that wait for a fan-out under way; a push beyond waits
-        walk_bytes_max: Size = "128KiB";
+        session.walk_bytes_max: Size = "128KiB";
         /// The most WebSocket connections; lowered to what the descriptor limit allows
-        connections_max: Count<usize> = "100000";
+        session.connections_max: Count<usize> = "100000";
         /// The most WebSocket connections from one address (IPv6: one /64); 0 is no bound
-        connections_per_address_max: Count<usize> = "0";
+        http.connections_per_address_max: Count<usize> = "0";
         /// The most connections of one user; 0 is no bound
-        connections_per_user_max: Count<usize> = "0";
+        session.connections_per_user_max: Count<usize> = "0";
         /// What becomes of one more: refuse_new closes it, close_oldest closes the one opened first
-        connections_per_user_policy: Choice<ConnectionsPerUserPolicy> = "refuse_new";
+        session.connections_per_user_policy: Choice<ConnectionsPerUserPolicy> = "refuse_new";
         /// WebSocket handshakes from one address (IPv6: one /64) per second in the long run; 0 is no bound
-        handshakes_per_address_per_second: Count<u32> = "0";
+        http.handshakes_per_address_per_second: Count<u32> = "0";
         /// WebSocket handshakes from one address at once, where there is a bound
-        handshakes_per_address_burst: Count<u32> = "50";
+        http.handshakes_per_address_burst: Count<u32> = "50";
         /// The most HTTP connections of a listener, handshakes included
-        http_connections_max: Count<usize> = "4096";
+        http.http_connections_max: Count<usize> = "4096";
         /// The most of them from one address (IPv6: one /64) that is none of trusted_proxies, TLS handshakes included; not counted at a private_address. A browser opens six; 0 is no bound
-        http_connections_per_address_max: Count<usize> = "0";
+        http.http_connections_per_address_max: Count<usize> = "0";
         /// How long a shutdown may take, all of it
-        drain_timeout: Time = "30s";
+        session.drain_timeout: Time = "30s";
         /// How long a shutdown waits, serving but not ready, for balancers to notice
-        drain_delay: Time = "0s";
+        session.drain_delay: Time = "0s";
         /// Over how long a shutdown tells connections to go, at most half of the time that is left; 500 a second are told in any case
-        drain_spread: Time = "15s";
+        session.drain_spread: Time = "15s";
         /// Bytes kept of what happened of late: refusals, drops and ends, so that it can be told why a message did not arrive; 0 is none
-        journal_bytes_max: Size = "4MiB";
+        session.journal_bytes_max: Size = "4MiB";
         /// The most users that are traced at once
-        traces_max: Count<usize> = "16";
+        session.traces_max: Count<usize> = "16";
     }
 }
 
@@ -329,7 +338,16 @@ mod tests {
 
     #[test]
     fn the_defaults_are_those_of_the_library() {
-        assert_eq!(Loaded::defaults().limits, LimitSettings::default());
+        assert_eq!(Loaded::defaults().limits, Limits::default());
+    }
+
+    #[test]
+    fn every_limit_of_the_library_is_a_setting() {
+        let shown = format!("{:?}", Limits::default());
+        let names = shown.split([' ', '{', ',']).filter_map(|word| word.strip_suffix(':'));
+        let names: HashSet<&str> =
+            names.filter(|name| !["session", "http"].contains(name)).collect();
+        assert_eq!(names, Limits::DEFINITIONS.iter().map(|it| it.name).collect());
     }
 
     #[test]

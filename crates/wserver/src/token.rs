@@ -142,7 +142,7 @@ fn authenticator(loaded: &Loaded) -> Result<Option<JwtAuthenticator>, Vec<String
 
 fn judge(loaded: &Loaded, authenticator: &JwtAuthenticator, token: &str) -> Result<Inspection> {
     let mut inspection = block_on(authenticator.inspect(token, SystemTime::now()))?;
-    let bytes_max = loaded.limits.name_bytes_max;
+    let bytes_max = loaded.limits.session.name_bytes_max;
     if token.len() > bytes_max {
         let bytes = token.len();
         let problem = format!("it is {bytes} bytes long, the limit name_bytes_max is {bytes_max}");

@@ -94,7 +94,7 @@ async fn batch<W: Wire>(
 ) -> Result<BatchAnswer, Refused> {
     let batch = Batch::parse(&body.bytes).map_err(Refused::Body)?;
     check_count(api, "pushes", batch.len())?;
-    let max = api.limits.batch_pushes_max;
+    let max = api.http_limits.batch_pushes_max;
     let (mut pushes, mut items) = (Vec::with_capacity(batch.len()), 0);
     for push in batch.pushes() {
         // Before the rest is read: a push may name as many users as one request may name in all.
@@ -257,7 +257,7 @@ fn users<W: Wire>(
 }
 
 fn check_count<W: Wire>(api: &Api<W>, field: &'static str, items: usize) -> Result<(), Refused> {
-    let max = api.limits.batch_pushes_max;
+    let max = api.http_limits.batch_pushes_max;
     if items > max { Err(Refused::TooMany { field, items, max }) } else { Ok(()) }
 }
 

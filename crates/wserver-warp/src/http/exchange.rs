@@ -42,7 +42,7 @@ pub(crate) async fn serve(
     peer: SocketAddr,
     seat: &Arc<Seat>,
 ) {
-    let io = HttpIo::new(stream, &edge.limits, Arc::clone(seat));
+    let io = HttpIo::new(stream, &edge.http_limits, Arc::clone(seat));
     if let Err(error) = serve_io(edge, side, io, peer, seat.is_reserved).await {
         debug!(%peer, %error, "HTTP connection ended");
     }
@@ -91,7 +91,7 @@ async fn serve_io(
     // fill its arrays for each request. What is timed is in `HttpIo`.
     let connection = http1::Builder::new()
         .header_read_timeout(None)
-        .max_buf_size(edge.limits.head_bytes_max)
+        .max_buf_size(edge.http_limits.head_bytes_max)
         .serve_connection(io, service)
         .with_upgrades();
     tokio::select! {

@@ -173,7 +173,9 @@ impl Head {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut request = httparse::Request::new(&mut headers);
         let head_bytes = match request.parse(input) {
-            Ok(httparse::Status::Complete(bytes)) if bytes <= edge.limits.head_bytes_max => bytes,
+            Ok(httparse::Status::Complete(bytes)) if bytes <= edge.http_limits.head_bytes_max => {
+                bytes
+            }
             _ => return None,
         };
         let is_push = request.path == Some(edge.api.push_path()) && request.version == Some(1);
@@ -223,7 +225,7 @@ impl Head {
         let (length, rest) = rest.split_at(digits);
         let body = rest.strip_prefix(&*self.after)?;
         if self.length != length {
-            if input.len() - body.len() > edge.limits.head_bytes_max {
+            if input.len() - body.len() > edge.http_limits.head_bytes_max {
                 return None;
             }
             self.length = HeaderValue::from_bytes(length).ok()?;

@@ -27,7 +27,7 @@ use hyper::header::TRANSFER_ENCODING;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
-use wserver_core::Limits;
+use wserver_api::HttpLimits;
 
 use crate::connection::read_buffer;
 use crate::http::framing::{Body, Chunks, Head};
@@ -252,7 +252,7 @@ pub(crate) struct HttpIo {
 }
 
 impl HttpIo {
-    pub(crate) fn new(stream: Transport, limits: &Limits, seat: Arc<Seat>) -> Self {
+    pub(crate) fn new(stream: Transport, limits: &HttpLimits, seat: Arc<Seat>) -> Self {
         Self {
             stream,
             ahead: Bytes::new(),

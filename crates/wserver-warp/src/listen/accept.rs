@@ -33,7 +33,7 @@ const LAST_MAX: usize = 4096;
 /// backend out. What one address may have of them holds where strangers come, and not for backends
 /// with a listener of their own, nor for proxies, behind which are many.
 pub(crate) async fn run(edge: Arc<Edge>, door: Door, close: CancellationToken) {
-    let limits = &edge.limits;
+    let limits = &edge.http_limits;
     let Door { listener, side, tls } = door;
     let per_address =
         if side.has_listeners() { limits.http_connections_per_address_max } else { 0 };
@@ -147,7 +147,7 @@ async fn secure(
     // Boxed: it is gone when HTTP begins, and is much larger than what serves that.
     let accepting = Box::pin(tls.accept(stream));
     let secured = tokio::select! {
-        secured = tokio::time::timeout(edge.limits.header_timeout, accepting) => secured,
+        secured = tokio::time::timeout(edge.http_limits.header_timeout, accepting) => secured,
         () = std::future::poll_fn(|cx| seat.poll_over(cx)) => return None,
     };
     let error = match secured {

@@ -12,12 +12,14 @@ use std::time::{Duration, SystemTime};
 use hyper::header::COOKIE;
 use tokio::runtime::Handle as Runtime;
 use tokio_util::sync::CancellationToken;
-use wserver_api::{Api, DemoPage, Elsewhere, OpenPushScope, Settings, Side};
+use wserver_api::{
+    Api, DemoPage, Elsewhere, HttpLimitSettings, HttpLimits, OpenPushScope, Settings, Side,
+};
 use wserver_auth::{Authenticator, OpenAuthenticator, OpenPush, PushAuthorizer};
 use wserver_cluster::{Broker, BrokerError, ClusterSettings, Joining};
-use wserver_core::{CloseReason, LimitProblem, LimitSettings, Limits, setting_name};
+use wserver_core::{CloseReason, LimitSettings, Limits, LimitsError};
 use wserver_node::{Drained, Node};
-use wserver_protocol::{CloseCode, frame, v2};
+use wserver_protocol::{CloseCode, frame};
 
 use crate::connection::close;
 use crate::connection::cut_off;
@@ -56,6 +58,7 @@ pub struct Server {
     side: Side,
     settings: ServerBuilder,
     limits: Limits,
+    http_limits: HttpLimits,
     proxies: TrustedProxies,
     serves_demo: bool,
 }
@@ -97,6 +100,7 @@ pub struct ServerBuilder {
     demo_page: DemoPolicy,
     drain_close_code: u16,
     limits: LimitSettings,
+    http_limits: HttpLimitSettings,
     hooks: Hooks,
     wall_clock: WallClock,
     cluster: Option<(Arc<dyn Broker>, ClusterSettings)>,
@@ -119,13 +123,15 @@ impl fmt::Debug for ServerBuilder {
             .field("demo_page", &self.demo_page)
             .field("drain_close_code", &self.drain_close_code)
             .field("limits", &self.limits)
+            .field("http_limits", &self.http_limits)
             .field("hooks", &self.hooks)
             .finish_non_exhaustive()
     }
 }
 
 impl Server {
-    /// Starts from the defaults: loopback, `/ws`, `/push`, open authentication, the limits of [`LimitSettings`].
+    /// Starts from the defaults: loopback, `/ws`, `/push`, open authentication, the limits of
+    /// [`LimitSettings`] and [`HttpLimitSettings`].
     #[must_use]
     pub fn builder() -> ServerBuilder {
         ServerBuilder {
@@ -145,6 +151,7 @@ impl Server {
             demo_page: DemoPolicy::Never,
             drain_close_code: CloseCode::GOING_AWAY.as_u16(),
             limits: LimitSettings::default(),
+            http_limits: HttpLimitSettings::default(),
             hooks: Hooks::default(),
             wall_clock: WallClock::default(),
             cluster: None,
@@ -204,6 +211,7 @@ impl Server {
         let counters = Arc::new(EdgeCounters::default());
         let settings = Settings {
             limits: self.limits.clone(),
+            http_limits: self.http_limits.clone(),
             push_path: self.settings.push_path,
             push_authorizer: self.settings.push_authorizer,
             open_push,
@@ -237,18 +245,19 @@ impl Server {
             token_source: self.settings.token_source,
             public_page,
             hooks: self.settings.hooks,
-            addresses: Arc::new(Addresses::new(self.limits.connections_per_address_max)),
-            handshakes: HandshakeRates::new(&self.limits),
+            addresses: Arc::new(Addresses::new(self.http_limits.connections_per_address_max)),
+            handshakes: HandshakeRates::new(&self.http_limits),
             proxies: self.proxies,
             tls,
             wall_clock: self.settings.wall_clock,
             stop: stop.clone(),
             last_call: CancellationToken::new(),
-            kept: Kept::new(self.limits.http_idle_timeout),
+            kept: Kept::new(self.http_limits.http_idle_timeout),
             ping: frame::ping(),
             goodbye_code,
             counters,
             limits: self.limits,
+            http_limits: self.http_limits,
         };
         let edge = Arc::new(edge);
         Ok(BoundServer { doors, address, private_address, edge, stop, joining })
@@ -455,10 +464,17 @@ impl ServerBuilder {
         self
     }
 
-    /// Every bound: sizes, times, counts.
+    /// Every bound of connections, their messages and their queues: sizes, times, counts.
     #[must_use]
     pub fn limits(mut self, limits: LimitSettings) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Every bound of HTTP: of requests, of the connections that carry them, and of handshakes.
+    #[must_use]
+    pub fn http_limits(mut self, limits: HttpLimitSettings) -> Self {
+        self.http_limits = limits;
         self
     }
 
@@ -582,24 +598,14 @@ impl ServerBuilder {
             problems.extend(wrong.into_iter().map(BuildProblem::from));
             TrustedProxies::default()
         });
-        let limits = match self.limits.clone().build() {
-            Ok(limits) => Some(limits),
-            Err(error) => {
-                problems.extend(error.problems().iter().cloned().map(BuildProblem::from));
-                None
-            }
+        let mut built = |error: LimitsError| {
+            problems.extend(error.problems().iter().cloned().map(BuildProblem::from));
         };
+        let limits = self.limits.clone().build().map_err(&mut built).ok();
+        let http_limits = self.http_limits.clone().build(&self.limits).map_err(built).ok();
         if let Some((_, settings)) = &self.cluster {
             let wrong = settings.problems(self.limits.message_bytes_max);
             problems.extend(wrong.into_iter().map(BuildProblem::from));
-        }
-        let (pushes, max) = (self.limits.batch_pushes_max, v2::LIST_ITEMS_MAX);
-        if pushes > max {
-            problems.push(BuildProblem::Limit(LimitProblem::TooLarge {
-                setting: setting_name!(LimitSettings, batch_pushes_max),
-                value: pushes,
-                max,
-            }));
         }
         let mut load = |settings: &Option<TlsSettings>, names| {
             let loaded = settings.as_ref().map(|settings| Tls::new(settings, names)).transpose();
@@ -610,8 +616,8 @@ impl ServerBuilder {
         };
         let tls = load(&self.tls, tls::PUBLIC);
         let private_tls = load(&self.private_tls, tls::PRIVATE);
-        match (listen, limits) {
-            (Some(listen), Some(limits)) if problems.is_empty() => {
+        match (listen, limits, http_limits) {
+            (Some(listen), Some(limits), Some(http_limits)) if problems.is_empty() => {
                 let serves_demo = is_demo_wanted
                     || self.demo_page == DemoPolicy::OnLoopback
                         && !is_root_taken
@@ -636,6 +642,7 @@ impl ServerBuilder {
                     side,
                     settings: self,
                     limits,
+                    http_limits,
                     proxies,
                     serves_demo,
                 })

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
 use tokio_tungstenite::tungstenite::Message;
-use wserver_warp::{LimitSettings, Server, ServerBuilder, TlsSettings};
+use wserver_warp::{HttpLimitSettings, LimitSettings, Server, ServerBuilder, TlsSettings};
 
 use crate::secure::{
     Authority, Files, Identity, Secure, VERSIONS, ask, closed, is_sent, listen, next, push, secure,
@@ -386,12 +386,12 @@ async fn assert_ends(stream: &mut TcpStream) {
 #[tokio::test]
 async fn a_handshake_has_its_time() {
     let authority = Authority::new();
-    let limits = LimitSettings {
+    let limits = HttpLimitSettings {
         header_timeout: Duration::from_millis(300),
         http_connections_max: 2,
-        ..quiet()
+        ..HttpLimitSettings::default()
     };
-    let running = serve(builder(&authority.sign()).limits(limits));
+    let running = serve(builder(&authority.sign()).limits(quiet()).http_limits(limits));
     let mut silent = TcpStream::connect(running.address).await.unwrap();
     let mut half = TcpStream::connect(running.address).await.unwrap();
     // The head of a handshake's record, which announces more than comes.

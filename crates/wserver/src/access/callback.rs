@@ -44,7 +44,7 @@ impl Access {
 
     fn read_callback_settings(&mut self, loaded: &Loaded, url: &str) -> Result<CallbackSettings> {
         let settings = &loaded.settings;
-        let patience = loaded.limits.authenticate_timeout;
+        let patience = loaded.limits.session.authenticate_timeout;
         let mut callback = CallbackSettings::new(self.endpoint(&Url {
             name: "callback_url".to_owned(),
             url,

@@ -64,7 +64,7 @@ impl<'a> Table<'a> {
             audience: &settings.jwt_audience,
             issuer: &settings.jwt_issuer,
             leeway: settings.jwt_leeway,
-            patience: loaded.limits.authenticate_timeout,
+            patience: loaded.limits.session.authenticate_timeout,
         }
     }
 
@@ -86,7 +86,7 @@ impl<'a> Table<'a> {
             audience: &settings.push_jwt_audience,
             issuer: &settings.push_jwt_issuer,
             leeway: settings.push_jwt_leeway,
-            patience: loaded.limits.authenticate_timeout,
+            patience: loaded.limits.session.authenticate_timeout,
         }
     }
 

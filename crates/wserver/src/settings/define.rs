@@ -110,7 +110,8 @@ pub(crate) trait Record: Sized {
     fn read(layers: &mut Layers) -> Option<Self>;
 }
 
-/// `struct Name` defines a struct and fills it; `fill Name` fills one that is defined elsewhere.
+/// `struct Name` defines a struct and fills it; `fill Name by parts` fills the fields of the fields of one
+/// that is defined elsewhere.
 macro_rules! settings {
     (
         $(#[$outer:meta])* struct $record:ident
@@ -162,6 +163,39 @@ macro_rules! settings {
                     let $name = layers.read::<$kind>(stringify!($name));
                 )+)+
                 Some(Self { $($($name: $name?,)+)+ })
+            }
+        }
+    };
+    (
+        fill $record:ident by parts
+        $($heading:literal { $(
+            $(#[doc = $doc:literal])+
+            $part:ident.$name:ident: $kind:ty $(= $default:expr)? $(, $property:ident($($argument:expr)?))*;
+        )+ })+
+    ) => {
+        impl $crate::settings::define::Record for $record {
+            const DEFINITIONS: &'static [$crate::settings::define::Definition] = &[
+                $($(
+                    $crate::settings::define::Definition::new(
+                        stringify!($name),
+                        &[$($doc),+],
+                        $heading,
+                        settings!(@default $($default)?),
+                        <$kind as $crate::settings::kind::Kind>::FORM,
+                    )$(.$property($($argument)?))*,
+                )+)+
+            ];
+
+            fn read(layers: &mut $crate::settings::layers::Layers) -> Option<Self> {
+                let mut record = Self::default();
+                let mut is_whole = true;
+                $($(
+                    match layers.read::<$kind>(stringify!($name)) {
+                        Some(value) => record.$part.$name = value,
+                        None => is_whole = false,
+                    }
+                )+)+
+                is_whole.then_some(record)
             }
         }
     };

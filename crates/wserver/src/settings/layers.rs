@@ -6,13 +6,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use wserver_warp::LimitSettings;
-
 use super::define::{Definition, Record, VARIABLE_PREFIX, variable};
 use super::file;
 use super::kind::{Kind, Shape};
 use super::problem::Problem;
-use super::{Settings, TABLES, definitions};
+use super::{Limits, Settings, TABLES, definitions};
 
 /// Beyond it what was given is cut off in messages.
 pub(crate) const SHOWN_CHARS_MAX: usize = 80;
@@ -171,7 +169,7 @@ pub(crate) struct Sources {
 #[derive(Debug, Clone)]
 pub(crate) struct Loaded {
     pub(crate) settings: Settings,
-    pub(crate) limits: LimitSettings,
+    pub(crate) limits: Limits,
     pub(crate) effective: Vec<Effective>,
     /// The file they were read from.
     pub(crate) config: Option<PathBuf>,
@@ -237,7 +235,7 @@ impl Sources {
             problems,
         };
         let settings = Settings::read(&mut layers);
-        let limits = LimitSettings::read(&mut layers);
+        let limits = Limits::read(&mut layers);
         debug_assert!(layers.given.is_empty(), "every setting is a field of a record");
         match (settings, limits) {
             (Some(settings), Some(limits)) if layers.problems.is_empty() => Ok(Loaded {
