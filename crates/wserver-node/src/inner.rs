@@ -270,14 +270,14 @@ impl<W: Wire> Inner<W> {
         event: &EventName,
         token: TokenDigest,
     ) -> Result<Bound, RegisterError> {
-        let bound = self.binder.bind(outbox.id(), outbox, user, event, token).map_err(|error| {
-            self.counters.registrations_over_limit_total.increment();
-            match error {
-                BindError::TooMany { max } => RegisterError::TooMany { max },
-                BindError::UserFull { max } => RegisterError::UserFull { max },
-                _ => RegisterError::Ending,
-            }
-        })?;
+        let bound =
+            self.binder.bind(outbox.id(), outbox, user, event, token).map_err(
+                |error| match error {
+                    BindError::TooMany { max } => RegisterError::TooMany { max },
+                    BindError::UserFull { max } => RegisterError::UserFull { max },
+                    _ => RegisterError::Ending,
+                },
+            )?;
         if let (Bound::New { first_for: Scope::User }, Some(interest)) =
             (bound, self.interest.get())
         {
@@ -318,7 +318,6 @@ impl<W: Wire> Inner<W> {
         } else {
             return Ok(());
         };
-        self.counters.registrations_over_limit_total.increment();
         self.let_go(self.binder.unbind(outbox.id(), user, event).as_slice());
         Err(error)
     }

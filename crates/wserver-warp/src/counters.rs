@@ -18,6 +18,8 @@ pub(crate) struct EdgeCounters {
     pub(crate) http_connections_evicted_total: Counter,
     /// Connections that ended before they were secure.
     pub(crate) tls_handshakes_failed_total: Counter,
+    /// Addresses whose rate of handshakes was forgotten early because there were too many of them.
+    pub(crate) handshake_addresses_evicted_total: Counter,
     /// WebSocket handshakes that were not accepted.
     pub(crate) handshakes_refused_total: Labelled,
     /// Tokens that the authenticator knew.
@@ -43,6 +45,7 @@ impl Default for EdgeCounters {
             ]),
             http_connections_evicted_total: Counter::default(),
             tls_handshakes_failed_total: Counter::default(),
+            handshake_addresses_evicted_total: Counter::default(),
             handshakes_refused_total: Labelled::new(&[
                 "method_not_allowed",
                 "not_a_handshake",

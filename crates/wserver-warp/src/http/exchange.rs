@@ -163,7 +163,6 @@ fn check(
     host::settle(asked.version, &uri, request.headers_mut())
         .map_err(|why| Refused::Host { why })?;
     if notes.seat().is_reserved && !routes::is_health(uri.path()) {
-        edge.node.counters().connections_refused_total.increment();
         edge.counters.http_connections_refused_total.increment("http_connections_max");
         let setting = Some("http_connections_max");
         return Err(Refused::Busy { why: "http_connections_max is reached", setting });

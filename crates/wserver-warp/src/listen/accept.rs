@@ -81,7 +81,6 @@ pub(crate) async fn run(edge: Arc<Edge>, door: Door, close: CancellationToken) {
             Found::AllBusy | Found::Leaving => ("http_connections_max", canned::OVERLOADED),
             Found::AddressFull => ("http_connections_per_address_max", canned::ADDRESS_FULL),
         };
-        edge.node.counters().connections_refused_total.increment();
         edge.counters.http_connections_refused_total.increment(setting);
         refuse(&stream, tls.is_some(), answer);
     }

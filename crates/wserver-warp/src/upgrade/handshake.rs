@@ -49,9 +49,6 @@ pub(crate) fn upgrade(
     let (accept, address, token, on_upgrade, place) = match accepted {
         Ok(accepted) => accepted,
         Err(refused) => {
-            if matches!(refused, Refused::AddressFull { .. }) {
-                edge.node.counters().connections_refused_total.increment();
-            }
             debug!(%peer, ?refused, "handshake refused");
             let told = refused.told();
             edge.counters.handshakes_refused_total.increment(told.name);
@@ -80,10 +77,7 @@ pub(crate) fn upgrade(
 /// Counts every attempt, whatever comes of it.
 fn within_rate(edge: &Edge, peer: SocketAddr) -> Result<(), Refused> {
     let Some(rates) = &edge.handshakes else { return Ok(()) };
-    let counters = edge.node.counters();
-    rates
-        .acquire(peer.ip(), Instant::now(), &counters.handshake_addresses_evicted_total)
-        .inspect_err(|_refused| counters.handshakes_over_rate_total.increment())
+    rates.acquire(peer.ip(), Instant::now(), &edge.counters.handshake_addresses_evicted_total)
 }
 
 /// The value to accept with, or why not.
