@@ -16,6 +16,7 @@ mod observe;
 mod demo;
 mod api;
 mod counters;
+mod registration;
 mod reply;
 #[cfg(test)]
 mod fixture;
@@ -29,6 +30,8 @@ pub use demo::DemoPage;
 pub use limits::{HttpLimitSettings, HttpLimits};
 pub use observe::health::{ProbeEnds, Verdict};
 pub use observe::metrics::Page;
+pub use registration::RegistrationRefusal;
+pub use reply::kind::ProblemKind;
 pub use reply::refused::Elsewhere;
 pub use reply::told::{Told, text};
 pub use reply::{Format, Reply, ReplyBody, negotiate};

@@ -206,9 +206,8 @@ impl Publisher {
     }
 }
 
-/// Why a push request was refused.
+/// Why a push request was refused: a closed list, which answers follow.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum PushRefusal {
     /// Nothing was presented.
     #[error("push key missing")]

@@ -2,7 +2,7 @@
 
 /// Defines an enum whose every variant has its one fixed word, for counters, logs and settings.
 ///
-/// It has `ALL`, in the order of the declaration, `as_str`, `Display` and `from_word`. What else there
+/// It has `ALL`, in the order of the declaration, `as_str`, `Into<&str>`, `Display` and `from_word`. What else there
 /// is to say of a variant is a `match` without a wildcard, which does not compile when one is missing.
 ///
 /// ```
@@ -53,6 +53,12 @@ macro_rules! words {
                     $($word => ::core::option::Option::Some(Self::$variant),)+
                     _ => ::core::option::Option::None,
                 }
+            }
+        }
+
+        impl ::core::convert::From<$name> for &'static str {
+            fn from(it: $name) -> Self {
+                it.as_str()
             }
         }
 

@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use wserver_core::{Bound, CloseReason, ConnectionId, EventName, TokenDigest, UserId};
+use wserver_protocol::DecodeError;
 
 use crate::inner::Inner;
 use crate::journal::What;
 use crate::outbox::{Flush, Outbox, Sent, Wire};
 
-/// Why a registration was not bound.
+/// Why a registration was not bound: a closed list, which counters and answers follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum RegisterError {
     /// The connection has its most bindings (`bindings_per_connection_max`).
     #[error("the connection has its {max} bindings")]
@@ -128,7 +128,7 @@ impl<W: Wire> Attachment<W> {
 
     /// Notes which rule of the protocol the peer broke, under each user that the connection is
     /// registered for, or else among strangers. To be called before it is closed for it.
-    pub fn note_protocol_broken(&self, rule: &'static str) {
+    pub fn note_protocol_broken(&self, rule: DecodeError) {
         let what = What::ProtocolBroken { rule };
         let registrations = self.node.binder.registrations(self.id());
         if registrations.is_empty() {

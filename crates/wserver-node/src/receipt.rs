@@ -105,7 +105,6 @@ impl EveryoneReceipt {
 words! {
     /// Why a push went to nobody. In ascending order of what there is to do about it.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-    #[non_exhaustive]
     pub enum NoDelivery {
         /// The user has no connection.
         UserOffline = "user_offline",

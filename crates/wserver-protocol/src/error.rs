@@ -66,10 +66,9 @@ pub enum JsonError {
     },
 }
 
-/// Why a stream of frames is refused. The connection is to be closed with
+/// Why a stream of frames is refused: a closed list. The connection is to be closed with
 /// [`close_code`](Self::close_code).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum DecodeError {
     /// A reserved bit is set, though no extension was agreed (section 5.2).
     #[error("a reserved bit is set")]

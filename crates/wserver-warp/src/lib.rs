@@ -44,6 +44,7 @@ pub use wserver_node::{
     ConnectionInfo, Counters, Drained, Entry, EveryoneReceipt, NoDelivery, PushOptions,
     PushReceipt, RegisterError, Trace, TraceError, Traced, What,
 };
+pub use wserver_protocol::DecodeError;
 
 /// The guide, whose examples run as tests.
 #[cfg(doctest)]

@@ -79,7 +79,7 @@ impl Carrier for Metrics {
             "wserver_authentications_total",
             "Tokens that were checked, by what came of it.",
             "result",
-            counters.authentications(),
+            counters.authentications_total.values(),
         );
 
         let held = counters.inbound_bytes.load(Ordering::Relaxed);

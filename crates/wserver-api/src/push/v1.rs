@@ -55,8 +55,8 @@ pub(crate) async fn push<W: Wire>(
             debug!(peer = %client, ?refused, "push refused");
             let told = refused.told();
             let (user, event) = about.as_ref().map(|(user, event)| (user, event)).unzip();
-            api.node.note_push_refused(user, event, told.name);
-            api.counters.pushes_refused_total.increment(told.name);
+            api.node.note_push_refused(user, event, told.kind.as_str());
+            api.counters.pushes_refused_total.increment(told.kind);
             told.reply(format)
         }
     }

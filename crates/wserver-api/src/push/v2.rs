@@ -61,11 +61,11 @@ pub(crate) async fn serve<W: Wire>(
 
 /// Notes a push that was refused before it was known whom it was for.
 pub(crate) fn note_refused<W: Wire>(api: &Api<W>, refused: &Refused) {
-    api.node.note_push_refused(None, None, refused.told().name);
+    api.node.note_push_refused(None, None, refused.told().kind.as_str());
 }
 
 pub(crate) fn count_refused<W: Wire>(api: &Api<W>, refused: &Refused) {
-    api.counters.pushes_refused_total.increment(refused.told().name);
+    api.counters.pushes_refused_total.increment(refused.told().kind);
 }
 
 async fn carry_out<W: Wire>(
@@ -181,7 +181,7 @@ impl Checked {
         let fits = v1::check(api, publisher, &event, &push.message);
         fits.inspect_err(|refused| {
             for user in &users {
-                api.node.note_push_refused(Some(user), Some(&event), refused.told().name);
+                api.node.note_push_refused(Some(user), Some(&event), refused.told().kind.as_str());
             }
         })?;
         Ok(Self { event, options, users })

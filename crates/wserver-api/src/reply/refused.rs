@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::StatusCode;
 use wserver_node::RegisterError;
 use wserver_protocol::v2::BodyError;
 use wserver_protocol::{JsonError, PushError, receipt};
 
+use super::kind::ProblemKind as Kind;
 use super::told::Told;
 
 /// Where pushes that need no key are taken, since it is not where browsers connect.
@@ -120,39 +120,34 @@ pub(crate) enum Refused {
 impl Refused {
     /// What the peer is told of it.
     pub(crate) fn told(&self) -> Told {
-        use StatusCode as Status;
         match self {
             Self::NotFound => {
-                Told::new(Status::NOT_FOUND, "not_found", "not found", "no such path")
+                Told::new(Kind::NotFound, "not found", "no such path")
             }
             Self::Method { allow } => Told::new(
-                Status::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
+                Kind::MethodNotAllowed,
                 "method not allowed",
                 "the method is not allowed here, see Allow",
             )
             .allow(allow),
             Self::ContentCoding { coding } => Told::new(
-                Status::UNSUPPORTED_MEDIA_TYPE,
-                "content_coding",
+                Kind::ContentCoding,
                 "content coding not supported",
                 format!("the body is coded as {coding}, and must be sent as it is: without Content-Encoding"),
             )
             .field("Content-Encoding"),
             Self::Unauthorized { why } => {
-                Told::new(Status::UNAUTHORIZED, "unauthorized", "unauthorized", *why).closing()
+                Told::new(Kind::Unauthorized, "unauthorized", *why).closing()
             }
             Self::AuthorizerUnavailable => Told::new(
-                Status::SERVICE_UNAVAILABLE,
-                "authorizer_unavailable",
+                Kind::AuthorizerUnavailable,
                 "authoriser unavailable",
                 "the push authoriser is unavailable",
             )
             .retry(1),
             // Its body is unread: only closing spares reading it.
             Self::PushRate { wait } => Told::new(
-                Status::TOO_MANY_REQUESTS,
-                "push_rate",
+                Kind::PushRate,
                 "too many pushes",
                 "this push key has reached its pushes_per_second",
             )
@@ -161,8 +156,7 @@ impl Refused {
             .retry(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
             .closing(),
             Self::OpenPush { why } => Told::new(
-                Status::FORBIDDEN,
-                "push_needs_key",
+                Kind::PushNeedsKey,
                 "push without a key is only for programs on this machine",
                 format!("{why}; set a push key, or allow_open_push if this is meant"),
             )
@@ -174,8 +168,7 @@ impl Refused {
                     Elsewhere::Nowhere => "in the program itself its handle pushes".to_owned(),
                 };
                 Told::new(
-                    Status::FORBIDDEN,
-                    "push_needs_key",
+                    Kind::PushNeedsKey,
                     "pushes without a key are not taken at this address",
                     format!(
                         "{place}; to take them here set push_key_file, or allow_open_push if everyone \
@@ -186,28 +179,26 @@ impl Refused {
                 .closing()
             }
             Self::Forbidden { field, why } => {
-                Told::new(Status::FORBIDDEN, "out_of_scope", "forbidden", *why)
+                Told::new(Kind::OutOfScope, "forbidden", *why)
                     .field(&**field)
                     .setting("publisher")
             }
             Self::NotAdmin => Told::new(
-                Status::FORBIDDEN,
-                "not_admin",
+                Kind::NotAdmin,
                 "forbidden",
                 "this push key may not administer the server: its publisher needs admin = true",
             )
             .setting("publisher.admin")
             .closing(),
             Self::OpenAdmin { why } => Told::new(
-                Status::FORBIDDEN,
-                "admin_needs_key",
+                Kind::AdminNeedsKey,
                 "administration without a key is only for programs on this machine",
                 format!("{why}; set a publisher with admin = true and present its key"),
             )
             .setting("publisher.admin")
             .closing(),
             Self::Push(error) => {
-                let told = illegal("body_invalid", error.to_string());
+                let told = illegal(Kind::BodyInvalid, error.to_string());
                 match error {
                     PushError::Empty { field }
                     | PushError::Json(JsonError::NotAString { field }) => told.field(*field),
@@ -215,31 +206,28 @@ impl Refused {
                 }
             }
             Self::Body(error) => {
-                let told = illegal("body_invalid", error.to_string());
+                let told = illegal(Kind::BodyInvalid, error.to_string());
                 match &error.field {
                     Some(field) => told.field(field),
                     None => told,
                 }
             }
             Self::Parameter { name, problem } => Told::new(
-                Status::BAD_REQUEST,
-                "parameter_invalid",
+                Kind::ParameterInvalid,
                 // As every 400 of version 1 has it, whose path takes a header too.
                 "request data illegal",
                 format!("{name} {problem}"),
             )
             .field(*name),
             Self::TooMany { field, items, max } => Told::new(
-                Status::BAD_REQUEST,
-                "too_many_items",
+                Kind::TooManyItems,
                 "too many items",
                 format!("{field} has {items} items, the limit batch_pushes_max is {max}"),
             )
             .field(*field)
             .limit("batch_pushes_max", *max),
             Self::TooManyInAll { max } => Told::new(
-                Status::BAD_REQUEST,
-                "too_many_items",
+                Kind::TooManyItems,
                 "too many items",
                 format!(
                     "pushes have more than {max} users in all, the limit batch_pushes_max is {max}"
@@ -248,8 +236,7 @@ impl Refused {
             .field("pushes")
             .limit("batch_pushes_max", *max),
             Self::BeyondBurst { burst } => Told::new(
-                Status::BAD_REQUEST,
-                "too_many_items",
+                Kind::TooManyItems,
                 "too many items",
                 format!(
                     "the request is more pushes than this push key may make at once, \
@@ -258,14 +245,13 @@ impl Refused {
             )
             .limit("publisher.burst", usize::try_from(*burst).unwrap_or(usize::MAX)),
             Self::NameTooLong { field, bytes, bytes_max } => illegal(
-                "name_too_long",
+                Kind::NameTooLong,
                 format!("{field} is {bytes} bytes long, the limit name_bytes_max is {bytes_max}"),
             )
             .field(&**field)
             .limit("name_bytes_max", *bytes_max),
             Self::MessageTooLarge { bytes, bytes_max } => Told::new(
-                Status::PAYLOAD_TOO_LARGE,
-                "message_too_large",
+                Kind::MessageTooLarge,
                 "message too large",
                 format!(
                     "message is {bytes} bytes long, the limit message_bytes_max is {bytes_max}"
@@ -274,24 +260,22 @@ impl Refused {
             .field("message")
             .limit("message_bytes_max", *bytes_max),
             Self::BodyTooLarge { bytes_max } => Told::new(
-                Status::PAYLOAD_TOO_LARGE,
-                "body_too_large",
+                Kind::BodyTooLarge,
                 "body too large",
                 format!("the body is longer than the limit push_body_bytes_max, {bytes_max}"),
             )
             .limit("push_body_bytes_max", *bytes_max)
             .closing(),
             Self::BodyTimeout { seconds } => Told::new(
-                Status::REQUEST_TIMEOUT,
-                "body_too_slow",
+                Kind::BodyTooSlow,
                 "body too slow",
                 format!("the body took longer than the limit push_body_timeout, {seconds} s"),
             )
             .setting("push_body_timeout")
             .closing(),
-            Self::BodyBroken => illegal("body_broken", "the body broke off").closing(),
+            Self::BodyBroken => illegal(Kind::BodyBroken, "the body broke off").closing(),
             Self::Busy { why, setting } => {
-                let told = Told::new(Status::SERVICE_UNAVAILABLE, "busy", "busy", *why);
+                let told = Told::new(Kind::Busy, "busy", *why);
                 match setting {
                     Some(setting) => told.setting(setting),
                     None => told,
@@ -300,30 +284,26 @@ impl Refused {
                 .closing()
             }
             Self::KeyInUse => Told::new(
-                Status::CONFLICT,
-                "idempotency_key_in_use",
+                Kind::IdempotencyKeyInUse,
                 "the same request is under way",
                 "a request with this Idempotency-Key is under way",
             )
             .field("Idempotency-Key")
             .retry(1),
             Self::KeyReused => Told::new(
-                Status::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
+                Kind::IdempotencyKeyReused,
                 "the Idempotency-Key was used for another request",
                 "a request with this Idempotency-Key and another path or body was answered already",
             )
             .field("Idempotency-Key"),
             Self::ConnectionUnknown => Told::new(
-                Status::NOT_FOUND,
-                "connection_unknown",
+                Kind::ConnectionUnknown,
                 "no such connection",
                 "no live connection has this id",
             )
             .field("id"),
             Self::NodeMissing { node } => Told::new(
-                Status::SERVICE_UNAVAILABLE,
-                "node_missing",
+                Kind::NodeMissing,
                 "a node of the cluster does not answer",
                 format!("no answer of {node} within cluster_answer_timeout"),
             )
@@ -331,8 +311,7 @@ impl Refused {
             .retry(1),
             Self::Registration(error) => {
                 let told = Told::new(
-                    Status::CONFLICT,
-                    "registration_refused",
+                    Kind::RegistrationRefused,
                     "registration refused",
                     error.to_string(),
                 );
@@ -345,28 +324,25 @@ impl Refused {
                         told.limit("names_per_connection_bytes_max", *max)
                     }
                     RegisterError::NamesFull { max } => told.limit("names_bytes_max", *max),
-                    _ => told,
+                    RegisterError::Ending => told,
                 }
             }
             Self::TracesFull { max } => Told::new(
-                Status::SERVICE_UNAVAILABLE,
-                "traces_full",
+                Kind::TracesFull,
                 "too many traces",
                 format!("traces_max is {max}"),
             )
             .limit("traces_max", *max)
             .retry(5),
             Self::Draining => Told::new(
-                Status::SERVICE_UNAVAILABLE,
-                "draining",
+                Kind::Draining,
                 "shutting down",
                 "the server is shutting down",
             )
             .retry(1)
             .closing(),
             Self::Failed => Told::new(
-                Status::INTERNAL_SERVER_ERROR,
-                "internal",
+                Kind::Internal,
                 "internal error",
                 "the server failed, and its log says more",
             ),
@@ -375,8 +351,8 @@ impl Refused {
 }
 
 /// The 400 whose body version 1 has promised.
-fn illegal(name: &'static str, why: impl Into<Cow<'static, str>>) -> Told {
-    Told::new(StatusCode::BAD_REQUEST, name, receipt::REQUEST_ILLEGAL, why)
+fn illegal(kind: Kind, why: impl Into<Cow<'static, str>>) -> Told {
+    Told::new(kind, receipt::REQUEST_ILLEGAL, why)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use hyper::HeaderMap;
 use tracing::{debug, trace};
+use wserver_api::RegistrationRefusal;
 use wserver_auth::{Credentials, Identity, Refusal};
 use wserver_core::{Action, CloseReason, EventName, Session, TokenDigest, UserId};
 use wserver_node::{Attachment, Flush, Phase};
@@ -25,6 +26,7 @@ use wserver_protocol::{
 use crate::connection::hooks::{Connection, Flow, Received};
 use crate::connection::read_buffer;
 use crate::connection::wire::Socket;
+use crate::counters::Authentication;
 use crate::edge::Edge;
 use crate::upgrade::addresses::AddressPermit;
 
@@ -337,7 +339,7 @@ impl Driver {
         self.decoder = decoder;
         if let Err(error) = result {
             debug!(conn = %self.attachment.id(), %error, "refused what was read");
-            self.attachment.note_protocol_broken(error.as_str());
+            self.attachment.note_protocol_broken(error);
             self.attachment.close_with(
                 close_reason(&error),
                 &frame::close(error.close_code(), &error.to_string()),
@@ -531,7 +533,7 @@ impl Driver {
     fn finish(&mut self, in_flight: &InFlight, answer: Result<Identity, Refusal>) {
         let id = self.attachment.id();
         let edge = Arc::clone(&self.edge);
-        edge.counters.count_authentication(&answer);
+        edge.counters.authentications_total.increment(Authentication::from(&answer));
         let wall = edge.wall_clock.now();
         if self.session.is_expired(wall) {
             // Whoever renews too late has been without for a while.
@@ -539,15 +541,18 @@ impl Driver {
             return;
         }
         // Under a user only what a token has proven; the rest is a stranger's.
-        let refused = |user, error: &dyn std::fmt::Display, reason: &'static str| {
+        let refused = |user, error: &dyn std::fmt::Display, reason: RegistrationRefusal| {
             edge.counters.registrations_refused_total.increment(reason);
+            let reason = reason.as_str();
             self.attachment.note_refused(user, Some(&in_flight.event), reason);
             debug!(conn = %id, %error, reason, "registration refused");
         };
         let identity = match answer {
             Ok(identity) => identity,
             Err(refusal) => {
-                edge.counters.registrations_refused_total.increment(refusal.as_str());
+                edge.counters
+                    .registrations_refused_total
+                    .increment(RegistrationRefusal::from(&refusal));
                 // What is wrong with a token is the operator's to know, and nobody else is told.
                 let noted = refusal.fault().unwrap_or(refusal.as_str());
                 self.attachment.note_refused(None, Some(&in_flight.event), noted);
@@ -557,14 +562,17 @@ impl Driver {
             }
         };
         if identity.is_expired(wall) {
-            return refused(None, &Refusal::Expired, Refusal::Expired.as_str());
+            return refused(None, &Refusal::Expired, RegistrationRefusal::Expired);
         }
         let user = match UserId::parse(&identity.user, self.edge.limits.name_bytes_max) {
             Ok(user) => user,
-            Err(error) => return refused(None, &format_args!("the user id {error}"), "user_id"),
+            Err(error) => {
+                let error = format_args!("the user id {error}");
+                return refused(None, &error, RegistrationRefusal::UserId);
+            }
         };
         if !identity.events.permits(in_flight.event.as_str()) {
-            return refused(Some(&user), &Refusal::Forbidden, Refusal::Forbidden.as_str());
+            return refused(Some(&user), &Refusal::Forbidden, RegistrationRefusal::Forbidden);
         }
         match self.attachment.register(&user, &in_flight.event, in_flight.token) {
             Ok(bound) => {
@@ -576,7 +584,9 @@ impl Driver {
                 }
             }
             Err(error) => {
-                edge.counters.registrations_refused_total.increment(error.as_str());
+                edge.counters
+                    .registrations_refused_total
+                    .increment(RegistrationRefusal::from(&error));
                 debug!(conn = %id, %error, "registration refused");
             }
         }

@@ -16,6 +16,7 @@ use hyper::{Request, Response, StatusCode, Version};
 use tracing::debug;
 use wserver_api::{Format, Side};
 
+use crate::counters::HttpBound;
 use crate::edge::Edge;
 use crate::http::date;
 use crate::http::express::{self, Next};
@@ -163,8 +164,8 @@ fn check(
     host::settle(asked.version, &uri, request.headers_mut())
         .map_err(|why| Refused::Host { why })?;
     if notes.seat().is_reserved && !routes::is_health(uri.path()) {
-        edge.counters.http_connections_refused_total.increment("http_connections_max");
-        let setting = Some("http_connections_max");
+        edge.counters.http_connections_refused_total.increment(HttpBound::Listener);
+        let setting = Some(HttpBound::Listener.as_str());
         return Err(Refused::Busy { why: "http_connections_max is reached", setting });
     }
     Ok(())

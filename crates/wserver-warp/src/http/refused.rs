@@ -1,8 +1,7 @@
 //! What is refused before anybody looks what is asked for, and handshakes: one table of what the
 //! client is told.
 
-use hyper::StatusCode;
-use wserver_api::Told;
+use wserver_api::{ProblemKind as Kind, Told};
 
 /// Why a request was not served. [`Refused::told`] is its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,30 +54,23 @@ pub(crate) enum Refused {
 impl Refused {
     /// What the peer is told of it.
     pub(crate) fn told(&self) -> Told {
-        use StatusCode as Status;
         match self {
-            Self::NotFound => {
-                Told::new(Status::NOT_FOUND, "not_found", "not found", "no such path")
-            }
+            Self::NotFound => Told::new(Kind::NotFound, "not found", "no such path"),
             Self::Method { allow } => Told::new(
-                Status::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
+                Kind::MethodNotAllowed,
                 "method not allowed",
                 "the method is not allowed here, see Allow",
             )
             .allow(allow),
             Self::AmbiguousLength => Told::new(
-                Status::BAD_REQUEST,
-                "length_ambiguous",
+                Kind::LengthAmbiguous,
                 "bad request",
                 "content-length may come once, or transfer-encoding: chunked once, and not both",
             )
             .closing(),
-            Self::Host { why } => {
-                Told::new(Status::BAD_REQUEST, "host_invalid", "bad request", *why).closing()
-            }
+            Self::Host { why } => Told::new(Kind::HostInvalid, "bad request", *why).closing(),
             Self::Busy { why, setting } => {
-                let told = Told::new(Status::SERVICE_UNAVAILABLE, "busy", "busy", *why);
+                let told = Told::new(Kind::Busy, "busy", *why);
                 match setting {
                     Some(setting) => told.setting(setting),
                     None => told,
@@ -87,8 +79,7 @@ impl Refused {
                 .closing()
             }
             Self::Origin { origin } => Told::new(
-                Status::FORBIDDEN,
-                "origin_not_allowed",
+                Kind::OriginNotAllowed,
                 "origin not allowed",
                 format!(
                     "the Origin \"{origin}\" is not among those that the setting origin allows"
@@ -97,26 +88,22 @@ impl Refused {
             .setting("origin")
             .closing(),
             Self::Upgrade { why } => {
-                Told::new(Status::BAD_REQUEST, "not_a_handshake", "not a WebSocket handshake", *why)
-                    .closing()
+                Told::new(Kind::NotAHandshake, "not a WebSocket handshake", *why).closing()
             }
             Self::UpgradeVersion => Told::new(
-                Status::UPGRADE_REQUIRED,
-                "websocket_version",
+                Kind::WebsocketVersion,
                 "WebSocket version not supported",
                 "Sec-WebSocket-Version must be 13",
             ),
             Self::TokenTooLong { bytes, bytes_max } => Told::new(
-                Status::BAD_REQUEST,
-                "token_too_long",
+                Kind::TokenTooLong,
                 "token too long",
                 format!("the token is {bytes} bytes long, the limit name_bytes_max is {bytes_max}"),
             )
             .limit("name_bytes_max", *bytes_max)
             .closing(),
             Self::Full { max } => Told::new(
-                Status::SERVICE_UNAVAILABLE,
-                "connections_full",
+                Kind::ConnectionsFull,
                 "too many connections",
                 format!("connections_max is {max}"),
             )
@@ -124,8 +111,7 @@ impl Refused {
             .retry(5)
             .closing(),
             Self::AddressFull { max } => Told::new(
-                Status::TOO_MANY_REQUESTS,
-                "address_full",
+                Kind::AddressFull,
                 "too many connections from this address",
                 format!("connections_per_address_max is {max}"),
             )
@@ -133,25 +119,20 @@ impl Refused {
             .retry(5)
             .closing(),
             Self::HandshakeRate { per_second, seconds } => Told::new(
-                Status::TOO_MANY_REQUESTS,
-                "handshake_rate",
+                Kind::HandshakeRate,
                 "too many handshakes from this address",
                 format!("handshakes_per_address_per_second is {per_second}"),
             )
             .limit("handshakes_per_address_per_second", *per_second as usize)
             .retry(*seconds)
             .closing(),
-            Self::Draining => Told::new(
-                Status::SERVICE_UNAVAILABLE,
-                "draining",
-                "shutting down",
-                "the server is shutting down",
-            )
-            .retry(1)
-            .closing(),
+            Self::Draining => {
+                Told::new(Kind::Draining, "shutting down", "the server is shutting down")
+                    .retry(1)
+                    .closing()
+            }
             Self::CutOff => Told::new(
-                Status::SERVICE_UNAVAILABLE,
-                "cut_off",
+                Kind::CutOff,
                 "cut off from the cluster",
                 "the server has been cut off from its cluster for cluster_cut_off_max, and takes \
                  nobody in until it is back",

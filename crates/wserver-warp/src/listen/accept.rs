@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use wserver_api::Side;
 
+use crate::counters::HttpBound;
 use crate::edge::Edge;
 use crate::http::exchange;
 use crate::listen::canned;
@@ -78,8 +79,8 @@ pub(crate) async fn run(edge: Arc<Edge>, door: Door, close: CancellationToken) {
                 edge.node.tasks().spawn(serving);
                 continue;
             }
-            Found::AllBusy | Found::Leaving => ("http_connections_max", canned::OVERLOADED),
-            Found::AddressFull => ("http_connections_per_address_max", canned::ADDRESS_FULL),
+            Found::AllBusy | Found::Leaving => (HttpBound::Listener, canned::OVERLOADED),
+            Found::AddressFull => (HttpBound::Address, canned::ADDRESS_FULL),
         };
         edge.counters.http_connections_refused_total.increment(setting);
         refuse(&stream, tls.is_some(), answer);

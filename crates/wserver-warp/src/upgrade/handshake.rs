@@ -13,7 +13,7 @@ use hyper::header::{
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Response, StatusCode, Uri};
 use tracing::debug;
-use wserver_api::{Format, Reply, Request};
+use wserver_api::{Format, ProblemKind, Reply, Request};
 use wserver_cluster::Cluster;
 use wserver_node::{OpenError, Place};
 
@@ -51,7 +51,7 @@ pub(crate) fn upgrade(
         Err(refused) => {
             debug!(%peer, ?refused, "handshake refused");
             let told = refused.told();
-            edge.counters.handshakes_refused_total.increment(told.name);
+            edge.counters.handshakes_refused_total.increment(told.kind);
             return told.reply(Format::Text);
         }
     };
@@ -204,7 +204,7 @@ async fn take_over(
     let attachment = match place.open(socket) {
         Ok(attachment) => attachment,
         Err(error) => {
-            edge.counters.handshakes_refused_total.increment("draining");
+            edge.counters.handshakes_refused_total.increment(ProblemKind::Draining);
             debug!(%peer, %error, "no longer open to connections");
             return;
         }
