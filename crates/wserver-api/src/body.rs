@@ -10,10 +10,12 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wserver_core::setting_name;
+use wserver_node::Wire;
 
 use crate::api::Api;
+use crate::limits::HttpLimitSettings;
 use crate::reply::refused::Refused;
-use wserver_node::Wire;
 
 /// A body is read into a buffer that starts no larger than this, whatever its length claims.
 const BODY_START_BYTES_MAX: usize = 64 * 1024;
@@ -85,7 +87,7 @@ async fn collect(
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         Arc::clone(shares).try_acquire_many_owned(bytes).map_err(|_none_left| Refused::Busy {
             why: "push_bodies_bytes_max is reached by other requests",
-            setting: Some("push_bodies_bytes_max"),
+            setting: Some(setting_name!(HttpLimitSettings, push_bodies_bytes_max)),
         })
     };
     let first = next(&mut body).await?.unwrap_or_default();

@@ -189,3 +189,34 @@ impl ProblemKind {
         Self::ALL.into_iter().filter(is_theirs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the HTTP API may answer is described by its name and its status.
+    #[test]
+    fn problems_are_described() {
+        let guide = include_str!("../../../../docs/http-api.md");
+        for kind in ProblemKind::ALL {
+            // No request of the API is answered with these.
+            let is_of_the_carrier = matches!(
+                kind,
+                ProblemKind::AddressFull
+                    | ProblemKind::ConnectionsFull
+                    | ProblemKind::HandshakeRate
+                    | ProblemKind::HostInvalid
+                    | ProblemKind::LengthAmbiguous
+                    | ProblemKind::NotAHandshake
+                    | ProblemKind::OriginNotAllowed
+                    | ProblemKind::TokenTooLong
+                    | ProblemKind::WebsocketVersion
+            );
+            let is_described = guide.lines().any(|line| {
+                line.starts_with(&format!("| {} |", kind.status().as_u16()))
+                    && line.contains(&format!("`{kind}`"))
+            });
+            assert_ne!(is_described, is_of_the_carrier, "{kind} {}", kind.status());
+        }
+    }
+}

@@ -3,9 +3,12 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use wserver_core::{LimitSettings, setting_name};
 use wserver_node::RegisterError;
 use wserver_protocol::v2::BodyError;
 use wserver_protocol::{JsonError, PushError, receipt};
+
+use crate::limits::HttpLimitSettings;
 
 use super::kind::ProblemKind as Kind;
 use super::told::Told;
@@ -225,7 +228,7 @@ impl Refused {
                 format!("{field} has {items} items, the limit batch_pushes_max is {max}"),
             )
             .field(*field)
-            .limit("batch_pushes_max", *max),
+            .limit(setting_name!(HttpLimitSettings, batch_pushes_max), *max),
             Self::TooManyInAll { max } => Told::new(
                 Kind::TooManyItems,
                 "too many items",
@@ -234,7 +237,7 @@ impl Refused {
                 ),
             )
             .field("pushes")
-            .limit("batch_pushes_max", *max),
+            .limit(setting_name!(HttpLimitSettings, batch_pushes_max), *max),
             Self::BeyondBurst { burst } => Told::new(
                 Kind::TooManyItems,
                 "too many items",
@@ -249,7 +252,7 @@ impl Refused {
                 format!("{field} is {bytes} bytes long, the limit name_bytes_max is {bytes_max}"),
             )
             .field(&**field)
-            .limit("name_bytes_max", *bytes_max),
+            .limit(setting_name!(LimitSettings, name_bytes_max), *bytes_max),
             Self::MessageTooLarge { bytes, bytes_max } => Told::new(
                 Kind::MessageTooLarge,
                 "message too large",
@@ -258,20 +261,20 @@ impl Refused {
                 ),
             )
             .field("message")
-            .limit("message_bytes_max", *bytes_max),
+            .limit(setting_name!(LimitSettings, message_bytes_max), *bytes_max),
             Self::BodyTooLarge { bytes_max } => Told::new(
                 Kind::BodyTooLarge,
                 "body too large",
                 format!("the body is longer than the limit push_body_bytes_max, {bytes_max}"),
             )
-            .limit("push_body_bytes_max", *bytes_max)
+            .limit(setting_name!(HttpLimitSettings, push_body_bytes_max), *bytes_max)
             .closing(),
             Self::BodyTimeout { seconds } => Told::new(
                 Kind::BodyTooSlow,
                 "body too slow",
                 format!("the body took longer than the limit push_body_timeout, {seconds} s"),
             )
-            .setting("push_body_timeout")
+            .setting(setting_name!(HttpLimitSettings, push_body_timeout))
             .closing(),
             Self::BodyBroken => illegal(Kind::BodyBroken, "the body broke off").closing(),
             Self::Busy { why, setting } => {
@@ -317,13 +320,13 @@ impl Refused {
                 );
                 match error {
                     RegisterError::TooMany { max } => {
-                        told.limit("bindings_per_connection_max", *max)
+                        told.limit(setting_name!(LimitSettings, bindings_per_connection_max), *max)
                     }
-                    RegisterError::UserFull { max } => told.limit("connections_per_user_max", *max),
+                    RegisterError::UserFull { max } => told.limit(setting_name!(LimitSettings, connections_per_user_max), *max),
                     RegisterError::NamesTooLong { max } => {
-                        told.limit("names_per_connection_bytes_max", *max)
+                        told.limit(setting_name!(LimitSettings, names_per_connection_bytes_max), *max)
                     }
-                    RegisterError::NamesFull { max } => told.limit("names_bytes_max", *max),
+                    RegisterError::NamesFull { max } => told.limit(setting_name!(LimitSettings, names_bytes_max), *max),
                     RegisterError::Ending => told,
                 }
             }
@@ -332,7 +335,7 @@ impl Refused {
                 "too many traces",
                 format!("traces_max is {max}"),
             )
-            .limit("traces_max", *max)
+            .limit(setting_name!(LimitSettings, traces_max), *max)
             .retry(5),
             Self::Draining => Told::new(
                 Kind::Draining,
@@ -353,52 +356,4 @@ impl Refused {
 /// The 400 whose body version 1 has promised.
 fn illegal(kind: Kind, why: impl Into<Cow<'static, str>>) -> Told {
     Told::new(kind, receipt::REQUEST_ILLEGAL, why)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What the HTTP API may answer is described by its name and its status.
-    #[test]
-    fn problems_are_described() {
-        let guide = include_str!("../../../../docs/http-api.md");
-        for refused in [
-            Refused::NotFound,
-            Refused::Method { allow: "GET" },
-            Refused::ContentCoding { coding: String::new() },
-            Refused::Unauthorized { why: "" },
-            Refused::AuthorizerUnavailable,
-            Refused::PushRate { wait: Duration::from_millis(1) },
-            Refused::OpenPush { why: "" },
-            Refused::OpenAdmin { why: "" },
-            Refused::PushElsewhere(Elsewhere::Nowhere),
-            Refused::Forbidden { field: "user".into(), why: "" },
-            Refused::NotAdmin,
-            Refused::Push(PushError::Empty { field: "userId" }),
-            Refused::Body(BodyError::new("user", "is empty")),
-            Refused::Parameter { name: "user", problem: "is missing" },
-            Refused::TooMany { field: "users", items: 2, max: 1 },
-            Refused::NameTooLong { field: "user".into(), bytes: 2, bytes_max: 1 },
-            Refused::MessageTooLarge { bytes: 2, bytes_max: 1 },
-            Refused::BodyTooLarge { bytes_max: 1 },
-            Refused::BodyTimeout { seconds: 1 },
-            Refused::BodyBroken,
-            Refused::Busy { why: "", setting: None },
-            Refused::KeyInUse,
-            Refused::KeyReused,
-            Refused::ConnectionUnknown,
-            Refused::Registration(RegisterError::TooMany { max: 1 }),
-            Refused::TracesFull { max: 1 },
-            Refused::Draining,
-            Refused::Failed,
-        ] {
-            let problem = refused.told().problem();
-            let line = guide.lines().find(|line| {
-                line.starts_with(&format!("| {} |", problem.status))
-                    && line.contains(&format!("`{}`", problem.name()))
-            });
-            assert!(line.is_some(), "{} {} is not in the guide", problem.status, problem.name());
-        }
-    }
 }

@@ -1,7 +1,8 @@
 //! What is refused before anybody looks what is asked for, and handshakes: one table of what the
 //! client is told.
 
-use wserver_api::{ProblemKind as Kind, Told};
+use wserver_api::{HttpLimitSettings, ProblemKind as Kind, Told};
+use wserver_core::{LimitSettings, setting_name};
 
 /// Why a request was not served. [`Refused::told`] is its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,14 +101,14 @@ impl Refused {
                 "token too long",
                 format!("the token is {bytes} bytes long, the limit name_bytes_max is {bytes_max}"),
             )
-            .limit("name_bytes_max", *bytes_max)
+            .limit(setting_name!(LimitSettings, name_bytes_max), *bytes_max)
             .closing(),
             Self::Full { max } => Told::new(
                 Kind::ConnectionsFull,
                 "too many connections",
                 format!("connections_max is {max}"),
             )
-            .limit("connections_max", *max)
+            .limit(setting_name!(LimitSettings, connections_max), *max)
             .retry(5)
             .closing(),
             Self::AddressFull { max } => Told::new(
@@ -115,7 +116,7 @@ impl Refused {
                 "too many connections from this address",
                 format!("connections_per_address_max is {max}"),
             )
-            .limit("connections_per_address_max", *max)
+            .limit(setting_name!(HttpLimitSettings, connections_per_address_max), *max)
             .retry(5)
             .closing(),
             Self::HandshakeRate { per_second, seconds } => Told::new(
@@ -123,7 +124,10 @@ impl Refused {
                 "too many handshakes from this address",
                 format!("handshakes_per_address_per_second is {per_second}"),
             )
-            .limit("handshakes_per_address_per_second", *per_second as usize)
+            .limit(
+                setting_name!(HttpLimitSettings, handshakes_per_address_per_second),
+                *per_second as usize,
+            )
             .retry(*seconds)
             .closing(),
             Self::Draining => {
