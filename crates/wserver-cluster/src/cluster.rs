@@ -100,6 +100,7 @@ pub(crate) struct Inner<W: Wire> {
     pub(crate) streams: Arc<Streams>,
     pub(crate) health: Health,
     pub(crate) counters: Counters,
+    /// Set when it is started.
     pub(crate) answerer: OnceLock<Answerer>,
     /// A heartbeat is wanted before it is due.
     pub(crate) is_heartbeat_wanted: AtomicBool,
@@ -160,11 +161,6 @@ impl<W: Wire> Cluster<W> {
     #[must_use]
     pub fn broker_kind(&self) -> &'static str {
         self.inner.broker.kind()
-    }
-
-    /// Says who answers the questions of other nodes. To be called once.
-    pub fn answer_with(&self, answerer: Answerer) {
-        let _ = self.inner.answerer.set(answerer);
     }
 
     /// Whether this node has part in its cluster now, or why not: messages to itself come back by
@@ -546,9 +542,11 @@ impl<W: Wire> Joining<W> {
         Ok(())
     }
 
-    /// Begins to take part, on the node's runtime. Without a link it tries to open one until it can.
-    pub fn start(self) -> Cluster<W> {
+    /// Begins to take part, on the node's runtime; `answerer` answers the questions of other nodes.
+    /// Without a link it tries to open one until it can.
+    pub fn start(self, answerer: Answerer) -> Cluster<W> {
         let Self { cluster, lanes, link } = self;
+        let _ = cluster.inner.answerer.set(answerer);
         cluster.start(lanes, link);
         cluster
     }
