@@ -45,19 +45,21 @@ A browser opens ws://HOST/ws and sends {\"token\":\"…\",\"event\":\"…\"}; a 
 {\"userId\":\"…\",\"event\":\"…\",\"message\":\"…\"} to http://HOST/push; the message arrives at every \
 connection of that user and event.
 
-Until pushes need a key (--push-key-file) they have a port of their own that only this machine \
-reaches, 22345 beside 12345; the playground is there too.";
+Until you set a push key (--push-key-file), the server takes pushes on a separate port that only \
+this machine can reach, 22345 for 12345; the playground is there too.";
 
 const AFTER_HELP: &str = "\
-Times are written as 500ms, 30s or 5m, sizes as 4096, 64KiB or 1MiB.
-Every setting has one name: of ping_interval the flag is --ping-interval, the environment variable
-WSERVER_PING_INTERVAL, the line of the file ping_interval = \"25s\".
-A flag wins over the environment, and that over the file. A single push key may be in the
-environment as WSERVER_PUSH_KEY; it has no flag, because every user of the machine can read those.
-Exit codes: 0 after a shutdown that was asked for, 1 when running failed, 64 for bad settings.
-SIGTERM and ctrl-c close all connections in order; a second one ends at once. SIGHUP reloads.";
+Write times as 500ms, 30s or 5m, and sizes as 4096, 64KiB or 1MiB.
+Every setting has one name: ping_interval is the flag --ping-interval, the environment variable
+WSERVER_PING_INTERVAL, and the line ping_interval = \"25s\" in the file.
+A flag overrides the environment, and the environment overrides the file. A single push key can be
+in the environment as WSERVER_PUSH_KEY; it has no flag, because every user of the machine can read
+those.
+Exit codes: 0 after a requested shutdown, 1 after a failure, 64 for bad settings.
+SIGTERM and ctrl-c close all connections in order; a second one ends the process at once. SIGHUP
+reloads.";
 
-const SERVER_COMMANDS: &str = "Every flag of `wserver` is one of `wserver check` too.";
+const SERVER_COMMANDS: &str = "Every flag of `wserver` is also a flag of `wserver check`.";
 
 /// Reads the arguments of the process.
 ///
@@ -89,19 +91,20 @@ pub(crate) fn command() -> Command {
         command.max_term_width(100).arg(config()).args(definitions().map(argument))
     };
     let check = Command::new("check")
-        .about("Check all settings and print those that hold, with where each comes from")
+        .about("Check all settings, and print those in force and where each comes from")
         .long_about(
-            "Check all settings and print those that hold, with where each comes from.\n\n\
-             It reads the files that are named and resolves addresses; it does not listen.",
+            "Check all settings, and print those in force and where each comes from.\n\n\
+             The command reads the files that settings name and resolves addresses; it does not listen.",
         );
-    let config = Command::new("config").about("Print a settings file with all defaults, commented");
+    let config =
+        Command::new("config").about("Print a settings file with all defaults, commented out");
     let key = Command::new("key")
-        .about("Make a publisher's key and print it once, with the lines for the settings file")
+        .about("Make a publisher's key, and print it once with the lines for the settings file")
         .arg(
             Arg::new("admin")
                 .long("admin")
                 .action(ArgAction::SetTrue)
-                .help("One that may administer the server too"),
+                .help("Make a key that may also administer the server"),
         );
     with_settings(Command::new("wserver"))
         .version(env!("CARGO_PKG_VERSION"))
@@ -140,12 +143,13 @@ pub(crate) fn server_sources(words: Vec<OsString>) -> Result<Sources, clap::Erro
 
 fn token() -> Command {
     let make = Command::new("make")
-        .about("Make a token to try a server with, and print it")
+        .about("Make and print a token to try a server with")
         .long_about(
-            "Make a token to try a server with, and print it.\n\n\
-             It says what the [jwt] of the settings demands: their user claim, events claim, the \
-             first audience and issuer. It is signed with their secret, or with the issuer's \
-             private key. A product's tokens are its issuer's.",
+            "Make and print a token to try a server with.\n\n\
+             The token has the claims that [jwt] in the settings requires: the user claim, the \
+             events claim, the first audience and the first issuer. It is signed with the secret of \
+             the settings, or with the issuer's private key. In production, tokens come from your \
+             issuer.",
         )
         .max_term_width(100)
         .arg(config())
@@ -155,44 +159,45 @@ fn token() -> Command {
                 .value_name("USER")
                 .required(true)
                 .value_parser(NonEmptyStringValueParser::new())
-                .help("Whom it stands for"),
+                .help("User that the token stands for"),
             Arg::new("event")
                 .long("event")
                 .value_name("PATTERN")
                 .action(ArgAction::Append)
                 .value_parser(NonEmptyStringValueParser::new())
-                .help("What it may register, as news or order.*; may be given again. Without it every event"),
+                .help("Events that the token may register, such as news or order.*; can be repeated. Every event if not given"),
             Arg::new("for")
                 .long("for")
                 .value_name("TIME")
                 .default_value("1h")
                 .value_parser(lifetime)
-                .help("How long it holds"),
+                .help("How long the token is valid"),
             Arg::new("key-file")
                 .long("key-file")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help("PEM file of the issuer's private key; without it the settings' jwt_secret_file signs"),
+                .help("PEM file of the issuer's private key; if not given, jwt_secret_file of the settings signs"),
             Arg::new("key-id")
                 .long("key-id")
                 .value_name("KID")
-                .help("Which key of the issuer's set that is, by its kid"),
+                .help("The kid of that key in the issuer's set"),
         ]);
     let inspect = Command::new("inspect")
-        .about("Read a token from standard input, and say what is in it and whether it is accepted")
+        .about("Read a token from standard input, and say what it contains and whether it is accepted")
         .long_about(
-            "Read a token from standard input, and say what is in it and whether it is accepted.\n\n\
-             Header and claims are shown, the times in words; with settings that have a [jwt], also \
-             whom a server with them takes it for, or everything it has against it.\n\n\
-             A token is a secret while it holds, and every user of the machine can read a program's \
-             arguments: so it is none of them. Paste it, or pass it on:\n\n  \
+            "Read a token from standard input, and say what it contains and whether it is accepted.\n\n\
+             The command prints header and claims, and times in words. If the settings have a [jwt], \
+             it also prints which user a server with these settings takes the token for, or every \
+             reason to refuse it.\n\n\
+             A valid token is a secret, and every user of the machine can read a program's \
+             arguments, so the token is not an argument. Paste it, or redirect it:\n\n  \
              wserver token inspect --config wserver.toml < token",
         )
-        .after_help("Exit codes: 0 when it is accepted, or can be read where there are no keys; 1 when not; 64 for bad settings.")
+        .after_help("Exit codes: 0 if the token is accepted, or is readable and there are no keys; 1 if not; 64 for bad settings.")
         .max_term_width(100)
         .arg(config());
     Command::new("token")
-        .about("Make a JSON Web Token to try a server with, or look at one")
+        .about("Make a JSON Web Token to try a server with, or inspect one")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(make)
@@ -228,7 +233,7 @@ fn config() -> Arg {
         .long("config")
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
-        .help("Settings file, as `wserver config` prints it; WSERVER_CONFIG in the environment. None is looked for")
+        .help("Settings file, as `wserver config` prints it; WSERVER_CONFIG in the environment. The server searches for no other file")
 }
 
 /// The flag of one setting. Its value is read with those of the other layers, not here.

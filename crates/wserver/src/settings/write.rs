@@ -28,12 +28,13 @@ pub(crate) fn default_file() -> String {
 fn write_default_file(file: &mut String, defaults: &Loaded) -> fmt::Result {
     writeln!(
         file,
-        "# Settings of wserver: `wserver --config FILE`, and `wserver check --config FILE` to try them.\n\
-         # Each line that begins with #name shows a default, or an example where there is none.\n\
-         # A flag wins over the environment, and that over this file: of ping_interval they are\n\
-         # --ping-interval and WSERVER_PING_INTERVAL.\n\
-         # Times are \"500ms\", \"30s\" or \"5m\", sizes 4096, \"64KiB\" or \"1MiB\".\n\
-         # (reload): a change is applied on SIGHUP, and when the file is seen to have changed."
+        "# Settings of wserver: use them with `wserver --config FILE`, check them with\n\
+         # `wserver check --config FILE`.\n\
+         # Each line that begins with #name shows a default, or an example if there is no default.\n\
+         # A flag overrides the environment, and the environment overrides this file: ping_interval\n\
+         # is --ping-interval and WSERVER_PING_INTERVAL there.\n\
+         # Write times as \"500ms\", \"30s\" or \"5m\", and sizes as 4096, \"64KiB\" or \"1MiB\".\n\
+         # (reload): the server applies a change on SIGHUP, and when it sees that the file has changed."
     )?;
     let mut heading = "";
     for definition in definitions() {
@@ -46,7 +47,7 @@ fn write_default_file(file: &mut String, defaults: &Loaded) -> fmt::Result {
         if definition.form.shape == Shape::Secret {
             writeln!(
                 file,
-                "# {} is a secret and does not stand here, but in the environment as {}.",
+                "# {} is a secret and must not be in this file; set {} in the environment.",
                 definition.name,
                 definition.variable()
             )?;

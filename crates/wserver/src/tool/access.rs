@@ -17,13 +17,13 @@ const KEY_VARIABLE: &str = "WSERVER_PUSH_KEY";
 /// Which server, and with which key.
 #[derive(Debug, Args)]
 pub(super) struct Access {
-    /// File of the push key; - is standard input
+    /// File of the push key; - means standard input
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// Unix socket of the server's private address, in place of the URL's host
+    /// Unix socket of the server's private address, used in place of the URL's host
     #[arg(long, value_name = "FILE")]
     unix_socket: Option<PathBuf>,
-    /// Where the server takes pushes, with http or https; a path, if there is one, is that of what is asked for. Without it `http://127.0.0.1:12345` with a key, and `http://127.0.0.1:22345` without one
+    /// URL at which the server takes pushes, http or https; a path in it replaces the usual path of the request. By default `http://127.0.0.1:12345` with a key, and `http://127.0.0.1:22345` without one
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     #[command(flatten)]

@@ -38,35 +38,36 @@ const CERTIFICATE_DAYS_MIN: u64 = 14;
 /// Who pings every 25 s, as wserver does if it is not told otherwise, has pinged by then.
 const PING_BY: Duration = Duration::from_secs(40);
 
-/// Try a server from outside, through its proxies, and say what is wrong and what to do
+/// Test a server from outside, through its proxies, and say what is wrong and what to do
 #[derive(Debug, Args)]
 #[command(after_help = "\
-It registers, and pushes one message to itself where it is allowed to. With a token of a listener it
-needs to know whose it is: --user. Keys and tokens may be in the environment as WSERVER_PUSH_KEY and
-WSERVER_TOKEN; they are no arguments, because every user of the machine can read those.
-Exit codes: 0 nothing failed, 1 something did, 64 bad arguments.")]
+It registers and, if it is allowed to, pushes one message to itself. With a client's token it also
+needs the user that the token belongs to: --user. Keys and tokens can be in the environment as
+WSERVER_PUSH_KEY and WSERVER_TOKEN; they are not arguments, because every user of the machine can
+read those.
+Exit codes: 0 nothing failed, 1 something failed, 64 bad arguments.")]
 pub(crate) struct Arguments {
-    /// The server as clients reach it: `https://push.example.com`, or with the path, `wss://HOST/ws`
+    /// URL at which clients reach the server: `https://push.example.com`, or with the path, `wss://HOST/ws`
     url: String,
-    /// How long to stay silent, to see whether the connection survives it
+    /// How long to stay silent, to test whether the connection survives it
     #[arg(long, value_name = "TIME", default_value = "70s", value_parser = humantime::parse_duration)]
     idle: Duration,
-    /// Leave the silence out
+    /// Skip the test of silence
     #[arg(long, conflicts_with = "idle")]
     quick: bool,
-    /// Say to come from a page of this origin, as `https://app.example.com`
+    /// Connect like a page of this origin, such as `https://app.example.com`
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<String>,
-    /// File of a listener's token; - is standard input
+    /// File of a client's token; - means standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Whose the token is; without one, whom to listen as where the server does not authenticate
+    /// User that the token belongs to; without a token, user to register as on a server that does not authenticate clients
     #[arg(long, short)]
     user: Option<String>,
     /// File of the push key
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// Where pushes are taken, if not at /push of the server
+    /// URL for pushes, if it is not /push of the server
     #[arg(long, value_name = "URL")]
     push_url: Option<String>,
     #[command(flatten)]

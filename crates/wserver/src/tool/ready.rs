@@ -19,21 +19,23 @@ use super::{Failure, Outcome};
 use crate::command_line;
 use crate::settings::{Settings, Sources};
 
-/// Ask a server whether it is ready, as the health check of a container does
+/// Ask a server whether it is ready, for example as the health check of a container
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without --url it asks where a server with the same settings listens, on this machine: the settings
-are in the environment, in the file that --config or WSERVER_CONFIG names, and in flags, since every
-flag of `wserver` is one of `wserver ready` too. Over TLS it takes the certificate of the settings,
-whatever its name. A listener that systemd has bound is not in the settings.
-It needs no key. Exit codes: 0 it is ready, 1 it is not or could not be asked, 64 bad arguments.")]
+Without --url it asks on this machine, at the address where a server with the same settings listens.
+It takes the settings from the environment, from the file that --config or WSERVER_CONFIG names, and
+from flags: every flag of `wserver` is also a flag of `wserver ready`. Over TLS it accepts the
+certificate of the settings, whatever its name. It does not find a socket that systemd bound, because
+the settings do not contain it.
+It needs no key. Exit codes: 0 the server is ready, 1 it is not ready or does not answer, 64 bad
+arguments.")]
 pub(crate) struct Arguments {
-    /// The server, with http or https
+    /// URL of the server, http or https
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     #[command(flatten)]
     authorities: Authorities,
-    /// Take the flags of the server with this process id, which in a container is 1
+    /// Use the flags of the server with this process id, which is 1 in a container
     #[arg(long, value_name = "PID", conflicts_with = "url")]
     pid: Option<u32>,
 }

@@ -18,7 +18,7 @@ pub(super) const PRIVATE: &str = "http://127.0.0.1:22345";
 /// The arguments that name a server.
 #[derive(Debug, Args)]
 pub(super) struct Target {
-    /// The server: http or ws, https or wss; a path, if there is one, is that of what is asked for
+    /// URL of the server: http or ws, https or wss; a path in it replaces the usual path of the request
     #[arg(long, value_name = "URL", default_value = PUBLIC)]
     url: String,
     #[command(flatten)]
@@ -28,7 +28,7 @@ pub(super) struct Target {
 /// The argument that names whom to trust.
 #[derive(Debug, Args)]
 pub(super) struct Authorities {
-    /// PEM file of authorities to trust beside those that this machine trusts
+    /// PEM file of certificate authorities to trust in addition to those of this machine
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 }
