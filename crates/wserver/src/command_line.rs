@@ -1,4 +1,4 @@
-//! The command line: what wserver is asked to do, and the flags out of the table of settings.
+//! The command line: the tasks of wserver, and the flags from the table of settings.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,25 +14,25 @@ use crate::settings::{Definition, Shape, Sources, definitions};
 use crate::token::Draft;
 use crate::tool::{self, Tool};
 
-/// What wserver is asked to do.
+/// What the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Task {
-    /// Serve, until a signal ends it.
+    /// Serve until a signal ends the process.
     Serve(Sources),
-    /// Say whether it would serve, and with which settings.
+    /// Say whether the server would start, and with which settings.
     Check(Sources),
     /// Print the default file.
     Config,
     /// Make a key for a publisher.
     Key {
-        /// One who may administer.
+        /// Whether the publisher may administer.
         is_admin: bool,
     },
     /// Make a token to try a server with.
     MakeToken(Sources, Draft),
-    /// Say what is in a token, and whether it would be accepted.
+    /// Say what a token contains, and whether the server would accept it.
     InspectToken(Sources),
-    /// Speak to a server that runs, or about this program.
+    /// Talk to a running server, or print something about this program.
     Tool(Tool),
 }
 
@@ -61,10 +61,10 @@ reloads.";
 
 const SERVER_COMMANDS: &str = "Every flag of `wserver` is also a flag of `wserver check`.";
 
-/// Reads the arguments of the process.
+/// Parses the arguments of the process.
 ///
 /// # Errors
-/// What clap has to say, an answer to `--help` and `--version` included.
+/// The message of clap, which is also the answer to `--help` and `--version`.
 pub(crate) fn parse() -> Result<Task, clap::Error> {
     let matches = command().try_get_matches()?;
     Ok(match matches.subcommand() {
@@ -123,16 +123,16 @@ pub(crate) fn command() -> Command {
         .subcommand(token())
 }
 
-/// A setting's flag as a command has it that is not about settings.
+/// Hides a setting's flag in a command that is not about settings.
 fn hidden(argument: Arg) -> Arg {
     let is_setting = definitions().any(|it| it.name == argument.get_id().as_str());
     argument.hide(is_setting)
 }
 
-/// The settings that the words of a server's command line give.
+/// The settings that the words of a server's command line contain.
 ///
 /// # Errors
-/// What clap has to say, also when they are those of another command.
+/// The message of clap, also if the words belong to another command.
 pub(crate) fn server_sources(words: Vec<OsString>) -> Result<Sources, clap::Error> {
     let matches = command().try_get_matches_from(words)?;
     match matches.subcommand_name() {
@@ -204,7 +204,7 @@ fn token() -> Command {
         .subcommand(inspect)
 }
 
-/// How long a token is to hold: whole seconds, as its claims have them.
+/// Parses how long a token is valid: whole seconds, like the claims of a token.
 fn lifetime(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(lifetime) if lifetime >= Duration::from_secs(1) => Ok(lifetime),
@@ -222,7 +222,7 @@ fn draft(matches: &ArgMatches) -> Draft {
     }
 }
 
-/// The settings of a command that has none of the server's flags.
+/// The settings for a command that has no flags of the server.
 fn file_sources(matches: &ArgMatches) -> Sources {
     Sources::new(BTreeMap::new(), matches.get_one("config").cloned())
 }
@@ -236,7 +236,7 @@ fn config() -> Arg {
         .help("Settings file, as `wserver config` prints it; WSERVER_CONFIG in the environment. The server searches for no other file")
 }
 
-/// The flag of one setting. Its value is read with those of the other layers, not here.
+/// The flag of one setting. The layers of settings read its value, not clap.
 fn argument(definition: &'static Definition) -> Arg {
     let argument = Arg::new(definition.name)
         .long(definition.long())

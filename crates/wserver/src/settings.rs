@@ -1,11 +1,11 @@
-//! What an operator may set: the one table of settings.
+//! All settings of an operator, in one table.
 //!
-//! A line here is everything there is to a new setting. Its name is its key in the file, with
-//! dashes its flag, and in capitals behind `WSERVER_` its variable; its comment is the help, the
-//! default file and the reference in docs/configuration.md. Which table of the file a setting
-//! stands in follows from its name, see [`TABLES`].
+//! One line here defines a setting completely. Its name is the key in the file; with dashes it is
+//! the flag, and in capitals after `WSERVER_` the environment variable. Its comment is the help
+//! text, the comment in the default file, and the reference in docs/configuration.md. The name also
+//! determines the table of the file that contains the setting, see [`TABLES`].
 //!
-//! It reads and names; whether the settings hold together is for [`Server::builder`] to say.
+//! This module names and reads settings; [`Server::builder`] checks whether they fit together.
 //!
 //! [`Server::builder`]: wserver_warp::Server::builder
 
@@ -27,17 +27,18 @@ pub(crate) use write::{default_file, effective};
 use define::settings;
 use kind::{Choice, Count, File, List, Records, Size, Switch, Text, Time, TokenFrom, WebPath};
 
-/// The tables of the file: `NAME_KEY` is the setting `KEY` in the table `[NAME]`. All others stand
-/// at the top, because a table for the sake of order would give a setting a second name.
+/// The tables of the file: `NAME_KEY` is the setting `KEY` in the table `[NAME]`. All other
+/// settings are at the top, because a table for the sake of order would give a setting a second
+/// name.
 pub(crate) const TABLES: &[&str] = &["callback", "cluster", "jwt", "push_jwt"];
 
-/// Every setting, in the order in which they are shown.
+/// Every setting, in the order of the help.
 pub(crate) fn definitions() -> impl Iterator<Item = &'static Definition> {
     Settings::DEFINITIONS.iter().chain(LimitSettings::DEFINITIONS)
 }
 
 settings! {
-    /// All settings but the limits.
+    /// All settings except the limits.
     struct Settings
 
     "Addresses and paths" {
@@ -341,7 +342,7 @@ mod tests {
         }
     }
 
-    /// Or a reload would apply half of what says who may listen or push, and hold back the rest.
+    /// Otherwise a reload would apply some of the settings of access and hold back the others.
     #[test]
     fn what_says_who_may_do_a_thing_is_reloaded_as_one() {
         for definition in definitions().filter(|it| it.on_reload != OnReload::NeedsRestart) {

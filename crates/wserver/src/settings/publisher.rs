@@ -1,10 +1,10 @@
-//! One publisher, as a `[[publisher]]` of the settings file.
+//! One publisher, a table `[[publisher]]` of the settings file.
 
 use super::define::settings;
 use super::kind::{Count, KeyHash, List, Moment, Switch, Text};
 
 settings! {
-    /// Who may push with which key, and what.
+    /// A publisher: its key, and what it may push.
     struct Publisher
 
     "Publisher" {

@@ -1,4 +1,4 @@
-//! Settings written out: the default file, and those that hold with where they come from.
+//! Prints settings: the default file, and the settings in force with the source of each.
 
 use std::fmt::{self, Write};
 
@@ -7,7 +7,7 @@ use super::definitions;
 use super::kind::Shape;
 use super::layers::Loaded;
 
-/// How a setting without a default might be set.
+/// An example for a setting without a default.
 fn example(definition: &Definition) -> String {
     match definition.form.shape {
         Shape::File => format!("\"/etc/wserver/{}\"", definition.name.trim_end_matches("_file")),
@@ -15,8 +15,8 @@ fn example(definition: &Definition) -> String {
     }
 }
 
-/// A file that sets nothing and shows everything, each line that begins with a name ready to be
-/// uncommented.
+/// A file that sets nothing and shows every setting; each line that begins with `#name` is ready to
+/// be uncommented.
 pub(crate) fn default_file() -> String {
     let defaults = Loaded::defaults();
     let mut file = String::new();
@@ -59,10 +59,10 @@ fn write_default_file(file: &mut String, defaults: &Loaded) -> fmt::Result {
     Ok(())
 }
 
-/// Where the places begin, if what stands before them is no longer.
+/// The column of the sources, unless the setting before them is longer.
 const PLACE_COLUMN: usize = 40;
 
-/// The settings that hold, as a file would have them, each with where it comes from.
+/// The settings in force, in the form of the file, each with its source.
 pub(crate) fn effective(loaded: &Loaded) -> String {
     let lines = loaded.effective.iter().map(|it| {
         let name = it.definition.key();
@@ -98,7 +98,7 @@ mod tests {
 
     const FROM: &str = "<!-- from here on it is made out of the table of settings -->\n";
 
-    /// The reference, out of the table of settings.
+    /// The reference, from the table of settings.
     fn reference() -> String {
         let defaults = Loaded::defaults();
         let mut text = String::new();
@@ -121,7 +121,7 @@ mod tests {
         text
     }
 
-    /// `UPDATE_EXPECT=1` writes it anew.
+    /// `UPDATE_EXPECT=1` writes the reference into the page.
     #[test]
     fn the_reference_is_that_of_the_table() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");

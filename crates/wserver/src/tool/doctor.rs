@@ -1,6 +1,6 @@
-//! `wserver doctor`: what is between here and a server, tried from outside, step by step.
+//! `wserver doctor`: tests the path between here and a server, from outside and step by step.
 //!
-//! Each step needs those before it, so the first that fails is where to look.
+//! Each step needs the steps before it, so the first one that fails shows where to look.
 
 mod advice;
 mod clock;
@@ -29,13 +29,13 @@ use super::{Failure, Outcome};
 use proxy::Proxy;
 use report::Report;
 
-/// More addresses of one name are not tried.
+/// Maximum number of addresses of one name to try.
 const ADDRESSES_MAX: usize = 8;
-/// How long each step may take, and an answer of the server that is open.
+/// Maximum duration of each step, and of an answer of the server that is open.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
-/// A certificate that ends sooner is worth a word.
+/// A certificate that expires within this time is worth a warning.
 const CERTIFICATE_DAYS_MIN: u64 = 14;
-/// Who pings every 25 s, as wserver does if it is not told otherwise, has pinged by then.
+/// A server that pings every 25 s, which is the default of wserver, has pinged by then.
 const PING_BY: Duration = Duration::from_secs(40);
 
 /// Test a server from outside, through its proxies, and say what is wrong and what to do
@@ -81,16 +81,16 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
     Ok(if report.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// What is tried.
+/// What to test.
 struct Plan {
     client: Client,
-    /// `None` leaves it out.
+    /// `None` skips the test.
     idle: Option<Duration>,
     token: String,
-    /// Whose the token is, if that is known.
+    /// The user that the token belongs to, if known.
     user: Option<String>,
     pusher: Pusher,
-    /// Whether pushes come with a key.
+    /// Whether pushes carry a key.
     has_key: bool,
 }
 
@@ -228,7 +228,7 @@ impl Plan {
     }
 }
 
-/// Whether nothing was answered, so that it does not show whether requests arrive at all.
+/// Whether no answer came, so that the error does not show whether requests arrive at all.
 fn is_silence(error: &UpgradeError) -> bool {
     match error {
         UpgradeError::TimedOut { .. } => true,
@@ -252,12 +252,12 @@ fn is_silence(error: &UpgradeError) -> bool {
     }
 }
 
-/// Asks for the same URL without an upgrade, on a connection of its own.
+/// Requests the same URL without an upgrade, on a separate connection.
 async fn get(probe: &Probe, address: SocketAddr) -> io::Result<PlainAnswer> {
     probe.dial(address).await?.secure().await?.get().await
 }
 
-/// What is to be said about a certificate that is trusted.
+/// Reports on a certificate that is trusted.
 fn certificate(tls: &TlsFacts, report: &mut Report) -> io::Result<()> {
     let mut what = tls.version.clone();
     if !tls.names.is_empty() {
@@ -276,7 +276,7 @@ fn certificate(tls: &TlsFacts, report: &mut Report) -> io::Result<()> {
     }
 }
 
-/// Whether the connection is still good.
+/// Returns whether the connection is still good.
 async fn ping(probed: &mut Probed, report: &mut Report) -> io::Result<bool> {
     let started = Instant::now();
     if let Err(error) = probed.ping().await {
@@ -303,7 +303,7 @@ async fn ping(probed: &mut Probed, report: &mut Report) -> io::Result<bool> {
     }
 }
 
-/// Says nothing for so long. Whether the connection is still good.
+/// Stays silent for this long. Returns whether the connection is still good.
 async fn silence(
     probed: &mut Probed,
     idle: Duration,
@@ -343,7 +343,7 @@ async fn silence(
     Ok(true)
 }
 
-/// Says goodbye, and looks whether the server's own arrives.
+/// Sends a Close, and tests whether the server's own Close arrives.
 async fn close(probed: &mut Probed, report: &mut Report) -> io::Result<()> {
     if let Err(error) = probed.close().await {
         return report.failed("close", told(&error), advice::BROKEN);

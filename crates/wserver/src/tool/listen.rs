@@ -1,4 +1,4 @@
-//! `wserver listen`: prints what arrives, across as many connections as it takes.
+//! `wserver listen`: prints each message that arrives, and reconnects when the connection is lost.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `wserver nodes`: who is in the cluster, and how each does.
+//! `wserver nodes`: the nodes of a cluster, and the state of each.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use super::Outcome;
 use super::access::Access;
 use super::output::{OneLine, line};
 
-/// Some node does not answer, or has no part in the cluster.
+/// A node does not answer, or does not take part in the cluster.
 const EXIT_INCOMPLETE: u8 = 2;
 
 /// List the nodes of a cluster and the state of each
@@ -44,7 +44,7 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INCOMPLETE) })
 }
 
-/// A line for each node, in columns, and below them what is not well.
+/// One line for each node, in columns, and the problems below them.
 fn table(nodes: &Nodes) -> Vec<String> {
     let head = ["NODE", "VERSION", "UP", "CONNECTIONS", "USERS", "PUSHES", "QUEUED", "ANSWER"];
     let mut rows = vec![head.map(str::to_owned)];

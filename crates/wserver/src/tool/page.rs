@@ -1,4 +1,4 @@
-//! `wserver completions` and `wserver man`: made out of the command line itself.
+//! `wserver completions` and `wserver man`, generated from the command line.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -11,7 +11,7 @@ use super::Outcome;
 use super::access::Access;
 use super::output::{OneLine, counted, line};
 
-/// Nobody got the message, which the server accepted.
+/// Exit code: the server accepted the message, and nobody got it.
 pub(super) const EXIT_NOBODY: u8 = 2;
 
 /// Push a message, and say who got it, or why nobody did
@@ -76,7 +76,7 @@ fn sentence(delivery: &v2::Delivery) -> String {
     sentence
 }
 
-/// Beyond what any server takes.
+/// Larger than any server accepts.
 const MESSAGE_BYTES_MAX: u64 = 256 << 20;
 
 fn read_message() -> anyhow::Result<String> {

@@ -1,7 +1,7 @@
-//! `wserver ready`: whether a server should be sent anybody, by exit code.
+//! `wserver ready`: says by its exit code whether a server is ready for clients.
 //!
-//! A health check knows no URL, and should not have to: it asks where a server with the same
-//! settings listens.
+//! A health check knows no URL, and should not need one: this tool asks at the address where a
+//! server with the same settings listens.
 
 use std::ffi::OsString;
 use std::fs;
@@ -64,12 +64,12 @@ pub(super) async fn run(arguments: Arguments, sources: Sources) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where to ask, and how.
+/// The server to ask, and how to reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Place {
     url: String,
     unix_socket: Option<PathBuf>,
-    /// The file of the server's own certificate.
+    /// The file with the server's own certificate.
     certificate: Option<PathBuf>,
 }
 
@@ -87,7 +87,7 @@ impl Place {
         Self { url, unix_socket: None, certificate: None }
     }
 
-    /// Of the listeners of a server with these settings the one that is easiest to ask.
+    /// The listener of a server with these settings that is easiest to ask.
     fn of(settings: &Settings) -> anyhow::Result<Self> {
         let public = Some(("address", &settings.address));
         let private = settings.private_address.as_ref().map(|it| ("private_address", it));
@@ -135,7 +135,7 @@ impl Place {
     }
 }
 
-/// How this machine reaches a server that listens at `address`, the setting `name`.
+/// The URL at which this machine reaches a server that listens at `address`, the setting `name`.
 fn from_here(name: &str, address: &str) -> anyhow::Result<String> {
     let (host, port) = address.rsplit_once(':').with_context(|| format!("{name} has no port"))?;
     if port == "0" {
@@ -149,7 +149,7 @@ fn from_here(name: &str, address: &str) -> anyhow::Result<String> {
     Ok(format!("{host}:{port}"))
 }
 
-/// The settings that the command line of a process gives, over the environment of this one.
+/// The settings from the command line of a process, over the environment of this process.
 fn of_process(pid: u32) -> anyhow::Result<Sources> {
     let path = format!("/proc/{pid}/cmdline");
     let words = fs::read(&path).with_context(|| path)?;

@@ -1,4 +1,4 @@
-//! `wserver trace`: what happens to one user, as it happens.
+//! `wserver trace`: prints what happens to one user, as it happens.
 
 use std::io;
 use std::process::ExitCode;
