@@ -1,4 +1,4 @@
-//! Connections that come and go, beside a group that is to notice nothing of it.
+//! Connections come and go, next to a group that must not notice.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::listener::{End, Phase};
 use crate::report::Report;
 use crate::settings::{Churn, Common};
 
-/// Pushes a second to those that stay.
+/// Pushes a second to the connections that stay.
 const STEADY_RATE: f64 = 100.0;
 
 pub(super) fn run(common: &Common, churn: &Churn) -> Result<Report> {

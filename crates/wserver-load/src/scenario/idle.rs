@@ -1,4 +1,4 @@
-//! What connections that wait cost in memory.
+//! The memory cost of idle connections.
 
 use std::time::{Duration, Instant};
 

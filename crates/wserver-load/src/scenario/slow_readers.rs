@@ -1,4 +1,5 @@
-//! Some connections of a user do not read: the others are to notice nothing, and memory is bounded.
+//! Some connections of a user do not read: the others must not notice, and memory must stay
+//! bounded.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,10 @@ use crate::listener::{End, Phase};
 use crate::report::Report;
 use crate::settings::{Common, SlowReaders, Target};
 
-/// What a stalled socket takes at most, so that the server's bound is met soon.
+/// Receive buffer of a stalled socket, small so that the server's limit is reached soon.
 const STALLED_BUFFER: usize = 4096;
 
-/// How long the end of an evicted connection may take to come.
+/// How long to wait for the end of a connection that the server closes as too slow.
 const EVICTION_PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) fn run(common: &Common, slow: &SlowReaders) -> Result<Report> {
