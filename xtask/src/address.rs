@@ -1,4 +1,4 @@
-//! Addresses for programs that must be told where to listen.
+//! Free addresses for programs that need to be told where to listen.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use socket2::{Domain, Socket, Type};
 
-/// An address at which nobody listens, for as long as this process lives: nobody is given it by
-/// chance, and a program that is told of it can listen there, over and over.
+/// An address where nothing listens, reserved as long as this process lives: the system gives it to
+/// no other program, and a program that knows it can listen there repeatedly.
 pub(crate) fn free_address() -> io::Result<SocketAddr> {
     static RESERVED: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
     // Linux gives the port of a socket that is bound and does not listen to nobody who asks for any
@@ -27,7 +27,7 @@ mod tests {
 
     use super::*;
 
-    /// Caddy once found its port taken by a program that came between.
+    /// Another program once took Caddy's port between the search for a free port and its use.
     #[test]
     fn a_free_address_is_given_to_nobody_by_chance() {
         let (address, other) = (free_address().unwrap(), free_address().unwrap());

@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz`: runs one fuzz target; and the `fuzz` section: all of them still compile.
+//! `cargo xtask fuzz` runs one fuzz target; the `fuzz` section checks that all of them still
+//! compile.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use crate::project::Project;
 use crate::section::Report;
 use crate::tools;
 
-/// Runs a target until it finds something, or for so many seconds.
+/// Runs a target until it finds something, or for this many seconds.
 pub(crate) fn run(project: &Project, target: &str, seconds: Option<u64>) -> anyhow::Result<()> {
     let sh = &project.sh;
     let folders = folders(project);
@@ -39,7 +40,7 @@ pub(crate) fn run(project: &Project, target: &str, seconds: Option<u64>) -> anyh
     Ok(())
 }
 
-/// Fuzz crates are workspaces of their own, which no other section sees.
+/// Fuzz crates are separate workspaces, which no other section sees.
 pub(crate) fn check(project: &Project, report: &mut Report) -> anyhow::Result<()> {
     let sh = &project.sh;
     let folders = folders(project);

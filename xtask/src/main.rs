@@ -1,7 +1,7 @@
 //! The project's own commands, run as `cargo xtask <command>`; one file per command.
 //!
-//! It knows the workspace through `cargo metadata` and drives cargo and the interop clients.
-//! No crate of ours may depend on it.
+//! The program knows the workspace through `cargo metadata`, and drives cargo and the interop
+//! clients. None of our crates may depend on it.
 
 #![expect(
     clippy::print_stdout,

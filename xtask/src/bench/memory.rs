@@ -1,5 +1,5 @@
-//! What an idle connection's memory is made of: valgrind's account of every allocation of our
-//! binary, by who asked for it. Valgrind knows the system's allocator only, so it is built with that.
+//! The parts of an idle connection's memory: valgrind's account of every allocation of our binary,
+//! by call stack. Valgrind knows only the system's allocator, so the binary is built with that.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,13 +15,13 @@ use super::server::Server;
 use super::subject::Subject;
 use super::{Effort, Place};
 
-/// One part of a connection: all of `frames` stand in the call stack of its allocations.
+/// One part of a connection: the call stacks of its allocations contain all of `frames`.
 struct Part {
     name: &'static str,
     frames: &'static [&'static str],
 }
 
-/// The first that fits counts.
+/// The first part that fits counts.
 const PARTS: &[Part] = &[
     Part {
         name: "the socket's registration in tokio (`ScheduledIo`)",
@@ -50,12 +50,12 @@ const PARTS: &[Part] = &[
     },
 ];
 
-/// Bytes that the program asked for, by part, when it had most.
+/// The bytes that the program had requested at the peak, by part.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     connections: u32,
     parts: BTreeMap<&'static str, u64>,
-    /// What was allocated once, and handshakes under way.
+    /// Single allocations, and handshakes under way.
     rest: u64,
 }
 
@@ -115,7 +115,7 @@ impl Memory {
         Ok(memory)
     }
 
-    /// A table of Markdown; `resident` is what an idle connection was measured to take in all.
+    /// A Markdown table; `resident` is the measured total of an idle connection.
     pub(super) fn table(&self, resident: Option<Series>) -> String {
         if self.connections == 0 {
             return "Not measured in this run: it takes valgrind.\n".to_owned();

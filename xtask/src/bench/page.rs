@@ -8,7 +8,7 @@ use super::runs::{Runs, figure};
 use super::subject::Subject;
 use super::{Effort, Outcome, Place, TRIES_MAX, secured};
 
-/// The page without its figures, each of which stands as `{a name}`.
+/// The page with a placeholder `{a name}` for each figure.
 const TEMPLATE: &str = include_str!("page.md");
 
 /// Titles, and the paths of their figures.
@@ -114,7 +114,7 @@ const SATURATED: Columns = &[
     ("generator, cores", "/figures/generator_cpu_cores"),
 ];
 
-/// All figures, a table for each measure.
+/// All figures, one table for each measure.
 pub(super) fn figures(runs: &Runs) -> String {
     let mut out = String::new();
     for (title, measure, columns) in TABLES {
@@ -143,7 +143,7 @@ pub(super) fn figures(runs: &Runs) -> String {
     out
 }
 
-/// The whole page.
+/// The complete page.
 pub(super) fn write(
     facts: &[(String, String)],
     effort: Effort,
@@ -202,13 +202,13 @@ pub(super) fn write(
     page
 }
 
-/// What ours costs beside the leanest floor, which no bound is held against.
+/// The cost of our server compared with the leanest floor, which the budget does not use.
 fn bare(runs: &Runs) -> String {
     let ratio = runs.ratio(Measure::Unicast, Subject::BareFloor, "/figures/cpu_us_per_push");
     format!("a push to one connection costs ours {} times its CPU.", budget::or_dash(ratio))
 }
 
-/// How many runs were void, whose, and what leaving them out does to the figure.
+/// How many runs were void, of which subjects, and how the figure changes without them.
 fn voids(runs: &Runs) -> String {
     let measure = Measure::UnicastHalf;
     let (ours, ours_all) = runs.voids(measure, Subject::Ours);
@@ -258,7 +258,7 @@ fn untrue(outcome: &Outcome) -> String {
     if out.is_empty() { "All of them held, for every subject.".to_owned() } else { out }
 }
 
-/// What a machine would carry: arithmetic, and said to be.
+/// What a machine would carry; the text says that this is arithmetic.
 fn capacity(runs: &Runs) -> String {
     const MEMORY: f64 = 24.0 * 1024.0 * 1024.0 * 1024.0;
     const KEPT_FREE: f64 = 4.0 * 1024.0 * 1024.0 * 1024.0;

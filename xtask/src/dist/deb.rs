@@ -94,7 +94,7 @@ fn control(parts: &Parts<'_>, root: &Path, architecture: &str) -> anyhow::Result
     Ok(())
 }
 
-/// What Debian calls a machine.
+/// Debian's name of the architecture.
 fn architecture(target: &str) -> anyhow::Result<&'static str> {
     match target.split('-').next() {
         Some("x86_64") => Ok("amd64"),
@@ -103,7 +103,7 @@ fn architecture(target: &str) -> anyhow::Result<&'static str> {
     }
 }
 
-/// The newest version of glibc that a binary names the symbols of, as 36 for 2.36.
+/// The newest version of glibc whose symbols the binary names, such as 36 for 2.36.
 fn glibc(binary: &[u8]) -> Option<u32> {
     const PREFIX: &[u8] = b"GLIBC_2.";
     let found = binary.windows(PREFIX.len() + 3).filter_map(|window| {

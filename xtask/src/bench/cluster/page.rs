@@ -9,7 +9,7 @@ use super::{
     Reach, Shape, Subscribed, USERS, Waiting, subscribe,
 };
 
-/// The page without its figures, each of which stands as `{a name}`.
+/// The page with a placeholder `{a name}` for each figure.
 const TEMPLATE: &str = include_str!("cluster.md");
 
 /// Titles, and the paths of their figures.
@@ -36,7 +36,7 @@ const CLOSED: Columns = &[
     ("p99, µs", "/latencies_us/delivery/p99"),
 ];
 
-/// What a node in a cluster is held against a node alone by.
+/// The figures that compare a node in a cluster with a node alone.
 const OWN: &[(&str, Pace, &str)] = &[
     ("CPU µs per push, as fast as they are answered", Pace::Closed, NODES_CPU),
     ("pushes/s", Pace::Closed, "/figures/pushes_per_second"),
@@ -46,7 +46,7 @@ const OWN: &[(&str, Pace, &str)] = &[
 ];
 
 impl Clusters {
-    /// The whole page.
+    /// The complete page.
     pub(in crate::bench) fn page(
         &self,
         facts: &[(String, String)],
@@ -88,7 +88,7 @@ impl Clusters {
         page
     }
 
-    /// A node alone, a node in a cluster, and the one by the other.
+    /// A node alone, a node in a cluster, and the ratio of the two.
     fn in_a_cluster(&self) -> String {
         let mut out =
             "| figure | alone | in a cluster by | | ratio |\n|---|---|---|---|---|\n".to_owned();
@@ -116,7 +116,7 @@ impl Clusters {
         out
     }
 
-    /// All cases of a pace that were measured.
+    /// All measured cases of a pace.
     fn table(&self, pace: Pace, columns: Columns) -> String {
         let mut out = "| users | nodes | broker |".to_owned();
         for (title, _) in columns {
@@ -145,7 +145,7 @@ impl Clusters {
         out
     }
 
-    /// What the broker pays for users that are told of, and for users that are subscribed for.
+    /// The broker's memory for users in the news, and for users with subscriptions.
     fn memory(&self) -> String {
         let ours = |path| {
             Broker::ALL.map(|broker| {
