@@ -91,7 +91,7 @@ impl Access {
         if let Some(jwt) = jwt {
             any = any.or(jwt);
         }
-        // The only one that may cost a call for each token, so it comes last.
+        // The only one that can cost a call for each token, so it comes last.
         if let Some(callback) = callback {
             any = any.or(callback);
         }

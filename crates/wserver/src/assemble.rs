@@ -45,7 +45,7 @@ pub(crate) fn assemble(
     problems.extend(access.read_listeners(loaded, running));
     let publisher_problems = access.read_publishers(loaded, running);
     let has_private = settings.private_address.is_some() || inherited.has_private();
-    // Pushes that need no key are taken at a listener of their own.
+    // Pushes without a key need a separate listener.
     let is_keyless = access.push_authorizer.is_none()
         && settings.tls_client_ca_file.is_none()
         && !settings.allow_open_push;
@@ -65,7 +65,7 @@ pub(crate) fn assemble(
     let is_private_unix = is_private_unix.is_some_and(|it| it.starts_with("unix:"));
     match settings.no_demo {
         Some(true) => {}
-        // The page is where pushes are taken, and browsers cannot reach a Unix socket.
+        // The page is at the address of pushes, and browsers cannot reach a Unix socket.
         Some(false) if !is_private_unix => builder = builder.demo_page(),
         Some(false) | None => builder = builder.demo_page_on_loopback(),
     }
@@ -94,7 +94,7 @@ pub(crate) fn assemble(
         builder = builder.allow_open_push();
     }
     if !publisher_problems.is_empty() {
-        // The key is meant to be there, so its absence is no second problem.
+        // There should be a key, so do not report its absence as a second problem.
         builder = builder.allow_open_push();
         problems.extend(publisher_problems);
     }

@@ -116,7 +116,7 @@ pub(crate) fn command() -> Command {
         .subcommand(config)
         .subcommand(key)
         .subcommands(tool::commands().map(|command| match command.get_name() {
-            // There they would hide what is its own.
+            // In its help, the server's flags would hide its own.
             "ready" => with_settings(command).mut_args(hidden),
             _ => command,
         }))
@@ -258,7 +258,7 @@ fn argument(definition: &'static Definition) -> Arg {
         Shape::Switch => {
             argument.num_args(0..=1).require_equals(true).default_missing_value("true")
         }
-        // It is read to say what is wrong with it.
+        // It is parsed only to report what is wrong with it.
         Shape::Secret | Shape::Records => argument.hide(true),
     }
 }

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let is_answer =
                 matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            // Nothing is left to be told when the terminal is gone.
+            // If the terminal is gone, there is nobody to print to.
             let _ = error.print();
             return if is_answer { ExitCode::SUCCESS } else { ExitCode::from(EXIT_BAD_SETTINGS) };
         }
@@ -133,7 +133,7 @@ fn print(text: &str) -> ExitCode {
     let mut stdout = io::stdout();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read it has had enough, as `head` has.
+        // The reader has closed the pipe, as `head` does.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             tell("error", format_args!("standard output: {error}"));

@@ -72,7 +72,7 @@ impl Reloader {
     /// # Errors
     /// When the system gives no thread.
     pub(crate) fn start(mut self, server: Handle) -> io::Result<Reloads> {
-        // One turn at a time, so nothing ever waits in either.
+        // There is one turn at a time, so nothing waits in either channel.
         let (turns, todo) = std::sync::mpsc::sync_channel::<Turn>(1);
         let (ended, outcomes) = tokio::sync::mpsc::channel(1);
         let reload_interval = self.reload_interval;
@@ -119,15 +119,15 @@ impl Reloader {
         server: &Handle,
     ) -> Result<(), Failed> {
         let loaded = self.sources.load()?;
-        // Even if something is wrong with them: whoever puts it right will change one of these.
+        // Even if the settings are wrong, because the correction will change one of these files.
         self.watch.set(loaded.files());
-        // The server that is built is thrown away: building it is what checks the settings.
+        // Building the server checks the settings; the server itself is thrown away.
         let next = assemble(&loaded, self.descriptors, &self.inherited, Some(&self.access))?;
         self.check_cookies(&next.access)?;
         if !decision.is_mine() {
             return Err(Failed::GivenUp);
         }
-        // The last step that can fail; what it needs was read a moment ago.
+        // This is the last step that can fail; what it needs was read a moment ago.
         server.reload_tls().map_err(|error| Failed::Problems(error.problems().to_vec()))?;
         let has_listeners =
             self.access.authenticator.is_some() == next.access.authenticator.is_some();
@@ -150,7 +150,8 @@ impl Reloader {
                 changed.insert(name.to_owned());
                 self.running.insert(name, effective.clone());
             } else {
-                // Another path of a certificate, whose content is not in force.
+                // The path of a certificate has changed, and the content of the new file is not in
+                // force.
                 changed.remove(name);
                 waiting.push(name);
             }

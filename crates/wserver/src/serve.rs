@@ -53,7 +53,7 @@ fn start(
         .build()
         .context("no async runtime")?;
     let code = runtime.block_on(serve(loaded, server, limits, reloader))?;
-    // Everything that serve started has ended, or was told to end at once.
+    // Everything that serve started has ended, or was aborted.
     runtime.shutdown_background();
     Ok(code)
 }
@@ -70,7 +70,7 @@ async fn serve(
     let handle = server.handle();
     tokio::select! {
         joined = join(loaded, &mut server) => joined?,
-        // A broker that does not answer keeps nobody from ending it.
+        // A signal also ends the wait for a broker that does not answer.
         () = signals.shutdown() => return Ok(ExitCode::SUCCESS),
     }
     let private = reloader.inherited().private_address();
@@ -81,7 +81,7 @@ async fn serve(
 
     let issuers = reloader.access().issuers.clone();
     let mut reloads = reloader.start(handle.clone()).context("no thread for reloads")?;
-    // What went wrong is logged where it did, and tried again when keys are needed.
+    // The fetch itself logs an error, and runs again when keys are needed.
     let prefetching = async {
         for keys in issuers.values() {
             let _ = keys.prefetch().await;

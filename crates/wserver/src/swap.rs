@@ -95,7 +95,7 @@ mod tests {
         assert!(!listeners.is_open());
         listeners.clone().set(Arc::new(OpenAuthenticator));
         assert!(listeners.is_open() && listeners.handshake_headers().is_empty());
-        // Or a server that is open would pass for one that is not, and listen anywhere.
+        // Otherwise an open server would pass for a closed one, and listen anywhere.
         let publishers = Swap::push_authorizer(OpenPush);
         assert!(publishers.is_open());
         publishers.set(Arc::new(StaticPushKeys::new(["0123456789abcdef"]).unwrap()));

@@ -97,13 +97,13 @@ fn without_messages() -> FilterFn<fn(&Metadata<'_>) -> bool> {
 
 /// Starts to log what `filter` selects.
 pub(crate) fn init(format: LogFormat, filter: EnvFilter) -> LogFilter {
-    // An event that cannot be written would be told on standard error, and that it cannot be told
-    // there is a panic: whoever reads the log may go away, and the server goes on.
+    // The library reports an event that it cannot write on standard error, and panics if it cannot
+    // write that either. But the reader of the log can go away, and the server must go on.
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .log_internal_errors(false)
-        // How long each stage of a push took; there are spans only where the filter asks for trace.
+        // Logs how long each stage of a push took; spans exist only if the filter includes trace.
         .with_span_events(FmtSpan::CLOSE);
     match format {
         LogFormat::Human => {

@@ -137,7 +137,7 @@ impl Tool {
 fn wait(work: impl Future<Output = Outcome>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(work);
-    // A read of standard input may be under way, and nobody waits for it any more.
+    // A read of standard input can still be under way, and nothing waits for it any more.
     runtime.shutdown_background();
     outcome
 }

@@ -103,7 +103,7 @@ mod tests {
         assert!(watch.has_settled(), "until it is taken note of");
         watch.note();
         assert!(!watch.has_settled());
-        // A file that is looked at already is not taken as new when the list is set again.
+        // Setting the list again does not make a watched file new.
         write("another");
         watch.set([path.as_path()].into_iter());
         watch.has_settled();

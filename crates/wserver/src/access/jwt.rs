@@ -345,7 +345,7 @@ pub(crate) fn jwt_signer(loaded: &Loaded, key_file: Option<&Path>) -> Result<Jwt
         None => JwtSigner::secret(secret, algorithm.unwrap_or(JwtAlgorithm::HS256)),
     };
     let accepted = Table::of_listeners(loaded).algorithms()?.unwrap_or_default();
-    // Of the algorithms that are accepted the first that the key is for.
+    // The first accepted algorithm that fits the key.
     let mut signers = accepted.into_iter().map(|algorithm| sign_with(Some(algorithm)));
     let first = signers.next().unwrap_or_else(|| sign_with(None));
     signers.fold(first, Result::or).with_context(|| source(name, file))

@@ -132,7 +132,7 @@ fn nats(url: &str, settings: &Settings) -> Result<Arc<dyn Broker>, String> {
     let mut nats = NatsSettings::new(url, &settings.cluster_name);
     nats.username.clone_from(&settings.cluster_username);
     let password = secret("cluster_password_file", settings.cluster_password_file.as_deref())?;
-    // A password of nobody is what NATS calls a token.
+    // NATS calls a password without a user a token.
     if settings.cluster_username.is_some() {
         nats.password = password;
     } else {

@@ -160,7 +160,8 @@ macro_rules! settings {
             ];
 
             fn read(layers: &mut $crate::settings::layers::Layers) -> Option<Self> {
-                // All are read before the first that is missing ends it, so that all problems are found.
+                // Read all fields before the first missing one ends this, so that all problems are
+                // found.
                 $($(
                     let $name = layers.read::<$kind>(stringify!($name));
                 )+)+
@@ -222,7 +223,7 @@ mod tests {
         assert_eq!(shop.events.unwrap(), ["a", "b"]);
         assert_eq!((blog.name.as_str(), blog.pushes_per_second, blog.admin), ("blog", 5, true));
         assert_eq!(blog.events, None);
-        // What is shown is read as the same.
+        // The shown text reads back as the same value.
         let inner = shown.trim_start_matches("{ ").trim_end_matches(" }");
         assert_eq!(read(inner).unwrap().1, shown, "{shown}");
         assert!(read("").unwrap().0.is_empty());

@@ -75,8 +75,8 @@ pub(crate) fn parse(
     if errors.is_empty() {
         reader.table(None, document.get_ref());
     }
-    // What a broken file seems to say beside its errors is guesswork. The errors' own words are
-    // all that is shown of it: the line might hold a secret.
+    // Anything else that a broken file seems to say is guesswork. Show only the errors' own words,
+    // because the line might contain a secret.
     errors.sort_by_key(|error| error.span().map(|span| span.start));
     for error in errors {
         let mut what = error.message().replace('\n', ", ");
@@ -158,7 +158,7 @@ impl Reader<'_> {
             _ => "",
         };
         let what = match form.shape {
-            // What stands there may well be a key.
+            // The value could be a key.
             Shape::Hidden | Shape::Records => format!("{name} cannot be used, {}", form.accepted),
             _ => format!("{name} is {shown}, {}{quotes}", form.accepted),
         };
@@ -203,7 +203,7 @@ impl Reader<'_> {
     ) {
         let name = &**key.get_ref();
         let full = table.map_or_else(|| name.to_owned(), |table| format!("{table}_{name}"));
-        // What is asked for is often the file that it stands in.
+        // A name without `_file` is often meant as the setting of the file.
         let file = format!("{full}_file");
         let by_name = |name: &str| self.definitions.iter().find(|it| it.name == name).copied();
         let meant = [name, &full, &file].into_iter().find_map(by_name).or_else(|| {
@@ -273,7 +273,7 @@ fn texts(value: &DeValue<'_>) -> Option<Vec<OsString>> {
     Some(match value {
         DeValue::String(text) => vec![OsString::from(&**text)],
         DeValue::Integer(number) => {
-            // Too large for any setting is as wrong as no number.
+            // A number that is too large for any setting is as wrong as no number.
             let number = i128::from_str_radix(number.as_str(), number.radix()).ok()?;
             vec![number.to_string().into()]
         }

@@ -160,7 +160,7 @@ impl Plan {
             Err(error) => {
                 let (what, advice) = match &error {
                     UpgradeError::Refused { .. } => advice::upgrade(&error),
-                    // An answer that is none, or no answer: is it upgrades alone?
+                    // No answer, or none of HTTP: test whether only upgrades fail.
                     _ if is_silence(&error) => {
                         advice::unanswered(&error, &get(&probe, address).await)
                     }

@@ -69,7 +69,7 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
             match listener.next_update().await {
                 Ok(update) => match show(update, &event, json) {
                     Ok(()) => {}
-                    // Whoever read it has had enough.
+                    // The reader has closed the pipe.
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                         return Ok(ExitCode::SUCCESS);
                     }

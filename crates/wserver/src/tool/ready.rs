@@ -154,10 +154,10 @@ fn of_process(pid: u32) -> anyhow::Result<Sources> {
     let path = format!("/proc/{pid}/cmdline");
     let words = fs::read(&path).with_context(|| path)?;
     let words = words.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
-    // An init of the container may stand before it.
+    // The container's init can come before it.
     let is_ours = |word: &OsString| Path::new(word).file_name().is_some_and(|it| it == "wserver");
     let mut words: Vec<OsString> = words.skip_while(|word| !is_ours(word)).collect();
-    // Each word ends in the byte that was split at.
+    // Each word ends in the separator, so the last one is empty.
     words.pop();
     let what = || format!("process {pid} is no server of this program");
     if words.is_empty() {

@@ -46,7 +46,7 @@ async fn follow(trace: &mut Trace, json: bool) -> Outcome {
     while let Some(update) = trace.next_update().await? {
         match show(&update, json) {
             Ok(()) => {}
-            // Whoever read it has had enough.
+            // The reader has closed the pipe.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return Ok(ExitCode::SUCCESS);
             }

@@ -74,7 +74,7 @@ impl Plan {
                 let key = if self.has_key { advice::key(&error) } else { None };
                 match (error, key) {
                     (_, Some((what, advice))) => report.failed("delivery", what, &advice)?,
-                    // It may well be meant that nobody pushes from here.
+                    // Pushes from here can be forbidden on purpose.
                     (PushError::Refused { status, .. }, None) if status.is_client_error() => {
                         report.skipped("delivery", format_args!("{what}; {advice}"))?;
                     }
@@ -100,7 +100,7 @@ impl Plan {
                 Err(seen) => Delivery::Lost(seen),
             };
             let pushed = tokio::select! {
-                // It may be here before the answer is.
+                // The message can arrive before the answer.
                 biased;
                 outcome = arrival(probed, &message) => return arrived(outcome),
                 pushed = self.pusher.push_json(user, EVENT, &message) => pushed,

@@ -63,7 +63,7 @@ pub(super) struct Proxy {
 
 impl Proxy {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        // The last of Via is the one that the server spoke to; our own server sends neither.
+        // A proxy names itself in one of these headers; our own server sends neither.
         let told: Vec<String> = [VIA, SERVER]
             .iter()
             .flat_map(|name| headers.get_all(name))
