@@ -167,7 +167,7 @@ impl Connection {
             Ok(())
         });
         match goodbye.await {
-            // The server was faster with its own Close.
+            // `Closed` means that the server sent its own Close first.
             Ok(Err(SendError::Closed)) | Ok(Ok(())) | Err(_) => Ok(self.close_frame),
             Ok(Err(error)) => Err(error),
         }
@@ -202,7 +202,7 @@ impl Connection {
         };
         if let Some(code) = code {
             let mut socket = Pin::new(&mut self.socket);
-            // It is broken anyway: an error here adds nothing to the one that is reported.
+            // The connection is broken anyway, so an error here adds nothing to the reported one.
             let _ = socket.as_mut().start_send(close_message(code, ""));
             let _ = socket.poll_flush(cx);
         }
@@ -218,7 +218,7 @@ impl Connection {
             return Poll::Pending;
         };
         while ready!(heartbeat.poll_beat(cx)) == Beat::Ask {
-            // If the socket is broken, reading it will tell.
+            // If the socket is broken, the next read reports it.
             let _ = self.socket.start_send_unpin(Message::Ping(bytes::Bytes::new()));
             self.ping_unflushed = self.socket.poll_flush_unpin(cx).is_pending();
         }
@@ -241,7 +241,7 @@ impl Messages for Connection {
                     Some(Err(error)) => return Poll::Ready(Some(Err(this.fail(cx, error)))),
                     None => {}
                 },
-                // After the server's Close all is said, in whatever way its socket ends.
+                // After the server's Close, it does not matter how the socket ends.
                 Some(Err(error)) if this.close_frame.is_none() => {
                     let error = ReceiveError::of(error, this.message_bytes_max);
                     return Poll::Ready(Some(Err(this.fail(cx, error))));
@@ -302,7 +302,7 @@ impl fmt::Display for CloseFrame {
             Some(code) => write!(f, "{code}")?,
             None => write!(f, "no code")?,
         }
-        // Quoted and escaped, since it is the server's word and may end up in a log.
+        // Quoted and escaped, because it is the server's text and can end up in a log.
         if self.reason.is_empty() { Ok(()) } else { write!(f, " {:?}", self.reason) }
     }
 }

@@ -83,7 +83,7 @@ impl Trace {
                 return Poll::Ready(Ok(Some(if name == "missed" {
                     TraceUpdate::Missed(Missed::parse(data)?.missed)
                 } else {
-                    // All others are named after what happened.
+                    // All other events are named after what happened.
                     TraceUpdate::Entry(Entry::parse(data)?.into())
                 })));
             }
@@ -176,7 +176,7 @@ impl Events {
                 }
                 None => self.data = Some(value.to_owned()),
             },
-            // Comments are signs of life.
+            // The server sends comments as signs of life.
             _ => {}
         }
         None
@@ -215,7 +215,7 @@ mod tests {
         }
         assert_eq!(fed, EVENT_BYTES_MAX);
 
-        // Many short lines are one event, too.
+        // Many short lines also make one event.
         let mut events = Events::default();
         let line = format!("data: {}\n", "x".repeat(1 << 16));
         assert!((0..32).any(|_| {

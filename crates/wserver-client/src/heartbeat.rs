@@ -80,7 +80,8 @@ mod tests {
                 heartbeat.handle_sign_of_life();
             }
         }
-        // Heard at 0, so the first question is at 60. It was answered at once, the next one not.
+        // A sign of life at 0 puts the first ping at 60. That ping is answered at once, the next
+        // one is not.
         assert_eq!(beats, [(Beat::Ask, 60), (Beat::Ask, 90), (Beat::Dead, 100)]);
     }
 }

@@ -71,7 +71,7 @@ impl Line {
 
     /// Whether the connection can send another request, as far as this is visible without waiting.
     pub(crate) fn is_reusable(&mut self) -> bool {
-        // The driver learns that the exchange is over, or that the server hung up, only by being
+        // The driver notices that the exchange is over, or that the server hung up, only when it is
         // polled.
         let Self { sender, driver } = self;
         let ready = poll_fn(|cx| {
@@ -161,7 +161,7 @@ async fn driven<T>(
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(done);
         }
-        // An error of the driver's reaches the work as well.
+        // The work also gets an error of the driver.
         drive(driver, cx);
         if driver.is_none() { work.as_mut().poll(cx) } else { Poll::Pending }
     })

@@ -181,7 +181,8 @@ impl Pool {
                     }
                     return Ok(answer);
                 }
-                // It was closed while it lay idle, and nothing of this request was sent on it.
+                // The connection was closed while it was idle, and none of this request was sent on
+                // it.
                 Err(LineError::Unsent(unsent)) if reused => request = *unsent,
                 Err(error) => return Err(AskError::of(error)),
             }
@@ -206,7 +207,7 @@ impl Pool {
         if since.elapsed() < IDLE_TIMEOUT {
             return Some(line);
         }
-        // All others have been idle for longer still.
+        // All others have been idle even longer.
         idle.clear();
         None
     }

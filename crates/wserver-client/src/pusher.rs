@@ -253,7 +253,7 @@ impl PushError {
     pub fn may_have_arrived(&self) -> bool {
         match self {
             Self::Unreachable { .. } => false,
-            // A 5xx may come from a proxy that lost sight of the server.
+            // A 5xx can come from a proxy that lost its connection to the server.
             Self::Refused { status, .. } => !status.is_client_error(),
             Self::TimedOut { .. } | Self::Lost { .. } | Self::NoReceipt { .. } => true,
         }

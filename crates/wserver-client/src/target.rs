@@ -72,7 +72,7 @@ impl Target {
             host: host.to_owned(),
             port: match authority.port() {
                 Some(port) => port.as_u16(),
-                // `port` is also `None` where there is one that is no u16.
+                // `port` is also `None` if the URL has a port that is not a u16.
                 None if authority.host().len() == authority.as_str().len() => {
                     if is_secure {
                         443

@@ -88,7 +88,7 @@ impl Tls {
     pub(crate) fn new(host: ServerName<'static>) -> Self {
         let native = NATIVE.get_or_init(|| rustls_native_certs::load_native_certs().certs);
         let mut roots = RootCertStore::empty();
-        // Machines have some that are too old to be understood; the rest is as good without them.
+        // Machines have some that are too old to be parsed; the others work without them.
         roots.add_parsable_certificates(native.iter().cloned());
         let trust = Trust { roots: Arc::new(roots), given: [].into(), pinned: None };
         let config = finished(builder(&trust).with_no_client_auth());
@@ -140,7 +140,7 @@ impl Tls {
     /// Makes the handshake, on a connection to the host.
     pub(crate) async fn connect(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        // Boxed, so that those who go without TLS do not carry its size.
+        // Boxed, so that connections without TLS do not carry its size.
         Box::pin(connector.connect(self.host.clone(), stream)).await
     }
 }
@@ -153,7 +153,7 @@ fn builder(trust: &Trust) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let roots = Arc::clone(&trust.roots);
     let Ok(authorities) = WebPkiServerVerifier::builder_with_provider(roots, provider).build()
     else {
-        // Where nobody is trusted there is nothing to build; handshakes fail and say so.
+        // Without any trusted authority there is no verifier; handshakes fail and say so.
         return builder.with_root_certificates(Arc::clone(&trust.roots));
     };
     let (given, pinned) = (Arc::clone(&trust.given), trust.pinned.clone());
@@ -186,8 +186,9 @@ impl ServerCertVerifier for Verifier {
         let verified =
             self.authorities.verify_server_cert(certificate, intermediates, name, ocsp, now);
         match verified {
-            // One that has signed itself is an authority, as `openssl req -x509` makes them. Its time
-            // was looked at before, and it is the very one that is trusted; the name is left.
+            // A certificate that signed itself is an authority, such as `openssl req -x509` makes.
+            // Its validity was already checked; what remains is whether it is trusted, and its
+            // name.
             Err(error) if is_authority(&error) => {
                 if !self.is_trusted_itself(certificate) {
                     return Err(rustls::CertificateError::UnknownIssuer.into());
