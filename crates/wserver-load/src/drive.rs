@@ -317,7 +317,7 @@ impl Drive<'_> {
                     self.course.count_min = self.course.count_min.min(count);
                     self.course.count_max = self.course.count_max.max(count);
                 }
-                // Nobody got it: its number is free again.
+                // Nobody got the message, so its number is free again.
                 _ => {
                     self.course.refused += 1;
                     self.take_back(answer.pusher, answer.user);

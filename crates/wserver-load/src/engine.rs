@@ -275,7 +275,7 @@ impl Engine {
             return Ok(());
         }
         writeln!(io::stdout(), "open").context("nobody reads that all is open")?;
-        // It ends with its line, or with the process.
+        // The thread ends with its line, or with the process.
         let line = thread::spawn(|| io::stdin().read_line(&mut String::new()));
         while !line.is_finished() {
             self.turn(Some(HOLD_TURN))?;
@@ -387,7 +387,7 @@ impl Engine {
             return listener.handle_writable(|user| target.handshake(address, user));
         }
         if matches!(listener.phase, Phase::Connecting | Phase::Closed(_)) {
-            // An event of a socket that has just been left.
+            // An event of a connection that has just ended.
             return Ok(());
         }
         let was_open = listener.is_open();
@@ -441,7 +441,7 @@ impl Engine {
     fn probe_by(&mut self, pusher: usize, user: u32) -> Result<u64> {
         self.open_pushers(pusher + 1)?;
         let sent = self.now();
-        // A listener of several users is known by the number of its group.
+        // A listener of several users has its group's number.
         let first = first_of(user / self.registered_users);
         self.push(pusher, user, 0, (PROBE_STREAM, first), sent)?;
         loop {
@@ -512,8 +512,8 @@ impl Engine {
                 progress_at = Instant::now();
             }
         }
-        // What comes now is too much, and is to be seen. A turn looks at some listeners only, and
-        // one that sends without end must not keep us.
+        // Frames that arrive now are surplus, and must be noticed. A turn serves only some
+        // listeners, and a server that sends without end must not keep this loop going.
         let began = Instant::now();
         let (mut quiet_since, mut before) = (began, self.ledger.seen());
         while quiet_since.elapsed() < QUIET && began.elapsed() < self.patience {

@@ -97,7 +97,7 @@ impl Ledger {
         self.findings.received += 1;
         let stream = usize::from(stamp.stream);
         if stream >= self.streams || payload_len != self.payload_len {
-            // A probe has the number that its user's messages start at.
+            // A probe has the number of its user's first message.
             let is_probe = stamp.stream == PROBE_STREAM
                 && stamp.sequence == self.first[listener]
                 && payload_len == self.payload_len;
@@ -252,7 +252,7 @@ mod tests {
             assert_eq!(ledger.findings(), &Findings { received: 3, ..Findings::default() });
             ledger.record(0, probe(other), 16);
             assert_eq!(ledger.findings().foreign, 1, "{other} for {one}");
-            // As many as were to come, and in lockstep.
+            // The number and the order of messages fit, but one of them is another user's.
             ledger.record(0, message(other, 2), 16);
             ledger.record(0, message(one, 3), 16);
             ledger.close(0, 0, 4);

@@ -211,7 +211,7 @@ impl Listener {
         }
         if !answers.is_empty()
             && let Some(socket) = &mut self.socket
-            // It may have gone already; then the next read says so.
+            // The server may be gone already; then the next read says so.
             && write_all(socket, &answers).is_err()
         {
             return Ok(());
@@ -260,7 +260,7 @@ pub(crate) fn connect(
     }
     if let Some(source) = source {
         let [high, low] = source.to_be_bytes();
-        // 127.0.1.1 is the first: 127.0.0.1 is left to the server.
+        // 127.0.1.1 is the first, because 127.0.0.1 is for the server.
         let source = Ipv4Addr::new(127, 0, high + 1, low);
         socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into())?;
     }

@@ -29,7 +29,7 @@ impl Process {
             let Some(pid) = entry?.file_name().to_str().and_then(|it| it.parse().ok()) else {
                 continue;
             };
-            // It may have ended since it was listed.
+            // The process may have ended since it was listed.
             if let Ok(stat) = stat(pid)
                 && let Some(parent) = stat.get(1).and_then(|it| it.parse().ok())
             {
@@ -116,7 +116,8 @@ pub(crate) fn own_cpu() -> Duration {
 fn cpu(pid: u32) -> Result<Duration> {
     let stat = stat(pid)?;
     let ticks = |at: usize| stat.get(at).and_then(|it| it.parse::<u32>().ok()).unwrap_or(0);
-    // To the nanosecond, but without the threads that have ended; those are among the ticks.
+    // The scheduler counts nanoseconds, but without the threads that have ended; the ticks include
+    // them.
     Ok((TICK * (ticks(11) + ticks(12))).max(cpu_of_threads(pid).unwrap_or_default()))
 }
 
@@ -124,7 +125,7 @@ fn cpu(pid: u32) -> Result<Duration> {
 fn cpu_of_threads(pid: u32) -> Option<Duration> {
     let mut sum = Duration::ZERO;
     for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
-        // It may have ended since it was listed.
+        // The process may have ended since it was listed.
         let Ok(text) = fs::read_to_string(thread.ok()?.path().join("schedstat")) else { continue };
         sum += Duration::from_nanos(text.split(' ').next()?.parse().ok()?);
     }
@@ -135,7 +136,7 @@ fn cpu_of_threads(pid: u32) -> Option<Duration> {
 fn stat(pid: u32) -> Result<Vec<String>> {
     let path = Path::new("/proc").join(pid.to_string()).join("stat");
     let text = fs::read_to_string(path)?;
-    // The name before it may hold anything, blanks and brackets too.
+    // The name before it can contain anything, including blanks and brackets.
     let (_, fields) = text.rsplit_once(") ").context("a line without a name")?;
     Ok(fields.split_whitespace().map(str::to_owned).collect())
 }

@@ -57,7 +57,7 @@ impl Pusher {
             match self.socket.write(&self.request.bytes()[in_flight.written..]) {
                 Ok(count) => in_flight.written += count,
                 Err(error) => match error.kind() {
-                    // A socket that still connects says that it is not connected.
+                    // A socket that is still connecting reports that it is not connected.
                     io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected => break,
                     io::ErrorKind::Interrupted => {}
                     _ => return Err(error).context("cannot push"),

@@ -36,7 +36,7 @@ impl Tls {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        // Every listener is another browser, which the server has not seen before.
+        // Every listener stands for another browser, which the server has not seen before.
         config.resumption = Resumption::disabled();
         Ok(Self { config: Arc::new(config), name: address.ip().into() })
     }
@@ -90,7 +90,7 @@ impl Read for Socket {
             let Some(tls) = &mut self.tls else { return self.stream.read(buffer) };
             match tls.reader().read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // Cut off without TLS's own goodbye: an end like any other.
+                // The connection ended without TLS's close_notify, which is an end like any other.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 result => return result,
             }
@@ -152,7 +152,7 @@ mod tests {
             let mut heard = vec![0; bytes];
             stream.read_exact(&mut heard).unwrap();
             stream.write_all(&heard).unwrap();
-            // Cut off without a goodbye.
+            // The connection ended without close_notify.
         });
         (address, ca_file)
     }

@@ -38,7 +38,7 @@ pub(super) fn check_group(
         course.counted + probed,
     );
     let dissenters = engine.ledger.dissenters(group) as u64;
-    // Only wserver promises one order of what several pushers send.
+    // Only wserver promises one order for the messages of several pushers.
     if engine.target == Target::Wserver {
         report.check("connections that saw another order", dissenters, 0);
     } else {

@@ -71,7 +71,7 @@ pub(super) fn run(common: &Common, mass: &MassDisconnect) -> Result<Report> {
         }
         let left_at = *left_at.get_or_insert(moment.now);
         for number in leaving.by_ref().take(LEAVERS_PER_TURN) {
-            // A socket that cannot be reset is closed all the same.
+            // A socket that cannot be reset is closed anyway.
             let _ = engine.listeners[number].leave(mass.reset);
         }
         if leaving.is_empty() {
@@ -101,7 +101,7 @@ pub(super) fn run(common: &Common, mass: &MassDisconnect) -> Result<Report> {
     arrived_open +=
         engine.changes.iter().filter(|it| matches!(it, Change::Opened(_))).count() as u64;
     engine.changes.clear();
-    // A server that is busy may not have seen yet who left, or read who came.
+    // A busy server may not have noticed all ends yet, or read all registrations.
     let deadline = Instant::now() + common.patience;
     let mut still_bound = 0;
     for user in 1..=mass.connections {

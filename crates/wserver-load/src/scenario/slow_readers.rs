@@ -51,7 +51,7 @@ pub(super) fn run(common: &Common, slow: &SlowReaders) -> Result<Report> {
     let last_count = engine.probe(0)?;
     let counted = course.counted + probed + last_count;
 
-    // Only now do they read, and learn that they were given up.
+    // Only now do the stalled connections read, and notice that the server closed them.
     for number in stalled.clone() {
         engine.resume(number)?;
     }
@@ -80,7 +80,7 @@ pub(super) fn run(common: &Common, slow: &SlowReaders) -> Result<Report> {
     course.tell(&engine, &process, &mut report);
     report.count("resident_bytes_before", resident_before);
     report.count("resident_bytes_after", process.resident());
-    // What was counted for one that was given up later may not have come.
+    // A message that was counted for a connection closed later may not have arrived.
     report.count("counted_and_not_read", counted.saturating_sub(engine.ledger.received()));
     report.check_at_least(
         "the sum of the numbers answered, and frames",
