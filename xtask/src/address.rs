@@ -10,8 +10,8 @@ use socket2::{Domain, Socket, Type};
 /// no other program, and a program that knows it can listen there repeatedly.
 pub(crate) fn free_address() -> io::Result<SocketAddr> {
     static RESERVED: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
-    // Linux gives the port of a socket that is bound and does not listen to nobody who asks for any
-    // port, and to every server that names it, since they all set SO_REUSEADDR.
+    // If a program asks for any port, Linux never picks that of a socket that is bound and does not
+    // listen. A server that names this port gets it, because servers set SO_REUSEADDR.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
@@ -33,7 +33,7 @@ mod tests {
         let (address, other) = (free_address().unwrap(), free_address().unwrap());
         assert_ne!(address, other);
         for _ in 0..2 {
-            // The kernel asks no less of a port before it chooses it.
+            // The kernel makes the same check before it picks a port.
             let chance = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             assert_eq!(chance.bind(&address.into()).unwrap_err().kind(), ErrorKind::AddrInUse);
             let nobody = TcpStream::connect(address).unwrap_err();

@@ -99,7 +99,8 @@ const ROOMS: &[Room] = &[
             "tokio-rustls",
             "tracing",
         ]),
-        // It asks other servers (issuers, backends), behind features, and is none itself.
+        // It is a client of other servers (issuers, backends), behind features, and not a server
+        // itself.
         never: &["warp"],
     },
     Room {
@@ -156,7 +157,7 @@ const ROOMS: &[Room] = &[
             "tokio-util",
             "tracing",
         ]),
-        // What carries its messages, the adapters know.
+        // Only the adapters know what carries its messages.
         never: &["http", "hyper", "warp"],
     },
     Room {
@@ -168,7 +169,7 @@ const ROOMS: &[Room] = &[
             "wserver-node",
             "wserver-protocol",
         ],
-        // Its library tests are an embedder's program, with our client at the other end.
+        // Its library tests act as an embedder's program, with our client at the other end.
         ours_in_tests: &["wserver-client"],
         theirs: Theirs::Only(&[
             "async-trait",
@@ -234,7 +235,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "wserver",
-        // The client is for its tools, which speak to a server from outside, as anybody does.
+        // The client is for its tools, which talk to a server from outside, like any client.
         ours: &[
             "wserver-auth",
             "wserver-client",
@@ -245,8 +246,8 @@ const ROOMS: &[Room] = &[
             "wserver-protocol",
             "wserver-warp",
         ],
-        // The generator's account of what it was sent is what the server's own is held to.
-        // The brokers of its tests are those that adapters are held to.
+        // The tests compare the server's counts with those of the load generator.
+        // Its tests use the brokers of the conformance tests for adapters.
         ours_in_tests: &["wserver-cluster", "wserver-load"],
         theirs: Theirs::Any,
         never: &[],

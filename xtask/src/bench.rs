@@ -194,7 +194,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
     }
     let mut peers = chosen(&Subject::ALL, choice.peers.as_deref(), Subject::name)?;
     if measures.is_empty() {
-        // The parts are of ours alone.
+        // The parts measure only our server.
         peers.retain(|it| *it == Subject::Ours);
     }
 
@@ -208,7 +208,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
                 let why = format!("{missing}; `cargo xtask bench --install` gets what it needs");
                 report.skip(&what, &why);
             }
-            // A package that is not to be had today must not cost the others' figures.
+            // A package that is unavailable today must not cost the others' figures.
             Err(err) if subject.is_foreign() => report.skip(&what, &format!("{err:#}")),
             Err(err) => return Err(err),
         }
@@ -352,7 +352,7 @@ fn measure_all(
                     println!("round {number} of {}: {name} of {}", effort.rounds, subject.name());
                     measure_one(place, effort, measure, subject, (round, turn), outcome);
                 }
-                // Every other time the other way round, so that nobody is always the first.
+                // Reverse the order every other time, so that no subject is always the first.
                 order.reverse();
             }
         }

@@ -40,7 +40,8 @@ pub(crate) fn run(project: &Project, slow: bool, only: Option<String>) -> anyhow
         interop::run(project, &choice, report)
     });
     sections.run("dist", |report| {
-        // The binary that interop has built: one with the profile of a release takes minutes.
+        // Reuse the binary that interop has built, because a build with the profile `dist` takes
+        // minutes.
         let choice = dist::Choice { profile: "release".to_owned(), install: project.in_ci };
         dist::run(project, &choice, report)
     });

@@ -165,7 +165,7 @@ impl Expression {
             let accepted = self.any()?;
             return self.skip(")").then_some(accepted);
         }
-        // An exception makes it another licence; none of those is on the list.
+        // An exception makes it another licence, and our list has none of those.
         if self.skip("WITH") {
             self.words.pop()?;
             return Some(false);

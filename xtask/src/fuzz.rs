@@ -22,14 +22,15 @@ pub(crate) fn run(project: &Project, target: &str, seconds: Option<u64>) -> anyh
         anyhow::ensure!(project.in_ci, "cargo-fuzz is missing: cargo install --locked cargo-fuzz");
         cmd!(sh, "cargo install --locked cargo-fuzz").run()?;
     }
-    // What the fuzzer finds interesting goes to the first folder; the committed seeds are only read.
+    // What the fuzzer finds interesting goes to the first folder; the committed seeds are only
+    // read.
     let corpus = folder.join("corpus").join(target);
     sh.create_dir(&corpus)?;
     let seeds = Some(folder.join("seeds").join(target)).filter(|seeds| seeds.is_dir());
     let seconds = seconds.map(|seconds| format!("-max_total_time={seconds}"));
     let built = project.metadata.target.join("fuzz");
     // No sanitizer: our crates forbid unsafe code, and without one the fuzzer tries twice as many
-    // inputs. The stable compiler is let use the flags of coverage, so no second one is needed.
+    // inputs. RUSTC_BOOTSTRAP lets the stable compiler use the flags for coverage.
     let fuzz = cmd!(sh, "cargo fuzz run --sanitizer none --target-dir {built}");
     fuzz.args(["--fuzz-dir".as_ref(), folder.as_os_str(), target.as_ref(), corpus.as_os_str()])
         .args(seeds)

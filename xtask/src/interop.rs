@@ -53,7 +53,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
             project.metadata.target.join("release").join("wserver")
         }
     };
-    // Another program may have the contract, and not our flags.
+    // Another program can follow the contract, but lack our flags.
     let help = cmd!(sh, "{program} --help").quiet().ignore_status().read()?;
     let home = project.metadata.target.join("interop");
     sh.create_dir(&home)?;

@@ -54,7 +54,7 @@ fn run(command: XtaskCmd) -> anyhow::Result<ExitCode> {
     let project = Project::open()?;
     let mut report = Report::default();
     match command {
-        // Its outcome is many outcomes, so it prints and judges them itself.
+        // It has many outcomes, and prints and judges them itself.
         XtaskCmd::Ci(ci) => return ci::run(&project, ci.slow, ci.only),
         XtaskCmd::Tidy(_) => tidy::run(&project)?,
         XtaskCmd::Test(test) => test::run(&project, test.slow, &mut report)?,

@@ -166,7 +166,7 @@ fn is_turned_on(name: &Value, node: &Value, package: &Value) -> bool {
     let features = strings(&node["features"]);
     let mut asked: Vec<&str> =
         features.iter().flat_map(|on| strings(&package["features"][*on])).collect();
-    // Those that no feature names are features themselves.
+    // A dependency that no feature names is a feature itself.
     asked.extend(&features);
     dependencies.iter().filter(|it| it["name"] == *name).any(|it| {
         let key = it["rename"].as_str().or_else(|| it["name"].as_str()).unwrap_or_default();

@@ -65,7 +65,7 @@ impl Sections {
         if self.only.as_ref().is_some_and(|only| only != name) {
             return;
         }
-        // Folded away by the one CI service whose log would otherwise be one long page.
+        // One CI service folds these sections; its log would otherwise be one long page.
         let folds = env::var_os("GITHUB_ACTIONS").is_some();
         println!("{}{name}", if folds { "::group::" } else { "\n=== " });
         let start = Instant::now();

@@ -61,7 +61,7 @@ pub(crate) fn workspace(project: &Project, plan: Plan, tally: &mut Tally) -> any
         Plan::SlowApart => &["--", "--skip", SLOW_MODULE],
     };
     let kinds = ["--lib", "--bins", "--tests", "--examples"];
-    // A test behind a feature that nobody asks for would be gone without a word.
+    // Without this, tests behind a feature would silently not run.
     let all = ["--workspace", "--all-features", "--no-fail-fast"];
     let runs = [
         cmd!(sh, "cargo test {all...} {kinds...} {skip...}"),
@@ -95,7 +95,8 @@ pub(crate) fn slow(project: &Project, report: &mut Report) -> anyhow::Result<()>
     install_programs(project)?;
     let before = report.tally;
     tally::cargo_test(slow, patience(project, SLOW_LIMIT), &mut report.tally)?;
-    // A filter that matches nothing is a success to cargo, and a renamed test would be gone.
+    // To cargo, a filter that matches nothing is a success, so a renamed test would silently not
+    // run.
     if report.tally == before {
         report.skip("slow tests", "the tests of wserver have no module `slow`");
     }

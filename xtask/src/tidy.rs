@@ -42,7 +42,8 @@ pub(crate) fn run(project: &Project) -> anyhow::Result<()> {
     let mut sources = Vec::new();
     for path in files(sh)? {
         let file = project.root.join(&path);
-        // A link is judged where it points; a file that is deleted but not committed is gone.
+        // The target of a link is checked on its own; a file that is deleted but not committed is
+        // gone.
         let Some(about) = fs::symlink_metadata(&file).ok().filter(fs::Metadata::is_file) else {
             continue;
         };
@@ -180,7 +181,7 @@ fn named_tests(threats: &str, sources: &[Source]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut named = 0;
     for (line, text) in (1..).zip(threats.lines()) {
-        // What stands between backticks is every second part.
+        // Every second part is between backticks.
         for name in text.split('`').skip(1).step_by(2) {
             let Some((file, test)) = name.split_once(".rs::") else { continue };
             named += 1;

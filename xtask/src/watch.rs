@@ -22,7 +22,8 @@ pub(crate) fn lines(
     mut each: impl FnMut(&str),
 ) -> End {
     let (tx, rx) = sync_channel::<String>(64);
-    // It ends by itself: when the output is closed, or at the next line after we are gone.
+    // The thread ends by itself: when the output is closed, or at the next line after the receiver
+    // is gone.
     thread::spawn(move || {
         // Bytes, not lines of text: what a failed test prints need not be UTF-8.
         for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {

@@ -49,8 +49,8 @@ impl Binder {
 
 /// A figure's name, and text that starts with its value, if the line has one.
 fn figure(line: &str) -> Option<(&str, &str)> {
-    // Criterion's own, in the words of the standard library's benchmarks: its spread is that of
-    // one process, which says nothing of where the next one's memory lies.
+    // Criterion prints its figures in the format of the standard library's benchmarks. Its spread
+    // is that of one process, and does not include the memory layout of the next one.
     let timed = line.strip_prefix("test ").and_then(|it| it.split_once(" ... bench:"));
     timed.or_else(|| line.strip_prefix("figure ")?.rsplit_once(": "))
 }

@@ -238,7 +238,7 @@ pub(super) fn of_builds(runs: &Runs) -> String {
     for line in LINES {
         let Source::Load(measure, path) = line.source else { continue };
         let Some(ratio) = runs.ratio(measure, Subject::Before, path) else { continue };
-        // A figure may be held against several.
+        // A figure can be compared with several.
         if told.contains(&(measure, path)) {
             continue;
         }
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_verdict_looks_at_the_spread() {
-        // At most 1.15, and 1.0 is hoped for.
+        // At most 1.15, with 1.0 as the aim.
         let line = &LINES[1];
         for (median, high, expected) in [
             (0.9, 0.95, Verdict::Aim),
@@ -306,7 +306,7 @@ mod tests {
             assert_eq!(verdict(line, Some(Series { median, low: 0.8, high })), expected);
         }
         assert_eq!(verdict(line, None), Verdict::Unmeasured);
-        // At most 1.0, and nothing is hoped for.
+        // At most 1.0, without an aim.
         let series = Series { median: 0.9, low: 0.8, high: 0.95 };
         assert_eq!(verdict(&LINES[2], Some(series)), Verdict::Must);
         assert!(table(&rows(&Runs::default(), &Binder::default())).contains("| not measured |"));

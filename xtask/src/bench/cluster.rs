@@ -193,7 +193,8 @@ impl Nodes {
     /// Puts a load on the nodes; calls `look` while it lasts.
     fn load(&self, place: &Place, words: &str, mut look: impl FnMut()) -> anyhow::Result<Value> {
         let (first, others) = self.nodes.split_first().expect("there is a node");
-        // Before the scenario's name, as the first node's is: those behind it would replace that.
+        // Put these before the scenario's name, like the first node's: flags after it would replace
+        // that one.
         let mut all: Vec<String> = Vec::new();
         for node in others {
             all.extend(["--pid".to_owned(), node.id()]);

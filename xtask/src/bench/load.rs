@@ -32,7 +32,7 @@ pub(super) fn start(
     name: &str,
 ) -> anyhow::Result<Load> {
     let json = place.home.join(name);
-    // What an earlier run left must not pass for this one's.
+    // The file of an earlier run must not pass for this one's.
     drop(std::fs::remove_file(&json));
     let mut load = pinned(place, 1, &place.dist.join("wserver-load"));
     load.args([
@@ -102,7 +102,7 @@ impl Load {
 impl Drop for Load {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // It fails only if there is nothing left to end.
+            // It fails only if the process has ended already.
             drop(child.kill());
             drop(child.wait());
         }

@@ -64,7 +64,8 @@ impl Measure {
     pub(super) fn concerns(self, subject: Subject) -> bool {
         match self {
             Self::Unicast => true,
-            // What it does better is done once for each push, whatever the number of connections.
+            // Its advantage is work that is done once for each push, whatever the number of
+            // connections.
             _ if subject == Subject::BareFloor => false,
             Self::Idle | Self::Paced => subject != Subject::Keys,
             Self::Saturated(64) => !matches!(subject, Subject::Tls | Subject::Keys),
@@ -92,7 +93,8 @@ impl Measure {
             | Subject::Ours
             | Subject::Before
             | Subject::Bun => most,
-            // The fewest of which the lowest and the highest hold the median with some certainty.
+            // The smallest number whose lowest and highest values contain the median with some
+            // certainty.
             Subject::Tls | Subject::Keys => most.min(6),
             Subject::Nchan | Subject::Gorilla | Subject::Ws | Subject::NaiveWarp => 2,
         };
@@ -139,7 +141,7 @@ impl Measure {
         let window = format!("--warmup 1s --duration {seconds}s");
         let line = match self {
             Self::Idle => {
-                // Of those that send no pings, none is waited for.
+                // Subjects that send no pings have none to wait for.
                 let heartbeats = if subject.is_ours() { 2 } else { 0 };
                 format!(
                     "idle --connections {idle_connections} --heartbeats {heartbeats} --sources 16"

@@ -67,7 +67,7 @@ pub(super) fn run(sh: &Shell, place: &Place, effort: Effort) -> anyhow::Result<M
         .run()?;
     println!("memory by part: {connections} connections under valgrind");
     let profile = place.home.join("dhat.json");
-    // Slowed down as it is, it shares no core with the generator where that can be helped.
+    // Valgrind slows it down, so it does not share a core with the generator if there is another.
     let free = Place { is_pinned: false, ours: target.join("release/wserver"), ..place.clone() };
     let mut server = Server::start(&place.home.join("valgrind.log"), |address| {
         let ours = Subject::ours(&free, address, "60s");
@@ -77,7 +77,7 @@ pub(super) fn run(sh: &Shell, place: &Place, effort: Effort) -> anyhow::Result<M
         command.arg(ours.get_program()).args(ours.get_args());
         Ok(command)
     })?;
-    // One handshake after the other, so that most memory is in use when all are open.
+    // One handshake after the other, so that the peak of memory comes when all are open.
     let words =
         format!("idle --connections {connections} --heartbeats 0 --opening-max 1 --sources 16");
     let words: Vec<String> = words.split(' ').map(str::to_owned).collect();

@@ -252,7 +252,7 @@ fn untrue(outcome: &Outcome) -> String {
         let _ = writeln!(out, "- wserver: {line}");
     }
     for (subject, line) in &outcome.failed {
-        // What a program said may have lines; an item of a list has one.
+        // The output of a program can have several lines; an item of a list has one.
         let _ = writeln!(out, "- {}: {}", subject.name(), line.replace('\n', " "));
     }
     if out.is_empty() { "All of them held, for every subject.".to_owned() } else { out }
@@ -267,7 +267,8 @@ fn capacity(runs: &Runs) -> String {
     let Some(ours) = of(Measure::Idle, "/figures/bytes_per_connection") else {
         return "Not measured in this run.".to_owned();
     };
-    // Both ends of a loopback connection are on this machine, and only one would be on that one.
+    // Both ends of a loopback connection are on this machine; only one would be on the machine in
+    // question.
     let kernel = series(Measure::Idle, "/figures/kernel_bytes_per_connection");
     let kernel = kernel.map_or(4100.0, |it| it.high / 2.0);
     let connections = (MEMORY - KEPT_FREE) / (ours + kernel);

@@ -123,7 +123,7 @@ fn draw(out: &mut String, x_label: &str, panel: &Panel) {
     let (mut before, mut is_lower) = (f64::NEG_INFINITY, false);
     for Dot { x, label, y } in &panel.dots {
         let (at, middle) = (x_at(*x), y_at(y.median));
-        // Of labels that would touch, every other one stands lower.
+        // If labels would touch, every other one is placed lower.
         is_lower = !is_lower && at - before < LABEL;
         before = at;
         let _ = writeln!(

@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_interval_leaves_out_what_it_may() {
-        // By the table of the sign test.
+        // Values from the table of the sign test.
         for (count, expected) in [(1, 0), (2, 0), (6, 0), (8, 0), (9, 1), (11, 1), (12, 2), (15, 3)]
         {
             assert_eq!(outside(count), expected, "{count}");

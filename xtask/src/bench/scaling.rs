@@ -184,7 +184,7 @@ impl Axis {
             Self::Connections => {
                 let processes = self.processes(value);
                 let (each, rate) = (value / processes, STEADY_RATE / processes);
-                // A port of an address is taken whoever it is connected to.
+                // A port of an address is taken, whatever it is connected to.
                 let sources = 16 * processes;
                 // Each connection has one heartbeat in that time.
                 let duration = if is_quick { "1s" } else { DEFAULT_PING_INTERVAL };
@@ -204,7 +204,7 @@ impl Axis {
                     format!("idle --connections 4000 --events {value} --heartbeats 1 --sources 16");
                 vec![
                     Step::of(format!("fanout --saturated --pushers 16 --events {value} {window}")),
-                    // It waits for a heartbeat.
+                    // The load waits for a heartbeat.
                     Step { words: idle, ping_interval: "3s", is_once: true },
                 ]
             }
@@ -249,7 +249,7 @@ pub(super) fn run(place: &Place, effort: Effort, is_quick: bool, outcome: &mut O
                         && axis == Axis::Connections
                         && value > EVERY_ROUND_MAX
                     {
-                        // This machine's limit is what was looked for.
+                        // The measure looks for this machine's limit.
                         let refused = format!("{} did not open: {err:#}", axis.text(value));
                         outcome.scaling.refused = Some(refused);
                         continue;
@@ -297,7 +297,7 @@ fn open(place: &Place, processes: u32, step: &Step) -> anyhow::Result<Vec<Held>>
         let Some(before) = (at + 1).checked_sub(OPENING_MAX) else { continue };
         let (load, server) = &mut runs[before];
         load.wait_until_open(server)?;
-        // While others open, one may lose what it has.
+        // While others open, an earlier load can lose its connections.
         for (load, server) in &mut runs[..before] {
             load.ensure_held(server)?;
         }
@@ -406,7 +406,7 @@ impl Scaling {
             if axis == Axis::Connections
                 && let Some(refused) = &self.refused
             {
-                // What a program said may have lines; a sentence has one.
+                // The output of a program can have several lines; a sentence has one.
                 let _ = writeln!(out, "{}.\n", refused.replace('\n', " "));
             }
         }

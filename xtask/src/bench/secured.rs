@@ -52,7 +52,7 @@ pub(super) fn make_keys(sh: &Shell, place: &Place, program: &Path) -> anyhow::Re
     fs::write(&config, settings)?;
     let mut tokens = String::new();
     for number in 0..USERS {
-        // As the generator calls them.
+        // The names that the generator uses.
         let user = format!("user-{number:031}");
         let make = ["token", "make", "--for", "1day", "--user", &user];
         let token = cmd!(sh, "{program} {make...} --config {config}").quiet().read()?;

@@ -92,7 +92,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It fails only if there is nothing left to end.
+        // It fails only if the process has ended already.
         drop(self.stop());
     }
 }

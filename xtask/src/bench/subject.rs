@@ -138,7 +138,7 @@ impl Subject {
                         tools::apt_install(sh, &["nodejs", "npm"])?;
                     }
                     let (home, flags) = (&place.home, ["--no-audit", "--no-fund", "--no-save"]);
-                    // Both at once: npm takes away what an install does not name.
+                    // Both at once, because npm removes packages that an install does not name.
                     cmd!(sh, "npm install --prefix {home} {flags...} {BUN} {WS}").run()?;
                 }
                 Self::Gorilla => tools::apt_install(sh, &["golang-go", GORILLA_PACKAGE])?,
@@ -166,7 +166,7 @@ impl Subject {
             Self::Gorilla => {
                 let (source, program) =
                     (sources.join("gorilla").join("main.go"), self.program(place));
-                // Debian's packages are for the time before modules, and so need no network.
+                // Debian's packages are from the time before Go modules, so they need no network.
                 cmd!(sh, "go build -o {program} {source}")
                     .env("GO111MODULE", "off")
                     .env("GOPATH", GOPATH)
@@ -221,7 +221,7 @@ impl Subject {
             }
             Self::Ours | Self::Tls | Self::Keys => place.ours.clone(),
             Self::Before => place.before.clone(),
-            // The program itself, not a script that starts it: its process id is needed.
+            // The program itself, not a script that starts it, because we need its process id.
             Self::Bun => place.home.join("node_modules/bun/bin/bun.exe"),
             Self::Nchan => PathBuf::from("/usr/sbin/nginx"),
             Self::Gorilla => place.home.join("gorilla"),
@@ -249,7 +249,7 @@ impl Subject {
                 command.args(secured::server_flags(self, place));
                 return Ok(command);
             }
-            // As both are run where it counts, not as they are while somebody works on them.
+            // Both run in production mode, not in development mode.
             Self::Bun => {
                 command.env("NODE_ENV", "production");
                 command.arg(sources.join("bun/server.ts"));

@@ -40,7 +40,7 @@ pub(super) fn make(parts: &Parts<'_>, folder: &Path) -> anyhow::Result<PathBuf> 
         let place = doc.join("examples").join(examples);
         parts.copy_all(&format!("docs/deploy/{examples}"), &place)?;
     }
-    // Without the time of the compression.
+    // `--no-name` leaves out the time of the compression.
     let pages = root.join("usr/share/man/man1");
     let compressed = parts.man.iter().map(|(file, _)| pages.join(file));
     cmd!(sh, "gzip -9 --no-name {compressed...}").quiet().run()?;
@@ -117,7 +117,7 @@ fn glibc(binary: &[u8]) -> Option<u32> {
 fn copyright(parts: &Parts<'_>) -> anyhow::Result<String> {
     let mit = fs::read_to_string(parts.project.root.join("LICENSE-MIT"))?;
     let owner = mit.lines().find_map(|it| it.strip_prefix("Copyright (c) "));
-    // A licence in this format is indented, and an empty line is a full stop.
+    // This format indents a licence, and writes an empty line as a full stop.
     let terms: Vec<String> = mit
         .lines()
         .skip_while(|it| !it.starts_with("Permission"))

@@ -47,8 +47,8 @@ impl<'a> Parts<'a> {
         cmd!(sh, "cargo build --profile {profile} --package wserver").run()?;
         let built = project.metadata.target.join(profile).join("wserver");
         let binary = folder.join("wserver");
-        // Names of functions are kept in no place that a person reads: reports come with a trace of
-        // addresses, and whoever builds the tag again has the symbols.
+        // Nobody reads function names in the binary: reports contain a trace of addresses, and a
+        // new build of the tag has the symbols.
         cmd!(sh, "strip --strip-unneeded -o {binary} {built}").run()?;
         let version = project.metadata.members().find(|it| it.name == "wserver");
         let version = version.context("no package wserver")?.version.clone();
@@ -99,7 +99,7 @@ impl<'a> Parts<'a> {
 fn commands(help: &str) -> impl Iterator<Item = &str> {
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let lines = lines.take_while(|line| !line.is_empty());
-    // What goes on from the line above stands further in.
+    // Continuation lines are indented further.
     let names = lines.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
     names.filter(|name| !matches!(*name, "" | "help"))
 }

@@ -84,7 +84,7 @@ fn installed_delivers(sh: &Shell, packages: &Packages) -> anyhow::Result<()> {
     tools::as_root(sh, &["dpkg", "--install", &deb.display().to_string()])?;
     cmd!(sh, "dpkg --verify wserver").run()?;
     if tools::found("systemd-analyze") {
-        // It says what is wrong on its standard error, and may succeed all the same.
+        // It reports problems on its standard error, and can succeed in spite of them.
         let told = cmd!(sh, "systemd-analyze verify --man=no").args(UNITS).read_stderr()?;
         let told: Vec<&str> = told.lines().filter(|it| it.contains("wserver")).collect();
         anyhow::ensure!(told.is_empty(), "systemd-analyze verify: {}", told.join("; "));

@@ -184,7 +184,7 @@ impl Client {
             cmd!(sh, "{program} install --quiet {pip...}").run()?;
         }
         if !npm.is_empty() {
-            // All at once: npm takes away what an install does not name.
+            // All at once, because npm removes packages that an install does not name.
             let all: BTreeSet<&str> = Self::ALL
                 .into_iter()
                 .flat_map(Self::packages)
@@ -229,7 +229,7 @@ impl Client {
             Self::Go => {
                 let gopath = gorilla(sh).context("gorilla is gone")?;
                 let (source, program) = (scripts.join("client.go"), home.join("go-client"));
-                // Debian's packages are for the time before modules, and so need no network.
+                // Debian's packages are from the time before Go modules, so they need no network.
                 cmd!(sh, "go build -o {program} {source}")
                     .env("GO111MODULE", "off")
                     .env("GOPATH", gopath)

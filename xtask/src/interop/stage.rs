@@ -66,7 +66,7 @@ impl Stage {
         let mut scene =
             Scene { https: self.speaks_tls(), has_open_push: !is_apart, ..Scene::default() };
         if is_apart {
-            // As the server would choose one by itself, but one that is free.
+            // The server would choose a port by itself; this one is free.
             let address = free_address()?.to_string();
             scene.variable("PRIVATE_ORIGIN", format!("http://{address}"));
             scene.flag("private-address", address);
@@ -74,7 +74,7 @@ impl Stage {
         if let Some(certificates) = certificates.filter(|_| scene.https) {
             scene.flag("tls-certificate-file", certificates.file("server.pem"));
             scene.flag("tls-key-file", certificates.file("server.key"));
-            // Go's, Python's and our own way to name the authority, and Node's.
+            // The variable of Go, Python and our own tools for the authority, and that of Node.
             scene.variable("SSL_CERT_FILE", certificates.file("ca.pem"));
             scene.variable("NODE_EXTRA_CA_CERTS", certificates.file("ca.pem"));
             scene.variable("TLS_CERTIFICATE", certificates.file("server.pem"));
@@ -151,7 +151,7 @@ impl Scene {
     /// The first flag that a program with this help does not have.
     pub(super) fn unknown_flag(&self, help: &str) -> Option<&str> {
         let flags = self.flags.iter().step_by(2).map(String::as_str);
-        // With what may stand behind it, since one flag's name begins another's.
+        // Check what follows the name, because one flag's name can be the start of another's.
         let known = |flag: &str| {
             let is_end = |rest: &str| rest.starts_with([' ', '=', '\n']) || rest.is_empty();
             help.match_indices(flag).any(|(at, _)| is_end(&help[at + flag.len()..]))
@@ -247,7 +247,7 @@ impl Certificates {
             let [ca, ca_key] = ["pem", "key"].map(|it| self.file(&format!("{authority}.{it}")));
             request = request.args(["-CA", &ca, "-CAkey", &ca_key]);
         }
-        // It paints its progress with dots.
+        // openssl shows its progress with dots.
         Ok(request.quiet().ignore_stderr().run()?)
     }
 }

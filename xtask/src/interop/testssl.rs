@@ -39,7 +39,7 @@ pub(super) fn run(
     tally: &mut Tally,
 ) -> anyhow::Result<()> {
     let json = home.join("testssl.json");
-    // It refuses to write over what is there.
+    // It refuses to overwrite a file.
     drop(fs::remove_file(&json));
     command.args(SECTIONS).args(["--quiet", "--color", "0", "--warnings", "batch"]);
     command.arg("--jsonfile").arg(&json).arg(address);
@@ -54,7 +54,7 @@ pub(super) fn run(
     if end == End::Late {
         child.kill()?;
     }
-    // Its exit code counts its own opinions; the findings are judged here.
+    // Its exit code reflects its own judgement; this module judges the findings.
     child.wait()?;
     anyhow::ensure!(end == End::Closed, "took longer than {EXAMINATION_TIMEOUT:?}:\n{said}");
     let text = fs::read_to_string(&json).with_context(|| format!("it wrote nothing:\n{said}"))?;
