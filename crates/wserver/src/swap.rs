@@ -1,4 +1,4 @@
-//! Who may listen and who may push, in a form that a reload can exchange under live connections.
+//! An authenticator or an authoriser that a reload can exchange under live connections.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,11 +10,11 @@ use wserver_auth::{
     Refusal,
 };
 
-/// The one in force. A clone is the same place.
+/// The one in force. All clones share it.
 pub(crate) struct Swap<T: ?Sized> {
-    /// Written by a reload, read for each registration or push. The lock is held to clone or to
-    /// exchange the pointer, never while somebody is judged: who is being judged when it changes is
-    /// judged by the old one.
+    /// A reload writes it; each registration or push reads it. The lock is held only to clone or
+    /// exchange the pointer, never during a decision, so a decision under way still uses the old
+    /// one.
     current: Arc<RwLock<Arc<T>>>,
 }
 

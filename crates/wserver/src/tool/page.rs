@@ -1,4 +1,4 @@
-//! `wserver completions` and `wserver man`: made out of the command line itself.
+//! `wserver completions` and `wserver man`, generated from the command line.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -16,16 +16,16 @@ bash: wserver completions bash > ~/.local/share/bash-completion/completions/wser
 zsh:  wserver completions zsh > a folder of $fpath, as _wserver
 fish: wserver completions fish > ~/.config/fish/completions/wserver.fish")]
 pub(crate) struct CompletionsArguments {
-    /// Which shell
+    /// Name of the shell
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }
 
-/// Print the manual page, or that of one command
+/// Print the manual page of wserver or of one command
 #[derive(Debug, Args)]
 #[command(after_help = "To read it: wserver man | man -l -")]
 pub(crate) struct ManArguments {
-    /// Which command; without it the page is that of wserver
+    /// Command to describe; wserver itself if not given
     #[arg(value_name = "COMMAND")]
     command: Option<String>,
 }
