@@ -29,7 +29,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "the connection's task: `Driver` with its session and decoder, after tokio's own header",
-        frames: &["tokio::runtime::task::core::Cell<", "wserver_warp::connection::Driver"],
+        frames: &["tokio::runtime::task::core::Cell<", "wserver_warp::connection::driver::Driver"],
     },
     Part {
         name: "outbox, including the socket",
