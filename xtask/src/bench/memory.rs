@@ -28,11 +28,11 @@ const PARTS: &[Part] = &[
         frames: &["tokio::runtime::io::registration_set"],
     },
     Part {
-        name: "the connection's task: `Driver` with its session and decoder, behind tokio's own head",
-        frames: &["tokio::runtime::task::core::Cell<", "wserver_warp::connection::Driver"],
+        name: "the connection's task: `Driver` with its session and decoder, after tokio's own header",
+        frames: &["tokio::runtime::task::core::Cell<", "wserver_warp::connection::driver::Driver"],
     },
     Part {
-        name: "outbox, and in it the socket",
+        name: "outbox, including the socket",
         frames: &["ArcInner<wserver_node::outbox::Outbox"],
     },
     Part {
@@ -41,7 +41,7 @@ const PARTS: &[Part] = &[
     },
     Part { name: "binder: names of events", frames: &["wserver_core::binder", "(events.rs:"] },
     Part {
-        name: "binder: users, their names and members, and the index of them",
+        name: "binder: users with their names and members, and their index",
         frames: &["wserver_core::binder", "(table.rs:"],
     },
     Part {
@@ -127,19 +127,19 @@ impl Memory {
             let _ = writeln!(out, "| {name} | {} |", figure(each(bytes)));
         }
         let asked: f64 = each(self.parts.values().sum());
-        let _ = writeln!(out, "| **asked for, in all** | {} |", figure(asked));
+        let _ = writeln!(out, "| **allocated, in all** | {} |", figure(asked));
         if let Some(resident) = resident {
             let above = figure(resident.median - asked);
             let _ = writeln!(
                 out,
-                "| the allocator's: sizes rounded up, its own heads, pages not full; and what heartbeats left behind | {above} |\n\
+                "| allocator overhead: rounded sizes, its own headers, partly filled pages; and what heartbeats left behind | {above} |\n\
                  | **resident, as measured above** | {} |",
                 figure(resident.median)
             );
         }
         let _ = writeln!(
             out,
-            "\nWhat is allocated once, and for a handshake under way, is {} KB in all and no part of it.",
+            "\nAllocations that are made once, or for a handshake in progress, take {} KB in all and are not included.",
             self.rest / 1000
         );
         out
@@ -168,10 +168,10 @@ mod tests {
         let table = memory.table(Series::of(vec![500.0]));
         for row in [
             "| the socket's registration in tokio (`ScheduledIo`) | 256 |",
-            "| binder: users, their names and members, and the index of them | 144 |",
-            "| **asked for, in all** | 400 |",
+            "| binder: users with their names and members, and their index | 144 |",
+            "| **allocated, in all** | 400 |",
             "left behind | 100 |",
-            "is 9 KB in all",
+            "take 9 KB in all",
         ] {
             assert!(table.contains(row), "{table}");
         }

@@ -125,13 +125,13 @@ impl Axis {
     fn what(self) -> &'static str {
         match self {
             Self::Connections => {
-                "10,000 pushes a second in all, to each user in turn, for 25 s, in which every connection has a heartbeat too: with 240,000 connections that is as much again. Up to 15,000 connections are in one process, and more in as many as that takes, which share the one core, as their generators share the other. These sleep until a push is due, so that of one process up to ten are sent at once, and of sixteen hardly two. Memory is of all servers. The connections double until they do not open, or pushes fall behind, or memory is short for twice as many, both ends of which are here: with clearly fewer than 10,000 pushes a second the core is full. Those beyond 120,000 are in one round."
+                "10,000 pushes per second in all, to each user in turn, for 25 s, during which every connection also has one heartbeat: at 240,000 connections that is as much work again. One server process holds up to 15,000 connections; more connections take more processes, which share the one core, as their generators share the other. A generator sleeps until a push is due, so with one process up to ten pushes go out at once, and with sixteen hardly two. Memory is that of all servers. The connections double until they cannot be opened, pushes fall behind, or memory is too short for twice as many (both ends are on this machine): when clearly fewer than 10,000 pushes per second get through, the core is full. Points beyond 120,000 connections are measured in one round only."
             }
             Self::Users => {
-                "Pushes to each user in turn, from 64 pushers (16 for 16 users) in a closed loop."
+                "64 pushers (16 for 16 users) push to each user in turn, in a closed loop."
             }
             Self::Events => {
-                "Saturated fan-out to 1,000 connections of one user by 16 pushers, whose pushes take the events in turn; memory of 4,000 connections after a heartbeat."
+                "Saturated fan-out to 1,000 connections of one user, by 16 pushers that use the events in turn; memory of 4,000 connections after one heartbeat."
             }
             Self::Group => "Saturated fan-out to one user by 16 pushers.",
             Self::MessageBytes => "Saturated fan-out to 100 connections of one user by 4 pushers.",

@@ -93,9 +93,9 @@ impl Subject {
                 "the floor, with a vectorised search of the names in a push, and no read that finds nothing"
             }
             Self::Ours => "the release binary with its default settings",
-            Self::Tls => "the same, listeners and pushers behind TLS 1.3",
+            Self::Tls => "the same, with clients and publishers behind TLS 1.3",
             Self::Keys => {
-                "the same, where listeners show a JSON Web Token and pushers the key of a `[[publisher]]` with a scope and a rate"
+                "the same, where clients present a JSON Web Token and publishers the key of a `[[publisher]]` with a scope and a rate"
             }
             Self::Before => "an earlier build, with its default settings",
             Self::Bun => "`Bun.serve` with topics and `server.publish`",

@@ -129,7 +129,7 @@ impl Clusters {
                 continue;
             }
             let users = match case.reach {
-                Reach::Own => "of the node that is pushed to",
+                Reach::Own => "of the node that gets the push",
                 Reach::Other => "of another node",
                 Reach::Each => "with a connection on each node",
                 Reach::Anywhere => "of any node, pushes to any node",
@@ -145,7 +145,8 @@ impl Clusters {
         out
     }
 
-    /// The broker's memory for users in the news, and for users with subscriptions.
+    /// The broker's memory for users that nodes announce to each other, and for one subscription per
+    /// user.
     fn memory(&self) -> String {
         let ours = |path| {
             Broker::ALL.map(|broker| {
@@ -161,11 +162,14 @@ impl Clusters {
         };
         let rows = [
             ("broker, bytes before any user", ours("/figures/broker_resident_bytes_before")),
-            ("**told of**: broker, bytes per user", ours("/figures/broker_bytes_per_user")),
-            ("broker, CPU µs per user that comes", ours("/figures/broker_cpu_us_per_user")),
+            (
+                "**announced to nodes**: broker, bytes per user",
+                ours("/figures/broker_bytes_per_user"),
+            ),
+            ("broker, CPU µs per new user", ours("/figures/broker_cpu_us_per_user")),
             ("node, bytes per user of the other node", ours("/figures/directory_bytes_per_user")),
-            ("**subscribed for**: broker, bytes per user", theirs(|it| it.bytes)),
-            ("broker, CPU µs per user that comes", theirs(|it| it.cpu_us)),
+            ("**one subscription per user**: broker, bytes per user", theirs(|it| it.bytes)),
+            ("broker, CPU µs per new user", theirs(|it| it.cpu_us)),
         ];
         let names = Broker::ALL.map(Broker::name).join(" | ");
         let mut out = format!("| figure | {names} |\n|---|---|---|\n");
@@ -210,7 +214,7 @@ mod tests {
         for row in [
             "answered | 10.0 | NATS | 11.0 | 1.10 |",
             "answered | 10.0 | Redis | – | – |",
-            "| of the node that is pushed to | 1 | none | – | – | 10.0 | – |",
+            "| of the node that gets the push | 1 | none | – | – | 10.0 | – |",
             "| with a connection on each node | 2 | NATS | – | – | 50.0 |",
             "| date | today |",
         ] {
