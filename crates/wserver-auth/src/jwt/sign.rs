@@ -38,8 +38,8 @@ impl JwtSigner {
     ///
     /// # Errors
     ///
-    /// If the secret is shorter than [`JWT_SECRET_BYTES_MIN`](crate::JWT_SECRET_BYTES_MIN), or the
-    /// algorithm is not HS256, HS384 or HS512.
+    /// If the secret is shorter than [`JWT_SECRET_BYTES_MIN`], or the algorithm is not HS256, HS384
+    /// or HS512.
     pub fn secret(secret: &[u8], algorithm: JwtAlgorithm) -> Result<Self, JwtSignError> {
         if secret.len() < JWT_SECRET_BYTES_MIN {
             return Err(JwtKeyError::SecretTooShort { bytes: secret.len() }.into());
