@@ -2,8 +2,6 @@
 
 use wserver_node::Counter;
 
-use crate::reply::kind::ProblemKind;
-
 /// What stands for everything that has no counter of its own in its family.
 const OTHER: &str = "other";
 
@@ -37,22 +35,10 @@ impl<L: Copy + PartialEq + Into<&'static str>> Labelled<L> {
     }
 }
 
-/// What answers have counted since the server started.
-#[derive(Debug)]
-pub(crate) struct ApiCounters {
-    /// Pushes that were not accepted.
-    pub(crate) pushes_refused_total: Labelled<ProblemKind>,
-}
-
-impl Default for ApiCounters {
-    fn default() -> Self {
-        Self { pushes_refused_total: Labelled::new(ProblemKind::of_pushes()) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reply::kind::ProblemKind;
 
     #[test]
     fn each_label_has_a_counter_of_its_own() {

@@ -4,6 +4,7 @@
 //! `docs/http-api.md` of the repository is the contract.
 
 mod answer;
+mod routes;
 mod request;
 mod limits;
 mod authorize;
@@ -11,9 +12,9 @@ mod body;
 mod parameters;
 mod push;
 mod operate;
-mod cluster;
 mod observe;
 mod demo;
+mod cluster;
 mod api;
 mod counters;
 mod registration;
@@ -21,18 +22,18 @@ mod reply;
 #[cfg(test)]
 mod fixture;
 
-pub use answer::{DESCRIPTION_PATH, PREFIX};
-pub use api::{Api, Carrier, Settings};
+pub use api::{Api, Settings};
 pub use authorize::open_push::OpenPushScope;
 pub use authorize::site::{is_loopback_host, is_same_origin};
 pub use counters::Labelled;
 pub use demo::DemoPage;
 pub use limits::{HttpLimitSettings, HttpLimits};
 pub use observe::health::{ProbeEnds, Verdict};
-pub use observe::metrics::Page;
+pub use observe::metrics::page::{Carrier, Page};
 pub use registration::RegistrationRefusal;
 pub use reply::kind::ProblemKind;
 pub use reply::refused::Elsewhere;
-pub use reply::told::{Told, text};
-pub use reply::{Format, Reply, ReplyBody, negotiate};
+pub use reply::told::Told;
+pub use reply::{Format, Reply, ReplyBody, ReplyStream};
 pub use request::{Request, Side};
+pub use routes::{Endpoint, Found, is_api_path, is_reserved};

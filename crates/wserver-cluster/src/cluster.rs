@@ -103,6 +103,7 @@ pub(crate) struct Inner<W: Wire> {
     pub(crate) streams: Arc<Streams>,
     pub(crate) health: Health,
     pub(crate) counters: Counters,
+    /// Set when it is started.
     pub(crate) answerer: OnceLock<Answerer>,
     /// Asks for a heartbeat before it is due.
     pub(crate) is_heartbeat_wanted: AtomicBool,
@@ -163,11 +164,6 @@ impl<W: Wire> Cluster<W> {
     #[must_use]
     pub fn broker_kind(&self) -> &'static str {
         self.inner.broker.kind()
-    }
-
-    /// Sets what answers the questions of other nodes. Call it once.
-    pub fn answer_with(&self, answerer: Answerer) {
-        let _ = self.inner.answerer.set(answerer);
     }
 
     /// Whether this node takes part in its cluster now: its messages to itself come back over every
@@ -556,10 +552,11 @@ impl<W: Wire> Joining<W> {
         Ok(())
     }
 
-    /// Starts to take part, with tasks on the node's runtime. If there is no link yet, the node
-    /// tries until it can open one.
-    pub fn start(self) -> Cluster<W> {
+    /// Starts to take part, with tasks on the node's runtime; `answerer` answers the questions of
+    /// other nodes. If there is no link yet, the node tries until it can open one.
+    pub fn start(self, answerer: Answerer) -> Cluster<W> {
         let Self { cluster, lanes, link } = self;
+        let _ = cluster.inner.answerer.set(answerer);
         cluster.start(lanes, link);
         cluster
     }

@@ -134,7 +134,7 @@ impl ClusterProblem {
 }
 
 impl ClusterSettings {
-    /// Everything that is wrong with them; `message_bytes_max` is the node's own.
+    /// Everything that is wrong with the settings; `message_bytes_max` is the limit of the node.
     #[must_use]
     pub fn problems(&self, message_bytes_max: usize) -> Vec<ClusterProblem> {
         let mut problems = Vec::new();

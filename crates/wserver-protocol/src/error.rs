@@ -65,7 +65,7 @@ pub enum JsonError {
     },
 }
 
-/// Why a stream of frames is refused: a closed list. The connection is to be closed with
+/// Why a stream of frames is refused: a closed list. The caller must close the connection with
 /// [`close_code`](Self::close_code).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {

@@ -16,14 +16,15 @@ mod connection;
 mod metrics;
 mod counters;
 mod files;
-mod edge;
 
 pub use connection::hooks::{Connection, Flow, Received};
 pub use files::read_regular_file;
 pub use http::proxies::{ProxyFault, ProxyProblem};
 pub use listen::listener::{AddressFault, AddressProblem};
-pub use server::build_error::{BuildError, BuildProblem, CookieReader, setting};
-pub use server::builder::{BoundServer, DEFAULT_ADDRESS, Server, ServerBuilder};
+pub use server::bind::Server;
+pub use server::bound::BoundServer;
+pub use server::builder::{DEFAULT_ADDRESS, ServerBuilder};
+pub use server::error::{BuildError, BuildProblem, CookieReader, setting};
 pub use server::handle::{Handle, HandleError, Target};
 pub use tls::TlsProblem;
 #[cfg(feature = "tls")]

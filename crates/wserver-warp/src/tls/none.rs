@@ -116,4 +116,4 @@ pub(crate) fn reload(_listeners: &[Arc<Tls>]) -> Result<(), Vec<TlsProblem>> {
 }
 
 #[expect(clippy::unused_async, reason = "as where there is TLS")]
-pub(crate) async fn watch(_listeners: Vec<Arc<Tls>>, _stop: CancellationToken) {}
+pub(crate) async fn watch(_listeners: Arc<[Arc<Tls>]>, _stop: CancellationToken) {}
