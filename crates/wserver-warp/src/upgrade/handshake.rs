@@ -18,7 +18,8 @@ use wserver_auth::TokenSource;
 use wserver_cluster::Cluster;
 use wserver_node::{OpenError, Place};
 
-use crate::connection::driver::{Driver, Handshake};
+use crate::connection::driver::Driver;
+use crate::connection::registering::Handshake;
 use crate::connection::shared::Shared;
 use crate::connection::wire::Socket;
 use crate::http::io::HttpIo;
