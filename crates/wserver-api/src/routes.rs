@@ -60,7 +60,7 @@ pub enum Endpoint {
 
 /// At which listeners it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ServedAt {
     Everywhere,
     /// Where browsers connect.
     Browsers,
@@ -85,7 +85,7 @@ struct Route {
     template: &'static str,
     /// As `Allow` lists them.
     methods: &'static str,
-    place: Place,
+    served_at: ServedAt,
     asker: Asker,
 }
 
@@ -93,10 +93,10 @@ const fn route(
     endpoint: Endpoint,
     template: &'static str,
     methods: &'static str,
-    place: Place,
+    served_at: ServedAt,
     asker: Asker,
 ) -> Route {
-    Route { endpoint, template, methods, place, asker }
+    Route { endpoint, template, methods, served_at, asker }
 }
 
 /// The table. What is asked most stands first; the paths of the settings go before the demo page,
@@ -104,7 +104,7 @@ const fn route(
 static ROUTES: [Route; 18] = {
     use Asker::{Admin, Anybody, Monitoring, Publisher};
     use Endpoint as E;
-    use Place::{Backends, Browsers, Everywhere};
+    use ServedAt::{Backends, Browsers, Everywhere};
     [
         route(E::Push, "{push_path}", "POST", Backends, Publisher),
         route(E::PushV2, "/v2/push", "POST", Backends, Publisher),
@@ -231,10 +231,10 @@ impl Routes {
 
 impl Route {
     fn is_at(&self, side: Side) -> bool {
-        match self.place {
-            Place::Everywhere => true,
-            Place::Browsers => side.has_listeners(),
-            Place::Backends => side.has_push(),
+        match self.served_at {
+            ServedAt::Everywhere => true,
+            ServedAt::Browsers => side.has_websockets(),
+            ServedAt::Backends => side.has_push(),
         }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Driver {
     peer_ip: IpAddr,
     peer_port: u16,
     farewell: Farewell,
-    /// What it has its part of in `EdgeCounters::inbound_bytes`.
+    /// What it has its part of in `CarrierCounters::inbound_bytes`.
     half_read_bytes: u32,
     registering: Option<Box<Registering>>,
     /// What most connections come without.
