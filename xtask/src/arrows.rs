@@ -71,6 +71,14 @@ const ROOMS: &[Room] = &[
         never: &["tokio", "hyper", "warp", "http"],
     },
     Room {
+        name: "wserver-tls",
+        ours: &[],
+        ours_in_tests: &[],
+        theirs: Theirs::Only(&["rustls", "rustls-native-certs", "thiserror"]),
+        // Brokers, issuers and tools trust alike, whatever they speak.
+        never: &["http", "tokio"],
+    },
+    Room {
         name: "wserver-auth",
         ours: &[],
         ours_in_tests: &[],
@@ -109,7 +117,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "wserver-cluster-nats",
-        ours: &["wserver-cluster"],
+        ours: &["wserver-cluster", "wserver-tls"],
         ours_in_tests: &[],
         theirs: Theirs::Only(&[
             "async-nats",
@@ -117,21 +125,19 @@ const ROOMS: &[Room] = &[
             "bytes",
             "futures",
             "rustls",
-            "rustls-native-certs",
             "tokio",
         ]),
         never: &["warp"],
     },
     Room {
         name: "wserver-cluster-redis",
-        ours: &["wserver-cluster"],
+        ours: &["wserver-cluster", "wserver-tls"],
         ours_in_tests: &[],
         theirs: Theirs::Only(&[
             "async-trait",
             "bytes",
             "futures",
             "rustls",
-            "rustls-native-certs",
             "tokio",
             "tokio-rustls",
         ]),
@@ -225,7 +231,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "wserver-load",
-        ours: &["wserver-client", "wserver-protocol"],
+        ours: &["wserver-client", "wserver-protocol", "wserver-tls"],
         ours_in_tests: &[],
         theirs: Theirs::Any,
         never: SERVER,
