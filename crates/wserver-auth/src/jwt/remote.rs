@@ -18,7 +18,8 @@ use http::{Method, StatusCode};
 use tracing::{info, warn};
 
 use crate::BackendError;
-use crate::http_client::{Call, HttpClient, HttpEndpoint};
+use crate::endpoint::HttpEndpoint;
+use crate::http_client::{Call, HttpClient};
 use crate::jwt::claims::JwtFault;
 use crate::jwt::key::{KeySet, Secrets};
 use crate::jwt::verifier::JwtRefusal;

@@ -4,9 +4,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// What HTTP and WebSocket are spoken on.
-pub(crate) type Stream = Box<dyn Io>;
+pub type Stream = Box<dyn Io>;
 
-pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
+/// A stream of bytes in both directions.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
     /// The TLS, if it is spoken.
     #[cfg(feature = "tls")]
     fn tls(&self) -> Option<&rustls::ClientConnection> {

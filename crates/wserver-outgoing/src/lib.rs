@@ -1,0 +1,39 @@
+//! HTTP requests to one configured server: asked of issuers and backends, and by the tools.
+//!
+//! * [`Target`] is a URL taken apart once, and how a connection to it is secured.
+//! * [`Pool`] asks the target, over connections that it keeps for the next request.
+//! * [`Line`] is one of these connections, for callers that connect step by step.
+//!
+//! What is promised to every caller:
+//!
+//! * **No task.** A connection is driven by the call that uses it and sleeps between two calls.
+//!   Dropping the call closes its connection, dropping the pool closes all of them, and a shutdown
+//!   has nothing to wait for.
+//! * **Everything is bounded:** the time to connect and the time of the whole call, the head and the
+//!   body of the answer, and the connections that are kept.
+//! * **Nothing is followed:** a redirect is an answer like any other, and proxies that the
+//!   environment names are not used.
+//! * **Nothing is sent twice** unless the caller allows it; see [`Pool::repeating`].
+//! * **TLS is not left out by accident:** a target whose URL asks for it is not connected to
+//!   before [`Target::with_tls`] says whom to trust. The host's name is always checked.
+//!
+//! This crate knows neither retries, signatures nor what an answer means.
+//!
+//! Its ground is hyper's connection. hyper-util's pooling client was tried first: it spawns a task
+//! for each connection, and a call that timed out while it sent 8 MiB to a server that does not read
+//! left its task and its socket behind for as long as the server lived, also after the client was
+//! dropped. Neither a timeout nor a shutdown would end them.
+
+mod stream;
+mod target;
+
+mod line;
+mod pool;
+
+pub use line::{Body, Incoming, Line, LineError};
+pub use pool::{AskError, Pool};
+pub use stream::{Io, Stream};
+pub use target::{DialError, Target, TargetError};
+
+/// The cause of an error, from the library that saw it.
+pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;

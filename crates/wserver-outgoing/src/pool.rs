@@ -1,0 +1,244 @@
+//! Requests to one target, over connections that are kept and used again.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http::response::Parts;
+use tokio::time::{Instant, timeout};
+
+use crate::Cause;
+use crate::line::{Body, Incoming, Line, LineError};
+use crate::target::{DialError, Target};
+
+/// How long a connection may have been idle and still be used. A request that crosses the closing on
+/// its way is lost: better to connect anew. Servers close idle connections after 5 (Node) to
+/// 75 seconds (nginx).
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// A target, and the connections to it. Clones share the connections.
+///
+/// It is for `&self`, from any number of tasks at once: each request under way has a connection of
+/// its own. Connections belong to the runtime that they were opened on, so a pool must not outlive
+/// it.
+#[derive(Clone)]
+pub struct Pool {
+    target: Target,
+    connect_timeout: Option<Duration>,
+    idle_connections_max: usize,
+    is_repeating: bool,
+    /// Connections with nothing under way, and since when, oldest first. Each request takes one out
+    /// and puts it back; bounded by `idle_connections_max`. The lock is never held across an await.
+    idle: Arc<Mutex<Vec<(Line, Instant)>>>,
+}
+
+/// Why there is no answer. Nothing that was sent or received is quoted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// There was no answer in time.
+    #[error("no answer within {after:?}")]
+    TimedOut {
+        /// The time that was given.
+        after: Duration,
+    },
+    /// No connection came about.
+    #[error("no connection: {0}")]
+    Connect(io::Error),
+    /// No TLS connection came about.
+    #[error("no TLS connection: {0}")]
+    Tls(io::Error),
+    /// A new connection was closed before anything of the request was sent.
+    #[error("HTTP broke off: the connection was closed before the request was sent")]
+    Unsent,
+    /// The connection broke after something of the request may have been sent, or what came is no
+    /// answer.
+    #[error("HTTP broke off: {0}")]
+    Lost(Cause),
+    /// The body of the answer is longer than it may be.
+    #[error("the answer is longer than {bytes_max} bytes")]
+    TooLong {
+        /// What it may have, in bytes.
+        bytes_max: usize,
+    },
+}
+
+impl Pool {
+    /// A pool for `target` that keeps no connection. It connects with the first request.
+    pub fn new(target: Target) -> Self {
+        Self {
+            target,
+            connect_timeout: None,
+            idle_connections_max: 0,
+            is_repeating: false,
+            idle: Arc::default(),
+        }
+    }
+
+    /// The same, for another target; connections to this one are not used for it.
+    #[must_use]
+    pub fn with_target(self, target: Target) -> Self {
+        Self { target, idle: Arc::default(), ..self }
+    }
+
+    /// The same, giving up on an attempt to connect after this long; by default only the time of the
+    /// whole request counts.
+    #[must_use]
+    pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
+        Self { connect_timeout: Some(connect_timeout), ..self }
+    }
+
+    /// The same, keeping up to this many connections that have nothing to do. It does not bound how
+    /// many requests are under way.
+    #[must_use]
+    pub fn with_idle_connections_max(self, idle_connections_max: usize) -> Self {
+        Self { idle_connections_max, ..self }
+    }
+
+    /// The same, for requests that may arrive twice, as questions may: one that was lost on a kept
+    /// connection, which the server may have closed just then, is sent once more on a new one.
+    #[must_use]
+    pub fn repeating(self) -> Self {
+        Self { is_repeating: true, ..self }
+    }
+
+    /// The target.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Sends `request` and reads the whole answer, of which the body has at most `bytes_max`; gives
+    /// up after `after`, connecting included.
+    ///
+    /// A request of which nothing was sent, because a kept connection had been closed meanwhile, is
+    /// sent on another one.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer within bounds. An answer of any status is none of them.
+    ///
+    /// # Cancel safety
+    ///
+    /// A request whose future is dropped may or may not arrive. Its connection is closed at once, and
+    /// the pool is in order.
+    pub async fn ask(
+        &self,
+        request: Request<Body>,
+        after: Duration,
+        bytes_max: usize,
+    ) -> Result<(Parts, Bytes), AskError> {
+        timeout(after, self.exchange(request, bytes_max))
+            .await
+            .unwrap_or(Err(AskError::TimedOut { after }))
+    }
+
+    /// Sends `request` on a connection of its own, and leaves the answer's body to be read as it
+    /// comes; gives up after `after` until the answer has begun.
+    ///
+    /// # Errors
+    ///
+    /// As of [`ask`](Self::ask).
+    pub async fn ask_for_stream(
+        &self,
+        request: Request<Body>,
+        after: Duration,
+    ) -> Result<(Parts, Incoming), AskError> {
+        let asking = async { Ok(self.connect().await?.stream(request).await?) };
+        timeout(after, asking).await.unwrap_or(Err(AskError::TimedOut { after }))
+    }
+
+    async fn exchange(
+        &self,
+        mut request: Request<Body>,
+        bytes_max: usize,
+    ) -> Result<(Parts, Bytes), AskError> {
+        while let Some(line) = self.take_idle() {
+            let again = self.is_repeating.then(|| request.clone());
+            request = match (self.exchange_on(line, request, bytes_max).await, again) {
+                // It was closed while it lay idle.
+                (Err(LineError::Unsent(unsent)), _) => *unsent,
+                (Err(LineError::Lost(_)), Some(again)) => {
+                    let line = self.connect().await?;
+                    return Ok(self.exchange_on(line, again, bytes_max).await?);
+                }
+                (answered, _) => return Ok(answered?),
+            };
+        }
+        let line = self.connect().await?;
+        Ok(self.exchange_on(line, request, bytes_max).await?)
+    }
+
+    async fn exchange_on(
+        &self,
+        mut line: Line,
+        request: Request<Body>,
+        bytes_max: usize,
+    ) -> Result<(Parts, Bytes), LineError> {
+        let answer = line.exchange(request, bytes_max).await?;
+        if line.is_reusable() {
+            self.put_idle(line);
+        }
+        Ok(answer)
+    }
+
+    async fn connect(&self) -> Result<Line, AskError> {
+        let opening = async {
+            let stream = self.target.dial().await?;
+            Line::open(stream).await.map_err(|cause| AskError::Connect(io::Error::other(cause)))
+        };
+        let Some(after) = self.connect_timeout else { return opening.await };
+        let opened = timeout(after, opening).await;
+        opened.unwrap_or_else(|_elapsed| Err(AskError::Connect(io::ErrorKind::TimedOut.into())))
+    }
+
+    /// The connection that was used last, if it was lately.
+    fn take_idle(&self) -> Option<Line> {
+        let mut idle = self.lock();
+        let (line, since) = idle.pop()?;
+        if since.elapsed() < IDLE_TIMEOUT {
+            return Some(line);
+        }
+        // All others have been idle for longer still.
+        idle.clear();
+        None
+    }
+
+    fn put_idle(&self, line: Line) {
+        let mut idle = self.lock();
+        if idle.len() < self.idle_connections_max {
+            idle.push((line, Instant::now()));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Line, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<DialError> for AskError {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Connect(error) => Self::Connect(error),
+            DialError::Tls(error) => Self::Tls(error),
+        }
+    }
+}
+
+impl From<LineError> for AskError {
+    fn from(error: LineError) -> Self {
+        match error {
+            LineError::Unsent(_) => Self::Unsent,
+            LineError::Lost(cause) => Self::Lost(cause),
+            LineError::TooLong { bytes_max } => Self::TooLong { bytes_max },
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("target", &self.target).finish_non_exhaustive()
+    }
+}
