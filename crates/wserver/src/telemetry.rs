@@ -43,14 +43,32 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter> {
     for directive in directives {
         check(directive).with_context(|| format!("log {text:?}"))?;
     }
-    EnvFilter::try_new(text).with_context(|| format!("log {text:?} is not a filter"))
+    EnvFilter::try_new(with_answers(text)).with_context(|| format!("log {text:?} is not a filter"))
+}
+
+/// To operators `wserver_warp` is all of the edge: what it says of the carrier holds for the answers
+/// too, unless these have directives of their own.
+fn with_answers(text: &str) -> String {
+    const CARRIER: &str = "wserver_warp";
+    const ANSWERS: &str = "wserver_api";
+    let mut all = text.to_owned();
+    if !text.contains(ANSWERS) {
+        for directive in text.split(',').map(str::trim) {
+            let Some(rest) = directive.strip_prefix(CARRIER) else { continue };
+            if rest.is_empty() || rest.starts_with(['=', '[']) {
+                all.push_str(&format!(",{ANSWERS}{rest}"));
+            }
+        }
+    }
+    all
 }
 
 const LEVELS: &str = "off, error, warn, info, debug and trace";
 
 /// The crates of ours that log.
-const TARGETS: [&str; 8] = [
+const TARGETS: [&str; 9] = [
     "wserver",
+    "wserver_api",
     "wserver_auth",
     "wserver_client",
     "wserver_cluster",
@@ -125,6 +143,20 @@ pub(crate) fn init(format: LogFormat, filter: EnvFilter) -> LogFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_are_logged_with_their_carrier() {
+        for (text, all) in [
+            ("info", "info"),
+            ("info,wserver_warp=trace", "info,wserver_warp=trace,wserver_api=trace"),
+            ("wserver_warp", "wserver_warp,wserver_api"),
+            ("wserver_warp[push]=trace", "wserver_warp[push]=trace,wserver_api[push]=trace"),
+            ("wserver_warp::listen=debug", "wserver_warp::listen=debug"),
+            ("wserver_api=off,wserver_warp=debug", "wserver_api=off,wserver_warp=debug"),
+        ] {
+            assert_eq!(with_answers(text), all);
+        }
+    }
 
     #[test]
     fn a_filter_that_lets_nothing_through_by_mistake_is_refused() {

@@ -29,7 +29,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "the connection's task: `Driver` with its session and decoder, behind tokio's own head",
-        frames: &["tokio::runtime::task::core::Cell<", "wserver_warp::connection::Driver"],
+        frames: &["tokio::runtime::task::core::Cell<", "wserver_warp::connection::driver::Driver"],
     },
     Part {
         name: "outbox, and in it the socket",
