@@ -332,7 +332,7 @@ mod model {
                     let marks = members.iter().filter_map(|member| {
                         Some((member.id().as_u64(), member.registered(event?)?))
                     });
-                    (members.event_count(&super::event(e)), marks.collect::<BTreeMap<_, _>>())
+                    (event.map_or(0, |event| event.count()), marks.collect::<BTreeMap<_, _>>())
                 });
                 let expected = (!mine.is_empty()).then_some((wanted.len(), wanted));
                 prop_assert_eq!(marks, expected);
@@ -552,7 +552,6 @@ fn a_lane_is_borrowed_beside_the_members() {
         let before = lane.0;
         for member in members.iter() {
             assert!(member.registered(event).unwrap() <= before);
-            assert!(member.came_with(token) && !member.came_with(binder.digest("bbb")));
             lane.0 += 10;
         }
         lane.0
