@@ -1,9 +1,9 @@
 //! A map that forgets the oldest entries, without a list to keep in order.
 //!
 //! It is two hash maps. New entries go into the younger one; when that is full, the older one is
-//! forgotten and the younger one takes its place. So the last `generation_max` entries are always
-//! known, and never more than twice as many. It knows no clock; a caller whose entries also grow
-//! stale by time [turns](Generations::turn) it.
+//! forgotten and the younger one takes its place. So the map always knows the last `generation_max`
+//! entries, and never holds more than twice as many. It knows no clock: a caller whose entries also
+//! grow stale by time [turns](Generations::turn) it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::IntoValues;
@@ -45,7 +45,7 @@ impl<K: Eq + Hash, V, S: BuildHasher + Default> Generations<K, V, S> {
     /// The entry of `key`, which counts as made now, or else a new one; and the generation that is
     /// forgotten for it, if one is.
     pub fn renew(&mut self, key: K, new: impl FnOnce() -> V) -> (&mut V, Option<IntoValues<K, V>>) {
-        // First of all: the generation that is forgotten may be the one that it stands in.
+        // First of all, since the generation to be forgotten may be the one that it stands in.
         let known = self.older.remove(&key);
         let is_beyond = self.is_full() && !self.younger.contains_key(&key);
         let forgotten = is_beyond.then(|| self.turn());
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_renewed_stays_known() {
+    fn a_renewed_entry_stays_known() {
         const MAX: usize = 10;
         let mut map: Generations<usize, &str> = Generations::new(MAX);
         *map.renew(0, || "new").0 = "changed";

@@ -1,10 +1,10 @@
 //! How often something may happen: a token bucket, kept as one number.
 //!
-//! The number is the moment at which the bucket will be full again (the generic cell rate
-//! algorithm), which says the same as a count of tokens and the time of its last change. It is the
-//! caller's, in nanoseconds since whatever moment the caller likes, and begins as 0, which is full:
-//! a field of a connection, an atomic, or an entry of a map. A rate-limiting library would bring
-//! stores, clocks and waiting that are not needed here.
+//! The number is the moment at which the bucket is full again (the generic cell rate algorithm). It
+//! says the same as a count of tokens and the time of its last change. The caller keeps it where it
+//! likes, as a field of a connection, an atomic or an entry of a map, in nanoseconds since a moment
+//! of its choice; a bucket that begins as 0 is full. A rate-limiting library would bring stores,
+//! clocks and waiting that are not needed here.
 
 use std::time::Duration;
 
@@ -42,8 +42,8 @@ impl Rate {
         Self { token, burst: token * burst }
     }
 
-    /// Takes `count` tokens at `now` out of a bucket that is full at `full_at`: when it is full
-    /// then. `None` when it does not hold as many; nothing is taken then.
+    /// Takes `count` tokens at `now` out of a bucket that is full at `full_at`, and returns when it is
+    /// full afterwards; `None`, with nothing taken, when it does not hold as many.
     pub fn take(self, full_at: u64, now: u64, count: u32) -> Option<u64> {
         let full_at = self.full_after(full_at, now, count);
         // It is as far from full as it may be when that takes the time of a burst.
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_when_told_to_gets_through() {
+    fn a_wait_as_long_as_told_is_just_enough() {
         let rate = Rate::new(7, 5);
         let full_at = rate.take(0, 0, 4).unwrap();
         let wait = u64::try_from(rate.wait(full_at, 0, 3).as_nanos()).unwrap();

@@ -1,4 +1,4 @@
-//! HTTP requests to one configured server: asked of issuers and backends, and by the tools.
+//! HTTP requests to one configured server: to issuers and backends, and from the tools.
 //!
 //! * [`Target`] is a URL taken apart once, and how a connection to it is secured.
 //! * [`Pool`] asks the target, over connections that it keeps for the next request.
@@ -19,10 +19,10 @@
 //!
 //! This crate knows neither retries, signatures nor what an answer means.
 //!
-//! Its ground is hyper's connection. hyper-util's pooling client was tried first: it spawns a task
-//! for each connection, and a call that timed out while it sent 8 MiB to a server that does not read
-//! left its task and its socket behind for as long as the server lived, also after the client was
-//! dropped. Neither a timeout nor a shutdown would end them.
+//! It stands on hyper's connection, not on hyper-util's pooling client, which spawns a task for each
+//! connection. With that client, a call that timed out while it sent 8 MiB to a server that does not
+//! read left its task and its socket behind for as long as the server lived, even after the client
+//! was dropped: neither a timeout nor a shutdown ended them.
 
 mod stream;
 mod target;

@@ -34,7 +34,8 @@ pub struct Line {
     driver: Option<Driver>,
 }
 
-type Driver = Connection<TokioIo<Stream>, Body>;
+/// Boxed, so that what waits for an answer stays small.
+type Driver = Box<Connection<TokioIo<Stream>, Body>>;
 
 /// How a request failed.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ impl Line {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD_BYTES_MAX);
         let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, driver: Some(driver) })
+        Ok(Self { sender, driver: Some(Box::new(driver)) })
     }
 
     /// Sends `request` and reads the whole answer, of which the body has at most `bytes_max`.

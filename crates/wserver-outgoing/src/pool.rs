@@ -14,9 +14,8 @@ use crate::Cause;
 use crate::line::{Body, Incoming, Line, LineError};
 use crate::target::{DialError, Target};
 
-/// How long a connection may have been idle and still be used. A request that crosses the closing on
-/// its way is lost: better to connect anew. Servers close idle connections after 5 (Node) to
-/// 75 seconds (nginx).
+/// How long a connection may have been idle and still be used. Servers close idle connections after
+/// 5 (Node) to 75 seconds (nginx), and a request that crosses the closing on its way is lost.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A target, and the connections to it. Clones share the connections.
@@ -98,8 +97,9 @@ impl Pool {
         Self { idle_connections_max, ..self }
     }
 
-    /// The same, for requests that may arrive twice, as questions may: one that was lost on a kept
-    /// connection, which the server may have closed just then, is sent once more on a new one.
+    /// The same, for requests that may arrive twice, such as questions: a request that is lost on a
+    /// kept connection is sent once more on a new one. The server may have closed the kept one while
+    /// the request was on its way, which says nothing about the request.
     #[must_use]
     pub fn repeating(self) -> Self {
         Self { is_repeating: true, ..self }
@@ -118,7 +118,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// When there is no answer within bounds. An answer of any status is none of them.
+    /// When there is no answer within bounds. An answer of any status is an answer.
     ///
     /// # Cancel safety
     ///
@@ -155,20 +155,25 @@ impl Pool {
         mut request: Request<Body>,
         bytes_max: usize,
     ) -> Result<(Parts, Bytes), AskError> {
-        while let Some(line) = self.take_idle() {
-            let again = self.is_repeating.then(|| request.clone());
-            request = match (self.exchange_on(line, request, bytes_max).await, again) {
+        let mut may_be_kept = true;
+        loop {
+            let kept = if may_be_kept { self.take_idle() } else { None };
+            let is_kept = kept.is_some();
+            let line = match kept {
+                Some(line) => line,
+                None => self.connect().await?,
+            };
+            let again = (is_kept && self.is_repeating).then(|| request.clone());
+            match (self.exchange_on(line, request, bytes_max).await, again) {
                 // It was closed while it lay idle.
-                (Err(LineError::Unsent(unsent)), _) => *unsent,
+                (Err(LineError::Unsent(unsent)), _) if is_kept => request = *unsent,
                 (Err(LineError::Lost(_)), Some(again)) => {
-                    let line = self.connect().await?;
-                    return Ok(self.exchange_on(line, again, bytes_max).await?);
+                    request = again;
+                    may_be_kept = false;
                 }
                 (answered, _) => return Ok(answered?),
-            };
+            }
         }
-        let line = self.connect().await?;
-        Ok(self.exchange_on(line, request, bytes_max).await?)
     }
 
     async fn exchange_on(

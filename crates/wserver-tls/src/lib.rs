@@ -5,9 +5,9 @@
 //! makes the [`ClientConfig`] that rustls connects with. TLS 1.2 and 1.3 are spoken, host names are
 //! always checked, and nothing here trusts everybody.
 //!
-//! It opens no socket and reads no file of its own choice: [`system_authorities`] reads what the
-//! system keeps (on Unix, `SSL_CERT_FILE` and `SSL_CERT_DIR` name other places). What an error means
-//! to an operator, the caller words: here are only facts.
+//! It opens no socket, and reads no file but those in which the system keeps its authorities (on
+//! Unix, `SSL_CERT_FILE` and `SSL_CERT_DIR` name others). Errors are facts here; the caller says what
+//! they mean to an operator.
 
 use std::sync::Arc;
 

@@ -195,7 +195,7 @@ async fn answers_are_bounded_and_redirects_not_followed() {
 
 const TOO_LONG: &str = "error: the answer is longer than 20 bytes";
 
-/// Where nothing drives it any more, a connection could wait for room for as long as the server lives.
+/// A connection that outlived its call would wait for room for as long as the server lives.
 #[tokio::test]
 async fn a_call_that_gives_up_leaves_no_connection_behind() {
     let (listener, pool) = listen().await;

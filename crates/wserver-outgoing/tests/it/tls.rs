@@ -56,7 +56,7 @@ async fn the_name_of_the_host_is_checked() {
                 say(&mut stream, "1").await;
             }
         };
-        let (asked, ()) = both(ask(&pool, "one"), server).await;
+        let (asked, ()) = both(ask(&pool, "one"), Box::pin(server)).await;
         assert!(asked.starts_with(expected), "{asked}");
     }
 }
