@@ -110,21 +110,21 @@ mod tests {
         params.self_signed(&key).unwrap().pem()
     }
 
-    fn check(pem: &str, expected: Result<usize, AuthoritiesError>) {
-        assert_eq!(authorities(pem.as_bytes()).map(|roots| roots.len()), expected, "{pem}");
+    fn check(pem: &str, expected: &Result<usize, AuthoritiesError>) {
+        assert_eq!(authorities(pem.as_bytes()).map(|roots| roots.len()), *expected, "{pem}");
     }
 
     #[test]
     fn all_authorities_of_a_text_are_read_or_none() {
         let (one, two) = (authority(), authority());
-        check(&one, Ok(1));
-        check(&format!("a comment\n{one}{two}"), Ok(2));
+        check(&one, &Ok(1));
+        check(&format!("a comment\n{one}{two}"), &Ok(2));
         // Joined without a line end, the second would be passed over.
-        check(&format!("{}{two}", one.trim_end()), Err(AuthoritiesError::HalfRead));
-        check(&one.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), Err(NO_CERTIFICATE));
+        check(&format!("{}{two}", one.trim_end()), &Err(AuthoritiesError::HalfRead));
+        check(&one.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), &Err(NO_CERTIFICATE));
         check(
             &format!("{one}{}", two.replace("CERTIFICATE", "TRUSTED CERTIFICATE")),
-            Err(AuthoritiesError::HalfRead),
+            &Err(AuthoritiesError::HalfRead),
         );
     }
 
@@ -136,7 +136,7 @@ mod tests {
             "-----BEGIN CERTIFICATE-----\n",
             "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n",
         ] {
-            check(pem, Err(NO_CERTIFICATE));
+            check(pem, &Err(NO_CERTIFICATE));
         }
         let no_der = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let error = authorities(no_der.as_bytes()).unwrap_err();
