@@ -35,6 +35,7 @@ const TEST_TOOLS: &[&str] = &[
     "expect-test",
     "proptest",
     "rcgen",
+    "rustls",
     "serde_json",
     "tokio",
     "tokio-rustls",
