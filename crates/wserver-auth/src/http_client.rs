@@ -18,26 +18,26 @@ pub(crate) struct HttpClient {
     pool: Pool,
 }
 
-/// What is sent.
+/// A request.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    /// From the first step to the last byte of the answer.
+    /// The time for the whole call, from the first step to the last byte of the answer.
     pub(crate) timeout: Duration,
     /// The longest body that is read.
     pub(crate) answer_bytes_max: usize,
 }
 
-/// What came back.
+/// An answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
 }
 
-/// Why there was no answer. None of them holds anything that was sent or received.
+/// Why there was no answer. No variant contains any part of what was sent or received.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
     #[error(transparent)]
@@ -61,7 +61,8 @@ impl HttpClient {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any await it closes its connection, and the client is in order.
+    /// The future may be dropped at any time: that closes its connection, and leaves the client
+    /// consistent.
     pub(crate) async fn call(&self, call: &Call) -> Result<Answer, HttpError> {
         let target = self.pool.target();
         let resource = target.resource().clone();

@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use wserver_core::Rate;
 
-/// How often a publisher may push: so many a second in the long run, and so many at once.
+/// How often a publisher may push: a sustained rate, and a burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PushRate {
-    /// Pushes a second that may go on for ever.
+    /// Sustained pushes per second.
     pub pushes_per_second: NonZeroU32,
-    /// Pushes that may come at once after a pause; at least one.
+    /// Pushes at once after a pause; at least one.
     pub burst: NonZeroU32,
 }
 
-/// Why a bucket does not have as many as are asked for.
+/// Why a bucket does not have enough tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Short {
-    /// It will have them after this time, if nobody takes any meanwhile.
+    /// It will have them after this time, if none are taken before.
     Until(Duration),
-    /// It never has as many.
+    /// It can never have as many.
     Ever { burst: u32 },
 }
 
@@ -28,7 +28,7 @@ pub(crate) enum Short {
 #[derive(Debug)]
 pub(crate) struct Bucket {
     rate: Rate,
-    /// How many it holds when it is full.
+    /// How many tokens it holds when it is full.
     burst: u32,
     origin: Instant,
     /// When the bucket is full, in nanoseconds since `origin`. Written by every push that passes.
@@ -36,7 +36,7 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// A full one.
+    /// A full bucket.
     pub(crate) fn new(rate: PushRate, origin: Instant) -> Self {
         let burst = rate.burst.get();
         let rate = Rate::new(rate.pushes_per_second.get(), burst);
@@ -48,22 +48,21 @@ impl Bucket {
         self.rate == other.rate
     }
 
-    /// Takes one out.
+    /// Takes one token.
     ///
     /// # Errors
     ///
-    /// When there is none: how long until there will be one.
+    /// If there is none: how long until there is one.
     pub(crate) fn take(&self, now: Instant) -> Result<(), Duration> {
         let now = self.nanoseconds(now);
         self.take_at(now, 1).map_err(|full_at| self.rate.wait(full_at, now, 1))
     }
 
-    /// Takes out `count` beside one that was taken already by the same request: all, or none.
+    /// Takes `count` tokens in addition to the one that the same request has taken: all, or none.
     ///
     /// # Errors
     ///
-    /// When there are not as many. Whoever waits that long and asks again has the one that comes
-    /// first taken out of it too.
+    /// If there are fewer. The wait allows for the one token that a repeated request takes first.
     pub(crate) fn charge(&self, now: Instant, count: u32) -> Result<(), Short> {
         if count >= self.burst {
             return Err(Short::Ever { burst: self.burst });

@@ -1,4 +1,4 @@
-//! Whom a broker's certificate must come from, and the TLS handshake.
+//! The trusted authorities for a broker's certificate, and the TLS handshake.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio_rustls::client::TlsStream;
 use wserver_cluster::BrokerError;
 use wserver_tls::AuthoritiesError;
 
-/// Trusts the authorities in `ca_pem` and nobody else, or whom this machine trusts.
+/// Trusts only the authorities in `ca_pem`, or else those of this machine.
 pub(crate) fn config(ca_pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, BrokerError> {
     let roots = match ca_pem {
         None => wserver_tls::system_authorities(),
@@ -27,7 +27,7 @@ pub(crate) fn config(ca_pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, BrokerE
     Ok(Arc::new(wserver_tls::trusting(roots).with_no_client_auth()))
 }
 
-/// The handshake, over a connection to `host`.
+/// Performs the handshake over a connection to `host`.
 pub(crate) async fn connect(
     config: &Arc<ClientConfig>,
     host: &str,

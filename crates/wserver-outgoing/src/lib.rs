@@ -1,21 +1,21 @@
 //! HTTP requests to one configured server: to issuers and backends, and from the tools.
 //!
-//! * [`Target`] is a URL taken apart once, and how a connection to it is secured.
-//! * [`Pool`] asks the target, over connections that it keeps for the next request.
+//! * [`Target`] is a parsed URL, with how to secure a connection to it.
+//! * [`Pool`] sends requests to the target, over connections that it keeps for the next request.
 //! * [`Line`] is one of these connections, for callers that connect step by step.
 //!
-//! What is promised to every caller:
+//! It promises every caller:
 //!
-//! * **No task.** A connection is driven by the call that uses it and sleeps between two calls.
-//!   Dropping the call closes its connection, dropping the pool closes all of them, and a shutdown
-//!   has nothing to wait for.
-//! * **Everything is bounded:** the time to connect and the time of the whole call, the head and the
-//!   body of the answer, and the connections that are kept.
-//! * **Nothing is followed:** a redirect is an answer like any other, and proxies that the
-//!   environment names are not used.
+//! * **No task.** The call that uses a connection drives it; between two calls it sleeps. Dropping
+//!   the call closes its connection, dropping the pool closes all of them, and a shutdown has
+//!   nothing to wait for.
+//! * **Limits on everything:** the time to connect and the time of the whole call, the head and the
+//!   body of the answer, and the number of kept connections.
+//! * **No redirects:** a redirect is an answer like any other, and proxies in the environment are
+//!   not used.
 //! * **Nothing is sent twice** unless the caller allows it; see [`Pool::repeating`].
-//! * **TLS is not left out by accident:** a target whose URL asks for it is not connected to
-//!   before [`Target::with_tls`] says whom to trust. The host's name is always checked.
+//! * **No missing TLS:** if the URL asks for TLS, the crate does not connect before
+//!   [`Target::with_tls`] says which authorities to trust. It always checks the host's name.
 //!
 //! This crate knows neither retries, signatures nor what an answer means.
 //!

@@ -1,7 +1,7 @@
-//! One HTTP connection, and what can be asked on it.
+//! One HTTP connection, and the requests on it.
 //!
-//! It is driven by whoever waits for an answer on it, and sleeps between two requests: no task stands
-//! behind it, so nothing outlives its owner.
+//! The caller that waits for an answer drives it, and it sleeps between two requests: it has no
+//! task, so nothing outlives its owner.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -26,11 +26,11 @@ pub type Body = Full<Bytes>;
 /// The longest head of an answer, in bytes.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
-/// A connection on which at most one request is under way.
+/// A connection with at most one request in progress.
 pub struct Line {
     sender: SendRequest<Body>,
-    /// `None` once it has ended. It is dropped then, because what still waits in it for its turn
-    /// is given back only so.
+    /// `None` once it has ended. It is dropped then, because only that returns the requests that
+    /// still wait in it.
     driver: Option<Driver>,
 }
 
@@ -43,21 +43,21 @@ type Driver = Box<Connection<TokioIo<Stream>, Body>>;
 pub enum LineError {
     /// The connection had ended; nothing of the request was sent, and here it is.
     Unsent(Box<Request<Body>>),
-    /// Something of it may have been sent.
+    /// Part of the request may have been sent.
     Lost(Cause),
-    /// The answer's body is longer than it may be.
+    /// The answer's body is too long.
     TooLong {
-        /// What it may have, in bytes.
+        /// The limit, in bytes.
         bytes_max: usize,
     },
 }
 
 impl Line {
-    /// Begins to speak HTTP on `stream`.
+    /// Starts HTTP on `stream`.
     ///
     /// # Errors
     ///
-    /// When HTTP cannot be set up.
+    /// If HTTP cannot be set up.
     pub async fn open(stream: Stream) -> Result<Self, Cause> {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD_BYTES_MAX);
@@ -65,16 +65,17 @@ impl Line {
         Ok(Self { sender, driver: Some(Box::new(driver)) })
     }
 
-    /// Sends `request` and reads the whole answer, of which the body has at most `bytes_max`.
+    /// Sends `request` and reads the whole answer, with a body of at most `bytes_max` bytes.
     ///
     /// # Errors
     ///
-    /// When the connection has ended or ends meanwhile, what comes is no answer, or its head or
+    /// If the connection has ended or ends meanwhile, if the answer is not HTTP, or if its head or
     /// body is too long.
     ///
     /// # Cancel safety
     ///
-    /// The request may or may not have been sent, and the connection is of no use any more: drop it.
+    /// If the future is dropped, the request may or may not have been sent, and the connection is
+    /// no longer usable: drop it.
     pub async fn exchange(
         &mut self,
         request: Request<Body>,
@@ -88,11 +89,11 @@ impl Line {
         .await
     }
 
-    /// Sends `request` and reads the answer's head; its body comes as it comes.
+    /// Sends `request` and reads the answer's head; the caller reads the body as it arrives.
     ///
     /// # Errors
     ///
-    /// As of [`exchange`](Self::exchange), but for the body.
+    /// As for [`exchange`](Self::exchange), except for the body.
     pub async fn stream(self, request: Request<Body>) -> Result<(Parts, Incoming), LineError> {
         let Self { mut sender, mut driver } = self;
         let response = driven(&mut driver, send(&mut sender, request)).await?;
@@ -129,12 +130,12 @@ fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
 pub struct Incoming {
     body: HyperIncoming,
     driver: Option<Driver>,
-    /// Without it the connection would be told to end.
+    /// Keeps the connection open.
     _sender: SendRequest<Body>,
 }
 
 impl Incoming {
-    /// What comes next of it; `None` at its end.
+    /// The next piece of the body; `None` at its end.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cause>>> {
         loop {
             let mut polled = Pin::new(&mut self.body).poll_frame(cx);
@@ -146,7 +147,7 @@ impl Incoming {
                 None => return Poll::Ready(None),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 Some(Ok(frame)) => {
-                    // What is no data is trailers, which say nothing to us.
+                    // The other frames are trailers, which we ignore.
                     if let Ok(data) = frame.into_data() {
                         return Poll::Ready(Some(Ok(data)));
                     }
@@ -155,7 +156,7 @@ impl Incoming {
         }
     }
 
-    /// As much of it as comes within `bytes_max`, for an answer that is no stream.
+    /// The body up to `bytes_max` bytes, for an answer that is not a stream.
     pub async fn head(mut self, bytes_max: usize) -> Bytes {
         let mut head = BytesMut::new();
         while let Some(Ok(data)) = poll_fn(|cx| self.poll_data(cx)).await
@@ -183,14 +184,14 @@ async fn send(
     })
 }
 
-/// What `work` comes to, with the connection driven meanwhile.
+/// Runs `work` to its end while driving the connection.
 async fn driven<T>(driver: &mut Option<Driver>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     poll_fn(|cx| {
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(done);
         }
-        // An error of the driver's reaches the work as well.
+        // `work` also sees an error of the driver.
         drive(driver, cx);
         if driver.is_none() { work.as_mut().poll(cx) } else { Poll::Pending }
     })

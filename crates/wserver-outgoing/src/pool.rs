@@ -1,4 +1,4 @@
-//! Requests to one target, over connections that are kept and used again.
+//! Requests to one target, over connections that are reused.
 
 use std::fmt;
 use std::io;
@@ -20,53 +20,52 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A target, and the connections to it. Clones share the connections.
 ///
-/// It is for `&self`, from any number of tasks at once: each request under way has a connection of
-/// its own. Connections belong to the runtime that they were opened on, so a pool must not outlive
-/// it.
+/// Any number of tasks can use it at once: each request in progress has its own connection.
+/// Connections belong to the runtime that opened them, so a pool must not outlive it.
 #[derive(Clone)]
 pub struct Pool {
     target: Target,
     connect_timeout: Option<Duration>,
     idle_connections_max: usize,
     is_repeating: bool,
-    /// Connections with nothing under way, and since when, oldest first. Each request takes one out
-    /// and puts it back; bounded by `idle_connections_max`. The lock is never held across an await.
+    /// Idle connections, and since when, oldest first. Each request takes one out and returns it;
+    /// at most `idle_connections_max`. The lock is never held across an await.
     idle: Arc<Mutex<Vec<(Line, Instant)>>>,
 }
 
-/// Why there is no answer. Nothing that was sent or received is quoted.
+/// Why there is no answer. No variant quotes what was sent or received.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AskError {
-    /// There was no answer in time.
+    /// The answer did not arrive in time.
     #[error("no answer within {after:?}")]
     TimedOut {
-        /// The time that was given.
+        /// The time limit.
         after: Duration,
     },
-    /// No connection came about.
+    /// The connection could not be opened.
     #[error("no connection: {0}")]
     Connect(io::Error),
-    /// No TLS connection came about.
+    /// The TLS handshake failed.
     #[error("no TLS connection: {0}")]
     Tls(io::Error),
-    /// A new connection was closed before anything of the request was sent.
+    /// A new connection was closed before any part of the request was sent.
     #[error("HTTP broke off: the connection was closed before the request was sent")]
     Unsent,
-    /// The connection broke after something of the request may have been sent, or what came is no
-    /// answer.
+    /// The connection broke after part of the request may have been sent, or the answer is not
+    /// HTTP.
     #[error("HTTP broke off: {0}")]
     Lost(Cause),
-    /// The body of the answer is longer than it may be.
+    /// The body of the answer is too long.
     #[error("the answer is longer than {bytes_max} bytes")]
     TooLong {
-        /// What it may have, in bytes.
+        /// The limit, in bytes.
         bytes_max: usize,
     },
 }
 
 impl Pool {
-    /// A pool for `target` that keeps no connection. It connects with the first request.
+    /// A pool for `target` that keeps no connections. It connects with the first request.
     pub fn new(target: Target) -> Self {
         Self {
             target,
@@ -77,21 +76,21 @@ impl Pool {
         }
     }
 
-    /// The same, for another target; connections to this one are not used for it.
+    /// Changes the target; connections to the old one are not reused for it.
     #[must_use]
     pub fn with_target(self, target: Target) -> Self {
         Self { target, idle: Arc::default(), ..self }
     }
 
-    /// The same, giving up on an attempt to connect after this long; by default only the time of the
-    /// whole request counts.
+    /// Limits the time of an attempt to connect; by default only the time of the whole request
+    /// counts.
     #[must_use]
     pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout: Some(connect_timeout), ..self }
     }
 
-    /// The same, keeping up to this many connections that have nothing to do. It does not bound how
-    /// many requests are under way.
+    /// Keeps up to this many idle connections. It does not limit the number of requests in
+    /// progress.
     #[must_use]
     pub fn with_idle_connections_max(self, idle_connections_max: usize) -> Self {
         Self { idle_connections_max, ..self }
@@ -110,10 +109,10 @@ impl Pool {
         &self.target
     }
 
-    /// Sends `request` and reads the whole answer, of which the body has at most `bytes_max`; gives
-    /// up after `after`, connecting included.
+    /// Sends `request` and reads the whole answer, with a body of at most `bytes_max` bytes; gives
+    /// up after `after`, including the time to connect.
     ///
-    /// A request of which nothing was sent, because a kept connection had been closed meanwhile, is
+    /// If no part of a request was sent because a kept connection had been closed meanwhile, it is
     /// sent on another one.
     ///
     /// # Errors
@@ -122,8 +121,8 @@ impl Pool {
     ///
     /// # Cancel safety
     ///
-    /// A request whose future is dropped may or may not arrive. Its connection is closed at once, and
-    /// the pool is in order.
+    /// If the future is dropped, the request may or may not arrive. Its connection is closed at
+    /// once, and the pool stays consistent.
     pub async fn ask(
         &self,
         request: Request<Body>,
@@ -135,12 +134,12 @@ impl Pool {
             .unwrap_or(Err(AskError::TimedOut { after }))
     }
 
-    /// Sends `request` on a connection of its own, and leaves the answer's body to be read as it
-    /// comes; gives up after `after` until the answer has begun.
+    /// Sends `request` on a connection of its own, and lets the caller read the answer's body as it
+    /// arrives; gives up if the answer has not begun after `after`.
     ///
     /// # Errors
     ///
-    /// As of [`ask`](Self::ask).
+    /// As for [`ask`](Self::ask).
     pub async fn ask_for_stream(
         &self,
         request: Request<Body>,
@@ -165,7 +164,7 @@ impl Pool {
             };
             let again = (is_kept && self.is_repeating).then(|| request.clone());
             match (self.exchange_on(line, request, bytes_max).await, again) {
-                // It was closed while it lay idle.
+                // It was closed while it was idle.
                 (Err(LineError::Unsent(unsent)), _) if is_kept => request = *unsent,
                 (Err(LineError::Lost(_)), Some(again)) => {
                     request = again;
@@ -199,14 +198,14 @@ impl Pool {
         opened.unwrap_or_else(|_elapsed| Err(AskError::Connect(io::ErrorKind::TimedOut.into())))
     }
 
-    /// The connection that was used last, if it was lately.
+    /// The connection that was used last, if that was recently.
     fn take_idle(&self) -> Option<Line> {
         let mut idle = self.lock();
         let (line, since) = idle.pop()?;
         if since.elapsed() < IDLE_TIMEOUT {
             return Some(line);
         }
-        // All others have been idle for longer still.
+        // All others have been idle for even longer.
         idle.clear();
         None
     }

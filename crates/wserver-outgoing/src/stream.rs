@@ -1,14 +1,14 @@
-//! The stream under a connection: TCP, with TLS over it or without, or a Unix socket.
+//! The stream under a connection: TCP with or without TLS, or a Unix socket.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-/// What HTTP and WebSocket are spoken on.
+/// The stream that carries HTTP or WebSocket.
 pub type Stream = Box<dyn Io>;
 
 /// A stream of bytes in both directions.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
-    /// The TLS, if it is spoken.
+    /// The TLS connection, if there is one.
     #[cfg(feature = "tls")]
     fn tls(&self) -> Option<&rustls::ClientConnection> {
         None

@@ -1,4 +1,4 @@
-//! Where to connect: a URL taken apart, once, when it is given.
+//! Where to connect: a URL, parsed once.
 //!
 //! A URL may hold secrets in its path and query. So no error here quotes one, and `Debug` leaves
 //! both out.
@@ -31,10 +31,10 @@ use crate::stream::Stream;
 /// A server's address, how a connection to it is secured, and what to ask it for.
 #[derive(Clone)]
 pub struct Target {
-    /// As the resolver wants it: an IPv6 address without its brackets.
+    /// The host in the form for the resolver: an IPv6 address without brackets.
     host: String,
     port: u16,
-    /// What goes into the `Host` header.
+    /// The value of the `Host` header.
     authority: HeaderValue,
     resource: PathAndQuery,
     /// Whether the URL asks for TLS.
@@ -46,32 +46,32 @@ pub struct Target {
     unix_socket: Option<PathBuf>,
 }
 
-/// Why a URL is no target. Nothing of the URL is quoted.
+/// Why a URL is not a target. No variant quotes any part of the URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
-    /// It is no absolute URL with a host and, where there is one, a port up to 65535.
+    /// It is not an absolute URL with a host and, if there is one, a port up to 65535.
     #[error("malformed URL")]
     Malformed,
-    /// It begins with no scheme.
+    /// It does not begin with a scheme.
     #[error("URL has no scheme")]
     NoScheme,
-    /// Its scheme is another than the two that were asked for.
+    /// Its scheme is not one of the two expected ones.
     #[error("URL has another scheme")]
     OtherScheme,
-    /// It has a user name or password in it, which would end up wherever URLs do.
+    /// It holds a user name or password, which would appear wherever URLs do.
     #[error("URL holds a user name or password")]
     UserInfo,
 }
 
-/// Why no connection came about.
+/// Why a connection could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DialError {
-    /// The name is unknown, nobody listens, or there is no route.
+    /// The name is unknown, the port is closed, or there is no route.
     #[error("no connection: {0}")]
     Connect(io::Error),
-    /// The two sides did not agree on TLS, as when the server's certificate is not trusted.
+    /// The TLS handshake failed, for example because the server's certificate is not trusted.
     #[error("no TLS connection: {0}")]
     Tls(io::Error),
 }
@@ -85,11 +85,11 @@ impl From<DialError> for io::Error {
 }
 
 impl Target {
-    /// Takes `url` apart, which must have the scheme `plain`, or `secure`, which is that with TLS.
+    /// Parses `url`, which must have the scheme `plain`, or `secure` for TLS.
     ///
     /// # Errors
     ///
-    /// When it is no such URL.
+    /// If it is not such a URL.
     pub fn parse(url: &str, plain: &str, secure: &str) -> Result<Self, TargetError> {
         let parts = url.parse::<Uri>().map_err(|_quotes_it| TargetError::Malformed)?.into_parts();
         let scheme = parts.scheme.ok_or(TargetError::NoScheme)?;
@@ -136,12 +136,12 @@ impl Target {
         })
     }
 
-    /// The same, connected to as `config` says, which is to offer `http/1.1` and nothing else by
-    /// ALPN. A target whose URL asks for no TLS stays as it is.
+    /// Sets the TLS configuration, which must offer only `http/1.1` by ALPN. It has no effect if
+    /// the URL does not ask for TLS.
     ///
     /// # Errors
     ///
-    /// [`Malformed`](TargetError::Malformed) when no certificate can be for the host.
+    /// [`Malformed`](TargetError::Malformed) if no certificate can be for the host.
     #[cfg(feature = "tls")]
     pub fn with_tls(mut self, config: Arc<ClientConfig>) -> Result<Self, TargetError> {
         if self.is_secure {
@@ -151,7 +151,7 @@ impl Target {
         Ok(self)
     }
 
-    /// The same, by this socket instead of the host, and without TLS.
+    /// Connects to this socket instead of the host, without TLS.
     #[cfg(unix)]
     #[must_use]
     pub fn with_unix_socket(self, path: PathBuf) -> Self {
@@ -163,17 +163,17 @@ impl Target {
         self.is_secure
     }
 
-    /// The host as the resolver takes it: an IPv6 address without its brackets.
+    /// The host in the form for the resolver: an IPv6 address without brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port: 443 or 80 unless the URL says another.
+    /// The port: 443 or 80 unless the URL names another.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// What goes into the `Host` header.
+    /// The value of the `Host` header.
     pub fn authority(&self) -> &HeaderValue {
         &self.authority
     }
@@ -183,7 +183,7 @@ impl Target {
         &self.resource
     }
 
-    /// A request of `resource`, with its `Host` header.
+    /// A request for `resource`, with its `Host` header.
     pub fn request(&self, method: Method, resource: PathAndQuery, body: Bytes) -> Request<Body> {
         let mut request = Request::new(Body::new(body));
         *request.method_mut() = method;
@@ -192,11 +192,11 @@ impl Target {
         request
     }
 
-    /// What the resolver makes of the host.
+    /// The addresses that the resolver finds for the host.
     ///
     /// # Errors
     ///
-    /// What the resolver says.
+    /// The resolver's error.
     pub async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         Ok(lookup_host((self.host.as_str(), self.port)).await?.collect())
     }
@@ -205,11 +205,11 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// When there is no connection, or none that is secure where the URL asks for it.
+    /// If there is no connection, or no secure one although the URL asks for TLS.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped leaves no connection behind.
+    /// The future may be dropped at any time; it leaves no connection behind.
     pub async fn dial(&self) -> Result<Stream, DialError> {
         #[cfg(unix)]
         if let Some(path) = &self.unix_socket {
@@ -222,11 +222,11 @@ impl Target {
         self.secure(stream).await.map_err(DialError::Tls)
     }
 
-    /// Agrees on TLS over a connection to the host, where the URL asks for it.
+    /// Performs the TLS handshake over a connection to the host, if the URL asks for TLS.
     ///
     /// # Errors
     ///
-    /// When the two sides do not agree; and when nobody has said [how](Self::with_tls).
+    /// If the handshake fails, or if [`with_tls`](Self::with_tls) was not called.
     #[cfg_attr(not(feature = "tls"), expect(clippy::unused_async, reason = "TLS waits"))]
     pub async fn secure(&self, stream: TcpStream) -> io::Result<Stream> {
         if !self.is_secure {

@@ -1,9 +1,9 @@
-//! Whom the outgoing TLS connections of a wserver trust.
+//! The authorities that a wserver's outgoing TLS connections trust.
 //!
-//! Issuers and callbacks, brokers, and the servers that the tools speak to are all trusted in the
-//! same way: by the authorities of the system, or by those in a PEM text. This crate reads both and
-//! makes the [`ClientConfig`] that rustls connects with. TLS 1.2 and 1.3 are spoken, host names are
-//! always checked, and nothing here trusts everybody.
+//! Issuers and callbacks, brokers, and the servers of the tools are all trusted in the same way:
+//! through the authorities of the system, or through those in a PEM text. This crate reads both and
+//! makes the [`ClientConfig`] with which rustls connects. It uses TLS 1.2 and 1.3, always checks
+//! host names, and has no way to trust everybody.
 //!
 //! It opens no socket, and reads no file but those in which the system keeps its authorities (on
 //! Unix, `SSL_CERT_FILE` and `SSL_CERT_DIR` name others). Errors are facts here; the caller says what
@@ -17,15 +17,15 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 
-/// What a PEM text has instead of authorities. Nothing of the text is quoted.
+/// What is wrong with a PEM text of authorities. No variant quotes any part of the text.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthoritiesError {
-    /// There is no certificate in it, or a section of it is broken.
+    /// It has no certificate, or a broken section.
     #[error("no certificate in PEM")]
     NoCertificate,
-    /// The reader would pass over a certificate that the text announces, as where two files were
-    /// joined without a line end.
+    /// The reader would skip a certificate that the text announces, for example because two files
+    /// were joined without a line end.
     #[error(
         "a certificate that cannot be read: each -----BEGIN CERTIFICATE----- must begin a line of its own, and have that name"
     )]
@@ -54,11 +54,11 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Authorit
     Ok(certificates)
 }
 
-/// The authorities in a PEM text and no others.
+/// Only the authorities in a PEM text.
 ///
 /// # Errors
 ///
-/// As of [`certificates`], and [`Unusable`](AuthoritiesError::Unusable).
+/// As for [`certificates`], and [`Unusable`](AuthoritiesError::Unusable).
 pub fn authorities(pem: &[u8]) -> Result<RootCertStore, AuthoritiesError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem)? {
@@ -67,33 +67,34 @@ pub fn authorities(pem: &[u8]) -> Result<RootCertStore, AuthoritiesError> {
     Ok(roots)
 }
 
-/// The certificates that the system trusts, read anew with each call; none if it has none.
+/// The certificates that the system trusts, read again at each call; empty if it has none.
 pub fn system_certificates() -> Vec<CertificateDer<'static>> {
     rustls_native_certs::load_native_certs().certs
 }
 
-/// The authorities that the system trusts, read anew with each call; empty if it has none.
+/// The authorities that the system trusts, read again at each call; empty if it has none.
 pub fn system_authorities() -> RootCertStore {
     let mut roots = RootCertStore::empty();
-    // Systems carry a certificate or two that are too old to be understood; the rest is as good
-    // without them.
+    // Systems carry a certificate or two that are too old to be read; the rest are good without
+    // them.
     roots.add_parsable_certificates(system_certificates());
     roots
 }
 
-/// A connection's configuration up to whom it trusts, for callers with a verifier of their own.
+/// A connection's configuration without the trusted authorities, for callers with their own
+/// verifier.
 pub fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
     ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("the provider has suites for these versions")
 }
 
-/// A connection's configuration that trusts `authorities`, up to what the client shows of itself.
+/// A connection's configuration that trusts `authorities`, without a client certificate yet.
 pub fn trusting(authorities: RootCertStore) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     builder().with_root_certificates(authorities)
 }
 
-/// How many certificates PEM announces, wherever in a line and by whichever name.
+/// How many certificates the PEM text announces, anywhere in a line and under any label.
 fn certificates_announced(pem: &[u8]) -> usize {
     let text = String::from_utf8_lossy(pem);
     let labels = text.split("-----BEGIN ").skip(1).filter_map(|rest| rest.split("-----").next());

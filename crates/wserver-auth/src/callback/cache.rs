@@ -1,4 +1,4 @@
-//! What was answered a moment ago, under keyed digests, bounded in time and number.
+//! Recent answers, under keyed digests, limited in time and number.
 //!
 //! The oldest are forgotten a generation at a time, which needs no library: the well-kept ones
 //! (moka, quick_cache) bring threads, locks or unsafe code for speeds that do not matter beside a
@@ -13,10 +13,10 @@ use wserver_core::Generations;
 
 use crate::publisher_key::NoRandomness;
 
-/// What an answer is remembered under.
+/// The key under which an answer is remembered.
 pub(crate) type Digest = [u8; 32];
 
-/// Makes digests that nobody outside can foresee or look for.
+/// Makes digests that nobody outside can predict.
 pub(crate) struct DigestKey([u8; 32]);
 
 impl DigestKey {
@@ -26,7 +26,8 @@ impl DigestKey {
         Ok(Self(key))
     }
 
-    /// The digest of all `parts`, each with its length, so that no two lists are the same.
+    /// The digest of all `parts`, each with its length, so that different lists have different
+    /// digests.
     pub(crate) fn digest<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
         let mut hasher = Sha256::new_with_prefix(self.0);
         for part in parts {
@@ -39,7 +40,7 @@ impl DigestKey {
 
 /// Answers, each until its time is over or it is one of the oldest.
 pub(crate) struct Cache<T>(
-    /// Written by whoever got an answer.
+    /// Written by every caller that got an answer.
     Mutex<Entries<T>>,
 );
 
@@ -61,7 +62,7 @@ impl<T: Clone> Cache<T> {
         (now < entry.until).then(|| entry.value.clone())
     }
 
-    /// Remembers `value` for as long as `keep`.
+    /// Remembers `value` for the time `keep`.
     pub(crate) fn insert(&self, digest: Digest, value: T, now: Instant, keep: Duration) {
         let Some(until) = now.checked_add(keep).filter(|until| *until > now) else { return };
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,7 +70,7 @@ impl<T: Clone> Cache<T> {
     }
 }
 
-/// A digest is random already: its first bytes are hash enough.
+/// A digest is random already, so its first bytes serve as the hash.
 #[derive(Default)]
 struct FirstBytes(u64);
 
