@@ -23,7 +23,7 @@ use http::{Method, StatusCode};
 use serde_json::json;
 use tracing::{debug, info, warn};
 
-use self::answer::{Nonsense, Verdict};
+use self::answer::{Denied, Nonsense, Verdict};
 use self::breaker::{Breaker, Change};
 use self::cache::{Cache, Digest, DigestKey};
 use self::places::{Peer, Place, Places};
@@ -231,24 +231,6 @@ pub struct CallbackAuthenticator {
     digest_key: DigestKey,
     identities: Cache<Arc<Identity>>,
     refusals: Cache<Denied>,
-}
-
-/// A refusal that may be remembered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Denied {
-    Unknown,
-    Forbidden,
-    Expired,
-}
-
-impl From<Denied> for Refusal {
-    fn from(denied: Denied) -> Self {
-        match denied {
-            Denied::Unknown => Self::Unknown,
-            Denied::Forbidden => Self::Forbidden,
-            Denied::Expired => Self::Expired,
-        }
-    }
 }
 
 /// Why a call decides nothing.

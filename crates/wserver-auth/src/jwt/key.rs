@@ -13,7 +13,7 @@ use jsonwebtoken::jwk::{
 use serde_json::Value;
 
 use crate::jwt::algorithm::{self, JwtAlgorithm};
-use crate::jwt::claims::JwtFault;
+use crate::jwt::fault::JwtFault;
 
 /// The least length of a shared secret, in bytes: as long as the hash of HS256 (RFC 7518, section
 /// 3.2). A shorter one is found by trying, from a single token.
