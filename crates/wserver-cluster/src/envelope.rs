@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use crate::outbound::JUMP;
+use crate::sequence;
 
 /// The form that is written here.
 pub(crate) const VERSION: u32 = 1;
@@ -270,9 +270,6 @@ pub(crate) enum Unreadable {
     Implausible,
 }
 
-/// No node has run for so many milliseconds: 34 years.
-const SENT_MS_MAX: u64 = 1 << 40;
-
 /// What a node calls itself, and its release: the longest that is believed.
 const WORD_BYTES_MAX: usize = 64;
 
@@ -286,11 +283,10 @@ impl Part {
         if part.readable_from > VERSION {
             return Err(Unreadable::TooNew);
         }
-        // Numbers begin at the time when their channel does, and nobody writes as many messages in a
-        // millisecond as lie between two such beginnings: both are of the same clock.
-        let is_plausible =
-            part.sent_ms < SENT_MS_MAX && part.sequence <= (part.sent_ms + 1) << JUMP.ilog2();
-        if is_plausible { Ok(part) } else { Err(Unreadable::Implausible) }
+        if !sequence::is_plausible(part.sequence, part.sent_ms) {
+            return Err(Unreadable::Implausible);
+        }
+        Ok(part)
     }
 }
 

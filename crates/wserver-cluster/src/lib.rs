@@ -13,6 +13,7 @@ mod seldom;
 mod receive;
 mod envelope;
 mod outbound;
+mod sequence;
 mod requests;
 mod streams;
 mod members;

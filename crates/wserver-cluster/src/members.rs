@@ -11,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 use crate::broker::NodeId;
 use crate::directory::Seat;
 use crate::envelope::{self, Heartbeat, Part};
-use crate::outbound::JUMP;
 use crate::receipt::NodeName;
+use crate::sequence::JUMP;
 
 /// How long the quickest way of a message stands for what a way takes at best. Two of these are
 /// looked at, so that clocks that drift, or stand still while a machine sleeps, are caught up with.

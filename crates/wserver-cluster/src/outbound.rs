@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::broker::{NodeId, To};
 use crate::envelope::{self, Item, Part};
+use crate::sequence;
 
 /// A message takes no more than so much, unless one item alone is larger.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -45,15 +46,6 @@ struct ChannelQueue {
     /// Of the last message.
     sequence: u64,
 }
-
-/// Where the numbers of a channel begin: a node that was forgotten and came back may remember those
-/// of before, and these are beyond them.
-const fn first_sequence(sent_ms: u64) -> u64 {
-    sent_ms << JUMP.ilog2()
-}
-
-/// A gap in the numbers of a channel that is no loss but a new beginning.
-pub(crate) const JUMP: u64 = 1 << 16;
 
 /// What is handed to the broker at once.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -146,7 +138,7 @@ impl Outbound {
             batch_bytes += bytes;
             taken.items += items.len();
             if channel.sequence == 0 {
-                channel.sequence = first_sequence(sent_ms);
+                channel.sequence = sequence::first(sent_ms);
             }
             let mut head = Part {
                 origin: origin.as_u64(),
