@@ -26,6 +26,7 @@ mod address;
 mod resp;
 mod tls;
 mod failure;
+mod first_failure;
 mod connection;
 mod shards;
 mod listener;
