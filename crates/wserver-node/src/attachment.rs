@@ -8,57 +8,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use wserver_core::{Bound, CloseReason, ConnectionId, EventName, TokenDigest, UserId};
 
+use crate::entry::What;
 use crate::inner::Inner;
-use crate::journal::What;
 use crate::outbox::{Flush, Outbox, Sent, Wire};
-
-/// Why a registration was not bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RegisterError {
-    /// The connection has its most bindings (`bindings_per_connection_max`).
-    #[error("the connection has its {max} bindings")]
-    TooMany {
-        /// The limit.
-        max: usize,
-    },
-    /// The user has its most connections (`connections_per_user_max`), so this one is closed.
-    #[error("the user has its {max} connections")]
-    UserFull {
-        /// The limit.
-        max: usize,
-    },
-    /// The names of the connection's registrations would be too long together
-    /// (`names_per_connection_bytes_max`).
-    #[error("the names of the connection's registrations have {max} bytes")]
-    NamesTooLong {
-        /// The limit.
-        max: usize,
-    },
-    /// The names of all registrations would be too long together (`names_bytes_max`).
-    #[error("the names of all registrations have {max} bytes")]
-    NamesFull {
-        /// The limit.
-        max: usize,
-    },
-    /// The connection is ending.
-    #[error("the connection is ending")]
-    Ending,
-}
-
-impl RegisterError {
-    /// A fixed `snake_case` label for logs and the journal.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::TooMany { .. } => "too_many_registrations",
-            Self::UserFull { .. } => "user_full",
-            Self::NamesTooLong { .. } => "names_too_long",
-            Self::NamesFull { .. } => "names_full",
-            Self::Ending => "connection_ending",
-        }
-    }
-}
+use crate::registration::RegisterError;
 
 /// One live connection of the node, held by the task that drives it.
 ///

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use wserver_core::CloseReason;
 
-use crate::fanout::Lane;
 use crate::inner::{Inner, lock};
+use crate::lane::Lane;
 use crate::node::Node;
 use crate::outbox::{Outbox, Wire};
 

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use wserver_core::{EventName, UserCursor};
 
-use crate::node::{Message, Node};
+use crate::message::Message;
+use crate::node::Node;
 use crate::outbox::Wire;
 use crate::receipt::{EveryoneReceipt, NoDelivery, PushOptions};
 

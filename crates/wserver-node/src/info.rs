@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use wserver_core::{ConnectionId, EventName, UserId};
 
+use crate::entry::{Entry, What};
 use crate::inner::Inner;
-use crate::journal::{Entry, What};
 use crate::node::Node;
 use crate::outbox::{Outbox, Wire};
 use crate::trace::{Trace, TraceError};

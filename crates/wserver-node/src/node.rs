@@ -13,31 +13,18 @@ use wserver_core::{
     Bound, CloseReason, ConnectionId, Counts, EventName, Limits, RegistrationKey, TokenDigest,
     UserId,
 };
-use wserver_protocol::frame;
 
-use crate::attachment::{Attachment, RegisterError};
+use crate::attachment::Attachment;
 use crate::counters::Counters;
+use crate::entry::What;
 use crate::inner::Inner;
 use crate::interest::Interest;
-use crate::journal::What;
+use crate::message::Message;
 use crate::outbox::{Outbox, Sent, Wire};
 use crate::probe::Probe;
 use crate::receipt::{PushOptions, PushReceipt};
+use crate::registration::RegisterError;
 use crate::tasks::Tasks;
-
-/// One push, encoded once for every connection that gets it.
-#[derive(Debug, Clone)]
-pub struct Message {
-    pub(crate) frame: Bytes,
-}
-
-impl Message {
-    /// A message that arrives verbatim, as one text frame.
-    #[must_use]
-    pub fn text(message: &str) -> Self {
-        Self { frame: frame::text(message) }
-    }
-}
 
 /// Whom a disconnect concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +128,9 @@ impl<W: Wire> Node<W> {
         close_frame: fn(CloseReason) -> Option<Bytes>,
         runtime: Handle,
     ) -> Self {
-        Self { inner: Inner::new(limits, close_frame, runtime) }
+        let inner = Inner::new(limits, close_frame, runtime);
+        inner.start_sweep();
+        Self { inner }
     }
 
     /// Tells `interest` of users that come and go from now on; false when somebody is told already.

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use wserver_core::{CloseReason, ConnectionId, EventName, UserId};
 
 use crate::inner::Inner;
-use crate::node::Message;
+use crate::message::Message;
 use crate::outbox::{Outbox, Wire};
 use crate::receipt::PushOptions;
 

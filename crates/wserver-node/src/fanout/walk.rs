@@ -13,11 +13,11 @@ use bytes::Bytes;
 use tracing::{Level, enabled, trace};
 use wserver_core::{EventName, EventRef, UserId, UserKey};
 
-use super::lane::{self, Extra, append, take_runs};
 use super::under_way::UnderWay;
 use super::{Evicted, Member, Push, UserGroup, note_sent};
+use crate::entry::What;
 use crate::inner::Inner;
-use crate::journal::What;
+use crate::lane::{self, Extra, append, take_runs};
 use crate::outbox::{Outbox, Run, Sent, Wire};
 use crate::receipt::{NoDelivery, PushOptions, PushReceipt, is_over};
 
@@ -390,7 +390,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fanout::lane::RunBody;
+    use crate::lane::RunBody;
 
     fn run(start: u64) -> lane::Run {
         lane::Run {
