@@ -10,93 +10,13 @@ use std::time::{Duration, SystemTime};
 use wserver_auth::PublisherKeyHash;
 use wserver_warp::{ConnectionsPerUserPolicy, TokenSource};
 
-use super::define::{Definition, Record};
-use super::layers::Given;
-
-/// How the values of one setting are written.
-pub(crate) trait Kind {
-    /// What the program gets.
-    type Value;
-    /// What a person is told.
-    const FORM: Form;
-
-    /// The value of these texts: one, or for a [`Shape::List`] any number. `None` when they are not of this kind.
-    fn parse(texts: &[OsString]) -> Option<Self::Value>;
-
-    /// The value where nothing is given and there is no default.
-    fn unset() -> Option<Self::Value> {
-        None
-    }
-
-    /// The value as the file has it; `None` when it is unset or a secret.
-    fn show(value: &Self::Value) -> Option<String>;
-
-    /// The value of what one layer gives, and how it is shown; `None` when that is a problem.
-    fn read(
-        given: Given,
-        definition: &Definition,
-        problems: &mut Vec<String>,
-    ) -> Option<(Self::Value, Option<String>)> {
-        let Some(value) = Self::parse(&given.texts) else {
-            problems.push(given.mismatch(definition));
-            return None;
-        };
-        let shown = Self::show(&value);
-        Some((value, shown))
-    }
-}
-
-/// A kind without its type: what flags, file and documentation need to know.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Form {
-    /// What stands for a value in the help.
-    pub(crate) value_name: &'static str,
-    /// How to write it, as an imperative.
-    pub(crate) accepted: &'static str,
-    pub(crate) shape: Shape,
-    /// Which types of TOML may hold it, by the names the library gives them.
-    pub(crate) toml: &'static [&'static str],
-    /// What the default file shows where there is no default.
-    pub(crate) example: &'static str,
-    /// What a record is made of; nothing for all other shapes.
-    pub(crate) members: &'static [Definition],
-}
-
-/// What flags and the reload make of a kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
-    One,
-    List,
-    /// A flag alone means true.
-    Switch,
-    /// A file whose changes are waited for.
-    File,
-    /// In the environment only, and never shown.
-    Secret,
-    /// What might be a key by mistake, and is never repeated to whoever gave it.
-    Hidden,
-    /// Tables of one name, in the file only.
-    Records,
-}
+use super::definition::{Definition, Form, Shape, form};
+use super::layers::{Given, Kind, Record};
 
 const STRING: &str = "string";
 const INTEGER: &str = "integer";
 const BOOLEAN: &str = "boolean";
 const ARRAY: &str = "array";
-
-const fn form(value_name: &'static str, accepted: &'static str, shape: Shape) -> Form {
-    Form { value_name, accepted, shape, toml: &[STRING], example: "\"…\"", members: &[] }
-}
-
-impl Form {
-    const fn in_toml(self, toml: &'static [&'static str]) -> Self {
-        Self { toml, ..self }
-    }
-
-    const fn like(self, example: &'static str) -> Self {
-        Self { example, ..self }
-    }
-}
 
 fn one(texts: &[OsString]) -> Option<&OsStr> {
     texts.last().map(OsString::as_os_str)
