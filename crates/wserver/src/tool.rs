@@ -3,6 +3,7 @@
 //! Speaking to servers is the client crate's; here are arguments, sentences and exit codes. Secrets
 //! come from files and the environment, never from arguments, which every user of a machine can read.
 
+mod outcome;
 mod target;
 mod secret;
 mod output;
@@ -24,6 +25,7 @@ use clap::{Args, Command, FromArgMatches};
 
 use crate::settings::Sources;
 use crate::tell;
+use outcome::{Failure, Outcome};
 
 /// What a tool is asked to do.
 #[derive(Debug)]
@@ -38,29 +40,6 @@ pub(crate) enum Tool {
     Completions(page::CompletionsArguments),
     Man(page::ManArguments),
 }
-
-/// Why a tool has ended without doing what it was asked to.
-#[derive(Debug)]
-enum Failure {
-    /// What it was asked cannot be done by anybody.
-    Usage(anyhow::Error),
-    /// It did not work.
-    Failed(anyhow::Error),
-}
-
-impl Failure {
-    fn usage(error: impl Into<anyhow::Error>) -> Self {
-        Self::Usage(error.into())
-    }
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-type Outcome = Result<ExitCode, Failure>;
 
 /// The subcommands, in the order in which help shows them.
 pub(crate) fn commands() -> [Command; 9] {
@@ -116,7 +95,7 @@ impl Tool {
             Self::Trace(arguments) => wait(trace::run(arguments)),
             Self::Doctor(arguments) => wait(doctor::run(arguments)),
             Self::Nodes(arguments) => wait(nodes::run(arguments)),
-            Self::Ready(arguments, sources) => wait(ready::run(arguments, sources)),
+            Self::Ready(arguments, sources) => wait(ready::run(arguments, sources, whole)),
             Self::Completions(arguments) => page::completions(&arguments, whole),
             Self::Man(arguments) => page::man(&arguments, whole),
         };

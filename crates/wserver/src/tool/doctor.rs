@@ -22,10 +22,10 @@ use wserver_client::{
     Client, Dialed, PlainAnswer, Probe, Probed, Pusher, Seen, TlsFacts, UpgradeError,
 };
 
+use super::outcome::{Failure, Outcome};
 use super::output::{Milliseconds, counted};
 use super::secret::secret;
 use super::target::{Authorities, Scheme, endpoint};
-use super::{Failure, Outcome};
 use proxy::Proxy;
 use report::Report;
 

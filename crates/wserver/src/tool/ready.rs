@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
-use clap::Args;
+use clap::error::ErrorKind;
+use clap::{Args, Command};
 use wserver_client::Api;
 
+use super::outcome::{Failure, Outcome};
 use super::output::line;
 use super::target::{Authorities, Scheme, endpoint};
-use super::{Failure, Outcome};
-use crate::command_line;
+use crate::flags;
 use crate::settings::{Settings, Sources};
 
 /// Ask a server whether it is ready, as the health check of a container does
@@ -38,13 +39,14 @@ pub(crate) struct Arguments {
     pid: Option<u32>,
 }
 
-pub(super) async fn run(arguments: Arguments, sources: Sources) -> Outcome {
+/// `whole` is the command line of this program, which reads that of a process.
+pub(super) async fn run(arguments: Arguments, sources: Sources, whole: Command) -> Outcome {
     let Arguments { url, authorities, pid } = arguments;
     let place = match url {
         Some(url) => Place::at(url),
         None => {
             let sources = match pid {
-                Some(pid) => of_process(pid).map_err(Failure::Usage)?,
+                Some(pid) => of_process(pid, whole).map_err(Failure::Usage)?,
                 None => sources,
             };
             let loaded = sources.load().map_err(|problems| {
@@ -148,7 +150,7 @@ fn from_here(name: &str, address: &str) -> anyhow::Result<String> {
 }
 
 /// The settings that the command line of a process gives, over the environment of this one.
-fn of_process(pid: u32) -> anyhow::Result<Sources> {
+fn of_process(pid: u32, whole: Command) -> anyhow::Result<Sources> {
     let path = format!("/proc/{pid}/cmdline");
     let words = fs::read(&path).with_context(|| path)?;
     let words = words.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
@@ -161,7 +163,16 @@ fn of_process(pid: u32) -> anyhow::Result<Sources> {
     if words.is_empty() {
         bail!(what());
     }
-    command_line::server_sources(words).with_context(what)
+    server_sources(words, whole).with_context(what)
+}
+
+/// The settings that the words of a server's command line give, and no other command's.
+fn server_sources(words: Vec<OsString>, whole: Command) -> Result<Sources, clap::Error> {
+    let matches = whole.try_get_matches_from(words)?;
+    match matches.subcommand_name() {
+        None => Ok(flags::sources(&matches)),
+        Some(_) => Err(clap::Error::new(ErrorKind::InvalidSubcommand)),
+    }
 }
 
 #[cfg(test)]
