@@ -7,6 +7,7 @@
 //! The programs are in `xtask/interop/`, what they need is put under
 //! `target/interop`, and each prints `ok <case>` or `FAILED <case>: <why>`.
 
+mod poll;
 mod client;
 mod server;
 mod stage;

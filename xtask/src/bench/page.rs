@@ -4,9 +4,12 @@ use std::fmt::Write as _;
 
 use super::budget::{self, Row};
 use super::measure::Measure;
+use super::outcome::Outcome;
+use super::rounds::TRIES_MAX;
 use super::runs::{Runs, figure};
+use super::secured;
+use super::setup::{Effort, Place};
 use super::subject::Subject;
-use super::{Effort, Outcome, Place, TRIES_MAX, secured};
 
 /// The page without its figures, each of which stands as `{a name}`.
 const TEMPLATE: &str = include_str!("page.md");
@@ -251,7 +254,7 @@ fn untrue(outcome: &Outcome) -> String {
     for line in outcome.scaling.untrue() {
         let _ = writeln!(out, "- wserver: {line}");
     }
-    for (subject, line) in &outcome.failed {
+    for (subject, line) in &outcome.failures.0 {
         // What a program said may have lines; an item of a list has one.
         let _ = writeln!(out, "- {}: {}", subject.name(), line.replace('\n', " "));
     }
