@@ -23,7 +23,7 @@ use wserver_client::{
 };
 
 use super::outcome::{Failure, Outcome};
-use super::output::{Milliseconds, counted};
+use super::output::{Milliseconds, counted, with_causes};
 use super::secret::secret;
 use super::target::{Authorities, Scheme, endpoint};
 use proxy::Proxy;
@@ -142,7 +142,7 @@ impl Plan {
         let secured = match dialed.secure().await {
             Ok(secured) => secured,
             Err(error) => {
-                let error = told(&error);
+                let error = with_causes(&error);
                 return report.failed("tls", &error, advice::tls(&error));
             }
         };
@@ -199,7 +199,7 @@ impl Plan {
                 return Ok(None);
             }
             Err(error) => {
-                report.failed("name", told(&error), advice::NAME)?;
+                report.failed("name", with_causes(&error), advice::NAME)?;
                 return Ok(None);
             }
         };
@@ -215,7 +215,7 @@ impl Plan {
                     first = Some(dialed);
                 }
                 Ok(_) => {}
-                Err(error) => silent.push(format!("{address}: {}", told(&error))),
+                Err(error) => silent.push(format!("{address}: {}", with_causes(&error))),
             }
         }
         if first.is_none() {
@@ -245,7 +245,7 @@ fn is_silence(error: &UpgradeError) -> bool {
                 }
                 cause = error.source();
             }
-            told(error).contains("Handshake not finished")
+            with_causes(error).contains("Handshake not finished")
         }
         _ => false,
     }
@@ -279,7 +279,7 @@ fn certificate(tls: &TlsFacts, report: &mut Report) -> io::Result<()> {
 async fn ping(probed: &mut Probed, report: &mut Report) -> io::Result<bool> {
     let started = Instant::now();
     if let Err(error) = probed.ping().await {
-        report.failed("ping", told(&error), advice::BROKEN)?;
+        report.failed("ping", with_causes(&error), advice::BROKEN)?;
         return Ok(false);
     }
     loop {
@@ -322,7 +322,7 @@ async fn silence(
             }
             Some(Seen::Lost(error)) => {
                 let seconds = started.elapsed().as_secs_f64();
-                let what = format!("cut after {seconds:.1} s of silence ({})", told(&error));
+                let what = format!("cut after {seconds:.1} s of silence ({})", with_causes(&error));
                 report.failed("idle", what, &advice::idle(proxy))?;
                 return Ok(false);
             }
@@ -345,7 +345,7 @@ async fn silence(
 /// Says goodbye, and looks whether the server's own arrives.
 async fn close(probed: &mut Probed, report: &mut Report) -> io::Result<()> {
     if let Err(error) = probed.close().await {
-        return report.failed("close", told(&error), advice::BROKEN);
+        return report.failed("close", with_causes(&error), advice::BROKEN);
     }
     loop {
         match probed.next(STEP_TIMEOUT).await {
@@ -357,24 +357,10 @@ async fn close(probed: &mut Probed, report: &mut Report) -> io::Result<()> {
                 return report.warning("close", what, advice::CLOSE);
             }
             Some(Seen::Lost(error)) => {
-                return report.warning("close", told(&error), advice::CLOSE);
+                return report.warning("close", with_causes(&error), advice::CLOSE);
             }
             Some(_) => {}
             None => return report.warning("close", "no answer within 10 s", advice::CLOSE),
         }
     }
-}
-
-/// An error with its causes.
-fn told(error: &dyn std::error::Error) -> String {
-    let mut told = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_told = cause.to_string();
-        if !told.ends_with(&cause_told) {
-            told = format!("{told}: {cause_told}");
-        }
-        source = cause.source();
-    }
-    told
 }
