@@ -3,6 +3,7 @@
 //! Each rule is a function from text to problems, so that its test can break it.
 //! What clippy or rustc can check is theirs (`dbg!`, `todo!`, unsafe code, disallowed methods).
 
+mod circles;
 mod purity;
 mod scrub;
 mod source;
@@ -53,6 +54,7 @@ pub(crate) fn run(project: &Project) -> anyhow::Result<()> {
         }
     }
     problems.extend(sources.iter().flat_map(rules));
+    problems.extend(circles::check(&sources));
     for member in project.metadata.members() {
         let manifest = fs::read_to_string(&member.manifest)?;
         problems.extend(lints(&member.name, &member.manifest.display().to_string(), &manifest));
