@@ -17,6 +17,7 @@ mod sequence;
 mod requests;
 mod streams;
 mod members;
+mod arrival;
 mod directory;
 mod measure;
 mod health;

@@ -6,30 +6,16 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-
+use crate::arrival::{Arrival, Clock, Incoming};
 use crate::broker::NodeId;
 use crate::directory::Seat;
 use crate::envelope::{self, Heartbeat, Part};
 use crate::receipt::NodeName;
-use crate::sequence::JUMP;
-
-/// How long the quickest way of a message stands for what a way takes at best. Two of these are
-/// looked at, so that clocks that drift, or stand still while a machine sleeps, are caught up with.
-const WINDOW: Duration = Duration::from_secs(10);
 
 /// Nodes that vanished, and those that said goodbye, which are remembered at most: the last ones.
 const REMEMBERED_MAX: usize = 256;
 /// Nodes that are taken in: a stranger at the broker can make up more than any memory holds.
 const NODES_MAX: usize = 4096;
-
-/// How far a message may be ahead of the quickest ones of its node of late. Only where this machine's
-/// clock stood still is an honest one ahead of that; its node is then heard of again after a lease.
-const AHEAD_MS_MAX: i64 = 60_000;
-
-/// Two messages of a node that were sent within so long of each other may have been numbered the
-/// other way round.
-const NUMBERED_WITHIN_MS: u64 = 1000;
 
 /// The other nodes.
 #[derive(Debug, Default)]
@@ -88,42 +74,6 @@ struct Member {
     channels: HashMap<(u16, bool), Incoming>,
 }
 
-/// One channel of one origin.
-#[derive(Debug, Default)]
-struct Incoming {
-    sequence: u64,
-    /// When the last one was sent, by its node's clock.
-    sent_ms: u64,
-    /// The parts of a body that have come, and how many have not.
-    parts: BytesMut,
-    parts_left: u32,
-}
-
-/// What an origin's clock says when this node's says something: the least difference that was seen,
-/// which is that of a message with nothing in its way.
-#[derive(Debug)]
-struct Clock {
-    /// The window that is over, and the one that is not.
-    least: [i64; 2],
-    since: Instant,
-}
-
-/// What came of a part that has arrived.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Arrival {
-    /// A whole body, how long it was on its way beyond the least, and how many messages before it
-    /// never came.
-    Whole { body: Bytes, age: Duration, lost: u64 },
-    /// There is more to come.
-    Part { lost: u64 },
-    /// It came before, or something that was sent later did.
-    Late,
-    /// Its parts are more than may be, or not those of one body.
-    Broken,
-    /// Its node cannot have sent it.
-    Implausible,
-}
-
 /// What a heartbeat leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Beat {
@@ -156,7 +106,7 @@ impl Members {
     pub(crate) fn arrive(
         &self,
         part: Part,
-        (lane, is_for_all): (u16, bool),
+        channel: (u16, bool),
         now_ms: u64,
         now: Instant,
         bytes_max: usize,
@@ -169,54 +119,14 @@ impl Members {
         if all.by_id.len() >= NODES_MAX && !all.by_id.contains_key(&origin) {
             return Arrival::Implausible;
         }
-        let member = all.member(origin, now);
-        if member.clock.is_ahead(part.sent_ms, now_ms) {
-            return Arrival::Implausible;
-        }
-        let age = member.clock.age(part.sent_ms, now_ms, now);
-        let incoming = member.channels.entry((lane, is_for_all)).or_default();
-        if part.sequence <= incoming.sequence {
-            // A node numbers what it sends in the order of its clock. Where a lower number was sent
-            // later, the higher one was not its own, or else nothing of it would be heard any more.
-            let is_forged = part.sent_ms > incoming.sent_ms + NUMBERED_WITHIN_MS
-                || member.clock.is_ahead(incoming.sent_ms, now_ms);
-            if is_forged {
-                let (sequence, sent_ms) = (part.sequence, part.sent_ms);
-                *incoming = Incoming { sequence, sent_ms, ..Incoming::default() };
-                return Arrival::Implausible;
-            }
-            return Arrival::Late;
-        }
+        let Member { clock, channels, heard_at, .. } = all.member(origin, now);
+        let incoming = channels.entry(channel).or_default();
+        let arrival = incoming.take(part, clock, now_ms, now, bytes_max);
         // What is let go shows nothing: who only says such things is not heard of.
-        member.heard_at = now;
-        incoming.sent_ms = part.sent_ms;
-        let gap = part.sequence - incoming.sequence - 1;
-        // Of a channel that is new nobody knows how much there was before.
-        let lost = if incoming.sequence == 0 || gap >= JUMP { 0 } else { gap };
-        incoming.sequence = part.sequence;
-        if gap > 0 {
-            (incoming.parts, incoming.parts_left) = (BytesMut::new(), 0);
+        if arrival.is_sign_of_life() {
+            *heard_at = now;
         }
-        if part.parts_left == 0 && part.parts_before == 0 && incoming.parts.is_empty() {
-            return Arrival::Whole { body: part.body, age, lost };
-        }
-        let is_begun = !incoming.parts.is_empty();
-        let fits = incoming.parts.len() + part.body.len() <= bytes_max;
-        let is_next = if is_begun {
-            part.parts_before > 0 && incoming.parts_left == part.parts_left.saturating_add(1)
-        } else {
-            part.parts_before == 0
-        };
-        if !fits || !is_next {
-            (incoming.parts, incoming.parts_left) = (BytesMut::new(), 0);
-            return Arrival::Broken;
-        }
-        incoming.parts.extend_from_slice(&part.body);
-        incoming.parts_left = part.parts_left;
-        if part.parts_left > 0 {
-            return Arrival::Part { lost };
-        }
-        Arrival::Whole { body: std::mem::take(&mut incoming.parts).freeze(), age, lost }
+        arrival
     }
 
     /// A node says that it lives; `sum` is what this one holds of its users.
@@ -417,7 +327,7 @@ impl All {
             let known = known.and_then(|at| vanished.remove(at));
             gone.retain(|it| *it != id);
             let (clock, channels) = known.map_or_else(
-                || (Clock { least: [i64::MAX; 2], since: now }, HashMap::new()),
+                || (Clock::new(now), HashMap::new()),
                 |known| (known.clock, known.channels),
             );
             let free = seats.iter().position(Option::is_none);
@@ -478,89 +388,16 @@ impl Member {
     }
 }
 
-impl Clock {
-    /// Whether something says that it was sent later than now, as far as can be known.
-    fn is_ahead(&self, sent_ms: u64, now_ms: u64) -> bool {
-        let difference = now_ms.cast_signed().saturating_sub(sent_ms.cast_signed());
-        let least = self.least[0].min(self.least[1]);
-        least != i64::MAX && difference < least.saturating_sub(AHEAD_MS_MAX)
-    }
-
-    /// How long something took on its way, beyond the least that anything did of late.
-    fn age(&mut self, sent_ms: u64, now_ms: u64, now: Instant) -> Duration {
-        let difference = now_ms.cast_signed().saturating_sub(sent_ms.cast_signed());
-        if now.saturating_duration_since(self.since) >= WINDOW {
-            self.least = [self.least[1], i64::MAX];
-            self.since = now;
-        }
-        self.least[1] = self.least[1].min(difference);
-        let least = self.least[0].min(self.least[1]);
-        Duration::from_millis(difference.saturating_sub(least).unsigned_abs())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arrival::tests::{part, whole};
 
     const ONE: NodeId = NodeId::new(1);
-
-    fn part(sequence: u64, sent_ms: u64, parts_left: u32, body: &'static str) -> Part {
-        let body = Bytes::from_static(body.as_bytes());
-        Part { origin: 1, sequence, sent_ms, parts_left, body, ..Part::default() }
-    }
-
-    /// One that is not the first of its body.
-    fn later(sequence: u64, parts_left: u32, body: &'static str) -> Part {
-        Part { parts_before: 1, ..part(sequence, 0, parts_left, body) }
-    }
-
-    #[test]
-    fn what_follows_a_lost_part_is_no_body() {
-        let members = Members::default();
-        assert_eq!(arrive(&members, part(1, 0, 0, "a"), 0), whole("a", 0, 0));
-        // Number 2, the first of three, never comes.
-        assert_eq!(arrive(&members, later(3, 1, "b"), 0), Arrival::Broken);
-        assert_eq!(arrive(&members, later(4, 0, "c"), 0), Arrival::Broken);
-        assert_eq!(arrive(&members, part(5, 0, 0, "d"), 0), whole("d", 0, 0));
-    }
 
     fn arrive(members: &Members, part: Part, now_ms: u64) -> Arrival {
         let now = Instant::now();
         members.arrive(part, (0, false), now_ms, now, 100)
-    }
-
-    fn whole(body: &'static str, age_ms: u64, lost: u64) -> Arrival {
-        let age = Duration::from_millis(age_ms);
-        Arrival::Whole { body: Bytes::from_static(body.as_bytes()), age, lost }
-    }
-
-    #[test]
-    fn nothing_comes_twice_or_late_and_what_is_missing_is_counted() {
-        let members = Members::default();
-        assert_eq!(arrive(&members, part(7, 0, 0, "a"), 1000), whole("a", 0, 0));
-        assert_eq!(arrive(&members, part(8, 10, 0, "b"), 1010), whole("b", 0, 0));
-        assert_eq!(arrive(&members, part(8, 10, 0, "b"), 1010), Arrival::Late);
-        assert_eq!(arrive(&members, part(12, 20, 0, "c"), 1020), whole("c", 0, 3));
-        assert_eq!(arrive(&members, part(9, 15, 0, "x"), 1021), Arrival::Late);
-        let beginning = part(12 + 2 * JUMP, 30, 0, "d");
-        assert_eq!(arrive(&members, beginning, 1030), whole("d", 0, 0), "no loss but a beginning");
-    }
-
-    #[test]
-    fn a_forged_jump_does_not_silence_a_node() {
-        let members = Members::default();
-        assert_eq!(arrive(&members, part(7, 5000, 0, "a"), 9000), whole("a", 0, 0));
-        // As high as may be, sent when nobody can know better: the node's next one shows it.
-        assert_eq!(arrive(&members, part(9000 << 16, 6000, 0, "x"), 10_000), whole("x", 0, 0));
-        assert_eq!(arrive(&members, part(8, 6500, 0, "b"), 10_500), Arrival::Late);
-        assert_eq!(arrive(&members, part(9, 7500, 0, "c"), 11_500), Arrival::Implausible);
-        assert_eq!(arrive(&members, part(10, 7501, 0, "d"), 11_501), whole("d", 0, 0));
-        assert_eq!(arrive(&members, part(10, 7501, 0, "d"), 11_501), Arrival::Late);
-        // One that was sent in a time to come is none of its own, whatever its number.
-        let ahead = part(1 << 50, 1 << 35, 0, "x");
-        assert_eq!(arrive(&members, ahead, 11_502), Arrival::Implausible);
-        assert_eq!(arrive(&members, part(11, 7503, 0, "e"), 11_503), whole("e", 0, 0));
     }
 
     #[test]
@@ -584,37 +421,6 @@ mod tests {
         }
         assert_eq!(members.len(), NODES_MAX);
         assert_eq!(arrive(&members, part(2, 0, 0, "b"), 0), whole("b", 0, 0));
-    }
-
-    #[test]
-    fn parts_make_a_body_or_none() {
-        let members = Members::default();
-        assert_eq!(arrive(&members, part(1, 0, 2, "a"), 0), Arrival::Part { lost: 0 });
-        assert_eq!(arrive(&members, later(2, 1, "b"), 0), Arrival::Part { lost: 0 });
-        assert_eq!(arrive(&members, later(3, 0, "c"), 0), whole("abc", 0, 0));
-        // One in the middle is lost, and a whole one comes next.
-        assert_eq!(arrive(&members, part(4, 0, 2, "a"), 0), Arrival::Part { lost: 0 });
-        assert_eq!(arrive(&members, part(6, 0, 0, "c"), 0), whole("c", 0, 1));
-        assert_eq!(arrive(&members, part(7, 0, 2, "a"), 0), Arrival::Part { lost: 0 });
-        assert_eq!(arrive(&members, part(8, 0, 0, "c"), 0), Arrival::Broken);
-        let long = "x".repeat(60).leak();
-        assert_eq!(arrive(&members, part(9, 0, 2, long), 0), Arrival::Part { lost: 0 });
-        assert_eq!(arrive(&members, later(10, 1, long), 0), Arrival::Broken, "too large");
-    }
-
-    #[test]
-    fn the_age_of_a_message_needs_no_clock_in_common() {
-        let start = Instant::now();
-        let mut clock = Clock { least: [i64::MAX; 2], since: start };
-        let mut age = |sent, now_ms, seconds: u64| {
-            clock.age(sent, now_ms, start + Duration::from_secs(seconds)).as_millis()
-        };
-        assert_eq!(age(1_000_000, 5, 0), 0, "the first is the measure");
-        assert_eq!(age(1_000_010, 12, 0), 0, "quicker");
-        assert_eq!(age(1_000_020, 30, 0), 8);
-        assert_eq!(age(1_004_000, 9000, 9), 4998, "a broker that stood still");
-        assert_eq!(age(1_005_000, 35_000, 35), 29_998, "however long");
-        assert_eq!(age(1_016_000, 46_000, 46), 0, "a clock that was stopped is caught up with");
     }
 
     #[test]

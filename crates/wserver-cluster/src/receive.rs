@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 use wserver_core::{ConnectionId, EventName, UserId};
 use wserver_node::{Message, PushOptions, Wire};
 
+use crate::arrival::Arrival;
 use crate::broker::{InboundLane, NodeId, To};
 use crate::cluster::Inner;
 use crate::directory::Digest;
@@ -20,7 +21,6 @@ use crate::envelope::{
     Body, Content, Heartbeat, Interest, InterestRequest, InterestSlot, InterestSlots, Item,
     Outcome, Part, Push, Reply, Request, Unreadable, Wanted,
 };
-use crate::members::Arrival;
 
 /// Pushes of other nodes that wait for a fan-out under way, of one lane. Beyond them the lane waits,
 /// and its bounded queue after it.
