@@ -1,37 +1,26 @@
 //! One node's part in its cluster, and what it can ask of the others.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 use wserver_core::{ConnectionId, EventName, UserId};
-use wserver_node::{EveryoneReceipt, Interest, Message, Node, PushOptions, PushReceipt, Wire};
+use wserver_node::{EveryoneReceipt, Message, PushOptions, PushReceipt, Wire};
 
-use crate::broker::{Broker, Inbound, InboundLane, Link, NodeId, To};
+use crate::broker::{NodeId, To};
 use crate::counters::Counters;
-use crate::directory::{Digest, Digests, Directory, OwnUsers};
-use crate::envelope::{Content, Event, Item, Outcome, Push, Request, Wanted};
-use crate::health::Health;
-use crate::members::{MemberInfo, Members};
+use crate::envelope::{Content, Event, Outcome, Push, Request, Wanted};
+use crate::ids::is_of;
+use crate::members::MemberInfo;
 use crate::outbound::Outbound;
 use crate::receipt::{Gathered, NodeName};
-use crate::requests::Requests;
-use crate::seldom::Seldom;
+use crate::requests::Asked;
 use crate::settings::ClusterSettings;
+use crate::state::{Answerer, CutOff, Inner};
 use crate::streams::{Stream, Streams};
-
-/// Bits of a connection's id that number the connections of one node; those above are the node's.
-const CONNECTION_BITS: u32 = 40;
-
-/// What a node answers to the questions of others; `None` is that it cannot be answered.
-///
-/// What is asked and answered is opaque to the cluster. It is told who asks.
-pub type Answerer = Box<dyn Fn(NodeId, Bytes) -> BoxFuture<'static, Option<Bytes>> + Send + Sync>;
 
 /// Whom a question is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,20 +32,6 @@ pub enum Whom<'a> {
     UsersNodes(&'a UserId),
     /// The node that this connection belongs to, if it is another one.
     ConnectionsNode(ConnectionId),
-}
-
-/// Whether a node's connections are reached by the others, as far as it can know, and what follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CutOff {
-    /// They are, or were less than a lease ago; or they are to stay all the same.
-    Never,
-    /// They are not: they are to be let go once, so that they may come back where they are. Who comes
-    /// nonetheless is taken in: all nodes may be cut off, and then nothing is better.
-    Released,
-    /// They were not for so long that the others count on there being none: all are to be let go, and
-    /// nobody is taken in.
-    Refused,
 }
 
 /// One node's part in its cluster. A clone is the same one.
@@ -78,64 +53,6 @@ impl<W: Wire> fmt::Debug for Cluster<W> {
             .finish_non_exhaustive()
     }
 }
-
-/// What the tasks of a cluster share.
-pub(crate) struct Inner<W: Wire> {
-    pub(crate) id: NodeId,
-    pub(crate) settings: ClusterSettings,
-    pub(crate) node: Node<W>,
-    pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) lanes: u16,
-    pub(crate) inbound: Inbound,
-    /// The link, while there is one. Written by the task that keeps it.
-    pub(crate) link: watch::Sender<Option<Arc<dyn Link>>>,
-    /// The link is to be given up for another one.
-    pub(crate) relink: Notify,
-    pub(crate) digests: Digests,
-    pub(crate) own_users: Arc<OwnUsers>,
-    pub(crate) directory: Directory,
-    pub(crate) members: Members,
-    pub(crate) outbound: Vec<Outbound>,
-    pub(crate) requests: Arc<Requests>,
-    pub(crate) streams: Arc<Streams>,
-    pub(crate) health: Health,
-    pub(crate) counters: Counters,
-    pub(crate) answerer: OnceLock<Answerer>,
-    /// A heartbeat is wanted before it is due.
-    pub(crate) is_heartbeat_wanted: AtomicBool,
-    pub(crate) is_draining: AtomicBool,
-    /// How many nodes may have connections that a push does not reach, as of the last look.
-    pub(crate) unreached: AtomicUsize,
-    /// The users of all others were known at the last look.
-    pub(crate) is_informed: AtomicBool,
-    /// Written by the task that looks.
-    pub(crate) cut_off: watch::Sender<CutOff>,
-    pub(crate) implausible_told: Seldom,
-    /// Told when there may be nodes that were not asked what the others were.
-    pub(crate) joined: watch::Sender<()>,
-    /// Cancelled when the node has left.
-    pub(crate) stop: CancellationToken,
-    epoch: Instant,
-}
-
-/// Tells the cluster which users this node has.
-struct Watcher {
-    digests: Digests,
-    users: Arc<OwnUsers>,
-}
-
-impl Interest for Watcher {
-    fn came(&self, user: &UserId) {
-        self.users.count(self.digests.of(user), 1);
-    }
-
-    fn left(&self, user: &UserId) {
-        self.users.count(self.digests.of(user), -1);
-    }
-}
-
-/// Ends of the inbound queues, until the tasks that read them are started.
-pub(crate) type Lanes = Vec<InboundLane>;
 
 impl<W: Wire> Cluster<W> {
     /// This node's id.
@@ -302,13 +219,13 @@ impl<W: Wire> Cluster<W> {
             }
             Whom::ConnectionsNode(connection) => {
                 let mut nodes = inner.members.everybody();
-                nodes.retain(|node| tag(node.id) == connection.as_u64() >> CONNECTION_BITS);
+                nodes.retain(|node| is_of(connection, node.id));
                 nodes
             }
         };
         let mut others = self.ask_nodes(nodes, inner.own_lane(), Wanted::Query(question));
         if let Whom::ConnectionsNode(connection) = whom {
-            others.unreached.retain(|node| tag(node.id) == connection.as_u64() >> CONNECTION_BITS);
+            others.unreached.retain(|node| is_of(connection, node.id));
         }
         self.gather(here, others, |outcome, took| match outcome {
             Outcome::Answer(answer) => read(&answer, took),
@@ -320,7 +237,7 @@ impl<W: Wire> Cluster<W> {
     /// Whether this connection would be one of this node's.
     #[must_use]
     pub fn is_own(&self, connection: ConnectionId) -> bool {
-        connection.as_u64() >> CONNECTION_BITS == tag(self.inner.id)
+        is_of(connection, self.inner.id)
     }
 
     /// A stream that other nodes may be asked to send entries to, as [`Cluster::send`]. At most
@@ -439,7 +356,7 @@ impl<W: Wire> Cluster<W> {
 /// What was asked of others.
 struct Asking {
     /// `None` when it could not be sent to anybody.
-    asked: Option<crate::requests::Asked>,
+    asked: Option<Asked>,
     nodes: Vec<NodeName>,
     /// Who may have a part in it, and was not asked.
     unreached: Vec<NodeName>,
@@ -471,202 +388,6 @@ pub struct Gauges {
     pub inbound_dropped: u64,
 }
 
-/// A node that has not begun to take part in its cluster.
-pub struct Joining<W: Wire> {
-    cluster: Cluster<W>,
-    lanes: Lanes,
-    link: Option<Arc<dyn Link>>,
-}
-
-impl<W: Wire> fmt::Debug for Joining<W> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Joining").field("cluster", &self.cluster).finish_non_exhaustive()
-    }
-}
-
-impl<W: Wire> Joining<W> {
-    /// The part of `node`, which must have no connection yet. It says and hears nothing before it is
-    /// started: see [`start`](Self::start).
-    ///
-    /// Settings are taken as they are; see [`ClusterSettings::problems`].
-    #[must_use]
-    pub fn new(node: Node<W>, broker: Arc<dyn Broker>, settings: ClusterSettings) -> Self {
-        let id = new_id();
-        let lanes = broker.lanes().max(1);
-        let (inbound, inbound_lanes) = Inbound::new(lanes, settings.queue_bytes_max);
-        let digests = Digests::new(&settings.name);
-        let own_users = Arc::new(OwnUsers::new());
-        node.number_connections_from(first_connection(id));
-        node.watch_users(Watcher { digests, users: Arc::clone(&own_users) });
-        let inner = Inner {
-            id,
-            node,
-            broker,
-            lanes,
-            inbound,
-            link: watch::Sender::new(None),
-            relink: Notify::new(),
-            digests,
-            own_users,
-            directory: Directory::new(),
-            members: Members::default(),
-            outbound: (0..lanes).map(|_| Outbound::new(settings.queue_bytes_max)).collect(),
-            requests: Arc::new(Requests::new(settings.requests_max)),
-            streams: Arc::new(Streams::default()),
-            health: Health::new(lanes, settings.lease),
-            counters: Counters::default(),
-            answerer: OnceLock::new(),
-            is_heartbeat_wanted: AtomicBool::new(false),
-            is_draining: AtomicBool::new(false),
-            unreached: AtomicUsize::new(0),
-            is_informed: AtomicBool::new(false),
-            cut_off: watch::Sender::new(CutOff::Never),
-            implausible_told: Seldom::default(),
-            joined: watch::Sender::new(()),
-            stop: CancellationToken::new(),
-            epoch: Instant::now(),
-            settings,
-        };
-        Self { cluster: Cluster { inner: Arc::new(inner) }, lanes: inbound_lanes, link: None }
-    }
-
-    /// What it will have part in.
-    #[must_use]
-    pub fn cluster(&self) -> &Cluster<W> {
-        &self.cluster
-    }
-
-    /// Opens the first link, so that what is wrong is told before anything depends on it.
-    ///
-    /// # Errors
-    /// Why the broker cannot be used; it may be tried again.
-    pub async fn connect(&mut self) -> Result<(), crate::BrokerError> {
-        let inner = &self.cluster.inner;
-        self.link = Some(inner.broker.open(inner.id, inner.inbound.clone()).await?);
-        Ok(())
-    }
-
-    /// Begins to take part, on the node's runtime. Without a link it tries to open one until it can.
-    pub fn start(self) -> Cluster<W> {
-        let Self { cluster, lanes, link } = self;
-        cluster.start(lanes, link);
-        cluster
-    }
-}
-
-impl<W: Wire> Inner<W> {
-    pub(crate) fn node_name(&self) -> String {
-        match self.settings.node_name.as_str() {
-            "" => self.id.to_string(),
-            name => name.to_owned(),
-        }
-    }
-
-    /// This node's clock, in milliseconds.
-    pub(crate) fn now_ms(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// The way through the broker by which a user's messages go.
-    #[expect(clippy::cast_possible_truncation, reason = "below the number of lanes")]
-    pub(crate) fn lane_of(&self, digest: Digest) -> u16 {
-        (digest.as_u64() >> 16) as u16 % self.lanes
-    }
-
-    /// The way by which this node speaks of itself.
-    #[expect(clippy::cast_possible_truncation, reason = "any 16 bits do")]
-    pub(crate) fn own_lane(&self) -> u16 {
-        self.id.as_u64() as u16 % self.lanes
-    }
-
-    /// Puts an item on its way; false, and counted, when there is no way or no room.
-    pub(crate) fn say(&self, lane: u16, to: To, item: Item) -> bool {
-        self.say_to_each(lane, &[to], item)
-    }
-
-    /// The same for each of these, or for none of them.
-    fn say_to_each(&self, lane: u16, whom: &[To], item: Item) -> bool {
-        if self.link.borrow().is_none() {
-            self.counters.dropped_no_link_total.add(whom.len() as u64);
-            return false;
-        }
-        let is_taken = self.outbound[usize::from(lane)].push_to_each(whom, item).is_ok();
-        if !is_taken {
-            self.counters.dropped_outbound_full_total.add(whom.len() as u64);
-        }
-        is_taken
-    }
-
-    /// Whether nodes may be missing that this one does not know of, or users of theirs.
-    fn is_cut_off(&self) -> bool {
-        self.health.verdict().is_err() || !self.is_informed.load(Ordering::Relaxed)
-    }
-
-    /// Who may have connections that a push does not reach. Most of the time it is nobody, and costs
-    /// nothing.
-    fn unreached(&self) -> Vec<NodeName> {
-        match self.unreached.load(Ordering::Relaxed) {
-            0 => Vec::new(),
-            _ => self.find_unreached(),
-        }
-    }
-
-    pub(crate) fn find_unreached(&self) -> Vec<NodeName> {
-        self.members.unreached(self.id, self.silent_limit())
-    }
-
-    /// Who was not heard of since then is not waited for. Half a lease without a word, when a heartbeat
-    /// comes five times in one: it may be dead, and whoever pushes to many users would wait for it
-    /// again and again.
-    fn silent_limit(&self) -> Option<Instant> {
-        Instant::now().checked_sub(self.settings.lease / 2)
-    }
-
-    pub(crate) fn verdict(&self) -> Result<(), String> {
-        let kind = self.broker.kind();
-        self.health.verdict().map_err(|why| format!("cut off from the cluster ({kind}): {why}"))?;
-        if !self.is_informed.load(Ordering::Relaxed) {
-            return Err("the users of the other nodes are not known yet".to_owned());
-        }
-        let (round_trip, timeout) = (self.health.round_trip(), self.settings.answer_timeout);
-        if round_trip >= timeout {
-            return Err(format!(
-                "a message takes {} ms to the broker ({kind}) and back, and cluster_answer_timeout is {} ms: \
-                 no other node answers in time",
-                round_trip.as_millis(),
-                timeout.as_millis()
-            ));
-        }
-        let (vanished, nodes) = (self.members.vanished().len(), 1 + self.members.len());
-        if self.may_be_split(vanished) && vanished >= nodes {
-            let all = vanished + nodes;
-            return Err(format!(
-                "{vanished} of {all} nodes have vanished without a goodbye: the broker ({kind}) may be split"
-            ));
-        }
-        Ok(())
-    }
-
-    /// Whether so many nodes that vanished may be on the other side of a broker which fell apart, and
-    /// not dead, each by itself.
-    pub(crate) fn may_be_split(&self, vanished: usize) -> bool {
-        vanished > 1 && !self.broker.is_one_place()
-    }
-
-    /// Whether everybody's users were found to be what they say since there is a link; who has not
-    /// said so within a lease is no longer waited for.
-    pub(crate) fn knows_all_users(&self) -> bool {
-        let Some(linked_since) = self.health.linked_since() else { return false };
-        let age = linked_since.elapsed();
-        age >= HEARD_ALL_AFTER
-            && (age >= self.settings.lease || self.members.agree_since(linked_since))
-    }
-}
-
-/// How long after a link is open a node has heard of everybody: they answer its first heartbeat
-/// within two rounds of [`crate::run::ROUND`].
-const HEARD_ALL_AFTER: Duration = Duration::from_millis(300);
-
 /// What a push says on the wire.
 fn push_of(user: &str, event: &EventName, text: &str, options: &PushOptions) -> Push {
     let left = |at: Instant| {
@@ -682,24 +403,6 @@ fn push_of(user: &str, event: &EventName, text: &str, options: &PushOptions) -> 
     }
 }
 
-pub(crate) fn millis(time: Duration) -> u32 {
+fn millis(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
-}
-
-/// A number that no other node has, of now or before.
-fn new_id() -> NodeId {
-    let mut bytes = [0; 8];
-    // Without randomness of the system nothing of ours could start: hash maps need it too.
-    getrandom::fill(&mut bytes).expect("the system has randomness");
-    // The bits that connections are told apart by must not be zero, which is a node alone.
-    NodeId::new(u64::from_ne_bytes(bytes) | 1 << CONNECTION_BITS)
-}
-
-/// What stands above the numbers of a node's connections.
-const fn tag(id: NodeId) -> u64 {
-    id.as_u64() >> CONNECTION_BITS
-}
-
-const fn first_connection(id: NodeId) -> u64 {
-    tag(id) << CONNECTION_BITS | 1
 }

@@ -7,6 +7,9 @@
 //! guide; start reading at `cluster.rs` (what is asked of others) and `receive.rs` (what they do).
 
 mod cluster;
+mod joining;
+mod state;
+mod ids;
 mod run;
 mod outage;
 mod seldom;
@@ -30,14 +33,16 @@ mod broker;
 pub mod conformance;
 
 pub use broker::{Broker, BrokerError, BrokerErrorKind, Channel, Inbound, Link, NodeId, To};
-pub use cluster::{Answerer, Cluster, CutOff, Gauges, Joining, Whom};
+pub use cluster::{Cluster, Gauges, Whom};
 pub use counters::Counters;
 #[doc(hidden)]
 pub use envelope::fuzz;
+pub use joining::Joining;
 pub use loopback::Loopback;
 #[doc(hidden)]
 pub use measure::measure_directory;
 pub use members::MemberInfo;
 pub use receipt::{Gathered, NodeName};
 pub use settings::ClusterSettings;
+pub use state::{Answerer, CutOff};
 pub use streams::Stream;

@@ -15,12 +15,12 @@ use wserver_node::{Message, PushOptions, Wire};
 
 use crate::arrival::Arrival;
 use crate::broker::{InboundLane, NodeId, To};
-use crate::cluster::Inner;
 use crate::directory::Digest;
 use crate::envelope::{
     Body, Content, Heartbeat, Interest, InterestRequest, InterestSlot, InterestSlots, Item,
     Outcome, Part, Push, Reply, Request, Unreadable, Wanted,
 };
+use crate::state::Inner;
 
 /// Pushes of other nodes that wait for a fan-out under way, of one lane. Beyond them the lane waits,
 /// and its bounded queue after it.

@@ -10,13 +10,13 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 use wserver_node::Wire;
 
-use crate::broker::{BrokerError, Link, NodeId, To};
-use crate::cluster::{Cluster, CutOff, Inner, Lanes};
+use crate::broker::{BrokerError, InboundLane, Link, NodeId, To};
 use crate::directory::Seat;
 use crate::envelope::{Content, Heartbeat, Interest, Leave, Nonce, PART_HEAD_BYTES_MAX, Vanished};
 use crate::outage::Outage;
 use crate::outbound::Batch;
 use crate::receipt::NodeName;
+use crate::state::{CutOff, Inner};
 
 /// How often it is looked whether users came or went, and what else is due.
 pub(crate) const ROUND: Duration = Duration::from_millis(50);
@@ -27,21 +27,24 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Users that are told in one item: 64 KiB.
 const USERS_PER_ITEM: usize = 8192;
 
-impl<W: Wire> Cluster<W> {
-    pub(crate) fn start(&self, lanes: Lanes, link: Option<Arc<dyn Link>>) {
-        let tasks = self.inner.node.tasks();
-        tasks.spawn(Arc::clone(&self.inner).keep_link(link));
-        tasks.spawn(Arc::clone(&self.inner).go_round());
-        for lane in 0..self.inner.lanes {
-            tasks.spawn(Arc::clone(&self.inner).send(lane));
+impl<W: Wire> Inner<W> {
+    /// Starts them, on the node's runtime.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        inbound_lanes: Vec<InboundLane>,
+        link: Option<Arc<dyn Link>>,
+    ) {
+        let tasks = self.node.tasks();
+        tasks.spawn(Arc::clone(self).keep_link(link));
+        tasks.spawn(Arc::clone(self).go_round());
+        for lane in 0..self.lanes {
+            tasks.spawn(Arc::clone(self).send(lane));
         }
-        for (lane, inbound) in (0..).zip(lanes) {
-            tasks.spawn(Arc::clone(&self.inner).receive(lane, inbound));
+        for (lane, inbound) in (0..).zip(inbound_lanes) {
+            tasks.spawn(Arc::clone(self).receive(lane, inbound));
         }
     }
-}
 
-impl<W: Wire> Inner<W> {
     /// Waits until the node leaves, or ends all at once.
     async fn left(&self) {
         tokio::select! {

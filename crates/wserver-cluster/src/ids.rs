@@ -1,0 +1,32 @@
+//! The numbers of nodes and of their connections, which no two nodes of a cluster share.
+
+use wserver_core::ConnectionId;
+
+use crate::broker::NodeId;
+
+/// Bits of a connection's id that number the connections of one node; those above are the node's.
+const CONNECTION_BITS: u32 = 40;
+
+/// A number that no other node has, of now or before.
+pub(crate) fn new_id() -> NodeId {
+    let mut bytes = [0; 8];
+    // Without randomness of the system nothing of ours could start: hash maps need it too.
+    getrandom::fill(&mut bytes).expect("the system has randomness");
+    // The bits that connections are told apart by must not be zero, which is a node alone.
+    NodeId::new(u64::from_ne_bytes(bytes) | 1 << CONNECTION_BITS)
+}
+
+/// What stands above the numbers of a node's connections.
+const fn tag(id: NodeId) -> u64 {
+    id.as_u64() >> CONNECTION_BITS
+}
+
+/// The first number of a node's connections.
+pub(crate) const fn first_connection(id: NodeId) -> u64 {
+    tag(id) << CONNECTION_BITS | 1
+}
+
+/// Whether a connection is one of this node's.
+pub(crate) const fn is_of(connection: ConnectionId, node: NodeId) -> bool {
+    connection.as_u64() >> CONNECTION_BITS == tag(node)
+}

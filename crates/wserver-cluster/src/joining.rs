@@ -1,0 +1,84 @@
+//! How a node comes to take part in its cluster.
+
+use std::fmt;
+use std::sync::Arc;
+
+use wserver_core::UserId;
+use wserver_node::{Interest, Node, Wire};
+
+use crate::broker::{Broker, BrokerError, InboundLane, Link};
+use crate::cluster::Cluster;
+use crate::directory::{Digests, OwnUsers};
+use crate::ids::{first_connection, new_id};
+use crate::settings::ClusterSettings;
+use crate::state::Inner;
+
+/// Tells the cluster which users this node has.
+struct Watcher {
+    digests: Digests,
+    users: Arc<OwnUsers>,
+}
+
+impl Interest for Watcher {
+    fn came(&self, user: &UserId) {
+        self.users.count(self.digests.of(user), 1);
+    }
+
+    fn left(&self, user: &UserId) {
+        self.users.count(self.digests.of(user), -1);
+    }
+}
+
+/// A node that has not begun to take part in its cluster.
+pub struct Joining<W: Wire> {
+    cluster: Cluster<W>,
+    /// Ends of the inbound queues, until the tasks that read them are started.
+    inbound_lanes: Vec<InboundLane>,
+    link: Option<Arc<dyn Link>>,
+}
+
+impl<W: Wire> fmt::Debug for Joining<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Joining").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+impl<W: Wire> Joining<W> {
+    /// The part of `node`, which must have no connection yet. It says and hears nothing before it is
+    /// started: see [`start`](Self::start).
+    ///
+    /// Settings are taken as they are; see [`ClusterSettings::problems`].
+    #[must_use]
+    pub fn new(node: Node<W>, broker: Arc<dyn Broker>, settings: ClusterSettings) -> Self {
+        let id = new_id();
+        let digests = Digests::new(&settings.name);
+        let own_users = Arc::new(OwnUsers::new());
+        node.number_connections_from(first_connection(id));
+        node.watch_users(Watcher { digests, users: Arc::clone(&own_users) });
+        let (inner, inbound_lanes) = Inner::new(id, node, broker, digests, own_users, settings);
+        Self { cluster: Cluster { inner: Arc::new(inner) }, inbound_lanes, link: None }
+    }
+
+    /// What it will have part in.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster<W> {
+        &self.cluster
+    }
+
+    /// Opens the first link, so that what is wrong is told before anything depends on it.
+    ///
+    /// # Errors
+    /// Why the broker cannot be used; it may be tried again.
+    pub async fn connect(&mut self) -> Result<(), BrokerError> {
+        let inner = &self.cluster.inner;
+        self.link = Some(inner.broker.open(inner.id, inner.inbound.clone()).await?);
+        Ok(())
+    }
+
+    /// Begins to take part, on the node's runtime. Without a link it tries to open one until it can.
+    pub fn start(self) -> Cluster<W> {
+        let Self { cluster, inbound_lanes, link } = self;
+        cluster.inner.start(inbound_lanes, link);
+        cluster
+    }
+}
