@@ -19,7 +19,7 @@ use crate::outbound::Outbound;
 use crate::receipt::{Gathered, NodeName};
 use crate::requests::Asked;
 use crate::settings::ClusterSettings;
-use crate::state::{Answerer, CutOff, Inner};
+use crate::state::{CutOff, Inner};
 use crate::streams::{Stream, Streams};
 
 /// Whom a question is for.
@@ -77,11 +77,6 @@ impl<W: Wire> Cluster<W> {
     #[must_use]
     pub fn broker_kind(&self) -> &'static str {
         self.inner.broker.kind()
-    }
-
-    /// Says who answers the questions of other nodes. To be called once.
-    pub fn answer_with(&self, answerer: Answerer) {
-        let _ = self.inner.answerer.set(answerer);
     }
 
     /// Whether this node has part in its cluster now, or why not: messages to itself come back by

@@ -3,13 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use wserver_core::UserId;
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use wserver_core::{CloseReason, Limits, UserId};
 use wserver_node::{Interest, Node, Wire};
 
 use crate::broker::{Broker, BrokerError, InboundLane, Link};
 use crate::cluster::Cluster;
 use crate::directory::{Digests, OwnUsers};
 use crate::ids::{first_connection, new_id};
+use crate::receive::Answerer;
 use crate::settings::ClusterSettings;
 use crate::state::Inner;
 
@@ -44,19 +47,32 @@ impl<W: Wire> fmt::Debug for Joining<W> {
 }
 
 impl<W: Wire> Joining<W> {
-    /// The part of `node`, which must have no connection yet. It says and hears nothing before it is
-    /// started: see [`start`](Self::start).
+    /// Makes a node, as [`Node::new`] does, and its part in the cluster. It says and hears nothing
+    /// before it is started: see [`start`](Self::start).
     ///
     /// Settings are taken as they are; see [`ClusterSettings::problems`].
     #[must_use]
-    pub fn new(node: Node<W>, broker: Arc<dyn Broker>, settings: ClusterSettings) -> Self {
+    pub fn new(
+        limits: Limits,
+        close_frame: fn(CloseReason) -> Option<Bytes>,
+        runtime: Handle,
+        broker: Arc<dyn Broker>,
+        settings: ClusterSettings,
+    ) -> Self {
         let id = new_id();
         let digests = Digests::new(&settings.name);
         let own_users = Arc::new(OwnUsers::new());
-        node.number_connections_from(first_connection(id));
-        node.watch_users(Watcher { digests, users: Arc::clone(&own_users) });
+        let watcher = Watcher { digests, users: Arc::clone(&own_users) };
+        let node =
+            Node::one_of_several(limits, close_frame, runtime, first_connection(id), watcher);
         let (inner, inbound_lanes) = Inner::new(id, node, broker, digests, own_users, settings);
         Self { cluster: Cluster { inner: Arc::new(inner) }, inbound_lanes, link: None }
+    }
+
+    /// The node, which takes connections at once.
+    #[must_use]
+    pub fn node(&self) -> &Node<W> {
+        &self.cluster.inner.node
     }
 
     /// What it will have part in.
@@ -75,10 +91,11 @@ impl<W: Wire> Joining<W> {
         Ok(())
     }
 
-    /// Begins to take part, on the node's runtime. Without a link it tries to open one until it can.
-    pub fn start(self) -> Cluster<W> {
+    /// Begins to take part, on the node's runtime; `answerer` answers what other nodes ask. Without a
+    /// link it tries to open one until it can.
+    pub fn start(self, answerer: Answerer) -> Cluster<W> {
         let Self { cluster, inbound_lanes, link } = self;
-        cluster.inner.start(inbound_lanes, link);
+        cluster.inner.start(inbound_lanes, link, answerer);
         cluster
     }
 }

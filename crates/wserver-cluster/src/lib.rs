@@ -43,6 +43,7 @@ pub use loopback::Loopback;
 pub use measure::measure_directory;
 pub use members::MemberInfo;
 pub use receipt::{Gathered, NodeName};
+pub use receive::Answerer;
 pub use settings::ClusterSettings;
-pub use state::{Answerer, CutOff};
+pub use state::CutOff;
 pub use streams::Stream;

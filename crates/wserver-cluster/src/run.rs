@@ -16,6 +16,7 @@ use crate::envelope::{Content, Heartbeat, Interest, Leave, Nonce, PART_HEAD_BYTE
 use crate::outage::Outage;
 use crate::outbound::Batch;
 use crate::receipt::NodeName;
+use crate::receive::Answerer;
 use crate::state::{CutOff, Inner};
 
 /// How often it is looked whether users came or went, and what else is due.
@@ -33,7 +34,9 @@ impl<W: Wire> Inner<W> {
         self: &Arc<Self>,
         inbound_lanes: Vec<InboundLane>,
         link: Option<Arc<dyn Link>>,
+        answerer: Answerer,
     ) {
+        let answerer = Arc::new(answerer);
         let tasks = self.node.tasks();
         tasks.spawn(Arc::clone(self).keep_link(link));
         tasks.spawn(Arc::clone(self).go_round());
@@ -41,7 +44,7 @@ impl<W: Wire> Inner<W> {
             tasks.spawn(Arc::clone(self).send(lane));
         }
         for (lane, inbound) in (0..).zip(inbound_lanes) {
-            tasks.spawn(Arc::clone(self).receive(lane, inbound));
+            tasks.spawn(Arc::clone(self).receive(lane, inbound, Arc::clone(&answerer)));
         }
     }
 

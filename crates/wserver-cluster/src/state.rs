@@ -1,11 +1,9 @@
 //! What the tasks of a cluster share: this node's part in it, and what it knows of the others.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use futures::future::BoxFuture;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use wserver_node::{Node, Wire};
@@ -22,11 +20,6 @@ use crate::requests::Requests;
 use crate::seldom::Seldom;
 use crate::settings::ClusterSettings;
 use crate::streams::Streams;
-
-/// What a node answers to the questions of others; `None` is that it cannot be answered.
-///
-/// What is asked and answered is opaque to the cluster. It is told who asks.
-pub type Answerer = Box<dyn Fn(NodeId, Bytes) -> BoxFuture<'static, Option<Bytes>> + Send + Sync>;
 
 /// Whether a node's connections are reached by the others, as far as it can know, and what follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +56,6 @@ pub(crate) struct Inner<W: Wire> {
     pub(crate) streams: Arc<Streams>,
     pub(crate) health: Health,
     pub(crate) counters: Counters,
-    pub(crate) answerer: OnceLock<Answerer>,
     /// A heartbeat is wanted before it is due.
     pub(crate) is_heartbeat_wanted: AtomicBool,
     pub(crate) is_draining: AtomicBool,
@@ -110,7 +102,6 @@ impl<W: Wire> Inner<W> {
             streams: Arc::new(Streams::default()),
             health: Health::new(lanes, settings.lease),
             counters: Counters::default(),
-            answerer: OnceLock::new(),
             is_heartbeat_wanted: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             unreached: AtomicUsize::new(0),

@@ -52,7 +52,7 @@ pub(crate) struct Inner<W: Wire> {
     /// The binder holds a member that no count is to show.
     pub(crate) has_probe: AtomicBool,
     /// Told of users that come and go, where somebody wants to know.
-    pub(crate) interest: OnceLock<Box<dyn Interest>>,
+    pub(crate) interest: Option<Box<dyn Interest>>,
     epoch: Instant,
     pub(crate) limits: Limits,
 }
@@ -103,6 +103,8 @@ impl<W: Wire> Inner<W> {
         limits: Limits,
         close_frame: fn(CloseReason) -> Option<Bytes>,
         runtime: Handle,
+        first_connection: u64,
+        interest: Option<Box<dyn Interest>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             binder: Binder::new(limits.bindings_per_connection_max)
@@ -116,12 +118,12 @@ impl<W: Wire> Inner<W> {
             journal: Journal::new(&limits),
             counters: Counters::default(),
             tasks: Tasks::new(runtime),
-            next_connection: AtomicU64::new(1),
+            next_connection: AtomicU64::new(first_connection),
             next_walk: AtomicU64::new(1),
             drain_began: OnceLock::new(),
             is_drained: AtomicBool::new(false),
             has_probe: AtomicBool::new(false),
-            interest: OnceLock::new(),
+            interest,
             epoch: Instant::now(),
             limits,
         })

@@ -128,22 +128,27 @@ impl<W: Wire> Node<W> {
         close_frame: fn(CloseReason) -> Option<Bytes>,
         runtime: Handle,
     ) -> Self {
-        let inner = Inner::new(limits, close_frame, runtime);
+        Self::start(Inner::new(limits, close_frame, runtime, 1, None))
+    }
+
+    /// The same as one of several that are one to their clients: `interest` is told of users that
+    /// come and go, and connections are counted from `first_connection` on, so that no two nodes
+    /// give an id twice.
+    #[must_use]
+    pub fn one_of_several(
+        limits: Limits,
+        close_frame: fn(CloseReason) -> Option<Bytes>,
+        runtime: Handle,
+        first_connection: u64,
+        interest: impl Interest,
+    ) -> Self {
+        let interest: Box<dyn Interest> = Box::new(interest);
+        Self::start(Inner::new(limits, close_frame, runtime, first_connection, Some(interest)))
+    }
+
+    fn start(inner: Arc<Inner<W>>) -> Self {
         inner.start_sweep();
         Self { inner }
-    }
-
-    /// Tells `interest` of users that come and go from now on; false when somebody is told already.
-    ///
-    /// To be called before the first connection, or those who are here by then are not told.
-    pub fn watch_users(&self, interest: impl Interest) -> bool {
-        self.inner.interest.set(Box::new(interest)).is_ok()
-    }
-
-    /// Counts connections from `first` on, so that nodes which are one to their clients give no id
-    /// twice. To be called before the first connection.
-    pub fn number_connections_from(&self, first: u64) {
-        self.inner.next_connection.store(first, Ordering::Relaxed);
     }
 
     /// Keeps a place for a connection whose socket is still on its way.

@@ -100,9 +100,7 @@ impl<W: Wire> Inner<W> {
                 _ => RegisterError::Ending,
             }
         })?;
-        if let (Bound::New { first_for: Scope::User }, Some(interest)) =
-            (bound, self.interest.get())
-        {
+        if let (Bound::New { first_for: Scope::User }, Some(interest)) = (bound, &self.interest) {
             interest.came(user);
         }
         if bound != Bound::Already {
@@ -200,7 +198,7 @@ impl<W: Wire> Inner<W> {
         }
         let bytes = unbound.iter().map(|it| name_bytes(&it.user, &it.event)).sum::<usize>();
         self.name_bytes.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
-        let Some(interest) = self.interest.get() else { return };
+        let Some(interest) = &self.interest else { return };
         for binding in unbound.iter().filter(|binding| binding.last_for == Scope::User) {
             interest.left(&binding.user);
         }

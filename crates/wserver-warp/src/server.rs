@@ -213,11 +213,15 @@ impl Server {
             OpenPushScope::Loopback
         });
         let stop = CancellationToken::new();
-        let node = Node::new(self.limits.clone(), reply::close_frame, runtime);
-        let joining = self.settings.cluster.map(|(broker, mut settings)| {
-            settings.release_spread = self.limits.drain_spread;
-            Joining::new(node.clone(), broker, settings)
-        });
+        let (limits, close_frame) = (self.limits.clone(), reply::close_frame);
+        let (node, joining) = match self.settings.cluster {
+            None => (Node::new(limits, close_frame, runtime), None),
+            Some((broker, mut settings)) => {
+                settings.release_spread = limits.drain_spread;
+                let joining = Joining::new(limits, close_frame, runtime, broker, settings);
+                (joining.node().clone(), Some(joining))
+            }
+        };
         let edge = Edge {
             cluster: joining.as_ref().map(|joining| joining.cluster().clone()),
             lent_traces: Arc::default(),
@@ -257,14 +261,6 @@ impl Server {
             limits: self.limits,
         };
         let edge = Arc::new(edge);
-        if let Some(cluster) = &edge.cluster {
-            // Whoever answers must not keep the server alive.
-            let edge = Arc::downgrade(&edge);
-            cluster.answer_with(Box::new(move |from, question| match edge.upgrade() {
-                Some(edge) => api::ask::answer(&edge, from, &question),
-                None => Box::pin(std::future::ready(None)),
-            }));
-        }
         Ok(BoundServer { doors, address, private_address, edge, stop, joining })
     }
 
@@ -812,7 +808,12 @@ impl BoundServer {
         let Self { doors, edge, stop, joining, .. } = self;
         let tasks = edge.node.tasks().clone();
         if let Some(joining) = joining {
-            joining.start();
+            // Whoever answers must not keep the server alive.
+            let edge = Arc::downgrade(&edge);
+            joining.start(Box::new(move |from, question| match edge.upgrade() {
+                Some(edge) => api::ask::answer(&edge, from, &question),
+                None => Box::pin(std::future::ready(None)),
+            }));
         }
         let close = CancellationToken::new();
         for door in doors {
