@@ -23,6 +23,12 @@ use source::Source;
 /// Nothing bigger belongs into the repository.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
+/// A file with more lines says in its head why, in a sentence that begins with these words.
+const FILE_LINES_MAX: usize = 500;
+const WHY_LONG: &str = "Long because";
+/// Crates whose long files stand until they are taken apart.
+const MAY_BE_LONG: &[&str] = &["crates/wserver-warp/", "crates/wserver-api/"];
+
 /// Crates that write their own lint table because they need unsafe code.
 const UNSAFE_ALLOWED: &[&str] = &[];
 
@@ -85,6 +91,7 @@ fn rules(source: &Source) -> Vec<Problem> {
     let code = scrub::code(&source.text);
     let mut problems = Vec::new();
     problems.extend(head(source));
+    problems.extend(length(source));
     problems.extend(module_file(source));
     problems.extend(test_attributes(source, &code));
     problems.extend(ignored_examples(source));
@@ -105,6 +112,18 @@ fn head(source: &Source) -> Option<Problem> {
     (!says_what_it_is).then(|| {
         let fix = "say in `//!` what this room holds and what it does not know";
         Problem::new(format!("{}:1", source.path), "does not open with `//!`", fix)
+    })
+}
+
+/// One room holds one idea; where that takes more than most, the head says so.
+fn length(source: &Source) -> Option<Problem> {
+    let lines = source.text.lines().count();
+    let mut head = source.text.lines().map_while(|line| line.strip_prefix("//!"));
+    let says_why = head.any(|line| line.trim_start().starts_with(WHY_LONG));
+    let may_be_long = MAY_BE_LONG.iter().any(|folder| source.path.starts_with(folder));
+    (lines > FILE_LINES_MAX && !says_why && !may_be_long).then(|| {
+        let fix = format!("split it by an idea, or say in its `//!`: \"{WHY_LONG} …\"");
+        Problem::new(&source.path, format!("has {lines} lines"), fix)
     })
 }
 
@@ -232,6 +251,23 @@ mod tests {
     fn told(path: &str, text: &str) -> Vec<String> {
         let source = Source { path: path.to_owned(), text: text.to_owned() };
         rules(&source).into_iter().map(|it| format!("{}: {}", it.place, it.what)).collect()
+    }
+
+    #[test]
+    fn a_long_file_says_why() {
+        let file = |head: &str, lines: usize| format!("{head}\n{}", "\n".repeat(lines - 1));
+        for (path, text, expected) in [
+            ("a/src/lib.rs", file("//! A room.", 500), None),
+            ("a/src/lib.rs", file("//! A room.", 501), Some("a/src/lib.rs: has 501 lines")),
+            (
+                "a/src/lib.rs",
+                file("//! A room.\n//!\n//! Long because it is one table.", 501),
+                None,
+            ),
+            ("crates/wserver-warp/src/lib.rs", file("//! A room.", 501), None),
+        ] {
+            assert_eq!(told(path, &text), Vec::from_iter(expected), "{path}");
+        }
     }
 
     #[test]
