@@ -2,39 +2,14 @@
 
 mod model;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Weak};
 
 use proptest::prelude::*;
 
 use super::*;
-
-const NAME_BYTES_MAX: usize = 64;
-
-/// A handle that tells whose it is.
-type Handle = Arc<u64>;
-
-/// Marks by counting, so that each registration of a user has its own.
-#[derive(Debug, Default)]
-struct Counter(u64);
-
-impl Lane for Counter {
-    fn mark(&mut self) -> u64 {
-        self.0 += 1;
-        self.0
-    }
-}
-
-fn user(number: u64) -> UserId {
-    // Every second name is too long to stand inline.
-    let long = if number % 2 == 1 { " with a name of more than forty bytes" } else { "" };
-    UserId::parse(&format!("user {number}{long}"), NAME_BYTES_MAX).unwrap()
-}
-
-fn event(number: u64) -> EventName {
-    EventName::parse(&format!("event {number}"), NAME_BYTES_MAX).unwrap()
-}
+use model::{Counter, Handle, NAME_BYTES_MAX, event, user};
 
 const SMALL: model::Size = model::Size { connections: 6, users: 4, events: 5, tokens: 3 };
 /// Groups beyond a chunk, and beyond one slice of `user_connections`; events beyond a list.

@@ -1,6 +1,37 @@
 //! Everything asked of the binder, answered from one flat map.
 
-use super::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use crate::binder::*;
+
+pub(super) const NAME_BYTES_MAX: usize = 64;
+
+/// A handle that tells whose it is.
+pub(super) type Handle = Arc<u64>;
+
+/// Marks by counting, so that each registration of a user has its own.
+#[derive(Debug, Default)]
+pub(super) struct Counter(pub(super) u64);
+
+impl Lane for Counter {
+    fn mark(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+pub(super) fn user(number: u64) -> UserId {
+    // Every second name is too long to stand inline.
+    let long = if number % 2 == 1 { " with a name of more than forty bytes" } else { "" };
+    UserId::parse(&format!("user {number}{long}"), NAME_BYTES_MAX).unwrap()
+}
+
+pub(super) fn event(number: u64) -> EventName {
+    EventName::parse(&format!("event {number}"), NAME_BYTES_MAX).unwrap()
+}
 
 const MAX: usize = 6;
 
