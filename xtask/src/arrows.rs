@@ -108,9 +108,16 @@ const ROOMS: &[Room] = &[
         never: &["http", "hyper", "warp"],
     },
     Room {
+        name: "wserver-test-brokers",
+        ours: &[],
+        ours_in_tests: &[],
+        theirs: Theirs::Only(&["tokio"]),
+        never: &[],
+    },
+    Room {
         name: "wserver-cluster-nats",
         ours: &["wserver-cluster"],
-        ours_in_tests: &[],
+        ours_in_tests: &["wserver-test-brokers"],
         theirs: Theirs::Only(&[
             "async-nats",
             "async-trait",
@@ -125,7 +132,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "wserver-cluster-redis",
         ours: &["wserver-cluster"],
-        ours_in_tests: &[],
+        ours_in_tests: &["wserver-test-brokers"],
         theirs: Theirs::Only(&[
             "async-trait",
             "bytes",
@@ -244,8 +251,7 @@ const ROOMS: &[Room] = &[
             "wserver-warp",
         ],
         // The generator's account of what it was sent is what the server's own is held to.
-        // The brokers of its tests are those that adapters are held to.
-        ours_in_tests: &["wserver-cluster", "wserver-load"],
+        ours_in_tests: &["wserver-load", "wserver-test-brokers"],
         theirs: Theirs::Any,
         never: &[],
     },

@@ -6,7 +6,7 @@ mod ready;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStderr, ChildStdout, Output, Stdio};
 
-use wserver_cluster::conformance::process::free_port;
+use wserver_test_brokers::process::reserved_port;
 
 use crate::harness::{Server, command, eventually};
 use crate::settings::file;
@@ -271,7 +271,7 @@ fn a_key_with_what_nobody_sees_is_the_key_or_told() {
 #[test]
 fn a_listener_comes_back_to_a_server_that_restarts() {
     // A port of any other kind could be another program's before the server is back.
-    let address = format!("127.0.0.1:{}", free_port());
+    let address = format!("127.0.0.1:{}", reserved_port());
     let server = Server::start_at(&address, &[], &[]);
     let url = url(&server);
     let flags = ["--url", &url, "--user", "jack", "--event", "news"];

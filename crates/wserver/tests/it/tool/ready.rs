@@ -25,10 +25,6 @@ fn readiness_is_an_exit_code() {
 #[test]
 fn ready_follows_the_settings() {
     // A server cannot be at port 0 to a program that only knows its settings.
-    let free = || {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().to_string()
-    };
     let mut params = rcgen::CertificateParams::new(["push.example.com".to_owned()]).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let key = rcgen::KeyPair::generate().unwrap();
@@ -44,7 +40,7 @@ fn ready_follows_the_settings() {
         &[&tls[..], &["--private-address", &unix]].concat(),
         &[&tls[..], &client_ca, &["--private-address", &unix]].concat(),
     ] {
-        let address = free();
+        let address = format!("127.0.0.1:{}", reserved_port());
         let server = Server::start_at(&address, flags, &[]);
         let flags = [&["--address", &address][..], flags].concat();
         let (code, printed, told) = said(&tool(&[&["ready"], &*flags].concat(), &[], ""));
@@ -55,7 +51,7 @@ fn ready_follows_the_settings() {
         assert_eq!((code, &*printed, &*told), (0, "ready\n", ""), "{flags:?}");
     }
     // By the environment, and by a file.
-    let address = free();
+    let address = format!("127.0.0.1:{}", reserved_port());
     let server = Server::start_at(&address, &[], &[]);
     let environment = [("WSERVER_ADDRESS", &*address)];
     assert_eq!(said(&tool(&["ready"], &environment, "")).0, 0);
