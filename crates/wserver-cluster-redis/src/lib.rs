@@ -44,7 +44,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use wserver_cluster::{Broker, BrokerError, BrokerErrorKind, Inbound, Link, NodeId};
 
-use crate::address::{Address, Place, Topology};
+use crate::address::{Address, Deployment, Topology};
 use crate::connection::{Access, Deadline};
 use crate::link::RedisLink;
 
@@ -109,7 +109,7 @@ pub struct RedisBroker {
 /// All that was set, once it has been looked at.
 #[derive(Debug)]
 struct Site {
-    place: Place,
+    deployment: Deployment,
     cluster: String,
     access: Access,
     connect_timeout: Duration,
@@ -122,21 +122,21 @@ impl RedisBroker {
     /// When they can lead nowhere, and what to write instead.
     pub fn new(settings: RedisSettings) -> Result<Self, BrokerError> {
         let RedisSettings { url, cluster, username, password, ca_pem, connect_timeout } = settings;
-        let place = Place::parse(&url)?;
+        let deployment = Deployment::parse(&url)?;
         if connect_timeout.is_zero() {
             return Err(BrokerError::refused("the time to connect to the broker is zero"));
         }
-        let tls = match (place.is_tls, ca_pem) {
+        let tls = match (deployment.is_tls, ca_pem) {
             (true, ca_pem) => Some(tls::config(ca_pem.as_deref())?),
             (false, None) => None,
             (false, Some(_)) => {
-                let scheme = place.topology.scheme(true);
+                let scheme = deployment.topology.scheme(true);
                 let message = "a certificate authority is set for a broker without TLS";
                 return Err(BrokerError::refused(format!("{message}: write {scheme}://")));
             }
         };
         let access = Access { username, password, tls };
-        let site = Arc::new(Site { place, cluster, access, connect_timeout });
+        let site = Arc::new(Site { deployment, cluster, access, connect_timeout });
         Ok(Self { site, first: AtomicUsize::new(0) })
     }
 
@@ -160,14 +160,14 @@ impl Broker for RedisBroker {
     }
 
     fn lanes(&self) -> u16 {
-        match self.site.place.topology {
+        match self.site.deployment.topology {
             Topology::Standalone | Topology::Sentinel { .. } => 1,
             Topology::Cluster => CLUSTER_LANES,
         }
     }
 
     fn is_one_place(&self) -> bool {
-        matches!(self.site.place.topology, Topology::Standalone)
+        matches!(self.site.deployment.topology, Topology::Standalone)
     }
 
     /// Redis cuts off a subscriber for whom 32 MiB wait, or 8 MiB for a minute.
@@ -178,7 +178,7 @@ impl Broker for RedisBroker {
     async fn open(&self, node: NodeId, inbound: Inbound) -> Result<Arc<dyn Link>, BrokerError> {
         let deadline = Deadline::new(Instant::now(), self.site.connect_timeout);
         let first = self.first.load(Ordering::Relaxed);
-        let seeds = &self.site.place.seeds;
+        let seeds = &self.site.deployment.seeds;
         let mut failure: Option<BrokerError> = None;
         for tried in 0..seeds.len() {
             // One that does not answer leaves the others their share of the time.
@@ -198,6 +198,6 @@ impl Broker for RedisBroker {
             }
         }
         self.first.store((first + 1) % seeds.len(), Ordering::Relaxed);
-        Err(failure.expect("a place has a seed at least, see `Place`"))
+        Err(failure.expect("a deployment has a seed at least, see `Deployment`"))
     }
 }

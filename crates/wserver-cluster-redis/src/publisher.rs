@@ -65,7 +65,7 @@ impl<'a> Encoder<'a> {
 }
 
 fn command(site: &Site) -> &'static str {
-    match site.place.topology {
+    match site.deployment.topology {
         Topology::Standalone | Topology::Sentinel { .. } => "PUBLISH",
         Topology::Cluster => "SPUBLISH",
     }

@@ -48,7 +48,7 @@ impl Subscriber {
     ) -> Result<Self, BrokerError> {
         let (connection, greeting) = Connection::open(site, &shard.master).await?;
         shards::check_master(site, &shard.master, &greeting)?;
-        let command = match site.place.topology {
+        let command = match site.deployment.topology {
             Topology::Standalone | Topology::Sentinel { .. } => "SUBSCRIBE",
             Topology::Cluster => "SSUBSCRIBE",
         };

@@ -29,7 +29,7 @@ impl Watcher {
         site: &Site,
         connection: Connection,
     ) -> Result<Option<Self>, BrokerError> {
-        let Topology::Sentinel { master } = &site.place.topology else { return Ok(None) };
+        let Topology::Sentinel { master } = &site.deployment.topology else { return Ok(None) };
         let at = connection.reader.at.clone();
         let mut output = Vec::new();
         resp::encode(&mut output, &[b"SUBSCRIBE", CHANNEL]);
