@@ -29,7 +29,7 @@ mod failure;
 mod first_failure;
 mod connection;
 mod shards;
-mod listener;
+mod subscription;
 mod subscriber;
 mod watcher;
 mod publisher;

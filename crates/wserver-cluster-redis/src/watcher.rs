@@ -11,8 +11,8 @@ use wserver_cluster::{BrokerError, BrokerErrorKind};
 use crate::Site;
 use crate::address::{Address, Topology};
 use crate::connection::Connection;
-use crate::listener::Listener;
 use crate::resp;
+use crate::subscription::Subscription;
 
 /// Where Sentinels tell `name old-host old-port new-host new-port`.
 const CHANNEL: &[u8] = b"+switch-master";
@@ -20,7 +20,7 @@ const CHANNEL: &[u8] = b"+switch-master";
 pub(crate) struct Watcher {
     at: Address,
     master: String,
-    listener: Listener,
+    subscription: Subscription,
 }
 
 impl Watcher {
@@ -36,8 +36,8 @@ impl Watcher {
         // A move since the Sentinel's answer is seen by the master's role, which is asked for after
         // this; but for a master that has not heard of it itself, which takes more than a moment.
         let ignore = |_channel, _payload| {};
-        match Listener::open(site, connection, "SUBSCRIBE", (&output, 1), ignore).await {
-            Ok(listener) => Ok(Some(Self { at, master: master.clone(), listener })),
+        match Subscription::open(site, connection, "SUBSCRIBE", (&output, 1), ignore).await {
+            Ok(subscription) => Ok(Some(Self { at, master: master.clone(), subscription })),
             Err(error) if error.kind() == BrokerErrorKind::Refused => Ok(None),
             Err(error) => Err(error),
         }
@@ -45,7 +45,7 @@ impl Watcher {
 
     /// Listens until it can no more, or there is another master.
     pub(crate) async fn run(self, silence: Duration) -> BrokerError {
-        let Self { at, master, listener } = self;
+        let Self { at, master, subscription } = self;
         let take = |_channel: Bytes, payload: Bytes| {
             let text = String::from_utf8_lossy(&payload);
             let words = text.split(' ').collect::<Vec<_>>();
@@ -57,6 +57,6 @@ impl Watcher {
                 _ => Ok(()),
             }
         };
-        listener.run(silence, take).await
+        subscription.run(silence, take).await
     }
 }
