@@ -26,7 +26,7 @@ pub(crate) struct NatsLink {
     server: Server,
     cluster: String,
     publish_timeout: Duration,
-    health: Health,
+    failure: FirstFailure,
     /// Hands over what arrives; ends when it is dropped.
     _forwarding: JoinSet<()>,
 }
@@ -41,7 +41,7 @@ impl NatsLink {
         client: Client,
         server: Server,
         settings: &NatsSettings,
-        health: Health,
+        failure: FirstFailure,
         node: NodeId,
         inbound: &Inbound,
     ) -> Result<Self, BrokerError> {
@@ -70,12 +70,12 @@ impl NatsLink {
         };
         tokio::select! {
             biased;
-            error = health.broken() => return Err(error),
+            error = failure.failed() => return Err(error),
             opened = opening => opened?,
         }
         let mut forwarding = JoinSet::new();
         for subscriber in subscribers {
-            let forward = forward(subscriber, inbound.clone(), health.clone(), ended(&server));
+            let forward = forward(subscriber, inbound.clone(), failure.clone(), ended(&server));
             forwarding.spawn(forward);
         }
         Ok(Self {
@@ -83,7 +83,7 @@ impl NatsLink {
             server,
             cluster: settings.cluster.clone(),
             publish_timeout: settings.connect_timeout,
-            health,
+            failure,
             _forwarding: forwarding,
         })
     }
@@ -101,7 +101,7 @@ impl Link for NatsLink {
         };
         let error = tokio::select! {
             biased;
-            error = self.health.broken() => return Err(error),
+            error = self.failure.failed() => return Err(error),
             published = timeout(self.publish_timeout, publishing) => match published {
                 Ok(Some(())) => return Ok(()),
                 Ok(None) => ended(&self.server),
@@ -111,12 +111,12 @@ impl Link for NatsLink {
                 }
             }
         };
-        self.health.break_with(error.clone());
+        self.failure.fail(error.clone());
         Err(error)
     }
 
     async fn broken(&self) -> BrokerError {
-        self.health.broken().await
+        self.failure.failed().await
     }
 }
 
@@ -124,7 +124,7 @@ impl Link for NatsLink {
 async fn forward(
     mut subscriber: Subscriber,
     inbound: Inbound,
-    health: Health,
+    failure: FirstFailure,
     at_end: BrokerError,
 ) {
     let forwarding = async {
@@ -134,8 +134,8 @@ async fn forward(
     };
     tokio::select! {
         biased;
-        _ = health.broken() => {}
-        () = forwarding => health.break_with(at_end),
+        _ = failure.failed() => {}
+        () = forwarding => failure.fail(at_end),
     }
 }
 
@@ -166,11 +166,11 @@ impl Probe {
 
 /// Whether a link still is good, and if not, why. A clone is the same.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Health(Arc<watch::Sender<Option<BrokerError>>>);
+pub(crate) struct FirstFailure(Arc<watch::Sender<Option<BrokerError>>>);
 
-impl Health {
+impl FirstFailure {
     /// The first reason stays.
-    fn break_with(&self, error: BrokerError) {
+    fn fail(&self, error: BrokerError) {
         self.0.send_if_modified(|reason| {
             let is_first = reason.is_none();
             reason.get_or_insert(error);
@@ -195,10 +195,10 @@ impl Health {
             }
             Event::ServerError(ServerError::Other(text)) => told(server, &text, permissions),
         };
-        self.break_with(error);
+        self.fail(error);
     }
 
-    async fn broken(&self) -> BrokerError {
+    async fn failed(&self) -> BrokerError {
         let mut reason = self.0.subscribe();
         let reason = reason.wait_for(Option::is_some).await;
         let reason = reason.expect("the sender is in self").clone();
