@@ -126,7 +126,7 @@ impl<W: Wire> Cluster<W> {
         Gauges {
             nodes: 1 + inner.members.len(),
             vanished: inner.members.vanished().len(),
-            round_trip: inner.health.round_trip(),
+            round_trip: inner.reachability.round_trip(),
             is_ready: self.ready().is_ok(),
             remote_users: inner.directory.len(),
             directory_bytes: inner.directory.bytes(),
@@ -277,7 +277,7 @@ impl<W: Wire> Cluster<W> {
         }
         let ids = nodes.iter().map(|node| node.id).collect();
         // Less what the way to the broker and back takes at best: by then they must have it.
-        let budget = inner.settings.answer_timeout.saturating_sub(inner.health.round_trip());
+        let budget = inner.settings.answer_timeout.saturating_sub(inner.reachability.round_trip());
         let asked = if inner.link.borrow().is_none() {
             inner.counters.dropped_no_link_total.add(nodes.len() as u64);
             None

@@ -23,7 +23,7 @@ mod members;
 mod arrival;
 mod directory;
 mod measure;
-mod health;
+mod reachability;
 mod receipt;
 mod settings;
 mod counters;

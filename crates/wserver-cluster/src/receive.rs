@@ -141,7 +141,7 @@ impl<W: Wire> Inner<W> {
         let Ok(body) = Body::read(part.body) else { return };
         for item in body.items {
             if let Some(Content::Nonce(nonce)) = item.content {
-                self.health.returned(lane, nonce.number, Instant::now());
+                self.reachability.returned(lane, nonce.number, Instant::now());
             }
         }
     }
@@ -263,7 +263,7 @@ impl<W: Wire> Inner<W> {
         // Whoever asked has given up and says so; what comes after that would come out of order. An age
         // is what a message took beyond the least, and the least is no more than the way to the broker
         // and back: of its origin, whose budget is without it, and of this node.
-        if age + self.health.round_trip() >= Duration::from_millis(budget_ms.into()) {
+        if age + self.reachability.round_trip() >= Duration::from_millis(budget_ms.into()) {
             self.counters.dropped_expired_total.increment();
             return;
         }

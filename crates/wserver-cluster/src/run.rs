@@ -90,7 +90,7 @@ impl<W: Wire> Inner<W> {
                     error
                 }
                 Err(error) => {
-                    self.health.unlinked(error.to_string());
+                    self.reachability.unlinked(error.to_string());
                     error
                 }
             };
@@ -114,7 +114,7 @@ impl<W: Wire> Inner<W> {
         self.counters.links_opened_total.increment();
         // Whoever came to them meanwhile is not known.
         self.is_informed.store(false, Ordering::Relaxed);
-        self.health.linked(Instant::now());
+        self.reachability.linked(Instant::now());
         self.link.send_replace(Some(Arc::clone(link)));
         debug!(broker = self.broker.kind(), "a link to the broker is open");
         self.say_heartbeat(true);
@@ -122,7 +122,7 @@ impl<W: Wire> Inner<W> {
 
     fn unlinked(&self, error: &BrokerError) {
         self.counters.links_broken_total.increment();
-        self.health.unlinked(error.to_string());
+        self.reachability.unlinked(error.to_string());
         self.link.send_replace(None);
         self.let_go_of_what_waits();
         // Nobody can answer what they may never have heard of.
@@ -219,14 +219,14 @@ impl<W: Wire> Inner<W> {
             self.is_informed.store(self.knows_all_users(), Ordering::Relaxed);
             self.tell_verdict();
             self.tell_cut_off(now, awake_since);
-            let checked = self.health.check(now);
+            let checked = self.reachability.check(now);
             if checked.is_stuck {
                 self.relink.notify_one();
             }
             for (lane, number) in checked.nonces {
                 self.say(lane, To::Node(self.id), Content::Nonce(Nonce { number }).into());
             }
-            let Some(linked_since) = self.health.linked_since() else { continue };
+            let Some(linked_since) = self.reachability.linked_since() else { continue };
             self.say_interest();
             let is_wanted = self.is_heartbeat_wanted.swap(false, Ordering::Relaxed);
             if is_wanted || now >= heartbeat_at {
@@ -255,7 +255,7 @@ impl<W: Wire> Inner<W> {
     /// Says what is to become of this node's connections.
     fn tell_cut_off(&self, now: Instant, awake_since: Option<Instant>) {
         let settings = &self.settings;
-        let unproven = now.saturating_duration_since(self.health.unproven_since());
+        let unproven = now.saturating_duration_since(self.reachability.unproven_since());
         let is_refused = settings.refuses_after().is_some_and(|after| unproven >= after);
         // Who has just woken cannot know yet.
         let is_awake = awake_since.is_none_or(|since| now >= since + AWAKE_AFTER);
@@ -283,14 +283,15 @@ impl<W: Wire> Inner<W> {
     fn silence_limit(&self, now: Instant, linked_since: Instant) -> Option<Instant> {
         let lease = self.settings.lease;
         let limit = now.checked_sub(lease)?;
-        let open_since = self.health.open_since(now)?.checked_sub(lease / 2)?;
-        (linked_since <= limit && self.health.verdict().is_ok()).then(|| limit.min(open_since))
+        let open_since = self.reachability.open_since(now)?.checked_sub(lease / 2)?;
+        (linked_since <= limit && self.reachability.verdict().is_ok())
+            .then(|| limit.min(open_since))
     }
 
     /// Says once that this node has become ready, or that it no longer is.
     fn tell_verdict(&self) {
         let verdict = self.verdict();
-        if !self.health.has_changed(verdict.is_ok()) {
+        if !self.reachability.has_changed(verdict.is_ok()) {
             return;
         }
         match verdict {

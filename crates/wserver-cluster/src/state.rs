@@ -12,9 +12,9 @@ use crate::broker::{Broker, Inbound, InboundLane, Link, NodeId, To};
 use crate::counters::Counters;
 use crate::directory::{Digest, Digests, Directory, OwnUsers};
 use crate::envelope::Item;
-use crate::health::Health;
 use crate::members::Members;
 use crate::outbound::Outbound;
+use crate::reachability::Reachability;
 use crate::receipt::NodeName;
 use crate::requests::Requests;
 use crate::seldom::Seldom;
@@ -54,7 +54,7 @@ pub(crate) struct Inner<W: Wire> {
     pub(crate) outbound: Vec<Outbound>,
     pub(crate) requests: Arc<Requests>,
     pub(crate) streams: Arc<Streams>,
-    pub(crate) health: Health,
+    pub(crate) reachability: Reachability,
     pub(crate) counters: Counters,
     /// A heartbeat is wanted before it is due.
     pub(crate) is_heartbeat_wanted: AtomicBool,
@@ -100,7 +100,7 @@ impl<W: Wire> Inner<W> {
             outbound: (0..lanes).map(|_| Outbound::new(settings.queue_bytes_max)).collect(),
             requests: Arc::new(Requests::new(settings.requests_max)),
             streams: Arc::new(Streams::default()),
-            health: Health::new(lanes, settings.lease),
+            reachability: Reachability::new(lanes, settings.lease),
             counters: Counters::default(),
             is_heartbeat_wanted: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
@@ -160,7 +160,7 @@ impl<W: Wire> Inner<W> {
 
     /// Whether nodes may be missing that this one does not know of, or users of theirs.
     pub(crate) fn is_cut_off(&self) -> bool {
-        self.health.verdict().is_err() || !self.is_informed.load(Ordering::Relaxed)
+        self.reachability.verdict().is_err() || !self.is_informed.load(Ordering::Relaxed)
     }
 
     /// Who may have connections that a push does not reach. Most of the time it is nobody, and costs
@@ -185,11 +185,13 @@ impl<W: Wire> Inner<W> {
 
     pub(crate) fn verdict(&self) -> Result<(), String> {
         let kind = self.broker.kind();
-        self.health.verdict().map_err(|why| format!("cut off from the cluster ({kind}): {why}"))?;
+        self.reachability
+            .verdict()
+            .map_err(|why| format!("cut off from the cluster ({kind}): {why}"))?;
         if !self.is_informed.load(Ordering::Relaxed) {
             return Err("the users of the other nodes are not known yet".to_owned());
         }
-        let (round_trip, timeout) = (self.health.round_trip(), self.settings.answer_timeout);
+        let (round_trip, timeout) = (self.reachability.round_trip(), self.settings.answer_timeout);
         if round_trip >= timeout {
             return Err(format!(
                 "a message takes {} ms to the broker ({kind}) and back, and cluster_answer_timeout is {} ms: \
@@ -217,7 +219,7 @@ impl<W: Wire> Inner<W> {
     /// Whether everybody's users were found to be what they say since there is a link; who has not
     /// said so within a lease is no longer waited for.
     pub(crate) fn knows_all_users(&self) -> bool {
-        let Some(linked_since) = self.health.linked_since() else { return false };
+        let Some(linked_since) = self.reachability.linked_since() else { return false };
         let age = linked_since.elapsed();
         age >= HEARD_ALL_AFTER
             && (age >= self.settings.lease || self.members.agree_since(linked_since))
