@@ -46,7 +46,7 @@ pub(crate) struct Clock {
 pub(crate) enum Arrival {
     /// A whole body, how long it was on its way beyond the least, and how many messages before it
     /// never came.
-    Whole { body: Bytes, age: Duration, lost: u64 },
+    Body { body: Bytes, age: Duration, lost: u64 },
     /// There is more to come.
     Part { lost: u64 },
     /// It came before, or something that was sent later did.
@@ -87,7 +87,7 @@ impl Arrival {
     /// Whether it shows that its node lives: not what is let go for its number or its time.
     pub(crate) const fn is_sign_of_life(&self) -> bool {
         match self {
-            Self::Whole { .. } | Self::Part { .. } | Self::Broken => true,
+            Self::Body { .. } | Self::Part { .. } | Self::Broken => true,
             Self::Late | Self::Implausible => false,
         }
     }
@@ -128,7 +128,7 @@ impl Incoming {
             (self.parts, self.parts_left) = (BytesMut::new(), 0);
         }
         if part.parts_left == 0 && part.parts_before == 0 && self.parts.is_empty() {
-            return Arrival::Whole { body: part.body, age, lost };
+            return Arrival::Body { body: part.body, age, lost };
         }
         let is_begun = !self.parts.is_empty();
         let fits = self.parts.len() + part.body.len() <= bytes_max;
@@ -146,7 +146,7 @@ impl Incoming {
         if part.parts_left > 0 {
             return Arrival::Part { lost };
         }
-        Arrival::Whole { body: std::mem::take(&mut self.parts).freeze(), age, lost }
+        Arrival::Body { body: std::mem::take(&mut self.parts).freeze(), age, lost }
     }
 }
 
@@ -181,7 +181,7 @@ pub(crate) mod tests {
 
     pub(crate) fn whole(body: &'static str, age_ms: u64, lost: u64) -> Arrival {
         let age = Duration::from_millis(age_ms);
-        Arrival::Whole { body: Bytes::from_static(body.as_bytes()), age, lost }
+        Arrival::Body { body: Bytes::from_static(body.as_bytes()), age, lost }
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl<W: Wire> Inner<W> {
         let channel = (lane, part.is_for_all);
         let bytes_max = self.settings.queue_bytes_max;
         let (body, age) = match self.members.arrive(part, channel, self.now_ms(), now, bytes_max) {
-            Arrival::Whole { body, age, lost } => {
+            Arrival::Body { body, age, lost } => {
                 self.counters.lost_total.add(lost);
                 (body, age)
             }
