@@ -26,7 +26,7 @@ use smallvec::SmallVec;
 pub use binding::{BindError, Bound, Lane, Registration, Scope, TokenDigest, Unbound, UserKey};
 pub use group::{EventRef, Group, Member, Members};
 
-use connections::{Connections, Place};
+use connections::{Connections, Position};
 use shards::{Shards, high_half, low_half};
 use table::{Candidate, Cursor, Remains, Table};
 
@@ -78,7 +78,7 @@ pub struct Binder<H, L = ()> {
     connections_per_user_max: usize,
     name_keys: RandomState,
     token_keys: RandomState,
-    /// Invariant: each place a connection names holds a member with that connection's id, and
+    /// Invariant: each position a connection names holds a member with that connection's id, and
     /// each member is named by one connection. Both change under the connection's lock.
     connections: Shards<Connections>,
     users: Shards<Table<H, L>>,
@@ -189,8 +189,8 @@ impl<H: Clone, L: Lane> Binder<H, L> {
         }
         let candidate = Candidate { id, handle, user, hash, event, token };
         let stored = users.register(found, slot, &candidate);
-        let place = Place { shard, user: stored.user, slot: stored.slot };
-        if connections.add_binding(id, place) {
+        let position = Position { shard, user: stored.user, slot: stored.slot };
+        if connections.add_binding(id, position) {
             self.connection_count.fetch_add(1, Ordering::Relaxed);
         }
         if found.is_none() {
@@ -209,7 +209,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
         let index = users.find(hash, user)?;
         let slot = connections.get(id)?.slot(shard, index)?;
         let (unbound, remains) = users.unregister(index, key, slot, event)?;
-        let left = remains.member_is_gone().then_some(Place { shard, user: index, slot });
+        let left = remains.member_is_gone().then_some(Position { shard, user: index, slot });
         if connections.subtract_binding(id, left) {
             self.connection_count.fetch_sub(1, Ordering::Relaxed);
         }
@@ -231,7 +231,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
         let Some(connection) = connections.remove(id) else { return Vec::new() };
         let mut unbound = Vec::with_capacity(connection.bindings());
         let mut remains: SmallVec<[Remains<H, L>; 1]> = SmallVec::new();
-        for Place { shard, user, slot } in connection.places() {
+        for Position { shard, user, slot } in connection.positions() {
             remains.push(self.users.lock(shard).leave(user, None, slot, &mut unbound));
         }
         let users = remains.iter().filter(|remains| remains.user_is_gone()).count();
@@ -254,12 +254,12 @@ impl<H: Clone, L: Lane> Binder<H, L> {
     ) -> (Vec<Unbound>, bool) {
         let mut connections = self.connections.lock(self.connection_shard(id));
         let Some(connection) = connections.get(id) else { return (Vec::new(), true) };
-        let places: SmallVec<[Place; 1]> = connection.places().collect();
+        let positions: SmallVec<[Position; 1]> = connection.positions().collect();
         let mut unbound = Vec::new();
         let mut remains: SmallVec<[Remains<H, L>; 1]> = SmallVec::new();
         let mut is_gone = false;
-        for place in places {
-            let Place { shard, user, slot } = place;
+        for position in positions {
+            let Position { shard, user, slot } = position;
             let mut users = self.users.lock(shard);
             if !users.group(user).is_some_and(|group| is_at_rest(group.lane)) {
                 continue;
@@ -269,7 +269,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
             drop(users);
             let left = unbound.len() - before;
             for number in 1..=left {
-                is_gone = connections.subtract_binding(id, (number == left).then_some(place));
+                is_gone = connections.subtract_binding(id, (number == left).then_some(position));
             }
         }
         let users = remains.iter().filter(|remains| remains.user_is_gone()).count();
@@ -284,7 +284,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
     /// A connection's handle, if it has a binding. O(1).
     pub fn connection(&self, id: ConnectionId) -> Option<H> {
         let connections = self.connections.lock(self.connection_shard(id));
-        let Place { shard, user, slot } = connections.get(id)?.places().next()?;
+        let Position { shard, user, slot } = connections.get(id)?.positions().next()?;
         self.users.lock(shard).handle(user, slot).cloned()
     }
 
@@ -293,7 +293,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
         let connections = self.connections.lock(self.connection_shard(id));
         let Some(connection) = connections.get(id) else { return Vec::new() };
         let mut registrations = Vec::with_capacity(connection.bindings());
-        for Place { shard, user, slot } in connection.places() {
+        for Position { shard, user, slot } in connection.positions() {
             registrations.extend(self.users.lock(shard).registrations(user, slot));
         }
         registrations
@@ -456,9 +456,10 @@ impl<H: Clone, L: Lane> Binder<H, L> {
             for connection in table.iter() {
                 counts.connections += 1;
                 let mut bindings = 0;
-                for place in connection.places() {
-                    let (id, registrations) = members.remove(&place).expect("a place has a member");
-                    assert_eq!(id, connection.id(), "the member at a place is the connection");
+                for position in connection.positions() {
+                    let (id, registrations) =
+                        members.remove(&position).expect("a position has a member");
+                    assert_eq!(id, connection.id(), "the member at a position is the connection");
                     bindings += registrations;
                 }
                 assert_eq!(bindings, connection.bindings(), "a connection counts its bindings");
