@@ -52,7 +52,7 @@ impl<W: Wire> Attachment<W> {
     /// those opened first are, by `connections_per_user_policy`.
     ///
     /// # Errors
-    /// [`RegisterError`] when the connection has its most bindings or bytes of names, the user its
+    /// [`RegisterError`] when the connection has its most registrations or bytes of names, the user its
     /// most connections, or the connection is ending.
     pub fn register(
         &self,

@@ -272,7 +272,7 @@ impl<W: Wire> Node<W> {
         self.inner.close(outbox, reason)
     }
 
-    /// The keyed digest under which bindings remember a token.
+    /// The keyed digest under which registrations remember a token.
     #[must_use]
     pub fn digest(&self, token: &str) -> TokenDigest {
         self.inner.binder.digest(token)
@@ -284,7 +284,7 @@ impl<W: Wire> Node<W> {
         self.inner.binder.registration_key(user, event)
     }
 
-    /// How many users, connections and bindings the binder holds, a [`Probe`] left out.
+    /// How many users, connections and registrations the binder holds, a [`Probe`] left out.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let counts = self.inner.binder.counts();

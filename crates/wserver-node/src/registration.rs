@@ -145,7 +145,7 @@ impl<W: Wire> Inner<W> {
 
     /// Closes those connections of a user that were opened first, as many as there are too many.
     ///
-    /// Who is too many is decided under the user's lock, after each binding, from those who are bound
+    /// Who is too many is decided under the user's lock, after each registration, from those who are bound
     /// then. Closing one twice does nothing, so users who bind at once keep exactly as many as they
     /// may. O(connections of the user) when there are too many, O(1) otherwise.
     pub(crate) fn close_oldest(&self, user: &UserId) {
@@ -185,7 +185,7 @@ impl<W: Wire> Inner<W> {
     pub(crate) fn note_closed(&self, id: ConnectionId, reason: CloseReason, unbound: &[Unbound]) {
         // Bindings of one user stand together.
         for of_user in unbound.chunk_by(|one, next| one.user == next.user) {
-            let user = of_user.first().map(|binding| &binding.user);
+            let user = of_user.first().map(|registration| &registration.user);
             self.journal.note(What::Closed { reason }, Some(id), user, None);
         }
     }
@@ -199,8 +199,10 @@ impl<W: Wire> Inner<W> {
         let bytes = unbound.iter().map(|it| name_bytes(&it.user, &it.event)).sum::<usize>();
         self.name_bytes.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
         let Some(interest) = &self.interest else { return };
-        for binding in unbound.iter().filter(|binding| binding.last_for == Scope::User) {
-            interest.left(&binding.user);
+        for registration in
+            unbound.iter().filter(|registration| registration.last_for == Scope::User)
+        {
+            interest.left(&registration.user);
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Connections {
     entries: Slab<Connection>,
 }
 
-/// One connection. Invariant: at least one position, at least one binding for each.
+/// One connection. Invariant: at least one position, at least one registration for each.
 pub(super) struct Connection {
     id: ConnectionId,
     positions: Positions,
@@ -31,13 +31,13 @@ pub(super) struct Connection {
 
 /// Nearly every connection speaks for one user: that case costs no allocation.
 enum Positions {
-    One { shard: u16, user: u32, slot: u32, bindings: u32 },
+    One { shard: u16, user: u32, slot: u32, registrations: u32 },
     Many(Box<ManyPositions>),
 }
 
 struct ManyPositions {
     positions: Vec<Position>,
-    bindings: u32,
+    registrations: u32,
 }
 
 impl Connections {
@@ -60,23 +60,27 @@ impl Connections {
         self.index.find(mix(id.as_u64()), same)
     }
 
-    /// Counts a binding at `position`, which is new to the connection if it had none there.
+    /// Counts a registration at `position`, which is new to the connection if it had none there.
     /// Tells whether the connection is new. O(positions of the connection).
-    pub(super) fn add_binding(&mut self, id: ConnectionId, position: Position) -> bool {
+    pub(super) fn add_registration(&mut self, id: ConnectionId, position: Position) -> bool {
         if let Some(connection) = self.get_mut(id) {
             connection.positions.add(position);
             return false;
         }
         let Position { shard, user, slot } = position;
-        let positions = Positions::One { shard, user, slot, bindings: 1 };
+        let positions = Positions::One { shard, user, slot, registrations: 1 };
         let index = self.entries.insert(Connection { id, positions });
         self.index.insert(mix(id.as_u64()), index);
         true
     }
 
-    /// Counts a binding out; `left` is the position it was the last of.
+    /// Counts a registration out; `left` is the position it was the last of.
     /// Tells whether the connection is gone. O(positions of the connection).
-    pub(super) fn subtract_binding(&mut self, id: ConnectionId, left: Option<Position>) -> bool {
+    pub(super) fn subtract_registration(
+        &mut self,
+        id: ConnectionId,
+        left: Option<Position>,
+    ) -> bool {
         let Some(index) = self.find(id) else { return false };
         let Some(connection) = self.entries.get_mut(index) else { return false };
         if connection.positions.subtract(left) > 0 {
@@ -113,8 +117,8 @@ impl Connections {
             assert_eq!(self.find(connection.id), Some(index), "a connection is found by its id");
             assert!(connection.positions().count() > 0, "a connection has a position");
             assert!(
-                connection.bindings() >= connection.positions().count(),
-                "each position a binding"
+                connection.registrations() >= connection.positions().count(),
+                "each position a registration"
             );
         }
     }
@@ -126,10 +130,10 @@ impl Connection {
     }
 
     /// How many (user, event) pairs it has. O(1).
-    pub(super) fn bindings(&self) -> usize {
+    pub(super) fn registrations(&self) -> usize {
         match &self.positions {
-            Positions::One { bindings, .. } => *bindings as usize,
-            Positions::Many(many) => many.bindings as usize,
+            Positions::One { registrations, .. } => *registrations as usize,
+            Positions::Many(many) => many.registrations as usize,
         }
     }
 
@@ -156,20 +160,20 @@ impl Connection {
 impl Positions {
     fn add(&mut self, position: Position) {
         match self {
-            Self::One { shard, user, slot, bindings } => {
+            Self::One { shard, user, slot, registrations } => {
                 let only = Position { shard: *shard, user: *user, slot: *slot };
                 if only == position {
-                    *bindings += 1;
+                    *registrations += 1;
                 } else {
-                    let bindings = *bindings + 1;
+                    let registrations = *registrations + 1;
                     *self = Self::Many(Box::new(ManyPositions {
                         positions: vec![only, position],
-                        bindings,
+                        registrations,
                     }));
                 }
             }
             Self::Many(many) => {
-                many.bindings += 1;
+                many.registrations += 1;
                 if !many.positions.contains(&position) {
                     many.positions.push(position);
                 }
@@ -177,21 +181,21 @@ impl Positions {
         }
     }
 
-    /// Tells how many bindings remain.
+    /// Tells how many registrations remain.
     fn subtract(&mut self, left: Option<Position>) -> u32 {
         match self {
-            Self::One { bindings, .. } => {
-                *bindings -= 1;
-                *bindings
+            Self::One { registrations, .. } => {
+                *registrations -= 1;
+                *registrations
             }
             Self::Many(many) => {
-                many.bindings -= 1;
-                let bindings = many.bindings;
+                many.registrations -= 1;
+                let registrations = many.registrations;
                 many.positions.retain(|position| Some(*position) != left);
                 if let [Position { shard, user, slot }] = many.positions[..] {
-                    *self = Self::One { shard, user, slot, bindings };
+                    *self = Self::One { shard, user, slot, registrations };
                 }
-                bindings
+                registrations
             }
         }
     }

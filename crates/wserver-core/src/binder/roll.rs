@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
-use super::binding::TokenDigest;
+use super::registration::TokenDigest;
 use super::slab::Slab;
 use crate::ConnectionId;
 

@@ -1,16 +1,16 @@
 //! One shard of the users: who of them has which connections, registered for which events.
 //!
-//! All rules of a binding are here. It knows no lock, and of the connection tables only that
+//! All rules of a registration are here. It knows no lock, and of the connection tables only that
 //! they remember the positions it hands out.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-use super::binding::{Lane, Registration, Scope, TokenDigest, Unbound, UserKey};
 use super::connections::Position;
 use super::events::Events;
 use super::group::Group;
 use super::index::Index;
+use super::registration::{Lane, Registration, Scope, TokenDigest, Unbound, UserKey};
 use super::roll::{Membership, Registered, Registrations, Roll};
 use super::shards::low_half;
 use super::short_name::ShortName;

@@ -121,7 +121,7 @@ impl Pair {
         self.binder.digest(&format!("token {token}"))
     }
 
-    /// What a binding is the only one of.
+    /// What a registration is the only one of.
     fn scope(&self, user: u64, event: u64) -> Scope {
         if self.entries.keys().any(|(_, u, e)| (*u, *e) == (user, event)) {
             Scope::Connection
