@@ -7,7 +7,7 @@
 mod answer;
 mod breaker;
 mod cache;
-mod places;
+mod permits;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 use self::answer::{Denied, Nonsense, Verdict};
 use self::breaker::{Breaker, Change};
 use self::cache::{Cache, Digest, DigestKey};
-use self::places::{Peer, Place, Places};
+use self::permits::{Peer, Permit, Permits};
 use crate::http_client::{Call, HttpClient, HttpEndpoint, HttpError};
 use crate::listen::{Authenticator, Credentials, Identity, Refusal};
 use crate::publisher_key::NoRandomness;
@@ -225,7 +225,7 @@ pub enum CallbackSettingsError {
 pub struct CallbackAuthenticator {
     settings: CallbackSettings,
     client: HttpClient,
-    places: Places,
+    permits: Permits,
     breaker: Breaker,
     /// Under which answers are remembered: of this instance alone, so that nobody can foresee it.
     digest_key: DigestKey,
@@ -279,7 +279,7 @@ impl CallbackAuthenticator {
         settings.check()?;
         Ok(Self {
             client: HttpClient::new(settings.endpoint.clone(), settings.concurrency_max.min(64)),
-            places: Places::new(settings.concurrency_max, settings.waiting_max),
+            permits: Permits::new(settings.concurrency_max, settings.waiting_max),
             breaker: Breaker::new(settings.failures_max, settings.rest),
             digest_key: DigestKey::new()?,
             identities: Cache::new(settings.cache_entries_max),
@@ -316,7 +316,7 @@ impl CallbackAuthenticator {
     async fn ask(&self, credentials: &Credentials, digest: Digest) -> Result<Identity, Refusal> {
         let peer = Peer::of(credentials.peer.ip());
         self.breaker.check(peer, Instant::now()).map_err(|_resting| self.resting())?;
-        let _place = self.place(peer).await?;
+        let _place = self.permit(peer).await?;
         let admission =
             self.breaker.admit(peer, Instant::now()).map_err(|_resting| self.resting())?;
         let host = self.client.host();
@@ -360,9 +360,9 @@ impl CallbackAuthenticator {
     }
 
     /// One of the calls at once, waited for if there is room to wait.
-    async fn place(&self, peer: Peer) -> Result<Place<'_>, Refusal> {
-        let place = self.places.take(peer, self.settings.wait_max).await;
-        place.map_err(|_busy| Refusal::unavailable("too many calls to the backend are under way"))
+    async fn permit(&self, peer: Peer) -> Result<Permit<'_>, Refusal> {
+        let permit = self.permits.take(peer, self.settings.wait_max).await;
+        permit.map_err(|_busy| Refusal::unavailable("too many calls to the backend are under way"))
     }
 
     async fn call(&self, credentials: &Credentials) -> Result<Verdict, CallError> {

@@ -6,7 +6,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::places::Peer;
+use super::permits::Peer;
 
 /// So many addresses are told apart; a bound beyond that means to call on whatever happens.
 const PEERS_MAX: usize = 1000;
