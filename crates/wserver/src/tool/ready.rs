@@ -42,8 +42,8 @@ pub(crate) struct Arguments {
 /// `whole` is the command line of this program, which reads that of a process.
 pub(super) async fn run(arguments: Arguments, sources: Sources, whole: Command) -> Outcome {
     let Arguments { url, authorities, pid } = arguments;
-    let place = match url {
-        Some(url) => Place::at(url),
+    let destination = match url {
+        Some(url) => Destination::at(url),
         None => {
             let sources = match pid {
                 Some(pid) => of_process(pid, whole).map_err(Failure::Usage)?,
@@ -52,28 +52,28 @@ pub(super) async fn run(arguments: Arguments, sources: Sources, whole: Command) 
             let loaded = sources.load().map_err(|problems| {
                 Failure::Usage(anyhow!("the settings are wrong: {}", problems.join("; ")))
             })?;
-            Place::of(&loaded.settings).map_err(Failure::Usage)?
+            Destination::of(&loaded.settings).map_err(Failure::Usage)?
         }
     };
-    let mut api = place.api()?;
+    let mut api = destination.api()?;
     if let Some(authorities) = authorities.read()? {
         api = api.with_ca_pem(&authorities).map_err(Failure::usage)?;
     }
-    api.ready().await.with_context(|| place.to_string())?;
+    api.ready().await.with_context(|| destination.to_string())?;
     line("ready")?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Where to ask, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct Destination {
     url: String,
     unix_socket: Option<PathBuf>,
     /// The file of the server's own certificate.
     certificate: Option<PathBuf>,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.unix_socket {
             Some(path) => write!(f, "asked at {}", path.display()),
@@ -82,7 +82,7 @@ impl std::fmt::Display for Place {
     }
 }
 
-impl Place {
+impl Destination {
     fn at(url: String) -> Self {
         Self { url, unix_socket: None, certificate: None }
     }
@@ -114,8 +114,8 @@ impl Place {
     fn plain(name: &str, address: &str) -> anyhow::Result<Self> {
         Ok(match address.strip_prefix("unix:") {
             Some(path) => {
-                let place = Self::at("http://localhost".to_owned());
-                Self { unix_socket: Some(path.into()), ..place }
+                let destination = Self::at("http://localhost".to_owned());
+                Self { unix_socket: Some(path.into()), ..destination }
             }
             None => Self::at(format!("http://{}", from_here(name, address)?)),
         })
@@ -182,10 +182,10 @@ mod tests {
 
     #[test]
     fn it_is_asked_where_the_settings_say() {
-        let at = |url: &str| Place::at(url.to_owned());
+        let at = |url: &str| Destination::at(url.to_owned());
         let pem = || Some(PathBuf::from("/c.pem"));
         type Change = fn(&mut Settings);
-        let cases: [(Change, Result<Place, &str>); 9] = [
+        let cases: [(Change, Result<Destination, &str>); 9] = [
             (|_| {}, Ok(at("http://127.0.0.1:12345"))),
             (|it| it.address = ":9000".to_owned(), Ok(at("http://127.0.0.1:9000"))),
             (|it| it.address = "[::]:9000".to_owned(), Ok(at("http://[::1]:9000"))),
@@ -193,7 +193,7 @@ mod tests {
             (|it| it.address = "127.0.0.1:0".to_owned(), Err("--url")),
             (
                 |it| it.tls_certificate_file = Some("/c.pem".into()),
-                Ok(Place { certificate: pem(), ..at("https://127.0.0.1:12345") }),
+                Ok(Destination { certificate: pem(), ..at("https://127.0.0.1:12345") }),
             ),
             (
                 |it| {
@@ -207,7 +207,10 @@ mod tests {
                     it.tls_certificate_file = Some("/c.pem".into());
                     it.private_address = Some("unix:/run/w.sock".to_owned());
                 },
-                Ok(Place { unix_socket: Some("/run/w.sock".into()), ..at("http://localhost") }),
+                Ok(Destination {
+                    unix_socket: Some("/run/w.sock".into()),
+                    ..at("http://localhost")
+                }),
             ),
             (
                 |it| {
@@ -220,8 +223,8 @@ mod tests {
         for (change, expected) in cases {
             let mut settings = Loaded::defaults().settings;
             change(&mut settings);
-            match (Place::of(&settings), expected) {
-                (Ok(place), Ok(expected)) => assert_eq!(place, expected),
+            match (Destination::of(&settings), expected) {
+                (Ok(destination), Ok(expected)) => assert_eq!(destination, expected),
                 (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
                 other => panic!("{other:?}"),
             }
