@@ -58,7 +58,7 @@ pub enum Action {
 #[derive(Debug, Clone)]
 pub struct Session {
     opened: Instant,
-    phase: Phase,
+    liveness: Liveness,
     registered: Registered,
     /// The registrations that expire, if any does.
     expiries: Option<Box<Expiries>>,
@@ -66,13 +66,13 @@ pub struct Session {
     bucket_full: u64,
     /// Bytes the socket had taken when the last pong came.
     written_at_pong: u64,
-    /// What `phase` waits for or counts from.
+    /// What `liveness` waits for or counts from.
     at: u64,
 }
 
 /// What `at` means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum Liveness {
     /// The next ping is due at `at`.
     Alive,
     /// A ping was sent and no pong has come; the last sign of life, or else that ping, was `at`.
@@ -105,7 +105,7 @@ impl Session {
         let part = u64::try_from(part).unwrap_or_default();
         Self {
             opened: now,
-            phase: Phase::Alive,
+            liveness: Liveness::Alive,
             registered: Registered::NotYet,
             expiries: None,
             bucket_full: 0,
@@ -121,7 +121,7 @@ impl Session {
     /// ignored, and the connection closed.
     pub fn handle_message(&mut self, limits: &Limits, now: Instant) -> Result<(), CloseReason> {
         self.take_token(limits, now)?;
-        if self.phase == Phase::Pinged {
+        if self.liveness == Liveness::Pinged {
             // The pong is still owed, and no second ping is sent before it; the peer has the
             // whole time for it anew.
             self.at = self.nanos_at(now);
@@ -132,7 +132,7 @@ impl Session {
     /// Reading stands still for a reason of the owner's own: silence says nothing about the peer,
     /// which has the whole time for its pong anew.
     pub fn handle_paused(&mut self, now: Instant) {
-        if self.phase == Phase::Pinged {
+        if self.liveness == Liveness::Pinged {
             self.at = self.nanos_at(now);
         }
     }
@@ -157,8 +157,8 @@ impl Session {
     ) -> Result<(), CloseReason> {
         self.take_token(limits, now)?;
         self.written_at_pong = bytes_written;
-        if self.phase == Phase::Pinged {
-            self.phase = Phase::Alive;
+        if self.liveness == Liveness::Pinged {
+            self.liveness = Liveness::Alive;
             self.at = self.at.saturating_add(nanos(limits.ping_interval));
         }
         Ok(())
@@ -201,9 +201,9 @@ impl Session {
 
     /// Our Close is queued. From now on only the close deadline counts, the first one given.
     pub fn handle_closing(&mut self, limits: &Limits, now: Instant) {
-        if self.phase != Phase::Closing {
+        if self.liveness != Liveness::Closing {
             self.at = self.nanos_at(now).saturating_add(nanos(limits.close_timeout));
-            self.phase = Phase::Closing;
+            self.liveness = Liveness::Closing;
         }
     }
 
@@ -225,7 +225,7 @@ impl Session {
         bytes_written: u64,
     ) -> Action {
         let now = self.nanos_at(now);
-        if self.phase == Phase::Closing {
+        if self.liveness == Liveness::Closing {
             return if now >= self.at { Action::Terminate } else { self.wait(self.at) };
         }
         let register_by = match self.registered {
@@ -241,17 +241,17 @@ impl Session {
         if now >= register_by {
             return Action::Close(CloseReason::NotRegistered);
         }
-        let heartbeat = match self.phase {
-            Phase::Pinged => {
+        let heartbeat = match self.liveness {
+            Liveness::Pinged => {
                 let silent = self.at.saturating_add(self.patience(limits, bytes_written));
                 if now >= silent {
                     return Action::Close(CloseReason::Silent);
                 }
                 silent
             }
-            Phase::Alive | Phase::Closing => {
+            Liveness::Alive | Liveness::Closing => {
                 if now >= self.at {
-                    self.phase = Phase::Pinged;
+                    self.liveness = Liveness::Pinged;
                     self.at = now;
                     return Action::Ping;
                 }
@@ -278,7 +278,7 @@ impl Session {
     /// The bucket as one number, the time at which it is full again: each message moves it on by
     /// the time of one token, and it may be ahead by the time of a burst.
     fn take_token(&mut self, limits: &Limits, now: Instant) -> Result<(), CloseReason> {
-        if self.phase == Phase::Closing {
+        if self.liveness == Liveness::Closing {
             return Ok(());
         }
         let now = self.nanos_at(now);
