@@ -38,7 +38,7 @@ pub(crate) enum End {
     /// We left.
     Left,
     /// The server said Close with this code.
-    Told(u16),
+    Closed(u16),
     /// The server closed or reset the connection without a word.
     Cut,
 }
@@ -217,7 +217,7 @@ impl Listener {
             return Ok(());
         }
         if let Some(code) = told {
-            self.end(End::Told(code));
+            self.end(End::Closed(code));
         }
         Ok(())
     }
