@@ -213,7 +213,7 @@ impl<W: Wire> Outbox<W> {
         if was_empty {
             wake(state);
         }
-        if has_room { Ok(Sent::Queued) } else { Err(NoRoom::Begun) }
+        if has_room { Ok(Sent::Queued) } else { Err(NoRoom::Partial) }
     }
 
     /// Answers a ping, unless an answer is waiting already (RFC 6455, section 5.5.3) or there is no
@@ -226,7 +226,7 @@ impl<W: Wire> Outbox<W> {
             Ok(sent) => sent,
             // A peer that does not read needs none, and makes nobody go for it.
             Err(NoRoom::Refused { .. }) => return None,
-            Err(NoRoom::Begun) => Sent::Queued,
+            Err(NoRoom::Partial) => Sent::Queued,
         };
         if sent == Sent::Queued {
             let mut state = self.lock();

@@ -35,8 +35,8 @@ impl<W: Wire> Inner<W> {
             NoRoom::Refused { bytes } if self.make_room(outbox, bytes) => {
                 outbox.send(&self.outbox_rules, runs).ok()
             }
-            NoRoom::Begun if self.make_room(outbox, 0) => Some(Sent::Queued),
-            NoRoom::Refused { .. } | NoRoom::Begun => None,
+            NoRoom::Partial if self.make_room(outbox, 0) => Some(Sent::Queued),
+            NoRoom::Refused { .. } | NoRoom::Partial => None,
         };
         // It has more than anybody else, or somebody was faster.
         let close = || match outbox.close(&self.outbox_rules, CloseReason::Slow) {

@@ -11,7 +11,7 @@ pub(crate) enum NoRoom {
     /// Nothing of it was taken; so many bytes would have to wait.
     Refused { bytes: usize },
     /// The socket took a part, so the rest is queued beyond the bound.
-    Begun,
+    Partial,
 }
 
 /// What all outboxes of a node have in common.
