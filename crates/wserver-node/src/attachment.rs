@@ -9,9 +9,9 @@ use bytes::Bytes;
 use wserver_core::{Bound, CloseReason, ConnectionId, EventName, TokenDigest, UserId};
 
 use crate::entry::What;
-use crate::inner::Inner;
 use crate::outbox::{Flush, Outbox, Sent, Wire};
 use crate::registration::RegisterError;
+use crate::state::NodeState;
 
 /// One live connection of the node, held by the task that drives it.
 ///
@@ -19,7 +19,7 @@ use crate::registration::RegisterError;
 /// reason of its close if there was one, as [`CloseReason::Internal`] if its task panicked,
 /// otherwise as [`CloseReason::PeerGone`].
 pub struct Attachment<W: Wire> {
-    node: Arc<Inner<W>>,
+    node: Arc<NodeState<W>>,
     outbox: Arc<Outbox<W>>,
 }
 
@@ -30,7 +30,7 @@ impl<W: Wire> fmt::Debug for Attachment<W> {
 }
 
 impl<W: Wire> Attachment<W> {
-    pub(crate) fn new(node: Arc<Inner<W>>, outbox: Arc<Outbox<W>>) -> Self {
+    pub(crate) fn new(node: Arc<NodeState<W>>, outbox: Arc<Outbox<W>>) -> Self {
         Self { node, outbox }
     }
 

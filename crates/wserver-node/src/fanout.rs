@@ -18,10 +18,10 @@ use tracing::{Instrument as _, Level, enabled, trace, trace_span};
 use wserver_core::{CloseReason, EventName, EventRef, Group, UserId, UserKey};
 
 use crate::entry::What;
-use crate::inner::Inner;
 use crate::lane::{Lane, Waiting, append};
 use crate::outbox::{Outbox, Run, Sent, Wire};
 use crate::receipt::{NoDelivery, PushOptions, PushReceipt};
+use crate::state::NodeState;
 use under_way::UnderWay;
 
 /// Groups of up to so many slots are written by the pusher itself.
@@ -62,7 +62,7 @@ enum Admission<W> {
     Waiting(oneshot::Receiver<PushReceipt>),
 }
 
-impl<W: Wire> Inner<W> {
+impl<W: Wire> NodeState<W> {
     /// One push to one user, counted and told to those who trace the user.
     pub(crate) async fn push(
         self: &Arc<Self>,

@@ -6,7 +6,7 @@
 //! as a [`Trace`]. The fan-out is described in the project's `docs/architecture.md`.
 
 mod node;
-mod inner;
+mod state;
 mod attachment;
 mod registration;
 mod sweep;

@@ -9,8 +9,8 @@ use wserver_core::{
 };
 
 use crate::entry::What;
-use crate::inner::Inner;
 use crate::outbox::{Outbox, Phase, Wire};
+use crate::state::NodeState;
 
 /// Why a registration was not bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +60,7 @@ impl RegisterError {
     }
 }
 
-impl<W: Wire> Inner<W> {
+impl<W: Wire> NodeState<W> {
     /// Binds a connection, whoever asks for it; notes it, or why not.
     pub(crate) fn bind(
         &self,

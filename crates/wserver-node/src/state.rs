@@ -24,7 +24,7 @@ use crate::tasks::Tasks;
 /// Shards of the connection table; each is swept on its own.
 pub(crate) const SHARDS: usize = 64;
 
-pub(crate) struct Inner<W: Wire> {
+pub(crate) struct NodeState<W: Wire> {
     /// Who is bound to what; written by attachments and closers, bounded by `connections_max` times
     /// `bindings_per_connection_max`.
     pub(crate) binder: Binder<Arc<Outbox<W>>, Lane>,
@@ -98,7 +98,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<W: Wire> Inner<W> {
+impl<W: Wire> NodeState<W> {
     pub(crate) fn new(
         limits: Limits,
         close_frame: fn(CloseReason) -> Option<Bytes>,

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use wserver_core::Limits;
 
-use crate::inner::{Inner, SHARDS, lock};
 use crate::outbox::Wire;
+use crate::state::{NodeState, SHARDS, lock};
 use crate::tasks::Tasks;
 
 /// How often each connection's deadlines are looked at, at most.
 const SWEEP_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
-impl<W: Wire> Inner<W> {
+impl<W: Wire> NodeState<W> {
     /// Starts the sweep, which ends with the node.
     pub(crate) fn start_sweep(self: &Arc<Self>) {
         let interval = sweep_interval(&self.limits);
@@ -59,7 +59,7 @@ fn sweep_interval(limits: &Limits) -> Duration {
 }
 
 /// Looks at every connection's deadline once per `interval`, an eighth of the shards at a time.
-async fn sweep<W: Wire>(node: Weak<Inner<W>>, tasks: Tasks, interval: Duration) {
+async fn sweep<W: Wire>(node: Weak<NodeState<W>>, tasks: Tasks, interval: Duration) {
     const STEPS: usize = 8;
     let mut ticks = tokio::time::interval(interval / 8);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
