@@ -19,7 +19,7 @@ use crate::outbound::Outbound;
 use crate::receipt::{Gathered, NodeName};
 use crate::requests::Asked;
 use crate::settings::ClusterSettings;
-use crate::state::{CutOff, Inner};
+use crate::state::{ClusterState, CutOff};
 use crate::streams::{Stream, Streams};
 
 /// Whom a question is for.
@@ -36,20 +36,20 @@ pub enum Whom<'a> {
 
 /// One node's part in its cluster. A clone is the same one.
 pub struct Cluster<W: Wire> {
-    pub(crate) inner: Arc<Inner<W>>,
+    pub(crate) state: Arc<ClusterState<W>>,
 }
 
 impl<W: Wire> Clone for Cluster<W> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
+        Self { state: Arc::clone(&self.state) }
     }
 }
 
 impl<W: Wire> fmt::Debug for Cluster<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster")
-            .field("id", &self.inner.id)
-            .field("settings", &self.inner.settings)
+            .field("id", &self.state.id)
+            .field("settings", &self.state.settings)
             .finish_non_exhaustive()
     }
 }
@@ -58,25 +58,25 @@ impl<W: Wire> Cluster<W> {
     /// This node's id.
     #[must_use]
     pub fn id(&self) -> NodeId {
-        self.inner.id
+        self.state.id
     }
 
     /// What this node is called.
     #[must_use]
     pub fn node_name(&self) -> String {
-        self.inner.node_name()
+        self.state.node_name()
     }
 
     /// The settings in force.
     #[must_use]
     pub fn settings(&self) -> &ClusterSettings {
-        &self.inner.settings
+        &self.state.settings
     }
 
     /// What the broker is.
     #[must_use]
     pub fn broker_kind(&self) -> &'static str {
-        self.inner.broker.kind()
+        self.state.broker.kind()
     }
 
     /// Whether this node has part in its cluster now, or why not: messages to itself come back by
@@ -85,54 +85,54 @@ impl<W: Wire> Cluster<W> {
     /// # Errors
     /// Why not, in a few words.
     pub fn ready(&self) -> Result<(), String> {
-        self.inner.verdict()
+        self.state.verdict()
     }
 
     /// The other nodes, in no particular order.
     #[must_use]
     pub fn members(&self) -> Vec<MemberInfo> {
-        self.inner.members.infos(Instant::now())
+        self.state.members.infos(Instant::now())
     }
 
     /// Those that were not heard of for their lease, did not say that they go, and are neither back nor
     /// known to be gone.
     #[must_use]
     pub fn vanished(&self) -> Vec<NodeName> {
-        self.inner.members.vanished()
+        self.state.members.vanished()
     }
 
     /// Whether this node's connections are reached by the others, and what is to become of them.
     #[must_use]
     pub fn cut_off(&self) -> watch::Receiver<CutOff> {
-        self.inner.cut_off.subscribe()
+        self.state.cut_off.subscribe()
     }
 
     /// Whether nobody may be taken in now, because the others count on there being nobody.
     #[must_use]
     pub fn refuses_connections(&self) -> bool {
-        *self.inner.cut_off.borrow() == CutOff::Refused
+        *self.state.cut_off.borrow() == CutOff::Refused
     }
 
     /// What was counted.
     #[must_use]
     pub fn counters(&self) -> &Counters {
-        &self.inner.counters
+        &self.state.counters
     }
 
     /// What is there now.
     #[must_use]
     pub fn gauges(&self) -> Gauges {
-        let inner = &self.inner;
+        let state = &self.state;
         Gauges {
-            nodes: 1 + inner.members.len(),
-            vanished: inner.members.vanished().len(),
-            round_trip: inner.reachability.round_trip(),
+            nodes: 1 + state.members.len(),
+            vanished: state.members.vanished().len(),
+            round_trip: state.reachability.round_trip(),
             is_ready: self.ready().is_ok(),
-            remote_users: inner.directory.len(),
-            directory_bytes: inner.directory.bytes(),
-            outbound_bytes: inner.outbound.iter().map(Outbound::bytes).sum(),
-            requests: inner.requests.len(),
-            inbound_dropped: inner.inbound.dropped(),
+            remote_users: state.directory.len(),
+            directory_bytes: state.directory.bytes(),
+            outbound_bytes: state.outbound.iter().map(Outbound::bytes).sum(),
+            requests: state.requests.len(),
+            inbound_dropped: state.inbound.dropped(),
         }
     }
 
@@ -151,20 +151,20 @@ impl<W: Wire> Cluster<W> {
         text: &str,
         options: &PushOptions,
     ) -> Gathered<PushReceipt> {
-        let inner = &self.inner;
+        let state = &self.state;
         let message = Message::text(text);
-        let digest = inner.digests.of(user);
-        let seats = inner.directory.seats(digest);
+        let digest = state.digests.of(user);
+        let seats = state.directory.seats(digest);
         if seats.is_empty() {
-            let here = inner.node.push_with(user, event, &message, options).await;
-            let is_cut_off = inner.is_cut_off();
-            let missing = inner.unreached();
-            inner.counters.missing_total.add(missing.len() as u64);
+            let here = state.node.push_with(user, event, &message, options).await;
+            let is_cut_off = state.is_cut_off();
+            let missing = state.unreached();
+            state.counters.missing_total.add(missing.len() as u64);
             return Gathered { is_cut_off, missing, ..Gathered::alone(here) };
         }
         let wanted = Wanted::Push(push_of(user.as_str(), event, text, options));
-        let others = self.ask_nodes(inner.members.at(&seats), inner.lane_of(digest), wanted);
-        let here = inner.node.push_with(user, event, &message, options);
+        let others = self.ask_nodes(state.members.at(&seats), state.lane_of(digest), wanted);
+        let here = state.node.push_with(user, event, &message, options);
         self.gather(here, others, |outcome, _took| match outcome {
             Outcome::Pushed(receipt) => Some(receipt.into()),
             _ => None,
@@ -182,11 +182,11 @@ impl<W: Wire> Cluster<W> {
         text: &str,
         options: &PushOptions,
     ) -> Gathered<EveryoneReceipt> {
-        let inner = &self.inner;
+        let state = &self.state;
         let message = Message::text(text);
         let wanted = Wanted::Everyone(push_of("", event, text, options));
-        let others = self.ask_nodes(inner.members.everybody(), inner.own_lane(), wanted);
-        let here = inner.node.push_everyone(event, &message, options);
+        let others = self.ask_nodes(state.members.everybody(), state.own_lane(), wanted);
+        let here = state.node.push_everyone(event, &message, options);
         self.gather(here, others, |outcome, _took| match outcome {
             Outcome::PushedToEveryone(receipt) => Some(receipt.into()),
             _ => None,
@@ -206,19 +206,19 @@ impl<W: Wire> Cluster<W> {
         here: impl Future<Output = T>,
         read: impl Fn(&[u8], Duration) -> Option<T>,
     ) -> Gathered<T> {
-        let inner = &self.inner;
+        let state = &self.state;
         let nodes = match whom {
-            Whom::Everybody => inner.members.everybody(),
+            Whom::Everybody => state.members.everybody(),
             Whom::UsersNodes(user) => {
-                inner.members.at(&inner.directory.seats(inner.digests.of(user)))
+                state.members.at(&state.directory.seats(state.digests.of(user)))
             }
             Whom::ConnectionsNode(connection) => {
-                let mut nodes = inner.members.everybody();
+                let mut nodes = state.members.everybody();
                 nodes.retain(|node| is_of(connection, node.id));
                 nodes
             }
         };
-        let mut others = self.ask_nodes(nodes, inner.own_lane(), Wanted::Query(question));
+        let mut others = self.ask_nodes(nodes, state.own_lane(), Wanted::Query(question));
         if let Whom::ConnectionsNode(connection) = whom {
             others.unreached.retain(|node| is_of(connection, node.id));
         }
@@ -232,63 +232,63 @@ impl<W: Wire> Cluster<W> {
     /// Whether this connection would be one of this node's.
     #[must_use]
     pub fn is_own(&self, connection: ConnectionId) -> bool {
-        is_of(connection, self.inner.id)
+        is_of(connection, self.state.id)
     }
 
     /// A stream that other nodes may be asked to send entries to, as [`Cluster::send`]. At most
     /// `entries_max` wait for its reader; what comes then is let go.
     #[must_use]
     pub fn stream(&self, entries_max: usize) -> Stream {
-        Streams::open(&self.inner.streams, entries_max)
+        Streams::open(&self.state.streams, entries_max)
     }
 
     /// Changes whenever another node joins, and when this one takes part again: whoever has asked
     /// everybody for something that lasts asks again then.
     #[must_use]
     pub fn joined(&self) -> watch::Receiver<()> {
-        self.inner.joined.subscribe()
+        self.state.joined.subscribe()
     }
 
     /// Sends an entry to a stream of another node; false when there is no room for it on the way.
     pub fn send(&self, node: NodeId, stream: u64, payload: Bytes) -> bool {
         let event = Content::Event(Event { stream, payload });
-        self.inner.say(self.inner.own_lane(), To::Node(node), event.into())
+        self.state.say(self.state.own_lane(), To::Node(node), event.into())
     }
 
     /// Tells the others that this node is shutting down. It takes part until [`leave`](Self::leave).
     pub fn drain(&self) {
-        self.inner.is_draining.store(true, Ordering::Relaxed);
-        self.inner.is_heartbeat_wanted.store(true, Ordering::Relaxed);
+        self.state.is_draining.store(true, Ordering::Relaxed);
+        self.state.is_heartbeat_wanted.store(true, Ordering::Relaxed);
     }
 
     /// Tells the others that this node goes, and takes part no longer: its tasks end, after the
     /// broker has that last message or a second at most.
     pub fn leave(&self) {
-        self.inner.stop.cancel();
+        self.state.stop.cancel();
     }
 
     /// What was asked of others, on its way.
     fn ask_nodes(&self, nodes: Vec<NodeName>, lane: u16, wanted: Wanted) -> Asking {
-        let inner = &self.inner;
-        let deadline = tokio::time::Instant::now() + inner.settings.answer_timeout;
+        let state = &self.state;
+        let deadline = tokio::time::Instant::now() + state.settings.answer_timeout;
         if nodes.is_empty() {
-            let unreached = inner.unreached();
+            let unreached = state.unreached();
             return Asking { asked: None, nodes, unreached, deadline, since: Instant::now() };
         }
         let ids = nodes.iter().map(|node| node.id).collect();
         // Less what the way to the broker and back takes at best: by then they must have it.
-        let budget = inner.settings.answer_timeout.saturating_sub(inner.reachability.round_trip());
-        let asked = if inner.link.borrow().is_none() {
-            inner.counters.dropped_no_link_total.add(nodes.len() as u64);
+        let budget = state.settings.answer_timeout.saturating_sub(state.reachability.round_trip());
+        let asked = if state.link.borrow().is_none() {
+            state.counters.dropped_no_link_total.add(nodes.len() as u64);
             None
         } else {
-            inner.requests.ask(ids)
+            state.requests.ask(ids)
         };
         if let Some(asked) = &asked {
-            let (budget_ms, asked_ms) = (millis(budget), inner.now_ms().max(1));
-            let silent = inner
+            let (budget_ms, asked_ms) = (millis(budget), state.now_ms().max(1));
+            let silent = state
                 .silent_limit()
-                .map(|limit| inner.members.silent_since(limit))
+                .map(|limit| state.members.silent_since(limit))
                 .unwrap_or_default();
             let mut whom = Vec::with_capacity(nodes.len());
             for node in &nodes {
@@ -300,12 +300,12 @@ impl<W: Wire> Cluster<W> {
             }
             // The same for each of them, so that it waits for the broker once.
             let request = Request { id: asked.id(), budget_ms, wanted: Some(wanted), asked_ms };
-            if !inner.say_to_each(lane, &whom, Content::Request(request).into()) {
+            if !state.say_to_each(lane, &whom, Content::Request(request).into()) {
                 nodes.iter().for_each(|node| asked.give_up_on(node.id));
             }
-            inner.counters.requests_total.add(nodes.len() as u64);
+            state.counters.requests_total.add(nodes.len() as u64);
         }
-        let unreached = inner.unreached();
+        let unreached = state.unreached();
         Asking { asked, nodes, unreached, deadline, since: Instant::now() }
     }
 
@@ -323,10 +323,10 @@ impl<W: Wire> Cluster<W> {
             None => Vec::new(),
         };
         if !answers.is_empty() {
-            self.inner.counters.answer_time.observe(since.elapsed(), answers.len() as u64);
+            self.state.counters.answer_time.observe(since.elapsed(), answers.len() as u64);
         }
         let mut gathered = Gathered::alone(here);
-        gathered.is_cut_off = self.inner.is_cut_off();
+        gathered.is_cut_off = self.state.is_cut_off();
         for (id, outcome, at) in answers {
             let name = nodes.iter().find(|node| node.id == id).cloned();
             if let (Some(name), Some(said)) =
@@ -343,7 +343,7 @@ impl<W: Wire> Cluster<W> {
             }
         }
         gathered.missing = missing;
-        self.inner.counters.missing_total.add(gathered.missing.len() as u64);
+        self.state.counters.missing_total.add(gathered.missing.len() as u64);
         gathered
     }
 }

@@ -14,7 +14,7 @@ use crate::directory::{Digests, OwnUsers};
 use crate::ids::{first_connection, new_id};
 use crate::receive::Answerer;
 use crate::settings::ClusterSettings;
-use crate::state::Inner;
+use crate::state::ClusterState;
 
 /// Tells the cluster which users this node has.
 struct Watcher {
@@ -65,14 +65,15 @@ impl<W: Wire> Joining<W> {
         let watcher = Watcher { digests, users: Arc::clone(&own_users) };
         let node =
             Node::one_of_several(limits, close_frame, runtime, first_connection(id), watcher);
-        let (inner, inbound_lanes) = Inner::new(id, node, broker, digests, own_users, settings);
-        Self { cluster: Cluster { inner: Arc::new(inner) }, inbound_lanes, link: None }
+        let (state, inbound_lanes) =
+            ClusterState::new(id, node, broker, digests, own_users, settings);
+        Self { cluster: Cluster { state: Arc::new(state) }, inbound_lanes, link: None }
     }
 
     /// The node, which takes connections at once.
     #[must_use]
     pub fn node(&self) -> &Node<W> {
-        &self.cluster.inner.node
+        &self.cluster.state.node
     }
 
     /// What it will have part in.
@@ -86,8 +87,8 @@ impl<W: Wire> Joining<W> {
     /// # Errors
     /// Why the broker cannot be used; it may be tried again.
     pub async fn connect(&mut self) -> Result<(), BrokerError> {
-        let inner = &self.cluster.inner;
-        self.link = Some(inner.broker.open(inner.id, inner.inbound.clone()).await?);
+        let state = &self.cluster.state;
+        self.link = Some(state.broker.open(state.id, state.inbound.clone()).await?);
         Ok(())
     }
 
@@ -95,7 +96,7 @@ impl<W: Wire> Joining<W> {
     /// link it tries to open one until it can.
     pub fn start(self, answerer: Answerer) -> Cluster<W> {
         let Self { cluster, inbound_lanes, link } = self;
-        cluster.inner.start(inbound_lanes, link, answerer);
+        cluster.state.start(inbound_lanes, link, answerer);
         cluster
     }
 }

@@ -20,7 +20,7 @@ use crate::envelope::{
     Body, Content, Heartbeat, Interest, InterestRequest, InterestSlot, InterestSlots, Item,
     Outcome, Part, Push, Reply, Request, Unreadable, Wanted,
 };
-use crate::state::Inner;
+use crate::state::ClusterState;
 
 /// Pushes of other nodes that wait for a fan-out under way, of one lane. Beyond them the lane waits,
 /// and its bounded queue after it.
@@ -52,7 +52,7 @@ struct Answering {
     waiting: FuturesUnordered<WaitingPush>,
 }
 
-impl<W: Wire> Inner<W> {
+impl<W: Wire> ClusterState<W> {
     /// Does what comes by one lane, in its order.
     pub(crate) async fn receive(
         self: Arc<Self>,

@@ -17,7 +17,7 @@ use crate::outage::Outage;
 use crate::outbound::Batch;
 use crate::receipt::NodeName;
 use crate::receive::Answerer;
-use crate::state::{CutOff, Inner};
+use crate::state::{ClusterState, CutOff};
 
 /// How often it is looked whether users came or went, and what else is due.
 pub(crate) const ROUND: Duration = Duration::from_millis(50);
@@ -28,7 +28,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Users that are told in one item: 64 KiB.
 const USERS_PER_ITEM: usize = 8192;
 
-impl<W: Wire> Inner<W> {
+impl<W: Wire> ClusterState<W> {
     /// Starts them, on the node's runtime.
     pub(crate) fn start(
         self: &Arc<Self>,

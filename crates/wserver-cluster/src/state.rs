@@ -36,7 +36,7 @@ pub enum CutOff {
 }
 
 /// What the tasks of a cluster share.
-pub(crate) struct Inner<W: Wire> {
+pub(crate) struct ClusterState<W: Wire> {
     pub(crate) id: NodeId,
     pub(crate) settings: ClusterSettings,
     pub(crate) node: Node<W>,
@@ -73,7 +73,7 @@ pub(crate) struct Inner<W: Wire> {
     epoch: Instant,
 }
 
-impl<W: Wire> Inner<W> {
+impl<W: Wire> ClusterState<W> {
     /// Of a node that has not begun to take part, and the ends of the queues that its tasks read.
     pub(crate) fn new(
         id: NodeId,
