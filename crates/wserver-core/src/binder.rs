@@ -465,11 +465,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
                     assert_eq!(id, connection.id(), "the member at a position is the connection");
                     all += registrations;
                 }
-                assert_eq!(
-                    all,
-                    connection.registrations(),
-                    "a connection counts its registrations"
-                );
+                assert_eq!(all, connection.registrations(), "a connection counts them");
                 assert!(all <= self.bindings_per_connection_max, "within the limit");
             }
         }

@@ -319,11 +319,11 @@ impl Pair {
             prop_assert_eq!(numbers(&found)?, wanted.keys().copied().collect());
             let marks = self.binder.with_user(&user(u), |group| {
                 let members = group.members;
-                let event = members.event(&event(e));
-                let marks = members
-                    .iter()
-                    .filter_map(|member| Some((member.id().as_u64(), member.registered(event?)?)));
-                (members.event_count(&super::event(e)), marks.collect::<BTreeMap<_, _>>())
+                let found_event = members.event(&event(e));
+                let marks = members.iter().filter_map(|member| {
+                    Some((member.id().as_u64(), member.registered(found_event?)?))
+                });
+                (members.event_count(&event(e)), marks.collect::<BTreeMap<_, _>>())
             });
             let expected = (!mine.is_empty()).then_some((wanted.len(), wanted));
             prop_assert_eq!(marks, expected);
