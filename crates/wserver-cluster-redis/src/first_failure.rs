@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 use wserver_cluster::BrokerError;
 
-/// Why a link is of no more use, once it is. The first reason stays.
+/// Why a link is no longer usable, once it is not. The first reason stays.
 #[derive(Clone)]
 pub(crate) struct FirstFailure(watch::Sender<Option<BrokerError>>);
 

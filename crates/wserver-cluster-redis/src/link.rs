@@ -1,4 +1,4 @@
-//! An open link: the tasks of its connections, and whether it is still of use.
+//! An open link: the tasks of its connections, and whether it is still usable.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ use crate::watcher::Watcher;
 
 pub(crate) struct RedisLink {
     site: Arc<Site>,
-    /// Which of the publishers is each lane's. Invariant: an index into them.
+    /// The publisher of each lane, as an index into `publishers`. Invariant: every index is valid.
     lanes: Vec<usize>,
     publishers: Vec<Publisher>,
     failure: FirstFailure,
-    /// They own the connections, and end with this.
+    /// The tasks that own the connections; they end with the link.
     _tasks: JoinSet<()>,
 }
 
@@ -85,7 +85,7 @@ impl Link for RedisLink {
             error = self.failure.failed() => Err(error),
             published = timeout(time, publisher.publish(encoder)) => match published {
                 Ok(Some(())) => Ok(()),
-                // Its tasks have ended, and the reason is about to stand there.
+                // Its tasks have ended, and are about to store the reason.
                 Ok(None) => Err(self.failure.failed().await),
                 Err(_elapsed) => {
                     let error = late(&publisher.at, time);

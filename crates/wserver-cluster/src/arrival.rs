@@ -9,16 +9,16 @@ use bytes::{Bytes, BytesMut};
 use crate::envelope::Part;
 use crate::sequence::JUMP;
 
-/// How long the quickest way of a message stands for what a way takes at best. Two of these are
-/// looked at, so that clocks that drift, or stand still while a machine sleeps, are caught up with.
+/// How long the fastest transit of a message counts as the minimum. The last two windows are used,
+/// so that the minimum follows clocks that drift, or stop while a machine sleeps.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// How far a message may be ahead of the quickest ones of its node of late. Only where this machine's
-/// clock stood still is an honest one ahead of that; its node is then heard of again after a lease.
+/// How far a message may be ahead of the fastest recent ones of its node. An honest message is
+/// further ahead only if this machine's clock stopped; its node is then heard again after a lease.
 const AHEAD_MS_MAX: i64 = 60_000;
 
-/// Two messages of a node that were sent within so long of each other may have been numbered the
-/// other way round.
+/// Two messages of a node that were sent within this time of each other may be numbered in the
+/// other order.
 const NUMBERED_WITHIN_MS: u64 = 1000;
 
 /// One channel of one origin.
@@ -27,33 +27,33 @@ pub(crate) struct Incoming {
     sequence: u64,
     /// When the last one was sent, by its node's clock.
     sent_ms: u64,
-    /// The parts of a body that have come, and how many have not.
+    /// The parts of a body that have arrived, and how many have not.
     parts: BytesMut,
     parts_left: u32,
 }
 
-/// What an origin's clock says when this node's says something: the least difference that was seen,
-/// which is that of a message with nothing in its way.
+/// The offset of an origin's clock: the smallest difference seen, which is that of a message
+/// without delay.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    /// The window that is over, and the one that is not.
+    /// The last window, and the current one.
     least: [i64; 2],
     since: Instant,
 }
 
-/// What came of a part that has arrived.
+/// The result of an arrived part.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// A whole body, how long it was on its way beyond the least, and how many messages before it
-    /// never came.
+    /// A whole body, its time in transit beyond the minimum, and how many messages before it were
+    /// lost.
     Body { body: Bytes, age: Duration, lost: u64 },
-    /// There is more to come.
+    /// A part of a body that is not complete.
     Part { lost: u64 },
-    /// It came before, or something that was sent later did.
+    /// A duplicate, or a message that a later one has overtaken.
     Late,
-    /// Its parts are more than may be, or not those of one body.
+    /// A body with too many parts, or with parts of different bodies.
     Broken,
-    /// Its node cannot have sent it.
+    /// A message that its node cannot have sent.
     Implausible,
 }
 
@@ -63,14 +63,14 @@ impl Clock {
         Self { least: [i64::MAX; 2], since: now }
     }
 
-    /// Whether something says that it was sent later than now, as far as can be known.
+    /// Whether a message claims to be sent in the future, as far as can be known.
     fn is_ahead(&self, sent_ms: u64, now_ms: u64) -> bool {
         let difference = now_ms.cast_signed().saturating_sub(sent_ms.cast_signed());
         let least = self.least[0].min(self.least[1]);
         least != i64::MAX && difference < least.saturating_sub(AHEAD_MS_MAX)
     }
 
-    /// How long something took on its way, beyond the least that anything did of late.
+    /// The time of a message in transit, beyond the recent minimum.
     fn age(&mut self, sent_ms: u64, now_ms: u64, now: Instant) -> Duration {
         let difference = now_ms.cast_signed().saturating_sub(sent_ms.cast_signed());
         if now.saturating_duration_since(self.since) >= WINDOW {
@@ -108,8 +108,9 @@ impl Incoming {
         }
         let age = clock.age(part.sent_ms, now_ms, now);
         if part.sequence <= self.sequence {
-            // A node numbers what it sends in the order of its clock. Where a lower number was sent
-            // later, the higher one was not its own, or else nothing of it would be heard any more.
+            // A node numbers its messages in the order of its clock. If a lower number was sent
+            // later, the higher one was not its own; otherwise all its further messages would be
+            // ignored.
             let is_forged = part.sent_ms > self.sent_ms + NUMBERED_WITHIN_MS
                 || clock.is_ahead(self.sent_ms, now_ms);
             if is_forged {
@@ -121,7 +122,7 @@ impl Incoming {
         }
         self.sent_ms = part.sent_ms;
         let gap = part.sequence - self.sequence - 1;
-        // Of a channel that is new nobody knows how much there was before.
+        // For a new channel, the number of earlier messages is unknown.
         let lost = if self.sequence == 0 || gap >= JUMP { 0 } else { gap };
         self.sequence = part.sequence;
         if gap > 0 {

@@ -1,4 +1,4 @@
-//! One node's part in its cluster, and what it can ask of the others.
+//! One node's part in its cluster, and what it can ask of the other nodes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,19 +22,19 @@ use crate::settings::ClusterSettings;
 use crate::state::{ClusterState, CutOff};
 use crate::streams::{Stream, Streams};
 
-/// Whom a question is for.
+/// The nodes that a question is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Whom<'a> {
     /// Every other node.
     Everybody,
-    /// The others that have this user, as far as this node has heard.
+    /// The other nodes that have this user, as far as this node knows.
     UsersNodes(&'a UserId),
     /// The node that this connection belongs to, if it is another one.
     ConnectionsNode(ConnectionId),
 }
 
-/// One node's part in its cluster. A clone is the same one.
+/// One node's part in its cluster. Clones share it.
 pub struct Cluster<W: Wire> {
     pub(crate) state: Arc<ClusterState<W>>,
 }
@@ -61,7 +61,7 @@ impl<W: Wire> Cluster<W> {
         self.state.id
     }
 
-    /// What this node is called.
+    /// The name of this node.
     #[must_use]
     pub fn node_name(&self) -> String {
         self.state.node_name()
@@ -73,17 +73,17 @@ impl<W: Wire> Cluster<W> {
         &self.state.settings
     }
 
-    /// What the broker is.
+    /// The kind of broker.
     #[must_use]
     pub fn broker_kind(&self) -> &'static str {
         self.state.broker.kind()
     }
 
-    /// Whether this node has part in its cluster now, or why not: messages to itself come back by
-    /// every way through the broker, and it knows the users of all others.
+    /// Whether this node takes part in its cluster now: its messages to itself come back over every
+    /// lane of the broker, and it knows the users of all other nodes.
     ///
     /// # Errors
-    /// Why not, in a few words.
+    /// Why it does not, in a few words.
     pub fn ready(&self) -> Result<(), String> {
         self.state.verdict()
     }
@@ -94,32 +94,33 @@ impl<W: Wire> Cluster<W> {
         self.state.members.infos(Instant::now())
     }
 
-    /// Those that were not heard of for their lease, did not say that they go, and are neither back nor
-    /// known to be gone.
+    /// The nodes that were silent for a whole lease without saying goodbye, and are neither back
+    /// nor known to be gone.
     #[must_use]
     pub fn vanished(&self) -> Vec<NodeName> {
         self.state.members.vanished()
     }
 
-    /// Whether this node's connections are reached by the others, and what is to become of them.
+    /// Whether pushes from other nodes reach this node's connections, and what must happen to the
+    /// connections.
     #[must_use]
     pub fn cut_off(&self) -> watch::Receiver<CutOff> {
         self.state.cut_off.subscribe()
     }
 
-    /// Whether nobody may be taken in now, because the others count on there being nobody.
+    /// Whether this node must refuse connections, because the other nodes rely on it having none.
     #[must_use]
     pub fn refuses_connections(&self) -> bool {
         *self.state.cut_off.borrow() == CutOff::Refused
     }
 
-    /// What was counted.
+    /// The counters.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.state.counters
     }
 
-    /// What is there now.
+    /// The current numbers.
     #[must_use]
     pub fn gauges(&self) -> Gauges {
         let state = &self.state;
@@ -138,12 +139,12 @@ impl<W: Wire> Cluster<W> {
 
     /// Pushes to one user, wherever its connections are.
     ///
-    /// The connections of this node get it at once; the answers of the other nodes that have the
-    /// user are waited for, at most `answer_timeout`. Where no other node has the user, nothing is
-    /// waited for and the broker hears nothing of it.
+    /// The connections of this node get it at once. The answers of the other nodes that have the
+    /// user are waited for, at most for `answer_timeout`. If no other node has the user, the push
+    /// waits for nothing and sends the broker nothing.
     ///
     /// # Cancel safety
-    /// A push that is dropped may or may not be delivered.
+    /// If the future is dropped, the push may or may not be delivered.
     pub async fn push(
         &self,
         user: &UserId,
@@ -172,10 +173,10 @@ impl<W: Wire> Cluster<W> {
         .await
     }
 
-    /// Pushes to every user of every node who has a connection that registered `event`.
+    /// Pushes to every user, on every node, who has registered `event`.
     ///
     /// # Cancel safety
-    /// One that is dropped has reached some of them.
+    /// If the future is dropped, the push may have reached only some of them.
     pub async fn push_everyone(
         &self,
         event: &EventName,
@@ -194,11 +195,11 @@ impl<W: Wire> Cluster<W> {
         .await
     }
 
-    /// Asks other nodes while `here` answers for this one; `read` makes something of an answer and of
-    /// the time it took, or `None` of what it does not understand.
+    /// Asks other nodes, while `here` answers for this one. `read` converts an answer and the time
+    /// it took; it returns `None` for an answer that it does not understand.
     ///
     /// # Cancel safety
-    /// What was asked is answered all the same.
+    /// If the future is dropped, the other nodes still carry out what they were asked.
     pub async fn ask<T>(
         &self,
         whom: Whom<'_>,
@@ -229,45 +230,46 @@ impl<W: Wire> Cluster<W> {
         .await
     }
 
-    /// Whether this connection would be one of this node's.
+    /// Whether a connection with this id belongs to this node.
     #[must_use]
     pub fn is_own(&self, connection: ConnectionId) -> bool {
         is_of(connection, self.state.id)
     }
 
-    /// A stream that other nodes may be asked to send entries to, as [`Cluster::send`]. At most
-    /// `entries_max` wait for its reader; what comes then is let go.
+    /// Opens a stream to which other nodes can send entries with [`Cluster::send`]. At most
+    /// `entries_max` entries wait for its reader; further ones are dropped.
     #[must_use]
     pub fn stream(&self, entries_max: usize) -> Stream {
         Streams::open(&self.state.streams, entries_max)
     }
 
-    /// Changes whenever another node joins, and when this one takes part again: whoever has asked
-    /// everybody for something that lasts asks again then.
+    /// Changes whenever another node joins, and when this node takes part again: code that has
+    /// asked all nodes for something lasting must then ask again.
     #[must_use]
     pub fn joined(&self) -> watch::Receiver<()> {
         self.state.joined.subscribe()
     }
 
-    /// Sends an entry to a stream of another node; false when there is no room for it on the way.
+    /// Sends an entry to a stream of another node; returns false if the queue has no room for it.
     pub fn send(&self, node: NodeId, stream: u64, payload: Bytes) -> bool {
         let event = Content::Event(Event { stream, payload });
         self.state.say(self.state.own_lane(), To::Node(node), event.into())
     }
 
-    /// Tells the others that this node is shutting down. It takes part until [`leave`](Self::leave).
+    /// Tells the other nodes that this node is shutting down. It still takes part until
+    /// [`leave`](Self::leave).
     pub fn drain(&self) {
         self.state.is_draining.store(true, Ordering::Relaxed);
         self.state.is_heartbeat_wanted.store(true, Ordering::Relaxed);
     }
 
-    /// Tells the others that this node goes, and takes part no longer: its tasks end, after the
-    /// broker has that last message or a second at most.
+    /// Tells the other nodes that this node leaves, and ends its part: its tasks end when the
+    /// broker has that last message, or after one second.
     pub fn leave(&self) {
         self.state.stop.cancel();
     }
 
-    /// What was asked of others, on its way.
+    /// Sends a request to other nodes.
     fn ask_nodes(&self, nodes: Vec<NodeName>, lane: u16, wanted: Wanted) -> Asking {
         let state = &self.state;
         let deadline = tokio::time::Instant::now() + state.settings.answer_timeout;
@@ -276,7 +278,7 @@ impl<W: Wire> Cluster<W> {
             return Asking { asked: None, nodes, unreached, deadline, since: Instant::now() };
         }
         let ids = nodes.iter().map(|node| node.id).collect();
-        // Less what the way to the broker and back takes at best: by then they must have it.
+        // Minus the fastest recent round trip to the broker: by then they must have it.
         let budget = state.settings.answer_timeout.saturating_sub(state.reachability.round_trip());
         let asked = if state.link.borrow().is_none() {
             state.counters.dropped_no_link_total.add(nodes.len() as u64);
@@ -298,7 +300,7 @@ impl<W: Wire> Cluster<W> {
                     whom.push(To::Node(node.id));
                 }
             }
-            // The same for each of them, so that it waits for the broker once.
+            // All nodes get the same request, so that it waits for the broker once.
             let request = Request { id: asked.id(), budget_ms, wanted: Some(wanted), asked_ms };
             if !state.say_to_each(lane, &whom, Content::Request(request).into()) {
                 nodes.iter().for_each(|node| asked.give_up_on(node.id));
@@ -315,7 +317,8 @@ impl<W: Wire> Cluster<W> {
         others: Asking,
         read: impl Fn(Outcome, Duration) -> Option<T>,
     ) -> Gathered<T> {
-        // What is asked of others is on its way already, so this node's own part is not waited for.
+        // The requests to other nodes are already sent, so they do not wait for this node's own
+        // part.
         let here = here.await;
         let Asking { asked, nodes, unreached, deadline, since } = others;
         let answers = match asked {
@@ -348,42 +351,42 @@ impl<W: Wire> Cluster<W> {
     }
 }
 
-/// What was asked of others.
+/// A request to other nodes.
 struct Asking {
-    /// `None` when it could not be sent to anybody.
+    /// `None` if it could not be sent to any node.
     asked: Option<Asked>,
     nodes: Vec<NodeName>,
-    /// Who may have a part in it, and was not asked.
+    /// Nodes that may be concerned but were not asked.
     unreached: Vec<NodeName>,
     deadline: tokio::time::Instant,
     since: Instant,
 }
 
-/// What a cluster looks like from one node.
+/// The cluster in numbers, as one node sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gauges {
-    /// Nodes, this one included.
+    /// Nodes, including this one.
     pub nodes: usize,
-    /// As [`Cluster::vanished`].
+    /// The number of [`Cluster::vanished`] nodes.
     pub vanished: usize,
-    /// How long a message takes to the broker and back, at best of late.
+    /// The fastest recent round trip of a message to the broker and back.
     pub round_trip: Duration,
-    /// As [`Cluster::ready`].
+    /// Whether the node is [`Cluster::ready`].
     pub is_ready: bool,
     /// Users of the other nodes, each counted once for each node that has it.
     pub remote_users: usize,
-    /// Bytes in which these are kept.
+    /// The memory for these users, in bytes.
     pub directory_bytes: usize,
-    /// Bytes that wait for the broker.
+    /// Bytes waiting for the broker.
     pub outbound_bytes: usize,
-    /// Pushes and questions that wait for answers.
+    /// Pushes and questions waiting for answers.
     pub requests: usize,
-    /// Messages of the broker for which there was no room.
+    /// Messages from the broker that were dropped because there was no room.
     pub inbound_dropped: u64,
 }
 
-/// What a push says on the wire.
+/// A push in the form of the wire.
 fn push_of(user: &str, event: &EventName, text: &str, options: &PushOptions) -> Push {
     let left = |at: Instant| {
         let left = at.saturating_duration_since(Instant::now());

@@ -1,7 +1,7 @@
-//! What every adapter is held to: [`check_links`], against a broker that is there.
+//! The tests that every adapter must pass: [`check_links`], against a running broker.
 //!
-//! An adapter's tests start its broker and call this; how it does while the broker is killed, paused
-//! or cut off is for the product's tests, which have three nodes and real listeners.
+//! An adapter's tests start its broker and call this. The product's tests, which have three nodes
+//! and real clients, cover brokers that are killed, paused or cut off.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use tokio::time::timeout;
 
 use crate::broker::{Broker, BrokerError, Inbound, InboundLane, Link, NodeId, To};
 
-/// How long anything may take before it counts as not happening.
+/// How long to wait before something counts as not happening.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One end of a broker, with what arrived at it.
+/// A node's link, with the messages that arrived at it.
 struct End {
     node: NodeId,
     link: Arc<dyn Link>,
@@ -50,10 +50,14 @@ impl End {
     }
 }
 
-/// Opens links of three nodes and holds them to all that [`Broker`] and [`Link`] promise.
+/// Opens links of three nodes and checks everything that [`Broker`] and [`Link`] promise.
+///
+/// # Cancel safety
+///
+/// The future may be dropped; its links are closed then.
 ///
 /// # Panics
-/// When a promise is broken.
+/// If a promise is broken.
 pub async fn check_links(broker: &dyn Broker) {
     assert!(broker.lanes() > 0, "there is a way through it");
     assert!(!broker.kind().is_empty());
@@ -61,7 +65,8 @@ pub async fn check_links(broker: &dyn Broker) {
     let mut two = End::open(broker, 2).await;
     let mut three = End::open(broker, 3).await;
     for lane in 0..broker.lanes() {
-        // What is for all arrives at all, the sender included; what is for one, nowhere else.
+        // A message for all arrives at all nodes, including the sender; a message for one node
+        // arrives nowhere else.
         one.publish(lane, To::All, "to all").await;
         for end in [&mut one, &mut two, &mut three] {
             end.expect(lane, "to all").await;
@@ -69,11 +74,11 @@ pub async fn check_links(broker: &dyn Broker) {
         one.publish(lane, To::Node(two.node), "to two").await;
         one.publish(lane, To::Node(one.node), "to itself").await;
         one.publish(lane, To::All, "after").await;
-        // Each channel is an order of its own.
+        // Each channel has its own order.
         two.expect_both(lane, ["after", "to two"]).await;
         one.expect_both(lane, ["after", "to itself"]).await;
         three.expect(lane, "after").await;
-        // Nobody listens there, which is no error.
+        // A channel without a subscriber is not an error.
         one.publish(lane, To::Node(NodeId::new(99)), "to nobody").await;
     }
     check_order(&one, &mut two).await;
@@ -81,7 +86,7 @@ pub async fn check_links(broker: &dyn Broker) {
     check_ends(broker, one, two, three).await;
 }
 
-/// Many at once, over several calls, arrive in their order.
+/// Many messages at once, over several calls, arrive in order.
 async fn check_order(from: &End, to: &mut End) {
     const CALLS: u32 = 20;
     const MESSAGES: u32 = 250;
@@ -97,7 +102,7 @@ async fn check_order(from: &End, to: &mut End) {
     }
 }
 
-/// From nothing to as much as it says it carries, whatever the bytes.
+/// Messages from empty to the promised maximum arrive, whatever their bytes.
 async fn check_sizes(from: &End, to: &mut End, bytes_max: usize) {
     for bytes in [0, 1, 255, 70_000, bytes_max.min(4 << 20)] {
         let payload: Vec<u8> = (0..=255).cycle().take(bytes).collect();
@@ -108,7 +113,7 @@ async fn check_sizes(from: &End, to: &mut End, bytes_max: usize) {
     }
 }
 
-/// A link that is dropped listens no more, and those of others live on.
+/// A dropped link no longer receives, and the links of other nodes live on.
 async fn check_ends(broker: &dyn Broker, one: End, mut two: End, three: End) {
     let End { node, link, mut lanes } = three;
     drop(link);
@@ -117,7 +122,7 @@ async fn check_ends(broker: &dyn Broker, one: End, mut two: End, three: End) {
     one.publish(0, To::Node(node), "to one who left").await;
     one.publish(0, To::All, "to who is left").await;
     two.expect(0, "to who is left").await;
-    // Its successor has another number, and hears nothing of the past.
+    // Its successor has another id, and receives nothing from before.
     let mut four = End::open(broker, 4).await;
     one.publish(0, To::All, "to all four").await;
     four.expect(0, "to all four").await;
@@ -153,7 +158,7 @@ impl Ear {
         arrived.expect("in time").expect("the link lives")
     }
 
-    /// Everything so far.
+    /// All messages so far.
     pub fn all(&mut self) -> Vec<Bytes> {
         let lanes = self.0.iter_mut();
         lanes.flat_map(|lane| std::iter::from_fn(|| lane.try_next())).collect()

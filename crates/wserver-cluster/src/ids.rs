@@ -4,19 +4,21 @@ use wserver_core::ConnectionId;
 
 use crate::broker::NodeId;
 
-/// Bits of a connection's id that number the connections of one node; those above are the node's.
+/// The low bits of a connection's id, which number the connections of one node; the bits above
+/// identify the node.
 const CONNECTION_BITS: u32 = 40;
 
-/// A number that no other node has, of now or before.
+/// An id that no other node has or had.
 pub(crate) fn new_id() -> NodeId {
     let mut bytes = [0; 8];
-    // Without randomness of the system nothing of ours could start: hash maps need it too.
+    // Without randomness from the system nothing could start, because hash maps need it too.
     getrandom::fill(&mut bytes).expect("the system has randomness");
-    // The bits that connections are told apart by must not be zero, which is a node alone.
+    // The bits that mark a node's connections must not be zero, which means a node without a
+    // cluster.
     NodeId::new(u64::from_ne_bytes(bytes) | 1 << CONNECTION_BITS)
 }
 
-/// What stands above the numbers of a node's connections.
+/// The bits above the numbers of a node's connections.
 const fn tag(id: NodeId) -> u64 {
     id.as_u64() >> CONNECTION_BITS
 }

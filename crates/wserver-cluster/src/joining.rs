@@ -32,10 +32,10 @@ impl Interest for Watcher {
     }
 }
 
-/// A node that has not begun to take part in its cluster.
+/// A node that does not take part in its cluster yet.
 pub struct Joining<W: Wire> {
     cluster: Cluster<W>,
-    /// Ends of the inbound queues, until the tasks that read them are started.
+    /// The receiving ends of the inbound queues, until the tasks that read them start.
     inbound_lanes: Vec<InboundLane>,
     link: Option<Arc<dyn Link>>,
 }
@@ -50,7 +50,7 @@ impl<W: Wire> Joining<W> {
     /// Makes a node, as [`Node::new`] does, and its part in the cluster. It says and hears nothing
     /// before it is started: see [`start`](Self::start).
     ///
-    /// Settings are taken as they are; see [`ClusterSettings::problems`].
+    /// This does not check the settings; see [`ClusterSettings::problems`].
     #[must_use]
     pub fn new(
         limits: Limits,
@@ -76,16 +76,20 @@ impl<W: Wire> Joining<W> {
         &self.cluster.state.node
     }
 
-    /// What it will have part in.
+    /// The cluster that it will take part in.
     #[must_use]
     pub fn cluster(&self) -> &Cluster<W> {
         &self.cluster
     }
 
-    /// Opens the first link, so that what is wrong is told before anything depends on it.
+    /// Opens the first link, so that a problem is reported before anything depends on the cluster.
     ///
     /// # Errors
-    /// Why the broker cannot be used; it may be tried again.
+    /// Why the broker cannot be used; you can try again.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, no link is open; you can try again.
     pub async fn connect(&mut self) -> Result<(), BrokerError> {
         let state = &self.cluster.state;
         self.link = Some(state.broker.open(state.id, state.inbound.clone()).await?);

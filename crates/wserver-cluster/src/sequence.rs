@@ -3,11 +3,11 @@
 //! A number tells a receiver what is lost, late or twice, and by itself whether a node can have
 //! given it at the time it names.
 
-/// A gap in the numbers of a channel that is no loss but a new beginning.
+/// A gap in a channel's numbers that means a new beginning, and not a loss.
 pub(crate) const JUMP: u64 = 1 << 16;
 
-/// Where the numbers of a channel begin: a node that was forgotten and came back may remember those
-/// of before, and these are beyond them.
+/// The first number of a channel. Other nodes may remember the numbers from before a node was
+/// forgotten, and these are beyond them.
 pub(crate) const fn first(sent_ms: u64) -> u64 {
     sent_ms << JUMP.ilog2()
 }
@@ -20,5 +20,5 @@ pub(crate) const fn is_plausible(sequence: u64, sent_ms: u64) -> bool {
     sent_ms < SENT_MS_MAX && sequence <= first(sent_ms + 1)
 }
 
-/// No node has run for so many milliseconds: 34 years.
+/// No node has run for this many milliseconds: 34 years.
 const SENT_MS_MAX: u64 = 1 << 40;

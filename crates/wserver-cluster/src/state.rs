@@ -21,21 +21,23 @@ use crate::seldom::Seldom;
 use crate::settings::ClusterSettings;
 use crate::streams::Streams;
 
-/// Whether a node's connections are reached by the others, as far as it can know, and what follows.
+/// Whether pushes from other nodes reach this node's connections, as far as it can know, and what
+/// follows from that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CutOff {
-    /// They are, or were less than a lease ago; or they are to stay all the same.
+    /// They do, or did less than a lease ago; or the settings keep the connections anyway.
     Never,
-    /// They are not: they are to be let go once, so that they may come back where they are. Who comes
-    /// nonetheless is taken in: all nodes may be cut off, and then nothing is better.
+    /// They do not: connections are told once to reconnect, so that they move to where pushes reach
+    /// them. The node still takes new connections, because all nodes may be cut off, and then none
+    /// is better.
     Released,
-    /// They were not for so long that the others count on there being none: all are to be let go, and
-    /// nobody is taken in.
+    /// They have not for so long that the other nodes rely on this node having no connections: all
+    /// connections are closed, and new ones refused.
     Refused,
 }
 
-/// What the tasks of a cluster share.
+/// The state that the tasks of a cluster share.
 pub(crate) struct ClusterState<W: Wire> {
     pub(crate) id: NodeId,
     pub(crate) settings: ClusterSettings,
@@ -43,7 +45,7 @@ pub(crate) struct ClusterState<W: Wire> {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) lanes: u16,
     pub(crate) inbound: Inbound,
-    /// The link, while there is one. Written by the task that keeps it.
+    /// The link, while there is one. Written by the task that keeps the link.
     pub(crate) link: watch::Sender<Option<Arc<dyn Link>>>,
     /// The link is to be given up for another one.
     pub(crate) relink: Notify,
@@ -56,17 +58,17 @@ pub(crate) struct ClusterState<W: Wire> {
     pub(crate) streams: Arc<Streams>,
     pub(crate) reachability: Reachability,
     pub(crate) counters: Counters,
-    /// A heartbeat is wanted before it is due.
+    /// Asks for a heartbeat before it is due.
     pub(crate) is_heartbeat_wanted: AtomicBool,
     pub(crate) is_draining: AtomicBool,
-    /// How many nodes may have connections that a push does not reach, as of the last look.
+    /// How many nodes may have connections that a push does not reach, at the last check.
     pub(crate) unreached: AtomicUsize,
-    /// The users of all others were known at the last look.
+    /// Whether the users of all other nodes were known at the last check.
     pub(crate) is_informed: AtomicBool,
-    /// Written by the task that looks.
+    /// Written by the task that checks.
     pub(crate) cut_off: watch::Sender<CutOff>,
     pub(crate) implausible_told: Seldom,
-    /// Told when there may be nodes that were not asked what the others were.
+    /// Notified when there may be nodes that have not been asked what the others were.
     pub(crate) joined: watch::Sender<()>,
     /// Cancelled when the node has left.
     pub(crate) stop: CancellationToken,
@@ -128,24 +130,24 @@ impl<W: Wire> ClusterState<W> {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The way through the broker by which a user's messages go.
+    /// The lane for a user's messages.
     #[expect(clippy::cast_possible_truncation, reason = "below the number of lanes")]
     pub(crate) fn lane_of(&self, digest: Digest) -> u16 {
         (digest.as_u64() >> 16) as u16 % self.lanes
     }
 
-    /// The way by which this node speaks of itself.
+    /// The lane for this node's messages about itself.
     #[expect(clippy::cast_possible_truncation, reason = "any 16 bits do")]
     pub(crate) fn own_lane(&self) -> u16 {
         self.id.as_u64() as u16 % self.lanes
     }
 
-    /// Puts an item on its way; false, and counted, when there is no way or no room.
+    /// Queues an item; returns false, and counts it, if there is no link or no room.
     pub(crate) fn say(&self, lane: u16, to: To, item: Item) -> bool {
         self.say_to_each(lane, &[to], item)
     }
 
-    /// The same for each of these, or for none of them.
+    /// Queues an item for each of these nodes, or for none of them.
     pub(crate) fn say_to_each(&self, lane: u16, whom: &[To], item: Item) -> bool {
         if self.link.borrow().is_none() {
             self.counters.dropped_no_link_total.add(whom.len() as u64);
@@ -158,13 +160,13 @@ impl<W: Wire> ClusterState<W> {
         is_taken
     }
 
-    /// Whether nodes may be missing that this one does not know of, or users of theirs.
+    /// Whether there may be nodes, or users of nodes, that this node does not know of.
     pub(crate) fn is_cut_off(&self) -> bool {
         self.reachability.verdict().is_err() || !self.is_informed.load(Ordering::Relaxed)
     }
 
-    /// Who may have connections that a push does not reach. Most of the time it is nobody, and costs
-    /// nothing.
+    /// The nodes that may have connections that a push does not reach. Usually there are none, and
+    /// then this costs nothing.
     pub(crate) fn unreached(&self) -> Vec<NodeName> {
         match self.unreached.load(Ordering::Relaxed) {
             0 => Vec::new(),
@@ -176,9 +178,9 @@ impl<W: Wire> ClusterState<W> {
         self.members.unreached(self.id, self.silent_limit())
     }
 
-    /// Who was not heard of since then is not waited for. Half a lease without a word, when a heartbeat
-    /// comes five times in one: it may be dead, and whoever pushes to many users would wait for it
-    /// again and again.
+    /// Nodes that have been silent since this moment are not waited for. It is half a lease ago,
+    /// while five heartbeats come in one lease: such a node may be dead, and a publisher to many
+    /// users would wait for it again and again.
     pub(crate) fn silent_limit(&self) -> Option<Instant> {
         Instant::now().checked_sub(self.settings.lease / 2)
     }
@@ -210,14 +212,14 @@ impl<W: Wire> ClusterState<W> {
         Ok(())
     }
 
-    /// Whether so many nodes that vanished may be on the other side of a broker which fell apart, and
-    /// not dead, each by itself.
+    /// Whether this number of vanished nodes may mean that the broker has split, instead of each
+    /// node being dead.
     pub(crate) fn may_be_split(&self, vanished: usize) -> bool {
         vanished > 1 && !self.broker.is_one_place()
     }
 
-    /// Whether everybody's users were found to be what they say since there is a link; who has not
-    /// said so within a lease is no longer waited for.
+    /// Whether the users of all nodes have been verified since the link was opened; a node that has
+    /// not answered within a lease is no longer waited for.
     pub(crate) fn knows_all_users(&self) -> bool {
         let Some(linked_since) = self.reachability.linked_since() else { return false };
         let age = linked_since.elapsed();
@@ -226,6 +228,6 @@ impl<W: Wire> ClusterState<W> {
     }
 }
 
-/// How long after a link is open a node has heard of everybody: they answer its first heartbeat
+/// How long after opening a link a node has heard from all others: they answer its first heartbeat
 /// within two rounds of [`crate::run::ROUND`].
 const HEARD_ALL_AFTER: Duration = Duration::from_millis(300);

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-/// What counts as one address: of version 6 its network, since whoever has one has all of it.
+/// What counts as one address: an IPv4 address, or an IPv6 network, because a client usually
+/// controls all addresses of its network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Peer(IpAddr);
 
@@ -27,7 +28,7 @@ impl Peer {
 #[derive(Debug)]
 pub(crate) struct Permits {
     calls_max: usize,
-    /// What one address may hold of them, so that slow answers to one leave something to the others.
+    /// The most calls of one address, so that slow answers to one leave some calls to the others.
     calls_per_peer_max: usize,
     waiting_max: usize,
     /// Written when somebody comes, gets a permit and goes; nothing waits while it is held.
@@ -40,7 +41,7 @@ struct State {
     calls: usize,
     /// At most `waiting_max`.
     waiting: usize,
-    /// Those that call or wait.
+    /// The addresses that call or wait.
     peers: HashMap<Peer, Asking>,
     /// Those that wait, each once, in the order in which they get permits.
     round: VecDeque<Peer>,
@@ -57,14 +58,14 @@ struct Asking {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Busy;
 
-/// A call that may be made, until it is dropped.
+/// Permission for a call, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit<'a> {
     permits: &'a Permits,
     peer: Peer,
 }
 
-/// Somebody who waits. Dropped, it waits no longer.
+/// A waiting registration; dropping it ends the wait.
 struct Waiting<'a> {
     permits: &'a Permits,
     peer: Peer,
@@ -82,8 +83,8 @@ impl Permits {
     /// A permit at once, or when it is the turn of `peer`.
     ///
     /// # Errors
-    /// When nothing came free in time, and when too many wait already; of these the address that has
-    /// most gives way to one that has less.
+    /// If no place came free in time, or if too many registrations wait already and no other
+    /// address has more of them than `peer`; otherwise the address with the most loses one.
     pub(crate) async fn take(&self, peer: Peer, wait_max: Duration) -> Result<Permit<'_>, Busy> {
         let mut waiting = match self.enter(peer)? {
             Ok(permit) => return Ok(permit),
@@ -103,7 +104,8 @@ impl Permits {
         let mut state = self.lock();
         let State { calls, waiting, .. } = *state;
         let held = state.peers.get(&peer).map_or(0, |asking| asking.calls);
-        // Whoever waits while there is room has as many calls as an address may have.
+        // A registration that waits although there is room belongs to an address that has all the
+        // calls it may have.
         if calls < self.calls_max && held < self.calls_per_peer_max {
             state.calls += 1;
             state.peers.entry(peer).or_default().calls += 1;
@@ -141,14 +143,15 @@ impl Permits {
 }
 
 impl State {
-    /// Turns away the last of the address that has most who wait, if that is more than `peer` has.
+    /// Refuses the last registration of the address with the most waiting, if that is more than
+    /// `peer` has.
     fn give_way(&mut self, peer: Peer) -> Result<(), Busy> {
         let count = |asking: &Asking| asking.waiting.len();
         let own = self.peers.get(&peer).map_or(0, count);
         let most = self.peers.iter().max_by_key(|(_, asking)| asking.waiting.len());
         let most = most.filter(|(_, asking)| count(asking) > own + 1).map(|(peer, _)| *peer);
         let most = most.ok_or(Busy)?;
-        // It has another one who waits, so it keeps its turn.
+        // The address has another waiting registration, so it keeps its turn.
         self.peers.get_mut(&most).and_then(|asking| asking.waiting.pop_back()).ok_or(Busy)?;
         self.waiting -= 1;
         Ok(())
@@ -170,7 +173,7 @@ impl State {
             if !asking.waiting.is_empty() {
                 self.round.push_back(peer);
             }
-            // Whoever goes away meanwhile finds it when it is dropped.
+            // If the receiver is going away just now, its drop finds the place.
             let _ = go.send(());
             return true;
         }

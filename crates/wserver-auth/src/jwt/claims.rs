@@ -1,7 +1,7 @@
-//! What a token must say besides being signed: when it holds, for whom it is meant, who issued it.
+//! The rules for a token's claims: its times, its audience, its issuer.
 //!
-//! The clock is a parameter. The same verdicts serve the authenticator, which keeps the first, and
-//! the inspection by hand, which tells all.
+//! The clock is a parameter. The same checks serve the authenticator, which stops at the first
+//! fault, and the inspection by hand, which reports all.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,17 +9,17 @@ use serde_json::{Map, Value};
 
 use crate::jwt::fault::JwtFault;
 
-/// Whom a token must be meant for, by its `aud`.
+/// The audience that a token must have in its `aud`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwtAudience {
-    /// One of these. A token that names none of them is refused, and so is one without `aud`.
+    /// One of these. A token that names none of them, or has no `aud`, is refused.
     OneOf(Vec<String>),
-    /// Anybody: `aud` is not looked at. A token that the same issuer made for another service is
-    /// then good here too.
+    /// Any: `aud` is ignored. A token that the same issuer made for another service is then valid
+    /// here too.
     Any,
 }
 
-/// What the claims of a token are held against.
+/// The rules that the claims of a token must meet.
 #[derive(Debug)]
 pub(crate) struct Demands {
     pub(crate) audience: JwtAudience,
@@ -28,7 +28,7 @@ pub(crate) struct Demands {
     pub(crate) leeway: Duration,
 }
 
-/// When a token holds, in seconds since 1970.
+/// The times of a token, in seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Times {
     pub(crate) expires_at: u64,
@@ -45,7 +45,7 @@ impl Times {
         Ok(Self { expires_at, not_before: date(claims, "nbf")? })
     }
 
-    /// The moment from which on the token is void, leeway included.
+    /// The moment at which the token expires, leeway included.
     pub(crate) fn void_at(self, leeway: Duration) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(self.expires_at) + leeway
     }
@@ -101,12 +101,12 @@ impl Demands {
     }
 }
 
-/// When a token was issued, in seconds since 1970. Nothing hangs on it.
+/// When a token was issued, in seconds since 1970. No check uses it.
 pub(crate) fn issued_at(claims: &Map<String, Value>) -> Result<Option<u64>, JwtFault> {
     date(claims, "iat")
 }
 
-/// A date in seconds since 1970: whole or with a fraction (which is dropped), as RFC 7519 has it.
+/// A date in seconds since 1970, whole or with a fraction, which is dropped (RFC 7519).
 fn date(claims: &Map<String, Value>, claim: &str) -> Result<Option<u64>, JwtFault> {
     let number = match claims.get(claim) {
         None | Some(Value::Null) => return Ok(None),
@@ -117,14 +117,14 @@ fn date(claims: &Map<String, Value>, claim: &str) -> Result<Option<u64>, JwtFaul
         }
     };
     let seconds = number.as_u64().unwrap_or_else(|| {
-        // Negative ones are before 1970, and what is too large for the type is for ever.
+        // Negative numbers are before 1970, and numbers too large for the type never expire.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
         number.as_f64().map_or(0, |seconds| seconds as u64)
     });
     Ok(Some(seconds.min(LAST_SECOND)))
 }
 
-/// The user of a token: a text that is not empty, or a whole number.
+/// The user of a token: a non-empty text, or a whole number.
 pub(crate) fn user(claims: &Map<String, Value>, claim: &str) -> Result<String, JwtFault> {
     match claims.get(claim) {
         None | Some(Value::Null) => Err(JwtFault::Missing { claim: claim.to_owned() }),
@@ -137,7 +137,7 @@ pub(crate) fn user(claims: &Map<String, Value>, claim: &str) -> Result<String, J
     }
 }
 
-/// A list of patterns: an array of texts, or one text with spaces between them.
+/// A list of patterns: an array of texts, or one text with spaces between the patterns.
 pub(crate) fn patterns(
     claims: &Map<String, Value>,
     claim: &str,

@@ -2,14 +2,14 @@
 
 use crate::BackendError;
 
-/// The longest token that is looked at, in bytes. It is as much as servers take for all headers of a
-/// request together; the tokens of large issuers stay below a quarter of it.
+/// The longest token that is examined, in bytes. Servers usually allow as much for all headers of a
+/// request together; tokens of large issuers stay below a quarter of it.
 pub const JWT_BYTES_MAX: usize = 16 * 1024;
 
-/// What is wrong with a token, in words that hold nothing of it.
+/// What is wrong with a token; the text contains no part of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JwtFault {
-    /// It is longer than any token has reason to be.
+    /// It is longer than [`JWT_BYTES_MAX`](crate::JWT_BYTES_MAX).
     #[error("it is {bytes} bytes long, at most {} are looked at", JWT_BYTES_MAX)]
     TooLong {
         /// Its length in bytes.
@@ -24,13 +24,13 @@ pub(crate) enum JwtFault {
     /// Its claims are not a JSON object.
     #[error("its claims are not a JSON object")]
     Claims,
-    /// Its `alg` is none of ours, which holds for `none` too.
+    /// Its `alg` is not supported; `none` is not either.
     #[error("its algorithm is unknown, or none")]
     AlgorithmUnknown,
-    /// Its `alg` is not what the key is for.
+    /// Its `alg` does not belong to the key.
     #[error("its algorithm is not one that the configured keys permit")]
     AlgorithmNotPermitted,
-    /// Its header has `crit`, of which nothing is understood here.
+    /// Its header has `crit`, and no extension is supported here.
     #[error("its header has crit, which demands what is not understood here")]
     Critical,
     /// No key of ours has its `kid`.
@@ -39,10 +39,10 @@ pub(crate) enum JwtFault {
     /// More than one key of ours fits.
     #[error("too many configured keys fit it; it needs a kid that names one")]
     KeyAmbiguous,
-    /// It was not signed by the key, or was changed since.
+    /// The key did not sign it, or it was changed since.
     #[error("its signature is wrong")]
     Signature,
-    /// A claim that must be there is not.
+    /// A mandatory claim is missing.
     #[error("it has no {claim}")]
     Missing {
         /// The claim's name.
@@ -56,28 +56,28 @@ pub(crate) enum JwtFault {
         /// What it should be.
         expected: &'static str,
     },
-    /// It was good once.
+    /// It has expired.
     #[error("it expired {seconds} seconds ago")]
     Expired {
-        /// For how many seconds it has been expired, leeway not counted.
+        /// Seconds since it expired, without leeway.
         seconds: u64,
     },
-    /// It will be good.
+    /// It is not valid yet.
     #[error("it is not valid before {seconds} seconds from now")]
     NotYetValid {
-        /// In how many seconds it will be valid, leeway not counted.
+        /// Seconds until it is valid, without leeway.
         seconds: u64,
     },
-    /// Its `aud` names others.
+    /// Its `aud` names only other audiences.
     #[error("its aud names none of the configured audiences")]
     Audience,
-    /// Its `iss` is another.
+    /// Its `iss` is another issuer.
     #[error("its iss is none of the configured issuers")]
     Issuer,
 }
 
 impl JwtFault {
-    /// A label from a closed set: what an operator needs to tell apart.
+    /// A label from a closed set, for the operator.
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::TooLong { .. }
@@ -106,10 +106,10 @@ impl JwtFault {
 /// Why a token was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JwtRefusal {
-    /// Something is wrong with it.
+    /// The token has a fault.
     #[error("the token is refused: {0}")]
     Fault(#[from] JwtFault),
-    /// The keys could not be had, so nobody can tell.
+    /// The keys are not available, so the token cannot be judged.
     #[cfg_attr(not(feature = "jwks"), expect(dead_code, reason = "keys from a URL may fail"))]
     #[error("the keys that verify tokens are unavailable")]
     Unavailable(#[source] BackendError),
