@@ -1,9 +1,9 @@
-//! `cargo xtask bench`: what one core carries, ours beside the floor and the peers, in one run.
+//! `cargo xtask bench`: what one core carries, for our server, the floor and the peers in one run.
 //!
 //! Each run starts a fresh server, puts one load on it with `wserver-load`, and keeps the figures.
-//! The subjects take turns in every round, so that a mood of the machine meets all of them; what is
-//! told are medians, and ratios of runs of the same round. The programs of the floor and the peers
-//! are in `xtask/peers/`, what they need is put under `target/bench`.
+//! The subjects take turns in every round, so that a disturbance of the machine meets all of them;
+//! the page shows medians, and ratios of runs of the same round. `xtask/peers/` has the programs of
+//! the floor and the peers; what they need is installed under `target/bench`.
 
 mod setup;
 mod subject;
@@ -41,11 +41,11 @@ use crate::project::Project;
 use crate::section::Report;
 use crate::tools;
 
-/// The page that a whole run writes.
+/// The page that a complete run writes.
 const PAGE: &str = "docs/benchmarks.md";
-/// The page that every run writes which measures clusters.
+/// The page that every run with clusters writes.
 const CLUSTER_PAGE: &str = "docs/benchmarks/cluster.md";
-/// Of fewer rounds the interval of a median is none (order statistics, 95 %).
+/// With fewer rounds the median has no interval (order statistics, 95 %).
 const PAGE_ROUNDS_MIN: u32 = 6;
 
 /// What is measured of ours alone, besides [`Measure`].
@@ -54,17 +54,17 @@ const PARTS: [&str; 4] = ["binder", "memory", "scaling", "cluster"];
 /// What to run.
 #[derive(Debug)]
 pub(crate) struct Choice {
-    /// One short round, to see whether it works; its figures mean little.
+    /// One short round that shows whether everything works; its figures mean little.
     pub(crate) quick: bool,
-    /// How many rounds, if not as many as usual.
+    /// The number of rounds, if not the usual number.
     pub(crate) rounds: Option<u32>,
-    /// Names of peers, divided by commas; all if not given.
+    /// Names of peers, separated by commas; all if not given.
     pub(crate) peers: Option<String>,
-    /// Names of measures, divided by commas; all if not given.
+    /// Names of measures, separated by commas; all if not given.
     pub(crate) measures: Option<String>,
-    /// Two builds of the server to be compared, divided by a comma.
+    /// Two builds of the server to compare, separated by a comma.
     pub(crate) builds: Option<String>,
-    /// Missing tools may be installed.
+    /// Whether to install missing tools.
     pub(crate) install: bool,
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
     }
     let mut peers = chosen(&Subject::ALL, choice.peers.as_deref(), Subject::name)?;
     if measures.is_empty() {
-        // The parts are of ours alone.
+        // The parts measure only our server.
         peers.retain(|it| *it == Subject::Ours);
     }
 
@@ -109,7 +109,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
                 let why = format!("{missing}; `cargo xtask bench --install` gets what it needs");
                 report.skip(&what, &why);
             }
-            // A package that is not to be had today must not cost the others' figures.
+            // A package that is unavailable today must not cost the others' figures.
             Err(err) if subject.is_foreign() => report.skip(&what, &format!("{err:#}")),
             Err(err) => return Err(err),
         }
@@ -165,7 +165,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
     Ok(())
 }
 
-/// Measures clusters by all brokers that there are, and writes their page.
+/// Measures clusters with all available brokers, and writes their page.
 fn measure_clusters(
     project: &Project,
     place: &Place,
@@ -199,7 +199,7 @@ fn measure_clusters(
     Ok(())
 }
 
-/// The measures that are named, and the parts; all if nothing is.
+/// The measures and parts that are named; all if none is named.
 fn wanted(names: Option<&str>) -> anyhow::Result<(Vec<Measure>, Vec<&'static str>)> {
     let Some(names) = names else { return Ok((Measure::ALL.to_vec(), PARTS.to_vec())) };
     let names: Vec<&str> = names.split(',').map(str::trim).collect();
@@ -213,7 +213,7 @@ fn wanted(names: Option<&str>) -> anyhow::Result<(Vec<Measure>, Vec<&'static str
     Ok((measures.collect(), PARTS.into_iter().filter(|it| names.contains(it)).collect()))
 }
 
-/// Those of `all` that are named, or all; ours is always one of them.
+/// The members of `all` that are named, or all of them; always includes our server.
 fn chosen<T: Copy + 'static>(
     all: &'static [T],
     names: Option<&str>,

@@ -87,7 +87,7 @@ impl Lane {
 pub(crate) struct Checked {
     /// The messages to itself that the node must send: lane and number.
     pub(crate) nonces: Vec<(u16, u64)>,
-    /// The link is to be given up for another one.
+    /// Whether the link must be replaced.
     pub(crate) is_stuck: bool,
 }
 

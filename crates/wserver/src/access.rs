@@ -1,6 +1,7 @@
-//! Who may listen and who may push, out of the settings and the files they name.
+//! Access of clients and publishers, built from the settings and the files that they name.
 //!
-//! It builds what decides and knows neither the server nor when it is exchanged.
+//! This module builds the authenticator and the authoriser. It knows neither the server nor when a
+//! reload exchanges them.
 
 mod problems;
 mod contents;
@@ -25,20 +26,20 @@ use problems::Problems;
 use crate::settings::{Loaded, Settings};
 use crate::swap::Swap;
 
-/// Who may listen and who may push; `None` is everybody.
+/// The authenticator of clients and the authoriser of publishers; `None` lets everybody in.
 #[derive(Debug, Default)]
 pub(crate) struct Access {
     pub(crate) authenticator: Option<Swap<dyn Authenticator>>,
     pub(crate) push_authorizer: Option<Swap<dyn PushAuthorizer>>,
-    /// Those of the publishers that have a name.
+    /// The publishers that have a name.
     pub(crate) publishers: Option<Arc<PublisherKeys>>,
     pub(crate) issuers: Issuers,
     pub(crate) contents: Contents,
 }
 
 impl Access {
-    /// Whoever may listen, by whichever means; and what is wrong. Keys that were fetched for the
-    /// issuers of `running` are taken over.
+    /// Reads the authenticator of clients from whichever settings define one; returns the problems.
+    /// Takes over the keys that `running` has fetched from its issuers.
     pub(crate) fn read_listeners(&mut self, loaded: &Loaded, running: &Self) -> Vec<String> {
         let mut problems = Problems::default();
         let tokens = self.read_tokens(&loaded.settings);
@@ -53,7 +54,7 @@ impl Access {
         if let Some(jwt) = jwt {
             any = any.or(jwt);
         }
-        // The only one that may cost a call for each token, so it comes last.
+        // The only one that can cost a call for each token, so it comes last.
         if let Some(callback) = callback {
             any = any.or(callback);
         }
@@ -63,8 +64,8 @@ impl Access {
         problems.0
     }
 
-    /// Whoever may push, by whichever means; and what is wrong. What publishers pushed is counted on
-    /// from `running`.
+    /// Reads the authoriser of publishers from whichever settings define one; returns the problems.
+    /// Publishers keep their counts from `running`.
     pub(crate) fn read_publishers(&mut self, loaded: &Loaded, running: &Self) -> Vec<String> {
         let mut problems = Problems::default();
         let keys = publishers::keys(&mut self.contents, &loaded.settings);

@@ -21,7 +21,7 @@ pub(crate) fn hidden(argument: Arg) -> Arg {
     argument.hide(is_setting)
 }
 
-/// The settings of a command that has none of the server's flags.
+/// The settings for a command that has no flags of the server.
 pub(crate) fn file_sources(matches: &ArgMatches) -> Sources {
     Sources::new(BTreeMap::new(), matches.get_one("config").cloned())
 }
@@ -32,10 +32,10 @@ pub(crate) fn config() -> Arg {
         .long("config")
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
-        .help("Settings file, as `wserver config` prints it; WSERVER_CONFIG in the environment. None is looked for")
+        .help("Settings file, as `wserver config` prints it; WSERVER_CONFIG in the environment. The server searches for no other file")
 }
 
-/// The flag of one setting. Its value is read with those of the other layers, not here.
+/// The flag of one setting. The layers of settings read its value, not clap.
 fn argument(definition: &'static Definition) -> Arg {
     let argument = Arg::new(definition.name)
         .long(definition.long())
@@ -57,7 +57,7 @@ fn argument(definition: &'static Definition) -> Arg {
         Shape::Switch => {
             argument.num_args(0..=1).require_equals(true).default_missing_value("true")
         }
-        // It is read to say what is wrong with it.
+        // It is parsed only to report what is wrong with it.
         Shape::Secret | Shape::Records => argument.hide(true),
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator may set, where it is read from, and what holds.
+//! The settings of an operator: where each is read from, and which value is in force.
 //!
 //! `table` is the one list of settings. Below it stand what one setting is (`definition`), how a
 //! value is read from what flags, environment and file give (`layers`, `kind`), and how a list

@@ -4,14 +4,14 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subject {
     Floor,
-    /// The floor as lean as can be.
+    /// The leanest possible floor.
     BareFloor,
     Ours,
     /// Ours, with all connections and pushes behind TLS.
     Tls,
-    /// Ours, with tokens of listeners and keys of publishers.
+    /// Ours, with tokens for clients and keys for publishers.
     Keys,
-    /// An earlier build of ours, where two are compared and nobody else.
+    /// An earlier build of ours, if two builds are compared and no peer.
     Before,
     Bun,
     Nchan,
@@ -21,7 +21,7 @@ pub(super) enum Subject {
 }
 
 impl Subject {
-    /// All that a whole run measures. Those that are held against each other come one after the other.
+    /// The subjects of a complete run. Subjects that are compared come one after the other.
     pub(super) const ALL: [Self; 10] = [
         Self::BareFloor,
         Self::Floor,
@@ -35,12 +35,12 @@ impl Subject {
         Self::NaiveWarp,
     ];
 
-    /// Whether it is our server, however it is set.
+    /// Whether it is our server, with any settings.
     pub(super) fn is_ours(self) -> bool {
         matches!(self, Self::Ours | Self::Tls | Self::Keys | Self::Before)
     }
 
-    /// As `wserver-load --target` knows it.
+    /// Its name for `wserver-load --target`.
     pub(super) fn target(self) -> String {
         if self.is_ours() { Self::Ours.name() } else { self.folder() }
     }
@@ -67,7 +67,7 @@ impl Subject {
         if self == Self::BareFloor { Self::Floor.name() } else { self.name() }
     }
 
-    /// What it is, in a few words.
+    /// Its description, in a few words.
     pub(super) fn what(self) -> &'static str {
         match self {
             Self::Floor => "one epoll loop, one `send(2)` of a ready frame for each connection",
@@ -75,9 +75,9 @@ impl Subject {
                 "the floor, with a vectorised search of the names in a push, and no read that finds nothing"
             }
             Self::Ours => "the release binary with its default settings",
-            Self::Tls => "the same, listeners and pushers behind TLS 1.3",
+            Self::Tls => "the same, with clients and publishers behind TLS 1.3",
             Self::Keys => {
-                "the same, where listeners show a JSON Web Token and pushers the key of a `[[publisher]]` with a scope and a rate"
+                "the same, where clients present a JSON Web Token and publishers the key of a `[[publisher]]` with a scope and a rate"
             }
             Self::Before => "an earlier build, with its default settings",
             Self::Bun => "`Bun.serve` with topics and `server.publish`",
@@ -88,7 +88,7 @@ impl Subject {
         }
     }
 
-    /// The program that stands in `xtask/peers/`, if it is one.
+    /// The source of its program in `xtask/peers/`, if it has one.
     pub(super) fn source(self) -> Option<&'static str> {
         match self {
             Self::Floor | Self::BareFloor => Some(include_str!("../../peers/floor/src/main.rs")),
@@ -101,7 +101,7 @@ impl Subject {
         }
     }
 
-    /// Whether it needs what is not of this project.
+    /// Whether it needs something from outside this project.
     pub(super) fn is_foreign(self) -> bool {
         !self.is_ours() && !matches!(self, Self::Floor | Self::BareFloor | Self::NaiveWarp)
     }

@@ -9,9 +9,6 @@ use super::scrub;
 use super::source::Source;
 use crate::problem::Problem;
 
-/// Crates whose circles stand until they are taken apart.
-const EXCEPTIONS: &[&str] = &["crates/wserver-warp", "crates/wserver-api"];
-
 /// A file by its place below `src`: `binder/table.rs` is `["binder", "table"]`.
 type Module = Vec<String>;
 
@@ -23,7 +20,6 @@ pub(super) fn check(sources: &[Source]) -> Vec<Problem> {
             crates.entry(folder).or_default().insert(module, source);
         }
     }
-    crates.retain(|folder, _| !EXCEPTIONS.contains(folder));
     crates.into_iter().flat_map(|(folder, modules)| circles(folder, &modules)).collect()
 }
 

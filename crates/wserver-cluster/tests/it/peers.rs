@@ -122,17 +122,6 @@ impl Member {
     }
 }
 
-/// Nodes `a`, `b`, … that all know each other.
-pub(crate) async fn cluster<const N: usize>(broker: &(impl Broker + Clone)) -> [Member; N] {
-    let members: [Member; N] =
-        std::array::from_fn(|number| Member::start(broker, &"abcdefgh"[number..=number]));
-    for member in &members {
-        member.is_ready().await;
-        eventually("all are there", async || member.cluster.gauges().nodes == N).await;
-    }
-    members
-}
-
 /// Answers with its own name and what was asked; says nothing to `silence`.
 fn answerer(cluster: &Cluster<Line>) -> Answerer {
     let name = cluster.node_name();
@@ -150,6 +139,17 @@ fn answerer(cluster: &Cluster<Line>) -> Answerer {
             (question != "silence").then(|| Bytes::from(format!("{name}: {question}")))
         })
     })
+}
+
+/// Nodes `a`, `b`, … that all know each other.
+pub(crate) async fn cluster<const N: usize>(broker: &(impl Broker + Clone)) -> [Member; N] {
+    let members: [Member; N] =
+        std::array::from_fn(|number| Member::start(broker, &"abcdefgh"[number..=number]));
+    for member in &members {
+        member.is_ready().await;
+        eventually("all are there", async || member.cluster.gauges().nodes == N).await;
+    }
+    members
 }
 
 pub(crate) fn user(name: &str) -> UserId {

@@ -1,4 +1,4 @@
-//! Push keys, and publishers by name.
+//! Push keys, and publishers with a name.
 
 use std::num::NonZeroU32;
 
@@ -27,7 +27,7 @@ pub(super) fn keys(contents: &mut Contents, settings: &Settings) -> Result<Optio
     Ok(Some(StaticPushKeys::new(keys).with_context(|| source)?))
 }
 
-/// The publishers that have a name; `None` if there is none.
+/// The publishers with a name; `None` if there are none.
 pub(super) fn named(records: &[Publisher]) -> Result<Option<PublisherKeys>> {
     if records.is_empty() {
         return Ok(None);
@@ -36,7 +36,7 @@ pub(super) fn named(records: &[Publisher]) -> Result<Option<PublisherKeys>> {
     Ok(Some(PublisherKeys::new(entries).context("publisher")?))
 }
 
-/// What a pattern would never match, or what was meant by it.
+/// Refuses patterns that never match, and says what was probably meant.
 fn check_patterns(patterns: &[String]) -> Result<()> {
     if patterns.is_empty() {
         return Err(anyhow!("the list is empty, so nothing could be pushed; leave it out for all"));

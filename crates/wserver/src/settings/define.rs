@@ -1,6 +1,6 @@
 //! The macro that makes a struct and the definitions of its settings out of one list.
 
-/// `struct Name` defines a struct and fills it; `fill Name` fills one that is defined elsewhere.
+/// `struct Name` defines a struct and fills it; `fill Name` fills a struct defined elsewhere.
 macro_rules! settings {
     (
         $(#[$outer:meta])* struct $record:ident
@@ -47,7 +47,8 @@ macro_rules! settings {
             ];
 
             fn read(layers: &mut $crate::settings::layers::Layers) -> Option<Self> {
-                // All are read before the first that is missing ends it, so that all problems are found.
+                // Read all fields before the first missing one ends this, so that all problems are
+                // found.
                 $($(
                     let $name = layers.read::<$kind>(stringify!($name));
                 )+)+
@@ -70,7 +71,7 @@ mod tests {
     use crate::settings::layers::{Kind, Layers};
 
     settings! {
-        /// A record as `[[publisher]]` will be one.
+        /// A record like `[[publisher]]`.
         struct Publisher
 
         "Publisher" {
@@ -110,7 +111,7 @@ mod tests {
         assert_eq!(shop.events.unwrap(), ["a", "b"]);
         assert_eq!((blog.name.as_str(), blog.pushes_per_second, blog.admin), ("blog", 5, true));
         assert_eq!(blog.events, None);
-        // What is shown is read as the same.
+        // The shown text reads back as the same value.
         let inner = shown.trim_start_matches("{ ").trim_end_matches(" }");
         assert_eq!(read(inner).unwrap().1, shown, "{shown}");
         assert!(read("").unwrap().0.is_empty());

@@ -1,4 +1,4 @@
-//! Kinds of values: how each is written, in flags, environment and file alike, and how it is shown.
+//! Kinds of values: how flags, environment and file write each kind, and how the program shows it.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -26,7 +26,7 @@ fn one_str(texts: &[OsString]) -> Option<&str> {
     one(texts)?.to_str()
 }
 
-/// A basic string of TOML, on one line whatever is in it.
+/// A TOML basic string on one line, whatever the text contains.
 fn quoted(text: impl AsRef<str>) -> Option<String> {
     let mut quoted = String::from('"');
     for letter in text.as_ref().chars() {
@@ -42,7 +42,7 @@ fn quoted(text: impl AsRef<str>) -> Option<String> {
     Some(quoted)
 }
 
-/// May be left unset.
+/// A setting that can be unset.
 impl<K: Kind> Kind for Option<K> {
     type Value = Option<K::Value>;
     const FORM: Form = K::FORM;
@@ -84,7 +84,7 @@ impl Kind for Text {
     }
 }
 
-/// The path of a URL; the server says whether it can be one.
+/// The path of a URL; the server checks it.
 pub(crate) struct WebPath;
 
 impl Kind for WebPath {
@@ -100,7 +100,7 @@ impl Kind for WebPath {
     }
 }
 
-/// Texts separated by commas; in the file, a list of strings too.
+/// Texts separated by commas; in the file also a list of strings.
 pub(crate) struct List;
 
 impl Kind for List {
@@ -155,7 +155,7 @@ impl Kind for Switch {
     }
 }
 
-/// A time with its unit; zero needs none.
+/// A time with its unit; zero needs no unit.
 pub(crate) struct Time;
 
 impl Kind for Time {
@@ -230,7 +230,7 @@ pub(crate) struct Choice<T>(PhantomData<T>);
 
 /// The words of a [`Choice`].
 pub(crate) trait Words: Copy + PartialEq + 'static {
-    /// How to write one of them.
+    /// How to write these words.
     const ACCEPTED: &'static str;
     const VALUE_NAME: &'static str;
     const ALL: &'static [(&'static str, Self)];
@@ -250,7 +250,7 @@ impl<T: Words> Kind for Choice<T> {
     }
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFormat {
     /// Lines for people.
@@ -272,7 +272,7 @@ impl Words for ConnectionsPerUserPolicy {
         &[("refuse_new", Self::RefuseNew), ("close_oldest", Self::CloseOldest)];
 }
 
-/// Where a token stands in a handshake.
+/// Where a handshake carries the token.
 pub(crate) struct TokenFrom;
 
 impl Kind for TokenFrom {
@@ -327,7 +327,7 @@ impl Kind for Moment {
     }
 }
 
-/// Any number of tables `[[name]]`, each of which is a record. Without one there are none.
+/// Any number of tables `[[name]]`, each of them a record.
 pub(crate) struct Records<R>(PhantomData<R>);
 
 impl<R: Record> Kind for Records<R> {
@@ -372,12 +372,12 @@ impl<R: Record> Kind for Records<R> {
     }
 }
 
-/// What nobody but its holder may know. `Debug` shows nothing of it.
+/// A value that only its holder may know. `Debug` shows nothing of it.
 #[derive(Clone)]
 pub(crate) struct Secret(String);
 
 impl Secret {
-    /// The secret itself, for what checks it.
+    /// The secret itself, for the code that checks it.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::definition::{Definition, Form, Shape};
 
-/// Beyond it what was given is cut off in messages.
+/// Maximum length of a value in a message; the rest is cut off.
 pub(crate) const SHOWN_CHARS_MAX: usize = 80;
 
 /// Where an effective value comes from.
@@ -23,7 +23,7 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
-    /// Where a person finds what `definition` was given; `None` for a default.
+    /// The place where a person finds the value of `definition`; `None` for a default.
     pub(crate) fn place(&self, definition: &Definition) -> Option<String> {
         match self {
             Self::Default => None,
@@ -34,14 +34,14 @@ impl Origin {
     }
 }
 
-/// One value as one layer gives it.
+/// One value from one layer.
 #[derive(Debug)]
 pub(crate) struct Given {
     pub(crate) texts: Vec<OsString>,
-    /// As it stands there, for messages.
+    /// As the layer has it, for messages.
     pub(crate) shown: String,
     pub(crate) origin: Origin,
-    /// The tables, where it is an array of them.
+    /// The tables, if the value is an array of tables.
     pub(crate) records: Option<Vec<Layers>>,
 }
 
@@ -51,7 +51,7 @@ impl Given {
         Self { texts, shown, origin, records: None }
     }
 
-    /// What is said about a value that is not of its kind.
+    /// The message about a value that is not of its kind.
     pub(crate) fn mismatch(&self, definition: &Definition) -> String {
         let place = self.origin.place(definition).unwrap_or_default();
         let Definition { name, form, .. } = definition;
@@ -109,19 +109,19 @@ pub(crate) trait Record: Sized {
 #[derive(Debug)]
 pub(crate) struct Layers {
     definitions: Vec<&'static Definition>,
-    /// By setting, the strongest last.
+    /// By setting, with the strongest layer last.
     given: BTreeMap<&'static str, Vec<Given>>,
-    /// What stands before the name of a setting that is missing.
+    /// The prefix of a message about a missing setting.
     place: String,
     pub(crate) effective: Vec<Effective>,
     pub(crate) problems: Vec<String>,
 }
 
-/// One setting as it holds.
+/// One setting in force.
 #[derive(Debug, Clone)]
 pub(crate) struct Effective {
     pub(crate) definition: &'static Definition,
-    /// As the file would have it; `None` when it is unset, or a secret.
+    /// In the form of the file; `None` if it is unset or a secret.
     pub(crate) shown: Option<String>,
     pub(crate) origin: Origin,
     /// The file, if the setting names one.
@@ -148,7 +148,8 @@ impl Layers {
         Self { definitions, given, place, effective: Vec::new(), problems: Vec::new() }
     }
 
-    /// The value of the setting `name`. What any layer gives is checked, that of the strongest holds.
+    /// Reads the setting `name`. It checks the value of every layer, and returns the value of the
+    /// strongest.
     pub(crate) fn read<K: Kind>(&mut self, name: &'static str) -> Option<K::Value> {
         let definition = *self.definitions.iter().find(|it| it.name == name)?;
         let given = self.given.remove(name).unwrap_or_default();
@@ -189,7 +190,7 @@ impl Layers {
     }
 }
 
-/// Text of a stranger to the program, quoted, escaped and cut off.
+/// Text from outside the program: quoted, escaped and truncated.
 pub(crate) struct Shown<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Shown<'_> {
@@ -203,7 +204,7 @@ impl fmt::Display for Shown<'_> {
 
 /// The name that was most likely meant by `name`.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    /// What strangers' typing errors stay above, and unrelated names below.
+    /// Typing errors have a higher likeness than this, unrelated names a lower one.
     const LIKENESS_MIN: f64 = 0.7;
     known
         .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))

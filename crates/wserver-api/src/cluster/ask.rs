@@ -1,0 +1,128 @@
+//! Asking the other nodes of a cluster what concerns all of it, while this one answers for itself.
+//!
+//! A node answers with what it would answer a client, about itself alone; how the answers of several
+//! become one is for [`Merge`] to say.
+
+use bytes::Bytes;
+use wserver_cluster::{Cluster, Gathered, NodeName, Whom};
+use wserver_core::ConnectionId;
+use wserver_node::Wire;
+use wserver_protocol::v2::{
+    self, Answer, Closed, Connection, Connections, Entry, Online, Question, Said,
+};
+
+use crate::reply::refused::Refused;
+use crate::reply::told;
+use crate::reply::{self, Reply};
+
+/// Connections of one user that are told at most.
+pub(crate) const CONNECTIONS_MAX: usize = 1000;
+
+/// How the answers of several nodes become one.
+pub(crate) trait Merge: Said {
+    /// Adds what another node says.
+    fn add(&mut self, node: &NodeName, other: Self);
+    /// Says which nodes have not answered.
+    fn miss(&mut self, nodes: Vec<String>);
+}
+
+impl Merge for Online {
+    fn add(&mut self, _node: &NodeName, other: Self) {
+        for (user, count) in other.online {
+            // What another node says may be any number.
+            let sum = self.online.entry(user).or_default();
+            *sum = sum.saturating_add(count);
+        }
+    }
+
+    fn miss(&mut self, nodes: Vec<String>) {
+        self.nodes_missing = nodes;
+    }
+}
+
+impl Merge for Connections {
+    fn add(&mut self, node: &NodeName, other: Self) {
+        self.count = self.count.saturating_add(other.count);
+        let left = CONNECTIONS_MAX.saturating_sub(self.connections.len());
+        self.connections.extend(other.connections.into_iter().take(left).map(|it| named(node, it)));
+    }
+
+    fn miss(&mut self, nodes: Vec<String>) {
+        self.nodes_missing = nodes;
+    }
+}
+
+impl Merge for Closed {
+    fn add(&mut self, _node: &NodeName, other: Self) {
+        self.closed = self.closed.saturating_add(other.closed);
+    }
+
+    fn miss(&mut self, nodes: Vec<String>) {
+        self.nodes_missing = nodes;
+    }
+}
+
+/// A connection of another node.
+pub(crate) fn named(node: &NodeName, connection: Connection) -> Connection {
+    Connection { node: Some(node.to_string()), ..connection }
+}
+
+/// An entry of another node.
+pub(crate) fn told_by(node: &NodeName, entry: Entry) -> Entry {
+    Entry { node: Some(node.to_string()), ..entry }
+}
+
+/// Asks those whom it concerns, and adds what they say to what this node does.
+pub(crate) async fn gather<W: Wire, T: Merge>(
+    cluster: Option<&Cluster<W>>,
+    whom: Whom<'_>,
+    question: &Question,
+    here: T,
+) -> T {
+    let Some(cluster) = cluster else { return here };
+    let question = Bytes::from(v2::encode(question));
+    let said = |answer: &[u8], _took| match Answer::parse(answer)? {
+        Answer::Ok(answer) => Some(answer),
+        Answer::Problem(_) => None,
+    };
+    let gathered = cluster.ask(whom, question, std::future::ready(here), said).await;
+    let missing = missing(&gathered);
+    let Gathered { here: mut merged, others, .. } = gathered;
+    for (node, other) in others {
+        merged.add(&node, other);
+    }
+    merged.miss(missing);
+    merged
+}
+
+/// The names of those that did not answer; of a node that is cut off, of all that may be there.
+pub(crate) fn missing<T>(gathered: &Gathered<T>) -> Vec<String> {
+    let mut names: Vec<String> = gathered.missing.iter().map(ToString::to_string).collect();
+    if gathered.is_cut_off && names.is_empty() {
+        names.push("every other node".to_owned());
+    }
+    names.sort_unstable();
+    names
+}
+
+/// Asks the node that a connection belongs to, which is another one; its answer is the reply.
+pub(crate) async fn forward<W: Wire, T: Said>(
+    cluster: Option<&Cluster<W>>,
+    id: ConnectionId,
+    question: &Question,
+) -> Result<Reply, Refused> {
+    let Some(cluster) = cluster else { return Err(Refused::ConnectionUnknown) };
+    let question = Bytes::from(v2::encode(question));
+    // It has nothing to say itself.
+    let here = std::future::ready(None);
+    let said = |answer: &[u8], _took| Answer::<T>::parse(answer).map(Some);
+    let gathered = cluster.ask(Whom::ConnectionsNode(id), question, here, said).await;
+    if !gathered.missing.is_empty() || gathered.is_cut_off {
+        return Err(Refused::NodeMissing { node: missing(&gathered).join(", ") });
+    }
+    match gathered.others.into_iter().find_map(|(_, answer)| answer) {
+        None => Err(Refused::ConnectionUnknown),
+        Some(Answer::Ok(answer)) => Ok(reply::json(v2::encode(&answer))),
+        Some(Answer::Problem(problem)) => Ok(told::problem(&problem)),
+    }
+}

@@ -1,0 +1,34 @@
+//! What the server answers: pushes, the HTTP API, metrics, health. It knows no socket.
+//!
+//! [`Api`] is given a request's parts and a body, wherever they come from, and gives an answer.
+//! `docs/http-api.md` of the repository is the contract.
+
+mod answer;
+mod routes;
+mod request;
+mod authorize;
+mod body;
+mod parameters;
+mod push;
+mod operate;
+mod observe;
+mod demo;
+mod cluster;
+mod api;
+mod counters;
+mod reply;
+#[cfg(test)]
+mod fixture;
+
+pub use api::{Api, Settings};
+pub use authorize::open_push::OpenPushScope;
+pub use authorize::site::{is_loopback_host, is_same_origin};
+pub use counters::Labelled;
+pub use demo::DemoPage;
+pub use observe::health::{ProbeEnds, Verdict};
+pub use observe::metrics::page::{Carrier, Page};
+pub use reply::refused::Elsewhere;
+pub use reply::told::Told;
+pub use reply::{Format, Reply, ReplyBody, ReplyStream};
+pub use request::{Request, Side};
+pub use routes::{Endpoint, Found, is_api_path, is_reserved};

@@ -1,0 +1,161 @@
+//! `GET /metrics`: what is and what was counted, as Prometheus reads it.
+//!
+//! The numbers stand where they are counted; here they get their names. No label is a stranger's
+//! choice. docs/operations.md says what each is for.
+
+mod cluster;
+mod process;
+pub(crate) mod page;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use wserver_node::Wire;
+
+use self::page::Page;
+use crate::api::Api;
+use crate::reply::Reply;
+use crate::reply::refused::Refused;
+
+/// The text format that every version of Prometheus reads.
+const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Answers a scrape.
+pub(crate) async fn scrape<W: Wire>(api: &Arc<Api<W>>) -> Result<Reply, Refused> {
+    // Beside the workers: older kernels have every descriptor of the process named to count them.
+    let api_of_page = Arc::clone(api);
+    let page = api.node.tasks().run_blocking(move || page(&api_of_page)).await;
+    let mut reply = Response::new(Bytes::from(page.ok_or(Refused::Failed)?));
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(FORMAT));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(reply)
+}
+
+impl<W: Wire> Api<W> {
+    /// All metrics of the server, in Prometheus' text format. It reads a few files of `/proc`, so it
+    /// blocks for a moment.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        page(self)
+    }
+}
+
+fn page<W: Wire>(api: &Api<W>) -> String {
+    let node = api.node.counters();
+    let counts = api.node.counts();
+    let mut page = Page::default();
+
+    page.gauge("wserver_build_info", "The version that runs; always 1.");
+    page.sample("wserver_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    let draining = u8::from(api.stop.is_cancelled());
+    page.one_gauge("wserver_draining", "Whether the server is shutting down.", draining);
+
+    let open = api.node.connections_open();
+    page.one_gauge("wserver_connections", "Open WebSocket connections, registered or not.", open);
+    let max = api.limits.connections_max;
+    page.one_gauge("wserver_connections_max", "The setting connections_max, as it holds.", max);
+    let opened = node.connections_opened_total.value();
+    page.one_counter(
+        "wserver_connections_opened_total",
+        "WebSocket connections that were opened.",
+        opened,
+    );
+    api.carrier.write_metrics(&mut page);
+    page.one_counter(
+        "wserver_panics_total",
+        "Connections whose task panicked.",
+        node.panics_total.value(),
+    );
+
+    page.one_gauge("wserver_users", "Users with a registered connection.", counts.users);
+    page.one_gauge(
+        "wserver_registered_connections",
+        "WebSocket connections with a registration.",
+        counts.connections,
+    );
+    page.one_gauge("wserver_registrations", "Registrations that are bound.", counts.bindings);
+    page.one_counter(
+        "wserver_registrations_bound_total",
+        "Registrations that were bound, renewals included.",
+        node.registrations_bound_total.value(),
+    );
+
+    page.one_counter("wserver_pushes_total", "Pushes accepted.", node.pushes_total.value());
+    page.labelled(
+        "wserver_pushes_refused_total",
+        "Pushes that were not accepted.",
+        "reason",
+        api.pushes.refused_total.values(),
+    );
+    page.one_counter(
+        "wserver_pushes_waited_total",
+        "Pushes that had to wait because walk_bytes_max was under way to their user.",
+        node.pushes_waited_total.value(),
+    );
+    page.one_counter(
+        "wserver_idempotency_replayed_total",
+        "Requests with an Idempotency-Key that were answered again and not carried out.",
+        api.pushes.idempotency.replayed_total.value(),
+    );
+    page.one_counter(
+        "wserver_idempotency_evicted_total",
+        "Answers under an Idempotency-Key that were forgotten before their ten minutes.",
+        api.pushes.idempotency.evicted_total.value(),
+    );
+    page.one_counter(
+        "wserver_deliveries_total",
+        "Messages taken by a connection's socket or queue: the sum of all N.",
+        node.deliveries_total.value(),
+    );
+    page.one_counter(
+        "wserver_deliveries_dropped_total",
+        "Messages not taken, because their connection was cut off as too slow or found ending.",
+        node.deliveries_dropped_total.value(),
+    );
+    page.one_counter(
+        "wserver_deliveries_expired_total",
+        "Messages that were counted in an N and not sent, because their time was over first.",
+        node.deliveries_expired_total.value(),
+    );
+    page.one_counter(
+        "wserver_deliveries_lost_total",
+        "Messages that were counted in an N and then found their connection ending.",
+        node.deliveries_lost_total.value(),
+    );
+    page.counter(
+        "wserver_slow_evictions_total",
+        "Connections closed because they read too slowly, by the bound that they met.",
+    );
+    for (bound, counter) in [
+        ("outbox_bytes_max", &node.slow_evictions_total),
+        ("outboxes_bytes_max", &node.outboxes_full_evictions_total),
+        ("stall_timeout", &node.stalled_evictions_total),
+    ] {
+        page.sample("wserver_slow_evictions_total", &[("bound", bound)], counter.value());
+    }
+    let queued = api.node.outboxes_bytes();
+    page.one_gauge("wserver_queued_bytes", "Bytes that wait in queues of connections.", queued);
+    let max = api.limits.outboxes_bytes_max;
+    page.one_gauge("wserver_queued_bytes_max", "The setting outboxes_bytes_max.", max);
+    page.one_counter(
+        "wserver_pongs_skipped_total",
+        "Pongs not sent because one was waiting already.",
+        node.pongs_skipped_total.value(),
+    );
+    page.histogram(
+        "wserver_push_delivery_seconds",
+        "From the acceptance of a push until its last connection's socket or queue has it.",
+        &node.push_delivery,
+    );
+    let (entries, bytes) = api.node.journal_size();
+    page.one_gauge("wserver_journal_entries", "Entries of the journal.", entries);
+    page.one_gauge("wserver_journal_bytes", "Bytes of the journal's entries.", bytes);
+    if let Some(cluster) = &api.cluster {
+        cluster::write(&mut page, cluster);
+    }
+    process::write(&mut page);
+    page.into_text()
+}

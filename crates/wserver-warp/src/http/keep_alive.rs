@@ -1,0 +1,81 @@
+//! What every answer says of its connection, whichever way it was made: whether it stays, for how
+//! long, and what time it is.
+
+use std::time::Duration;
+
+use hyper::header::{CONNECTION, DATE, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Version};
+use tokio_util::sync::CancellationToken;
+
+use crate::http::date;
+use crate::http::notes::Notes;
+
+/// Not registered any more (RFC 9112, appendix C.2.2), and read by many a client all the same.
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// Whether who sent this request wants its connection to stay (RFC 9112, section 9.3).
+pub(crate) fn is_persistent(version: Version, headers: &HeaderMap) -> bool {
+    let has_option = |option: &str| {
+        let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
+        let mut options = lines.flat_map(|line| line.split(','));
+        options.any(|it| it.trim().eq_ignore_ascii_case(option))
+    };
+    !has_option("close") && (version >= Version::HTTP_11 || has_option("keep-alive"))
+}
+
+/// What answers of one server say of their connections.
+#[derive(Debug)]
+pub(crate) struct KeepAlive {
+    /// Of `Keep-Alive`; of less than a second nothing can be said.
+    value: Option<HeaderValue>,
+    /// The same as it is written.
+    lines: Vec<u8>,
+    /// Cancelled when a shutdown begins.
+    stop: CancellationToken,
+}
+
+impl KeepAlive {
+    pub(crate) fn new(idle_timeout: Duration, stop: CancellationToken) -> Self {
+        let seconds = idle_timeout.as_secs();
+        let value = (seconds > 0).then(|| HeaderValue::try_from(format!("timeout={seconds}")));
+        let value = value.and_then(Result::ok);
+        let lines = value.as_ref().map(|value| {
+            [b"\r\nconnection: keep-alive\r\nkeep-alive: ", value.as_bytes()].concat()
+        });
+        Self { value, lines: lines.unwrap_or_default(), stop }
+    }
+
+    /// Whether the connection stays behind an answer with these headers.
+    ///
+    /// From the moment a shutdown begins none stays, so that no client sends its next request on a
+    /// connection that is about to end.
+    pub(crate) fn is_kept(&self, headers: &HeaderMap, notes: &Notes, is_persistent: bool) -> bool {
+        is_persistent
+            && !headers.contains_key(CONNECTION)
+            && !self.stop.is_cancelled()
+            && !notes.seat().is_over()
+    }
+
+    /// Adds to an answer what it says of its connection, which is kept or not.
+    pub(crate) fn finish(&self, headers: &mut HeaderMap, is_kept: bool) {
+        if !is_kept {
+            headers.entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
+        } else if let Some(value) = &self.value {
+            headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+            headers.insert(KEEP_ALIVE, value.clone());
+        }
+        headers.insert(DATE, date::now());
+    }
+
+    /// The same as it is written: `bytes` end with the line before, without its end, and so they do
+    /// afterwards. Pushes are mostly answered so, and headers would be hashed for each.
+    pub(crate) fn write(&self, bytes: &mut Vec<u8>, headers: &HeaderMap, is_kept: bool) {
+        if is_kept {
+            bytes.extend_from_slice(&self.lines);
+        } else if !headers.contains_key(CONNECTION) {
+            bytes.extend_from_slice(b"\r\nconnection: close");
+        }
+        bytes.extend_from_slice(b"\r\ndate: ");
+        date::with_now(|now| bytes.extend_from_slice(now.as_bytes()));
+    }
+}

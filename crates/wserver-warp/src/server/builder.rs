@@ -1,0 +1,340 @@
+//! The settings of a server, as a program collects them.
+
+use std::fmt;
+use std::net::TcpListener as StdTcpListener;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use wserver_auth::{Authenticator, OpenAuthenticator, OpenPush, PushAuthorizer, TokenSource};
+use wserver_cluster::{Broker, ClusterSettings};
+use wserver_core::{CloseReason, LimitSettings};
+use wserver_protocol::CloseCode;
+
+use crate::connection::clock::WallClock;
+use crate::connection::hooks::{Connection, Flow, Hooks, Received};
+use crate::listen::listener::Place;
+use crate::tls::TlsSettings;
+use crate::upgrade::origin::OriginPolicy;
+
+/// Where a server listens unless told otherwise: the ancestor's port, on this machine only.
+pub const DEFAULT_ADDRESS: &str = "127.0.0.1:12345";
+
+/// To whom the demo page is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DemoPolicy {
+    Never,
+    /// Where only this machine reaches it.
+    OnLoopback,
+    Always,
+}
+
+/// Collects the settings of a [`Server`](crate::Server).
+pub struct ServerBuilder {
+    /// Taken out by [`ServerBuilder::build`].
+    pub(super) public: Option<Place>,
+    pub(super) private: Option<Place>,
+    pub(super) tls: Option<TlsSettings>,
+    pub(super) private_tls: Option<TlsSettings>,
+    pub(super) ws_path: String,
+    pub(super) push_path: String,
+    pub(super) origin: OriginPolicy,
+    pub(super) trusted_proxies: Vec<String>,
+    pub(super) authenticator: Arc<dyn Authenticator>,
+    pub(super) token_source: TokenSource,
+    pub(super) push_authorizer: Arc<dyn PushAuthorizer>,
+    pub(super) allow_open_push: bool,
+    pub(super) private_on_loopback: bool,
+    pub(super) demo_page: DemoPolicy,
+    pub(super) drain_close_code: u16,
+    pub(super) limits: LimitSettings,
+    pub(super) hooks: Hooks,
+    pub(super) wall_clock: WallClock,
+    pub(super) cluster: Option<(Arc<dyn Broker>, ClusterSettings)>,
+}
+
+impl fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder")
+            .field("public", &self.public)
+            .field("private", &self.private)
+            .field("tls", &self.tls)
+            .field("private_tls", &self.private_tls)
+            .field("ws_path", &self.ws_path)
+            .field("push_path", &self.push_path)
+            .field("origin", &self.origin)
+            .field("trusted_proxies", &self.trusted_proxies)
+            .field("token_source", &self.token_source)
+            .field("allow_open_push", &self.allow_open_push)
+            .field("private_on_loopback", &self.private_on_loopback)
+            .field("demo_page", &self.demo_page)
+            .field("drain_close_code", &self.drain_close_code)
+            .field("limits", &self.limits)
+            .field("hooks", &self.hooks)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ServerBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            public: Some(Place::Address(DEFAULT_ADDRESS.to_owned())),
+            private: None,
+            tls: None,
+            private_tls: None,
+            ws_path: "/ws".to_owned(),
+            push_path: "/push".to_owned(),
+            origin: OriginPolicy::any(),
+            trusted_proxies: Vec::new(),
+            authenticator: Arc::new(OpenAuthenticator),
+            token_source: TokenSource::default(),
+            push_authorizer: Arc::new(OpenPush),
+            allow_open_push: false,
+            private_on_loopback: false,
+            demo_page: DemoPolicy::Never,
+            drain_close_code: CloseCode::GOING_AWAY.as_u16(),
+            limits: LimitSettings::default(),
+            hooks: Hooks::default(),
+            wall_clock: WallClock::default(),
+            cluster: None,
+        }
+    }
+
+    /// Where to listen: `host:port`; `:port` is every IPv4 address of this machine, `[::]:port` IPv6 too. Default: 127.0.0.1:12345.
+    #[must_use]
+    pub fn address(mut self, address: impl Into<String>) -> Self {
+        self.public = Some(Place::Address(address.into()));
+        self
+    }
+
+    /// A listener that is bound already, instead of an address.
+    #[must_use]
+    pub fn listener(mut self, listener: StdTcpListener) -> Self {
+        self.public = Some(Place::Listener(listener));
+        self
+    }
+
+    /// Serves TLS, and nothing else, where browsers connect. Default: plain, for a proxy in front that ends TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: TlsSettings) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Serves pushes at this address and no longer at [`address`](Self::address), which then carries
+    /// the WebSockets alone: `host:port`, or `unix:/path` as [`private_unix`](Self::private_unix).
+    ///
+    /// What must not be open to strangers then has an address that can be kept from them. The
+    /// demo page is served where pushes are.
+    /// Each of the two listeners has `http_connections_max` of its own.
+    #[must_use]
+    pub fn private_address(mut self, address: impl Into<String>) -> Self {
+        self.private = Some(Place::Address(address.into()));
+        self
+    }
+
+    /// Where nothing is asked of publishers, serves pushes as [`private_address`](Self::private_address)
+    /// does, on a port that only this machine reaches: 22345 beside 12345, ten thousand further than
+    /// the port of the address (or before it, where there is none). It does nothing where there is a
+    /// push authoriser, a private listener, or [`allow_open_push`](Self::allow_open_push).
+    ///
+    /// Without it, and without any of those, pushes are taken by the [`Handle`](crate::Handle) alone, and over HTTP
+    /// they are answered 403: whoever reaches the address through a proxy could push to everyone
+    /// otherwise, as the proxy is a program on this machine and need leave no mark.
+    #[must_use]
+    pub fn private_on_loopback(mut self) -> Self {
+        self.private_on_loopback = true;
+        self
+    }
+
+    /// As [`private_address`](Self::private_address), on a Unix socket: its file is made with mode
+    /// 0660, so that the server's own user and group may push, and is removed when the server ends.
+    ///
+    /// Authorisers see 127.0.0.1, port 0, as the peer.
+    #[must_use]
+    pub fn private_unix(mut self, path: impl Into<PathBuf>) -> Self {
+        self.private = Some(Place::Unix(path.into()));
+        self
+    }
+
+    /// As [`private_address`](Self::private_address), with a listener that is bound already.
+    #[must_use]
+    pub fn private_listener(mut self, listener: StdTcpListener) -> Self {
+        self.private = Some(Place::Listener(listener));
+        self
+    }
+
+    /// As [`private_unix`](Self::private_unix), with a listener that is bound already; its file,
+    /// and who may open it, are the business of whoever bound it.
+    #[must_use]
+    pub fn private_unix_listener(mut self, listener: StdUnixListener) -> Self {
+        self.private = Some(Place::UnixListener(listener));
+        self
+    }
+
+    /// Serves TLS, and nothing else, at the private address. With a
+    /// [`client_ca_file`](TlsSettings::client_ca_file) a client's certificate is enough to push
+    /// with, unless a push authoriser asks for more.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn private_tls(mut self, tls: TlsSettings) -> Self {
+        self.private_tls = Some(tls);
+        self
+    }
+
+    /// Where browsers open their WebSocket. Default: /ws.
+    #[must_use]
+    pub fn ws_path(mut self, path: impl Into<String>) -> Self {
+        self.ws_path = path.into();
+        self
+    }
+
+    /// Where backends post messages. Default: /push.
+    #[must_use]
+    pub fn push_path(mut self, path: impl Into<String>) -> Self {
+        self.push_path = path.into();
+        self
+    }
+
+    /// Which web pages may connect. Default: any.
+    #[must_use]
+    pub fn origin(mut self, origin: OriginPolicy) -> Self {
+        self.origin = origin;
+        self
+    }
+
+    /// The proxies in front, as networks (`10.0.0.0/8`) or addresses. Default: none.
+    ///
+    /// A request from one of them counts as the client's that its `X-Forwarded-For` names: the
+    /// rightmost entry that is no such proxy. So limits per address, the log, `Credentials::peer`,
+    /// `PushCredentials::peer` and [`Connection::peer_addr`] are about clients and not about the
+    /// proxy. The port is 0 where the proxy does not tell it. `Forwarded` and the PROXY protocol are
+    /// not read.
+    #[must_use]
+    pub fn trusted_proxies<I>(mut self, networks: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.trusted_proxies = networks.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Maps tokens to users. Default: the token is the user id.
+    #[must_use]
+    pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
+        self.authenticator = Arc::new(authenticator);
+        self
+    }
+
+    /// Where a token comes from when a register message has none or an empty one. Default: from
+    /// nowhere, and such a message is ignored.
+    ///
+    /// The token of the handshake is then authenticated for each such registration of the
+    /// connection, and kept as long as it lives. A cookie goes with an [`origin`](Self::origin)
+    /// policy only, because browsers send it along for every page.
+    #[must_use]
+    pub fn token_source(mut self, token_source: TokenSource) -> Self {
+        self.token_source = token_source;
+        self
+    }
+
+    /// Decides who may push. Default: the [`Handle`](crate::Handle) alone, unless a private listener takes pushes
+    /// without a key, for programs on this machine, or [`allow_open_push`](Self::allow_open_push) is set.
+    #[must_use]
+    pub fn push_authorizer(mut self, push_authorizer: impl PushAuthorizer) -> Self {
+        self.push_authorizer = Arc::new(push_authorizer);
+        self
+    }
+
+    /// Lets everyone who reaches the port push to everyone, as the ancestor did: on loopback, where
+    /// that includes whoever comes through a proxy on this machine, and beyond it too.
+    ///
+    /// Only for a network whose every member may do so; web pages of other sites stay shut out.
+    #[must_use]
+    pub fn allow_open_push(mut self) -> Self {
+        self.allow_open_push = true;
+        self
+    }
+
+    /// Serves the demo page, a playground, at `/` of the listener that takes pushes, whoever reaches
+    /// it. Default: not served.
+    #[must_use]
+    pub fn demo_page(mut self) -> Self {
+        self.demo_page = DemoPolicy::Always;
+        self
+    }
+
+    /// Serves the demo page at `/` where only this machine reaches it: if pushes are taken at a
+    /// loopback address, there are no trusted proxies, the page may connect
+    /// ([`origin`](Self::origin)), and nothing else is at `/`.
+    #[must_use]
+    pub fn demo_page_on_loopback(mut self) -> Self {
+        self.demo_page = DemoPolicy::OnLoopback;
+        self
+    }
+
+    /// The code with which connections are closed when the server shuts down: 1001, going away, or
+    /// 1012, service restart, for clients that tell them apart. Default: 1001.
+    #[must_use]
+    pub fn drain_close_code(mut self, code: u16) -> Self {
+        self.drain_close_code = code;
+        self
+    }
+
+    /// Every bound: sizes, times, counts.
+    #[must_use]
+    pub fn limits(mut self, limits: LimitSettings) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Makes the server a node of a cluster, whose nodes find each other at `broker`: a push on any of
+    /// them reaches its user on all of them. Default: it stands alone.
+    ///
+    /// [`BoundServer::join`](crate::BoundServer::join) tells whether the broker can be used; without that call a server begins
+    /// to serve and joins as soon as it can.
+    #[must_use]
+    pub fn cluster(mut self, broker: Arc<dyn Broker>, settings: ClusterSettings) -> Self {
+        self.cluster = Some((broker, settings));
+        self
+    }
+
+    /// Called with every message a client sends, before the server looks at it (the ancestor's `AfterReadFunc`).
+    ///
+    /// It runs on the connection's task, so it must not block. If it panics, that connection ends.
+    #[must_use]
+    pub fn on_message(
+        mut self,
+        hook: impl Fn(&Connection, Received<'_>) -> Flow + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.message = Some(Arc::new(hook));
+        self
+    }
+
+    /// Called once for every connection whose task has not panicked, before its socket is closed
+    /// (the ancestor's `BeforeCloseFunc`).
+    ///
+    /// It runs on the connection's task, so it must not block.
+    #[must_use]
+    pub fn before_close(
+        mut self,
+        hook: impl Fn(&Connection, CloseReason) + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.close = Some(Arc::new(hook));
+        self
+    }
+
+    /// What tells the time of day, which expiries of identities are compared with; by default the
+    /// system's clock. It is asked at each turn of a connection, so it must be quick.
+    ///
+    /// A clock may be set: a connection whose identity has expired by a clock that was set forward
+    /// is closed by its next ping, and one that has not by a clock that was set back lives on.
+    #[must_use]
+    pub fn wall_clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.wall_clock = WallClock::new(clock);
+        self
+    }
+}
