@@ -1,15 +1,18 @@
-//! `cargo xtask bench`: what one core carries, ours beside the floor and the peers, in one run.
+//! `cargo xtask bench`: what one core carries, for our server, the floor and the peers in one run.
 //!
 //! Each run starts a fresh server, puts one load on it with `wserver-load`, and keeps the figures.
-//! The subjects take turns in every round, so that a mood of the machine meets all of them; what is
-//! told are medians, and ratios of runs of the same round. The programs of the floor and the peers
-//! are in `xtask/peers/`, what they need is put under `target/bench`.
+//! The subjects take turns in every round, so that a disturbance of the machine meets all of them;
+//! the page shows medians, and ratios of runs of the same round. `xtask/peers/` has the programs of
+//! the floor and the peers; what they need is installed under `target/bench`.
 
+mod setup;
 mod subject;
 mod measure;
+mod programs;
 mod server;
 mod load;
 mod runs;
+mod failures;
 mod budget;
 mod binder;
 mod memory;
@@ -19,35 +22,31 @@ mod machine;
 mod page;
 mod secured;
 mod cluster;
+mod outcome;
+mod rounds;
 mod builds;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use xshell::cmd;
 
-use self::binder::Binder;
-use self::cluster::{Broker, Clusters};
+use self::cluster::Broker;
 use self::measure::Measure;
-use self::memory::Memory;
-use self::runs::{Run, Runs};
-use self::scaling::Scaling;
-use self::server::Server;
+use self::outcome::Outcome;
+use self::rounds::measure_all;
+use self::setup::{Effort, Place};
 use self::subject::Subject;
 use crate::project::Project;
 use crate::section::Report;
 use crate::tools;
 
-/// The page that a whole run writes.
+/// The page that a complete run writes.
 const PAGE: &str = "docs/benchmarks.md";
-/// The page that every run writes which measures clusters.
+/// The page that every run with clusters writes.
 const CLUSTER_PAGE: &str = "docs/benchmarks/cluster.md";
-/// Of fewer rounds the interval of a median is none (order statistics, 95 %).
+/// With fewer rounds the median has no interval (order statistics, 95 %).
 const PAGE_ROUNDS_MIN: u32 = 6;
-
-/// How often a run is tried that is void; if all are, its round is without.
-const TRIES_MAX: u32 = 6;
 
 /// What is measured of ours alone, besides [`Measure`].
 const PARTS: [&str; 4] = ["binder", "memory", "scaling", "cluster"];
@@ -55,114 +54,18 @@ const PARTS: [&str; 4] = ["binder", "memory", "scaling", "cluster"];
 /// What to run.
 #[derive(Debug)]
 pub(crate) struct Choice {
-    /// One short round, to see whether it works; its figures mean little.
+    /// One short round that shows whether everything works; its figures mean little.
     pub(crate) quick: bool,
-    /// How many rounds, if not as many as usual.
+    /// The number of rounds, if not the usual number.
     pub(crate) rounds: Option<u32>,
-    /// Names of peers, divided by commas; all if not given.
+    /// Names of peers, separated by commas; all if not given.
     pub(crate) peers: Option<String>,
-    /// Names of measures, divided by commas; all if not given.
+    /// Names of measures, separated by commas; all if not given.
     pub(crate) measures: Option<String>,
-    /// Two builds of the server to be compared, divided by a comma.
+    /// Two builds of the server to compare, separated by a comma.
     pub(crate) builds: Option<String>,
-    /// Missing tools may be installed.
+    /// Whether to install missing tools.
     pub(crate) install: bool,
-}
-
-/// How much is done.
-#[derive(Debug, Clone, Copy)]
-struct Effort {
-    /// Of what the budget judges.
-    rounds: u32,
-    seconds: u32,
-    paced_seconds: u32,
-    /// Processes that measure the binder, each with its memory elsewhere.
-    binder_rounds: u32,
-    idle_connections: u32,
-    scaling_rounds: u32,
-    scaling_seconds: u32,
-    cluster_rounds: u32,
-    cluster_seconds: u32,
-}
-
-impl Effort {
-    /// A whole run takes an hour and a half. Of twenty rounds five at each end may be left out, and
-    /// rounds are worth more than longer windows: runs differ more than seconds. Not so where a server
-    /// is idle nine tenths of the time: figures of 10 s vary half as much as those of 2 s.
-    fn new(is_quick: bool) -> Self {
-        match is_quick {
-            true => Self {
-                rounds: 1,
-                seconds: 1,
-                paced_seconds: 1,
-                binder_rounds: 1,
-                idle_connections: 2000,
-                scaling_rounds: 1,
-                scaling_seconds: 1,
-                cluster_rounds: 1,
-                cluster_seconds: 1,
-            },
-            false => Self {
-                rounds: 20,
-                seconds: 1,
-                paced_seconds: 5,
-                binder_rounds: 12,
-                idle_connections: 15_000,
-                scaling_rounds: 2,
-                scaling_seconds: 2,
-                cluster_rounds: 3,
-                cluster_seconds: 2,
-            },
-        }
-    }
-}
-
-/// Where things are.
-#[derive(Debug, Clone, Default)]
-struct Place {
-    root: PathBuf,
-    home: PathBuf,
-    dist: PathBuf,
-    /// Our server.
-    ours: PathBuf,
-    /// An earlier build of it, where two are compared.
-    before: PathBuf,
-    /// A core for the server and another for the generator.
-    is_pinned: bool,
-}
-
-/// All that was measured.
-#[derive(Debug, Default)]
-struct Outcome {
-    runs: Runs,
-    binder: Binder,
-    memory: Memory,
-    scaling: Scaling,
-    clusters: Clusters,
-    /// This run wrote the page of clusters that the other page names.
-    has_cluster_page: bool,
-    /// Runs that came to no figures.
-    failed: Vec<(Subject, String)>,
-}
-
-impl Outcome {
-    /// Takes what a part found, or notes that it failed: the rest is measured all the same.
-    fn take<T>(&mut self, subject: Subject, what: &str, found: anyhow::Result<T>) -> Option<T> {
-        let note = |err| {
-            eprintln!("\n!!! FAILED {what} of {}: {err:#}\n", subject.name());
-            self.failed.push((subject, format!("{what} failed: {err:#}")));
-        };
-        found.map_err(note).ok()
-    }
-
-    /// What is wrong with ours: untrue, or not to be measured.
-    fn wrong(&self) -> Vec<String> {
-        let failed = self.failed.iter().filter(|(subject, _)| subject.is_ours());
-        let failed = failed.map(|(_, what)| what.clone()).collect();
-        let ours = Subject::ALL.into_iter().chain([Subject::Before]).filter(|it| it.is_ours());
-        let untrue = ours.flat_map(|subject| self.runs.untrue(subject)).collect();
-        [untrue, self.scaling.untrue(), self.clusters.untrue(), failed].concat()
-    }
 }
 
 /// Runs everything chosen and tells how it stands against the budget.
@@ -192,7 +95,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
     }
     let mut peers = chosen(&Subject::ALL, choice.peers.as_deref(), Subject::name)?;
     if measures.is_empty() {
-        // The parts are of ours alone.
+        // The parts measure only our server.
         peers.retain(|it| *it == Subject::Ours);
     }
 
@@ -206,7 +109,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
                 let why = format!("{missing}; `cargo xtask bench --install` gets what it needs");
                 report.skip(&what, &why);
             }
-            // A package that is not to be had today must not cost the others' figures.
+            // A package that is unavailable today must not cost the others' figures.
             Err(err) if subject.is_foreign() => report.skip(&what, &format!("{err:#}")),
             Err(err) => return Err(err),
         }
@@ -217,7 +120,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
     sh.write_file(place.home.join("runs.json"), outcome.runs.to_json())?;
     if parts.contains(&"binder") {
         let binder = binder::run(sh, &place, effort.binder_rounds, choice.quick);
-        outcome.binder = outcome.take(Subject::Ours, "binder", binder).unwrap_or_default();
+        outcome.binder = outcome.failures.take(Subject::Ours, "binder", binder).unwrap_or_default();
     }
     if parts.contains(&"memory") {
         if choice.install && !tools::found("valgrind") {
@@ -226,14 +129,14 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
         if tools::found("valgrind") {
             let memory = memory::run(sh, &place, effort);
             outcome.memory =
-                outcome.take(Subject::Ours, "memory by part", memory).unwrap_or_default();
+                outcome.failures.take(Subject::Ours, "memory by part", memory).unwrap_or_default();
         } else {
             let why = "no valgrind (Debian package valgrind)";
             report.skip("bench memory", why);
         }
     }
     if parts.contains(&"scaling") {
-        scaling::run(&place, effort, choice.quick, &mut outcome);
+        outcome.scaling = scaling::run(&place, effort, choice.quick, &mut outcome.failures);
     }
     if parts.contains(&"cluster") {
         measure_clusters(project, &place, effort, choice, report, &mut outcome)?;
@@ -262,7 +165,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
     Ok(())
 }
 
-/// Measures clusters by all brokers that there are, and writes their page.
+/// Measures clusters with all available brokers, and writes their page.
 fn measure_clusters(
     project: &Project,
     place: &Place,
@@ -279,7 +182,8 @@ fn measure_clusters(
             Some(missing) => report.skip(&format!("bench cluster, {}", broker.name()), &missing),
         }
     }
-    cluster::run(sh, place, effort, choice.quick, &brokers, outcome);
+    outcome.clusters =
+        cluster::run(sh, place, effort, choice.quick, &brokers, &mut outcome.failures);
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     let mut facts = machine::describe(sh, &[], place)?;
     facts.extend(brokers.iter().filter_map(|it| it.version(sh)));
@@ -295,7 +199,7 @@ fn measure_clusters(
     Ok(())
 }
 
-/// The measures that are named, and the parts; all if nothing is.
+/// The measures and parts that are named; all if none is named.
 fn wanted(names: Option<&str>) -> anyhow::Result<(Vec<Measure>, Vec<&'static str>)> {
     let Some(names) = names else { return Ok((Measure::ALL.to_vec(), PARTS.to_vec())) };
     let names: Vec<&str> = names.split(',').map(str::trim).collect();
@@ -309,7 +213,7 @@ fn wanted(names: Option<&str>) -> anyhow::Result<(Vec<Measure>, Vec<&'static str
     Ok((measures.collect(), PARTS.into_iter().filter(|it| names.contains(it)).collect()))
 }
 
-/// Those of `all` that are named, or all; ours is always one of them.
+/// The members of `all` that are named, or all of them; always includes our server.
 fn chosen<T: Copy + 'static>(
     all: &'static [T],
     names: Option<&str>,
@@ -327,83 +231,6 @@ fn chosen<T: Copy + 'static>(
     }
     let is_wanted = |one: &T| wanted.contains(&name(*one).as_str()) || name(*one) == "wserver";
     Ok(all.iter().copied().filter(is_wanted).collect())
-}
-
-fn measure_all(
-    place: &Place,
-    effort: Effort,
-    subjects: &[Subject],
-    measures: &[Measure],
-    outcome: &mut Outcome,
-) {
-    for round in 0..effort.rounds {
-        for &measure in measures {
-            let is_due =
-                |it: &Subject| measure.concerns(*it) && round < measure.rounds(*it, effort.rounds);
-            let mut order: Vec<Subject> = subjects.iter().copied().filter(is_due).collect();
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for turn in 0..measure.turns() {
-                for &subject in &order {
-                    let (name, number) = (measure.name(), round + 1);
-                    println!("round {number} of {}: {name} of {}", effort.rounds, subject.name());
-                    measure_one(place, effort, measure, subject, (round, turn), outcome);
-                }
-                // Every other time the other way round, so that nobody is always the first.
-                order.reverse();
-            }
-        }
-    }
-}
-
-/// Measures it until the run says something of the server, or is tried often enough.
-fn measure_one(
-    place: &Place,
-    effort: Effort,
-    measure: Measure,
-    subject: Subject,
-    (round, turn): (u32, u32),
-    outcome: &mut Outcome,
-) {
-    let words = measure.words(effort, subject, &outcome.runs, round);
-    let what = format!("{}, round {}", measure.name(), round + 1);
-    for _ in 0..TRIES_MAX {
-        let json = once(place, measure, subject, &words);
-        let Some(json) = outcome.take(subject, &what, json) else { break };
-        let lateness = json.pointer("/latencies_us/generator lateness/p99");
-        let lateness = lateness.and_then(serde_json::Value::as_f64).unwrap_or(0.0);
-        let is_void = lateness > measure.lateness_max();
-        outcome.runs.push(Run { round, turn, measure, subject, is_void, json });
-        if !is_void {
-            break;
-        }
-        println!("void: the generator was {lateness:.0} µs late");
-    }
-}
-
-/// Starts the server, puts the load on it, and takes the figures.
-fn once(
-    place: &Place,
-    measure: Measure,
-    subject: Subject,
-    words: &[String],
-) -> anyhow::Result<serde_json::Value> {
-    let log = place.home.join(format!("{}.log", subject.name()));
-    let mut server = Server::start(&log, |address| subject.command(place, address, measure))?;
-    let json = load::start(place, subject, &server, words, "run.json")?.finish(&server)?;
-    server.stop()?;
-    Ok(json)
-}
-
-/// A command on one core, where that is possible.
-fn pinned(place: &Place, core: usize, program: &Path) -> Command {
-    if !place.is_pinned {
-        return Command::new(program);
-    }
-    let mut command = Command::new("taskset");
-    command.arg("--cpu-list").arg(core.to_string()).arg(program);
-    command
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! `cargo xtask ci`: everything that must hold, in timed sections, the same at home and in CI.
+//! `cargo xtask ci`: everything that must hold, in timed sections, the same on any machine and in
+//! CI.
 //!
-//! Cheap sections come first, so that the common mistakes are told within a minute.
+//! Cheap sections come first, so that common mistakes show within a minute.
 
 use std::process::ExitCode;
 
@@ -12,7 +13,7 @@ use crate::section::Sections;
 use crate::test::Plan;
 use crate::{deny, dist, features, fuzz, interop, msrv, package, test, tidy};
 
-/// Runs all sections and prints the summary; its last line is the count of tests, alone.
+/// Runs all sections and prints the summary; its last line is only the count of tests.
 pub(crate) fn run(project: &Project, slow: bool, only: Option<String>) -> anyhow::Result<ExitCode> {
     let sh = &project.sh;
     let mut sections = Sections::new(only);
@@ -39,7 +40,8 @@ pub(crate) fn run(project: &Project, slow: bool, only: Option<String>) -> anyhow
         interop::run(project, &choice, report)
     });
     sections.run("dist", |report| {
-        // The binary that interop has built: one with the profile of a release takes minutes.
+        // Reuse the binary that interop has built, because a build with the profile `dist` takes
+        // minutes.
         let choice = dist::Choice { profile: "release".to_owned(), install: project.in_ci };
         dist::run(project, &choice, report)
     });

@@ -1,12 +1,14 @@
 //! `cargo xtask interop`: programs that are not ours, run against the release binary.
 //!
-//! Our own tests could misread the contract the same way twice; gorilla, Python's websockets, ws,
-//! websocket, Tcl's client and browsers cannot. They come over plain TCP and over TLS; publishers of
-//! http.client keep their connections; curl and testssl.sh look at TLS itself; nginx stands between the server and its doctor; `PyJWT` and jose make tokens as issuers
-//! do; schemathesis asks the HTTP API what its description says may be asked; Prometheus scrapes.
-//! The programs are in `xtask/interop/`, what they need is put under
-//! `target/interop`, and each prints `ok <case>` or `FAILED <case>: <why>`.
+//! Our own tests could misread the contract in the same way twice; gorilla, Python's websockets,
+//! ws, websocket, Tcl's client and browsers cannot. They connect over plain TCP and over TLS.
+//! Publishers with http.client keep their connections; curl and testssl.sh examine TLS itself;
+//! nginx is between the server and its doctor; `PyJWT` and jose make tokens like issuers;
+//! schemathesis makes requests to the HTTP API from its description; Prometheus scrapes. The
+//! programs are in `xtask/interop/`, what they need is installed under `target/interop`, and each
+//! prints `ok <case>` or `FAILED <case>: <why>`.
 
+mod poll;
 mod client;
 mod server;
 mod stage;
@@ -24,14 +26,14 @@ use crate::project::Project;
 use crate::section::Report;
 use crate::tally::Tally;
 
-/// What to run against what.
+/// Which client to run against which server.
 #[derive(Debug)]
 pub(crate) struct Choice {
     /// A program to test instead of ours.
     pub(crate) server: Option<PathBuf>,
     /// One client instead of all.
     pub(crate) only: Option<String>,
-    /// Missing tools may be installed, and must be there.
+    /// Whether to install missing tools, which are then required.
     pub(crate) install: bool,
 }
 
@@ -52,7 +54,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
             project.metadata.target.join("release").join("wserver")
         }
     };
-    // Another program may have the contract, and not our flags.
+    // Another program can follow the contract, but lack our flags.
     let help = cmd!(sh, "{program} --help").quiet().ignore_status().read()?;
     let home = project.metadata.target.join("interop");
     sh.create_dir(&home)?;
@@ -107,7 +109,8 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
     Ok(())
 }
 
-/// Runs one client against a server of its own: what another leaves behind must not help or hurt it.
+/// Runs one client against a server of its own, so that traces of another client neither help nor
+/// hurt it.
 fn meet(
     project: &Project,
     program: &Path,

@@ -1,9 +1,9 @@
-//! The `package` section: every crate we publish is ready for it.
+//! The `package` section: every crate that we publish is ready for it.
 //!
-//! `cargo package` resolves the set among itself, so it works before the first of them is
-//! published. It would verify each crate by a build of its own, of all that the crate depends on;
-//! instead the packed crates are unpacked into one workspace and checked together, with the
-//! dependencies that the other sections have checked already.
+//! `cargo package` resolves the crates among themselves, so it works before the first of them is
+//! published. It would verify each crate with a separate build of everything that the crate depends
+//! on; instead, this unpacks the packed crates into one workspace and checks them together, with
+//! the dependencies that other sections have already checked.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -45,13 +45,13 @@ fn published(metadata: &Metadata) -> impl Iterator<Item = &Package> {
     metadata.members().filter(|member| member.publish)
 }
 
-/// How a package calls its folder.
+/// The folder name of a package.
 fn folder(package: &Package) -> String {
     format!("{}-{}", package.name, package.version)
 }
 
 /// The manifest over the unpacked crates: each finds the others here and not at a registry, and the
-/// profiles of `root` make cargo take the dependencies that are checked already.
+/// profiles of `root` make cargo reuse the dependencies that are already checked.
 fn workspace(metadata: &Metadata, root: &str) -> anyhow::Result<String> {
     let mut manifest = "[workspace]\nresolver = \"3\"\nmembers = [\"*-*\"]\n".to_owned();
     manifest.push_str("\n[patch.crates-io]\n");
@@ -63,7 +63,7 @@ fn workspace(metadata: &Metadata, root: &str) -> anyhow::Result<String> {
     Ok(manifest)
 }
 
-/// What a registry refuses, or its page looks bare without.
+/// Missing fields that a registry requires, or that its page needs.
 fn incomplete(metadata: &Metadata) -> Vec<Problem> {
     let field = |package: &Package, name: &str, value: &Option<String>| {
         let missing = value.as_deref().is_none_or(str::is_empty);

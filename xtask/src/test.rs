@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the tests of the workspace, and the slow ones when asked for.
+//! `cargo xtask test`: the tests of the workspace, and the slow ones on request.
 
 use std::time::Duration;
 
@@ -9,19 +9,20 @@ use crate::section::Report;
 use crate::tally::{self, Patience, Tally};
 use crate::tools;
 
-/// Far above what they take, so that only a test which hangs meets them.
+/// Far above what they take, so that only a test that hangs reaches it.
 const ORDINARY_LIMIT: Duration = Duration::from_secs(20 * 60);
 const SLOW_LIMIT: Duration = Duration::from_secs(90 * 60);
 
-/// Where slow tests live, in `crates/wserver/tests/it` and nowhere else.
+/// The module of the slow tests, which are all in `crates/wserver/tests/it`.
 const SLOW_MODULE: &str = "slow::";
 
-/// What tests start, and their Debian packages. Without a broker those that need it leave themselves
-/// out and say so, and without `ip` a node is cut off by less than a network.
+/// The programs that tests start, and their Debian packages. Without a broker, the tests that need
+/// one skip themselves and say so; without `ip`, the test that cuts a node off does it without a
+/// real network.
 const PROGRAMS: &[(&str, &str)] =
     &[("redis-server", "redis-server"), ("nats-server", "nats-server"), ("ip", "iproute2")];
 
-/// Runs the tests, and the slow ones too if `slow` or if CI is asking.
+/// Runs the tests, and the slow ones too if `slow` is set or this is a CI run.
 pub(crate) fn run(project: &Project, slow_too: bool, report: &mut Report) -> anyhow::Result<()> {
     let plan = Plan::new(project, slow_too);
     let ordinary = workspace(project, plan, &mut report.tally);
@@ -32,12 +33,12 @@ pub(crate) fn run(project: &Project, slow_too: bool, report: &mut Report) -> any
     ordinary
 }
 
-/// What becomes of the slow tests.
+/// What to do with the slow tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plan {
-    /// They leave themselves out and say so.
+    /// They skip themselves and say so.
     SlowLeftOut,
-    /// They have a run of their own, so the ordinary one need not wait for them in a debug build.
+    /// They have a separate run, so that the ordinary one need not wait for them in a debug build.
     SlowApart,
 }
 
@@ -47,10 +48,11 @@ impl Plan {
     }
 }
 
-/// Every target of every crate: examples are built, benchmarks run at their smallest size.
+/// Every target of every crate: builds the examples, and runs the benchmarks at their smallest
+/// size.
 ///
-/// Doc tests are a run of their own, since cargo counts them to no target; and so are benchmarks,
-/// since theirs is not the harness that knows `--skip`.
+/// Doc tests are a separate run, because cargo counts them to no target; so are benchmarks, because
+/// their harness does not know `--skip`.
 pub(crate) fn workspace(project: &Project, plan: Plan, tally: &mut Tally) -> anyhow::Result<()> {
     let sh = &project.sh;
     install_programs(project)?;
@@ -59,7 +61,7 @@ pub(crate) fn workspace(project: &Project, plan: Plan, tally: &mut Tally) -> any
         Plan::SlowApart => &["--", "--skip", SLOW_MODULE],
     };
     let kinds = ["--lib", "--bins", "--tests", "--examples"];
-    // A test behind a feature that nobody asks for would be gone without a word.
+    // Without this, tests behind a feature would silently not run.
     let all = ["--workspace", "--all-features", "--no-fail-fast"];
     let runs = [
         cmd!(sh, "cargo test {all...} {kinds...} {skip...}"),
@@ -74,7 +76,7 @@ pub(crate) fn workspace(project: &Project, plan: Plan, tally: &mut Tally) -> any
     outcome
 }
 
-/// In CI nothing is left out.
+/// In CI no test is skipped.
 fn install_programs(project: &Project) -> anyhow::Result<()> {
     let missing = PROGRAMS.iter().filter(|(program, _)| !tools::found(program));
     let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
@@ -84,7 +86,8 @@ fn install_programs(project: &Project) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The slow product tests, against a release build: their numbers mean nothing in a debug one.
+/// The slow product tests, against a release build, because their numbers mean nothing in a debug
+/// build.
 pub(crate) fn slow(project: &Project, report: &mut Report) -> anyhow::Result<()> {
     let sh = &project.sh;
     let slow = cmd!(sh, "cargo test --release -p wserver --test it --no-fail-fast {SLOW_MODULE}");
@@ -92,14 +95,15 @@ pub(crate) fn slow(project: &Project, report: &mut Report) -> anyhow::Result<()>
     install_programs(project)?;
     let before = report.tally;
     tally::cargo_test(slow, patience(project, SLOW_LIMIT), &mut report.tally)?;
-    // A filter that matches nothing is a success to cargo, and a renamed test would be gone.
+    // To cargo, a filter that matches nothing is a success, so a renamed test would silently not
+    // run.
     if report.tally == before {
         report.skip("slow tests", "the tests of wserver have no module `slow`");
     }
     Ok(())
 }
 
-/// In CI nobody sits at a terminal to interrupt.
+/// In CI no person can interrupt.
 fn patience(project: &Project, limit: Duration) -> Patience {
     if project.in_ci { Patience::Limit(limit) } else { Patience::Endless }
 }

@@ -1,6 +1,6 @@
-//! A socket of the generator, plain or behind TLS.
+//! A socket of the generator, plain or with TLS.
 //!
-//! It neither waits nor verifies more than that the server is the one that was meant.
+//! It never blocks, and verifies only that the server is the intended one.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -14,7 +14,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
-/// How TLS is spoken with one server.
+/// The TLS configuration for one server.
 #[derive(Debug, Clone)]
 pub(crate) struct Tls {
     config: Arc<ClientConfig>,
@@ -22,7 +22,8 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// With a server at `address` whose certificate one of the authorities in `ca_file` has signed.
+    /// For a server at `address` whose certificate is signed by one of the authorities in
+    /// `ca_file`.
     pub(crate) fn new(ca_file: &Path, address: SocketAddr) -> Result<Self> {
         let pem =
             fs::read(ca_file).with_context(|| format!("cannot read {}", ca_file.display()))?;
@@ -35,7 +36,7 @@ impl Tls {
     }
 }
 
-/// A socket that reads and writes what is there now, and says `WouldBlock` otherwise.
+/// A socket that reads and writes what is possible now, and otherwise returns `WouldBlock`.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,
@@ -54,13 +55,13 @@ impl Socket {
         &mut self.stream
     }
 
-    /// Whether a read of `count` bytes into so many has left nothing behind. Of what TLS has still
-    /// to decrypt nobody can tell by that.
+    /// Whether a read of `count` bytes into `capacity` has left nothing behind. With TLS this does
+    /// not show, because some bytes may still wait to be decrypted.
     pub(crate) fn is_drained(&self, count: usize, capacity: usize) -> bool {
         self.tls.is_none() && count < capacity
     }
 
-    /// Writes what TLS keeps because the socket did not take it, or was not connected.
+    /// Writes what TLS holds because the socket did not take it, or was not connected.
     pub(crate) fn write_kept(&mut self) -> io::Result<()> {
         let Some(tls) = &mut self.tls else { return Ok(()) };
         while tls.wants_write() {
@@ -83,7 +84,7 @@ impl Read for Socket {
             let Some(tls) = &mut self.tls else { return self.stream.read(buffer) };
             match tls.reader().read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // Cut off without TLS's own goodbye: an end like any other.
+                // The connection ended without TLS's close_notify, which is an end like any other.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 result => return result,
             }
@@ -123,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    /// A server behind TLS that says what it hears, once, and where its certificate stands.
+    /// A TLS server that echoes what it reads, once, and the path of its certificate.
     fn echo(bytes: usize) -> (SocketAddr, std::path::PathBuf) {
         let pair = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let name = format!("wserver-load-{}-{bytes}.pem", std::process::id());
@@ -145,12 +146,12 @@ mod tests {
             let mut heard = vec![0; bytes];
             stream.read_exact(&mut heard).unwrap();
             stream.write_all(&heard).unwrap();
-            // Cut off without a goodbye.
+            // The connection ended without close_notify.
         });
         (address, ca_file)
     }
 
-    /// More than rustls keeps, so that writing pauses.
+    /// More bytes than rustls buffers, so that writing pauses.
     #[test]
     fn what_is_written_is_read_behind_tls() {
         const BYTES: usize = 300_000;

@@ -5,7 +5,7 @@
 //! `docs/protocol.md` in the repository is the contract for the wire.
 
 // The contract in docs/protocol.md and these types are one; tidy holds them together.
-// protocol: b8fbae230159d601
+// protocol: e3ce09951f38e2d2
 
 pub mod frame;
 pub mod receipt;

@@ -1,8 +1,10 @@
-//! The binary as a tool: what one does to a server that runs, from a shell.
+//! The binary as a tool: what a user can do with a running server, from a shell.
 //!
-//! Speaking to servers is the client crate's; here are arguments, sentences and exit codes. Secrets
-//! come from files and the environment, never from arguments, which every user of a machine can read.
+//! The client crate talks to servers; this module has arguments, sentences and exit codes. Secrets
+//! come from files and the environment, never from arguments, which every user of a machine can
+//! read.
 
+mod outcome;
 mod target;
 mod secret;
 mod output;
@@ -24,8 +26,9 @@ use clap::{Args, Command, FromArgMatches};
 
 use crate::settings::Sources;
 use crate::tell;
+use outcome::{Failure, Outcome};
 
-/// What a tool is asked to do.
+/// The tools, with their arguments.
 #[derive(Debug)]
 pub(crate) enum Tool {
     Push(push::Arguments),
@@ -38,29 +41,6 @@ pub(crate) enum Tool {
     Completions(page::CompletionsArguments),
     Man(page::ManArguments),
 }
-
-/// Why a tool has ended without doing what it was asked to.
-#[derive(Debug)]
-enum Failure {
-    /// What it was asked cannot be done by anybody.
-    Usage(anyhow::Error),
-    /// It did not work.
-    Failed(anyhow::Error),
-}
-
-impl Failure {
-    fn usage(error: impl Into<anyhow::Error>) -> Self {
-        Self::Usage(error.into())
-    }
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-type Outcome = Result<ExitCode, Failure>;
 
 /// The subcommands, in the order in which help shows them.
 pub(crate) fn commands() -> [Command; 9] {
@@ -82,7 +62,7 @@ impl Tool {
     /// The tool of this subcommand, if it is one.
     ///
     /// # Errors
-    /// When its arguments are not those of that command.
+    /// When the arguments do not fit the command.
     pub(crate) fn of(name: &str, matches: &clap::ArgMatches) -> Result<Option<Self>, clap::Error> {
         Ok(Some(match name {
             "push" => Self::Push(push::Arguments::from_arg_matches(matches)?),
@@ -99,15 +79,15 @@ impl Tool {
         }))
     }
 
-    /// Asking whether a server with these settings is ready.
+    /// The tool that asks whether a server with these settings is ready.
     ///
     /// # Errors
-    /// When the arguments are not those of that command.
+    /// When the arguments do not fit the command.
     pub(crate) fn ready(matches: &clap::ArgMatches, sources: Sources) -> Result<Self, clap::Error> {
         Ok(Self::Ready(ready::Arguments::from_arg_matches(matches)?, sources))
     }
 
-    /// Does it, with `whole` as the command line it is part of.
+    /// Runs the tool; `whole` is the command line that it is part of.
     pub(crate) fn run(self, whole: Command) -> ExitCode {
         let outcome = match self {
             Self::Push(arguments) => wait(push::run(arguments)),
@@ -116,7 +96,7 @@ impl Tool {
             Self::Trace(arguments) => wait(trace::run(arguments)),
             Self::Doctor(arguments) => wait(doctor::run(arguments)),
             Self::Nodes(arguments) => wait(nodes::run(arguments)),
-            Self::Ready(arguments, sources) => wait(ready::run(arguments, sources)),
+            Self::Ready(arguments, sources) => wait(ready::run(arguments, sources, whole)),
             Self::Completions(arguments) => page::completions(&arguments, whole),
             Self::Man(arguments) => page::man(&arguments, whole),
         };
@@ -136,7 +116,7 @@ impl Tool {
 fn wait(work: impl Future<Output = Outcome>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(work);
-    // A read of standard input may be under way, and nobody waits for it any more.
+    // A read of standard input can still be under way, and nothing waits for it any more.
     runtime.shutdown_background();
     outcome
 }

@@ -1,4 +1,4 @@
-//! The foreign clients: what each needs, how to get it, how to run it, and how to read it.
+//! The foreign clients: what each needs, and how to install it, run it and read its output.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,14 @@ use anyhow::Context as _;
 use xshell::{Shell, cmd};
 
 use super::stage::Stage;
-use super::testssl;
 use crate::tally::Tally;
 use crate::tools;
 use crate::watch::{self, End};
 
-/// The slowest of them takes a few seconds.
+/// The slowest client takes a few seconds.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A version each, pinned: a release of theirs must not turn our green commits red.
+/// The pinned versions, so that a release of another project does not turn our green commits red.
 const WEBSOCKETS: &str = "websockets==17.4";
 const PYJWT: &str = "pyjwt[crypto]==2.15.1";
 const OPENAPI: &str = "openapi-spec-validator==0.9.0";
@@ -33,42 +32,44 @@ const PLAYWRIGHT: &str = "playwright-core@1.65.1";
 const GORILLA_PACKAGE: &str = "golang-github-gorilla-websocket-dev";
 const GORILLA_FOLDER: &str = "/src/github.com/gorilla/websocket";
 const CHROMIUM: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
+const TESTSSL_PROGRAMS: &[&str] = &["testssl", "testssl.sh"];
 const FIREFOX: &[&str] = &["firefox-esr", "firefox"];
 
-/// A program of somebody else's that speaks to our server.
+/// A program of another project that talks to our server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Client {
     /// gorilla/websocket, as the ancestor's own clients use it.
     Go,
     /// Python's websockets.
     Python,
-    /// Our HTTP API, by requests that schemathesis makes out of its description.
+    /// Our HTTP API, with requests that schemathesis makes from its description.
     Api,
     /// npm's ws.
     Node,
-    /// npm's websocket, which is slow to look at what it has received.
+    /// npm's websocket, which reads what it has received with a delay.
     Websocket,
     /// Tcl's websocket, of tcllib.
     Tcl,
-    /// Python's http.client, as publishers that keep their connections.
+    /// Python's http.client, like publishers that keep their connections.
     Kept,
-    /// Chromium and Firefox at the end of their connections.
+    /// Chromium and Firefox, and how their connections end.
     Browsers,
     /// Our playground in a browser.
     Page,
-    /// curl, by a script.
+    /// curl, run by a script.
     Curl,
     /// Our own doctor, with nginx between it and the server.
     Nginx,
-    /// nginx, Caddy and HAProxy as we say to set them up; and linters of what else there is to deploy.
+    /// nginx, Caddy and HAProxy with our configurations; and linters for the other files of
+    /// docs/deploy.
     Proxies,
-    /// Tokens of `PyJWT`.
+    /// Tokens made by `PyJWT`.
     Pyjwt,
-    /// Tokens of npm's jose.
+    /// Tokens made by npm's jose.
     Jose,
-    /// Prometheus, which scrapes.
+    /// Prometheus scraping the server.
     Prometheus,
-    /// testssl.sh, which has a way of its own to say what it found.
+    /// testssl.sh, whose report has its own format.
     Testssl,
 }
 
@@ -113,7 +114,7 @@ impl Client {
         }
     }
 
-    /// How the server is set up for it, one after the other.
+    /// The setups of the server for it, one after the other.
     pub(super) fn stages(self) -> &'static [Stage] {
         match self {
             Self::Go | Self::Python | Self::Node | Self::Websocket | Self::Browsers => {
@@ -143,13 +144,13 @@ impl Client {
             Self::Tcl if !has_tcllib(sh) => "no tcllib",
             Self::Browsers | Self::Page if program_of(CHROMIUM).is_none() => "no chromium",
             Self::Browsers if program_of(FIREFOX).is_none() => "no firefox",
-            Self::Testssl if program_of(testssl::PROGRAMS).is_none() => "no testssl.sh",
+            Self::Testssl if program_of(TESTSSL_PROGRAMS).is_none() => "no testssl.sh",
             _ => return None,
         };
         Some(missing.to_owned())
     }
 
-    /// Gets what is missing: programs from the system, libraries under `home`.
+    /// Installs what is missing: programs from the system, libraries under `home`.
     pub(super) fn install(self, sh: &Shell, home: &Path) -> anyhow::Result<()> {
         let programs: Vec<&str> =
             self.programs().iter().copied().filter(|it| !tools::found(it)).collect();
@@ -157,7 +158,7 @@ impl Client {
         match self {
             Self::Go if gorilla(sh).is_none() => system.push(GORILLA_PACKAGE),
             Self::Tcl if !has_tcllib(sh) => system.push("tcllib"),
-            Self::Testssl if program_of(testssl::PROGRAMS).is_none() => system.push("testssl.sh"),
+            Self::Testssl if program_of(TESTSSL_PROGRAMS).is_none() => system.push("testssl.sh"),
             _ => {}
         }
         if matches!(self, Self::Browsers | Self::Page) && program_of(CHROMIUM).is_none() {
@@ -183,7 +184,7 @@ impl Client {
             cmd!(sh, "{program} install --quiet {pip...}").run()?;
         }
         if !npm.is_empty() {
-            // All at once: npm takes away what an install does not name.
+            // All at once, because npm removes packages that an install does not name.
             let all: BTreeSet<&str> = Self::ALL
                 .into_iter()
                 .flat_map(Self::packages)
@@ -202,7 +203,7 @@ impl Client {
         }
     }
 
-    /// Makes what the server must have before it starts.
+    /// Makes the files that the server needs before it starts.
     pub(super) fn prepare(self, sh: &Shell, root: &Path, home: &Path) -> anyhow::Result<PathBuf> {
         let scripts = root.join("xtask/interop");
         let keys = home.join(self.name());
@@ -221,14 +222,14 @@ impl Client {
         Ok(keys)
     }
 
-    /// The command that runs it; the server's origin is its one argument.
+    /// The command that runs it; the server's origin is its only argument.
     pub(super) fn command(self, sh: &Shell, root: &Path, home: &Path) -> anyhow::Result<Command> {
         let scripts = root.join("xtask/interop");
         Ok(match self {
             Self::Go => {
                 let gopath = gorilla(sh).context("gorilla is gone")?;
                 let (source, program) = (scripts.join("client.go"), home.join("go-client"));
-                // Debian's packages are for the time before modules, and so need no network.
+                // Debian's packages are from the time before Go modules, so they need no network.
                 cmd!(sh, "go build -o {program} {source}")
                     .env("GO111MODULE", "off")
                     .env("GOPATH", gopath)
@@ -291,12 +292,12 @@ impl Client {
                 command
             }
             Self::Testssl => {
-                Command::new(program_of(testssl::PROGRAMS).context("testssl.sh is gone")?)
+                Command::new(program_of(TESTSSL_PROGRAMS).context("testssl.sh is gone")?)
             }
         })
     }
 
-    /// Programs of the system that it runs.
+    /// The programs of the system that it runs.
     fn programs(self) -> &'static [&'static str] {
         match self {
             Self::Go => &["go", "openssl"],
@@ -316,7 +317,7 @@ impl Client {
         }
     }
 
-    /// Packages of Python and npm that it needs.
+    /// The packages of Python and npm that it needs.
     fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Go | Self::Tcl | Self::Kept | Self::Curl | Self::Nginx | Self::Testssl => &[],
@@ -345,7 +346,7 @@ fn python(home: &Path) -> Command {
     command
 }
 
-/// Clients speak to this machine only.
+/// Clients talk only to this machine.
 pub(super) fn without_proxies(command: &mut Command) {
     for proxy in
         ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
@@ -354,7 +355,7 @@ pub(super) fn without_proxies(command: &mut Command) {
     }
 }
 
-/// Runs a client, shows and counts its cases, and ends it when it takes too long.
+/// Runs a client, shows and counts its cases, and ends it if it takes too long.
 pub(super) fn run(name: &str, mut command: Command, tally: &mut Tally) -> anyhow::Result<()> {
     without_proxies(&mut command);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
@@ -386,7 +387,7 @@ fn venv(home: &Path) -> PathBuf {
     home.join("venv")
 }
 
-/// An empty file says that this very version was installed.
+/// An empty file that shows that exactly this version was installed.
 fn stamp(home: &Path, package: &str) -> PathBuf {
     home.join(format!("{package}.installed"))
 }
@@ -395,12 +396,12 @@ fn has_package(home: &Path, package: &str) -> bool {
     stamp(home, package).is_file()
 }
 
-/// npm's have the version behind an @, Python's behind two equals signs.
+/// npm packages have the version after an @, Python packages after two equals signs.
 fn is_npm(package: &str) -> bool {
     package.contains('@')
 }
 
-/// The system's package of a program that is called otherwise.
+/// The system's package of a program that has another name.
 fn system_package(program: &'static str) -> &'static str {
     match program {
         "go" => "golang-go",
@@ -412,7 +413,7 @@ fn system_package(program: &'static str) -> &'static str {
     }
 }
 
-/// Its websocket client, which older ones do not have.
+/// Whether tcllib has its websocket client, which older versions lack.
 fn has_tcllib(sh: &Shell) -> bool {
     let script = "puts [package require websocket]";
     tools::found("tclsh") && cmd!(sh, "tclsh").stdin(script).quiet().ignore_stderr().read().is_ok()
@@ -422,7 +423,7 @@ fn program_of(names: &[&str]) -> Option<PathBuf> {
     names.iter().find_map(|it| tools::path_of(it))
 }
 
-/// The GOPATH in which the system's package put gorilla.
+/// The GOPATH in which the system's package installed gorilla.
 fn gorilla(sh: &Shell) -> Option<String> {
     if !tools::found("dpkg") {
         return None;

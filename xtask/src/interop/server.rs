@@ -1,20 +1,19 @@
-//! The server under test: started at an address of its own as its stage wants it, stopped as an operator
-//! would, and never left behind.
+//! The server under test. It gets an address of its own and the setup of its stage, stops as an
+//! operator would stop it, and is never left behind.
 
 use std::env;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::poll::{START_TIMEOUT, poll};
 use super::stage::Scene;
 use crate::address::free_address;
 
-pub(super) const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// A drain may take 30 seconds.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 const LAST_WORDS_LINES: usize = 30;
@@ -56,17 +55,17 @@ impl Server {
         Ok(server)
     }
 
-    /// Where it listens, as `host:port`.
+    /// The address where it listens, as `host:port`.
     pub(super) fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// Where it listens, as a page would write it.
+    /// The address where it listens, as a page would write it.
     pub(super) fn origin(&self) -> String {
         format!("{}://{}", if self.https { "https" } else { "http" }, self.address)
     }
 
-    /// Asks it to end and expects that it does so in time and content.
+    /// Asks the server to end, and expects it to end in time and successfully.
     pub(super) fn stop(&mut self) -> anyhow::Result<()> {
         let id = self.child.id().to_string();
         let asked = Command::new("kill").args(["-TERM", &id]).status()?;
@@ -93,22 +92,5 @@ impl Drop for Server {
         // Both fail only if it has ended already.
         drop(self.child.kill());
         drop(self.child.wait());
-    }
-}
-
-pub(super) fn poll<T>(
-    timeout: Duration,
-    mut check: impl FnMut() -> anyhow::Result<Option<T>>,
-) -> anyhow::Result<Option<T>> {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = check()? {
-            return Ok(Some(found));
-        }
-        if start.elapsed() > timeout {
-            return Ok(None);
-        }
-        #[expect(clippy::disallowed_methods, reason = "there is no runtime here to block")]
-        thread::sleep(Duration::from_millis(20));
     }
 }

@@ -1,36 +1,33 @@
-//! Push keys, and publishers by name.
+//! Push keys, and publishers with a name.
 
 use std::num::NonZeroU32;
 
 use anyhow::{Context, Result, anyhow};
 use wserver_auth::{PublisherEntry, PublisherKeys, PushRate, PushScope, StaticPushKeys};
 
-use super::Access;
-use super::contents::source;
+use super::contents::{Contents, source};
 use crate::settings::{Publisher, Settings, Shown};
 
-impl Access {
-    pub(super) fn read_push_keys(&mut self, settings: &Settings) -> Result<Option<StaticPushKeys>> {
-        let (source, text) = match (&settings.push_key_file, &settings.push_key) {
-            (None, None) => return Ok(None),
-            (Some(_), Some(_)) => {
-                return Err(anyhow!("push_key_file and push_key are both set, choose one"));
-            }
-            (None, Some(key)) => ("push_key".to_owned(), key.expose().to_owned()),
-            (Some(file), None) => {
-                (source("push_key_file", file), self.contents.text("push_key_file", file)?)
-            }
-        };
-        let keys: Vec<&str> = text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !(line.is_empty() || line.starts_with('#')))
-            .collect();
-        Ok(Some(StaticPushKeys::new(keys).with_context(|| source)?))
-    }
+pub(super) fn keys(contents: &mut Contents, settings: &Settings) -> Result<Option<StaticPushKeys>> {
+    let (source, text) = match (&settings.push_key_file, &settings.push_key) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            return Err(anyhow!("push_key_file and push_key are both set, choose one"));
+        }
+        (None, Some(key)) => ("push_key".to_owned(), key.expose().to_owned()),
+        (Some(file), None) => {
+            (source("push_key_file", file), contents.text("push_key_file", file)?)
+        }
+    };
+    let keys: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !(line.is_empty() || line.starts_with('#')))
+        .collect();
+    Ok(Some(StaticPushKeys::new(keys).with_context(|| source)?))
 }
 
-/// The publishers that have a name; `None` if there is none.
+/// The publishers with a name; `None` if there are none.
 pub(super) fn named(records: &[Publisher]) -> Result<Option<PublisherKeys>> {
     if records.is_empty() {
         return Ok(None);
@@ -39,7 +36,7 @@ pub(super) fn named(records: &[Publisher]) -> Result<Option<PublisherKeys>> {
     Ok(Some(PublisherKeys::new(entries).context("publisher")?))
 }
 
-/// What a pattern would never match, or what was meant by it.
+/// Refuses patterns that never match, and says what was probably meant.
 fn check_patterns(patterns: &[String]) -> Result<()> {
     if patterns.is_empty() {
         return Err(anyhow!("the list is empty, so nothing could be pushed; leave it out for all"));

@@ -1,116 +1,6 @@
-//! One setting defined, and the macro that makes a struct and its definitions out of one list.
+//! The macro that makes a struct and the definitions of its settings out of one list.
 
-use super::TABLES;
-use super::kind::Form;
-use super::layers::Layers;
-
-/// All there is to know about one setting, but its type.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Definition {
-    pub(crate) name: &'static str,
-    /// Its lines, each with the space behind the slashes.
-    doc: &'static [&'static str],
-    /// What it is shown under.
-    pub(crate) heading: &'static str,
-    /// As a flag would have it.
-    pub(crate) default: Option<&'static str>,
-    pub(crate) form: Form,
-    pub(crate) short: Option<char>,
-    pub(crate) on_reload: OnReload,
-}
-
-/// What a reload does about a setting that has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OnReload {
-    Applied,
-    /// Applied, unless everybody may listen before or after: that is decided at the start.
-    AppliedToListeners,
-    /// Applied, unless everybody may push before or after.
-    AppliedToPublishers,
-    NeedsRestart,
-}
-
-impl Definition {
-    pub(crate) const fn new(
-        name: &'static str,
-        doc: &'static [&'static str],
-        heading: &'static str,
-        default: Option<&'static str>,
-        form: Form,
-    ) -> Self {
-        Self { name, doc, heading, default, form, short: None, on_reload: OnReload::NeedsRestart }
-    }
-
-    /// The same, with a flag of one letter.
-    pub(crate) const fn short(self, short: char) -> Self {
-        Self { short: Some(short), ..self }
-    }
-
-    /// The same, applied by a reload.
-    pub(crate) const fn reloads(self) -> Self {
-        Self { on_reload: OnReload::Applied, ..self }
-    }
-
-    /// The same, one of those that say who may listen, applied by a reload.
-    pub(crate) const fn reloads_listeners(self) -> Self {
-        Self { on_reload: OnReload::AppliedToListeners, ..self }
-    }
-
-    /// The same, one of those that say who may push, applied by a reload.
-    pub(crate) const fn reloads_publishers(self) -> Self {
-        Self { on_reload: OnReload::AppliedToPublishers, ..self }
-    }
-
-    /// What it is, in one line.
-    pub(crate) fn doc(&self) -> String {
-        self.doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
-    }
-
-    /// Its flag, without the two dashes.
-    pub(crate) fn long(&self) -> String {
-        self.name.replace('_', "-")
-    }
-
-    /// Its key in the file, where `tables` are the tables of the file.
-    pub(crate) fn key_in<'a>(&self, tables: &[&'a str]) -> (Option<&'a str>, &'static str) {
-        let inner = |table: &'a str| {
-            let key = self.name.strip_prefix(table)?.strip_prefix('_')?;
-            Some((Some(table), key))
-        };
-        tables.iter().copied().find_map(inner).unwrap_or((None, self.name))
-    }
-
-    /// Its key in the file, from the top.
-    pub(crate) fn key(&self) -> String {
-        match self.key_in(TABLES) {
-            (Some(table), key) => format!("{table}.{key}"),
-            (None, key) => key.to_owned(),
-        }
-    }
-
-    /// Its environment variable.
-    pub(crate) fn variable(&self) -> String {
-        variable(self.name)
-    }
-}
-
-/// What every environment variable of ours begins with.
-pub(crate) const VARIABLE_PREFIX: &str = "WSERVER_";
-
-/// The environment variable of `name`.
-pub(crate) fn variable(name: &str) -> String {
-    format!("{VARIABLE_PREFIX}{}", name.to_uppercase())
-}
-
-/// A struct whose fields are settings.
-pub(crate) trait Record: Sized {
-    const DEFINITIONS: &'static [Definition];
-
-    /// Takes every field from the layers; `None` when one of them could not be read, which they keep as a problem.
-    fn read(layers: &mut Layers) -> Option<Self>;
-}
-
-/// `struct Name` defines a struct and fills it; `fill Name` fills one that is defined elsewhere.
+/// `struct Name` defines a struct and fills it; `fill Name` fills a struct defined elsewhere.
 macro_rules! settings {
     (
         $(#[$outer:meta])* struct $record:ident
@@ -124,7 +14,7 @@ macro_rules! settings {
         pub(crate) struct $record {
             $($(
                 $(#[doc = $doc])+
-                pub(crate) $name: <$kind as $crate::settings::kind::Kind>::Value,
+                pub(crate) $name: <$kind as $crate::settings::layers::Kind>::Value,
             )+)+
         }
 
@@ -143,21 +33,22 @@ macro_rules! settings {
             $name:ident: $kind:ty $(= $default:expr)? $(, $property:ident($($argument:expr)?))*;
         )+ })+
     ) => {
-        impl $crate::settings::define::Record for $record {
-            const DEFINITIONS: &'static [$crate::settings::define::Definition] = &[
+        impl $crate::settings::layers::Record for $record {
+            const DEFINITIONS: &'static [$crate::settings::definition::Definition] = &[
                 $($(
-                    $crate::settings::define::Definition::new(
+                    $crate::settings::definition::Definition::new(
                         stringify!($name),
                         &[$($doc),+],
                         $heading,
                         settings!(@default $($default)?),
-                        <$kind as $crate::settings::kind::Kind>::FORM,
+                        <$kind as $crate::settings::layers::Kind>::FORM,
                     )$(.$property($($argument)?))*,
                 )+)+
             ];
 
             fn read(layers: &mut $crate::settings::layers::Layers) -> Option<Self> {
-                // All are read before the first that is missing ends it, so that all problems are found.
+                // Read all fields before the first missing one ends this, so that all problems are
+                // found.
                 $($(
                     let $name = layers.read::<$kind>(stringify!($name));
                 )+)+
@@ -174,12 +65,13 @@ pub(crate) use settings;
 mod tests {
     use std::path::Path;
 
-    use super::*;
+    use crate::settings::definition::Definition;
     use crate::settings::file::parse;
-    use crate::settings::kind::{Count, Kind, List, Records, Switch, Text};
+    use crate::settings::kind::{Count, List, Records, Switch, Text};
+    use crate::settings::layers::{Kind, Layers};
 
     settings! {
-        /// A record as `[[publisher]]` will be one.
+        /// A record like `[[publisher]]`.
         struct Publisher
 
         "Publisher" {
@@ -219,7 +111,7 @@ mod tests {
         assert_eq!(shop.events.unwrap(), ["a", "b"]);
         assert_eq!((blog.name.as_str(), blog.pushes_per_second, blog.admin), ("blog", 5, true));
         assert_eq!(blog.events, None);
-        // What is shown is read as the same.
+        // The shown text reads back as the same value.
         let inner = shown.trim_start_matches("{ ").trim_end_matches(" }");
         assert_eq!(read(inner).unwrap().1, shown, "{shown}");
         assert!(read("").unwrap().0.is_empty());

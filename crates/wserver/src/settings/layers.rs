@@ -1,4 +1,6 @@
-//! Flags over environment over file over default: what each says, and which one holds.
+//! How a setting is read from what the layers give: the strongest holds, every one is checked.
+//!
+//! It knows neither where a layer comes from nor which settings and kinds there are.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -6,21 +8,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use wserver_warp::LimitSettings;
+use super::definition::{Definition, Form, Shape};
 
-use super::define::{Definition, Record, VARIABLE_PREFIX, variable};
-use super::file;
-use super::kind::{Kind, Shape};
-use super::{Settings, TABLES, definitions};
-
-/// Beyond it what was given is cut off in messages.
+/// Maximum length of a value in a message; the rest is cut off.
 pub(crate) const SHOWN_CHARS_MAX: usize = 80;
-
-/// The name of the file's own flag and variable, which is no setting: a file cannot name itself.
-pub(crate) const CONFIG: &str = "config";
-
-/// The name of the listening tool's variable, which is no setting either.
-const TOKEN: &str = "token";
 
 /// Where an effective value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +23,7 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
-    /// Where a person finds what `definition` was given; `None` for a default.
+    /// The place where a person finds the value of `definition`; `None` for a default.
     pub(crate) fn place(&self, definition: &Definition) -> Option<String> {
         match self {
             Self::Default => None,
@@ -43,24 +34,24 @@ impl Origin {
     }
 }
 
-/// One value as one layer gives it.
+/// One value from one layer.
 #[derive(Debug)]
 pub(crate) struct Given {
     pub(crate) texts: Vec<OsString>,
-    /// As it stands there, for messages.
+    /// As the layer has it, for messages.
     pub(crate) shown: String,
     pub(crate) origin: Origin,
-    /// The tables, where it is an array of them.
+    /// The tables, if the value is an array of tables.
     pub(crate) records: Option<Vec<Layers>>,
 }
 
 impl Given {
-    fn new(texts: Vec<OsString>, origin: Origin) -> Self {
+    pub(crate) fn new(texts: Vec<OsString>, origin: Origin) -> Self {
         let shown = Shown(&texts.join(",".as_ref()).to_string_lossy()).to_string();
         Self { texts, shown, origin, records: None }
     }
 
-    /// What is said about a value that is not of its kind.
+    /// The message about a value that is not of its kind.
     pub(crate) fn mismatch(&self, definition: &Definition) -> String {
         let place = self.origin.place(definition).unwrap_or_default();
         let Definition { name, form, .. } = definition;
@@ -73,23 +64,64 @@ impl Given {
     }
 }
 
+/// How the values of one setting are written.
+pub(crate) trait Kind {
+    /// What the program gets.
+    type Value;
+    /// What a person is told.
+    const FORM: Form;
+
+    /// The value of these texts: one, or for a [`Shape::List`] any number. `None` when they are not of this kind.
+    fn parse(texts: &[OsString]) -> Option<Self::Value>;
+
+    /// The value where nothing is given and there is no default.
+    fn unset() -> Option<Self::Value> {
+        None
+    }
+
+    /// The value as the file has it; `None` when it is unset or a secret.
+    fn show(value: &Self::Value) -> Option<String>;
+
+    /// The value of what one layer gives, and how it is shown; `None` when that is a problem.
+    fn read(
+        given: Given,
+        definition: &Definition,
+        problems: &mut Vec<String>,
+    ) -> Option<(Self::Value, Option<String>)> {
+        let Some(value) = Self::parse(&given.texts) else {
+            problems.push(given.mismatch(definition));
+            return None;
+        };
+        let shown = Self::show(&value);
+        Some((value, shown))
+    }
+}
+
+/// A struct whose fields are settings.
+pub(crate) trait Record: Sized {
+    const DEFINITIONS: &'static [Definition];
+
+    /// Takes every field from the layers; `None` when one of them could not be read, which they keep as a problem.
+    fn read(layers: &mut Layers) -> Option<Self>;
+}
+
 /// What all layers give, while records are read from it.
 #[derive(Debug)]
 pub(crate) struct Layers {
     definitions: Vec<&'static Definition>,
-    /// By setting, the strongest last.
+    /// By setting, with the strongest layer last.
     given: BTreeMap<&'static str, Vec<Given>>,
-    /// What stands before the name of a setting that is missing.
+    /// The prefix of a message about a missing setting.
     place: String,
-    effective: Vec<Effective>,
+    pub(crate) effective: Vec<Effective>,
     pub(crate) problems: Vec<String>,
 }
 
-/// One setting as it holds.
+/// One setting in force.
 #[derive(Debug, Clone)]
 pub(crate) struct Effective {
     pub(crate) definition: &'static Definition,
-    /// As the file would have it; `None` when it is unset, or a secret.
+    /// In the form of the file; `None` if it is unset or a secret.
     pub(crate) shown: Option<String>,
     pub(crate) origin: Origin,
     /// The file, if the setting names one.
@@ -97,6 +129,15 @@ pub(crate) struct Effective {
 }
 
 impl Layers {
+    /// What all of them give for these settings, the strongest last; with what is known to be wrong.
+    pub(crate) fn new(
+        definitions: Vec<&'static Definition>,
+        given: BTreeMap<&'static str, Vec<Given>>,
+        problems: Vec<String>,
+    ) -> Self {
+        Self { definitions, given, place: String::new(), effective: Vec::new(), problems }
+    }
+
     /// One table of the file that is a record by itself.
     pub(crate) fn table(
         definitions: Vec<&'static Definition>,
@@ -107,7 +148,8 @@ impl Layers {
         Self { definitions, given, place, effective: Vec::new(), problems: Vec::new() }
     }
 
-    /// The value of the setting `name`. What any layer gives is checked, that of the strongest holds.
+    /// Reads the setting `name`. It checks the value of every layer, and returns the value of the
+    /// strongest.
     pub(crate) fn read<K: Kind>(&mut self, name: &'static str) -> Option<K::Value> {
         let definition = *self.definitions.iter().find(|it| it.name == name)?;
         let given = self.given.remove(name).unwrap_or_default();
@@ -134,6 +176,11 @@ impl Layers {
         Some(value)
     }
 
+    /// Whether every setting that was given has been asked for.
+    pub(crate) fn is_read(&self) -> bool {
+        self.given.is_empty()
+    }
+
     /// What was read, as an inline table of the file.
     pub(crate) fn shown_inline(&self) -> String {
         let members = self.effective.iter().filter_map(|it| {
@@ -143,7 +190,7 @@ impl Layers {
     }
 }
 
-/// Text of a stranger to the program, quoted, escaped and cut off.
+/// Text from outside the program: quoted, escaped and truncated.
 pub(crate) struct Shown<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Shown<'_> {
@@ -155,165 +202,13 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Where settings are read from, kept so that they can be read again.
-#[derive(Debug, Clone)]
-pub(crate) struct Sources {
-    /// The command line, by setting.
-    pub(crate) flags: BTreeMap<&'static str, Vec<OsString>>,
-    /// The file the command line names.
-    pub(crate) config: Option<PathBuf>,
-    /// The variables whose names begin as ours do.
-    pub(crate) environment: BTreeMap<String, OsString>,
-}
-
-/// Settings that were read, each of which may be; whether they fit together is not known yet.
-#[derive(Debug, Clone)]
-pub(crate) struct Loaded {
-    pub(crate) settings: Settings,
-    pub(crate) limits: LimitSettings,
-    pub(crate) effective: Vec<Effective>,
-    /// The file they were read from.
-    pub(crate) config: Option<PathBuf>,
-    /// What is not wrong, and most likely not meant.
-    pub(crate) warnings: Vec<String>,
-}
-
-impl Sources {
-    /// The command line's part, and the environment of this process.
-    pub(crate) fn new(
-        flags: BTreeMap<&'static str, Vec<OsString>>,
-        config: Option<PathBuf>,
-    ) -> Self {
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-            .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX))
-            .collect();
-        Self { flags, config, environment }
-    }
-
-    /// The settings file, wherever it is named.
-    pub(crate) fn config(&self) -> Option<PathBuf> {
-        self.config.clone().or_else(|| self.environment.get(&variable(CONFIG)).map(PathBuf::from))
-    }
-
-    /// Reads every layer.
-    ///
-    /// # Errors
-    /// All problems, not only the first.
-    pub(crate) fn load(&self) -> Result<Loaded, Vec<String>> {
-        let mut given: BTreeMap<&'static str, Vec<Given>> = BTreeMap::new();
-        let mut problems = Vec::new();
-        let config = self.config();
-        if let Some(path) = &config {
-            for (name, value) in
-                file::read(path, &definitions().collect::<Vec<_>>(), TABLES, &mut problems)
-            {
-                given.entry(name).or_default().push(value);
-            }
-        }
-        for definition in definitions() {
-            let variable = self.environment.get(&definition.variable());
-            let flag = self.flags.get(definition.name);
-            if flag.is_some() && definition.form.shape == Shape::Secret {
-                problems.push(format!(
-                    "--{}: {} is a secret, and every user of the machine can read a program's flags: \
-                     choose another, and set {}",
-                    definition.long(),
-                    definition.name,
-                    definition.variable()
-                ));
-                continue;
-            }
-            let layers = given.entry(definition.name).or_default();
-            layers.extend(variable.map(|text| Given::new(vec![text.clone()], Origin::Environment)));
-            layers.extend(flag.map(|texts| Given::new(texts.clone(), Origin::Flag)));
-        }
-        let mut layers = Layers {
-            definitions: definitions().collect(),
-            given,
-            place: String::new(),
-            effective: Vec::new(),
-            problems,
-        };
-        let settings = Settings::read(&mut layers);
-        let limits = LimitSettings::read(&mut layers);
-        debug_assert!(layers.given.is_empty(), "every setting is a field of a record");
-        match (settings, limits) {
-            (Some(settings), Some(limits)) if layers.problems.is_empty() => Ok(Loaded {
-                settings,
-                limits,
-                effective: layers.effective,
-                config,
-                warnings: self.unknown_variables(),
-            }),
-            _ => Err(layers.problems),
-        }
-    }
-
-    /// Variables that begin as ours do and are none of ours: misspelt, most likely.
-    ///
-    /// They are no error, because service managers set variables named after a service.
-    pub(super) fn unknown_variables(&self) -> Vec<String> {
-        let known: Vec<&str> = definitions().map(|it| it.name).chain([CONFIG, TOKEN]).collect();
-        let lower = |variable: &String| variable[VARIABLE_PREFIX.len()..].to_lowercase();
-        let unknown =
-            self.environment.keys().filter(|variable| !known.contains(&&*lower(variable)));
-        unknown
-            .map(|name| {
-                let meant = nearest(&lower(name), known.iter().copied()).map(variable);
-                let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
-                format!(
-                    "environment variable {} looks like a setting, but there is none of this name{hint}",
-                    Shown(name)
-                )
-            })
-            .collect()
-    }
-}
-
 /// The name that was most likely meant by `name`.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    /// What strangers' typing errors stay above, and unrelated names below.
+    /// Typing errors have a higher likeness than this, unrelated names a lower one.
     const LIKENESS_MIN: f64 = 0.7;
     known
         .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
         .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, known)| known)
-}
-
-impl Loaded {
-    /// Every setting as it is when nothing is given.
-    pub(crate) fn defaults() -> Self {
-        let nothing =
-            Sources { flags: BTreeMap::new(), config: None, environment: BTreeMap::new() };
-        nothing.load().expect("the defaults can be read, a test reads them")
-    }
-
-    /// `problem`, behind the places where the settings that it names were given.
-    pub(crate) fn placed(&self, problem: &str) -> String {
-        let is_name = |letter: char| letter.is_ascii_lowercase() || letter == '_';
-        let mut places = Vec::new();
-        for word in problem.split(|letter| !is_name(letter)) {
-            let named = self.effective.iter().find(|it| it.definition.name == word);
-            let place = named.and_then(|it| it.origin.place(it.definition));
-            places.extend(place.filter(|place| !places.contains(place)));
-        }
-        if places.is_empty() {
-            problem.to_owned()
-        } else {
-            format!("{}: {problem}", places.join(", "))
-        }
-    }
-
-    /// Where the setting `name` comes from.
-    pub(crate) fn effective(&self, name: &str) -> Option<&Effective> {
-        self.effective.iter().find(|it| it.definition.name == name)
-    }
-
-    /// Every file that was read or will be.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
-        let named = self.effective.iter().filter_map(|it| it.file.as_deref());
-        self.config.as_deref().into_iter().chain(named)
-    }
 }

@@ -1,7 +1,7 @@
-//! `wserver ready`: whether a server should be sent anybody, by exit code.
+//! `wserver ready`: says by its exit code whether a server is ready for clients.
 //!
-//! A health check knows no URL, and should not have to: it asks where a server with the same
-//! settings listens.
+//! A health check knows no URL, and should not need one: this tool asks at the address where a
+//! server with the same settings listens.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,68 +10,72 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
-use clap::Args;
+use clap::error::ErrorKind;
+use clap::{Args, Command};
 use wserver_client::Api;
 
+use super::outcome::{Failure, Outcome};
 use super::output::line;
 use super::target::{Authorities, Scheme, endpoint};
-use super::{Failure, Outcome};
-use crate::command_line;
+use crate::flags;
 use crate::settings::{Settings, Sources};
 
-/// Ask a server whether it is ready, as the health check of a container does
+/// Ask a server whether it is ready, for example as the health check of a container
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without --url it asks where a server with the same settings listens, on this machine: the settings
-are in the environment, in the file that --config or WSERVER_CONFIG names, and in flags, since every
-flag of `wserver` is one of `wserver ready` too. Over TLS it takes the certificate of the settings,
-whatever its name. A listener that systemd has bound is not in the settings.
-It needs no key. Exit codes: 0 it is ready, 1 it is not or could not be asked, 64 bad arguments.")]
+Without --url it asks on this machine, at the address where a server with the same settings listens.
+It takes the settings from the environment, from the file that --config or WSERVER_CONFIG names, and
+from flags: every flag of `wserver` is also a flag of `wserver ready`. Over TLS it accepts the
+certificate of the settings, whatever its name. It does not find a socket that systemd bound, because
+the settings do not contain it.
+It needs no key. Exit codes: 0 the server is ready, 1 it is not ready or does not answer, 64 bad
+arguments.")]
 pub(crate) struct Arguments {
-    /// The server, with http or https
+    /// URL of the server, http or https
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     #[command(flatten)]
     authorities: Authorities,
-    /// Take the flags of the server with this process id, which in a container is 1
+    /// Use the flags of the server with this process id, which is 1 in a container
     #[arg(long, value_name = "PID", conflicts_with = "url")]
     pid: Option<u32>,
 }
 
-pub(super) async fn run(arguments: Arguments, sources: Sources) -> Outcome {
+/// `whole` is the command line of this program, which reads that of a process.
+pub(super) async fn run(arguments: Arguments, sources: Sources, whole: Command) -> Outcome {
     let Arguments { url, authorities, pid } = arguments;
-    let place = match url {
-        Some(url) => Place::at(url),
+    let destination = match url {
+        Some(url) => Destination::at(url),
         None => {
             let sources = match pid {
-                Some(pid) => of_process(pid).map_err(Failure::Usage)?,
+                Some(pid) => of_process(pid, whole).map_err(Failure::Usage)?,
                 None => sources,
             };
             let loaded = sources.load().map_err(|problems| {
                 Failure::Usage(anyhow!("the settings are wrong: {}", problems.join("; ")))
             })?;
-            Place::of(&loaded.settings).map_err(Failure::Usage)?
+            Destination::of(&loaded.settings).map_err(Failure::Usage)?
         }
     };
-    let mut api = place.api()?;
+    let mut api = destination.api()?;
     if let Some(authorities) = authorities.read()? {
         api = api.with_ca_pem(&authorities).map_err(Failure::usage)?;
     }
-    api.ready().await.with_context(|| place.to_string())?;
+    api.ready().await.with_context(|| destination.to_string())?;
     line("ready")?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where to ask, and how.
+/// The server to ask, and how to reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct Destination {
     url: String,
     unix_socket: Option<PathBuf>,
-    /// The file of the server's own certificate.
+    /// The file with the server's own certificate.
     certificate: Option<PathBuf>,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.unix_socket {
             Some(path) => write!(f, "asked at {}", path.display()),
@@ -80,12 +84,12 @@ impl std::fmt::Display for Place {
     }
 }
 
-impl Place {
+impl Destination {
     fn at(url: String) -> Self {
         Self { url, unix_socket: None, certificate: None }
     }
 
-    /// Of the listeners of a server with these settings the one that is easiest to ask.
+    /// The listener of a server with these settings that is easiest to ask.
     fn of(settings: &Settings) -> anyhow::Result<Self> {
         let public = Some(("address", &settings.address));
         let private = settings.private_address.as_ref().map(|it| ("private_address", it));
@@ -112,8 +116,8 @@ impl Place {
     fn plain(name: &str, address: &str) -> anyhow::Result<Self> {
         Ok(match address.strip_prefix("unix:") {
             Some(path) => {
-                let place = Self::at("http://localhost".to_owned());
-                Self { unix_socket: Some(path.into()), ..place }
+                let destination = Self::at("http://localhost".to_owned());
+                Self { unix_socket: Some(path.into()), ..destination }
             }
             None => Self::at(format!("http://{}", from_here(name, address)?)),
         })
@@ -133,7 +137,7 @@ impl Place {
     }
 }
 
-/// How this machine reaches a server that listens at `address`, the setting `name`.
+/// The URL at which this machine reaches a server that listens at `address`, the setting `name`.
 fn from_here(name: &str, address: &str) -> anyhow::Result<String> {
     let (host, port) = address.rsplit_once(':').with_context(|| format!("{name} has no port"))?;
     if port == "0" {
@@ -148,20 +152,29 @@ fn from_here(name: &str, address: &str) -> anyhow::Result<String> {
 }
 
 /// The settings that the command line of a process gives, over the environment of this one.
-fn of_process(pid: u32) -> anyhow::Result<Sources> {
+fn of_process(pid: u32, whole: Command) -> anyhow::Result<Sources> {
     let path = format!("/proc/{pid}/cmdline");
     let words = fs::read(&path).with_context(|| path)?;
     let words = words.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
-    // An init of the container may stand before it.
+    // The container's init can come before it.
     let is_ours = |word: &OsString| Path::new(word).file_name().is_some_and(|it| it == "wserver");
     let mut words: Vec<OsString> = words.skip_while(|word| !is_ours(word)).collect();
-    // Each word ends in the byte that was split at.
+    // Each word ends in the separator, so the last one is empty.
     words.pop();
     let what = || format!("process {pid} is no server of this program");
     if words.is_empty() {
         bail!(what());
     }
-    command_line::server_sources(words).with_context(what)
+    server_sources(words, whole).with_context(what)
+}
+
+/// The settings that the words of a server's command line give, and no other command's.
+fn server_sources(words: Vec<OsString>, whole: Command) -> Result<Sources, clap::Error> {
+    let matches = whole.try_get_matches_from(words)?;
+    match matches.subcommand_name() {
+        None => Ok(flags::sources(&matches)),
+        Some(_) => Err(clap::Error::new(ErrorKind::InvalidSubcommand)),
+    }
 }
 
 #[cfg(test)]
@@ -171,10 +184,10 @@ mod tests {
 
     #[test]
     fn it_is_asked_where_the_settings_say() {
-        let at = |url: &str| Place::at(url.to_owned());
+        let at = |url: &str| Destination::at(url.to_owned());
         let pem = || Some(PathBuf::from("/c.pem"));
         type Change = fn(&mut Settings);
-        let cases: [(Change, Result<Place, &str>); 9] = [
+        let cases: [(Change, Result<Destination, &str>); 9] = [
             (|_| {}, Ok(at("http://127.0.0.1:12345"))),
             (|it| it.address = ":9000".to_owned(), Ok(at("http://127.0.0.1:9000"))),
             (|it| it.address = "[::]:9000".to_owned(), Ok(at("http://[::1]:9000"))),
@@ -182,7 +195,7 @@ mod tests {
             (|it| it.address = "127.0.0.1:0".to_owned(), Err("--url")),
             (
                 |it| it.tls_certificate_file = Some("/c.pem".into()),
-                Ok(Place { certificate: pem(), ..at("https://127.0.0.1:12345") }),
+                Ok(Destination { certificate: pem(), ..at("https://127.0.0.1:12345") }),
             ),
             (
                 |it| {
@@ -196,7 +209,10 @@ mod tests {
                     it.tls_certificate_file = Some("/c.pem".into());
                     it.private_address = Some("unix:/run/w.sock".to_owned());
                 },
-                Ok(Place { unix_socket: Some("/run/w.sock".into()), ..at("http://localhost") }),
+                Ok(Destination {
+                    unix_socket: Some("/run/w.sock".into()),
+                    ..at("http://localhost")
+                }),
             ),
             (
                 |it| {
@@ -209,8 +225,8 @@ mod tests {
         for (change, expected) in cases {
             let mut settings = Loaded::defaults().settings;
             change(&mut settings);
-            match (Place::of(&settings), expected) {
-                (Ok(place), Ok(expected)) => assert_eq!(place, expected),
+            match (Destination::of(&settings), expected) {
+                (Ok(destination), Ok(expected)) => assert_eq!(destination, expected),
                 (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
                 other => panic!("{other:?}"),
             }

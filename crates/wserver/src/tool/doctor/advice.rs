@@ -1,4 +1,4 @@
-//! What to do about what was seen: the one table from findings to remedies.
+//! Advice for each finding: the only table from findings to remedies.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use wserver_client::{PlainAnswer, PushError, Seen, UpgradeError};
 
 use super::proxy::{Fault, Proxy};
-use super::told;
+use crate::tool::output::with_causes;
 
 pub(super) const NAME: &str = "is the name spelt right, and its DNS record published?";
 pub(super) const TCP: &str = "nobody listens there, or a firewall drops it: is the server, or the \
@@ -25,13 +25,13 @@ pub(super) const NO_PINGS: &str = "no ping came: either ping_interval is longer 
 pub(super) const CLOSE: &str = "the goodbye gets lost on the way: browsers will see 1006 in place of \
                                 the server's codes, as 1008 for a token that has expired";
 
-/// About messages that come late.
+/// For messages that arrive late.
 pub(super) fn held_back(proxy: &Proxy) -> String {
     let cure = proxy.cure(Fault::Buffering);
     format!("something on the way collects data before it passes it on; {cure}")
 }
 
-/// About a connection that was cut in silence.
+/// For a connection that was cut while it was silent.
 pub(super) fn idle(proxy: &Proxy) -> String {
     let cure = proxy.cure(Fault::Impatience);
     format!(
@@ -40,7 +40,7 @@ pub(super) fn idle(proxy: &Proxy) -> String {
     )
 }
 
-/// About a TLS handshake that failed.
+/// For a TLS handshake that failed.
 pub(super) fn tls(error: &str) -> &'static str {
     let table = [
         (
@@ -72,7 +72,7 @@ pub(super) fn tls(error: &str) -> &'static str {
     found.map_or("TLS did not come about: is it a TLS port at all?", |(_, advice)| advice)
 }
 
-/// About an upgrade that did not come about: what was seen, and what to do.
+/// For an upgrade that failed: the finding and the remedy.
 pub(super) fn upgrade(error: &UpgradeError) -> (String, String) {
     match error {
         UpgradeError::Refused { status, headers, .. } => {
@@ -84,7 +84,7 @@ pub(super) fn upgrade(error: &UpgradeError) -> (String, String) {
             (what, advice)
         }
         error => (
-            told(error),
+            with_causes(error),
             "the answer is no upgrade of this handshake: a proxy changed its headers, or this is \
              no WebSocket server"
                 .to_owned(),
@@ -92,7 +92,7 @@ pub(super) fn upgrade(error: &UpgradeError) -> (String, String) {
     }
 }
 
-/// About an upgrade that nothing was heard of, and the same URL asked for without one.
+/// For an upgrade without an answer, and a request for the same URL without an upgrade.
 pub(super) fn unanswered(
     error: &UpgradeError,
     plain: &io::Result<PlainAnswer>,
@@ -100,13 +100,14 @@ pub(super) fn unanswered(
     let PlainAnswer { status, headers, .. } = match plain {
         Ok(plain) => plain,
         Err(plain) => {
-            let what = format!("{}; a plain GET: {}", told(error), told(plain));
+            let what = format!("{}; a plain GET: {}", with_causes(error), with_causes(plain));
             let advice = "the port is open and nobody answers, plain requests neither: does the proxy \
                           reach the server, and is it a port of HTTP?";
             return (what, advice.to_owned());
         }
     };
-    let what = format!("{}; a plain GET is answered with {status} ({})", told(error), by(headers));
+    let what =
+        format!("{}; a plain GET is answered with {status} ({})", with_causes(error), by(headers));
     let proxy = Proxy::of(headers);
     let advice = if text(headers, WSERVER_ERROR).is_some() {
         format!(
@@ -122,7 +123,7 @@ pub(super) fn unanswered(
 
 const WSERVER_ERROR: &str = "wserver-error";
 
-/// Who has answered.
+/// The program that answered.
 fn by(headers: &HeaderMap) -> String {
     match (text(headers, WSERVER_ERROR), Proxy::of(headers).name()) {
         (Some(reason), _) => format!("wserver says: {reason}"),
@@ -207,18 +208,18 @@ fn refused_by_another(status: StatusCode, headers: &HeaderMap) -> String {
     advice.to_owned()
 }
 
-/// About a connection that ended: what was seen, and what to do.
+/// For a connection that ended: the finding and the remedy.
 pub(super) fn lost(seen: &Seen) -> (String, String) {
     match seen {
         Seen::Closed(frame) => {
             (format!("closed by the server with {frame}"), closed(frame.code).to_owned())
         }
-        Seen::Lost(error) => (told(error), BROKEN.to_owned()),
+        Seen::Lost(error) => (with_causes(error), BROKEN.to_owned()),
         _ => (String::new(), String::new()),
     }
 }
 
-/// About a close of the server.
+/// For a Close from the server.
 pub(super) fn closed(code: Option<u16>) -> &'static str {
     match code {
         Some(1001) => "the server was shutting down: try again",
@@ -231,7 +232,7 @@ pub(super) fn closed(code: Option<u16>) -> &'static str {
     }
 }
 
-/// About a push that failed: what was seen, and what to do.
+/// For a push that failed: the finding and the remedy.
 pub(super) fn push(error: &PushError) -> (String, &'static str) {
     let advice = match error {
         PushError::Refused { status, .. } => match status.as_u16() {
@@ -244,11 +245,10 @@ pub(super) fn push(error: &PushError) -> (String, &'static str) {
         PushError::NoReceipt { .. } => "this is no wserver: name its URL with --push-url",
         _ => "is it reachable from here? --push-url names another place",
     };
-    (told(error), advice)
+    (with_causes(error), advice)
 }
 
-/// About a key that was sent with a push, and did not open: what was seen, and what to do. `None`
-/// where that is not what happened.
+/// For a push whose key was refused: the finding and the remedy. `None` if that is not the error.
 pub(super) fn key(error: &PushError) -> Option<(String, String)> {
     let PushError::Refused { status: StatusCode::UNAUTHORIZED, reason, headers, .. } = error else {
         return None;
