@@ -103,11 +103,15 @@ impl Server {
             OpenPushScope::Loopback
         });
         let stop = CancellationToken::new();
-        let node = Node::new(self.limits.clone(), close::close_frame, runtime);
-        let joining = self.settings.cluster.map(|(broker, mut settings)| {
-            settings.release_spread = self.limits.drain_spread;
-            Joining::new(node.clone(), broker, settings)
-        });
+        let (limits, close_frame) = (self.limits.clone(), close::close_frame);
+        let (node, joining) = match self.settings.cluster {
+            None => (Node::new(limits, close_frame, runtime), None),
+            Some((broker, mut settings)) => {
+                settings.release_spread = limits.drain_spread;
+                let joining = Joining::new(limits, close_frame, runtime, broker, settings);
+                (joining.node().clone(), Some(joining))
+            }
+        };
         let cluster = joining.as_ref().map(|joining| joining.cluster().clone());
         let goodbye_code = self.goodbye_code;
         let counters = Arc::new(CarrierCounters::default());
