@@ -481,10 +481,18 @@ fn who_aims_a_tool_at_the_public_port_is_told_the_private_one() {
 #[test]
 fn ready_follows_the_settings() {
     // A server cannot be at port 0 to a program that only knows its settings.
-    let free = || {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().to_string()
-    };
+    let free = || format!("127.0.0.1:{}", free_port());
+    // By the environment, and by a file.
+    let address = free();
+    let server = Server::start_at(&address, &[], &[]);
+    let environment = [("WSERVER_ADDRESS", &*address)];
+    assert_eq!(said(&tool(&["ready"], &environment, "")).0, 0);
+    let config = file("ready.toml", format!("address = {address:?}\n"));
+    assert_eq!(said(&tool(&["ready", "--config", config.path()], &[], "")).0, 0);
+    assert_eq!(said(&tool(&["ready"], &[("WSERVER_CONFIG", config.path())], "")).0, 0);
+    drop(server);
+    let (code, _, told) = said(&tool(&["ready", "--config", config.path()], &[], ""));
+    assert!(code == 1 && told.contains(&address), "{told}");
     let mut params = rcgen::CertificateParams::new(["push.example.com".to_owned()]).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let key = rcgen::KeyPair::generate().unwrap();
@@ -510,17 +518,6 @@ fn ready_follows_the_settings() {
         let (code, printed, told) = said(&tool(&["ready", "--pid", &pid], &[], ""));
         assert_eq!((code, &*printed, &*told), (0, "ready\n", ""), "{flags:?}");
     }
-    // By the environment, and by a file.
-    let address = free();
-    let server = Server::start_at(&address, &[], &[]);
-    let environment = [("WSERVER_ADDRESS", &*address)];
-    assert_eq!(said(&tool(&["ready"], &environment, "")).0, 0);
-    let config = file("ready.toml", format!("address = {address:?}\n"));
-    assert_eq!(said(&tool(&["ready", "--config", config.path()], &[], "")).0, 0);
-    assert_eq!(said(&tool(&["ready"], &[("WSERVER_CONFIG", config.path())], "")).0, 0);
-    drop(server);
-    let (code, _, told) = said(&tool(&["ready", "--config", config.path()], &[], ""));
-    assert!(code == 1 && told.contains(&address), "{told}");
     // What nobody can know is said.
     let (code, _, told) = said(&tool(&["ready", "--address", "127.0.0.1:0"], &[], ""));
     assert!(code == 64 && told.contains("--url"), "{told}");
