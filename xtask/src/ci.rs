@@ -15,6 +15,9 @@ use crate::{deny, dist, features, fuzz, interop, msrv, package, test, tidy};
 /// Runs all sections and prints the summary; its last line is the count of tests, alone.
 pub(crate) fn run(project: &Project, slow: bool, only: Option<String>) -> anyhow::Result<ExitCode> {
     let sh = &project.sh;
+    // One section alone installs what it needs itself.
+    let begins = project.in_ci && only.is_none();
+    let installation = begins.then(|| interop::install(project, test::lacks()));
     let mut sections = Sections::new(only);
     let plan = Plan::new(project, slow);
 
@@ -27,6 +30,9 @@ pub(crate) fn run(project: &Project, slow: bool, only: Option<String>) -> anyhow
         Ok(clippy.args(["--", "-D", "warnings"]).run()?)
     });
     sections.run("features", |_| features::run(project));
+    if let Some(installation) = installation {
+        sections.run("install", |_| installation.end());
+    }
     sections.run("test", |report| test::workspace(project, plan, &mut report.tally));
     sections.run("doc", |_| {
         let doc = cmd!(sh, "cargo doc --workspace --no-deps --all-features");

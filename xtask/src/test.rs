@@ -74,10 +74,15 @@ pub(crate) fn workspace(project: &Project, plan: Plan, tally: &mut Tally) -> any
     outcome
 }
 
+/// Packages of the system that tests lack.
+pub(crate) fn lacks() -> Vec<&'static str> {
+    let missing = PROGRAMS.iter().filter(|(program, _)| !tools::found(program));
+    missing.map(|(_, package)| *package).collect()
+}
+
 /// In CI nothing is left out.
 fn install_programs(project: &Project) -> anyhow::Result<()> {
-    let missing = PROGRAMS.iter().filter(|(program, _)| !tools::found(program));
-    let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    let missing = lacks();
     if project.in_ci && !missing.is_empty() {
         tools::apt_install(&project.sh, &missing)?;
     }

@@ -1,6 +1,5 @@
 //! The foreign clients: what each needs, how to get it, how to run it, and how to read it.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -73,23 +72,24 @@ pub(super) enum Client {
 }
 
 impl Client {
+    /// Those that take long come first, since a few run at a time.
     pub(super) const ALL: [Self; 16] = [
+        Self::Testssl,
+        Self::Proxies,
+        Self::Nginx,
+        Self::Browsers,
+        Self::Page,
+        Self::Api,
         Self::Go,
         Self::Python,
-        Self::Api,
         Self::Node,
         Self::Websocket,
         Self::Tcl,
         Self::Kept,
-        Self::Browsers,
-        Self::Page,
         Self::Curl,
-        Self::Nginx,
-        Self::Proxies,
         Self::Pyjwt,
         Self::Jose,
         Self::Prometheus,
-        Self::Testssl,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -149,57 +149,23 @@ impl Client {
         Some(missing.to_owned())
     }
 
-    /// Gets what is missing: programs from the system, libraries under `home`.
-    pub(super) fn install(self, sh: &Shell, home: &Path) -> anyhow::Result<()> {
-        let programs: Vec<&str> =
-            self.programs().iter().copied().filter(|it| !tools::found(it)).collect();
-        let mut system: Vec<&str> = programs.into_iter().map(system_package).collect();
+    /// Packages of the system that it needs and does not find.
+    pub(super) fn lacks(self, sh: &Shell) -> Vec<&'static str> {
+        let programs = self.programs().iter().copied().filter(|it| !tools::found(it));
+        let mut packages: Vec<&str> = programs.map(system_package).collect();
         match self {
-            Self::Go if gorilla(sh).is_none() => system.push(GORILLA_PACKAGE),
-            Self::Tcl if !has_tcllib(sh) => system.push("tcllib"),
-            Self::Testssl if program_of(testssl::PROGRAMS).is_none() => system.push("testssl.sh"),
+            Self::Go if gorilla(sh).is_none() => packages.push(GORILLA_PACKAGE),
+            Self::Tcl if !has_tcllib(sh) => packages.push("tcllib"),
+            Self::Testssl if program_of(testssl::PROGRAMS).is_none() => packages.push("testssl.sh"),
             _ => {}
         }
         if matches!(self, Self::Browsers | Self::Page) && program_of(CHROMIUM).is_none() {
-            system.push("chromium");
+            packages.push("chromium");
         }
         if self == Self::Browsers && program_of(FIREFOX).is_none() {
-            system.push("firefox-esr");
+            packages.push("firefox-esr");
         }
-        if self.packages().iter().any(|it| is_npm(it)) && !tools::found("npm") {
-            system.push("npm");
-        }
-        if !system.is_empty() {
-            tools::apt_install(sh, &system)?;
-        }
-        let (npm, pip): (Vec<&str>, Vec<&str>) =
-            self.packages().iter().copied().partition(|it| is_npm(it));
-        if !pip.is_empty() {
-            let (folder, program) = (venv(home), venv(home).join("bin").join("pip"));
-            if cmd!(sh, "python3 -m venv {folder}").run().is_err() {
-                tools::apt_install(sh, &["python3-venv"])?;
-                cmd!(sh, "python3 -m venv --clear {folder}").run()?;
-            }
-            cmd!(sh, "{program} install --quiet {pip...}").run()?;
-        }
-        if !npm.is_empty() {
-            // All at once: npm takes away what an install does not name.
-            let all: BTreeSet<&str> = Self::ALL
-                .into_iter()
-                .flat_map(Self::packages)
-                .copied()
-                .filter(|it| is_npm(it))
-                .collect();
-            let flags = ["--no-audit", "--no-fund", "--no-save"];
-            cmd!(sh, "npm install --prefix {home} {flags...} {all...}").run()?;
-        }
-        for package in self.packages() {
-            sh.write_file(stamp(home, package), "")?;
-        }
-        match self.missing(sh, home) {
-            Some(missing) => anyhow::bail!("{missing}, even after installing it"),
-            None => Ok(()),
-        }
+        packages
     }
 
     /// Makes what the server must have before it starts.
@@ -317,7 +283,7 @@ impl Client {
     }
 
     /// Packages of Python and npm that it needs.
-    fn packages(self) -> &'static [&'static str] {
+    pub(super) fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Go | Self::Tcl | Self::Kept | Self::Curl | Self::Nginx | Self::Testssl => &[],
             Self::Python | Self::Prometheus => &[WEBSOCKETS],
@@ -382,21 +348,21 @@ fn parse_case(line: &str) -> Tally {
     }
 }
 
-fn venv(home: &Path) -> PathBuf {
+pub(super) fn venv(home: &Path) -> PathBuf {
     home.join("venv")
 }
 
 /// An empty file says that this very version was installed.
-fn stamp(home: &Path, package: &str) -> PathBuf {
+pub(super) fn stamp(home: &Path, package: &str) -> PathBuf {
     home.join(format!("{package}.installed"))
 }
 
-fn has_package(home: &Path, package: &str) -> bool {
+pub(super) fn has_package(home: &Path, package: &str) -> bool {
     stamp(home, package).is_file()
 }
 
 /// npm's have the version behind an @, Python's behind two equals signs.
-fn is_npm(package: &str) -> bool {
+pub(super) fn is_npm(package: &str) -> bool {
     package.contains('@')
 }
 
