@@ -1,11 +1,14 @@
 //! `cargo xtask ci`: everything that must hold, in timed sections, the same at home and in CI.
 //!
-//! Cheap sections come first, so that the common mistakes are told within a minute.
+//! Cheap sections come first, so that the common mistakes are told within a minute; then those that
+//! check types, and last those that run something, for which CI has installed meanwhile what it
+//! lacks. All are built with one profile, so that nothing is compiled twice in the same way.
 
 use std::process::ExitCode;
 
 use xshell::cmd;
 
+use crate::build::{self, CI_PROFILE};
 use crate::interop::Choice;
 use crate::project::Project;
 use crate::section::Sections;
@@ -26,28 +29,28 @@ pub(crate) fn run(project: &Project, slow: bool, only: Option<String>) -> anyhow
     sections.run("deny", |_| deny::run(project));
     sections.run("msrv", |_| msrv::run(project));
     sections.run("clippy", |_| {
-        let clippy = cmd!(sh, "cargo clippy --workspace --all-targets --all-features");
-        Ok(clippy.args(["--", "-D", "warnings"]).run()?)
+        let all = ["--profile", CI_PROFILE, "--workspace", "--all-targets", "--all-features"];
+        Ok(cmd!(sh, "cargo clippy {all...} -- -D warnings").run()?)
     });
     sections.run("features", |_| features::run(project));
-    if let Some(installation) = installation {
-        sections.run("install", |_| installation.end());
-    }
-    sections.run("test", |report| test::workspace(project, plan, &mut report.tally));
     sections.run("doc", |_| {
-        let doc = cmd!(sh, "cargo doc --workspace --no-deps --all-features");
+        let doc = cmd!(sh, "cargo doc --profile {CI_PROFILE} --workspace --no-deps --all-features");
         Ok(doc.env("RUSTDOCFLAGS", "-D warnings").run()?)
     });
     sections.run("package", |_| package::run(project));
     sections.run("fuzz", |report| fuzz::check(project, report));
+    if let Some(installation) = installation {
+        sections.run("install", |_| installation.end());
+    }
+    sections.run("test", |report| test::workspace(project, CI_PROFILE, plan, &mut report.tally));
     sections.run("interop", |report| {
-        let choice = Choice { server: None, only: None, install: project.in_ci };
+        let server = Some(build::tested_server(project)?);
+        let choice = Choice { server, only: None, install: project.in_ci };
         interop::run(project, &choice, report)
     });
     sections.run("dist", |report| {
-        // The binary that interop has built: one with the profile of a release takes minutes.
-        let choice = dist::Choice { profile: "release".to_owned(), install: project.in_ci };
-        dist::run(project, &choice, report)
+        let server = build::tested_server(project)?;
+        dist::run(project, &dist::Choice { server, install: project.in_ci }, report)
     });
     if plan == Plan::SlowApart {
         sections.run("slow", |report| test::slow(project, report));

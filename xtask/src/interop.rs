@@ -25,6 +25,7 @@ use self::client::Client;
 use self::install::Installation;
 use self::server::Server;
 use self::stage::{Certificates, Scene};
+use crate::build;
 use crate::project::Project;
 use crate::section::Report;
 use crate::tally::Tally;
@@ -60,10 +61,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
 
     let program = match &choice.server {
         Some(program) => program.clone(),
-        None => {
-            cmd!(sh, "cargo build --release --package wserver").run()?;
-            project.metadata.target.join("release").join("wserver")
-        }
+        None => build::server(project, "release")?,
     };
     // Another program may have the contract, and not our flags.
     let help = cmd!(sh, "{program} --help").quiet().ignore_status().read()?;

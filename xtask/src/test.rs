@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use xshell::cmd;
 
+use crate::build::CI_PROFILE;
 use crate::project::Project;
 use crate::section::Report;
 use crate::tally::{self, Patience, Tally};
@@ -24,7 +25,9 @@ const PROGRAMS: &[(&str, &str)] =
 /// Runs the tests, and the slow ones too if `slow` or if CI is asking.
 pub(crate) fn run(project: &Project, slow_too: bool, report: &mut Report) -> anyhow::Result<()> {
     let plan = Plan::new(project, slow_too);
-    let ordinary = workspace(project, plan, &mut report.tally);
+    // One build serves both.
+    let profile = if plan == Plan::SlowApart { CI_PROFILE } else { "dev" };
+    let ordinary = workspace(project, profile, plan, &mut report.tally);
     match plan {
         Plan::SlowApart => slow(project, report)?,
         Plan::SlowLeftOut => report.skip("slow tests", "run `cargo xtask test --slow`"),
@@ -37,7 +40,7 @@ pub(crate) fn run(project: &Project, slow_too: bool, report: &mut Report) -> any
 pub(crate) enum Plan {
     /// They leave themselves out and say so.
     SlowLeftOut,
-    /// They have a run of their own, so the ordinary one need not wait for them in a debug build.
+    /// They have a run of their own: what they measure is not to be disturbed by the ordinary ones.
     SlowApart,
 }
 
@@ -51,7 +54,12 @@ impl Plan {
 ///
 /// Doc tests are a run of their own, since cargo counts them to no target; and so are benchmarks,
 /// since theirs is not the harness that knows `--skip`.
-pub(crate) fn workspace(project: &Project, plan: Plan, tally: &mut Tally) -> anyhow::Result<()> {
+pub(crate) fn workspace(
+    project: &Project,
+    profile: &str,
+    plan: Plan,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
     let sh = &project.sh;
     install_programs(project)?;
     let skip: &[&str] = match plan {
@@ -60,7 +68,7 @@ pub(crate) fn workspace(project: &Project, plan: Plan, tally: &mut Tally) -> any
     };
     let kinds = ["--lib", "--bins", "--tests", "--examples"];
     // A test behind a feature that nobody asks for would be gone without a word.
-    let all = ["--workspace", "--all-features", "--no-fail-fast"];
+    let all = ["--profile", profile, "--workspace", "--all-features", "--no-fail-fast"];
     let runs = [
         cmd!(sh, "cargo test {all...} {kinds...} {skip...}"),
         cmd!(sh, "cargo test {all...} --bench *"),
@@ -89,11 +97,14 @@ fn install_programs(project: &Project) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The slow product tests, against a release build: their numbers mean nothing in a debug one.
+/// The slow product tests, in the build of the ordinary ones, which is optimised: their numbers mean
+/// nothing in a debug one.
 pub(crate) fn slow(project: &Project, report: &mut Report) -> anyhow::Result<()> {
     let sh = &project.sh;
-    let slow = cmd!(sh, "cargo test --release -p wserver --test it --no-fail-fast {SLOW_MODULE}");
-    let slow = slow.env("WSERVER_SLOW", "1");
+    // With the features of the whole workspace, and so the binaries that are there; in those of the
+    // other crates the filter finds nothing.
+    let all = ["--profile", CI_PROFILE, "--workspace", "--all-features", "--no-fail-fast"];
+    let slow = cmd!(sh, "cargo test {all...} --test it {SLOW_MODULE}").env("WSERVER_SLOW", "1");
     install_programs(project)?;
     let before = report.tally;
     tally::cargo_test(slow, patience(project, SLOW_LIMIT), &mut report.tally)?;
