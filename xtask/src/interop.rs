@@ -46,7 +46,7 @@ pub(crate) struct Choice {
 
 /// Begins to get what this machine lacks for all clients, and these packages of the system.
 pub(crate) fn install(project: &Project, more: Vec<&'static str>) -> Installation {
-    Installation::begin(project.sh.clone(), home(project), more)
+    Installation::begin(project.sh.clone(), project.root.clone(), home(project), more)
 }
 
 /// Runs every chosen client, a few at a time.
@@ -156,7 +156,7 @@ impl Visit<'_> {
                 }
                 continue;
             }
-            let outcome = self.meet(sh, client, &scene, &mut report.tally);
+            let outcome = self.meet(client, &scene, &mut report.tally);
             println!("{what} took {:.1} s", started.elapsed().as_secs_f64());
             if let Err(err) = outcome {
                 eprintln!("interop {what}: {err:#}");
@@ -168,15 +168,9 @@ impl Visit<'_> {
 
     /// Runs one client against a server of its own: what another leaves behind must not help or hurt
     /// it.
-    fn meet(
-        &self,
-        sh: &Shell,
-        client: Client,
-        scene: &Scene,
-        tally: &mut Tally,
-    ) -> anyhow::Result<()> {
+    fn meet(&self, client: Client, scene: &Scene, tally: &mut Tally) -> anyhow::Result<()> {
         let name = client.name();
-        let mut command = client.command(sh, self.root, self.home)?;
+        let mut command = client.command(self.root, self.home)?;
         scene.tell(&mut command);
         command.env("PROGRAM", &self.program);
         let log = self.home.join(format!("{name}-server.log"));

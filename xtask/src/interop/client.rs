@@ -168,11 +168,23 @@ impl Client {
         packages
     }
 
-    /// Makes what the server must have before it starts.
+    /// Makes what it runs, and what the server must have before it starts.
     pub(super) fn prepare(self, sh: &Shell, root: &Path, home: &Path) -> anyhow::Result<PathBuf> {
         let scripts = root.join("xtask/interop");
         let keys = home.join(self.name());
         let mut maker = match self {
+            Self::Go => {
+                let gopath = gorilla(sh).context("gorilla is gone")?;
+                let (source, program) = (scripts.join("client.go"), go_program(home));
+                // Debian's packages are for the time before modules, and so need no network.
+                cmd!(sh, "go build -o {program} {source}")
+                    .env("GO111MODULE", "off")
+                    .env("GOPATH", gopath)
+                    .env("GOCACHE", home.join("go-cache"))
+                    .env_remove("GOFLAGS")
+                    .run()?;
+                return Ok(keys);
+            }
             Self::Pyjwt => {
                 let mut command = python(home);
                 command.arg(scripts.join("python").join("issuer.py"));
@@ -188,21 +200,10 @@ impl Client {
     }
 
     /// The command that runs it; the server's origin is its one argument.
-    pub(super) fn command(self, sh: &Shell, root: &Path, home: &Path) -> anyhow::Result<Command> {
+    pub(super) fn command(self, root: &Path, home: &Path) -> anyhow::Result<Command> {
         let scripts = root.join("xtask/interop");
         Ok(match self {
-            Self::Go => {
-                let gopath = gorilla(sh).context("gorilla is gone")?;
-                let (source, program) = (scripts.join("client.go"), home.join("go-client"));
-                // Debian's packages are for the time before modules, and so need no network.
-                cmd!(sh, "go build -o {program} {source}")
-                    .env("GO111MODULE", "off")
-                    .env("GOPATH", gopath)
-                    .env("GOCACHE", home.join("go-cache"))
-                    .env_remove("GOFLAGS")
-                    .run()?;
-                Command::new(program)
-            }
+            Self::Go => Command::new(go_program(home)),
             Self::Python => {
                 let mut command = python(home);
                 command.arg(scripts.join("client.py"));
@@ -297,6 +298,10 @@ impl Client {
             Self::Jose => &[JOSE, WS],
         }
     }
+}
+
+fn go_program(home: &Path) -> PathBuf {
+    home.join("go-client")
 }
 
 fn node(scripts: &Path, home: &Path, script: &str) -> Command {

@@ -18,8 +18,14 @@ pub(crate) struct Installation {
 
 impl Installation {
     /// Begins; `more` are packages of the system that others than the clients need.
-    pub(super) fn begin(sh: Shell, home: PathBuf, more: Vec<&'static str>) -> Self {
-        Self { thread: thread::spawn(move || install(&sh, &home, &Client::ALL, &more)) }
+    pub(super) fn begin(sh: Shell, root: PathBuf, home: PathBuf, more: Vec<&'static str>) -> Self {
+        let all = move || {
+            install(&sh, &home, &Client::ALL, &more)?;
+            // Which compiles Go's own library, and takes longer than all that the client does.
+            Client::Go.prepare(&sh, &root, &home)?;
+            Ok(())
+        };
+        Self { thread: thread::spawn(all) }
     }
 
     /// Waits for it.
