@@ -30,8 +30,9 @@ use crate::project::Project;
 use crate::section::Report;
 use crate::tally::Tally;
 
-/// How many clients run at a time: most of what they do is to wait.
-const AT_ONCE: usize = 3;
+/// How many clients run at a time: while one waits, another computes. Two browsers at a time would
+/// be too slow for each other on a small machine.
+const AT_ONCE: usize = 2;
 
 /// What to run against what.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ pub(crate) fn install(project: &Project, more: Vec<&'static str>) -> Installatio
     Installation::begin(project.sh.clone(), project.root.clone(), home(project), more)
 }
 
-/// Runs every chosen client, a few at a time.
+/// Runs every chosen client, two at a time.
 pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> anyhow::Result<()> {
     let sh = &project.sh;
     let clients: Vec<Client> = Client::ALL

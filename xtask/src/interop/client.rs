@@ -72,13 +72,14 @@ pub(super) enum Client {
 }
 
 impl Client {
-    /// Those that take long come first, since a few run at a time.
+    /// Those that take long come first, and one that waits beside one that computes, since two run
+    /// at a time.
     pub(super) const ALL: [Self; 16] = [
         Self::Testssl,
-        Self::Proxies,
-        Self::Nginx,
         Self::Browsers,
+        Self::Proxies,
         Self::Page,
+        Self::Nginx,
         Self::Api,
         Self::Go,
         Self::Python,
