@@ -1,4 +1,4 @@
-//! Addresses for programs that must be told where to listen.
+//! Free addresses for programs that need to be told where to listen.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,12 +6,12 @@ use std::sync::{Mutex, PoisonError};
 
 use socket2::{Domain, Socket, Type};
 
-/// An address at which nobody listens, for as long as this process lives: nobody is given it by
-/// chance, and a program that is told of it can listen there, over and over.
+/// An address where nothing listens, reserved as long as this process lives: the system gives it to
+/// no other program, and a program that knows it can listen there repeatedly.
 pub(crate) fn free_address() -> io::Result<SocketAddr> {
     static RESERVED: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
-    // Linux gives the port of a socket that is bound and does not listen to nobody who asks for any
-    // port, and to every server that names it, since they all set SO_REUSEADDR.
+    // If a program asks for any port, Linux never picks that of a socket that is bound and does not
+    // listen. A server that names this port gets it, because servers set SO_REUSEADDR.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
@@ -27,13 +27,13 @@ mod tests {
 
     use super::*;
 
-    /// Caddy once found its port taken by a program that came between.
+    /// Another program once took Caddy's port between the search for a free port and its use.
     #[test]
     fn a_free_address_is_given_to_nobody_by_chance() {
         let (address, other) = (free_address().unwrap(), free_address().unwrap());
         assert_ne!(address, other);
         for _ in 0..2 {
-            // The kernel asks no less of a port before it chooses it.
+            // The kernel makes the same check before it picks a port.
             let chance = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             assert_eq!(chance.bind(&address.into()).unwrap_err().kind(), ErrorKind::AddrInUse);
             let nobody = TcpStream::connect(address).unwrap_err();

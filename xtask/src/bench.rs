@@ -1,9 +1,9 @@
-//! `cargo xtask bench`: what one core carries, ours beside the floor and the peers, in one run.
+//! `cargo xtask bench`: what one core carries, for our server, the floor and the peers in one run.
 //!
 //! Each run starts a fresh server, puts one load on it with `wserver-load`, and keeps the figures.
-//! The subjects take turns in every round, so that a mood of the machine meets all of them; what is
-//! told are medians, and ratios of runs of the same round. The programs of the floor and the peers
-//! are in `xtask/peers/`, what they need is put under `target/bench`.
+//! The subjects take turns in every round, so that a disturbance of the machine meets all of them;
+//! the page shows medians, and ratios of runs of the same round. `xtask/peers/` has the programs of
+//! the floor and the peers; what they need is installed under `target/bench`.
 
 mod subject;
 mod measure;
@@ -39,44 +39,44 @@ use crate::project::Project;
 use crate::section::Report;
 use crate::tools;
 
-/// The page that a whole run writes.
+/// The page that a complete run writes.
 const PAGE: &str = "docs/benchmarks.md";
-/// The page that every run writes which measures clusters.
+/// The page that every run with clusters writes.
 const CLUSTER_PAGE: &str = "docs/benchmarks/cluster.md";
-/// Of fewer rounds the interval of a median is none (order statistics, 95 %).
+/// With fewer rounds the median has no interval (order statistics, 95 %).
 const PAGE_ROUNDS_MIN: u32 = 6;
 
-/// How often a run is tried that is void; if all are, its round is without.
+/// How often to try a run that is void; if all tries are, the round lacks it.
 const TRIES_MAX: u32 = 6;
 
-/// What is measured of ours alone, besides [`Measure`].
+/// What is measured only of our server, in addition to [`Measure`].
 const PARTS: [&str; 4] = ["binder", "memory", "scaling", "cluster"];
 
 /// What to run.
 #[derive(Debug)]
 pub(crate) struct Choice {
-    /// One short round, to see whether it works; its figures mean little.
+    /// One short round that shows whether everything works; its figures mean little.
     pub(crate) quick: bool,
-    /// How many rounds, if not as many as usual.
+    /// The number of rounds, if not the usual number.
     pub(crate) rounds: Option<u32>,
-    /// Names of peers, divided by commas; all if not given.
+    /// Names of peers, separated by commas; all if not given.
     pub(crate) peers: Option<String>,
-    /// Names of measures, divided by commas; all if not given.
+    /// Names of measures, separated by commas; all if not given.
     pub(crate) measures: Option<String>,
-    /// Two builds of the server to be compared, divided by a comma.
+    /// Two builds of the server to compare, separated by a comma.
     pub(crate) builds: Option<String>,
-    /// Missing tools may be installed.
+    /// Whether to install missing tools.
     pub(crate) install: bool,
 }
 
-/// How much is done.
+/// How much to measure.
 #[derive(Debug, Clone, Copy)]
 struct Effort {
-    /// Of what the budget judges.
+    /// Rounds of the measures that the budget judges.
     rounds: u32,
     seconds: u32,
     paced_seconds: u32,
-    /// Processes that measure the binder, each with its memory elsewhere.
+    /// Processes that measure the binder, each with another layout of its memory.
     binder_rounds: u32,
     idle_connections: u32,
     scaling_rounds: u32,
@@ -86,9 +86,10 @@ struct Effort {
 }
 
 impl Effort {
-    /// A whole run takes an hour and a half. Of twenty rounds five at each end may be left out, and
-    /// rounds are worth more than longer windows: runs differ more than seconds. Not so where a server
-    /// is idle nine tenths of the time: figures of 10 s vary half as much as those of 2 s.
+    /// A complete run takes an hour and a half. Of twenty rounds the interval leaves out five at
+    /// each end, and more rounds are worth more than longer windows, because runs differ more than
+    /// seconds. The exception is a server that is idle nine tenths of the time: figures of 10 s
+    /// vary half as much as those of 2 s.
     fn new(is_quick: bool) -> Self {
         match is_quick {
             true => Self {
@@ -117,7 +118,7 @@ impl Effort {
     }
 }
 
-/// Where things are.
+/// Paths and settings of a run.
 #[derive(Debug, Clone, Default)]
 struct Place {
     root: PathBuf,
@@ -125,9 +126,9 @@ struct Place {
     dist: PathBuf,
     /// Our server.
     ours: PathBuf,
-    /// An earlier build of it, where two are compared.
+    /// An earlier build of our server, if two builds are compared.
     before: PathBuf,
-    /// A core for the server and another for the generator.
+    /// Whether the server has one core and the generator another.
     is_pinned: bool,
 }
 
@@ -139,14 +140,15 @@ struct Outcome {
     memory: Memory,
     scaling: Scaling,
     clusters: Clusters,
-    /// This run wrote the page of clusters that the other page names.
+    /// Whether this run wrote the page of clusters that the other page links to.
     has_cluster_page: bool,
-    /// Runs that came to no figures.
+    /// Runs without figures.
     failed: Vec<(Subject, String)>,
 }
 
 impl Outcome {
-    /// Takes what a part found, or notes that it failed: the rest is measured all the same.
+    /// Returns the result of a part, or notes that the part failed, so that the rest is still
+    /// measured.
     fn take<T>(&mut self, subject: Subject, what: &str, found: anyhow::Result<T>) -> Option<T> {
         let note = |err| {
             eprintln!("\n!!! FAILED {what} of {}: {err:#}\n", subject.name());
@@ -155,7 +157,7 @@ impl Outcome {
         found.map_err(note).ok()
     }
 
-    /// What is wrong with ours: untrue, or not to be measured.
+    /// What is wrong with our server: untrue answers, or failed runs.
     fn wrong(&self) -> Vec<String> {
         let failed = self.failed.iter().filter(|(subject, _)| subject.is_ours());
         let failed = failed.map(|(_, what)| what.clone()).collect();
@@ -165,7 +167,7 @@ impl Outcome {
     }
 }
 
-/// Runs everything chosen and tells how it stands against the budget.
+/// Runs everything chosen, and prints how it compares with the budget.
 pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> anyhow::Result<()> {
     let began = Instant::now();
     let sh = &project.sh;
@@ -192,7 +194,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
     }
     let mut peers = chosen(&Subject::ALL, choice.peers.as_deref(), Subject::name)?;
     if measures.is_empty() {
-        // The parts are of ours alone.
+        // The parts measure only our server.
         peers.retain(|it| *it == Subject::Ours);
     }
 
@@ -206,7 +208,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
                 let why = format!("{missing}; `cargo xtask bench --install` gets what it needs");
                 report.skip(&what, &why);
             }
-            // A package that is not to be had today must not cost the others' figures.
+            // A package that is unavailable today must not cost the others' figures.
             Err(err) if subject.is_foreign() => report.skip(&what, &format!("{err:#}")),
             Err(err) => return Err(err),
         }
@@ -262,7 +264,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
     Ok(())
 }
 
-/// Measures clusters by all brokers that there are, and writes their page.
+/// Measures clusters with all available brokers, and writes their page.
 fn measure_clusters(
     project: &Project,
     place: &Place,
@@ -295,7 +297,7 @@ fn measure_clusters(
     Ok(())
 }
 
-/// The measures that are named, and the parts; all if nothing is.
+/// The measures and parts that are named; all if none is named.
 fn wanted(names: Option<&str>) -> anyhow::Result<(Vec<Measure>, Vec<&'static str>)> {
     let Some(names) = names else { return Ok((Measure::ALL.to_vec(), PARTS.to_vec())) };
     let names: Vec<&str> = names.split(',').map(str::trim).collect();
@@ -309,7 +311,7 @@ fn wanted(names: Option<&str>) -> anyhow::Result<(Vec<Measure>, Vec<&'static str
     Ok((measures.collect(), PARTS.into_iter().filter(|it| names.contains(it)).collect()))
 }
 
-/// Those of `all` that are named, or all; ours is always one of them.
+/// The members of `all` that are named, or all of them; always includes our server.
 fn chosen<T: Copy + 'static>(
     all: &'static [T],
     names: Option<&str>,
@@ -350,14 +352,14 @@ fn measure_all(
                     println!("round {number} of {}: {name} of {}", effort.rounds, subject.name());
                     measure_one(place, effort, measure, subject, (round, turn), outcome);
                 }
-                // Every other time the other way round, so that nobody is always the first.
+                // Reverse the order every other time, so that no subject is always the first.
                 order.reverse();
             }
         }
     }
 }
 
-/// Measures it until the run says something of the server, or is tried often enough.
+/// Repeats a measure until a run is not void, or has been tried often enough.
 fn measure_one(
     place: &Place,
     effort: Effort,
@@ -396,7 +398,7 @@ fn once(
     Ok(json)
 }
 
-/// A command on one core, where that is possible.
+/// A command on one core, if the system supports that.
 fn pinned(place: &Place, core: usize, program: &Path) -> Command {
     if !place.is_pinned {
         return Command::new(program);

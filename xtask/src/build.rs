@@ -1,4 +1,4 @@
-//! What the sections of `cargo xtask ci` build with, so that each takes what another has compiled.
+//! The builds that several commands share.
 
 use std::path::PathBuf;
 
@@ -6,19 +6,19 @@ use xshell::cmd;
 
 use crate::project::Project;
 
-/// Optimised enough for tests that measure, and with the assertions of a debug build; it is in
-/// `.cargo/config.toml`.
+/// The profile of everything in `cargo xtask ci`: optimised enough for tests that measure, with the
+/// assertions of a debug build. `.cargo/config.toml` defines it.
 pub(crate) const CI_PROFILE: &str = "ci";
 
-/// The server with this profile and the features that users get.
+/// Builds the server with a profile, and with the features that users get.
 pub(crate) fn server(project: &Project, profile: &str) -> anyhow::Result<PathBuf> {
     let sh = &project.sh;
     cmd!(sh, "cargo build --profile {profile} --package wserver").run()?;
     Ok(binary(project, profile))
 }
 
-/// The server that the tests of the workspace have started: with their features, which a second
-/// build would have to leave out.
+/// Builds the server that the tests of the workspace run. With other features than theirs, cargo
+/// would compile it and its dependencies once more.
 pub(crate) fn tested_server(project: &Project) -> anyhow::Result<PathBuf> {
     let sh = &project.sh;
     let all = ["--workspace", "--all-features", "--bin", "wserver", "--tests"];

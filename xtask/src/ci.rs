@@ -1,8 +1,9 @@
-//! `cargo xtask ci`: everything that must hold, in timed sections, the same at home and in CI.
+//! `cargo xtask ci`: everything that must hold, in timed sections, the same on any machine and in
+//! CI.
 //!
-//! Cheap sections come first, so that the common mistakes are told within a minute; then those that
-//! check types, and last those that run something, for which CI has installed meanwhile what it
-//! lacks. All are built with one profile, so that nothing is compiled twice in the same way.
+//! Cheap sections come first, so that common mistakes show within a minute. The sections that only
+//! compile follow, while CI installs what the last ones need: those that run programs. All sections
+//! share one profile, so that none compiles what another has compiled.
 
 use std::process::ExitCode;
 
@@ -15,10 +16,10 @@ use crate::section::Sections;
 use crate::test::Plan;
 use crate::{deny, dist, features, fuzz, interop, msrv, package, test, tidy};
 
-/// Runs all sections and prints the summary; its last line is the count of tests, alone.
+/// Runs all sections and prints the summary; its last line is only the count of tests.
 pub(crate) fn run(project: &Project, slow: bool, only: Option<String>) -> anyhow::Result<ExitCode> {
     let sh = &project.sh;
-    // One section alone installs what it needs itself.
+    // A section that runs alone installs what it needs by itself.
     let begins = project.in_ci && only.is_none();
     let installation = begins.then(|| interop::install(project, test::lacks()));
     let mut sections = Sections::new(only);

@@ -1,10 +1,10 @@
 //! The `deny` section: licences, sources and duplicates of everything in the lock file.
 //!
-//! Ours, and not cargo-deny: to build that took three and a half minutes on two cores, a quarter
-//! of what the whole of `ci` may take, and a binary packed by strangers is no tool for checking
-//! suppliers. These three rules are a page over `cargo metadata`. Advisories are left out: they
-//! need a database fetched at that moment, and make yesterday's green commit red without a
-//! change; run `cargo audit` or `cargo deny check advisories` beside it.
+//! This is our own check and not cargo-deny: building that took three and a half minutes on two
+//! cores, a quarter of the time for all of `ci`, and a binary packed by strangers is no tool for
+//! checking suppliers. These three rules are a page of code over `cargo metadata`. Advisories are
+//! left out: they need a database fetched at that moment, and turn yesterday's green commit red
+//! without a change; run `cargo audit` or `cargo deny check advisories` for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,8 @@ use crate::project::Project;
 /// Licences we accept: permissive, and compatible with both of ours.
 const LICENSES: &[&str] = &["Apache-2.0", "BSD-3-Clause", "ISC", "MIT", "Unicode-3.0"];
 
-/// What one published crate may link, or build with, in two versions; with the reason.
+/// Packages that one published crate may link, or build with, in two versions, each with the
+/// reason.
 const DUPLICATES: &[(&str, &str)] = &[
     ("block-buffer", HASHES),
     ("const-oid", HASHES),
@@ -77,10 +78,10 @@ fn sources(metadata: &Metadata) -> Vec<Problem> {
     problems
 }
 
-/// No published crate links two versions of another one.
+/// No published crate links two versions of the same crate.
 ///
-/// Each is looked at alone, since a server and a client are not linked together. What only tests
-/// and benchmarks link may come twice: that costs its compile time and no more.
+/// The check looks at each crate alone, because a server and a client are not linked together.
+/// Packages that only tests and benchmarks link may come twice: that costs only compile time.
 fn duplicates(metadata: &Metadata, known: &[(&str, &str)]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut twice = BTreeSet::new();
@@ -111,7 +112,7 @@ fn duplicates(metadata: &Metadata, known: &[(&str, &str)]) -> Vec<Problem> {
     problems
 }
 
-/// What a package reaches without dev dependencies, on any platform.
+/// The packages that `package` reaches without dev dependencies, on any platform.
 fn linked(metadata: &Metadata, package: usize) -> impl Iterator<Item = &Package> {
     let mut todo = vec![package];
     let mut reached = BTreeSet::new();
@@ -126,7 +127,7 @@ fn linked(metadata: &Metadata, package: usize) -> impl Iterator<Item = &Package>
 /// An SPDX licence expression, read from left to right. Old crates write `/` for `OR`.
 #[derive(Debug)]
 struct Expression {
-    /// The next word is the last one.
+    /// In reverse: the next word is the last one.
     words: Vec<String>,
 }
 
@@ -136,7 +137,7 @@ impl Expression {
         Self { words: text.split_whitespace().rev().map(ToOwned::to_owned).collect() }
     }
 
-    /// Whether we can live with it; `None` when it cannot be read.
+    /// Whether we accept the licence; `None` if the expression is malformed.
     fn accepted(mut self) -> Option<bool> {
         let accepted = self.any()?;
         self.words.is_empty().then_some(accepted)
@@ -164,7 +165,7 @@ impl Expression {
             let accepted = self.any()?;
             return self.skip(")").then_some(accepted);
         }
-        // An exception makes it another licence; none of those is on the list.
+        // An exception makes it another licence, and our list has none of those.
         if self.skip("WITH") {
             self.words.pop()?;
             return Some(false);

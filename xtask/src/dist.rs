@@ -1,8 +1,8 @@
-//! `cargo xtask dist`: what is released, a tarball and a Debian package with their checksums, and
-//! a trial of both.
+//! `cargo xtask dist`: the release, a tarball and a Debian package with their checksums, and a
+//! trial of both.
 //!
-//! By tar and dpkg-deb, which are where such packages are made anyway: to build cargo-deb takes
-//! minutes, and the control file below is all it would write.
+//! It uses tar and dpkg-deb, which exist on machines that make such packages: building cargo-deb
+//! takes minutes, and it would only write the control file that we have here.
 
 mod parts;
 mod deb;
@@ -21,13 +21,13 @@ use parts::{Packages, Parts, write};
 /// What to make, and whether to try it.
 #[derive(Debug)]
 pub(crate) struct Choice {
-    /// The binary that is packed.
+    /// The binary to pack.
     pub(crate) server: PathBuf,
-    /// The packages are tried, and the Debian one installed and purged.
+    /// Whether to try the packages, and install and purge the Debian one.
     pub(crate) install: bool,
 }
 
-/// Makes the packages, and tries them if that is wanted.
+/// Makes the packages, and tries them if `choice` says so.
 pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> anyhow::Result<()> {
     let packages = make(project, &choice.server)?;
     println!("made {} and {}", packages.tarball.display(), packages.deb.display());

@@ -1,8 +1,8 @@
 //! The `features` section: each crate compiles alone, with none, each and all of its features.
 //!
-//! Alone matters even without a feature: in a build of the whole workspace cargo unites the
-//! features of shared dependencies, and a crate that forgot to ask for one compiles by luck.
-//! A loop over `cargo check` is all that cargo-hack would do for us here.
+//! Alone matters even without a feature: in a build of the whole workspace, cargo unites the
+//! features of shared dependencies, and a crate that forgot to ask for one compiles by luck. A loop
+//! over `cargo check` is all that cargo-hack would do for us here.
 
 use xshell::cmd;
 
@@ -29,7 +29,8 @@ pub(crate) fn run(project: &Project) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The flags of each build. The default set needs none of its own: clippy and the tests use it.
+/// The flags of each build. The default set needs no build here, because clippy and the tests use
+/// it.
 fn combinations(package: &Package) -> Vec<Vec<String>> {
     let features: Vec<&str> =
         package.features.iter().map(String::as_str).filter(|it| *it != "default").collect();

@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz`: runs one fuzz target; and the `fuzz` section: all of them still compile.
+//! `cargo xtask fuzz` runs one fuzz target; the `fuzz` section checks that all of them still
+//! compile.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use crate::project::Project;
 use crate::section::Report;
 use crate::tools;
 
-/// Runs a target until it finds something, or for so many seconds.
+/// Runs a target until it finds something, or for this many seconds.
 pub(crate) fn run(project: &Project, target: &str, seconds: Option<u64>) -> anyhow::Result<()> {
     let sh = &project.sh;
     let folders = folders(project);
@@ -22,14 +23,15 @@ pub(crate) fn run(project: &Project, target: &str, seconds: Option<u64>) -> anyh
         anyhow::ensure!(project.in_ci, "cargo-fuzz is missing: cargo install --locked cargo-fuzz");
         cmd!(sh, "cargo install --locked cargo-fuzz").run()?;
     }
-    // What the fuzzer finds interesting goes to the first folder; the committed seeds are only read.
+    // What the fuzzer finds interesting goes to the first folder; the committed seeds are only
+    // read.
     let corpus = folder.join("corpus").join(target);
     sh.create_dir(&corpus)?;
     let seeds = Some(folder.join("seeds").join(target)).filter(|seeds| seeds.is_dir());
     let seconds = seconds.map(|seconds| format!("-max_total_time={seconds}"));
     let built = project.metadata.target.join("fuzz");
     // No sanitizer: our crates forbid unsafe code, and without one the fuzzer tries twice as many
-    // inputs. The stable compiler is let use the flags of coverage, so no second one is needed.
+    // inputs. RUSTC_BOOTSTRAP lets the stable compiler use the flags for coverage.
     let fuzz = cmd!(sh, "cargo fuzz run --sanitizer none --target-dir {built}");
     fuzz.args(["--fuzz-dir".as_ref(), folder.as_os_str(), target.as_ref(), corpus.as_os_str()])
         .args(seeds)
@@ -40,7 +42,7 @@ pub(crate) fn run(project: &Project, target: &str, seconds: Option<u64>) -> anyh
     Ok(())
 }
 
-/// Fuzz crates are workspaces of their own, which no other section sees.
+/// Fuzz crates are separate workspaces, which no other section sees.
 pub(crate) fn check(project: &Project, report: &mut Report) -> anyhow::Result<()> {
     let sh = &project.sh;
     let folders = folders(project);
@@ -51,7 +53,7 @@ pub(crate) fn check(project: &Project, report: &mut Report) -> anyhow::Result<()
     for folder in folders {
         let manifest = folder.join("Cargo.toml");
         cmd!(sh, "cargo fmt --check --manifest-path {manifest}").run()?;
-        // Beside the workspace's own, and with its profile: most of what they need is there.
+        // In the workspace's folder and with its profile, because most dependencies are there.
         let check = cmd!(sh, "cargo check --profile {CI_PROFILE} --target-dir {target}");
         check.arg("--manifest-path").arg(manifest).run()?;
     }

@@ -1,12 +1,13 @@
 //! `cargo xtask instructions`: how many instructions the hot paths take, counted under callgrind.
 //!
-//! A count hardly depends on the mood of the machine, so that a regression of a few percent shows
-//! where a clock would not see it. It does depend on the compiler and, through `malloc` and
-//! `memcpy`, on the system's library: so those are on record too, and counts of others are told but
-//! not judged. That is why CI does not ask; a release does, and its record is reviewed.
+//! A count hardly depends on the state of the machine, so it shows a regression of a few percent
+//! that a clock would not show. It does depend on the compiler and, through `malloc` and `memcpy`,
+//! on the system's library, so the record contains both, and counts with other versions are printed
+//! but not judged. For this reason CI does not run it; a release does, and people review its
+//! record.
 //!
-//! By hand and not with gungraun, which would do: its runner is one more program of its exact
-//! version to install on every machine, where all that is asked for is one number of one function.
+//! Written by hand and not with gungraun, which would also do: its runner is one more program, in
+//! an exact version, to install on every machine, and all we need is one number for one function.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use crate::tools;
 const RECORD: &str = "xtask/instructions.tsv";
 const HEAD: &str = "version\tcase\tinstructions\tsystem";
 const PACKAGES: [&str; 3] = ["wserver-core", "wserver-protocol", "wserver-node"];
-/// How much more is no noise: hash keys are random, and counts differ by a hundredth at most.
+/// Growth beyond this is not noise: hash keys are random, and counts differ by a hundredth at most.
 const GROWTH_MAX: f64 = 1.03;
 
 /// Instructions of one operation.
@@ -31,11 +32,11 @@ struct Count {
     version: String,
     case: String,
     instructions: f64,
-    /// What else a count depends on.
+    /// The system that the count also depends on.
     system: String,
 }
 
-/// Counts, and either writes the record or holds the counts against it.
+/// Counts, and either writes the record or compares the counts with it.
 pub(crate) fn run(
     project: &Project,
     is_check: bool,
@@ -99,7 +100,7 @@ fn system(sh: &Shell) -> anyhow::Result<String> {
     Ok(format!("{}, {rustc}, libc {libc}, {valgrind}", std::env::consts::ARCH))
 }
 
-/// Builds the cases of one crate and tells where the program is.
+/// Builds the cases of one crate; returns the path of the program.
 fn build(sh: &Shell, package: &str) -> anyhow::Result<PathBuf> {
     let build = cmd!(
         sh,
@@ -149,7 +150,7 @@ fn parse(text: &str) -> anyhow::Result<Vec<Count>> {
     lines.map(line).collect()
 }
 
-/// The record with `counts` in the place of what it had of their version.
+/// The record with `counts` in place of its earlier counts for the same version.
 fn write(record: &[Count], counts: &[Count]) -> String {
     let mut out = format!("{HEAD}\n");
     let is_old = |it: &&Count| counts.iter().all(|count| count.version != it.version);
@@ -160,7 +161,7 @@ fn write(record: &[Count], counts: &[Count]) -> String {
     out
 }
 
-/// All counts beside the newest on record, and those that grew too much.
+/// All counts next to the newest record, and those that grew too much.
 fn compare(record: &[Count], counts: &[Count]) -> (String, Vec<String>) {
     let mut table = format!("{:<16} {:>12} {:>12}\n", "case", "instructions", "on record");
     let mut grown = Vec::new();

@@ -1,11 +1,12 @@
-//! `cargo xtask interop`: programs that are not ours, run against the release binary.
+//! `cargo xtask interop`: programs that are not ours, run against an optimised binary.
 //!
-//! Our own tests could misread the contract the same way twice; gorilla, Python's websockets, ws,
-//! websocket, Tcl's client and browsers cannot. They come over plain TCP and over TLS; publishers of
-//! http.client keep their connections; curl and testssl.sh look at TLS itself; nginx stands between the server and its doctor; `PyJWT` and jose make tokens as issuers
-//! do; schemathesis asks the HTTP API what its description says may be asked; Prometheus scrapes.
-//! The programs are in `xtask/interop/`, what they need is put under
-//! `target/interop`, and each prints `ok <case>` or `FAILED <case>: <why>`.
+//! Our own tests could misread the contract in the same way twice; gorilla, Python's websockets,
+//! ws, websocket, Tcl's client and browsers cannot. They connect over plain TCP and over TLS.
+//! Publishers with http.client keep their connections; curl and testssl.sh examine TLS itself;
+//! nginx is between the server and its doctor; `PyJWT` and jose make tokens like issuers;
+//! schemathesis makes requests to the HTTP API from its description; Prometheus scrapes. The
+//! programs are in `xtask/interop/`, what they need is installed under `target/interop`, and each
+//! prints `ok <case>` or `FAILED <case>: <why>`.
 
 mod client;
 mod install;
@@ -30,22 +31,22 @@ use crate::project::Project;
 use crate::section::Report;
 use crate::tally::Tally;
 
-/// How many clients run at a time: while one waits, another computes. Two browsers at a time would
-/// be too slow for each other on a small machine.
+/// How many clients run at a time: one computes while another waits. More would put two browsers on
+/// the two cores of a small machine.
 const AT_ONCE: usize = 2;
 
-/// What to run against what.
+/// Which client to run against which server.
 #[derive(Debug)]
 pub(crate) struct Choice {
     /// A program to test instead of ours.
     pub(crate) server: Option<PathBuf>,
     /// One client instead of all.
     pub(crate) only: Option<String>,
-    /// Missing tools may be installed, and must be there.
+    /// Whether to install missing tools, which are then required.
     pub(crate) install: bool,
 }
 
-/// Begins to get what this machine lacks for all clients, and these packages of the system.
+/// Starts to install what this machine lacks for all clients, and these packages of the system.
 pub(crate) fn install(project: &Project, more: Vec<&'static str>) -> Installation {
     Installation::begin(project.sh.clone(), project.root.clone(), home(project), more)
 }
@@ -64,7 +65,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
         Some(program) => program.clone(),
         None => build::server(project, "release")?,
     };
-    // Another program may have the contract, and not our flags.
+    // Another program can follow the contract, but lack our flags.
     let help = cmd!(sh, "{program} --help").quiet().ignore_status().read()?;
     let home = home(project);
     sh.create_dir(&home)?;
@@ -115,11 +116,11 @@ fn home(project: &Project) -> PathBuf {
     project.metadata.target.join("interop")
 }
 
-/// What all clients come to.
+/// What is the same for all clients.
 struct Visit<'a> {
     choice: &'a Choice,
     program: PathBuf,
-    /// What the program says of its flags.
+    /// The program's description of its flags.
     help: String,
     root: &'a Path,
     home: &'a Path,
@@ -127,7 +128,7 @@ struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    /// Has one client meet the server at each of its stages.
+    /// Runs one client at each of its stages.
     fn all_stages(
         &self,
         sh: &Shell,
@@ -167,8 +168,8 @@ impl Visit<'_> {
         Ok(())
     }
 
-    /// Runs one client against a server of its own: what another leaves behind must not help or hurt
-    /// it.
+    /// Runs one client against a server of its own, so that traces of another client neither help nor
+    /// hurt it.
     fn meet(&self, client: Client, scene: &Scene, tally: &mut Tally) -> anyhow::Result<()> {
         let name = client.name();
         let mut command = client.command(self.root, self.home)?;

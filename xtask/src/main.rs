@@ -1,7 +1,7 @@
 //! The project's own commands, run as `cargo xtask <command>`; one file per command.
 //!
-//! It knows the workspace through `cargo metadata` and drives cargo and the interop clients.
-//! No crate of ours may depend on it.
+//! The program knows the workspace through `cargo metadata`, and drives cargo and the interop
+//! clients. None of our crates may depend on it.
 
 #![expect(
     clippy::print_stdout,
@@ -55,7 +55,7 @@ fn run(command: XtaskCmd) -> anyhow::Result<ExitCode> {
     let project = Project::open()?;
     let mut report = Report::default();
     match command {
-        // Its outcome is many outcomes, so it prints and judges them itself.
+        // It has many outcomes, and prints and judges them itself.
         XtaskCmd::Ci(ci) => return ci::run(&project, ci.slow, ci.only),
         XtaskCmd::Tidy(_) => tidy::run(&project)?,
         XtaskCmd::Test(test) => test::run(&project, test.slow, &mut report)?,

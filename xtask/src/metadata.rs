@@ -1,6 +1,6 @@
-//! `cargo metadata`, reduced to what our checks ask of it.
+//! `cargo metadata`, reduced to what our checks need.
 //!
-//! Read from JSON by hand: a dozen fields do not pay for one more dependency.
+//! Read from JSON by hand, because a dozen fields do not justify another dependency.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
-/// Every package of the lock file, ours and theirs, with the edges between them.
+/// Every package of the lock file, ours and others, with the edges between them.
 #[derive(Debug, Default)]
 pub(crate) struct Metadata {
     pub(crate) target: PathBuf,
@@ -21,7 +21,7 @@ pub(crate) struct Metadata {
 pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) version: String,
-    /// It is one of ours.
+    /// Whether it is one of ours.
     pub(crate) member: bool,
     pub(crate) publish: bool,
     pub(crate) manifest: PathBuf,
@@ -29,12 +29,13 @@ pub(crate) struct Package {
     pub(crate) license: Option<String>,
     pub(crate) repository: Option<String>,
     pub(crate) rust_version: Option<String>,
-    /// Where it comes from; `None` is a path.
+    /// Its source; `None` means a path.
     pub(crate) source: Option<String>,
     pub(crate) features: Vec<String>,
-    /// What its manifest asks for.
+    /// The dependencies in its manifest.
     pub(crate) dependencies: Vec<Dependency>,
-    /// What the resolver gave it, dev dependencies left out: places in [`Metadata::packages`].
+    /// The packages that the resolver gave it, without dev dependencies: indices into
+    /// [`Metadata::packages`].
     pub(crate) links: Vec<usize>,
 }
 
@@ -47,7 +48,7 @@ pub(crate) struct Dependency {
     pub(crate) registry: Option<String>,
 }
 
-/// In which table a dependency stands.
+/// The table of a dependency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Normal,
@@ -56,7 +57,7 @@ pub(crate) enum Kind {
 }
 
 impl Metadata {
-    /// Asks cargo.
+    /// Runs cargo.
     pub(crate) fn load(sh: &Shell) -> anyhow::Result<Self> {
         let json = cmd!(sh, "cargo metadata --format-version 1").quiet().read()?;
         Self::parse(&json).context("cargo metadata has an unexpected shape")
@@ -157,15 +158,15 @@ fn links_of(
         .collect()
 }
 
-/// Whether a dependency that may be optional is asked for by a feature that is on.
+/// Whether a feature that is on asks for a dependency that may be optional.
 ///
-/// cargo's metadata has an edge for `ring?/alloc` too, which is only for those who have ring anyway.
+/// Cargo's metadata also has an edge for `ring?/alloc`, which applies only if ring is used anyway.
 fn is_turned_on(name: &Value, node: &Value, package: &Value) -> bool {
     let dependencies = package["dependencies"].as_array().map(Vec::as_slice).unwrap_or_default();
     let features = strings(&node["features"]);
     let mut asked: Vec<&str> =
         features.iter().flat_map(|on| strings(&package["features"][*on])).collect();
-    // Those that no feature names are features themselves.
+    // A dependency that no feature names is a feature itself.
     asked.extend(&features);
     dependencies.iter().filter(|it| it["name"] == *name).any(|it| {
         let key = it["rename"].as_str().or_else(|| it["name"].as_str()).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! The `msrv` section: no dependency asks for a newer Rust than we promise.
+//! The `msrv` section: no dependency requires a newer Rust than we promise.
 //!
-//! Only one toolchain is needed: this compares declarations, and clippy's `incompatible_msrv`
-//! sees to it that our own code uses no later part of the standard library.
+//! It needs only one toolchain: it compares declarations, and clippy's `incompatible_msrv` ensures
+//! that our own code uses no later part of the standard library.
 
 use anyhow::Context as _;
 

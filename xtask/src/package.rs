@@ -1,9 +1,9 @@
-//! The `package` section: every crate we publish is ready for it.
+//! The `package` section: every crate that we publish is ready for it.
 //!
-//! `cargo package` resolves the set among itself, so it works before the first of them is
-//! published. It would verify each crate by a build of its own, of all that the crate depends on;
-//! instead the packed crates are unpacked into one workspace and checked together, with the
-//! dependencies that the other sections have checked already.
+//! `cargo package` resolves the crates among themselves, so it works before the first of them is
+//! published. It would verify each crate with a separate build of everything that the crate depends
+//! on; instead, this unpacks the packed crates into one workspace and checks them together, with
+//! the dependencies that other sections have already checked.
 
 use std::fmt::Write as _;
 
@@ -43,7 +43,7 @@ fn published(metadata: &Metadata) -> impl Iterator<Item = &Package> {
     metadata.members().filter(|member| member.publish)
 }
 
-/// How a package calls its folder.
+/// The folder name of a package.
 fn folder(package: &Package) -> String {
     format!("{}-{}", package.name, package.version)
 }
@@ -58,7 +58,7 @@ fn workspace(metadata: &Metadata) -> anyhow::Result<String> {
     Ok(manifest)
 }
 
-/// What a registry refuses, or its page looks bare without.
+/// Missing fields that a registry requires, or that its page needs.
 fn incomplete(metadata: &Metadata) -> Vec<Problem> {
     let field = |package: &Package, name: &str, value: &Option<String>| {
         let missing = value.as_deref().is_none_or(str::is_empty);

@@ -1,14 +1,14 @@
-//! What a check finds, and how it is told.
+//! A check's findings, and how they are printed.
 
 use std::fmt::Display;
 
-/// One thing to put right.
+/// One thing to correct.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     /// A file, a file and line, or a package.
     pub(crate) place: String,
     pub(crate) what: String,
-    /// What to do about it.
+    /// How to correct it.
     pub(crate) fix: String,
 }
 

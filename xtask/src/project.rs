@@ -1,4 +1,4 @@
-//! The workspace a command works on: where it is, what it holds, and whether CI is asking.
+//! The workspace that a command works on: its path, its content, and whether this is a CI run.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -8,18 +8,18 @@ use xshell::Shell;
 
 use crate::metadata::Metadata;
 
-/// The open workspace. Its shell stands at the root of the repository.
+/// The open workspace. The working directory of its shell is the root of the repository.
 #[derive(Debug)]
 pub(crate) struct Project {
     pub(crate) sh: Shell,
     pub(crate) root: PathBuf,
     pub(crate) metadata: Metadata,
-    /// `CI` is set: a missing tool is installed or is a failure, and slow tests run.
+    /// Whether `CI` is set: a missing tool is then installed or is a failure, and slow tests run.
     pub(crate) in_ci: bool,
 }
 
 impl Project {
-    /// Opens the workspace this program was built from.
+    /// Opens the workspace from which this program was built.
     pub(crate) fn open() -> anyhow::Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"))
             .parent()

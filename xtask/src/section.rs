@@ -1,6 +1,6 @@
-//! Timed sections and the summary at their end.
+//! Timed sections, and the summary at their end.
 //!
-//! A failed section does not stop the others: one run tells everything that is wrong.
+//! A failed section does not stop the others, so one run shows everything that is wrong.
 
 use std::env;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::tally::Tally;
 
-/// What the steps of a command found, over and above success or failure.
+/// What the steps of a command found, in addition to success or failure.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) tally: Tally,
@@ -17,13 +17,13 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Says aloud that something does not run, and remembers it for the summary.
+    /// Prints that something does not run, and remembers it for the summary.
     pub(crate) fn skip(&mut self, what: &str, why: &str) {
         eprintln!("\n!!! SKIPPED {what}: {why}\n");
         self.skipped.push(format!("{what}: {why}"));
     }
 
-    /// Prints what a single command leaves to say.
+    /// Prints the notes of a single command.
     pub(crate) fn print(&self) {
         for skipped in &self.skipped {
             println!("skipped  {skipped}");
@@ -37,7 +37,7 @@ impl Report {
 /// The sections so far.
 #[derive(Debug)]
 pub(crate) struct Sections {
-    /// The one to run, if not all.
+    /// The section to run, if not all.
     only: Option<String>,
     done: Vec<Done>,
 }
@@ -51,7 +51,7 @@ struct Done {
 }
 
 impl Sections {
-    /// No section yet; all that follow, or the one of that name, will run.
+    /// Starts without sections; all that follow will run, or only the one with that name.
     pub(crate) fn new(only: Option<String>) -> Self {
         Self { only, done: Vec::new() }
     }
@@ -65,7 +65,7 @@ impl Sections {
         if self.only.as_ref().is_some_and(|only| only != name) {
             return;
         }
-        // Folded away by the one CI service whose log would otherwise be one long page.
+        // One CI service folds these sections; its log would otherwise be one long page.
         let folds = env::var_os("GITHUB_ACTIONS").is_some();
         println!("{}{name}", if folds { "::group::" } else { "\n=== " });
         let start = Instant::now();
@@ -80,18 +80,19 @@ impl Sections {
         self.done.push(Done { name, time: start.elapsed(), error, report });
     }
 
-    /// No section ran: the one asked for does not exist.
+    /// Whether no section ran, because the chosen one does not exist.
     pub(crate) fn is_empty(&self) -> bool {
         self.done.is_empty()
     }
 
-    /// No section has failed.
+    /// Whether no section has failed.
     pub(crate) fn all_passed(&self) -> bool {
         self.done.iter().all(|done| done.error.is_none())
     }
 
-    /// Tests over all sections. A section that failed without a failed test (it did not compile,
-    /// say) counts as one, so that the last line never reads "0 failed" on a failed run.
+    /// Tests over all sections. A section that failed without a failed test (for example because it
+    /// did not compile) counts as one, so that the last line never reads "0 failed" on a failed
+    /// run.
     pub(crate) fn tally(&self) -> Tally {
         let mut tally = Tally::default();
         for done in &self.done {

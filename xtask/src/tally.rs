@@ -1,4 +1,4 @@
-//! Counting tests by reading what their runners print, so that one number covers all of them.
+//! Counts tests by reading the output of their runners, so that one number covers all of them.
 
 use std::ops::AddAssign;
 use std::os::unix::process::CommandExt as _;
@@ -27,14 +27,14 @@ impl AddAssign for Tally {
 /// Who ends a test that hangs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Whoever watches: an interrupt from the terminal reaches cargo and the test alike.
+    /// The person at the terminal: an interrupt reaches cargo and the test alike.
     Endless,
-    /// We do, after this time. Cargo and its tests are then a process group of their own, since
-    /// to kill cargo alone would leave the hanging test behind.
+    /// This program, after this time. Cargo and its tests then have their own process group,
+    /// because killing only cargo would leave the hanging test behind.
     Limit(Duration),
 }
 
-/// Runs `cargo test …`, shows its output as it comes, and adds what it counted to `tally`.
+/// Runs `cargo test …`, shows its output as it comes, and adds its counts to `tally`.
 pub(crate) fn cargo_test(
     cmd: Cmd<'_>,
     patience: Patience,

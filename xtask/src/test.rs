@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the tests of the workspace, and the slow ones when asked for.
+//! `cargo xtask test`: the tests of the workspace, and the slow ones on request.
 
 use std::time::Duration;
 
@@ -10,22 +10,23 @@ use crate::section::Report;
 use crate::tally::{self, Patience, Tally};
 use crate::tools;
 
-/// Far above what they take, so that only a test which hangs meets them.
+/// Far above what they take, so that only a test that hangs reaches it.
 const ORDINARY_LIMIT: Duration = Duration::from_secs(20 * 60);
 const SLOW_LIMIT: Duration = Duration::from_secs(90 * 60);
 
-/// Where slow tests live, in `crates/wserver/tests/it` and nowhere else.
+/// The module of the slow tests, which are all in `crates/wserver/tests/it`.
 const SLOW_MODULE: &str = "slow::";
 
-/// What tests start, and their Debian packages. Without a broker those that need it leave themselves
-/// out and say so, and without `ip` a node is cut off by less than a network.
+/// The programs that tests start, and their Debian packages. Without a broker, the tests that need
+/// one skip themselves and say so; without `ip`, the test that cuts a node off does it without a
+/// real network.
 const PROGRAMS: &[(&str, &str)] =
     &[("redis-server", "redis-server"), ("nats-server", "nats-server"), ("ip", "iproute2")];
 
-/// Runs the tests, and the slow ones too if `slow` or if CI is asking.
+/// Runs the tests, and the slow ones too if `slow` is set or this is a CI run.
 pub(crate) fn run(project: &Project, slow_too: bool, report: &mut Report) -> anyhow::Result<()> {
     let plan = Plan::new(project, slow_too);
-    // One build serves both.
+    // The ordinary and the slow tests share one build.
     let profile = if plan == Plan::SlowApart { CI_PROFILE } else { "dev" };
     let ordinary = workspace(project, profile, plan, &mut report.tally);
     match plan {
@@ -35,12 +36,12 @@ pub(crate) fn run(project: &Project, slow_too: bool, report: &mut Report) -> any
     ordinary
 }
 
-/// What becomes of the slow tests.
+/// What to do with the slow tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plan {
-    /// They leave themselves out and say so.
+    /// They skip themselves and say so.
     SlowLeftOut,
-    /// They have a run of their own: what they measure is not to be disturbed by the ordinary ones.
+    /// They have a separate run, so that the ordinary ones do not disturb what they measure.
     SlowApart,
 }
 
@@ -50,10 +51,11 @@ impl Plan {
     }
 }
 
-/// Every target of every crate: examples are built, benchmarks run at their smallest size.
+/// Every target of every crate: builds the examples, and runs the benchmarks at their smallest
+/// size.
 ///
-/// Doc tests are a run of their own, since cargo counts them to no target; and so are benchmarks,
-/// since theirs is not the harness that knows `--skip`.
+/// Doc tests are a separate run, because cargo counts them to no target; so are benchmarks, because
+/// their harness does not know `--skip`.
 pub(crate) fn workspace(
     project: &Project,
     profile: &str,
@@ -67,7 +69,7 @@ pub(crate) fn workspace(
         Plan::SlowApart => &["--", "--skip", SLOW_MODULE],
     };
     let kinds = ["--lib", "--bins", "--tests", "--examples"];
-    // A test behind a feature that nobody asks for would be gone without a word.
+    // Without all features, tests behind a feature would silently not run.
     let all = ["--profile", profile, "--workspace", "--all-features", "--no-fail-fast"];
     let runs = [
         cmd!(sh, "cargo test {all...} {kinds...} {skip...}"),
@@ -82,13 +84,13 @@ pub(crate) fn workspace(
     outcome
 }
 
-/// Packages of the system that tests lack.
+/// The system's packages that the tests need and this machine lacks.
 pub(crate) fn lacks() -> Vec<&'static str> {
     let missing = PROGRAMS.iter().filter(|(program, _)| !tools::found(program));
     missing.map(|(_, package)| *package).collect()
 }
 
-/// In CI nothing is left out.
+/// In CI no test is skipped.
 fn install_programs(project: &Project) -> anyhow::Result<()> {
     let missing = lacks();
     if project.in_ci && !missing.is_empty() {
@@ -97,25 +99,26 @@ fn install_programs(project: &Project) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The slow product tests, in the build of the ordinary ones, which is optimised: their numbers mean
-/// nothing in a debug one.
+/// The slow product tests, against the optimised build of the ordinary ones in CI, because their
+/// numbers mean nothing in a debug build.
 pub(crate) fn slow(project: &Project, report: &mut Report) -> anyhow::Result<()> {
     let sh = &project.sh;
-    // With the features of the whole workspace, and so the binaries that are there; in those of the
-    // other crates the filter finds nothing.
+    // The features of the whole workspace select the binaries that are already built. The filter
+    // matches nothing in the test binaries of the other crates.
     let all = ["--profile", CI_PROFILE, "--workspace", "--all-features", "--no-fail-fast"];
     let slow = cmd!(sh, "cargo test {all...} --test it {SLOW_MODULE}").env("WSERVER_SLOW", "1");
     install_programs(project)?;
     let before = report.tally;
     tally::cargo_test(slow, patience(project, SLOW_LIMIT), &mut report.tally)?;
-    // A filter that matches nothing is a success to cargo, and a renamed test would be gone.
+    // To cargo, a filter that matches nothing is a success, so a renamed test would silently not
+    // run.
     if report.tally == before {
         report.skip("slow tests", "the tests of wserver have no module `slow`");
     }
     Ok(())
 }
 
-/// In CI nobody sits at a terminal to interrupt.
+/// In CI no person can interrupt.
 fn patience(project: &Project, limit: Duration) -> Patience {
     if project.in_ci { Patience::Limit(limit) } else { Patience::Endless }
 }

@@ -1,7 +1,7 @@
-//! `cargo xtask tidy`: the house rules that no compiler knows, told all at once.
+//! `cargo xtask tidy`: the project's rules that no compiler knows; reports all violations at once.
 //!
-//! Each rule is a function from text to problems, so that its test can break it.
-//! What clippy or rustc can check is theirs (`dbg!`, `todo!`, unsafe code, disallowed methods).
+//! Each rule is a function from text to problems, so that its test can break it. What clippy or
+//! rustc can check is left to them (`dbg!`, `todo!`, unsafe code, disallowed methods).
 
 mod purity;
 mod scrub;
@@ -19,20 +19,20 @@ use crate::project::Project;
 
 use source::Source;
 
-/// Nothing bigger belongs into the repository.
+/// No larger file belongs in the repository.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
 /// Crates that write their own lint table because they need unsafe code.
 const UNSAFE_ALLOWED: &[&str] = &[];
 
-/// The contract that is hashed, and the crate whose wire types must follow it.
+/// The contract whose hash is checked, and the crate whose wire types must follow it.
 const PROTOCOL: &str = "docs/protocol.md";
 const PROTOCOL_TYPES: &str = "crates/wserver-protocol/src/";
 const PROTOCOL_MARK: &str = "// protocol: ";
 
-/// The threats, each with the tests that try it.
+/// The page of threats, which names the tests that try each.
 const SECURITY: &str = "docs/security.md";
-/// Where a test stands that is named there without a crate.
+/// The folder of a test that the page names without a crate.
 const PRODUCT_TESTS: &str = "crates/wserver/tests/it/";
 
 /// Applies every rule to every file that git knows or would add.
@@ -42,7 +42,8 @@ pub(crate) fn run(project: &Project) -> anyhow::Result<()> {
     let mut sources = Vec::new();
     for path in files(sh)? {
         let file = project.root.join(&path);
-        // A link is judged where it points; a file that is deleted but not committed is gone.
+        // The target of a link is checked on its own; a file that is deleted but not committed is
+        // gone.
         let Some(about) = fs::symlink_metadata(&file).ok().filter(fs::Metadata::is_file) else {
             continue;
         };
@@ -96,7 +97,7 @@ fn size(path: &str, bytes: u64) -> Option<Problem> {
         .then(|| Problem::new(path, what, "make it when it is needed, or split it"))
 }
 
-/// A crate may open with a document of its own, which is its `//!` from another file.
+/// A crate may open with a document, whose text is then its `//!`.
 fn head(source: &Source) -> Option<Problem> {
     let openings = ["//! ", "#![doc = include_str!("];
     let says_what_it_is = openings.iter().any(|opening| source.text.starts_with(opening));
@@ -115,7 +116,7 @@ fn module_file(source: &Source) -> Option<Problem> {
     })
 }
 
-/// A test that runs never, or that any panic satisfies, proves nothing.
+/// A test that never runs, or that any panic satisfies, proves nothing.
 fn test_attributes(source: &Source, code: &str) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (line, text) in (1..).zip(code.lines()) {
@@ -137,7 +138,7 @@ fn test_attributes(source: &Source, code: &str) -> Vec<Problem> {
     problems
 }
 
-/// An example that is not compiled is an ignored test by another name.
+/// An example that is not compiled is an ignored test under another name.
 fn ignored_examples(source: &Source) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (line, text) in (1..).zip(source.text.lines()) {
@@ -153,7 +154,7 @@ fn ignored_examples(source: &Source) -> Vec<Problem> {
     problems
 }
 
-/// Unsafe code is forbidden by the workspace's lints, which a crate gets only if it asks.
+/// The workspace's lints forbid unsafe code, but only for crates that inherit them.
 fn lints(name: &str, manifest_path: &str, manifest: &str) -> Option<Problem> {
     let mut lines = manifest.lines().map(str::trim);
     let asks = lines.any(|line| line == "[lints]") && lines.next() == Some("workspace = true");
@@ -163,7 +164,8 @@ fn lints(name: &str, manifest_path: &str, manifest: &str) -> Option<Problem> {
     })
 }
 
-/// The contract and its types change together: the hash beside the types names the text they obey.
+/// The contract and its types change together: the hash next to the types names the text that they
+/// follow.
 fn protocol(contract: &[u8], sources: &[Source]) -> Option<Problem> {
     let line = format!("{PROTOCOL_MARK}{:016x}", hash(contract));
     let mut types = sources.iter().filter(|source| source.path.starts_with(PROTOCOL_TYPES));
@@ -174,12 +176,12 @@ fn protocol(contract: &[u8], sources: &[Source]) -> Option<Problem> {
     })
 }
 
-/// A threat is only met as long as somebody tries it: each `file.rs::test` must be there.
+/// A threat is met only as long as a test tries it: each `file.rs::test` must exist.
 fn named_tests(threats: &str, sources: &[Source]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut named = 0;
     for (line, text) in (1..).zip(threats.lines()) {
-        // What stands between backticks is every second part.
+        // Every second part is between backticks.
         for name in text.split('`').skip(1).step_by(2) {
             let Some((file, test)) = name.split_once(".rs::") else { continue };
             named += 1;
@@ -203,14 +205,15 @@ fn named_tests(threats: &str, sources: &[Source]) -> Vec<Problem> {
     problems
 }
 
-/// FNV-1a: it must notice an edit, not withstand an attack.
+/// FNV-1a: it must detect an edit, not withstand an attack.
 fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
 
-/// In CI nobody edits: a lock file that cargo had to touch was committed out of date.
+/// In CI nobody edits, so a lock file that cargo had to change was out of date when it was
+/// committed.
 fn lock_file(sh: &Shell) -> Option<Problem> {
     // Before the first commit there is nothing to compare with.
     cmd!(sh, "git rev-parse --verify --quiet HEAD:Cargo.lock")

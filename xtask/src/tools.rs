@@ -1,4 +1,4 @@
-//! Programs that are not ours: whether they are here, and how to get them.
+//! Programs that are not ours: whether they are installed, and how to install them.
 
 use std::env;
 use std::path::PathBuf;
@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use xshell::{Shell, cmd};
 
-/// The program is on the path.
+/// Whether the program is on the path.
 pub(crate) fn found(program: &str) -> bool {
     path_of(program).is_some()
 }
 
-/// Where on the path the program is.
+/// The path of the program.
 pub(crate) fn path_of(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|folder| folder.join(program)).find(|it| it.is_file())
@@ -28,7 +28,7 @@ pub(crate) fn apt_install(sh: &Shell, packages: &[&str]) -> anyhow::Result<()> {
     apt(&[&["install", "--quiet", "--yes", "--no-install-recommends"], packages].concat())
 }
 
-/// Runs a command as root, through `sudo` if need be.
+/// Runs a command as root, through `sudo` if necessary.
 pub(crate) fn as_root(sh: &Shell, command: &[&str]) -> anyhow::Result<()> {
     let is_root = cmd!(sh, "id -u").quiet().read()? == "0";
     let sudo: &[&str] = if is_root { &[] } else { &["sudo", "--non-interactive"] };

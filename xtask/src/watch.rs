@@ -1,4 +1,4 @@
-//! Reading what a child program prints, line by line as it comes, and no longer than is allowed.
+//! Reads the output of a child program, line by line as it comes, and only for a limited time.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -9,20 +9,21 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Closed,
-    /// The limit passed first; the child may still be running.
+    /// The time limit passed first; the child may still be running.
     Late,
 }
 
-/// Gives each line to `each` until the output is closed or the limit has passed.
+/// Gives each line to `each` until the output is closed or the time limit has passed.
 ///
-/// The lines are read beside the caller, so that a child which says nothing at all is noticed too.
+/// Another thread reads the lines, so that this also notices a child that prints nothing.
 pub(crate) fn lines(
     output: impl Read + Send + 'static,
     limit: Duration,
     mut each: impl FnMut(&str),
 ) -> End {
     let (tx, rx) = sync_channel::<String>(64);
-    // It ends by itself: when the output is closed, or at the next line after we are gone.
+    // The thread ends by itself: when the output is closed, or at the next line after the receiver
+    // is gone.
     thread::spawn(move || {
         // Bytes, not lines of text: what a failed test prints need not be UTF-8.
         for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {

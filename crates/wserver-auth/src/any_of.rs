@@ -1,4 +1,4 @@
-//! Several methods at once: the first that accepts wins.
+//! Combines several methods: the first that accepts wins.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::push::{Publisher, PushAuthorizer, PushCredentials, PushRefusal};
 
 /// Asks several authenticators in turn; the first that accepts wins.
 ///
-/// Put what is asked cheaply and what is sure of itself first. If nobody accepts, the refusal is the
-/// one that says most: [`Unavailable`](Refusal::Unavailable), since whoever could not be asked might
-/// have accepted, then [`Forbidden`](Refusal::Forbidden), [`Expired`](Refusal::Expired),
-/// [`NotYetValid`](Refusal::NotYetValid), [`Faulty`](Refusal::Faulty), and
-/// [`Unknown`](Refusal::Unknown) last.
+/// Put methods first that are cheap and give definite answers. If none accepts, the refusal is the
+/// most informative one: [`Unavailable`](Refusal::Unavailable), because the method that could not
+/// answer might have accepted, then [`Forbidden`](Refusal::Forbidden),
+/// [`Expired`](Refusal::Expired), [`NotYetValid`](Refusal::NotYetValid),
+/// [`Faulty`](Refusal::Faulty), and [`Unknown`](Refusal::Unknown) last.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -32,12 +32,12 @@ pub struct AnyOf {
 }
 
 impl AnyOf {
-    /// Nobody yet: it refuses everybody.
+    /// An empty combination, which refuses everybody.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same, and this one, asked after the others.
+    /// Adds one, which is asked after the others.
     #[must_use]
     pub fn or(mut self, authenticator: impl Authenticator) -> Self {
         self.authenticators.push(Arc::new(authenticator));
@@ -59,7 +59,7 @@ impl Authenticator for AnyOf {
         Err(told)
     }
 
-    /// What they ask for, each once.
+    /// The headers that any of them asks for, each once.
     fn handshake_headers(&self) -> Vec<HeaderName> {
         let mut headers = Vec::new();
         for header in self.authenticators.iter().flat_map(|it| it.handshake_headers()) {
@@ -94,8 +94,8 @@ impl fmt::Debug for AnyOf {
 
 /// Asks several push authorisers in turn; the first that accepts wins.
 ///
-/// If nobody accepts, the refusal is the one that says most. Who pushes
-/// [too often](PushRefusal::RateExceeded) has been recognised, so nobody else is asked.
+/// If none accepts, the refusal is the most informative one. A publisher that pushes [too
+/// often](PushRefusal::RateExceeded) has been authenticated, so no other authoriser is asked.
 ///
 /// ```
 /// use wserver_auth::{AnyOfPush, PublisherEntry, PublisherKey, PublisherKeys, StaticPushKeys};
@@ -113,12 +113,12 @@ pub struct AnyOfPush {
 }
 
 impl AnyOfPush {
-    /// Nobody yet: it refuses everybody.
+    /// An empty combination, which refuses everybody.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same, and this one, asked after the others.
+    /// Adds one, which is asked after the others.
     #[must_use]
     pub fn or(mut self, authorizer: impl PushAuthorizer) -> Self {
         self.authorizers.push(Arc::new(authorizer));

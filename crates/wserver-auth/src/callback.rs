@@ -1,8 +1,8 @@
-//! The team's own backend as the authenticator: a token is posted to it, and it says whose it is.
+//! Your own backend as the authenticator: the server posts a token to it, and it says whose the
+//! token is.
 //!
-//! What can go wrong with a backend is bounded here: how long it is waited for, how many calls it
-//! gets at once, how often it is asked the same, and that it is left alone for a while when it
-//! fails.
+//! This file limits the damage that a bad backend can do: how long a call takes, how many calls run
+//! at once, how often it gets the same question, and for how long it is left alone after failures.
 
 mod answer;
 mod breaker;
@@ -34,7 +34,8 @@ use crate::publisher_key::NoRandomness;
 /// The longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// What may not be forwarded: it describes the one request or the other, and not who sent it.
+/// Headers that must not be forwarded, because they describe one of the two requests and not the
+/// client.
 const NOT_FORWARDED: [HeaderName; 13] = [
     ACCEPT,
     CONNECTION,
@@ -51,44 +52,48 @@ const NOT_FORWARDED: [HeaderName; 13] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-/// How the backend is asked. `Debug` shows no secret.
+/// How to call the backend. `Debug` shows no secret.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CallbackSettings {
-    /// Where tokens are posted to.
+    /// The URL to which tokens are posted.
     pub endpoint: HttpEndpoint,
-    /// What tells the backend that it is us: sent as `Authorization: Bearer`. None by default.
+    /// The secret by which the backend recognises the server, sent as `Authorization: Bearer`. None
+    /// by default.
     secret: Option<HeaderValue>,
-    /// Headers of the handshake that are sent along, such as `Cookie`. None by default.
+    /// Headers of the handshake to forward, such as `Cookie`. None by default.
     pub forward_headers: Vec<HeaderName>,
-    /// How long one call may take; 3 s by default. With `wait_max` it should be shorter than the
-    /// time a registration has for its authentication, or a failing backend is never told apart
-    /// from clients that leave.
+    /// How long one call may take; 3 s by default. Together with `wait_max` it should be shorter
+    /// than the timeout of an authentication; otherwise a failing backend looks the same as clients
+    /// that disconnect.
     pub timeout: Duration,
-    /// Calls at once, three quarters of them for one address at most; 64 by default, at least 1.
+    /// The most calls at once, of which one address gets at most three quarters; 64 by default, at
+    /// least 1.
     pub concurrency_max: usize,
-    /// Registrations that may wait for a call to end; beyond it one of the address that has most of
-    /// them is refused as unavailable at once. 1,024 by default.
+    /// The most registrations that wait for a free call; 1,024 by default. Beyond it, the address
+    /// with the most waiting registrations has one refused as unavailable at once.
     pub waiting_max: usize,
-    /// How long they wait, 1 s by default, and are then refused as unavailable.
+    /// How long a registration waits before it is refused as unavailable; 1 s by default.
     pub wait_max: Duration,
-    /// How long an identity is remembered, at most until it expires; 10 s by default, zero: not at
-    /// all. A token that is revoked counts so much longer for new registrations.
+    /// How long an identity is remembered, at most until it expires; 10 s by default, zero disables
+    /// it. A revoked token works for this much longer in new registrations.
     pub cache_for: Duration,
-    /// How long a refusal is remembered; 5 s by default, zero: not at all.
+    /// How long a refusal is remembered; 5 s by default, zero disables it.
     pub cache_refusals_for: Duration,
-    /// How many identities are remembered, and as many refusals; 10,000 by default, some 200 bytes
-    /// each, and at most ten million. Beyond it the oldest are forgotten.
+    /// How many identities are remembered, and as many refusals; 10,000 by default, about 200 bytes
+    /// each, at most ten million. Beyond it the oldest are forgotten.
     pub cache_entries_max: usize,
-    /// After failures in a row for so many addresses the backend is left alone; 5 by default, at
-    /// least 1. Where all clients come through one proxy, the server has to be told to trust it.
+    /// After consecutive failures for this many addresses, the backend is left alone; 5 by default,
+    /// at least 1. If all clients come through one proxy, the server must trust that proxy to tell
+    /// the addresses apart.
     pub failures_max: u32,
-    /// For how long it is, at most a day; then one call tries whether it is back. 5 s by default.
+    /// How long it is left alone before one call tests whether it is back; 5 s by default, at most
+    /// a day.
     pub rest: Duration,
 }
 
 impl CallbackSettings {
-    /// Tokens are posted to `endpoint`, with the defaults.
+    /// Settings that post tokens to `endpoint`, with the defaults.
     pub fn new(endpoint: HttpEndpoint) -> Self {
         Self {
             endpoint,
@@ -106,11 +111,12 @@ impl CallbackSettings {
         }
     }
 
-    /// The same, with this secret in each call.
+    /// Sends this secret with each call.
     ///
     /// # Errors
     ///
-    /// When it is empty, or cannot stand in a header, as with a line end from a file.
+    /// If the secret is empty, or a header cannot carry it, for example because of a line end from
+    /// a file.
     pub fn with_secret(mut self, secret: &str) -> Result<Self, CallbackSettingsError> {
         let unsendable = secret.is_empty() || secret.trim() != secret;
         let mut value = HeaderValue::from_str(&format!("Bearer {secret}"))
@@ -148,40 +154,40 @@ impl CallbackSettings {
     }
 }
 
-/// More calls, or registrations that wait for one, than any machine has sockets.
+/// The upper limit for calls and for waiting registrations: more than any machine has sockets.
 const CALLS_MAX: usize = 1_000_000;
 
-/// Two gigabytes of remembered answers, and as many refusals.
+/// The upper limit for remembered answers: two gigabytes of them, and as many refusals.
 const ENTRIES_MAX: usize = 10_000_000;
 
-/// A longer rest is an outage of our own making.
+/// The upper limit for a rest: a longer one would be an outage of our own making.
 const REST_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Why settings make no callback authenticator. None of them holds a secret.
+/// Why settings do not make a callback authenticator. No variant holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallbackSettingsError {
-    /// The secret cannot be sent.
+    /// The secret is empty or cannot be sent.
     #[error(
         "the secret is empty, has white space at an end, or a character that no header carries, such as \
          a line end or U+FEFF"
     )]
     Secret,
-    /// A number that makes no sense.
+    /// A number is out of range.
     #[error("{setting} must be {range}")]
     OutOfRange {
-        /// Which.
+        /// The name of it.
         setting: &'static str,
-        /// What would do.
+        /// The range that is allowed.
         range: &'static str,
     },
-    /// A header that may not be forwarded.
+    /// A header must not be forwarded.
     #[error("{header} cannot be forwarded: it belongs to the handshake itself")]
     Header {
-        /// Which.
+        /// The name of it.
         header: HeaderName,
     },
-    /// There is one `Authorization` header, and two want it.
+    /// The secret and a forwarded header both need the one `Authorization` header.
     #[error("authorization cannot be forwarded while a secret is sent in it")]
     TwoAuthorizations,
     /// The key of the cache could not be made.
@@ -205,11 +211,11 @@ pub enum CallbackSettingsError {
 /// [`EventScope`]: crate::EventScope
 ///
 /// Answers are remembered for a short time, under a keyed digest of the token, the event and the
-/// headers that are forwarded. After some failures in a row the backend is left alone for a while,
-/// which the log says once, as it says when the backend is back. Failures are no connection, no
-/// answer in time, and 502, 503 and 504; all but the first count once for each address, and any
-/// other answer says that the backend is well, so that no client can have it left alone by a token
-/// that it does not like. Calls are shared fairly among addresses too.
+/// forwarded headers. After some consecutive failures the backend is left alone for a while; the
+/// log says so once, and again when the backend is back. Failures are: no connection, no answer in
+/// time, and 502, 503 and 504. All but the first count once per address, and any other answer shows
+/// that the backend is well, so no client can have it left alone by a token that it does not like.
+/// Addresses also share the calls fairly.
 ///
 /// ```
 /// use http::header::COOKIE;
@@ -227,13 +233,14 @@ pub struct CallbackAuthenticator {
     client: HttpClient,
     places: Places,
     breaker: Breaker,
-    /// Under which answers are remembered: of this instance alone, so that nobody can foresee it.
+    /// The key of the digests under which answers are remembered. Each instance has its own, so
+    /// that nobody can predict the digests.
     digest_key: DigestKey,
     identities: Cache<Arc<Identity>>,
     refusals: Cache<Denied>,
 }
 
-/// A refusal that may be remembered.
+/// A refusal that can be remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Denied {
     Unknown,
@@ -251,7 +258,7 @@ impl From<Denied> for Refusal {
     }
 }
 
-/// Why a call decides nothing.
+/// Why a call gives no decision.
 #[derive(Debug, thiserror::Error)]
 enum CallError {
     #[error(transparent)]
@@ -260,14 +267,14 @@ enum CallError {
     Answer(#[from] Nonsense),
 }
 
-/// Whose fault a failed call may be.
+/// What a failed call can be due to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blame {
-    /// What the backend makes of this token: it is there and answers.
+    /// Only this token: the backend is there and answers.
     Token,
-    /// A backend that is down or overloaded, or a token that it takes too long over.
+    /// A backend that is down or overloaded, or a token that takes it too long.
     Either,
-    /// No token was sent yet.
+    /// The backend: no token was sent yet.
     Backend,
 }
 
@@ -288,11 +295,11 @@ impl CallError {
 }
 
 impl CallbackAuthenticator {
-    /// An authenticator of these settings. It calls nobody before it is asked.
+    /// An authenticator with these settings. It makes no call before it is asked.
     ///
     /// # Errors
     ///
-    /// When a number is out of range, or a header cannot be forwarded.
+    /// If a number is out of range, or a header cannot be forwarded.
     pub fn new(settings: CallbackSettings) -> Result<Self, CallbackSettingsError> {
         settings.check()?;
         Ok(Self {
@@ -306,13 +313,13 @@ impl CallbackAuthenticator {
         })
     }
 
-    /// What the body of a backend's answer with status 200 means at `now`; for the tests of whoever
-    /// writes the backend, and of ours.
+    /// Interprets the body of a backend's answer with status 200 at the time `now`. It serves the
+    /// tests of a backend, and our own.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Expired`] when what it grants is over, and [`Refusal::Unavailable`] with what is
-    /// wrong with it.
+    /// [`Refusal::Expired`] if the identity in it has expired, and [`Refusal::Unavailable`], with
+    /// the reason, if the body is invalid.
     pub fn read_answer(body: &[u8], now: SystemTime) -> Result<Identity, Refusal> {
         match answer::body(body, now) {
             Ok(Verdict::Accepted(identity)) => Ok(identity),
@@ -352,7 +359,7 @@ impl CallbackAuthenticator {
         debug!(host, %error, "callback failed");
         let now = Instant::now();
         let change = match error.blame() {
-            // It answers, whatever it makes of this token.
+            // The backend answers, whatever it thinks of this token.
             Blame::Token => admission.succeeded(),
             Blame::Either => admission.failed(now),
             Blame::Backend => admission.failed_for_all(now),
@@ -377,7 +384,7 @@ impl CallbackAuthenticator {
         Refusal::unavailable(format!("the backend at {host} failed before and is left alone"))
     }
 
-    /// One of the calls at once, waited for if there is room to wait.
+    /// A place for a call, for which it waits if there is room to wait.
     async fn place(&self, peer: Peer) -> Result<Place<'_>, Refusal> {
         let place = self.places.take(peer, self.settings.wait_max).await;
         place.map_err(|_busy| Refusal::unavailable("too many calls to the backend are under way"))
@@ -419,7 +426,7 @@ impl CallbackAuthenticator {
         })
     }
 
-    /// What the answer depends on.
+    /// A digest of everything that the answer depends on.
     fn digest(&self, credentials: &Credentials) -> Digest {
         let event = credentials.event.as_deref();
         let fixed = [credentials.token.as_bytes(), event.unwrap_or_default().as_bytes()];

@@ -1,4 +1,4 @@
-//! Closures as authenticators and authorisers, for embedders who have their own way to look up.
+//! Closures as authenticators and authorisers, for embedding programs with their own lookup.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use http::header::HeaderName;
 use crate::listen::{Authenticator, Credentials, Identity, Refusal};
 use crate::push::{Publisher, PushAuthorizer, PushCredentials, PushRefusal};
 
-/// An [`Authenticator`] out of an async closure.
+/// Makes an [`Authenticator`] from an async closure.
 ///
 /// ```
 /// use http::header::COOKIE;
@@ -69,11 +69,10 @@ impl<F> fmt::Debug for AuthenticateWith<F> {
     }
 }
 
-/// A [`PushAuthorizer`] out of an async closure.
+/// Makes a [`PushAuthorizer`] from an async closure.
 ///
-/// Comparing the presented secret with `==` tells an attacker, by how long it takes, how much of a
-/// guess is right; where a list of secrets is all there is, use
-/// [`StaticPushKeys`](crate::StaticPushKeys).
+/// The time that `==` takes on the presented secret tells an attacker how much of a guess is right;
+/// if all you have is a list of secrets, use [`StaticPushKeys`](crate::StaticPushKeys).
 ///
 /// ```
 /// use wserver_auth::{PushRefusal, Publisher, authorize_with};

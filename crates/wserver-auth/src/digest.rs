@@ -1,4 +1,4 @@
-//! Digests of secrets: what the static lists keep instead of the secrets themselves.
+//! Digests of secrets, which the static lists keep instead of the secrets themselves.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -6,7 +6,8 @@ use std::hash::{Hash, Hasher};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-/// The SHA-256 digest of a token or key. Comparing takes the same time wherever two differ.
+/// The SHA-256 digest of a token or key. A comparison takes the same time wherever two digests
+/// differ.
 #[derive(Clone, Copy)]
 pub(crate) struct SecretDigest([u8; 32]);
 
@@ -44,7 +45,7 @@ impl Hash for SecretDigest {
     }
 }
 
-/// A digest of a guessable secret is as good as the secret to whoever can try guesses.
+/// `Debug` hides it, because anybody who can try guesses gets a guessable secret from its digest.
 impl fmt::Debug for SecretDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretDigest(..)")

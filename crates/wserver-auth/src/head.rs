@@ -1,7 +1,7 @@
-//! What the head of a request presents, looked for in the places where secrets travel.
+//! Finds the secrets in the head of a request, in the places where secrets travel.
 //!
-//! Whatever stands there twice is not guessed at: which of the two a proxy or a library in front
-//! looked at is anybody's guess, and an attacker may have added one of them.
+//! A value that appears twice counts as absent: a proxy or library in front may have read either
+//! one, and an attacker may have added the other.
 
 use std::str;
 
@@ -14,15 +14,15 @@ pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     str::from_utf8(value.as_bytes()).ok()
 }
 
-/// What the one `Authorization` header holds, if its scheme is `Bearer`.
+/// The token of the only `Authorization` header, if its scheme is `Bearer`.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, secret) = only(headers, AUTHORIZATION.as_str())?.split_once(' ')?;
     let secret = secret.trim_matches(' ');
     (scheme.eq_ignore_ascii_case("bearer") && !secret.is_empty()).then_some(secret)
 }
 
-/// The value of the one cookie of this name. Quotes around it are taken away (RFC 6265, section
-/// 4.1.1); beyond that cookies have no encoding of their own.
+/// The value of the only cookie of this name, without quotes around it (RFC 6265, section 4.1.1);
+/// cookies have no other encoding of their own.
 pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let headers = headers.get_all(COOKIE).iter();
     let pairs = headers.flat_map(|header| header.as_bytes().split(|byte| *byte == b';'));
@@ -36,7 +36,7 @@ pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
     Some(unquoted.unwrap_or(value)).filter(|value| !value.is_empty())
 }
 
-/// The value of the one parameter of this name in the query.
+/// The value of the only parameter of this name in the query.
 pub(crate) fn parameter(uri: &Uri, name: &str) -> Option<String> {
     let pairs = form_urlencoded::parse(uri.query()?.as_bytes());
     let values = pairs.filter(|(found, _)| found == name).map(|(_, value)| value);

@@ -1,10 +1,9 @@
-//! The small HTTP client that asks issuers and backends: one configured URL, HTTP/1.1, nothing
-//! followed, everything bounded.
+//! The small HTTP client for issuers and backends: one configured URL, HTTP/1.1, no redirects,
+//! limits on everything.
 //!
-//! It is made of hyper's connection alone. The usual clients on top of it spawn a task for each
-//! connection, which a shutdown would not wait for, follow redirects and read proxies from the
-//! environment; here a connection is polled by the call that uses it and by nobody else, so that
-//! dropping the call ends it.
+//! It uses only hyper's connection. The usual clients on top of it spawn a task per connection,
+//! which a shutdown would not wait for, follow redirects, and read proxies from the environment.
+//! Here only the call that uses a connection polls it, so dropping the call ends the connection.
 
 mod endpoint;
 
@@ -31,32 +30,31 @@ pub use self::endpoint::{HttpEndpoint, HttpEndpointError};
 /// The longest head of an answer, in bytes.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
-/// How long a connection may lie unused before it is not tried again. Servers close theirs after 5
-/// (Node) to 75 seconds (nginx).
+/// How long a connection may be idle and still be used. Servers close theirs after 5 (Node) to 75
+/// seconds (nginx).
 const IDLE_MAX: Duration = Duration::from_secs(4);
 
 /// Calls one endpoint, and keeps a few connections to it for the next call.
 pub(crate) struct HttpClient {
     endpoint: HttpEndpoint,
-    /// Connections nobody uses at the moment, the latest last. Calls take and return them; bounded
-    /// by `idle_max`.
+    /// Idle connections, the latest last. Calls take and return them; at most `idle_max`.
     idle: Mutex<Vec<Idle>>,
     idle_max: usize,
 }
 
-/// What is sent.
+/// A request.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    /// From the first step to the last byte of the answer.
+    /// The time for the whole call, from the first step to the last byte of the answer.
     pub(crate) timeout: Duration,
     /// The longest body that is read.
     pub(crate) answer_bytes_max: usize,
 }
 
-/// What came back.
+/// An answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -68,7 +66,7 @@ struct Idle {
     since: Instant,
 }
 
-/// A connection and its handle. Whoever has it polls it.
+/// A connection and its handle. Its owner polls it.
 struct Link {
     sender: http1::SendRequest<Full<Bytes>>,
     /// `None` once it has ended.
@@ -95,7 +93,8 @@ impl HttpClient {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any await it closes its connection, and the client is in order.
+    /// The future may be dropped at any time: that closes its connection, and leaves the client
+    /// consistent.
     pub(crate) async fn call(&self, call: &Call) -> Result<Answer, HttpError> {
         let called = tokio::time::timeout(call.timeout, self.call_in_time(call));
         called.await.map_err(|_elapsed| HttpError::Timeout { timeout: call.timeout })?
@@ -107,8 +106,8 @@ impl HttpClient {
                 continue;
             }
             match self.exchange(link, call).await {
-                // The other side may have closed it just then: of a connection that was kept, that
-                // says nothing about this call.
+                // The server may have closed it just then; for a kept connection, that says nothing
+                // about this call.
                 Err(HttpError::Http(_)) => break,
                 answered => return answered,
             }
@@ -178,14 +177,14 @@ impl HttpClient {
 }
 
 impl Link {
-    /// Whether the other side has left it open.
+    /// Whether the server has left it open.
     async fn is_alive(&mut self) -> bool {
         let Self { sender, connection } = self;
         drive(connection, sender.ready()).await.is_ok()
     }
 }
 
-/// `work` to its end, and `connection` polled beside it, without which `work` would get nowhere.
+/// Runs `work` to its end while polling `connection`, without which `work` would not progress.
 async fn drive<T, E>(
     connection: &mut Option<Pin<Box<Connection>>>,
     work: impl Future<Output = Result<T, E>>,
@@ -195,7 +194,7 @@ async fn drive<T, E>(
         if let Some(running) = connection
             && running.as_mut().poll(cx).is_ready()
         {
-            // An error of the connection reaches the work as well.
+            // `work` also sees an error of the connection.
             *connection = None;
         }
         work.as_mut().poll(cx)
@@ -212,7 +211,7 @@ async fn collect(
     loop {
         let frame = drive(connection, async { body.frame().await.transpose() }).await?;
         let Some(frame) = frame else { return Ok(bytes) };
-        // What is no data is trailers, which say nothing to us.
+        // The other frames are trailers, which we ignore.
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > bytes_max {
             return Err(HttpError::TooLarge { bytes_max });
@@ -227,7 +226,7 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-/// Why there was no answer. None of them holds anything that was sent or received.
+/// Why there was no answer. No variant contains any part of what was sent or received.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
     #[error("no answer within {timeout:?}")]

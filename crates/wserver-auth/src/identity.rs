@@ -1,26 +1,27 @@
-//! Who a publisher is, whatever it is called: by which method it was recognised, and as whom there.
+//! The identity of a publisher, apart from its name: the method that authenticated it, and its
+//! identity within that method.
 
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-/// Who a publisher is. Two requests have the same one when one publisher sent both.
+/// The identity of a publisher. Two requests have the same one if the same publisher sent both.
 ///
-/// A name alone says too little: a token's `sub` may be spelt like a publisher of a list, two issuers
-/// may have a subject of one name each, and who has a push key has no name at all. So each method
-/// gives identities of its own, which no other one can give.
+/// A name is not enough: a token's `sub` may equal the name of a listed publisher, two issuers may
+/// each have a subject of one name, and a publisher with a plain push key has no name. So each
+/// method gives identities that no other method can give.
 ///
-/// It is a digest: nothing of a key or a token can be read from it. `Debug` shows the method alone.
+/// It is a digest, from which no key or token can be read. `Debug` shows only the method.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PublisherId {
     method: Method,
     digest: [u8; 32],
 }
 
-/// By what a publisher was recognised.
+/// The method that authenticated a publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Method {
-    /// An authoriser of an embedder, or nobody was asked for anything.
+    /// An embedding program's own authoriser, or none.
     Other,
     /// A key of a list of keys.
     Key,
@@ -29,13 +30,14 @@ pub(crate) enum Method {
     /// A token with a subject.
     #[cfg_attr(not(feature = "jwt"), expect(dead_code, reason = "there are no tokens then"))]
     Subject,
-    /// A token without one.
+    /// A token without a subject.
     #[cfg_attr(not(feature = "jwt"), expect(dead_code, reason = "there are no tokens then"))]
     Token,
 }
 
 impl PublisherId {
-    /// Who is recognised by `method` as `parts`, which are told apart however they are cut.
+    /// The identity that `method` gives for `parts`. Different lists of parts give different
+    /// identities, however their bytes are divided.
     pub(crate) fn new<const N: usize>(method: Method, parts: [&[u8]; N]) -> Self {
         let mut digest = Sha256::new();
         for part in parts {
@@ -45,8 +47,8 @@ impl PublisherId {
         Self { method, digest: digest.finalize().into() }
     }
 
-    /// By what the publisher was recognised, as a label from a closed list: `key`, `publisher`,
-    /// `token`, or `other`.
+    /// The method that authenticated the publisher, as a label from a closed list: `key`,
+    /// `publisher`, `token`, or `other`.
     #[must_use]
     pub fn method(&self) -> &'static str {
         match self.method {

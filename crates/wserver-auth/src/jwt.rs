@@ -1,16 +1,17 @@
-//! JSON Web Tokens: keys, what a token must say, who it stands for; and making and inspecting them
-//! by hand.
+//! JSON Web Tokens: the keys, the rules that a token must meet, the user it belongs to; and tools
+//! to make and inspect tokens by hand.
 //!
-//! What is known to go wrong with tokens, and what stands against it here (RFC 8725):
+//! The known attacks on tokens, and the defences here (RFC 8725):
 //!
-//! * An algorithm is permitted by the key and never by the token: a shared secret permits HMAC
-//!   alone, an RSA key RSA signatures alone, and so on. `none` is no algorithm.
-//! * `kid` chooses among our own keys. `jku`, `x5u`, `jwk` and `x5c`, by which a token brings its own
-//!   key, are not looked at. `crit`, which demands to be understood, is refused.
-//! * `exp` must be there, `aud` must be configured or waived in so many words, and `iss` is checked
-//!   once it is configured.
-//! * A token's length is bounded before anything is decoded, and nothing it says is looked at
-//!   before its signature.
+//! * The key decides which algorithms are allowed, never the token: a shared secret allows only
+//!   HMAC, an RSA key only RSA signatures, and so on. `none` is not an algorithm.
+//! * `kid` only chooses among our own keys. `jku`, `x5u`, `jwk` and `x5c`, with which a token
+//!   brings its own key, are ignored. A token with `crit`, which lists extensions that must be
+//!   understood, is refused.
+//! * `exp` is mandatory, `aud` must be configured or explicitly waived, and `iss` is checked if it
+//!   is configured.
+//! * The length of a token is checked before it is decoded, and its signature before any of its
+//!   claims.
 
 mod algorithm;
 mod claims;
@@ -39,6 +40,6 @@ pub use verifier::{
     JWT_LEEWAY_DEFAULT, JWT_LEEWAY_MAX, JwtSettings, JwtSettingsError, JwtVerifier,
 };
 
-/// The longest token that is looked at, in bytes. It is as much as servers take for all headers of a
-/// request together; the tokens of large issuers stay below a quarter of it.
+/// The longest token that is examined, in bytes. Servers usually allow as much for all headers of a
+/// request together; tokens of large issuers stay below a quarter of it.
 pub const JWT_BYTES_MAX: usize = 16 * 1024;

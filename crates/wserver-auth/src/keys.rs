@@ -1,4 +1,4 @@
-//! A fixed list of push keys: the shared secrets of the backends that may push.
+//! A fixed list of push keys, the shared secrets of publishers.
 
 use std::fmt;
 
@@ -10,20 +10,20 @@ use crate::identity::{Method, PublisherId};
 use crate::push::{Publisher, PushAuthorizer, PushCredentials, PushRefusal};
 use crate::visible::invisible_character;
 
-/// The least length of a push key, in bytes: 16 random bytes are 128 bits, and what is shorter is
-/// likely a word.
+/// The minimum length of a push key, in bytes: 16 random bytes are 128 bits, and a shorter key is
+/// probably a word.
 pub const PUSH_KEY_BYTES_MIN: usize = 16;
 
-/// A [`PushAuthorizer`] that knows one or more keys, each good for everything.
+/// A [`PushAuthorizer`] with one or more keys, each of which may push everything.
 ///
 /// A request presents its key as `Authorization: Bearer <key>` or `X-API-Key: <key>`. Several keys
-/// are there for rotation: the new one is added, the publishers move over, the old one goes.
+/// allow rotation: add the new key, let the publishers switch, remove the old key.
 ///
 /// # Timing
 ///
-/// The digest of what was presented is compared with the digest of every key, each in constant
-/// time, without stopping at a match. The time tells the number of keys and the length of what was
-/// presented, which are no secrets, and neither which key nor how much of it was right.
+/// The digest of the presented key is compared with the digest of every key, each in constant time,
+/// without stopping at a match. The time reveals the number of keys and the length of the presented
+/// key, which are not secret, but not which key matched or how much of it was right.
 ///
 /// ```
 /// use wserver_auth::StaticPushKeys;
@@ -33,21 +33,21 @@ pub const PUSH_KEY_BYTES_MIN: usize = 16;
 /// # Ok::<(), wserver_auth::PushKeyError>(())
 /// ```
 pub struct StaticPushKeys {
-    /// Digests of the keys. Written when it is built, never after.
+    /// Digests of the keys. They are written only at construction.
     ///
     /// Invariant: never empty.
     keys: Box<[SecretDigest]>,
 }
 
 impl StaticPushKeys {
-    /// The list of these keys.
+    /// Builds the list.
     ///
     /// # Errors
     ///
-    /// When there is no key; when a key is empty or shorter than [`PUSH_KEY_BYTES_MIN`]; and when
-    /// a key cannot arrive in a header unchanged, since it has a control character in it or a
-    /// space at an end (the line end of a key file, most often). The error names the position,
-    /// counted from 1, and nothing of the key.
+    /// If there is no key; if a key is empty or shorter than [`PUSH_KEY_BYTES_MIN`]; or if a header
+    /// cannot carry a key unchanged, because it has a control character or a space at an end
+    /// (usually the line end of a key file). The error names the position, counted from 1, and no
+    /// part of the key.
     pub fn new<I>(keys: I) -> Result<Self, PushKeyError>
     where
         I: IntoIterator,
@@ -62,7 +62,7 @@ impl StaticPushKeys {
     }
 }
 
-/// The digest of `key`, if it may serve as one.
+/// The digest of `key`, if it is a valid push key.
 fn accepted(entry: usize, key: &str) -> Result<SecretDigest, PushKeyError> {
     if key.is_empty() {
         return Err(PushKeyError::Empty { entry });
@@ -103,7 +103,7 @@ impl fmt::Debug for StaticPushKeys {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PushKeyError {
-    /// The list is empty: it would refuse everybody, which is hardly what was meant.
+    /// The list is empty: it would refuse everybody, which is probably a mistake.
     #[error("no push key given")]
     NoKeys,
     /// A key is empty.
@@ -120,7 +120,7 @@ pub enum PushKeyError {
         /// Its length in bytes.
         bytes: usize,
     },
-    /// A key with a character that nobody sees, and so nobody sends.
+    /// A key contains an invisible character, which nobody would type.
     #[error(
         "push key {entry} has U+{:04X} in it, which cannot be seen",
         u32::from(*character)
@@ -131,7 +131,7 @@ pub enum PushKeyError {
         /// The character.
         character: char,
     },
-    /// A key that no header can carry unchanged.
+    /// A header cannot carry the key unchanged.
     #[error("push key {entry} has a control character in it or white space at an end")]
     Unsendable {
         /// Its position, counted from 1.

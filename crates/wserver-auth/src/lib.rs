@@ -1,22 +1,23 @@
-//! Who may listen and who may push: the two decisions of a wserver, as traits.
+//! Decides which clients may register and which publishers may push: the two decisions of a
+//! wserver, as traits.
 //!
-//! * [`Authenticator`] maps the token of a register message to a user, or refuses. Ready-made:
+//! * [`Authenticator`] maps the token of a register message to a user, or refuses it. Ready-made:
 //!   [`OpenAuthenticator`] (the user id *is* the token), [`StaticTokens`] (a list),
 //!   `JwtAuthenticator` (JSON Web Tokens; feature `jwt`, and `jwks` for an issuer's keys),
-//!   `CallbackAuthenticator` (your backend is asked; feature `callback`), and
-//!   [`authenticate_with`] for a closure of your own.
-//! * [`PushAuthorizer`] looks at the head of a push request, before its body is read, and says who
-//!   is pushing, or refuses. Ready-made: [`OpenPush`] (everybody may), [`StaticPushKeys`] (shared
-//!   secrets), [`PublisherKeys`] (named publishers, each with a scope and a rate), `JwtPublishers`
-//!   (feature `jwt`), and [`authorize_with`] for a closure.
+//!   `CallbackAuthenticator` (asks your backend; feature `callback`), and [`authenticate_with`] for
+//!   your own closure.
+//! * [`PushAuthorizer`] examines the head of a push request, before its body is read, and names the
+//!   publisher, or refuses. Ready-made: [`OpenPush`] (everybody may push), [`StaticPushKeys`]
+//!   (shared secrets), [`PublisherKeys`] (named publishers, each with a scope and a rate),
+//!   `JwtPublishers` (feature `jwt`), and [`authorize_with`] for a closure.
 //!
-//! [`AnyOf`] and [`AnyOfPush`] ask several of them in turn. [`TokenSource`] says where in a
-//! handshake a token stands when it does not come in the message.
+//! [`AnyOf`] and [`AnyOfPush`] ask several of them in turn. [`TokenSource`] says where a handshake
+//! holds the token if the register message has none.
 //!
-//! This crate knows neither sockets nor the wire of a wserver: it is given what was presented and
-//! answers; issuers and backends it asks only behind its features. No log line, `Debug` output or
-//! error of it holds a token, a key or a header's value; without its features it logs nothing at
-//! all. It never spawns a task: whatever it waits for is polled by the caller.
+//! This crate knows neither sockets nor the wire format of a wserver: it gets what was presented,
+//! and answers. Only its features ask issuers and backends. No log line, `Debug` output or error of
+//! it holds a token, a key or a header's value; without features it logs nothing at all. It never
+//! spawns a task: the caller polls everything it waits for.
 //!
 //! ```
 //! use wserver_auth::{Identity, Refusal, authenticate_with};
@@ -92,7 +93,7 @@ pub use visible::{invisible_character, without_byte_order_mark};
 
 /// The cause of an [`Unavailable`](Refusal::Unavailable) answer, as the backend reported it.
 ///
-/// It ends up in logs: whoever makes one keeps tokens and keys out of its messages.
+/// It appears in logs, so its message must not hold tokens or keys.
 pub type BackendError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 #[cfg(test)]

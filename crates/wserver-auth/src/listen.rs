@@ -1,7 +1,7 @@
-//! Who may listen: the authenticator of register messages, what it is given and what it answers.
+//! Authentication of clients: the trait that judges register messages, its input and its answer.
 //!
 //! It does not know where a token came from (text frame, binary frame, a later protocol), and it
-//! does not enforce what it grants: expiry and event scope are held by the connection's side.
+//! does not enforce what it grants: the connection enforces expiry and event scope.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,41 +15,41 @@ use http::header::HeaderName;
 use crate::BackendError;
 use crate::scope::EventScope;
 
-/// Decides which user a token stands for.
+/// Decides which user a token belongs to.
 ///
-/// One authentication per connection is in flight at a time, under a deadline of the caller's.
+/// Each connection has at most one authentication in progress, with a deadline set by the caller.
 ///
 /// # Cancel safety
 ///
 /// The caller drops the future of [`authenticate`](Self::authenticate) when the deadline passes,
-/// when the connection ends and when it is disconnected. An implementation must be in order after
-/// being dropped at any of its awaits.
+/// when the connection ends and when it is disconnected. An implementation must stay consistent if
+/// it is dropped at any of its awaits.
 #[async_trait]
 pub trait Authenticator: Send + Sync + 'static {
-    /// The user behind `credentials`, and what that user may hear on this connection.
+    /// The user that `credentials` belong to, and the events that this connection may register.
     ///
     /// # Errors
     ///
-    /// The reason of the refusal. Under v1 the client is not told: its register message is
-    /// ignored. The reason is counted and logged by its [label](Refusal::as_str).
+    /// The reason for the refusal. In version 1 the client does not learn of it: the server ignores
+    /// the register message, and counts and logs the reason by its [label](Refusal::as_str).
     async fn authenticate(&self, credentials: Credentials) -> Result<Identity, Refusal>;
 
     /// The headers of the WebSocket handshake that this authenticator reads, for instance
     /// `Cookie`.
     ///
-    /// Only these are kept for the life of a connection and handed over in
-    /// [`Credentials::headers`], because a browser's whole head, times every idle connection, is
-    /// memory that nobody looks at. None by default. It is asked at each handshake, so the answer
-    /// may change over time; a connection keeps what was asked for when it was opened. `Cookie` is
-    /// not handed over where pages of every origin may connect.
+    /// Only these headers are kept for the life of a connection and passed on in
+    /// [`Credentials::headers`], because keeping a browser's whole head for every idle connection
+    /// would waste memory. None by default. The server calls this at each handshake, so the answer
+    /// may change over time; a connection keeps the headers that were asked for when it was opened.
+    /// `Cookie` is not passed on if pages of every origin may connect.
     fn handshake_headers(&self) -> Vec<HeaderName> {
         Vec::new()
     }
 
-    /// Whether nobody is refused, so that anyone may listen as anyone.
+    /// Whether it accepts every token, so that anybody may register as any user.
     ///
-    /// The start-up log says so. It grants nothing: [`authenticate`](Self::authenticate) is asked
-    /// all the same.
+    /// This only makes the start-up log say so: [`authenticate`](Self::authenticate) is still
+    /// called.
     fn is_open(&self) -> bool {
         false
     }
@@ -72,37 +72,37 @@ impl<T: Authenticator + ?Sized> Authenticator for Arc<T> {
 
 /// What a client presented when it registered.
 ///
-/// It owns what it holds, so the future that judges it borrows nothing of the connection. `Debug`
-/// shows neither the token nor any header's value.
+/// It owns its contents, so that the authenticator's future borrows nothing from the connection.
+/// `Debug` shows neither the token nor any header's value.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Credentials {
-    /// The token of the register message: a secret, never to be logged.
+    /// The token: a secret that must not be logged.
     pub token: String,
-    /// The event asked for, where the register message names one (under v1 it always does).
+    /// The event to register, if the message names one (in version 1 it always does).
     pub event: Option<String>,
-    /// Where the connection comes from: as its socket says, or as a proxy that the server trusts
-    /// says, with port 0 unless that proxy tells it.
+    /// The address of the client, from the socket or from a trusted proxy; with port 0 unless the
+    /// proxy names the port.
     pub peer: SocketAddr,
-    /// Those headers of the handshake that [`Authenticator::handshake_headers`] asked for, and
-    /// that the client sent. Shared by all registrations of the connection.
+    /// The handshake's headers that [`Authenticator::handshake_headers`] asked for, as far as the
+    /// client sent them. All registrations of the connection share them.
     pub headers: Arc<HeaderMap>,
 }
 
 impl Credentials {
-    /// A token, presented on a connection from `peer`, without event or headers.
+    /// Credentials with this token, from a client at `peer`, without event or headers.
     pub fn new(token: impl Into<String>, peer: SocketAddr) -> Self {
         Self { token: token.into(), event: None, peer, headers: Arc::default() }
     }
 
-    /// The same, for this event.
+    /// Sets the event.
     #[must_use]
     pub fn with_event(mut self, event: impl Into<String>) -> Self {
         self.event = Some(event.into());
         self
     }
 
-    /// The same, with these headers of the handshake.
+    /// Sets the headers of the handshake.
     #[must_use]
     pub fn with_headers(mut self, headers: impl Into<Arc<HeaderMap>>) -> Self {
         self.headers = headers.into();
@@ -120,7 +120,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Shows which headers are there and nothing of what they say.
+/// Shows the names of headers, but not their values.
 pub(crate) struct HeaderNames<'a>(pub(crate) &'a HeaderMap);
 
 impl fmt::Debug for HeaderNames<'_> {
@@ -129,10 +129,10 @@ impl fmt::Debug for HeaderNames<'_> {
     }
 }
 
-/// Who a client turned out to be, and what it may hear.
+/// The user that a client was authenticated as, and the events it may register.
 ///
-/// The authenticator grants it; whoever holds the connection enforces it: an event outside
-/// [`events`](Self::events) is refused as [`Refusal::Forbidden`], and the binding ends at
+/// The authenticator grants it and the connection enforces it: an event outside
+/// [`events`](Self::events) is refused as [`Refusal::Forbidden`], and the registration ends at
 /// [`expires_at`](Self::expires_at).
 ///
 /// ```
@@ -148,35 +148,35 @@ impl fmt::Debug for HeaderNames<'_> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Identity {
-    /// The user that pushes name as `userId`. An empty or over-long one is refused by the caller.
+    /// The user id, which pushes name as `userId`. The caller refuses an empty or overlong one.
     pub user: String,
-    /// From this moment on the identity is void; `None`: as long as the connection lives.
+    /// When the identity expires; `None`: not while the connection lives.
     pub expires_at: Option<SystemTime>,
-    /// The events this connection may be bound to as this user.
+    /// The events that this connection may register as this user.
     pub events: EventScope,
 }
 
 impl Identity {
-    /// A user without expiry, who may hear every event.
+    /// A user without expiry who may register every event.
     pub fn new(user: impl Into<String>) -> Self {
         Self { user: user.into(), expires_at: None, events: EventScope::Any }
     }
 
-    /// The same, void from `expires_at` on.
+    /// Sets the moment of expiry.
     #[must_use]
     pub fn with_expires_at(mut self, expires_at: SystemTime) -> Self {
         self.expires_at = Some(expires_at);
         self
     }
 
-    /// The same, for these events only.
+    /// Restricts the events.
     #[must_use]
     pub fn with_events(mut self, events: EventScope) -> Self {
         self.events = events;
         self
     }
 
-    /// Whether the identity is void at `now`; the moment of expiry itself already is.
+    /// Whether the identity has expired at `now`; it has at the very moment of expiry.
     pub fn is_expired(&self, now: SystemTime) -> bool {
         self.expires_at.is_some_and(|expires_at| expires_at <= now)
     }
@@ -186,25 +186,27 @@ impl Identity {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The token stands for nobody: never issued, revoked, malformed or wrongly signed.
+    /// The token belongs to nobody: never issued, revoked, malformed or wrongly signed.
     #[error("token unknown")]
     Unknown,
-    /// The same, and what is wrong with it. The client learns no more than of an unknown one.
+    /// Like `Unknown`, with what is wrong with the token. The client learns no more than for an
+    /// unknown one.
     #[error("token unknown ({fault})")]
     Faulty {
-        /// A label from a closed set, for the operator; it holds nothing of the token.
+        /// A label from a closed set, for the operator; it contains no part of the token.
         fault: &'static str,
     },
-    /// The token was good once.
+    /// The token has expired.
     #[error("token expired")]
     Expired,
-    /// The token will be good, but is not yet.
+    /// The token is not valid yet.
     #[error("token not yet valid")]
     NotYetValid,
-    /// The token is good, but not for this event.
+    /// The token is valid, but not for this event.
     #[error("event not permitted")]
     Forbidden,
-    /// Nobody could tell: the authenticator's backend did not answer. The client may try again.
+    /// The authenticator's backend did not answer, so the token could not be judged. The client may
+    /// try again.
     #[error("authenticator unavailable")]
     Unavailable {
         /// What the backend reported.

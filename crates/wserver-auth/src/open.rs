@@ -1,13 +1,14 @@
-//! The two that refuse nobody: for trials, for trusted networks, and as the ancestor's defaults.
+//! The two implementations that refuse nobody, for trials and trusted networks; they are the
+//! ancestor's defaults.
 
 use async_trait::async_trait;
 
 use crate::listen::{Authenticator, Credentials, Identity, Refusal};
 use crate::push::{Publisher, PushAuthorizer, PushCredentials, PushRefusal};
 
-/// Lets everybody listen: the user id is the token.
+/// Accepts every client: the token is the user id.
 ///
-/// Anyone may then listen as anyone whose id they can guess.
+/// Anybody can then register as any user whose id they can guess.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OpenAuthenticator;
 
@@ -22,7 +23,7 @@ impl Authenticator for OpenAuthenticator {
     }
 }
 
-/// Lets everybody push, everything to everyone.
+/// Lets everybody push everything to everyone.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OpenPush;
 

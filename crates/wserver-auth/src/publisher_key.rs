@@ -1,4 +1,5 @@
-//! The key of a publisher and its hash: made here, shown once, and kept as the hash alone.
+//! The key of a publisher and its hash: the key is made here and shown once, and only the hash is
+//! kept.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,20 +8,21 @@ use data_encoding::{BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 
 use crate::digest::SecretDigest;
 
-/// How much of a key is random, in bytes.
+/// The number of random bytes in a key.
 const RANDOM_BYTES: usize = 32;
 
-/// What a made key begins with, so that whoever finds one in a log or a repository knows what it is.
+/// The prefix of a generated key, by which anybody who finds one in a log or a repository
+/// recognises it.
 const KEY_PREFIX: &str = "wsk_";
 
-/// What the text of a hash begins with.
+/// The prefix of the text of a hash.
 const HASH_PREFIX: &str = "sha256:";
 
 /// A publisher's key: `wsk_` and 43 characters of base64url, which are 256 random bits.
 ///
-/// It is made once, handed to the publisher, and forgotten; the server is given its
-/// [hash](Self::hash). A plain SHA-256 is enough for that, since nobody can try 2^256 keys: the slow
-/// hashes are for passwords, which people choose. `Debug` shows nothing of it.
+/// It is made once, handed to the publisher, and forgotten; the server gets only its
+/// [hash](Self::hash). A plain SHA-256 is enough for that, because nobody can try 2^256 keys: slow
+/// hashes are for passwords, which people choose. `Debug` shows no part of it.
 ///
 /// ```
 /// use wserver_auth::PublisherKey;
@@ -38,19 +40,19 @@ impl PublisherKey {
     ///
     /// # Errors
     ///
-    /// When the system has no randomness to give, which on a running system it always has.
+    /// If the system has no randomness to give, which a running system always has.
     pub fn generate() -> Result<Self, NoRandomness> {
         let mut random = [0; RANDOM_BYTES];
         getrandom::fill(&mut random).map_err(NoRandomness::new)?;
         Ok(Self(format!("{KEY_PREFIX}{}", BASE64URL_NOPAD.encode(&random))))
     }
 
-    /// The key itself: a secret, to be shown to its publisher and to nobody else.
+    /// The key itself: a secret to show to its publisher and nobody else.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What the server keeps of it.
+    /// The hash, which the server keeps.
     pub fn hash(&self) -> PublisherKeyHash {
         PublisherKeyHash::of(&self.0)
     }
@@ -75,9 +77,9 @@ impl NoRandomness {
 
 /// The SHA-256 of a publisher's key, in text `sha256:` and 64 hexadecimal digits.
 ///
-/// It may stand in a configuration file: nobody can tell a key of 256 random bits from it. Of a key
-/// that a person made up, it is as good as the key. `Debug` shows nothing of it; `Display` is the
-/// text.
+/// It may be in a configuration file, because nobody can recover a key of 256 random bits from it.
+/// For a key that a person made up, it is as sensitive as the key. `Debug` shows no part of it;
+/// `Display` is the text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PublisherKeyHash(SecretDigest);
 
@@ -99,8 +101,8 @@ impl FromStr for PublisherKeyHash {
     ///
     /// # Errors
     ///
-    /// When the text is something else; above all when it is the key itself. The error holds
-    /// nothing of the text.
+    /// If the text is anything else, in particular the key itself. The error contains no part of
+    /// the text.
     fn from_str(text: &str) -> Result<Self, KeyHashError> {
         if text.starts_with(KEY_PREFIX) {
             return Err(KeyHashError::Key);
@@ -128,11 +130,11 @@ impl fmt::Debug for PublisherKeyHash {
     }
 }
 
-/// Why a text is not the hash of a key. None of them holds anything of the text.
+/// Why a text is not the hash of a key. No variant contains any part of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyHashError {
-    /// The key stands where its hash should.
+    /// The text is a key instead of its hash.
     #[error(
         "this is a key, its hash belongs here; the key has been written down, so make a new one"
     )]

@@ -1,4 +1,4 @@
-//! Publishers by name: each with a key of its own, a scope, a rate and an end.
+//! Named publishers, each with its own key, scope, rate and expiry.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,30 +14,30 @@ use crate::push::{Account, Publisher, PushAuthorizer, PushCredentials, PushRefus
 use crate::rate::{Bucket, PushRate};
 use crate::scope::PushScope;
 
-/// The longest name of a publisher, in bytes: it is a field of logs.
+/// The maximum length of a publisher's name, in bytes; the name is a field of logs.
 pub const PUBLISHER_NAME_BYTES_MAX: usize = 64;
 
-/// One publisher of [`PublisherKeys`]: a name, the hash of a key, and what the key is good for.
+/// One publisher of [`PublisherKeys`]: a name, the hash of a key, and what the key permits.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PublisherEntry {
-    /// What logs call the publisher: letters, digits, `-`, `_` and `.`.
+    /// The name in logs: letters, digits, `-`, `_` and `.`.
     pub name: String,
     /// The hash of its key.
     pub key: PublisherKeyHash,
-    /// To whom and what it may push; by default everything.
+    /// The users and events that it may push to; all by default.
     pub scope: PushScope,
-    /// How often it may push; `None`: as often as it likes.
+    /// How often it may push; `None` is no limit.
     pub rate: Option<PushRate>,
     /// Whether it may administer the server; see [`Publisher::admin`].
     pub admin: bool,
-    /// From this moment on the key opens nothing; `None`: never.
+    /// When the key expires; `None`: never.
     pub expires_at: Option<SystemTime>,
 }
 
 impl PublisherEntry {
-    /// A publisher who may push everything to everyone, as often as it likes, and administer
-    /// nothing.
+    /// A publisher that may push everything to everyone without a rate limit, and may not
+    /// administer.
     pub fn new(name: impl Into<String>, key: PublisherKeyHash) -> Self {
         Self {
             name: name.into(),
@@ -49,28 +49,28 @@ impl PublisherEntry {
         }
     }
 
-    /// The same, for this scope only.
+    /// Restricts the scope.
     #[must_use]
     pub fn with_scope(mut self, scope: PushScope) -> Self {
         self.scope = scope;
         self
     }
 
-    /// The same, no more often than this.
+    /// Limits the rate.
     #[must_use]
     pub fn with_rate(mut self, rate: PushRate) -> Self {
         self.rate = Some(rate);
         self
     }
 
-    /// The same, and it may administer the server.
+    /// Lets the publisher administer the server.
     #[must_use]
     pub fn with_admin(mut self) -> Self {
         self.admin = true;
         self
     }
 
-    /// The same, until `expires_at`.
+    /// Sets the moment at which the key expires.
     #[must_use]
     pub fn with_expires_at(mut self, expires_at: SystemTime) -> Self {
         self.expires_at = Some(expires_at);
@@ -78,19 +78,19 @@ impl PublisherEntry {
     }
 }
 
-/// A [`PushAuthorizer`] that knows publishers by name, each with a key of its own.
+/// A [`PushAuthorizer`] for named publishers, each with its own key.
 ///
 /// A request presents its key as `Authorization: Bearer <key>` or `X-API-Key: <key>`. To rotate a
-/// key without a gap, add a second entry under another name, let the publisher move over, and take
-/// the first one away. Each entry has its own rate; it is counted when the key is accepted, before
-/// the body is read, so a push with a bad body counts too; what a request pushes beyond one is
-/// counted by [`Publisher::charge`]. Counting starts afresh with a new `PublisherKeys`, unless
-/// [`with_counts_of`](Self::with_counts_of) takes it over.
+/// key without a gap, add a second entry under another name, let the publisher switch, and remove
+/// the first entry. Each entry has its own rate. A push counts when the key is accepted, before the
+/// body is read, so a push with a bad body counts too; [`Publisher::charge`] counts what a request
+/// pushes beyond one. Counting starts again with a new `PublisherKeys`, unless
+/// [`with_counts_of`](Self::with_counts_of) takes the counts over.
 ///
 /// # Timing
 ///
-/// The digest of what was presented is compared with the digest of every key, each in constant
-/// time and without stopping at a match, and which of them matched is picked in constant time too.
+/// The digest of the presented key is compared with the digest of every key, each in constant time
+/// and without stopping at a match; the match itself is also selected in constant time.
 ///
 /// ```
 /// use wserver_auth::{PublisherEntry, PublisherKey, PublisherKeys, PushScope};
@@ -103,7 +103,7 @@ impl PublisherEntry {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct PublisherKeys {
-    /// Written when it is built, never after.
+    /// Written only at construction.
     ///
     /// Invariant: never empty, and at most `u32::MAX`.
     publishers: Box<[Known]>,
@@ -116,12 +116,12 @@ struct Known {
 }
 
 impl PublisherKeys {
-    /// The list of these publishers.
+    /// Builds the list.
     ///
     /// # Errors
     ///
-    /// When there is none, when a name is empty, too long, of other characters or given twice, and
-    /// when two publishers have the same key. All problems are told at once.
+    /// If the list is empty, if a name is empty, too long, repeated or has other characters, or if
+    /// two publishers have the same key. The error reports all problems at once.
     pub fn new(
         entries: impl IntoIterator<Item = PublisherEntry>,
     ) -> Result<Self, PublisherKeysError> {
@@ -148,8 +148,8 @@ impl PublisherKeys {
         Ok(Self { publishers })
     }
 
-    /// The same, counting on where `running` is, for every publisher that has the same name, key
-    /// and rate in both: a new list of publishers is no new burst for those who stay.
+    /// Takes over the counts of `running` for every publisher with the same name, key and rate in
+    /// both, so that a reload does not give the publishers that stay a new burst.
     #[must_use]
     pub fn with_counts_of(mut self, running: &Self) -> Self {
         for known in &mut self.publishers {
@@ -167,9 +167,9 @@ impl PublisherKeys {
         self
     }
 
-    /// The publisher whose key this is, looked for in constant time.
+    /// The publisher with this key, found in constant time.
     fn find(&self, presented: &SecretDigest) -> Option<&Known> {
-        // 0 is nobody.
+        // 0 means no publisher.
         let mut found = 0;
         for (number, known) in (1u32..).zip(&self.publishers) {
             found.conditional_assign(&number, known.key.ct_eq(presented));
@@ -255,10 +255,10 @@ impl std::error::Error for PublisherKeysError {}
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublisherProblem {
-    /// The list is empty: it would refuse everybody, which is hardly what was meant.
+    /// The list is empty: it would refuse everybody, which is probably a mistake.
     #[error("no publisher given")]
     NoPublishers,
-    /// A name that would look odd in a log.
+    /// A name has characters or a length that do not suit a log.
     #[error(
         "the name of publisher {entry} must be 1 to {PUBLISHER_NAME_BYTES_MAX} letters, digits, \
          - _ or ."
@@ -267,13 +267,13 @@ pub enum PublisherProblem {
         /// Its position, counted from 1.
         entry: usize,
     },
-    /// Two publishers of one name could not be told apart.
+    /// Two publishers have the same name, so they could not be told apart.
     #[error("publisher {name} is given twice")]
     NameRepeated {
         /// The name.
         name: String,
     },
-    /// One key cannot stand for two publishers.
+    /// Two publishers have the same key.
     #[error("publisher {name} has the key of publisher {other}")]
     KeyRepeated {
         /// The later one.

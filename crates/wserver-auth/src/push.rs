@@ -1,6 +1,6 @@
-//! Who may push: the authoriser of push requests, what it is given and what it answers.
+//! Authorisation of publishers: the trait that judges push requests, its input and its answer.
 //!
-//! It sees the head of a request and never its body, which has not been read yet.
+//! It sees only the head of a request, because the body has not been read yet.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -21,24 +21,25 @@ use crate::scope::PushScope;
 ///
 /// # Cancel safety
 ///
-/// The caller drops the future of [`authorize`](Self::authorize) when the request's deadline
-/// passes or its connection ends. An implementation must be in order after being dropped at any
-/// of its awaits.
+/// The caller drops the future of [`authorize`](Self::authorize) when the request's deadline passes
+/// or its connection ends. An implementation must stay consistent if it is dropped at any of its
+/// awaits.
 #[async_trait]
 pub trait PushAuthorizer: Send + Sync + 'static {
-    /// The publisher behind `request`.
+    /// The publisher that sent `request`.
     ///
     /// # Errors
     ///
-    /// The reason of the refusal; the request is answered with 401, or 429 when it came too soon,
-    /// its body unread.
+    /// The reason for the refusal; the server answers 401, or 429 if the request came too soon,
+    /// without reading the body.
     async fn authorize(&self, request: PushCredentials) -> Result<Publisher, PushRefusal>;
 
-    /// Whether nobody is refused, so that anyone who reaches the port may push to anyone.
+    /// Whether it accepts every request, so that anybody who reaches the port may push to anybody.
     ///
-    /// A server refuses to listen beyond loopback with an open authoriser, unless it is told that
-    /// this is meant. `true` is for implementations that never refuse; saying it wrongly weakens
-    /// nothing but that check.
+    /// With an open authoriser a server takes pushes only from programs on its own machine, and
+    /// refuses a private listener beyond loopback, unless its settings explicitly allow more. An
+    /// implementation that never refuses must return `true`: with a wrong `false` the server leaves
+    /// out this protection. `false` by default.
     fn is_open(&self) -> bool {
         false
     }
@@ -61,36 +62,36 @@ impl<T: PushAuthorizer + ?Sized> PushAuthorizer for Arc<T> {
 pub struct PushCredentials {
     /// All headers of the request.
     pub headers: Arc<HeaderMap>,
-    /// Where the request comes from: as its socket says, or as a proxy that the server trusts says,
-    /// with port 0 unless that proxy tells it.
+    /// The address of the client, from the socket or from a trusted proxy; with port 0 unless the
+    /// proxy names the port.
     pub peer: SocketAddr,
     /// The request's target: the path, and a query if one was sent.
     pub uri: Uri,
 }
 
 impl PushCredentials {
-    /// A request with these headers from `peer`, to `/`.
+    /// A request to `/` with these headers, from `peer`.
     pub fn new(headers: impl Into<Arc<HeaderMap>>, peer: SocketAddr) -> Self {
         Self { headers: headers.into(), peer, uri: Uri::default() }
     }
 
-    /// The same, to this target.
+    /// Sets the target.
     #[must_use]
     pub fn with_uri(mut self, uri: Uri) -> Self {
         self.uri = uri;
         self
     }
 
-    /// What an `Authorization: Bearer …` header holds.
+    /// The token of an `Authorization: Bearer …` header.
     ///
-    /// `None` without one, when it is empty or not UTF-8, and when there are several
-    /// `Authorization` headers, since then it is anybody's guess which one a proxy looked at.
+    /// `None` if there is none, if it is empty or not UTF-8, and if there are several
+    /// `Authorization` headers, because a proxy may have read any of them.
     pub fn bearer(&self) -> Option<&str> {
         head::bearer(&self.headers)
     }
 
-    /// The secret presented: the [bearer](Self::bearer), or else what the one `X-API-Key` header
-    /// holds.
+    /// The presented secret: the [bearer](Self::bearer) token, or else the value of the only
+    /// `X-API-Key` header.
     pub fn api_key(&self) -> Option<&str> {
         self.bearer()
             .or_else(|| head::only(&self.headers, "x-api-key").filter(|key| !key.is_empty()))
@@ -107,7 +108,7 @@ impl fmt::Debug for PushCredentials {
     }
 }
 
-/// Who is pushing, and to whom and what they may push.
+/// A publisher, and what it may push to which users.
 ///
 /// ```
 /// use wserver_auth::{PushScope, Publisher};
@@ -121,19 +122,19 @@ impl fmt::Debug for PushCredentials {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Publisher {
-    /// A name for logs and counters; not a secret, not the key, and not who it [is](Self::id).
+    /// A name for logs and counters. It is neither a secret nor the key nor the
+    /// [identity](Self::id).
     pub name: Option<String>,
-    /// What this publisher may push; everything by default.
+    /// What this publisher may push; by default everything.
     pub scope: PushScope,
-    /// Whether this publisher may use what administers the server; no by default. Pushing needs
-    /// none of it.
+    /// Whether this publisher may administer the server; by default not. Pushing does not need it.
     pub admin: bool,
     pub(crate) account: Account,
-    /// `None`: its name says who it is.
+    /// `None`: its name is its identity.
     pub(crate) id: Option<PublisherId>,
 }
 
-/// Where the pushes of a publisher are counted, if they are.
+/// The bucket that counts a publisher's pushes, if there is one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Account(pub(crate) Option<Arc<Bucket>>);
 
@@ -150,53 +151,54 @@ impl PartialEq for Account {
 impl Eq for Account {}
 
 impl Publisher {
-    /// A publisher without a name, who may push everything to everyone.
+    /// A publisher without a name that may push everything to everyone.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same, by this name. Of an authoriser of your own, the name says who the publisher
-    /// [is](Self::id).
+    /// Sets the name. For an authoriser of your own, the name is also the publisher's
+    /// [identity](Self::id).
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// The same, for this scope only.
+    /// Restricts the scope.
     #[must_use]
     pub fn with_scope(mut self, scope: PushScope) -> Self {
         self.scope = scope;
         self
     }
 
-    /// The same, and it may administer the server.
+    /// Lets the publisher administer the server.
     #[must_use]
     pub fn with_admin(mut self) -> Self {
         self.admin = true;
         self
     }
 
-    /// Whether this publisher may push `event` to `user`. The authoriser grants it; whoever reads
-    /// the request's body enforces it.
+    /// Whether this publisher may push `event` to `user`. The authoriser grants it; the code that
+    /// reads the request's body enforces it.
     pub fn permits(&self, user: &str, event: &str) -> bool {
         self.scope.permits(user, event)
     }
 
-    /// Who this is: what is kept for one publisher and for no other is kept under it.
+    /// The identity of this publisher, under which the server keeps what belongs to this publisher
+    /// only.
     #[must_use]
     pub fn id(&self) -> PublisherId {
         let name = || self.name.as_deref().unwrap_or_default().as_bytes();
         self.id.unwrap_or_else(|| PublisherId::new(Method::Other, [name()]))
     }
 
-    /// Counts `pushes` more than the one that the authoriser has counted, as of a request for
-    /// several users, before any of them is carried out.
+    /// Counts `pushes` in addition to the one that the authoriser has counted, for example for a
+    /// request to several users, before any of them is carried out.
     ///
     /// # Errors
     ///
-    /// [`PushRefusal::RateExceeded`] when there are not as many now, and
-    /// [`PushRefusal::BeyondBurst`] when there never are. Nothing is counted then.
+    /// [`PushRefusal::RateExceeded`] if fewer are left now, and [`PushRefusal::BeyondBurst`] if
+    /// there can never be as many. In both cases it counts nothing.
     pub fn charge(&self, pushes: u32) -> Result<(), PushRefusal> {
         let Some(bucket) = &self.account.0 else { return Ok(()) };
         bucket.charge(Instant::now(), pushes).map_err(|short| match short {
@@ -210,31 +212,33 @@ impl Publisher {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PushRefusal {
-    /// Nothing was presented.
+    /// The request presents no key or token.
     #[error("push key missing")]
     Missing,
-    /// Something was presented, and it opens nothing.
+    /// The presented key or token is not valid.
     #[error("push key wrong")]
     Wrong,
-    /// What was presented was good once.
+    /// The presented key or token has expired.
     #[error("push key expired")]
     Expired,
-    /// What was presented will be good, but is not yet.
+    /// The presented token is not valid yet.
     #[error("push key not yet valid")]
     NotYetValid,
-    /// The key is good, and has pushed as often as it may.
+    /// The key is valid, but has used up its rate.
     #[error("push rate exceeded")]
     RateExceeded {
-        /// How long until the next push of this key may come.
+        /// How long until the key has enough pushes again.
         wait: Duration,
     },
-    /// The request asks for more pushes at once than the key may ever have; the next one will too.
+    /// The request needs more pushes at once than the key can ever have, so repeating it does not
+    /// help.
     #[error("more pushes at once than the burst of {burst}")]
     BeyondBurst {
-        /// How many there may be at once.
+        /// The most pushes at once.
         burst: u32,
     },
-    /// Nobody could tell: the authoriser's backend did not answer. The publisher may try again.
+    /// The authoriser's backend did not answer, so the request could not be judged. The publisher
+    /// may try again.
     #[error("push authoriser unavailable")]
     Unavailable {
         /// What the backend reported.

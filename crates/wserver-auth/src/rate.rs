@@ -1,28 +1,29 @@
 //! How often something may happen: a token bucket in one atomic number.
 //!
-//! It is kept as the moment at which the bucket will be full again (the generic cell rate
-//! algorithm), which says the same as a count of tokens and the time of its last change. Twenty
-//! lines: a rate-limiting library would bring keyed stores and clocks that are not needed here.
+//! The state is the moment at which the bucket will be full again (the generic cell rate
+//! algorithm), which carries the same information as a count of tokens and the time of its last
+//! change. It takes twenty lines: a rate-limiting library would bring keyed stores and clocks that
+//! are not needed here.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often a publisher may push: so many a second in the long run, and so many at once.
+/// How often a publisher may push: a sustained rate, and a burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PushRate {
-    /// Pushes a second that may go on for ever.
+    /// Sustained pushes per second.
     pub pushes_per_second: NonZeroU32,
-    /// Pushes that may come at once after a pause; at least one.
+    /// Pushes at once after a pause; at least one.
     pub burst: NonZeroU32,
 }
 
-/// Why a bucket does not have as many as are asked for.
+/// Why a bucket does not have enough tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Short {
-    /// It will have them after this time, if nobody takes any meanwhile.
+    /// It will have them after this time, if none are taken before.
     Until(Duration),
-    /// It never has as many.
+    /// It can never have as many.
     Ever { burst: u32 },
 }
 
@@ -31,9 +32,9 @@ pub(crate) enum Short {
 pub(crate) struct Bucket {
     /// Time between two pushes at the rate, in nanoseconds.
     interval: u64,
-    /// How far ahead of now `full_at` may be for a push to pass, in nanoseconds.
+    /// How far `full_at` may be ahead of now for a push to pass, in nanoseconds.
     tolerance: u64,
-    /// How many it holds when it is full.
+    /// How many tokens it holds when it is full.
     burst: u32,
     origin: Instant,
     /// When the bucket is full, in nanoseconds since `origin`. Written by every push that passes.
@@ -41,7 +42,7 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// A full one.
+    /// A full bucket.
     pub(crate) fn new(rate: PushRate, origin: Instant) -> Self {
         let interval = 1_000_000_000 / u64::from(rate.pushes_per_second.get());
         let interval = interval.max(1);
@@ -55,23 +56,22 @@ impl Bucket {
         (self.interval, self.tolerance) == (other.interval, other.tolerance)
     }
 
-    /// Takes one out.
+    /// Takes one token.
     ///
     /// # Errors
     ///
-    /// When there is none: how long until there will be one.
+    /// If there is none: how long until there is one.
     pub(crate) fn take(&self, now: Instant) -> Result<(), Duration> {
         let now = self.nanoseconds(now);
         self.take_at(now, 1)
             .map_err(|full_at| Duration::from_nanos((full_at - now).saturating_sub(self.tolerance)))
     }
 
-    /// Takes out `count` beside one that was taken already by the same request: all, or none.
+    /// Takes `count` tokens in addition to the one that the same request has taken: all, or none.
     ///
     /// # Errors
     ///
-    /// When there are not as many. Whoever waits that long and asks again has the one that comes
-    /// first taken out of it too.
+    /// If there are fewer. The wait allows for the one token that a repeated request takes first.
     pub(crate) fn charge(&self, now: Instant, count: u32) -> Result<(), Short> {
         if count >= self.burst {
             return Err(Short::Ever { burst: self.burst });
@@ -84,7 +84,8 @@ impl Bucket {
         })
     }
 
-    /// Takes out `count` at `now` if they are there, or else tells when it would be full.
+    /// Takes `count` tokens at `now` if there are as many, or else returns when the bucket would be
+    /// full.
     fn take_at(&self, now: u64, count: u32) -> Result<(), u64> {
         let Some(others) = count.checked_sub(1) else { return Ok(()) };
         let others = self.interval.saturating_mul(u64::from(others));

@@ -1,26 +1,26 @@
 //! Scopes: which names a grant covers, as exact names and as patterns with a trailing `*`.
 //!
-//! Names here are bare text; whether they are valid user ids or event names is the edge's concern.
+//! Names here are plain text; the caller checks whether they are valid user ids or event names.
 
 use std::sync::Arc;
 
-/// The events that an identity may be bound to.
+/// The events that an identity may register.
 ///
-/// In a list, a pattern that ends with `*` covers every name that begins with what stands before
-/// it; any other pattern covers the one name it spells. A `*` elsewhere has no meaning and stands
-/// for itself, and case matters. Cloning is cheap: lists are shared.
+/// A pattern that ends with `*` covers every name that begins with the text before it; any other
+/// pattern covers exactly the name it spells. A `*` elsewhere has no special meaning, and case
+/// matters. Cloning is cheap because clones share the list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventScope {
     /// Every event.
     #[default]
     Any,
-    /// The events that one of these patterns covers; an empty list covers none.
+    /// The events that these patterns cover; an empty list covers none.
     Only(Arc<[Box<str>]>),
 }
 
 impl EventScope {
-    /// The events that one of `patterns` covers.
+    /// The events that `patterns` cover.
     ///
     /// ```
     /// use wserver_auth::EventScope;
@@ -49,7 +49,7 @@ impl EventScope {
 
 /// What a publisher may push: which events, to which users.
 ///
-/// Patterns are read as those of [`EventScope`].
+/// Patterns work as in [`EventScope`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct PushScope {
     /// `None`: every user.
@@ -63,7 +63,7 @@ impl PushScope {
         Self::default()
     }
 
-    /// The same, to the users that one of `patterns` covers.
+    /// Restricts the users to those that `patterns` cover.
     #[must_use]
     pub fn with_users<I>(mut self, patterns: I) -> Self
     where
@@ -74,7 +74,7 @@ impl PushScope {
         self
     }
 
-    /// The same, for the events that one of `patterns` covers.
+    /// Restricts the events to those that `patterns` cover.
     #[must_use]
     pub fn with_events<I>(mut self, patterns: I) -> Self
     where
@@ -98,7 +98,7 @@ impl PushScope {
         }
     }
 
-    /// Whether pushes to whoever it may be are in this scope.
+    /// Whether pushes to every user are in this scope.
     pub fn permits_everyone(&self) -> bool {
         match &self.users {
             None => true,
@@ -112,7 +112,8 @@ impl PushScope {
     }
 }
 
-/// In one order: what covers the same names is the same scope, in whatever order an issuer lists it.
+/// Sorts the patterns, so that scopes with the same patterns are equal in whatever order an issuer
+/// lists them.
 fn list<I>(patterns: I) -> Arc<[Box<str>]>
 where
     I: IntoIterator,

@@ -1,4 +1,4 @@
-//! Where a listener's token comes from, when it is not in the register message.
+//! Where a client's token comes from if the register message has none.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,16 +7,16 @@ use http::{HeaderMap, Uri};
 
 use crate::head;
 
-/// Where a listener's token comes from.
+/// Where a client's token comes from.
 ///
-/// With any but [`Message`](Self::Message), the token of the handshake is authenticated for each
-/// registration whose message has no token, or an empty one; a token in the message goes before it.
-/// Under `Message` such a registration is ignored, as the v1 contract has it.
+/// With any source except [`Message`](Self::Message), the token of the handshake authenticates each
+/// registration whose message has no token, or an empty one; a token in the message takes
+/// precedence. With `Message`, such a registration is ignored, as in the v1 contract.
 ///
-/// A cookie travels with every request that a browser makes, whoever's page asked for it, so a
-/// server that takes tokens from one must check origins.
+/// A browser sends a cookie with every request, whichever page makes it, so a server that takes
+/// tokens from a cookie must check origins.
 ///
-/// In text: `message`, `authorization`, `cookie:NAME`, `query:NAME`.
+/// The text forms are `message`, `authorization`, `cookie:NAME` and `query:NAME`.
 ///
 /// ```
 /// use http::header::{COOKIE, HeaderMap, HeaderValue};
@@ -31,22 +31,22 @@ use crate::head;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenSource {
-    /// The register message alone.
+    /// Only the register message.
     #[default]
     Message,
     /// The handshake's `Authorization: Bearer` header. Browsers cannot set it; other clients can.
     Authorization,
     /// The handshake's cookie of this name.
     Cookie(String),
-    /// The parameter of this name in the handshake's query. Queries end up in the logs of proxies
-    /// and in the history of browsers: only for clients that can do nothing else.
+    /// The parameter of this name in the handshake's query. Proxies log queries and browsers keep
+    /// them in their history, so use it only for clients that cannot do anything else.
     Query(String),
 }
 
 impl TokenSource {
     /// The token that a handshake with this head presents.
     ///
-    /// `None` when there is none, when it is empty or not UTF-8, and when there are several.
+    /// `None` if there is none, if it is empty or not UTF-8, and if there are several.
     pub fn token(&self, headers: &HeaderMap, uri: &Uri) -> Option<String> {
         match self {
             Self::Message => None,
@@ -56,16 +56,16 @@ impl TokenSource {
         }
     }
 
-    /// Whether browsers send it along by themselves, whichever page makes the request.
+    /// Whether browsers send the token by themselves, whichever page makes the request.
     pub fn is_ambient(&self) -> bool {
         matches!(self, Self::Cookie(_))
     }
 
-    /// Whether the name of a cookie or parameter can be one.
+    /// Checks the name of the cookie or parameter.
     ///
     /// # Errors
     ///
-    /// When it is empty, or a cookie's has a character that no cookie's name has.
+    /// If the name is empty, or has a character that the name of a cookie cannot have.
     pub fn check(&self) -> Result<(), TokenSourceError> {
         match self {
             Self::Cookie(name) | Self::Query(name) if name.is_empty() => {
@@ -77,7 +77,7 @@ impl TokenSource {
     }
 }
 
-/// Whether a byte may stand in a token of HTTP (RFC 9110, section 5.6.2).
+/// Whether a byte is allowed in a token of HTTP (RFC 9110, section 5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
@@ -109,17 +109,17 @@ impl fmt::Display for TokenSource {
     }
 }
 
-/// Why a text names no source of tokens.
+/// Why a text does not name a source of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenSourceError {
-    /// It is none of the four.
+    /// The text is none of the four forms.
     #[error("tokens come from message, authorization, cookie:NAME or query:NAME")]
     Unknown,
     /// The name is missing.
     #[error("the name of the cookie or query parameter is missing")]
     NameEmpty,
-    /// No cookie has such a name.
+    /// The name of a cookie cannot have these characters.
     #[error("a cookie's name has no spaces, separators, controls or letters beyond ASCII")]
     CookieName,
 }

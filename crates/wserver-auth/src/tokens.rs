@@ -1,6 +1,6 @@
-//! A fixed list of tokens, each standing for a user: from code, or from the text of a file.
+//! A fixed list of tokens with their users, from code or from the text of a file.
 //!
-//! Reading the file is the caller's; this room gets its text.
+//! The caller reads the file; this code gets its text.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,24 +12,24 @@ use crate::digest::SecretDigest;
 use crate::listen::{Authenticator, Credentials, Identity, Refusal};
 use crate::visible::{invisible_character, without_byte_order_mark};
 
-/// An [`Authenticator`] that knows a list of tokens and the user of each.
+/// An [`Authenticator`] with a list of tokens and their users.
 ///
-/// One user may have many tokens. The list holds digests: the tokens are gone once it is built.
+/// A user may have many tokens. The list keeps only digests, not the tokens.
 ///
 /// # Timing
 ///
-/// How long a lookup takes must not tell a guesser how near a guess was. The map is entered by the
-/// SHA-256 digest of the presented token, hashed again under the map's own random SipHash key. So
-/// neither the bucket nor the short tag that decides whether an entry is looked at can be steered
-/// or foreseen from outside, and the entry itself is compared in constant time. What remains
-/// visible, known or unknown, is in the answer anyway.
+/// The time of a lookup must not tell an attacker how close a guess was. The map is keyed by the
+/// SHA-256 digest of the presented token, hashed again with the map's own random SipHash key. So
+/// nobody outside can steer or predict the bucket, or the short tag that decides whether an entry
+/// is compared, and the entry itself is compared in constant time. The time still shows whether the
+/// token is known, but so does the answer.
 pub struct StaticTokens {
-    /// Digest of the token → user. Written when it is built, never after.
+    /// Digest of the token → user. Written only at construction.
     users: HashMap<SecretDigest, Box<str>>,
 }
 
 impl StaticTokens {
-    /// The list of these pairs of token and user. An empty one refuses everybody.
+    /// Builds the list from pairs of token and user. An empty list refuses everybody.
     ///
     /// ```
     /// use wserver_auth::StaticTokens;
@@ -41,7 +41,7 @@ impl StaticTokens {
     ///
     /// # Errors
     ///
-    /// When a token or a user is empty, or a token comes twice. The error names the position,
+    /// If a token or a user is empty, or a token appears twice. The error names the position,
     /// counted from 1.
     pub fn new<I, T, U>(pairs: I) -> Result<Self, TokenListError>
     where
@@ -60,8 +60,8 @@ impl StaticTokens {
 
     /// Reads a list from the text of a file: on each line a token, white space, and its user.
     ///
-    /// Lines that are blank or begin with `#` are passed over. There are no quotes and no comments
-    /// behind an entry; a user with spaces in its id cannot be written this way.
+    /// Blank lines and lines that begin with `#` are skipped. There are no quotes, and no comments
+    /// after an entry; a user id with spaces cannot be written this way.
     ///
     /// ```
     /// use wserver_auth::StaticTokens;
@@ -73,11 +73,11 @@ impl StaticTokens {
     ///
     /// # Errors
     ///
-    /// When a line is not a token and a user, or its token was on an earlier line. The error names
-    /// the line, counted from 1, and nothing of what stands on it.
+    /// If a line is not a token and a user, or its token is on an earlier line. The error names the
+    /// line, counted from 1, and none of its content.
     pub fn parse(text: &str) -> Result<Self, TokenListError> {
-        // Some editors put a byte order mark in front; as a part of the first token it would lock
-        // one user out with nothing to see.
+        // Some editors put a byte order mark in front; as part of the first token it would
+        // invisibly lock one user out.
         let text = without_byte_order_mark(text);
         let mut tokens = Self { users: HashMap::new() };
         for (index, line) in text.lines().enumerate() {
@@ -103,7 +103,7 @@ impl StaticTokens {
     }
 
     fn insert_line(&mut self, line: &str) -> Result<(), TokenProblem> {
-        // Other white space is not seen to be a space, or not seen at all.
+        // Other white space does not look like a space, or is invisible.
         let mut fields = line.split_ascii_whitespace();
         if let Some(character) = fields.clone().find_map(invisible_character) {
             return Err(TokenProblem::Invisible { character });
@@ -175,19 +175,19 @@ pub enum TokenProblem {
     /// The token is empty.
     #[error("the token is empty")]
     TokenEmpty,
-    /// The token stands in the list already.
+    /// The token is already in the list.
     #[error("the token was given before")]
     TokenRepeated,
-    /// The user is empty or not there.
+    /// The user is empty or missing.
     #[error("the user is missing")]
     UserMissing,
-    /// A character stands on the line that nobody sees, and so nobody sends.
+    /// The line has an invisible character, which nobody would type.
     #[error("it has U+{:04X} in it, which cannot be seen", u32::from(*character))]
     Invisible {
         /// The character.
         character: char,
     },
-    /// More than a token and a user stand on the line.
+    /// The line holds more than a token and a user.
     #[error("more than a token and a user")]
     FieldsTooMany,
 }

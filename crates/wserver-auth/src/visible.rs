@@ -1,6 +1,6 @@
-//! Characters of a secret that nobody sees: a key with one of them looks right and opens nothing.
+//! Invisible characters in secrets: a key with one of them looks right and opens nothing.
 
-/// What some editors write before the first character of a text.
+/// The mark that some editors write before the first character of a text.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// The text of a file without the byte order mark that some editors put before it.
@@ -12,8 +12,8 @@ pub fn without_byte_order_mark(text: &str) -> &str {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 
-/// The first character of a secret that cannot be seen, a plain space excepted: controls, other
-/// spaces such as U+00A0, and those without a width.
+/// The first invisible character of a secret, except a plain space: a control character, another
+/// space such as U+00A0, or a character without width.
 ///
 /// ```
 /// use wserver_auth::invisible_character;

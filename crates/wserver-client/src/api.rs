@@ -1,4 +1,4 @@
-//! The HTTP API: pushes to many, and what an operator asks of a running server.
+//! The HTTP API: pushes to many users, and an operator's questions to a running server.
 
 use std::io;
 #[cfg(unix)]
@@ -23,22 +23,24 @@ use crate::target::UrlError;
 #[cfg(feature = "tls")]
 use crate::tls::CertificateError;
 
-/// The longest answer that is read: a batch has a result for each of its pushes.
+/// The longest answer to read: the answer to a batch has a result for each of its pushes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// The longest part of a refusal's body that is read where a stream was asked for.
+/// The longest part of a refusal's body to read if the request asked for a stream.
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
 
 const JSON: &str = "application/json";
 const EVENT_STREAM: &str = "text/event-stream";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// What may stand as it is in a part of a path and in a query: RFC 3986's unreserved characters.
+/// The characters that a path segment and a query can contain unescaped: RFC 3986's unreserved
+/// characters.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The HTTP API of one server, from `docs/http-api.md`; the types are [`v2`]'s.
+/// The HTTP API of one server, as in `docs/http-api.md`; [`v2`] has the types.
 ///
-/// Everything but pushing is for publishers whom the server lets administrate. It is for `&self`,
-/// from any number of tasks at once; connections are kept as a [`Pusher`](crate::Pusher) keeps them.
+/// Every call except a push needs the key of a publisher that may administer the server. All
+/// methods take `&self` and can run in any number of tasks at once; the API keeps connections open
+/// like a [`Pusher`](crate::Pusher).
 ///
 /// ```no_run
 /// use wserver_client::Api;
@@ -57,17 +59,17 @@ pub struct Api {
 }
 
 impl Api {
-    /// The API of the server at `url`, for instance `http://127.0.0.1:12345`. A path is what a
-    /// proxy puts before the server's own. It connects with the first call.
+    /// The API of the server at `url`, for example `http://127.0.0.1:12345`. A path in it is the
+    /// prefix that a proxy puts before the server's own paths. The first call opens a connection.
     ///
     /// # Errors
     ///
-    /// When the URL is no `http://` or `https://` URL that could be connected to.
+    /// When the URL is not a valid `http://` or `https://` URL.
     pub fn new(url: &str) -> Result<Self, UrlError> {
         Ok(Self { pool: Pool::new(url)? })
     }
 
-    /// The same, presenting this key, as `Authorization: Bearer`.
+    /// Sends this key with each request, as `Authorization: Bearer`.
     ///
     /// # Errors
     ///
@@ -77,7 +79,7 @@ impl Api {
         Ok(self)
     }
 
-    /// The same, by the Unix socket at `path` instead of the URL's host. TLS is not spoken on it.
+    /// Connects to the Unix socket at `path` instead of the URL's host, without TLS.
     #[cfg(unix)]
     #[must_use]
     pub fn with_unix_socket(mut self, path: impl Into<PathBuf>) -> Self {
@@ -85,37 +87,37 @@ impl Api {
         self
     }
 
-    /// The same, trusting the authorities in this PEM text too, beside those that the machine
-    /// trusts. With another URL than `https` it is not looked at.
+    /// Trusts the certificate authorities in this PEM text in addition to those that the machine
+    /// trusts. It has an effect only with an `https` URL.
     ///
     /// # Errors
     ///
-    /// When there is no certificate in it that can be an authority.
+    /// When the text contains no certificate that can be an authority.
     #[cfg(feature = "tls")]
     pub fn with_ca_pem(mut self, pem: &[u8]) -> Result<Self, CertificateError> {
         self.pool = self.pool.with_ca_pem(pem)?;
         Ok(self)
     }
 
-    /// The same, trusting the server that shows the first certificate of this PEM text, whatever name
-    /// it is for, and no other: for who has the server's own file, on the server's machine. With
-    /// another URL than `https` it is not looked at.
+    /// Trusts only a server that presents the first certificate of this PEM text, whatever name the
+    /// certificate is for. It is for callers that have the server's own file, on the server's
+    /// machine. It has an effect only with an `https` URL.
     ///
     /// # Errors
     ///
-    /// When there is no certificate in it.
+    /// When the text contains no certificate.
     #[cfg(feature = "tls")]
     pub fn with_server_certificate_pem(mut self, pem: &[u8]) -> Result<Self, CertificateError> {
         self.pool = self.pool.with_server_certificate_pem(pem)?;
         Ok(self)
     }
 
-    /// The same, showing this certificate to a server that asks for one; both in PEM, the
-    /// certificate with its chain, the key not encrypted.
+    /// Presents this certificate to a server that asks for one. Both texts are PEM: the certificate
+    /// with its chain, and the unencrypted key.
     ///
     /// # Errors
     ///
-    /// When one of them is not there, or they do not fit each other.
+    /// When the certificate or the key is missing, or they do not belong together.
     #[cfg(feature = "tls")]
     pub fn with_identity_pem(
         mut self,
@@ -126,8 +128,8 @@ impl Api {
         Ok(self)
     }
 
-    /// The same, giving up on a call after this long, connecting included; 10 s by default. A trace
-    /// is given up on only until it has begun.
+    /// Gives up on a call after this time, which includes connecting; 10 s by default. For a trace,
+    /// the limit ends when the trace has started.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.pool.timeout = timeout;
@@ -138,8 +140,8 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// As of every call: when the server cannot be reached, refuses, answers with something else,
-    /// or takes too long.
+    /// As for every call: when the server is unreachable, refuses the request, gives an unexpected
+    /// answer, or takes too long.
     ///
     /// # Cancel safety
     ///
@@ -149,13 +151,13 @@ impl Api {
         Ok(PushAnswer::parse(&body)?)
     }
 
-    /// The same, at most once for each `key`, however often it is called within ten minutes: an
-    /// answer that was lost is given again, and nothing is delivered twice.
+    /// Pushes at most once for each `key`, however often it is called within ten minutes: if the
+    /// first answer was lost, the server gives that answer again and delivers nothing twice.
     ///
     /// # Errors
     ///
-    /// As of [`push`](Self::push); a key with another push than before, or with one that is still
-    /// under way, is refused.
+    /// As for [`push`](Self::push). The server also refuses a key that it knows from another push,
+    /// or from a push that is still under way.
     pub async fn push_once(&self, key: &str, push: &Push<'_>) -> Result<PushAnswer, ApiError> {
         let mut request = self.post("/v2/push", push.encode());
         let key = HeaderValue::from_str(key).map_err(|_ignored| ApiError::IdempotencyKey)?;
@@ -164,11 +166,11 @@ impl Api {
         Ok(PushAnswer::parse(&body)?)
     }
 
-    /// Many pushes in one request, of which each has a result of its own, in their order.
+    /// Sends many pushes in one request. Each has a result of its own, in the same order.
     ///
     /// # Errors
     ///
-    /// As of [`push`](Self::push), for all of them together.
+    /// As for [`push`](Self::push), for all pushes together.
     pub async fn push_batch(&self, pushes: &[Push<'_>]) -> Result<BatchAnswer, ApiError> {
         let body = self.call(self.post("/v2/push/batch", Batch::encode(pushes))).await?;
         Ok(BatchAnswer::parse(&body)?)
@@ -178,7 +180,7 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// As of [`push`](Self::push).
+    /// As for [`push`](Self::push).
     pub async fn presence(&self, users: Vec<String>) -> Result<Online, ApiError> {
         let body = v2::encode(&Presence { users });
         Ok(Online::parse(&self.call(self.post("/v2/presence", body)).await?)?)
@@ -188,17 +190,17 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// As of [`push`](Self::push).
+    /// As for [`push`](Self::push).
     pub async fn connections(&self, user: &str) -> Result<Connections, ApiError> {
         let path = format!("/v2/users/{}/connections", encoded(user));
         Ok(Connections::parse(&self.call(self.get(&path)).await?)?)
     }
 
-    /// One connection by its id.
+    /// One connection, by its id.
     ///
     /// # Errors
     ///
-    /// As of [`push`](Self::push); 404 when it is gone.
+    /// As for [`push`](Self::push); 404 if the connection is gone.
     pub async fn connection(&self, id: &str) -> Result<Connection, ApiError> {
         let path = format!("/v2/connections/{}", encoded(id));
         Ok(Connection::parse(&self.call(self.get(&path)).await?)?)
@@ -208,16 +210,16 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// As of [`push`](Self::push).
+    /// As for [`push`](Self::push).
     pub async fn disconnect(&self, whom: &Disconnect) -> Result<Closed, ApiError> {
         Ok(Closed::parse(&self.call(self.post("/v2/disconnect", whom.encode())).await?)?)
     }
 
-    /// Registers an event of a user on a connection, as if the client had.
+    /// Registers an event of a user on a connection, as if the client had registered it.
     ///
     /// # Errors
     ///
-    /// As of [`push`](Self::push); 404 when the connection is gone.
+    /// As for [`push`](Self::push); 404 if the connection is gone.
     pub async fn register(
         &self,
         connection: &str,
@@ -230,11 +232,11 @@ impl Api {
         Ok(Registered::parse(&self.call(request).await?)?)
     }
 
-    /// Takes a registration off a connection.
+    /// Removes a registration from a connection.
     ///
     /// # Errors
     ///
-    /// As of [`push`](Self::push); 404 when the connection is gone.
+    /// As for [`push`](Self::push); 404 if the connection is gone.
     pub async fn unregister(
         &self,
         connection: &str,
@@ -251,50 +253,50 @@ impl Api {
         Ok(Registered::parse(&self.call(request).await?)?)
     }
 
-    /// What the server says of itself.
+    /// What the server reports about itself.
     ///
     /// # Errors
     ///
-    /// As of [`push`](Self::push).
+    /// As for [`push`](Self::push).
     pub async fn node(&self) -> Result<NodeInfo, ApiError> {
         Ok(NodeInfo::parse(&self.call(self.get("/v2/node")).await?)?)
     }
 
-    /// Every node of the server's cluster, the one that answers first; of a server that stands alone,
-    /// itself.
+    /// Every node of the server's cluster, beginning with the node that answers. A server without a
+    /// cluster lists itself.
     ///
     /// # Errors
     ///
-    /// As of [`push`](Self::push).
+    /// As for [`push`](Self::push).
     pub async fn nodes(&self) -> Result<Nodes, ApiError> {
         Ok(Nodes::parse(&self.call(self.get("/v2/nodes")).await?)?)
     }
 
-    /// Whether the server should be sent anybody now: a message to itself has just arrived. It
-    /// needs no key.
+    /// Succeeds if the server is ready for clients, that is, if a message to itself has just
+    /// arrived. It needs no key.
     ///
     /// # Errors
     ///
-    /// As of [`push`](Self::push); 503 with the reason when it should not.
+    /// As for [`push`](Self::push); 503 with the reason if the server is not ready.
     pub async fn ready(&self) -> Result<(), ApiError> {
         self.call(self.get("/readyz")).await.map(drop)
     }
 
-    /// Why a push of `event` to `user` would arrive, or would not, and what went wrong lately.
+    /// Why a push of `event` to `user` would arrive, or would not, and what went wrong recently.
     ///
     /// # Errors
     ///
-    /// As of [`push`](Self::push).
+    /// As for [`push`](Self::push).
     pub async fn explain(&self, user: &str, event: &str) -> Result<Explanation, ApiError> {
         let path = format!("/v2/explain?user={}&event={}", encoded(user), encoded(event));
         Ok(Explanation::parse(&self.call(self.get(&path)).await?)?)
     }
 
-    /// What happens to `user` from now on, as it happens. Dropping it ends it.
+    /// What happens to `user` from now on, as it happens. Drop the trace to end it.
     ///
     /// # Errors
     ///
-    /// As of [`push`](Self::push).
+    /// As for [`push`](Self::push).
     pub async fn trace(&self, user: &str) -> Result<Trace, ApiError> {
         let path = format!("/v2/trace?user={}", encoded(user));
         let request = self.request(Method::GET, &path, None, EVENT_STREAM);
@@ -341,46 +343,46 @@ fn encoded(text: &str) -> impl std::fmt::Display + '_ {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
-    /// No connection came about, or none that is secure where the URL asks for it.
+    /// The connection could not be opened, or not with the TLS that the URL requires.
     #[error("server unreachable")]
     Unreachable {
         /// What the operating system reported.
         #[source]
         source: io::Error,
     },
-    /// It took longer than it may.
+    /// The call took too long.
     #[error("no answer after {after:?}")]
     TimedOut {
-        /// The time that was given.
+        /// The time limit.
         after: Duration,
     },
-    /// The connection broke before the answer was there, or what came is no answer.
+    /// The connection broke before the answer was complete, or the answer is not HTTP.
     #[error("connection lost")]
     Lost {
-        /// What was seen.
+        /// What went wrong.
         #[source]
         source: Cause,
     },
-    /// The server did not accept it.
+    /// The server refused the request.
     #[error("refused with {status}{}", refusal_shown(body, reason.as_deref(), problem.as_deref()))]
     Refused {
-        /// The status it answered with.
+        /// The status of the answer.
         status: StatusCode,
-        /// The answer's body.
+        /// The body of the answer.
         body: String,
-        /// What its `Wserver-Error` header says.
+        /// The value of its `Wserver-Error` header.
         reason: Option<String>,
-        /// The body in terms that programs can act on.
+        /// The body in a form that programs can act on.
         problem: Option<Box<Problem>>,
     },
-    /// The answer was a 200, and not what was asked for: probably this is no wserver.
+    /// The answer was a 200, but not the expected answer: the server is probably not a wserver.
     #[error("answer is not what was asked for")]
     Malformed {
         /// What is wrong with it.
         #[from]
         source: BodyError,
     },
-    /// The key of a push that shall happen once cannot stand in a header.
+    /// The idempotency key of the push cannot stand in a header.
     #[error("idempotency key cannot stand in a header")]
     IdempotencyKey,
 }

@@ -1,14 +1,14 @@
-//! How long to wait before the next attempt to connect.
+//! The delay before the next attempt to connect.
 
 use std::hash::{BuildHasher, Hasher as _, RandomState};
 use std::time::Duration;
 
-/// Delays that grow with each attempt that fails, drawn at random.
+/// Random delays that grow with each failed attempt.
 ///
-/// The delay before attempt *n* (from 0) is drawn evenly between nothing and the smaller of
-/// `first · 2ⁿ` and `max`: by default up to 1 s, 2 s, 4 s, 8 s, 16 s, then always up to 30 s. Drawn
-/// from the whole range, because a server that restarts loses all its clients in one moment and
-/// must not get them back in another.
+/// The delay before attempt *n* (from 0) is drawn evenly between zero and the smaller of `first ·
+/// 2ⁿ` and `max`: by default up to 1 s, 2 s, 4 s, 8 s, 16 s, then always up to 30 s. The whole
+/// range is used because a server that restarts loses all its clients in one moment, and must not
+/// get them back in one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
@@ -16,7 +16,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Delays of up to `first` before the first attempt, and never more than `max`.
+    /// Delays of up to `first` before the first attempt, and never longer than `max`.
     pub fn new(first: Duration, max: Duration) -> Self {
         Self { first, max }
     }
@@ -27,7 +27,7 @@ impl Backoff {
         self.first.saturating_mul(factor).min(self.max)
     }
 
-    /// A delay before `attempt`, counted from 0; a new one with every call.
+    /// A delay before `attempt`, counted from 0; each call draws a new one.
     pub fn delay(&self, attempt: u32) -> Duration {
         // The keys of std's hasher are random enough to spread clients, and cost no dependency.
         let random = RandomState::new().build_hasher().finish();

@@ -1,4 +1,4 @@
-//! How to open a connection: the address, the handshake's headers, the limits.
+//! How a client opens a connection: the address, the headers of the handshake, the limits.
 
 use std::fmt;
 use std::io;
@@ -25,14 +25,14 @@ const MESSAGE_BYTES_MAX: usize = 8 << 20;
 const SILENCE: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a connection reads at a time. It is held by every connection, however idle, and messages
-/// larger than it cost a few more reads.
+/// The size of a connection's read buffer. Every connection holds it, even when idle; a message
+/// that is larger takes a few more reads.
 const READ_BUFFER_BYTES: usize = 4 << 10;
 
 /// The longest part of a refusal's body that an error keeps.
 const BODY_BYTES_MAX: usize = 1 << 10;
 
-/// How to open connections to one server. Cheap to clone, and good for any number of connections.
+/// Opens connections to one server. It is cheap to clone, and can open any number of connections.
 #[derive(Clone)]
 pub struct Client {
     pub(crate) target: Target,
@@ -44,11 +44,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at `url`, for instance `ws://127.0.0.1:12345/ws`.
+    /// A client of the server at `url`, for example `ws://127.0.0.1:12345/ws`.
     ///
     /// # Errors
     ///
-    /// When the URL is no `ws://` or `wss://` URL that could be connected to.
+    /// When the URL is not a valid `ws://` or `wss://` URL.
     pub fn new(url: &str) -> Result<Self, UrlError> {
         Ok(Self {
             target: Target::parse(url, "ws", "wss")?,
@@ -69,32 +69,32 @@ impl Client {
         Self::new(url)?.open().await
     }
 
-    /// The same, with this header in the handshake, for instance a `Cookie` or an `Origin`. Those
-    /// that make the handshake cannot be replaced.
+    /// Adds this header to the handshake, for example a `Cookie` or an `Origin`. It cannot replace
+    /// the headers that the handshake itself needs.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
         self
     }
 
-    /// The same, trusting the authorities in this PEM text too, beside those that the machine
-    /// trusts. With another URL than `wss` it is not looked at.
+    /// Trusts the certificate authorities in this PEM text in addition to those that the machine
+    /// trusts. It has an effect only with a `wss` URL.
     ///
     /// # Errors
     ///
-    /// When there is no certificate in it that can be an authority.
+    /// When the text contains no certificate that can be an authority.
     #[cfg(feature = "tls")]
     pub fn with_ca_pem(mut self, pem: &[u8]) -> Result<Self, CertificateError> {
         self.target = self.target.with_ca_pem(pem)?;
         Ok(self)
     }
 
-    /// The same, showing this certificate to a server that asks for one; both in PEM, the
-    /// certificate with its chain, the key not encrypted.
+    /// Presents this certificate to a server that asks for one. Both texts are PEM: the certificate
+    /// with its chain, and the unencrypted key.
     ///
     /// # Errors
     ///
-    /// When one of them is not there, or they do not fit each other.
+    /// When the certificate or the key is missing, or they do not belong together.
     #[cfg(feature = "tls")]
     pub fn with_identity_pem(
         mut self,
@@ -105,34 +105,34 @@ impl Client {
         Ok(self)
     }
 
-    /// The same, giving up on an attempt to connect after this long, name resolution and handshake
-    /// included; 10 s by default.
+    /// Gives up on an attempt to connect after this time, which includes name resolution and
+    /// handshake; 10 s by default.
     #[must_use]
     pub fn with_connect_timeout(mut self, connect_timeout: Duration) -> Self {
         self.connect_timeout = connect_timeout;
         self
     }
 
-    /// The same, refusing messages of more bytes than this; 8 MiB by default.
+    /// Refuses messages of more than this many bytes; 8 MiB by default.
     #[must_use]
     pub fn with_message_bytes_max(mut self, message_bytes_max: usize) -> Self {
         self.message_bytes_max = message_bytes_max;
         self
     }
 
-    /// The same, with this heartbeat; 30 s of silence and 10 s of patience by default.
+    /// Sets the heartbeat; 30 s of silence and 10 s of patience by default.
     ///
-    /// When the server has sent nothing, neither message nor ping, for `silence` to twice that, it
-    /// is pinged; when another `patience` passes without a sign of life, the connection counts as
-    /// lost. Without it, a server that vanished without a word (a pulled plug, a forgetful NAT)
-    /// would look like one that has nothing to say, for ever.
+    /// When the server has sent neither a message nor a ping for `silence` to twice that time, the
+    /// client pings it. When no sign of life follows within `patience`, the connection counts as
+    /// lost. Without a heartbeat, a server that vanished without a Close (a pulled plug, a NAT that
+    /// forgot the connection) looks forever like a server with nothing to send.
     #[must_use]
     pub fn with_heartbeat(mut self, silence: Duration, patience: Duration) -> Self {
         self.heartbeat = Some((silence, patience));
         self
     }
 
-    /// The same, without a heartbeat.
+    /// Turns the heartbeat off.
     #[must_use]
     pub fn without_heartbeat(mut self) -> Self {
         self.heartbeat = None;
@@ -143,7 +143,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached, refuses, does not speak WebSocket, or takes too long.
+    /// When the server is unreachable, refuses the handshake, does not speak WebSocket, or takes
+    /// too long.
     pub async fn open(&self) -> Result<Connection, ConnectError> {
         let after = self.connect_timeout;
         tokio::time::timeout(after, self.handshake())
@@ -199,34 +200,35 @@ impl fmt::Debug for Client {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The URL cannot be connected to.
+    /// The URL is not valid for a connection.
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// No connection came about: the name is unknown, nobody listens, no route; or the two sides
-    /// did not come to terms about TLS, as when the server's certificate is not trusted.
+    /// The connection could not be opened: the name is unknown, nothing listens there, there is no
+    /// route; or the TLS handshake failed, for example because the server's certificate is not
+    /// trusted.
     #[error("server unreachable")]
     Unreachable {
         /// What the operating system reported.
         #[source]
         source: io::Error,
     },
-    /// It took longer than it may.
+    /// The attempt took too long.
     #[error("no connection after {after:?}")]
     TimedOut {
-        /// The time that was given.
+        /// The time limit.
         after: Duration,
     },
-    /// The server answered the handshake with something else than an upgrade.
+    /// The server answered the handshake with something other than an upgrade.
     #[error("server refused the connection with {status}{}", reason_shown(reason.as_deref()))]
     Refused {
-        /// The status it answered with.
+        /// The status of the answer.
         status: StatusCode,
-        /// As much of the body as came with the head, up to 1 KiB.
+        /// The part of the body that came with the head, up to 1 KiB.
         body: String,
-        /// What its `Wserver-Error` header says.
+        /// The value of its `Wserver-Error` header.
         reason: Option<String>,
     },
-    /// The answer makes no WebSocket, or the connection broke in the middle of it.
+    /// The answer is not a WebSocket handshake, or the connection broke during the handshake.
     #[error("WebSocket handshake failed")]
     Handshake {
         /// What was wrong.
@@ -248,7 +250,7 @@ impl ConnectError {
     }
 }
 
-/// As much of a refusal's body as came with its head, and is kept.
+/// The part of a refusal's body that came with its head, up to the length that errors keep.
 pub(crate) fn body_head(response: &http::Response<Option<Vec<u8>>>) -> String {
     let body = response.body().as_deref().unwrap_or_default();
     String::from_utf8_lossy(&body[..body.len().min(BODY_BYTES_MAX)]).into_owned()

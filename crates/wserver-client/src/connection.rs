@@ -1,7 +1,7 @@
-//! One open connection: what is sent on it, what arrives, how it ends.
+//! One open connection: what it sends, what arrives, how it ends.
 //!
-//! It wraps the WebSocket library, of which nothing shows outside, and knows the contract only
-//! through wserver-protocol. It does not come back once it is lost: that is the listener's.
+//! This module wraps the WebSocket library and hides it from callers; it knows the contract only
+//! through wserver-protocol. It does not reconnect: the listener does.
 
 use std::fmt;
 use std::io;
@@ -22,21 +22,21 @@ use crate::heartbeat::{Beat, Heartbeat};
 use crate::stream::Stream;
 use crate::text;
 
-/// How long the other side may take over its part of a closing handshake.
+/// How long the other side may take for its part of a closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest reason that fits into a Close frame beside its code.
+/// The longest reason that fits into a Close frame after the code.
 const REASON_BYTES_MAX: usize = 123;
 
 /// An open connection: a stream of the messages that are pushed to it.
 ///
 /// The stream ends (`None`) when the server has closed the connection in order;
-/// [`close_frame`](Self::close_frame) then says why. It yields one last error when the connection
-/// broke without that.
+/// [`close_frame`](Self::close_frame) then says why. If the connection broke, the stream yields one
+/// last error.
 ///
-/// Pings are answered while the stream is polled, and only then: a connection that nobody reads is
-/// soon closed by the server. Dropping it ends it at once, without a Close; [`close`](Self::close)
-/// says goodbye.
+/// The connection answers pings only while the stream is polled, so the server soon closes a
+/// connection that nobody reads. Dropping it ends it at once, without a Close;
+/// [`close`](Self::close) ends it in order.
 ///
 /// ```no_run
 /// use futures::StreamExt;
@@ -56,11 +56,11 @@ pub struct Connection {
     socket: WebSocketStream<Stream>,
     heartbeat: Option<Heartbeat>,
     message_bytes_max: usize,
-    /// Whether a ping of ours may not be wholly written yet.
+    /// Whether one of our pings may not be completely written yet.
     ping_unflushed: bool,
-    /// What the server's Close said, once it came.
+    /// The server's Close, once it has arrived.
     close_frame: Option<CloseFrame>,
-    /// Runs from the server's Close until it must have closed the TCP connection, too.
+    /// Runs from the server's Close until the server must also have closed the TCP connection.
     farewell: Option<Pin<Box<Sleep>>>,
     ended: bool,
 }
@@ -84,17 +84,17 @@ impl Connection {
 
     /// Registers this connection for `event` of the user that `token` stands for.
     ///
-    /// The server does not answer. A token that it refuses shows in nothing but that no message
-    /// comes, and that it closes the connection after a while unless another registration is good.
+    /// The server does not answer. If it refuses the token, no message arrives, and it closes the
+    /// connection after some time unless another registration succeeds.
     ///
     /// # Errors
     ///
-    /// When `token` or `event` is empty, which the server would ignore without a word; when the
+    /// When `token` or `event` is empty, which the server would silently ignore; when the
     /// connection is closed or breaks.
     ///
     /// # Cancel safety
     ///
-    /// As of [`send_text`](Self::send_text).
+    /// As for [`send_text`](Self::send_text).
     pub async fn register(&mut self, token: &str, event: &str) -> Result<(), SendError> {
         for (field, text) in [("token", token), ("event", event)] {
             if text.is_empty() {
@@ -105,7 +105,7 @@ impl Connection {
         self.send_text(register.encode()).await
     }
 
-    /// Sends a text message of any content, for servers with a message hook of their own.
+    /// Sends a text message with any content, for servers that have their own message hook.
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl Connection {
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped may have sent its message, or leave it to be sent with the next.
+    /// If the future is dropped, the message may have been sent, or may be sent with the next one.
     pub async fn send_text(&mut self, text: impl Into<String>) -> Result<(), SendError> {
         if self.ended || self.close_frame.is_some() {
             return Err(SendError::Closed);
@@ -121,16 +121,17 @@ impl Connection {
         self.socket.send(Message::text(text.into())).await.map_err(SendError::of)
     }
 
-    /// The next message, if it comes within `after`: the stream, for those who wait for one thing.
+    /// The next message, if it arrives within `after`. It is the stream, for callers that wait for
+    /// one message.
     ///
     /// # Errors
     ///
-    /// When nothing came in time, which leaves the connection as it was; when the connection is
-    /// closed, or breaks.
+    /// When no message arrived in time, which does not change the connection; when the connection
+    /// is closed, or breaks.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped has taken no message.
+    /// A dropped future has taken no message.
     pub async fn next_text(&mut self, after: Duration) -> Result<String, NextTextError> {
         match timeout(after, self.next()).await {
             Ok(Some(message)) => Ok(message?),
@@ -139,15 +140,15 @@ impl Connection {
         }
     }
 
-    /// What the server's Close said, once it came.
+    /// The server's Close, once it has arrived.
     pub fn close_frame(&self) -> Option<&CloseFrame> {
         self.close_frame.as_ref()
     }
 
-    /// Closes the connection in order, and returns the server's own Close, or `None` if it did not
-    /// answer within 5 s. Messages that arrive meanwhile are lost.
+    /// Closes the connection in order, and returns the server's own Close, or `None` if the server
+    /// did not answer within 5 s. Messages that arrive during this time are lost.
     ///
-    /// Of `reason`, only as much is sent as fits into 123 bytes.
+    /// It sends only as much of `reason` as fits into 123 bytes.
     ///
     /// # Errors
     ///
@@ -166,13 +167,13 @@ impl Connection {
             Ok(())
         });
         match goodbye.await {
-            // The server was faster with its own Close.
+            // `Closed` means that the server sent its own Close first.
             Ok(Err(SendError::Closed)) | Ok(Ok(())) | Err(_) => Ok(self.close_frame),
             Ok(Err(error)) => Err(error),
         }
     }
 
-    /// What the socket's message is to the stream, if it is anything.
+    /// What a message of the socket means for the stream, if anything.
     fn handle_message(&mut self, message: Message) -> Option<Result<String, ReceiveError>> {
         if let Some(heartbeat) = &mut self.heartbeat {
             heartbeat.handle_sign_of_life();
@@ -190,7 +191,7 @@ impl Connection {
         }
     }
 
-    /// Ends the stream with `error`, telling the server why as far as that goes without waiting.
+    /// Ends the stream with `error`, and tells the server why as far as this needs no waiting.
     fn fail(&mut self, cx: &mut Context<'_>, error: ReceiveError) -> ReceiveError {
         self.ended = true;
         let code = match error {
@@ -201,14 +202,14 @@ impl Connection {
         };
         if let Some(code) = code {
             let mut socket = Pin::new(&mut self.socket);
-            // It is broken anyway: an error here adds nothing to the one that is reported.
+            // The connection is broken anyway, so an error here adds nothing to the reported one.
             let _ = socket.as_mut().start_send(close_message(code, ""));
             let _ = socket.poll_flush(cx);
         }
         error
     }
 
-    /// Pings a silent server; is ready when that was in vain.
+    /// Pings a silent server; becomes ready when the ping was in vain.
     fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.ping_unflushed && self.socket.poll_flush_unpin(cx).is_ready() {
             self.ping_unflushed = false;
@@ -217,7 +218,7 @@ impl Connection {
             return Poll::Pending;
         };
         while ready!(heartbeat.poll_beat(cx)) == Beat::Ask {
-            // If the socket is broken, reading it will tell.
+            // If the socket is broken, the next read reports it.
             let _ = self.socket.start_send_unpin(Message::Ping(bytes::Bytes::new()));
             self.ping_unflushed = self.socket.poll_flush_unpin(cx).is_pending();
         }
@@ -240,7 +241,7 @@ impl Messages for Connection {
                     Some(Err(error)) => return Poll::Ready(Some(Err(this.fail(cx, error)))),
                     None => {}
                 },
-                // After the server's Close all is said, in whatever way its socket ends.
+                // After the server's Close, it does not matter how the socket ends.
                 Some(Err(error)) if this.close_frame.is_none() => {
                     let error = ReceiveError::of(error, this.message_bytes_max);
                     return Poll::Ready(Some(Err(this.fail(cx, error))));
@@ -276,7 +277,7 @@ pub(crate) fn close_message(code: CloseCode, reason: &str) -> Message {
     Message::Close(Some(WsCloseFrame { code: code.as_u16().into(), reason: reason.into() }))
 }
 
-/// What a server said when it closed a connection.
+/// The content of a server's Close.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CloseFrame {
@@ -301,7 +302,7 @@ impl fmt::Display for CloseFrame {
             Some(code) => write!(f, "{code}")?,
             None => write!(f, "no code")?,
         }
-        // Quoted and escaped, since it is the server's word and may end up in a log.
+        // Quoted and escaped, because it is the server's text and can end up in a log.
         if self.reason.is_empty() { Ok(()) } else { write!(f, " {:?}", self.reason) }
     }
 }
@@ -310,13 +311,13 @@ impl fmt::Display for CloseFrame {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The server would ignore a registration without this.
+    /// A field is empty, so the server would ignore the registration.
     #[error("{field} is empty")]
     Empty {
         /// The field, as the contract spells it.
         field: &'static str,
     },
-    /// The connection is closed, or about to be.
+    /// The connection is closed, or is closing.
     #[error("connection closed")]
     Closed,
     /// The connection broke.
@@ -329,7 +330,8 @@ pub enum SendError {
 }
 
 impl SendError {
-    /// The library's errors may hold the message that was not sent, so none is kept as it is.
+    /// The library's errors can contain the message that was not sent, so this keeps none of them
+    /// as they are.
     pub(crate) fn of(error: WsError) -> Self {
         match error {
             WsError::ConnectionClosed
@@ -345,23 +347,23 @@ impl SendError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReceiveError {
-    /// A message had more bytes than this client accepts.
+    /// A message had more bytes than the client accepts.
     #[error("message exceeds {bytes_max} bytes")]
     TooBig {
-        /// The most it accepts.
+        /// The maximum number of bytes.
         bytes_max: usize,
     },
-    /// A binary message came; the contract knows text only.
+    /// A binary message arrived; the contract has only text messages.
     #[error("unexpected binary message")]
     Binary,
     /// The server broke the WebSocket protocol.
     #[error("WebSocket protocol broken by the server")]
     Protocol {
-        /// In which way.
+        /// What went wrong.
         #[source]
         source: Cause,
     },
-    /// Nothing came for a while, and no answer to a ping either.
+    /// Nothing arrived for some time, not even an answer to a ping.
     #[error("server silent")]
     Silent,
     /// The connection ended without a Close.
@@ -390,16 +392,16 @@ impl ReceiveError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NextTextError {
-    /// Nothing came in time.
+    /// No message arrived in time.
     #[error("no message within {after:?}")]
     TimedOut {
-        /// The time that was given.
+        /// The time limit.
         after: Duration,
     },
     /// The connection is over: the server closed it, or an earlier call reported how it broke.
     #[error("connection closed{}", frame.as_ref().map(|it| format!(" with {it}")).unwrap_or_default())]
     Closed {
-        /// What the server said, if it said anything.
+        /// The server's Close, if there was one.
         frame: Option<CloseFrame>,
     },
     /// The connection broke.

@@ -1,4 +1,5 @@
-//! A trace: the server's event stream (`text/event-stream`), read as far as ours uses it.
+//! A trace: the server's event stream (`text/event-stream`), read as far as our server uses the
+//! format.
 
 use std::fmt;
 use std::pin::Pin;
@@ -10,7 +11,7 @@ use wserver_protocol::v2::{BodyError, Entry, Missed};
 use crate::Cause;
 use crate::line::Incoming;
 
-/// The longest event that is kept.
+/// The longest event that the client keeps.
 const EVENT_BYTES_MAX: usize = 1 << 20;
 
 /// What happens to one user, as it happens: a stream that ends when the server ends it.
@@ -20,13 +21,13 @@ pub struct Trace {
     ended: bool,
 }
 
-/// One thing that a trace tells.
+/// One item of a trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TraceUpdate {
     /// Something happened.
     Entry(Box<Entry>),
-    /// The reader was too slow for so many entries, which are left out here.
+    /// The client read too slowly; the trace lacks this many entries here.
     Missed(u64),
 }
 
@@ -37,14 +38,14 @@ pub enum TraceError {
     /// The connection broke.
     #[error("connection lost")]
     Lost {
-        /// What was seen.
+        /// What went wrong.
         #[source]
         source: Cause,
     },
-    /// An event is longer than any of a server's.
+    /// An event is longer than any event of a server.
     #[error("event exceeds {EVENT_BYTES_MAX} bytes")]
     TooLong,
-    /// An event is none of a server's.
+    /// An event that no server sends.
     #[error("event is not what was asked for")]
     Malformed {
         /// What is wrong with it.
@@ -58,16 +59,16 @@ impl Trace {
         Self { incoming, events: Events::default(), ended: false }
     }
 
-    /// What happens next: the stream, for those who wait for one thing. `None` when the server has
-    /// ended it.
+    /// The next item. It is the stream, for callers that wait for one item. `None` when the server
+    /// has ended the trace.
     ///
     /// # Errors
     ///
-    /// When the connection breaks, or tells something that is no trace. It is over then.
+    /// When the connection breaks, or its content is not a trace. The trace is then over.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped has taken nothing.
+    /// A dropped future has taken nothing.
     pub async fn next_update(&mut self) -> Result<Option<TraceUpdate>, TraceError> {
         self.next().await.transpose()
     }
@@ -82,7 +83,7 @@ impl Trace {
                 return Poll::Ready(Ok(Some(if name == "missed" {
                     TraceUpdate::Missed(Missed::parse(data)?.missed)
                 } else {
-                    // All others are named after what happened.
+                    // All other events are named after what happened.
                     TraceUpdate::Entry(Entry::parse(data)?.into())
                 })));
             }
@@ -115,18 +116,18 @@ impl fmt::Debug for Trace {
     }
 }
 
-/// One event as it stands in a stream.
+/// One event in the format of the stream.
 #[derive(Debug, PartialEq, Eq)]
 struct Event {
     name: String,
     data: String,
 }
 
-/// Takes bytes as they come and gives whole events, by the rules of the HTML standard, section
-/// 9.2.6; ids and times to come back are of no use here.
+/// Takes bytes as they arrive and yields complete events, by the rules of the HTML standard,
+/// section 9.2.6. It ignores ids and retry times.
 #[derive(Debug, Default)]
 struct Events {
-    /// What is not read yet.
+    /// Bytes that are not parsed yet.
     buffer: Vec<u8>,
     name: String,
     data: Option<String>,
@@ -142,7 +143,7 @@ impl Events {
         Ok(())
     }
 
-    /// The next event, if all of it has come.
+    /// The next event, if it is complete.
     fn next(&mut self) -> Option<Event> {
         let mut read = 0;
         let mut event = None;
@@ -175,7 +176,7 @@ impl Events {
                 }
                 None => self.data = Some(value.to_owned()),
             },
-            // Comments are signs of life.
+            // The server sends comments as signs of life.
             _ => {}
         }
         None
@@ -214,7 +215,7 @@ mod tests {
         }
         assert_eq!(fed, EVENT_BYTES_MAX);
 
-        // Many short lines are one event, too.
+        // Many short lines also make one event.
         let mut events = Events::default();
         let line = format!("data: {}\n", "x".repeat(1 << 16));
         assert!((0..32).any(|_| {

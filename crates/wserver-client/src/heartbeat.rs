@@ -1,4 +1,4 @@
-//! When to ask a silent server whether it is still there, and when to stop waiting for an answer.
+//! When to ping a silent server, and when to stop waiting for its answer.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
-/// What a heartbeat wants done.
+/// What the heartbeat requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Beat {
-    /// Nothing was heard for a while: send a ping.
+    /// The server was silent for some time: send a ping.
     Ask,
-    /// Nothing was heard since the ping, either: the connection is dead.
+    /// Nothing arrived after the ping either: the connection is dead.
     Dead,
 }
 
@@ -20,8 +20,8 @@ pub(crate) enum Beat {
 pub(crate) struct Heartbeat {
     silence: Duration,
     patience: Duration,
-    /// Whether anything arrived since the timer was set. The timer is not reset on every message,
-    /// since messages are many and a timer is shared with the whole runtime.
+    /// Whether anything arrived since the timer was set. A message does not reset the timer,
+    /// because messages are many and the whole runtime shares the timer.
     heard: bool,
     /// Whether a ping waits for its answer.
     asked: bool,
@@ -34,7 +34,7 @@ impl Heartbeat {
         Self { silence, patience, heard: false, asked: false, timer }
     }
 
-    /// Something arrived, whatever it was.
+    /// Notes that something arrived, whatever it was.
     pub(crate) fn handle_sign_of_life(&mut self) {
         self.heard = true;
         if self.asked {
@@ -80,7 +80,8 @@ mod tests {
                 heartbeat.handle_sign_of_life();
             }
         }
-        // Heard at 0, so the first question is at 60. It was answered at once, the next one not.
+        // A sign of life at 0 puts the first ping at 60. That ping is answered at once, the next
+        // one is not.
         assert_eq!(beats, [(Beat::Ask, 60), (Beat::Ask, 90), (Beat::Dead, 100)]);
     }
 }

@@ -1,17 +1,17 @@
 //! Client for wserver: connect, register, receive as a stream, push.
 //!
-//! * [`Client`] opens a [`Connection`], on which one registers and which is a stream of messages.
-//! * [`Listener`] is a connection that comes back: when it is lost, it waits a jittered moment,
-//!   connects and registers again, and tells that there was a gap.
-//! * [`Pusher`] is the backend's side: it posts messages and learns how many connections took them.
-//! * [`Api`] is the HTTP API: pushes to many, who is online, why somebody got nothing ([`Api::explain`]),
-//!   and what happens as it happens ([`Api::trace`]).
+//! * [`Client`] opens a [`Connection`], which registers and is a stream of messages.
+//! * [`Listener`] is a connection that reconnects: when it is lost, it waits for a random delay,
+//!   connects and registers again, and reports the gap.
+//! * [`Pusher`] is the publisher's side: it pushes messages and returns how many connections took them.
+//! * [`Api`] is the HTTP API: pushes to many users, who is online, why a user got nothing
+//!   ([`Api::explain`]), and what happens as it happens ([`Api::trace`]).
 //!
 //! ```no_run
 //! use wserver_client::{Client, Listener, Pusher, Update};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! // One side listens to the event "news" of whoever the token "aaa" stands for …
+//! // One side listens to the event "news" of the user that the token "aaa" stands for …
 //! let client = Client::new("ws://127.0.0.1:12345/ws")?;
 //! let mut listener = Listener::new(client).with_registration("aaa", "news");
 //!
@@ -22,7 +22,7 @@
 //!
 //! loop {
 //!     match listener.next_update().await? {
-//!         // Version 1 has no reply to a registration: one that is refused is silent.
+//!         // Version 1 has no reply to a registration: the server refuses silently.
 //!         Update::Connected => println!("connected, and the registrations are sent"),
 //!         Update::Message(message) => println!("{message}"),
 //!         Update::Interrupted { cause, retry_in } => println!("{cause}, again in {retry_in:?}"),
@@ -32,11 +32,11 @@
 //! # }
 //! ```
 //!
-//! Everything runs inside the tasks that call it: this crate spawns none, and dropping a value ends
-//! what it stands for. It needs a tokio runtime with I/O and time. It speaks
-//! `ws` and `http`, and with the feature `tls`, which is on by default, `wss` and `https`, trusting
-//! whom the machine trusts. It knows nothing of the server but the documented contract, which is
-//! wserver-protocol's.
+//! All work happens in the tasks that call this crate: it spawns none, and dropping a value ends
+//! its connections. It needs a tokio runtime with I/O and time. It speaks `ws` and `http`; with the
+//! feature `tls`, which is on by default, it also speaks `wss` and `https`, and trusts the
+//! certificate authorities that the machine trusts. Of the server it knows only the documented
+//! contract, which wserver-protocol contains.
 
 mod stream;
 mod target;

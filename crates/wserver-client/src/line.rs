@@ -1,7 +1,7 @@
-//! One HTTP connection, and what can be asked on it.
+//! One HTTP connection, and the requests on it.
 //!
-//! It is driven by whoever waits for an answer on it, and sleeps between two requests: no task stands
-//! behind it, so nothing outlives its owner.
+//! The caller that waits for an answer drives the connection, which sleeps between two requests.
+//! There is no task behind it, so nothing outlives its owner.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -25,16 +25,16 @@ pub(crate) type Body = Full<Bytes>;
 /// A connection on which at most one request is under way.
 pub(crate) struct Line {
     sender: SendRequest<Body>,
-    /// `None` once it has ended. It is dropped then, because what still waits in it for its turn
-    /// is given back only so.
+    /// `None` once the connection has ended. It must be dropped then, because only dropping it
+    /// returns a request that still waits in it.
     driver: Option<Connection<TokioIo<Stream>, Body>>,
 }
 
 /// How a request failed.
 pub(crate) enum LineError {
-    /// The connection had ended; nothing of the request was sent, and here it is.
+    /// The connection had ended before any of the request was sent; this returns the request.
     Unsent(Box<Request<Body>>),
-    /// Something of it may have been sent.
+    /// Part of the request may have been sent.
     Lost(Cause),
 }
 
@@ -44,7 +44,7 @@ impl Line {
         Ok(Self { sender, driver: Some(driver) })
     }
 
-    /// Sends `request` and reads the whole answer, of which the body has at most `bytes_max`.
+    /// Sends `request` and reads the complete answer, whose body has at most `bytes_max` bytes.
     pub(crate) async fn exchange(
         &mut self,
         request: Request<Body>,
@@ -58,7 +58,7 @@ impl Line {
         .await
     }
 
-    /// Sends `request` and reads the answer's head; its body comes as it comes.
+    /// Sends `request` and reads the head of the answer; the caller reads the body as it arrives.
     pub(crate) async fn stream(
         self,
         request: Request<Body>,
@@ -69,9 +69,9 @@ impl Line {
         Ok((parts, Incoming { body, driver, _sender: sender }))
     }
 
-    /// Whether another request can be sent on it, as far as can be told without waiting.
+    /// Whether the connection can send another request, as far as this is visible without waiting.
     pub(crate) fn is_reusable(&mut self) -> bool {
-        // The driver learns that the exchange is over, or that the server hung up, only by being
+        // The driver notices that the exchange is over, or that the server hung up, only when it is
         // polled.
         let Self { sender, driver } = self;
         let ready = poll_fn(|cx| {
@@ -94,16 +94,16 @@ fn drive(driver: &mut Option<Connection<TokioIo<Stream>, Body>>, cx: &mut Contex
     }
 }
 
-/// The body of an answer, and the connection it comes on.
+/// The body of an answer, and the connection on which it arrives.
 pub(crate) struct Incoming {
     body: HyperIncoming,
     driver: Option<Connection<TokioIo<Stream>, Body>>,
-    /// Without it the connection would be told to end.
+    /// Without it, the connection would end.
     _sender: SendRequest<Body>,
 }
 
 impl Incoming {
-    /// What comes next of it; `None` at its end.
+    /// The next part of the body; `None` at its end.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cause>>> {
         loop {
             let mut polled = Pin::new(&mut self.body).poll_frame(cx);
@@ -123,7 +123,7 @@ impl Incoming {
         }
     }
 
-    /// As much of it as comes within `bytes_max`, for an answer that is no stream.
+    /// Up to `bytes_max` bytes of the body, for an answer that is not a stream.
     pub(crate) async fn head(mut self, bytes_max: usize) -> Bytes {
         let mut head = BytesMut::new();
         while let Some(Ok(data)) = poll_fn(|cx| self.poll_data(cx)).await
@@ -151,7 +151,7 @@ async fn send(
     })
 }
 
-/// What `work` comes to, with the connection driven meanwhile.
+/// The result of `work`; drives the connection until then.
 async fn driven<T>(
     driver: &mut Option<Connection<TokioIo<Stream>, Body>>,
     work: impl Future<Output = T>,
@@ -161,7 +161,7 @@ async fn driven<T>(
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(done);
         }
-        // An error of the driver's reaches the work as well.
+        // The work also gets an error of the driver.
         drive(driver, cx);
         if driver.is_none() { work.as_mut().poll(cx) } else { Poll::Pending }
     })

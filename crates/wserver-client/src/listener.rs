@@ -1,4 +1,4 @@
-//! A connection that comes back: it reconnects, registers again, and says when there was a gap.
+//! A connection that reconnects, registers again, and reports the gap.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,19 +14,19 @@ use crate::backoff::Backoff;
 use crate::client::{Client, ConnectError};
 use crate::connection::{CloseFrame, Connection, ReceiveError, SendError};
 
-/// A connection that held this long was a good one: after it the delays begin anew. One that is
-/// closed right after it was opened, again and again, must not be hurried back to.
+/// A connection that lasted this long was a good one, so the delays start again from the first. A
+/// client must not hurry back to a server that closes each connection right after it was opened.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// A stream of what happens to one set of registrations, across as many connections as it takes.
+/// A stream of what happens to one set of registrations, across as many connections as necessary.
 ///
-/// It connects when it is first polled. When the connection is lost or cannot be opened it waits as
-/// its [`Backoff`] says, then connects and registers again, until the server says that there is no
-/// use in it; see [`Interruption::is_final`].
+/// It connects when it is first polled. When the connection is lost or cannot be opened, it waits
+/// for a delay of its [`Backoff`], then connects and registers again, until the server says that
+/// this is pointless; see [`Interruption::is_final`].
 ///
-/// Messages that were pushed while it was away are gone. It tells so: after an
-/// [`Interrupted`](Update::Interrupted) and the next [`Connected`](Update::Connected) is the moment
-/// to fetch by other means what may have been missed.
+/// Messages pushed during a gap do not arrive. The stream reports the gap: after an
+/// [`Interrupted`](Update::Interrupted) and the next [`Connected`](Update::Connected), fetch by
+/// other means what you may have missed.
 pub struct Listener {
     client: Client,
     /// Token and event of each registration.
@@ -57,43 +57,43 @@ impl Listener {
         }
     }
 
-    /// The same, registering for `event` with `token` on each connection. One connection can hold
-    /// many registrations.
+    /// Registers for `event` with `token` on each connection. One connection can hold many
+    /// registrations.
     #[must_use]
     pub fn with_registration(mut self, token: impl Into<String>, event: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.registrations).push((token.into(), event.into()));
         self
     }
 
-    /// The same, with these delays.
+    /// Sets the delays between attempts.
     #[must_use]
     pub fn with_backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// What happens next: the stream, for those who wait for one thing.
+    /// The next update. It is the stream, for callers that wait for one update.
     ///
     /// # Errors
     ///
-    /// When there is no use in going on, and with every call after that.
+    /// When reconnecting is pointless, and on every call after that.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped has taken nothing.
+    /// A dropped future has taken nothing.
     pub async fn next_update(&mut self) -> Result<Update, GaveUp> {
         self.next().await.unwrap_or(Err(GaveUp::Before))
     }
 
-    /// The next message, whatever else happens before it.
+    /// The next message; skips all other updates before it.
     ///
     /// # Errors
     ///
-    /// As of [`next_update`](Self::next_update).
+    /// As for [`next_update`](Self::next_update).
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped has taken no message.
+    /// A dropped future has taken no message.
     pub async fn next_message(&mut self) -> Result<String, GaveUp> {
         loop {
             if let Update::Message(message) = self.next_update().await? {
@@ -115,7 +115,7 @@ impl Listener {
         })
     }
 
-    /// Waits for the next attempt, or gives up.
+    /// Prepares the next attempt, or gives up.
     fn handle_interruption(&mut self, cause: Interruption) -> Result<Update, GaveUp> {
         if cause.is_final() {
             self.state = State::Over;
@@ -188,12 +188,12 @@ impl fmt::Debug for Listener {
     }
 }
 
-/// What happened to a listener. `Debug` shows how long a message is, and nothing else of it.
+/// What happened to a listener. `Debug` shows only the length of a message, not its content.
 #[non_exhaustive]
 pub enum Update {
-    /// It is connected, and its registrations are sent. Version 1 has no reply to them: they are in
-    /// force a moment later, or never if the server refuses the tokens. Where none of them is taken
-    /// it closes the connection after its `register_timeout`, with 1008.
+    /// The listener is connected, and its registrations are sent. Version 1 has no reply to them:
+    /// they are in force a moment later, or never if the server refuses the tokens. If the server
+    /// accepts none, it closes the connection with 1008 after its `register_timeout`.
     Connected,
     /// A message was pushed.
     Message(String),
@@ -201,7 +201,7 @@ pub enum Update {
     Interrupted {
         /// Why.
         cause: Interruption,
-        /// When it will be tried again, from now.
+        /// The time from now until the next attempt.
         retry_in: Duration,
     },
 }
@@ -226,10 +226,10 @@ impl fmt::Debug for Update {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Interruption {
-    /// It could not be opened.
+    /// The connection could not be opened.
     #[error(transparent)]
     Connect(ConnectError),
-    /// It could not be registered on.
+    /// A registration could not be sent.
     #[error("registration not sent")]
     Register(#[source] SendError),
     /// It broke.
@@ -238,13 +238,13 @@ pub enum Interruption {
     /// The server closed it.
     #[error("closed by the server{}", frame.as_ref().map(|it| format!(" with {it}")).unwrap_or_default())]
     Closed {
-        /// What the server said.
+        /// The server's Close.
         frame: Option<CloseFrame>,
     },
 }
 
 impl Interruption {
-    /// The code with which the server closed the connection, if it did and gave one.
+    /// The server's close code, if the server closed the connection and gave a code.
     pub fn close_code(&self) -> Option<u16> {
         match self {
             Self::Closed { frame } => frame.as_ref()?.code,
@@ -252,8 +252,8 @@ impl Interruption {
         }
     }
 
-    /// How long a server that shuts down asks its clients to stay away, a minute at most; zero when
-    /// it does not ask. A listener waits for that and for the delay of its [`Backoff`].
+    /// How long a server that shuts down asks its clients to stay away, at most a minute; zero if
+    /// it does not ask. A listener waits for this time plus the delay of its [`Backoff`].
     pub fn reconnect_in(&self) -> Duration {
         let Self::Closed { frame: Some(CloseFrame { code: Some(1001 | 1012), reason }) } = self
         else {
@@ -264,16 +264,16 @@ impl Interruption {
 
     /// Whether the same attempt would end in the same way, so that a listener gives up.
     ///
-    /// * Closed with 1000: somebody disconnected this client on purpose, and coming back by itself
-    ///   would undo that.
-    /// * Closed with 1003, 1007, 1008 or 1009: what this client sends is not accepted. Above all
-    ///   1008, with which the server answers tokens that expired or never counted.
-    /// * Closed with 4500–4999: the server asks not to come back.
-    /// * Refused with a 4xx status: not allowed, or no WebSocket there. Excepted are 404, 408, 425
-    ///   and 429, with which proxies answer while a server is being replaced.
+    /// * Closed with 1000: somebody disconnected this client on purpose, and reconnecting would undo
+    ///   that.
+    /// * Closed with 1003, 1007, 1008 or 1009: the server does not accept what this client sends. The
+    ///   most common is 1008, the answer to tokens that have expired or were never valid.
+    /// * Closed with 4500–4999: the server asks the client not to come back.
+    /// * Refused with a 4xx status: not allowed, or there is no WebSocket. Exceptions are 404, 408, 425
+    ///   and 429, with which proxies answer while a server restarts.
     /// * A registration with an empty token or event.
     ///
-    /// Everything else passes by, or may do so.
+    /// All other causes are temporary, or can be.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Connect(ConnectError::Refused { status, .. }) => {
@@ -292,14 +292,14 @@ impl Interruption {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GaveUp {
-    /// Another attempt would end as this one did.
+    /// Another attempt would end in the same way.
     #[error("no use in reconnecting")]
     Final {
-        /// How it ended.
+        /// How the last one ended.
         #[source]
         cause: Interruption,
     },
-    /// It ended before, and said why then.
+    /// It ended on an earlier call, which reported why.
     #[error("listener is over")]
     Before,
 }

@@ -1,4 +1,4 @@
-//! HTTP requests to one server, over connections that are kept and used again.
+//! HTTP requests to one server, over connections that are kept and reused.
 
 use std::fmt;
 use std::io;
@@ -24,11 +24,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_CONNECTIONS_MAX: usize = 32;
 
-/// How long a connection may have been idle and still be used. Servers close one after a while, and
-/// a request that crosses the closing on its way is lost: better to connect anew.
+/// How long a connection can have been idle and still be reused. Servers close an idle connection
+/// after some time, and a request that crosses the closing is lost, so it is better to open a new
+/// one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The server, and the connections to it. Clones share them.
+/// The server, and the connections to it. Clones share both.
 #[derive(Clone)]
 pub(crate) struct Pool {
     target: Target,
@@ -37,8 +38,8 @@ pub(crate) struct Pool {
     pub(crate) connect_timeout: Duration,
     pub(crate) timeout: Duration,
     pub(crate) idle_connections_max: usize,
-    /// Connections with nothing under way, and since when, oldest first. Each request takes one out
-    /// and puts it back; bounded by `idle_connections_max`. The lock is never held across an await.
+    /// Idle connections, and since when they are idle, oldest first. Each request takes one out and
+    /// puts it back; `idle_connections_max` limits them. The lock is never held across an await.
     idle: Arc<Mutex<Vec<(Line, Instant)>>>,
 }
 
@@ -112,7 +113,7 @@ impl Pool {
         Ok(self)
     }
 
-    /// A request with the headers that each of them has.
+    /// A request with the headers that every request has.
     pub(crate) fn request(
         &self,
         method: Method,
@@ -138,7 +139,7 @@ impl Pool {
         request
     }
 
-    /// Sends `request`, once, and reads the whole answer, of at most `bytes_max`.
+    /// Sends `request` once, and reads the complete answer of at most `bytes_max` bytes.
     pub(crate) async fn ask(
         &self,
         request: Request<Body>,
@@ -150,7 +151,8 @@ impl Pool {
             .unwrap_or(Err(AskError::TimedOut { after }))
     }
 
-    /// Sends `request` on a connection of its own, and leaves the answer's body to be read as it comes.
+    /// Sends `request` on a separate connection; the caller reads the body of the answer as it
+    /// arrives.
     pub(crate) async fn ask_for_stream(
         &self,
         request: Request<Body>,
@@ -179,7 +181,8 @@ impl Pool {
                     }
                     return Ok(answer);
                 }
-                // It was closed while it lay idle, and nothing of this request was sent on it.
+                // The connection was closed while it was idle, and none of this request was sent on
+                // it.
                 Err(LineError::Unsent(unsent)) if reused => request = *unsent,
                 Err(error) => return Err(AskError::of(error)),
             }
@@ -197,14 +200,14 @@ impl Pool {
             .map_err(|source| AskError::Unreachable { source })
     }
 
-    /// The connection that was used last, if it was lately.
+    /// The connection that was used last, if that was recently.
     fn take_idle(&self) -> Option<Line> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let (line, since) = idle.pop()?;
         if since.elapsed() < IDLE_TIMEOUT {
             return Some(line);
         }
-        // All others have been idle for longer still.
+        // All others have been idle even longer.
         idle.clear();
         None
     }
@@ -237,8 +240,8 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// Why a key cannot be presented: it is empty, has white space at an end, or a character in it that
-/// no header can hold.
+/// Why a header cannot carry a key: it is empty, has white space at an end, or contains a character
+/// that no header can contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("push key cannot stand in a header")]
 #[non_exhaustive]

@@ -1,4 +1,4 @@
-//! A connection made step by step, each of which tells what was seen: for those who look for what
+//! Opens a connection step by step and reports what each step found, for tools that look for what
 //! is wrong between a client and a server.
 
 use std::io;
@@ -24,10 +24,10 @@ use crate::connection::{CloseFrame, ReceiveError, SendError, close_message};
 use crate::line::{Body, Line, LineError};
 use crate::stream::Stream;
 
-/// More of an answer that is not looked at is not read.
+/// The most bytes to read of an answer whose content is irrelevant.
 const PLAIN_BYTES_MAX: usize = 1 << 20;
 
-/// Opens connections of one [`Client`] step by step. No step takes longer than its
+/// Opens connections of one [`Client`] step by step. No step takes longer than the client's
 /// [`with_connect_timeout`](Client::with_connect_timeout).
 #[derive(Debug, Clone)]
 pub struct Probe {
@@ -43,11 +43,11 @@ pub struct Dialed<'a> {
     pub address: SocketAddr,
 }
 
-/// A TCP connection with what is spoken over it, TLS or nothing.
+/// A TCP connection with the layer on it: TLS or nothing.
 pub struct Secured<'a> {
     client: &'a Client,
     stream: Stream,
-    /// What TLS has shown; `None` where it is not spoken.
+    /// The facts of the TLS handshake; `None` without TLS.
     #[cfg(feature = "tls")]
     pub tls: Option<TlsFacts>,
 }
@@ -58,38 +58,38 @@ impl std::fmt::Debug for Secured<'_> {
     }
 }
 
-/// What a TLS handshake has shown of a server that proved its name.
+/// The facts of a TLS handshake with a server that proved its name.
 #[cfg(feature = "tls")]
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TlsFacts {
-    /// The version that was agreed on, as `TLS 1.3`.
+    /// The negotiated version, such as `TLS 1.3`.
     pub version: String,
     /// The DNS names in its certificate.
     pub names: Vec<String>,
-    /// When its certificate ends.
+    /// When its certificate expires.
     pub not_after: Option<SystemTime>,
 }
 
 impl Probe {
-    /// A probe of the server that `client` would connect to, with its headers.
+    /// A probe of the server that `client` would connect to, with the client's headers.
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self { client }
     }
 
-    /// The addresses of the server's name.
+    /// Resolves the server's name.
     ///
     /// # Errors
-    /// What the resolver says.
+    /// The resolver's error.
     pub async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         self.within(self.client.target.addresses()).await
     }
 
-    /// Connects to one of them.
+    /// Connects to one of the addresses.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// The operating system's error.
     pub async fn dial(&self, address: SocketAddr) -> io::Result<Dialed<'_>> {
         let stream = self.within(TcpStream::connect(address)).await?;
         stream.set_nodelay(true)?;
@@ -107,11 +107,11 @@ async fn within<T>(client: &Client, work: impl Future<Output = io::Result<T>>) -
 }
 
 impl<'a> Dialed<'a> {
-    /// Agrees on TLS, where the URL asks for it.
+    /// Makes the TLS handshake, if the URL requires TLS.
     ///
     /// # Errors
-    /// What the handshake failed of: most often a certificate that is not trusted, or not for this
-    /// name, in the words of rustls.
+    /// Why the handshake failed, in the words of rustls: most often the certificate is not trusted,
+    /// or is not for this name.
     pub async fn secure(self) -> io::Result<Secured<'a>> {
         let Self { client, stream, .. } = self;
         let stream = within(client, client.target.secure(stream)).await?;
@@ -124,7 +124,7 @@ impl<'a> Dialed<'a> {
     }
 }
 
-/// The head of an answer to a request that asks for no upgrade.
+/// The head of an answer to a request without an upgrade.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PlainAnswer {
@@ -135,11 +135,11 @@ pub struct PlainAnswer {
 }
 
 impl Secured<'_> {
-    /// Asks for the same URL without an upgrade, which tells whether it is requests or only upgrades
-    /// that somebody between does not pass on.
+    /// Requests the same URL without an upgrade. The answer shows whether a proxy blocks all
+    /// requests or only upgrades.
     ///
     /// # Errors
-    /// When there is no answer in time, or none of HTTP.
+    /// When no answer arrives in time, or the answer is not HTTP.
     pub async fn get(self) -> io::Result<PlainAnswer> {
         let Self { client, stream, .. } = self;
         let asking = async {
@@ -162,7 +162,7 @@ impl Secured<'_> {
     /// Makes the WebSocket handshake.
     ///
     /// # Errors
-    /// What was answered instead.
+    /// The answer, if it is not an upgrade.
     pub async fn upgrade(self) -> Result<Probed, UpgradeError> {
         let Self { client, stream, .. } = self;
         let after = client.connect_timeout;
@@ -189,27 +189,27 @@ impl Secured<'_> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpgradeError {
-    /// It was answered with something else.
+    /// The server answered with something else.
     #[error("answered with {status}")]
     Refused {
         /// The status of the answer.
         status: StatusCode,
         /// Its headers.
         headers: Box<HeaderMap>,
-        /// As much of its body as came with the head, up to 1 KiB.
+        /// The part of its body that came with the head, up to 1 KiB.
         body: String,
     },
-    /// The answer is no upgrade of this handshake, or the connection broke.
+    /// The answer is not an upgrade for this handshake, or the connection broke.
     #[error("handshake failed")]
     Failed {
-        /// What was wrong.
+        /// What went wrong.
         #[source]
         source: Cause,
     },
-    /// There was no answer in time.
+    /// No answer arrived in time.
     #[error("no answer after {after:?}")]
     TimedOut {
-        /// The time that was given.
+        /// The time limit.
         after: Duration,
     },
 }
@@ -217,32 +217,32 @@ pub enum UpgradeError {
 /// An open WebSocket that shows everything that arrives.
 pub struct Probed {
     socket: WebSocketStream<Stream>,
-    /// The headers with which the server accepted the upgrade.
+    /// The headers of the server's upgrade.
     pub headers: HeaderMap,
 }
 
-/// One thing that arrived.
+/// One item that arrived.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Seen {
     /// A message.
     Text(String),
-    /// The server asked for a sign of life, which it gets.
+    /// A ping, which the probe answers.
     Ping,
-    /// The server gave one.
+    /// A pong.
     Pong,
-    /// The server said goodbye.
+    /// A Close.
     Closed(CloseFrame),
-    /// The connection ended without that, or does not keep to the protocol.
+    /// The connection ended without a Close, or violated the protocol.
     Lost(ReceiveError),
 }
 
 impl Probed {
-    /// What arrives next, if anything does within `after`.
+    /// The next item, if one arrives within `after`.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped has taken nothing.
+    /// A dropped future has taken nothing.
     pub async fn next(&mut self, after: Duration) -> Option<Seen> {
         let message = timeout(after, self.socket.next()).await.ok()?;
         Some(match message {
@@ -256,7 +256,7 @@ impl Probed {
         })
     }
 
-    /// Asks the server for a sign of life.
+    /// Sends a ping.
     ///
     /// # Errors
     /// When the connection is closed or breaks.
@@ -273,7 +273,7 @@ impl Probed {
         self.send(Message::text(register.encode())).await
     }
 
-    /// Says goodbye; the server's own is seen then.
+    /// Sends a Close; the server's own Close then arrives as an item.
     ///
     /// # Errors
     /// When the connection is closed or breaks.

@@ -1,4 +1,4 @@
-//! The backend's side: posts messages and learns how many connections took them.
+//! The publisher's side: pushes messages and returns how many connections took them.
 
 use std::io;
 #[cfg(unix)]
@@ -18,14 +18,14 @@ use crate::text::shown;
 #[cfg(feature = "tls")]
 use crate::tls::CertificateError;
 
-/// The longest answer that is read. A receipt is one line; an answer in JSON may list events.
+/// The longest answer to read. A receipt is one line; an answer in JSON can list events.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// Pushes messages to the users of one server.
 ///
-/// It is for `&self`, from any number of tasks at once: each push under way has a connection of its
-/// own, which is kept open and used again. Clones share these connections. They belong to the
-/// runtime they were opened on, so a pusher must not outlive it.
+/// All methods take `&self` and can run in any number of tasks at once: each push under way has a
+/// connection of its own, which stays open and is reused. Clones share these connections. The
+/// connections belong to the runtime on which they were opened, so a pusher must not outlive it.
 ///
 /// ```no_run
 /// use wserver_client::Pusher;
@@ -42,17 +42,17 @@ pub struct Pusher {
 }
 
 impl Pusher {
-    /// A pusher to `url`, for instance `http://127.0.0.1:12345/push`. It connects with the first
-    /// push.
+    /// A pusher to `url`, for example `http://127.0.0.1:12345/push`. The first push opens a
+    /// connection.
     ///
     /// # Errors
     ///
-    /// When the URL is no `http://` or `https://` URL that could be connected to.
+    /// When the URL is not a valid `http://` or `https://` URL.
     pub fn new(url: &str) -> Result<Self, UrlError> {
         Ok(Self { pool: Pool::new(url)? })
     }
 
-    /// The same, presenting this key, as `Authorization: Bearer`.
+    /// Sends this key with each push, as `Authorization: Bearer`.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl Pusher {
         Ok(self)
     }
 
-    /// The same, by the Unix socket at `path` instead of the URL's host. TLS is not spoken on it.
+    /// Connects to the Unix socket at `path` instead of the URL's host, without TLS.
     #[cfg(unix)]
     #[must_use]
     pub fn with_unix_socket(mut self, path: impl Into<PathBuf>) -> Self {
@@ -70,24 +70,24 @@ impl Pusher {
         self
     }
 
-    /// The same, trusting the authorities in this PEM text too, beside those that the machine
-    /// trusts. With another URL than `https` it is not looked at.
+    /// Trusts the certificate authorities in this PEM text in addition to those that the machine
+    /// trusts. It has an effect only with an `https` URL.
     ///
     /// # Errors
     ///
-    /// When there is no certificate in it that can be an authority.
+    /// When the text contains no certificate that can be an authority.
     #[cfg(feature = "tls")]
     pub fn with_ca_pem(mut self, pem: &[u8]) -> Result<Self, CertificateError> {
         self.pool = self.pool.with_ca_pem(pem)?;
         Ok(self)
     }
 
-    /// The same, showing this certificate to a server that asks for one; both in PEM, the
-    /// certificate with its chain, the key not encrypted.
+    /// Presents this certificate to a server that asks for one. Both texts are PEM: the certificate
+    /// with its chain, and the unencrypted key.
     ///
     /// # Errors
     ///
-    /// When one of them is not there, or they do not fit each other.
+    /// When the certificate or the key is missing, or they do not belong together.
     #[cfg(feature = "tls")]
     pub fn with_identity_pem(
         mut self,
@@ -98,22 +98,22 @@ impl Pusher {
         Ok(self)
     }
 
-    /// The same, giving up on an attempt to connect after this long; 5 s by default.
+    /// Gives up on an attempt to connect after this time; 5 s by default.
     #[must_use]
     pub fn with_connect_timeout(mut self, connect_timeout: Duration) -> Self {
         self.pool.connect_timeout = connect_timeout;
         self
     }
 
-    /// The same, giving up on a push after this long, connecting included; 10 s by default.
+    /// Gives up on a push after this time, which includes connecting; 10 s by default.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.pool.timeout = timeout;
         self
     }
 
-    /// The same, keeping up to this many connections open that have nothing to do; 32 by default.
-    /// It does not bound how many pushes are under way.
+    /// Keeps up to this many idle connections open; 32 by default. It does not limit the number of
+    /// pushes under way.
     #[must_use]
     pub fn with_idle_connections_max(mut self, idle_connections_max: usize) -> Self {
         self.pool.idle_connections_max = idle_connections_max;
@@ -121,16 +121,16 @@ impl Pusher {
     }
 
     /// Pushes `message` for `event` to `user`, and returns how many connections took it; 0 if
-    /// nobody listens.
+    /// nobody is registered for it.
     ///
-    /// It is sent once, and never again by itself: a push that failed after it was sent may have
-    /// arrived, and only the caller knows whether twice is worse than not at all. See
+    /// The pusher sends the message once and never repeats it: a push that failed after it was sent
+    /// may have arrived, and only the caller knows whether a duplicate is worse than a loss. See
     /// [`PushError::may_have_arrived`].
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached, refuses, answers with something else than a receipt, or
-    /// takes too long.
+    /// When the server is unreachable, refuses the push, answers with something other than a
+    /// receipt, or takes too long.
     ///
     /// # Cancel safety
     ///
@@ -140,16 +140,16 @@ impl Pusher {
         judge(&head, &body)
     }
 
-    /// The same, asking for the answer in JSON: how many connections matched, in what state the
-    /// message is with each of them, and why if nobody got it.
+    /// Pushes like [`push`](Self::push), and asks for the answer in JSON: how many connections
+    /// matched, in what state the message is with each of them, and, if nobody got it, why.
     ///
     /// # Errors
     ///
-    /// As of [`push`](Self::push); a refusal then has a [`Problem`] where the server gives one.
+    /// As for [`push`](Self::push); a refusal has a [`Problem`] if the server gives one.
     ///
     /// # Cancel safety
     ///
-    /// As of [`push`](Self::push).
+    /// As for [`push`](Self::push).
     pub async fn push_json(
         &self,
         user: &str,
@@ -180,7 +180,7 @@ impl Pusher {
     }
 }
 
-/// What an answer says about the push.
+/// What the answer says about the push.
 fn judge(head: &Parts, body: &[u8]) -> Result<u64, PushError> {
     if head.status != StatusCode::OK {
         return Err(refused(head, body));
@@ -205,55 +205,55 @@ fn refused(head: &Parts, body: &[u8]) -> PushError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PushError {
-    /// No connection came about, or none that is secure where the URL asks for it.
+    /// The connection could not be opened, or not with the TLS that the URL requires.
     #[error("server unreachable")]
     Unreachable {
         /// What the operating system reported.
         #[source]
         source: io::Error,
     },
-    /// It took longer than it may.
+    /// The push took too long.
     #[error("no answer after {after:?}")]
     TimedOut {
-        /// The time that was given.
+        /// The time limit.
         after: Duration,
     },
-    /// The connection broke before the answer was there, or what came is no answer.
+    /// The connection broke before the answer was complete, or the answer is not HTTP.
     #[error("connection lost")]
     Lost {
-        /// What was seen.
+        /// What went wrong.
         #[source]
         source: Cause,
     },
-    /// The server did not accept the push.
+    /// The server refused the push.
     #[error("push refused with {status}{}", refusal_shown(body, reason.as_deref(), problem.as_deref()))]
     Refused {
-        /// The status it answered with.
+        /// The status of the answer.
         status: StatusCode,
-        /// The answer's body, for instance `request data illegal`.
+        /// The body of the answer, for example `request data illegal`.
         body: String,
-        /// What its `Wserver-Error` header says, in more detail.
+        /// The value of its `Wserver-Error` header, which has more detail.
         reason: Option<String>,
-        /// The same in terms that programs can act on, where JSON was asked for.
+        /// The refusal in a form that programs can act on, if the push asked for JSON.
         problem: Option<Box<Problem>>,
-        /// Its headers, which tell of whoever stands between.
+        /// The headers, which show any proxy in between.
         headers: Box<HeaderMap>,
     },
-    /// The answer was a 200, but no receipt: probably this is no wserver.
+    /// The answer was a 200, but not a receipt: the server is probably not a wserver.
     #[error("answer is no receipt: {}", shown(body))]
     NoReceipt {
-        /// The answer's body.
+        /// The body of the answer.
         body: String,
     },
 }
 
 impl PushError {
-    /// Whether the message may have reached someone in spite of the error, so that pushing it again
-    /// could deliver it twice.
+    /// Whether the message may have arrived in spite of the error, so that another push could
+    /// deliver it twice.
     pub fn may_have_arrived(&self) -> bool {
         match self {
             Self::Unreachable { .. } => false,
-            // A 5xx may come from a proxy that lost sight of the server.
+            // A 5xx can come from a proxy that lost its connection to the server.
             Self::Refused { status, .. } => !status.is_client_error(),
             Self::TimedOut { .. } | Self::Lost { .. } | Self::NoReceipt { .. } => true,
         }

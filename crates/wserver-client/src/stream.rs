@@ -1,13 +1,13 @@
-//! The stream under a connection: TCP, with TLS over it or without, or a Unix socket.
+//! The byte stream under a connection: TCP, with or without TLS, or a Unix socket.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-/// What HTTP and WebSocket are spoken on.
+/// The stream that carries HTTP and WebSocket.
 pub(crate) type Stream = Box<dyn Io>;
 
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
-    /// The TLS, if it is spoken.
+    /// The TLS session, if there is one.
     #[cfg(feature = "tls")]
     fn tls(&self) -> Option<&rustls::ClientConnection> {
         None

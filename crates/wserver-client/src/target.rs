@@ -1,7 +1,7 @@
-//! Where to connect: a URL taken apart, once, when it is given.
+//! Where to connect: a URL, parsed once when it is given.
 //!
-//! A URL may hold secrets in its query. So no error here quotes one, and `Debug` leaves the query
-//! out.
+//! A URL can contain secrets in its query, so no error here quotes a URL, and `Debug` omits the
+//! query.
 
 use std::fmt;
 use std::io;
@@ -22,24 +22,24 @@ use crate::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::{CertificateError, Tls};
 
-/// The server's address, and what to ask it for.
+/// The server's address, and the resource to request.
 #[derive(Clone)]
 pub(crate) struct Target {
-    /// As the resolver wants it: an IPv6 address without its brackets.
+    /// In the form of the resolver: an IPv6 address without brackets.
     host: String,
     port: u16,
-    /// What goes into the `Host` header.
+    /// The value of the `Host` header.
     authority: HeaderValue,
     resource: PathAndQuery,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
-    /// Connected to instead of the host.
+    /// The socket to connect to instead of the host.
     #[cfg(unix)]
     unix_socket: Option<PathBuf>,
 }
 
 impl Target {
-    /// Takes `url` apart, which must have the scheme `plain`, or `secure`, which is that with TLS.
+    /// Parses `url`, which must have the scheme `plain`, or `secure`, the same with TLS.
     pub(crate) fn parse(url: &str, plain: &'static str, secure: &str) -> Result<Self, UrlError> {
         let parts = url.parse::<Uri>().map_err(|_ignored| UrlError::Malformed)?.into_parts();
         let is_secure = match parts.scheme {
@@ -72,7 +72,7 @@ impl Target {
             host: host.to_owned(),
             port: match authority.port() {
                 Some(port) => port.as_u16(),
-                // `port` is also `None` where there is one that is no u16.
+                // `port` is also `None` if the URL has a port that is not a u16.
                 None if authority.host().len() == authority.as_str().len() => {
                     if is_secure {
                         443
@@ -102,7 +102,7 @@ impl Target {
         &self.resource
     }
 
-    /// Connects, without Nagle's delay: what is sent here is small and whole.
+    /// Connects without Nagle's delay, because what the client sends is small and complete.
     pub(crate) async fn dial(&self) -> io::Result<Stream> {
         #[cfg(unix)]
         if let Some(path) = &self.unix_socket {
@@ -113,12 +113,12 @@ impl Target {
         self.secure(stream).await
     }
 
-    /// What the resolver makes of the host.
+    /// Resolves the host.
     pub(crate) async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         Ok(lookup_host((self.host.as_str(), self.port)).await?.collect())
     }
 
-    /// Agrees on TLS, where it is asked for.
+    /// Makes the TLS handshake, if the URL requires TLS.
     #[cfg_attr(not(feature = "tls"), expect(clippy::unused_async, reason = "TLS waits"))]
     pub(crate) async fn secure(&self, stream: TcpStream) -> io::Result<Stream> {
         #[cfg(feature = "tls")]
@@ -129,13 +129,13 @@ impl Target {
         Ok(Box::new(stream))
     }
 
-    /// The same, by this socket instead of the host, and without TLS.
+    /// Connects to this socket instead of the host, without TLS.
     #[cfg(unix)]
     pub(crate) fn with_unix_socket(self, path: PathBuf) -> Self {
         Self { unix_socket: Some(path), ..self }
     }
 
-    /// The same, trusting these authorities as well.
+    /// Also trusts these certificate authorities.
     #[cfg(feature = "tls")]
     pub(crate) fn with_ca_pem(mut self, pem: &[u8]) -> Result<Self, CertificateError> {
         if let Some(tls) = &mut self.tls {
@@ -144,7 +144,7 @@ impl Target {
         Ok(self)
     }
 
-    /// The same, trusting this certificate of the server and no other.
+    /// Trusts only this certificate of the server.
     #[cfg(feature = "tls")]
     pub(crate) fn with_server_certificate_pem(
         mut self,
@@ -156,7 +156,7 @@ impl Target {
         Ok(self)
     }
 
-    /// The same, with a certificate of the client's own.
+    /// Presents a certificate of the client.
     #[cfg(feature = "tls")]
     pub(crate) fn with_identity_pem(
         mut self,
@@ -180,23 +180,23 @@ impl fmt::Debug for Target {
     }
 }
 
-/// Why a URL cannot be connected to. It quotes nothing of the URL.
+/// Why a URL is not valid for a connection. It quotes nothing of the URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UrlError {
-    /// It is no absolute URL with a host and, where there is one, a port up to 65535.
+    /// It is not an absolute URL with a host and, if it has a port, one up to 65535.
     #[error("malformed URL")]
     Malformed,
-    /// Its scheme is another, or missing.
+    /// It has another scheme, or none.
     #[error("URL does not begin with {expected}://")]
     Scheme {
-        /// The one that was expected.
+        /// The expected scheme.
         expected: &'static str,
     },
-    /// It asks for TLS, and the feature `tls` of this crate is off.
+    /// It requires TLS, and the feature `tls` of this crate is off.
     #[error("URL asks for TLS, which was left out of this client")]
     Tls,
-    /// It has a user name or password in it, for which the contract has no use.
+    /// It contains a user name or password, which the contract does not use.
     #[error("URL holds a user name or password")]
     UserInfo,
 }

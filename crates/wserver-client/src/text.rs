@@ -1,9 +1,9 @@
-//! The server's words, cut and escaped so that they can stand in an error.
+//! The server's words, truncated and escaped for use in an error.
 
 /// The longest part of an answer that an error's text shows.
 const SHOWN_BYTES_MAX: usize = 200;
 
-/// As much of `text` as fits into `bytes_max`, whole characters only.
+/// The longest prefix of `text` that fits into `bytes_max`, in whole characters.
 pub(crate) fn head(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
@@ -12,14 +12,14 @@ pub(crate) fn head(text: &str, bytes_max: usize) -> &str {
     &text[..end]
 }
 
-/// `text` as it may stand in a log: quoted, escaped, and not for pages.
+/// `text` for use in a log: quoted, escaped and of limited length.
 pub(crate) fn shown(text: &str) -> String {
     let head = head(text, SHOWN_BYTES_MAX);
     let more = if head.len() < text.len() { "…" } else { "" };
     format!("{head:?}{more}")
 }
 
-/// A reason that may not have been given, as it stands behind an error's text.
+/// An optional reason, as the end of an error's text.
 pub(crate) fn reason_shown(reason: Option<&str>) -> String {
     reason.map(|reason| format!(" ({})", shown(reason))).unwrap_or_default()
 }

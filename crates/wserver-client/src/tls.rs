@@ -1,4 +1,5 @@
-//! Whom a client trusts, and the TLS handshake. Nothing here trusts everybody, not even on request.
+//! Trust and the TLS handshake of a client. There is no way to trust every certificate, not even on
+//! request.
 
 use std::fmt;
 use std::io;
@@ -21,30 +22,30 @@ use tokio_rustls::client::TlsStream;
 
 use crate::probe::TlsFacts;
 
-/// The authorities that this machine trusts, read once.
+/// The certificate authorities that this machine trusts, read once.
 static NATIVE: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
 
 /// How one client secures its connections to one server.
 #[derive(Clone)]
 pub(crate) struct Tls {
-    /// What the server's certificate must be for.
+    /// The name that the server's certificate must be for.
     host: ServerName<'static>,
     trust: Trust,
     identity: Option<Arc<Identity>>,
     config: Arc<ClientConfig>,
 }
 
-/// Whose certificates are taken for good.
+/// The certificates that the client trusts.
 #[derive(Clone)]
 struct Trust {
     roots: Arc<RootCertStore>,
-    /// What the client was given itself; a server may be its own authority.
+    /// The certificates that the caller gave; a server can be its own authority.
     given: Arc<[CertificateDer<'static>]>,
-    /// The one certificate that is good, whatever its name.
+    /// The only certificate that is trusted, whatever its name.
     pinned: Option<CertificateDer<'static>>,
 }
 
-/// A client's own certificate with its chain, and its key, which is a secret.
+/// The client's own certificate with its chain, and its key, which is a secret.
 struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -59,35 +60,35 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Why a certificate or a key cannot be used. It quotes nothing of them.
+/// Why a certificate or a key cannot be used. It quotes neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateError {
-    /// There is no certificate in it, or it is not PEM.
+    /// The text contains no certificate, or is not PEM.
     #[error("no certificate in PEM")]
     NoCertificate,
-    /// One of the certificates would be passed over.
+    /// The reader would skip one of the certificates.
     #[error(
         "a certificate cannot be read: each -----BEGIN CERTIFICATE----- must begin a line of its own, and have that name"
     )]
     HalfRead,
-    /// The certificate cannot be read, or cannot be an authority.
+    /// The certificate is unreadable, or cannot be an authority.
     #[error("certificate cannot be used")]
     Certificate,
-    /// There is no private key in it, it is encrypted, or it is not PEM.
+    /// The text contains no private key, the key is encrypted, or the text is not PEM.
     #[error("no private key in PEM that is not encrypted")]
     NoKey,
-    /// The key does not fit the certificate, or is of a kind that is not supported.
+    /// The key does not belong to the certificate, or its kind is not supported.
     #[error("private key does not fit the certificate")]
     Key,
 }
 
 impl Tls {
-    /// Reads whom the machine trusts, the first time.
+    /// Trusts the machine's certificate authorities; the first call reads them.
     pub(crate) fn new(host: ServerName<'static>) -> Self {
         let native = NATIVE.get_or_init(|| rustls_native_certs::load_native_certs().certs);
         let mut roots = RootCertStore::empty();
-        // Machines have some that are too old to be understood; the rest is as good without them.
+        // Machines have some that are too old to be parsed; the others work without them.
         roots.add_parsable_certificates(native.iter().cloned());
         let trust = Trust { roots: Arc::new(roots), given: [].into(), pinned: None };
         let config = finished(builder(&trust).with_no_client_auth());
@@ -105,7 +106,7 @@ impl Tls {
         self.rebuilt(trust, self.identity.clone())
     }
 
-    /// Trusts the first certificate of this text and no other.
+    /// Trusts only the first certificate of this text.
     pub(crate) fn with_pinned(&self, pem: &[u8]) -> Result<Self, CertificateError> {
         let pinned = certificates(pem)?.into_iter().next();
         self.rebuilt(Trust { pinned, ..self.trust.clone() }, self.identity.clone())
@@ -136,10 +137,10 @@ impl Tls {
         Ok(Self { host: self.host.clone(), trust, identity, config: finished(config) })
     }
 
-    /// The handshake, over a connection to the host.
+    /// Makes the handshake, on a connection to the host.
     pub(crate) async fn connect(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        // Boxed, so that those who go without TLS do not carry its size.
+        // Boxed, so that connections without TLS do not carry its size.
         Box::pin(connector.connect(self.host.clone(), stream)).await
     }
 }
@@ -152,7 +153,7 @@ fn builder(trust: &Trust) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let roots = Arc::clone(&trust.roots);
     let Ok(authorities) = WebPkiServerVerifier::builder_with_provider(roots, provider).build()
     else {
-        // Where nobody is trusted there is nothing to build; handshakes fail and say so.
+        // Without any trusted authority there is no verifier; handshakes fail and say so.
         return builder.with_root_certificates(Arc::clone(&trust.roots));
     };
     let (given, pinned) = (Arc::clone(&trust.given), trust.pinned.clone());
@@ -160,7 +161,7 @@ fn builder(trust: &Trust) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
 }
 
-/// The library's verifier, with two things that it has no word for.
+/// The library's verifier, with two additions that the library does not offer.
 #[derive(Debug)]
 struct Verifier {
     authorities: Arc<WebPkiServerVerifier>,
@@ -185,8 +186,9 @@ impl ServerCertVerifier for Verifier {
         let verified =
             self.authorities.verify_server_cert(certificate, intermediates, name, ocsp, now);
         match verified {
-            // One that has signed itself is an authority, as `openssl req -x509` makes them. Its time
-            // was looked at before, and it is the very one that is trusted; the name is left.
+            // A certificate that signed itself is an authority, such as `openssl req -x509` makes.
+            // Its validity was already checked; what remains is whether it is trusted, and its
+            // name.
             Err(error) if is_authority(&error) => {
                 if !self.is_trusted_itself(certificate) {
                     return Err(rustls::CertificateError::UnknownIssuer.into());
@@ -228,7 +230,7 @@ impl Verifier {
     }
 }
 
-/// Whether the one thing against a server's certificate is that it may sign others.
+/// Whether the only objection to a server's certificate is that it may sign others.
 fn is_authority(error: &Error) -> bool {
     let Error::InvalidCertificate(rustls::CertificateError::Other(OtherError(cause))) = error
     else {
@@ -242,8 +244,8 @@ fn finished(mut config: ClientConfig) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// How many certificates PEM announces, wherever in a line and by whichever name. The reader passes
-/// over those that do not begin a line, as where two files were joined without a line end.
+/// How many certificates a PEM text announces, anywhere in a line and by any name. The reader skips
+/// those that do not start a line, for example where two files were joined without a line end.
 fn certificates_announced(pem: &[u8]) -> usize {
     let text = String::from_utf8_lossy(pem);
     let labels = text.split("-----BEGIN ").skip(1).filter_map(|rest| rest.split("-----").next());
@@ -281,8 +283,9 @@ impl TlsFacts {
     }
 }
 
-/// The end of a certificate, which the library tells only of those that have ended: so it is asked
-/// of a time that none of them sees. Whoever signed it is not looked at before that.
+/// When the certificate expires. The library reports the expiry only of expired certificates, so
+/// this asks about a time so far off that every certificate has expired by then. The check of the
+/// expiry comes before the check of the issuer.
 fn not_after(certificate: &webpki::EndEntityCert<'_>) -> Option<SystemTime> {
     const TEN_THOUSAND_YEARS: Duration = Duration::from_secs(10_000 * 366 * 24 * 60 * 60);
     let time = UnixTime::since_unix_epoch(TEN_THOUSAND_YEARS);

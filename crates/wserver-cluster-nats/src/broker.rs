@@ -1,4 +1,4 @@
-//! Where NATS is, and how a link to it is opened.
+//! The address of NATS, and how to open a link to it.
 
 use std::error::Error as _;
 use std::io;
@@ -17,20 +17,19 @@ use crate::servers::{self, Server};
 use crate::settings::{Identity, NatsSettings};
 use crate::tls;
 
-/// The largest message. Half of what a server takes when nobody tells it otherwise, so that most
-/// need not be told.
+/// The largest message, in bytes: half of a server's default limit, so that most servers need no
+/// configuration.
 const PAYLOAD_BYTES_MAX: usize = 512 * 1024;
 
-/// Commands that wait for the connection. Whoever publishes waits where there is no more room, and
-/// then until all of his is written.
+/// The most commands that wait for the connection. If there is no more room, publishing waits, and
+/// then until all of its own commands are written.
 const COMMANDS_MAX: usize = 256;
 
-/// Messages of one channel that have been read and not handed over. Handing over never waits, so this
-/// is what one turn of the connection may read; beyond it the link breaks.
+/// The most messages of one channel that have been read but not passed on. Passing on never waits,
+/// so this is what one turn of the connection may read; beyond it the link breaks.
 const ARRIVED_MAX: usize = 262_144;
 
-/// How often an idle server is asked whether it is there; the third time without an answer the
-/// connection ends.
+/// How often an idle server gets a ping; the connection ends at the third one without an answer.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Core NATS as a cluster's broker.
@@ -40,16 +39,16 @@ pub struct NatsBroker {
     /// Invariant: at least one.
     servers: Vec<Server>,
     tls: ClientConfig,
-    /// Links that were asked for: each begins at another server, so that none that is half dead is
-    /// always the first.
+    /// The number of links opened so far: each starts at another server, so that a server that is
+    /// half dead does not always come first.
     opened: AtomicU64,
 }
 
 impl NatsBroker {
-    /// Checks the settings, and reads whom the system trusts; connects to nobody.
+    /// Checks the settings and reads the system's trusted authorities, without connecting.
     ///
     /// # Errors
-    /// When they can never work, with the setting that is wrong.
+    /// If the settings can never work; the error names the wrong setting.
     pub fn new(settings: NatsSettings) -> Result<Self, BrokerError> {
         let servers = servers::parse(&settings.url)?;
         settings.check()?;
@@ -57,7 +56,7 @@ impl NatsBroker {
         Ok(Self { settings, servers, tls, opened: AtomicU64::new(0) })
     }
 
-    /// All servers, beginning at one that changes from node to node and from time to time.
+    /// All servers, starting at one that differs between nodes and between links.
     fn in_turn(&self, node: NodeId) -> impl ExactSizeIterator<Item = &Server> {
         let count = self.servers.len();
         let first = node.as_u64().wrapping_add(self.opened.fetch_add(1, Ordering::Relaxed));
@@ -96,13 +95,13 @@ impl NatsBroker {
         let options = options
             .name("wserver")
             .tls_client_config(self.tls.clone())
-            // Of a host with several addresses, each gets its turn.
+            // This lets each address of a host have its turn.
             .connection_timeout(time / 2)
             .ping_interval(PING_INTERVAL)
             .client_capacity(COMMANDS_MAX)
             .subscription_capacity(ARRIVED_MAX)
             .ignore_discovered_servers()
-            // The least it knows; a zero would be for ever.
+            // This is the minimum; zero would mean forever.
             .max_reconnects(1)
             .event_callback(move |event| {
                 health.handle_event(event, &told_by, &permissions);
@@ -165,7 +164,7 @@ impl Broker for NatsBroker {
         LANE + 1
     }
 
-    /// 512 KiB: half of a server's `max_payload` by default. A server that takes less is refused.
+    /// 512 KiB: half of a server's default `max_payload`. A server that accepts less is refused.
     fn payload_bytes_max(&self) -> usize {
         PAYLOAD_BYTES_MAX
     }
@@ -191,7 +190,8 @@ fn no_answer(server: &Server) -> BrokerError {
     BrokerError::unreachable(format!("NATS server {server} does not answer in time"))
 }
 
-/// One error of each server as one: where one was refused, somebody has something to do.
+/// Combines the errors of all servers into one; if any server refused us, an operator has something
+/// to fix.
 fn of_all(errors: &[BrokerError]) -> BrokerError {
     let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     if errors.iter().any(|error| error.kind() == BrokerErrorKind::Refused) {

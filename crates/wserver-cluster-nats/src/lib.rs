@@ -1,4 +1,4 @@
-//! A cluster over core NATS: an adapter of [`wserver_cluster`]'s port.
+//! An adapter that lets a [`wserver_cluster`] use core NATS as its broker.
 //!
 //! ```no_run
 //! use wserver_cluster_nats::{NatsBroker, NatsSettings};
@@ -10,14 +10,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Core NATS alone: no JetStream, nothing is stored. One connection carries all; a channel is a
-//! subject, below the name of the cluster, and the user needs to publish and subscribe there:
-//! `permissions { publish: "wserver.>", subscribe: "wserver.>" }`. `nats://` goes over to TLS where
-//! the server demands it, `tls://` insists on it.
+//! It uses only core NATS: no JetStream, nothing is stored. One connection carries everything. A
+//! channel is a subject below the name of the cluster, and the user needs to publish and subscribe
+//! there: `permissions { publish: "wserver.>", subscribe: "wserver.>" }`. `nats://` switches to TLS
+//! if the server demands it, and `tls://` insists on it.
 //!
-//! Several servers are one NATS cluster. They tell each other of a subscription when it is made, but
-//! nobody learns when they have: what a node publishes at one server in the moment after another
-//! node has come to a second may pass the other by.
+//! Several servers form one NATS cluster. They tell each other of a subscription when it is made,
+//! but no client learns when they have done so. So a message that a node publishes at one server
+//! just after another node has connected to a second server may not reach that node.
 
 mod broker;
 mod link;

@@ -1,4 +1,4 @@
-//! One open connection: what is published on it, what arrives by it, and whether it still is good.
+//! One open connection: what it publishes, what it receives, and whether it is still good.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use wserver_cluster::{BrokerError, Channel, Inbound, Link, NodeId, To};
 use crate::servers::Server;
 use crate::settings::NatsSettings;
 
-/// The one lane that there is.
+/// The only lane.
 pub(crate) const LANE: u16 = 0;
 
-/// A link through one connection. Once broken it stays so, even while the client, which cannot be
-/// told otherwise, tries once to connect anew: nothing is published or taken in after that.
+/// A link over one connection. Once broken it stays broken, even while the client library, which
+/// cannot be told otherwise, tries once to reconnect: after that it publishes and accepts nothing.
 #[derive(Debug)]
 pub(crate) struct NatsLink {
     client: Client,
@@ -27,16 +27,17 @@ pub(crate) struct NatsLink {
     cluster: String,
     publish_timeout: Duration,
     health: Health,
-    /// Hands over what arrives; ends when it is dropped.
+    /// The task that passes on what arrives; it ends when this is dropped.
     _forwarding: JoinSet<()>,
 }
 
 impl NatsLink {
-    /// Listens on the channels of `node`, and returns when the server has shown that messages on
-    /// each come and go.
+    /// Subscribes to the channels of `node`, and returns when the server has shown that it carries
+    /// messages on each of them.
     ///
-    /// NATS tells nobody that a subscription is in force or that publishing is allowed, only, at some
-    /// time, that it is not. So the node publishes a probe on each of its channels and waits for it.
+    /// NATS does not confirm that a subscription is in force or that publishing is allowed; it only
+    /// reports, at some later time, that it is not. So the node publishes a probe on each of its
+    /// channels and waits for it.
     pub(crate) async fn open(
         client: Client,
         server: Server,
@@ -120,7 +121,7 @@ impl Link for NatsLink {
     }
 }
 
-/// Hands over what arrives until the link breaks or is dropped.
+/// Passes on what arrives until the link breaks or is dropped.
 async fn forward(
     mut subscriber: Subscriber,
     inbound: Inbound,
@@ -139,15 +140,15 @@ async fn forward(
     }
 }
 
-/// Probes are nobody's business but the prober's.
+/// Passes on a message, unless it is a probe, which concerns only its sender.
 fn hand_over(message: Message, inbound: &Inbound) {
     if message.reply.is_none() {
         inbound.offer(LANE, message.payload);
     }
 }
 
-/// What a node sends to itself. Alone among the messages of a cluster it asks for a reply, which
-/// nobody gives: so others know it from the rest.
+/// A message from a node to itself. It is the only message of a cluster that has a reply subject,
+/// which nobody uses, so others can tell it from the rest.
 struct Probe {
     reply: Subject,
     payload: Bytes,
@@ -164,7 +165,7 @@ impl Probe {
     }
 }
 
-/// Whether a link still is good, and if not, why. A clone is the same.
+/// Whether a link is still good, and if not, why. Clones share the state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Health(Arc<watch::Sender<Option<BrokerError>>>);
 
@@ -178,10 +179,11 @@ impl Health {
         });
     }
 
-    /// Takes in what the client tells of its connection to `server`.
+    /// Handles what the client library reports about its connection to `server`.
     pub(crate) fn handle_event(&self, event: Event, server: &Server, permissions: &str) {
         let error = match event {
-            // Lame duck: the server will close the connection, but carries messages until then.
+            // Lame duck mode: the server will close the connection, but carries messages until
+            // then.
             Event::Connected | Event::LameDuckMode => return,
             Event::Disconnected | Event::Draining | Event::Closed | Event::ClientError(_) => {
                 ended(server)
@@ -210,7 +212,7 @@ fn ended(server: &Server) -> BrokerError {
     BrokerError::unreachable(format!("the connection to NATS server {server} has ended"))
 }
 
-/// What a server says when something is wrong, in its own words where nothing better is known.
+/// Explains an error of the server, or quotes it if there is no better text.
 pub(crate) fn told(server: &Server, text: &str, permissions: &str) -> BrokerError {
     let text = text.to_lowercase();
     for (said, verb) in [("publish", "publish"), ("subscription", "subscribe")] {

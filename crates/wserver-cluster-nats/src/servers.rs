@@ -5,10 +5,10 @@ use std::fmt;
 use async_nats::ServerAddr;
 use wserver_cluster::BrokerError;
 
-/// Where NATS listens when nobody says otherwise.
+/// The default port of NATS.
 const PORT: u16 = 4222;
 
-/// One server: displayed as host and port.
+/// One server; `Display` shows host and port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Server {
     name: String,
@@ -27,8 +27,8 @@ impl fmt::Display for Server {
     }
 }
 
-/// Reads `nats://a:4222,b:4222`; each server may have the scheme before it, the same one. At least
-/// one server comes out.
+/// Parses `nats://a:4222,b:4222`; each server may repeat the same scheme. The result has at least
+/// one server.
 pub(crate) fn parse(url: &str) -> Result<Vec<Server>, BrokerError> {
     if url.contains('@') {
         return Err(BrokerError::refused(
@@ -71,7 +71,7 @@ fn parse_server(scheme: &str, authority: &str) -> Result<Server, String> {
     let name = format!("{host}:{port}");
     let parsed = format!("{scheme}://{name}").parse::<ServerAddr>().ok();
     match parsed {
-        // A path, a query or an odd character would make it another host than was written.
+        // A path, a query or an odd character would lead to another host than the one written.
         Some(address) if is_host(host) && !address.host().is_empty() => {
             Ok(Server { name, address })
         }

@@ -1,4 +1,4 @@
-//! What an operator sets, and what of it can be seen to be wrong before anything is connected.
+//! The settings, and the checks that need no connection.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,30 +6,31 @@ use std::time::Duration;
 use async_nats::ConnectOptions;
 use wserver_cluster::BrokerError;
 
-/// How to reach NATS. User with password, token and credentials exclude each other.
+/// How to reach NATS. A user with password, a token, and credentials exclude each other.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct NatsSettings {
-    /// `nats://a:4222,b:4222` or `tls://a:4222,b:4222`: the servers of one NATS cluster. The port may
-    /// be left out; a secret has no place here.
+    /// The servers of one NATS cluster: `nats://a:4222,b:4222` or `tls://a:4222,b:4222`. The port
+    /// is optional, and a secret is not allowed.
     pub url: String,
-    /// What the subjects begin with; two clusters at one NATS need two names.
+    /// The name of the cluster, with which all subjects begin; two clusters at one NATS need two
+    /// names.
     pub cluster: String,
     /// The user.
     pub username: Option<String>,
     /// The user's password.
     pub password: Option<String>,
-    /// A token, for a server that knows no users.
+    /// A token, for a server without users.
     pub token: Option<String>,
     /// The content of a `.creds` file: a user's JWT and the seed of its NKEY.
     pub credentials: Option<String>,
-    /// The authorities that may have signed the servers' certificates, in place of the system's.
+    /// The authorities to trust instead of the system's, as PEM.
     pub ca_pem: Option<Vec<u8>>,
-    /// How long connecting may take altogether, and publishing.
+    /// How long connecting may take in all, and one publish.
     pub connect_timeout: Duration,
 }
 
-/// How a node shows who it is.
+/// How a node authenticates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Identity {
     Nobody,
@@ -39,8 +40,8 @@ pub(crate) enum Identity {
 }
 
 impl NatsSettings {
-    /// These servers and this name of the cluster; nobody's identity, the system's authorities, five
-    /// seconds.
+    /// Settings with these servers and this name of the cluster, without authentication, with the
+    /// system's authorities and a timeout of five seconds.
     #[must_use]
     pub fn new(url: impl Into<String>, cluster: impl Into<String>) -> Self {
         Self {
@@ -55,7 +56,7 @@ impl NatsSettings {
         }
     }
 
-    /// Checks what the settings say of the cluster's name and the node's identity.
+    /// Checks the cluster's name and the node's identity.
     pub(crate) fn check(&self) -> Result<(), BrokerError> {
         self.check_cluster()?;
         if self.password.is_some() && self.username.is_none() {
@@ -69,7 +70,7 @@ impl NatsSettings {
         self.options().map(drop)
     }
 
-    /// A name of one or more words with points between them, as NATS understands subjects.
+    /// Checks that the name is one or more words joined by dots, as in the subjects of NATS.
     fn check_cluster(&self) -> Result<(), BrokerError> {
         let name = &self.cluster;
         let is_odd = |it: char| it.is_whitespace() || it.is_control() || matches!(it, '*' | '>');
@@ -98,12 +99,12 @@ impl NatsSettings {
         }
     }
 
-    /// What the client is told of the node's identity.
+    /// The node's identity as options of the client library.
     pub(crate) fn options(&self) -> Result<ConnectOptions, BrokerError> {
         let options = ConnectOptions::new();
         if let Some(credentials) = &self.credentials {
             let why = "the credentials do not hold a user's JWT and the seed of its NKEY";
-            // What the client says of it may quote the seed.
+            // The client library's error may quote the seed.
             return options.credentials(credentials).map_err(|_secret| BrokerError::refused(why));
         }
         if let Some(token) = &self.token {
@@ -118,7 +119,7 @@ impl NatsSettings {
         })
     }
 
-    /// What a user of the server must be allowed.
+    /// The permissions that a user of the server needs.
     pub(crate) fn permissions(&self) -> String {
         let cluster = &self.cluster;
         format!("permissions {{ publish: \"{cluster}.>\", subscribe: \"{cluster}.>\" }}")
@@ -128,7 +129,7 @@ impl NatsSettings {
 impl fmt::Debug for NatsSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NatsSettings")
-            // A URL with a secret in it is refused later than it may be shown.
+            // A URL with a secret may be shown before it is refused.
             .field("url", &self.url.rsplit('@').next().unwrap_or_default())
             .field("cluster", &self.cluster)
             .field("username", &self.username)

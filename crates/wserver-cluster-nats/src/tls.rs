@@ -1,4 +1,4 @@
-//! Whom a node trusts to be NATS. Nothing here trusts everybody.
+//! The trusted authorities for NATS servers. There is no way to trust everybody.
 
 use std::error::Error;
 use std::io;
@@ -24,7 +24,7 @@ pub(crate) fn config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, BrokerError>
             }
         }
         None => {
-            // Machines have some that are too old to be understood; the rest is as good without them.
+            // Machines have some that are too old to be read; the rest are good without them.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
@@ -35,8 +35,8 @@ pub(crate) fn config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, BrokerError>
         .with_no_client_auth())
 }
 
-/// How many certificates PEM announces, wherever in a line and by whichever name. The reader passes
-/// over those that do not begin a line, as where two files were joined without a line end.
+/// How many certificates the PEM text announces, anywhere in a line and under any label. The reader
+/// skips those that do not begin a line, for example if two files were joined without a line end.
 fn certificates_announced(pem: &[u8]) -> usize {
     let text = String::from_utf8_lossy(pem);
     let labels = text.split("-----BEGIN ").skip(1).filter_map(|rest| rest.split("-----").next());
@@ -57,7 +57,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, BrokerError>
     }
 }
 
-/// What TLS has against a server, if it was TLS that failed. It takes somebody to change that.
+/// Explains why TLS failed for a server, if TLS was the reason. An operator must fix it.
 pub(crate) fn refusal(server: &Server, error: &(dyn Error + 'static)) -> Option<BrokerError> {
     let why = match tls_error(error)? {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
@@ -76,7 +76,7 @@ pub(crate) fn refusal(server: &Server, error: &(dyn Error + 'static)) -> Option<
             "it does not speak TLS: write nats:// in place of tls://, or set TLS up there"
                 .to_owned()
         }
-        // Servers of before TLS 1.3's own word for it say the other, of the one that is missing.
+        // TLS 1.2 has no alert of its own for a missing certificate, so its servers send the other.
         rustls::Error::AlertReceived(
             AlertDescription::CertificateRequired | AlertDescription::BadCertificate,
         ) => "it demands a certificate of its clients, and a node has none".to_owned(),
@@ -85,14 +85,14 @@ pub(crate) fn refusal(server: &Server, error: &(dyn Error + 'static)) -> Option<
     Some(BrokerError::refused(format!("NATS server {server}: {why}")))
 }
 
-/// The error of TLS within those that were wrapped around it.
+/// The TLS error inside the errors wrapped around it.
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        // An I/O error does not tell what is in it as its source.
+        // An I/O error does not name its inner error as its source.
         next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(inner) => Some(inner),
             None => error.source(),

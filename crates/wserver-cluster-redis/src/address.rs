@@ -1,20 +1,21 @@
-//! A broker's URL, read once. Nothing here quotes what may be a secret.
+//! Parses a broker's URL once. No error here quotes what may be a secret.
 
 use std::fmt;
 
 use rustls::pki_types::ServerName;
 use wserver_cluster::BrokerError;
 
-/// What a URL says.
+/// The content of a URL.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) topology: Topology,
     pub(crate) is_tls: bool,
-    /// Whom to ask first. Invariant: never empty, and one for [`Topology::Standalone`].
+    /// The servers to ask first. Invariant: never empty, and exactly one for
+    /// [`Topology::Standalone`].
     pub(crate) seeds: Vec<Address>,
 }
 
-/// How the servers stand to each other.
+/// How the servers are related.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Topology {
     Standalone,
@@ -22,7 +23,7 @@ pub(crate) enum Topology {
     Cluster,
 }
 
-/// Where one server listens.
+/// The address of one server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Address {
     pub(crate) host: String,
@@ -110,7 +111,7 @@ impl Place {
         Ok(Self { topology, is_tls, seeds })
     }
 
-    /// The same address written with another scheme, for those who took the wrong one.
+    /// The address written with another scheme, for an error that suggests it.
     pub(crate) fn with_topology(&self, topology: &Topology, address: &Address) -> String {
         let url = format!("{}://{address}", topology.scheme(self.is_tls));
         match topology {
@@ -142,7 +143,7 @@ impl Address {
                 return Err(BrokerError::refused(message));
             }
         };
-        // Whatever a certificate cannot be for, a name server does not know either.
+        // A name that no certificate can have does not exist in DNS either.
         if ServerName::try_from(host).is_err() {
             return Err(BrokerError::refused("the broker's URL has a host that is no host name"));
         }

@@ -1,4 +1,4 @@
-//! One connection to one server, up to where it has let us in.
+//! One connection to one server, up to the point where the server has accepted our login.
 
 use std::fmt;
 use std::future::Future;
@@ -20,25 +20,25 @@ use crate::failure;
 use crate::resp::{self, Reply};
 use crate::tls;
 
-/// What is read at once, unless a frame is larger.
+/// How many bytes are read at once, unless a frame is larger.
 const READ_BYTES: usize = 64 * 1024;
 
-/// How to come in.
+/// How to log in.
 pub(crate) struct Access {
     pub(crate) username: Option<String>,
     pub(crate) password: Option<String>,
     pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
-/// When something must be done.
+/// The moment by which something must be done.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     end: Instant,
-    /// How long there was from the beginning, for the message.
+    /// The time from the beginning to the deadline, for error messages.
     time: Duration,
 }
 
-/// What a server says that it is.
+/// What a server says about itself.
 #[derive(Debug, Default)]
 pub(crate) struct Greeting {
     /// `standalone`, `sentinel` or `cluster`.
@@ -77,7 +77,7 @@ impl fmt::Debug for Access {
 }
 
 impl Access {
-    /// Who we are at the server.
+    /// Our user at the server.
     pub(crate) fn user(&self) -> &str {
         self.username.as_deref().unwrap_or("default")
     }
@@ -92,13 +92,14 @@ impl Deadline {
         Self { end: now + time, time }
     }
 
-    /// An earlier one, that leaves as much to each of `parts`; the last one has all that is left.
+    /// An earlier deadline, which leaves equal time to each of `parts`; the last part has all the
+    /// rest.
     pub(crate) fn share(self, now: Instant, parts: u32) -> Self {
         if parts <= 1 {
             return self;
         }
         let left = self.end.saturating_duration_since(now) / parts;
-        // It is told, and nobody wants to read nanoseconds.
+        // It appears in messages, where nanoseconds would only disturb.
         let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         Self::new(now, Duration::from_millis(millis))
     }
@@ -107,7 +108,7 @@ impl Deadline {
         now >= self.end
     }
 
-    /// Does it, unless `at` takes too long.
+    /// Runs the future, or fails if `at` takes too long.
     pub(crate) async fn keep<T>(
         self,
         at: &Address,
@@ -117,17 +118,17 @@ impl Deadline {
     }
 }
 
-/// It took too long.
+/// The error for a server that took too long.
 pub(crate) fn late(at: &Address, time: Duration) -> BrokerError {
     BrokerError::unreachable(format!("{at} did not answer within {time:?}"))
 }
 
 impl Connection {
-    /// Connects, and goes as far as the server's greeting; with a password where it asks for one.
+    /// Connects, and waits for the server's greeting; sends a password if the server asks for one.
     pub(crate) async fn open(site: &Site, at: &Address) -> Result<(Self, Greeting), BrokerError> {
         let mut connection = Self::connect(at, site.access.tls.as_ref()).await?;
         let greeting = connection.greet(site).await.map_err(|error| {
-            // What speaks TLS does not understand us and says nothing.
+            // A server that speaks TLS does not understand us and says nothing.
             let is_closed = error == failure::closed(at) && site.access.tls.is_none();
             if is_closed { failure::closed_at_once(at) } else { error }
         })?;
@@ -151,7 +152,8 @@ impl Connection {
         Ok(Self { reader, writer: Writer { at: at.clone(), stream: writer } })
     }
 
-    /// HELLO is for everybody, whatever the ACL says, and tells all we have to know.
+    /// Sends HELLO, which every user may send whatever the ACL says, and which tells all that we
+    /// need.
     async fn greet(&mut self, site: &Site) -> Result<Greeting, BrokerError> {
         let access = &site.access;
         let user = access.user().as_bytes();
@@ -159,7 +161,7 @@ impl Connection {
         let with_password: &[&[u8]] = &[b"HELLO", b"2", b"AUTH", user, password];
         let words = if access.has_credentials() { with_password } else { &with_password[..2] };
         let mut reply = self.ask(words).await?;
-        // A Sentinel has users and passwords of its own, and most have none at all.
+        // A Sentinel has its own users and passwords, and most have none.
         if access.has_credentials()
             && matches!(&reply, Reply::Error(answer) if answer.starts_with(b"WRONGPASS"))
             && let Reply::Array(fields) = self.ask(&with_password[..2]).await?
@@ -201,7 +203,7 @@ impl Reader {
     /// The next frame.
     ///
     /// # Cancel safety
-    /// Nothing that was read is lost.
+    /// The future may be dropped at any time without losing data that was read.
     pub(crate) async fn next(&mut self) -> Result<Reply, BrokerError> {
         loop {
             match Reply::take(&mut self.input) {

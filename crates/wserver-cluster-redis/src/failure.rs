@@ -1,4 +1,4 @@
-//! What went wrong, in words for an operator.
+//! Error messages for an operator.
 
 use std::io::{self, ErrorKind};
 
@@ -8,7 +8,7 @@ use wserver_cluster::BrokerError;
 use crate::Site;
 use crate::address::{Address, Topology};
 
-/// Says what an error that a server answered means; `command` is what it was asked.
+/// Explains an error that a server answered to `command`.
 pub(crate) fn answered(site: &Site, at: &Address, command: &str, answer: &[u8]) -> BrokerError {
     let (user, cluster) = (site.access.user(), &site.cluster);
     let text = String::from_utf8_lossy(answer);
@@ -43,7 +43,7 @@ pub(crate) fn answered(site: &Site, at: &Address, command: &str, answer: &[u8]) 
             "{at} does not know the command {command}: Redis or Valkey must be 7 or newer"
         )),
         _ => {
-            // A server may repeat what it did not understand.
+            // A server may quote input that it did not understand.
             let is_in = |secret: &str| !secret.is_empty() && text.contains(secret);
             let has_secret = site.access.password.as_deref().is_some_and(is_in);
             let text = if has_secret { code } else { &text };
@@ -52,7 +52,7 @@ pub(crate) fn answered(site: &Site, at: &Address, command: &str, answer: &[u8]) 
     }
 }
 
-/// Nobody can be spoken to there, or no longer.
+/// The connection to the server failed, or has ended.
 pub(crate) fn broken(at: &Address, error: &io::Error) -> BrokerError {
     let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match of_tls {
@@ -76,24 +76,24 @@ pub(crate) fn broken(at: &Address, error: &io::Error) -> BrokerError {
     }
 }
 
-/// It has ended a subscription by itself: the channel's slot has moved.
+/// The server has ended a subscription by itself: the channel's slot has moved.
 pub(crate) fn deaf(at: &Address, channel: &[u8]) -> BrokerError {
     let channel = String::from_utf8_lossy(channel);
     BrokerError::unreachable(format!("{at} has ended the subscription of {channel}"))
 }
 
-/// It hung up.
+/// The server closed the connection.
 pub(crate) fn closed(at: &Address) -> BrokerError {
     BrokerError::unreachable(format!("{at} closed the connection"))
 }
 
-/// It hung up before it had said anything.
+/// The server closed the connection before it sent anything.
 pub(crate) fn closed_at_once(at: &Address) -> BrokerError {
     let message = "closed the connection at once: if it speaks TLS, the URL begins with rediss";
     BrokerError::unreachable(format!("{at} {message}"))
 }
 
-/// Somebody answers there, but no Redis.
+/// A server answers there, but it is not Redis.
 pub(crate) fn no_redis(at: &Address) -> BrokerError {
     BrokerError::refused(format!("{at} does not answer as Redis does: look at host and port"))
 }

@@ -1,4 +1,4 @@
-//! Redis or Valkey, from 7 on, as the broker between the nodes of a cluster.
+//! Redis or Valkey, version 7 or later, as the broker between the nodes of a cluster.
 //!
 //! | URL | what it is |
 //! |-----|------------|
@@ -6,21 +6,22 @@
 //! | `redis-sentinel://h1:26379,h2:26379/mastername` | a master that Sentinels watch |
 //! | `redis-cluster://h1:6379,h2:6379` | a Redis Cluster; its lanes are sharded channels |
 //!
-//! With `rediss`, `rediss-sentinel` and `rediss-cluster` everything goes over TLS.
+//! The schemes `rediss`, `rediss-sentinel` and `rediss-cluster` use TLS for all connections.
 //!
-//! A user of its own needs no more than this (for a Redis Cluster `+spublish +ssubscribe
-//! +cluster|slots` in place of the first two):
+//! A dedicated user needs only these rights (for a Redis Cluster
+//! `+spublish +ssubscribe +cluster|slots` in place of the first two):
 //!
 //! ```text
 //! user push on >password resetchannels &wserver.* +publish +subscribe +ping
 //! ```
 //!
-//! The protocol is spoken here, in a page, and not by a library. What a client must not do here is
-//! the larger part of `redis`, which brings thirty crates: reconnect, queue without bound, choose the
-//! TLS of a whole process. Codecs alone were tried in November 2026: `redis-protocol` 6 goes as deep
-//! as its input says, and overflows the stack at 64 KiB of `*1`; that of `redis` 1.8 copies, and is
-//! not public; `resp-rs` 0.3 is bounded and reads small frames a third faster, but is half a year old
-//! and by one author. It is the one to take when it has lasted.
+//! This crate implements the protocol itself, in one page, instead of using a library. The larger
+//! part of `redis`, which brings thirty crates, does what an adapter must not do: reconnect, queue
+//! without a limit, choose the TLS library of a whole process. We tried pure codecs in November
+//! 2026: `redis-protocol` 6 recurses as deep as its input says, and overflows the stack at 64 KiB
+//! of `*1`; the codec of `redis` 1.8 copies, and is not public; `resp-rs` 0.3 is bounded and reads
+//! small frames a third faster, but is half a year old and has one author. It is the one to take
+//! once it has lasted.
 
 mod address;
 mod resp;
@@ -47,29 +48,30 @@ use crate::address::{Address, Place, Topology};
 use crate::connection::{Access, Deadline};
 use crate::link::RedisLink;
 
-/// Ways through a Redis Cluster. Each is one slot, so this bounds how many shards share the work.
+/// The number of lanes through a Redis Cluster. Each lane is one slot, so this is the most shards
+/// that can share the work.
 const CLUSTER_LANES: u16 = 16;
 
-/// Where the broker is and how to come in.
+/// The address of the broker, and how to log in.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RedisSettings {
-    /// The address, as in [the table](crate); without a user and a password.
+    /// The address, in a form of [the table](crate), without user and password.
     pub url: String,
-    /// What the names of all channels begin with.
+    /// The name of the cluster, with which all channel names begin.
     pub cluster: String,
-    /// The ACL user; without one it is `default`.
+    /// The ACL user; `None` is `default`.
     pub username: Option<String>,
-    /// The password.
+    /// The password, if the broker needs one.
     pub password: Option<String>,
-    /// The certificate authorities to trust, as PEM, instead of the system's.
+    /// The certificate authorities to trust instead of the system's, as PEM.
     pub ca_pem: Option<Vec<u8>>,
-    /// How long it may take to open a link, and to publish.
+    /// How long opening a link may take, and one publish.
     pub connect_timeout: Duration,
 }
 
 impl RedisSettings {
-    /// Without a password, with the system's authorities and five seconds to connect.
+    /// Settings without a password, with the system's authorities and a timeout of five seconds.
     #[must_use]
     pub fn new(url: impl Into<String>, cluster: impl Into<String>) -> Self {
         Self {
@@ -85,7 +87,7 @@ impl RedisSettings {
 
 impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the URL: somebody may have written a password into it before it was looked at.
+        // Not the URL, because it may hold a password that was not checked yet.
         f.debug_struct("RedisSettings")
             .field("cluster", &self.cluster)
             .field("username", &self.username)
@@ -96,16 +98,16 @@ impl fmt::Debug for RedisSettings {
     }
 }
 
-/// A Redis that carries what the nodes of a cluster have to say to each other.
+/// A Redis that carries messages between the nodes of a cluster.
 #[derive(Debug)]
 pub struct RedisBroker {
     site: Arc<Site>,
-    /// Which of the addresses comes first next time: another one after each failure, so that one that
-    /// hangs, or knows an old master, is not asked for ever.
+    /// The index of the address to try first next time. It changes after each failure, so that a
+    /// server that hangs, or knows an old master, is not always asked first.
     first: AtomicUsize,
 }
 
-/// All that was set, once it has been looked at.
+/// The checked settings.
 #[derive(Debug)]
 struct Site {
     place: Place,
@@ -115,10 +117,10 @@ struct Site {
 }
 
 impl RedisBroker {
-    /// Looks at the settings, without connecting.
+    /// Checks the settings without connecting.
     ///
     /// # Errors
-    /// When they can lead nowhere, and what to write instead.
+    /// If the settings can never work; the error says what to write instead.
     pub fn new(settings: RedisSettings) -> Result<Self, BrokerError> {
         let RedisSettings { url, cluster, username, password, ca_pem, connect_timeout } = settings;
         let place = Place::parse(&url)?;
@@ -139,7 +141,7 @@ impl RedisBroker {
         Ok(Self { site, first: AtomicUsize::new(0) })
     }
 
-    /// Opens a link by what the server at `seed` knows.
+    /// Opens a link with the help of the server at `seed`.
     async fn open_by(
         &self,
         seed: &Address,
@@ -169,7 +171,7 @@ impl Broker for RedisBroker {
         matches!(self.site.place.topology, Topology::Standalone)
     }
 
-    /// Redis cuts off a subscriber for whom 32 MiB wait, or 8 MiB for a minute.
+    /// 1 MiB, because Redis cuts off a subscriber for which 32 MiB wait, or 8 MiB for a minute.
     fn payload_bytes_max(&self) -> usize {
         1024 * 1024
     }
@@ -180,13 +182,14 @@ impl Broker for RedisBroker {
         let seeds = &self.site.place.seeds;
         let mut failure: Option<BrokerError> = None;
         for tried in 0..seeds.len() {
-            // One that does not answer leaves the others their share of the time.
+            // A server that does not answer leaves the others their share of the time.
             let left = u32::try_from(seeds.len() - tried).unwrap_or(u32::MAX);
             let asking = deadline.share(Instant::now(), left);
             let seed = &seeds[(first + tried) % seeds.len()];
             match Box::pin(self.open_by(seed, (asking, deadline), node, &inbound)).await {
                 Ok(link) => return Ok(Arc::new(link)),
-                // What somebody has to change is worth more than who did not answer either.
+                // An error that an operator can fix is more useful than one about another silent
+                // server.
                 Err(error) => match &failure {
                     Some(before) if before.kind() == BrokerErrorKind::Refused => {}
                     _ => failure = Some(error),

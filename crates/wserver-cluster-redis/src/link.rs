@@ -1,4 +1,4 @@
-//! An open link: the tasks of its connections, and whether it is still of use.
+//! An open link: the tasks of its connections, and whether it is still usable.
 
 use std::sync::Arc;
 
@@ -19,15 +19,15 @@ use crate::watcher::Watcher;
 
 pub(crate) struct RedisLink {
     site: Arc<Site>,
-    /// Which of the publishers is each lane's. Invariant: an index into them.
+    /// The publisher of each lane, as an index into `publishers`. Invariant: every index is valid.
     lanes: Vec<usize>,
     publishers: Vec<Publisher>,
     health: Health,
-    /// They own the connections, and end with this.
+    /// The tasks that own the connections; they end with the link.
     _tasks: JoinSet<()>,
 }
 
-/// Why a link is of no more use, once it is. The first reason stays.
+/// Why a link is no longer usable, once it is not. The first reason stays.
 #[derive(Clone)]
 pub(crate) struct Health(watch::Sender<Option<BrokerError>>);
 
@@ -105,7 +105,7 @@ impl Link for RedisLink {
             error = self.health.failed() => Err(error),
             published = timeout(time, publisher.publish(encoder)) => match published {
                 Ok(Some(())) => Ok(()),
-                // Its tasks have ended, and the reason is about to stand there.
+                // Its tasks have ended, and are about to store the reason.
                 Ok(None) => Err(self.health.failed().await),
                 Err(_elapsed) => {
                     let error = late(&publisher.at, time);

@@ -1,4 +1,4 @@
-//! A connection that listens on channels, whatever they are for.
+//! A connection that subscribes to channels, whatever they are for.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) struct Listener {
     connection: Connection,
 }
 
-/// What came in.
+/// What arrived.
 enum Heard {
     Message {
         channel: Bytes,
@@ -34,7 +34,7 @@ enum Heard {
 impl Listener {
     /// Sends `command`s that subscribe to `channels` channels, and waits until all are confirmed.
     ///
-    /// What arrives meanwhile goes to `take`: nothing is lost between two of them.
+    /// Messages that arrive meanwhile go to `take`, so none is lost between two confirmations.
     pub(crate) async fn open(
         site: &Site,
         mut connection: Connection,
@@ -61,8 +61,8 @@ impl Listener {
         Ok(Self { connection })
     }
 
-    /// Listens until it can no more, or `take` says why not. Who says nothing for `silence` is asked
-    /// whether he still lives.
+    /// Receives until the connection fails or `take` returns an error. A server that is silent for
+    /// `silence` gets a PING.
     pub(crate) async fn run(
         self,
         silence: Duration,
@@ -76,7 +76,7 @@ impl Listener {
         let mut is_asked = false;
         loop {
             let reply = tokio::select! {
-                // Whatever has come in counts before the time that has passed.
+                // Data that has arrived takes precedence over the elapsed time.
                 biased;
                 reply = reader.next() => reply,
                 _ = ticks.tick() => {
@@ -93,7 +93,7 @@ impl Listener {
             is_asked = false;
             let taken = match reply.map(hear) {
                 Ok(Heard::Message { channel, payload }) => take(channel, payload),
-                // Who is not allowed to ask has got an answer, too.
+                // An error, for a user that may not send PING, is an answer too.
                 Ok(Heard::Subscribed | Heard::Pong | Heard::Error(_)) => Ok(()),
                 Ok(Heard::Unsubscribed { channel }) => Err(failure::deaf(&reader.at, &channel)),
                 Ok(Heard::Nonsense) => Err(failure::no_redis(&reader.at)),

@@ -1,4 +1,4 @@
-//! The connection to one master that publishes: several calls at once, each answered in its turn.
+//! The connection that publishes to one master: several calls at once, answered in order.
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use crate::link::Health;
 use crate::resp::{self, Reply};
 use crate::shards::{self, Shard};
 
-/// Calls that wait to be written, and those that wait to be answered. The next one waits outside.
+/// The most calls that wait to be written, and the most that wait for an answer. Further calls wait
+/// outside.
 const CALLS_MAX: usize = 32;
 
 pub(crate) struct Publisher {
@@ -22,19 +23,19 @@ pub(crate) struct Publisher {
     calls: mpsc::Sender<Call>,
 }
 
-/// Commands that belong together, and who waits for their answers.
+/// Commands that belong together, and the caller that waits for their answers.
 struct Call {
     output: Vec<u8>,
     waiter: Waiter,
 }
 
 struct Waiter {
-    /// Answers still to come.
+    /// How many answers are outstanding.
     answers: usize,
     done: oneshot::Sender<()>,
 }
 
-/// Writes commands that publish.
+/// Encodes commands that publish.
 pub(crate) struct Encoder<'a> {
     site: &'a Site,
     output: Vec<u8>,
@@ -50,14 +51,16 @@ impl<'a> Encoder<'a> {
         self.add_named(&Channel { lane, to }.name(&self.site.cluster), payload);
     }
 
-    /// To a channel where nobody listens, of the same slot and under the same ACL rules.
+    /// Adds a test message to a channel without subscribers, in the same slot and under the same
+    /// ACL rules.
     fn add_trial(&mut self, lane: u16) {
         self.add_named(&format!("{}.{{{lane}}}.trial", self.site.cluster), b"");
     }
 
     fn add_named(&mut self, name: &str, payload: &[u8]) {
         let command = command(self.site).as_bytes();
-        // Enough for the lengths and line ends as well, so that it grows once for a large payload.
+        // This includes the lengths and line ends, so that the buffer grows only once for a large
+        // payload.
         self.output.reserve(command.len() + name.len() + payload.len() + 64);
         resp::encode(&mut self.output, &[command, name.as_bytes(), payload]);
         self.commands += 1;
@@ -71,7 +74,7 @@ fn command(site: &Site) -> &'static str {
     }
 }
 
-/// Connects, and tries whether it may publish on the shard's lanes.
+/// Connects, and tests whether it may publish on the shard's lanes.
 pub(crate) async fn connect(site: &Site, shard: &Shard) -> Result<Connection, BrokerError> {
     let (mut connection, greeting) = Connection::open(site, &shard.master).await?;
     shards::check_master(site, &shard.master, &greeting)?;
@@ -86,7 +89,7 @@ pub(crate) async fn connect(site: &Site, shard: &Shard) -> Result<Connection, Br
 }
 
 impl Publisher {
-    /// Puts a connection to work, in tasks of `tasks`.
+    /// Starts the tasks of a connection in `tasks`.
     pub(crate) fn start(
         site: &Arc<Site>,
         connection: Connection,
@@ -108,7 +111,8 @@ impl Publisher {
         Self { at, calls }
     }
 
-    /// Writes commands and waits for their answers. `None`: the link is broken, and knows why.
+    /// Sends commands and waits for their answers. `None` means that the link is broken, and has
+    /// the reason.
     pub(crate) async fn publish(&self, encoder: Encoder<'_>) -> Option<()> {
         let (done, answered) = oneshot::channel();
         let Encoder { output, commands: answers, .. } = encoder;
@@ -124,7 +128,7 @@ async fn write(
     waiters: mpsc::Sender<Waiter>,
 ) -> Result<(), BrokerError> {
     while let Some(Call { output, waiter }) = called.recv().await {
-        // Before the commands: an answer finds somebody who waits for it.
+        // Registered before the commands are written, so that every answer finds its caller.
         if waiters.send(waiter).await.is_err() {
             break;
         }
@@ -133,7 +137,7 @@ async fn write(
     Ok(())
 }
 
-/// Reads on while nobody waits, too, and so sees when the server hangs up.
+/// Reads even if no caller waits, and so notices when the server closes the connection.
 async fn read(site: &Site, mut reader: Reader, mut waiting: mpsc::Receiver<Waiter>) -> BrokerError {
     let mut current: Option<Waiter> = None;
     loop {
@@ -151,13 +155,13 @@ async fn read(site: &Site, mut reader: Reader, mut waiting: mpsc::Receiver<Waite
         if waiter.answers > 0 {
             current = Some(waiter);
         } else {
-            // Who called may have gone meanwhile.
+            // The caller may have gone meanwhile.
             let _ = waiter.done.send(());
         }
     }
 }
 
-/// The answer to a command that publishes is how many heard it.
+/// Checks the answer to a command that publishes, which is the number of receivers.
 fn check(site: &Site, at: &Address, reply: &Reply) -> Result<(), BrokerError> {
     match reply {
         Reply::Integer(_) => Ok(()),

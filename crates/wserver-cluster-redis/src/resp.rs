@@ -1,14 +1,15 @@
-//! The protocol, RESP2: what is written and what is read. No connection, no meaning.
+//! The protocol RESP2: encoding and decoding, without connections and without meaning.
 //!
-//! The elder version on purpose: a subscriber has a connection of its own here, so nothing of the
-//! newer one is needed.
+//! It is the older version on purpose: a subscriber has its own connection here, so nothing of the
+//! newer version is needed.
 
 use std::fmt;
 use std::io::Write as _;
 
 use bytes::{Bytes, BytesMut};
 
-/// One frame from a server. Its bytes are slices of what was read, not copies, and keep all of that.
+/// One frame from a server. Its bytes are slices of the read buffer, not copies, and keep that
+/// buffer alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply {
     Status(Bytes),
@@ -19,15 +20,15 @@ pub(crate) enum Reply {
     Array(Vec<Self>),
 }
 
-/// What was read is not this protocol.
+/// The input is not this protocol.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NotResp;
 
-/// No frame is larger: what we publish is cut far below, and a map of a cluster is smaller.
+/// The largest frame. Our messages are far smaller, and so is the map of a cluster.
 const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// No answer to what we ask is deeper.
+/// The deepest nesting; no answer to our commands is deeper.
 const DEPTH_MAX: u8 = 8;
-/// No line is longer: the longest are errors.
+/// The longest line; the longest ones are errors.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
 impl fmt::Display for Reply {
@@ -43,7 +44,7 @@ impl fmt::Display for Reply {
 }
 
 impl Reply {
-    /// Takes the first frame out of `input` once all of it is there.
+    /// Takes the first frame out of `input` once it is complete.
     pub(crate) fn take(input: &mut BytesMut) -> Result<Option<Self>, NotResp> {
         let mut cursor = Cursor { text: input, at: 0 };
         match cursor.skip(DEPTH_MAX) {
@@ -54,7 +55,8 @@ impl Reply {
                 Ok(Some(cursor.read(&frame)?))
             }
             Err(Stop::More(bytes)) => {
-                // A large one is read into a place of its size and not moved from one to the next.
+                // A large frame is read into a buffer of its size, and not moved from one to the
+                // next.
                 input.reserve(bytes);
                 Ok(None)
             }
@@ -80,7 +82,7 @@ fn head(output: &mut Vec<u8>, kind: u8, length: usize) {
 
 /// Why a frame cannot be read.
 enum Stop {
-    /// At least so many bytes are missing.
+    /// At least this many bytes are missing.
     More(usize),
     NotResp,
 }
@@ -97,7 +99,7 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// Goes over one frame, whose insides have `depth` levels at most.
+    /// Skips one frame, with at most `depth` levels of nesting.
     fn skip(&mut self, depth: u8) -> Result<(), Stop> {
         let (kind, line) = self.line()?;
         match kind {
@@ -115,7 +117,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Reads a frame that was gone over already.
+    /// Reads a frame that was skipped before, so it is complete and valid.
     fn read(&mut self, frame: &Bytes) -> Result<Reply, Stop> {
         let (kind, line) = self.line()?;
         Ok(match kind {

@@ -1,5 +1,5 @@
-//! Which master carries which lanes: the one there is, the one that a Sentinel knows, or those of a
-//! Cluster.
+//! Finds which master carries which lanes: the only one, the one that a Sentinel knows, or those of
+//! a Cluster.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,10 @@ pub(crate) struct Shard {
     pub(crate) lanes: Vec<u16>,
 }
 
-/// What was found out.
+/// The result of the search.
 pub(crate) struct Found {
     pub(crate) shards: Vec<Shard>,
-    /// The Sentinel who said so, and will say when another becomes the master.
+    /// The Sentinel that named the master, and will report when another one takes over.
     pub(crate) sentinel: Option<Connection>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) async fn find(site: &Site, seed: &Address, lanes: u16) -> Result<Foun
     }
 }
 
-/// A master of the kind that the URL says, or what the URL should say.
+/// Checks that a server is a master of the kind in the URL; the error says what the URL should be.
 pub(crate) fn check_master(
     site: &Site,
     at: &Address,
@@ -79,7 +79,7 @@ pub(crate) fn check_master(
 ) -> Result<(), BrokerError> {
     check_mode(site, at, greeting)?;
     if greeting.role != "master" {
-        // What is published at a replica does not arrive at those who listen at its master.
+        // A message that is published at a replica does not reach the subscribers at its master.
         return Err(BrokerError::unreachable(format!("{at} is a replica, and no master now")));
     }
     Ok(())
@@ -127,7 +127,7 @@ impl Range {
         };
         let [host, Reply::Integer(port), ..] = master.as_slice() else { return None };
         let port = u16::try_from(*port).ok()?;
-        // Without a host: that of whoever was asked.
+        // Without a host, it is that of the server that was asked.
         let host = match host {
             Reply::Bulk(host) if !host.is_empty() => String::from_utf8_lossy(host).into_owned(),
             _ => seed.host.clone(),
@@ -155,7 +155,7 @@ fn group(
     Ok(shards.map(|(master, lanes)| Shard { master: master.clone(), lanes }).collect())
 }
 
-/// The slot of a channel: CRC-16 (XMODEM) of what stands in its first braces.
+/// The slot of a channel: the CRC-16 (XMODEM) of the text in its first braces.
 fn slot(channel: &[u8]) -> u16 {
     let open = channel.iter().position(|&byte| byte == b'{').map(|at| &channel[at + 1..]);
     let tag = open.and_then(|open| {

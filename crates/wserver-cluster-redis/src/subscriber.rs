@@ -1,4 +1,4 @@
-//! The connection to one master that hears what is published for us.
+//! The connection that receives messages for this node from one master.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,11 +18,11 @@ pub(crate) struct Subscriber {
     sorter: Sorter,
 }
 
-/// What is smaller is copied: as a slice it would keep all that was read with it, for as long as one
-/// slow receiver keeps it, and no bound counts that.
+/// Smaller messages are copied: a slice would keep the whole read buffer alive for as long as a
+/// slow receiver holds it, and no limit counts that.
 const COPIED_BYTES_MAX: usize = 4096;
 
-/// Knows whose lane a channel is.
+/// Maps channels to lanes.
 struct Sorter {
     lanes: HashMap<Bytes, u16>,
     inbound: Inbound,
@@ -39,7 +39,7 @@ impl Sorter {
 }
 
 impl Subscriber {
-    /// Connects and listens; returns when all of it is confirmed.
+    /// Connects and subscribes; returns when all subscriptions are confirmed.
     pub(crate) async fn open(
         site: &Site,
         shard: &Shard,
@@ -54,7 +54,7 @@ impl Subscriber {
         };
         let mut output = Vec::new();
         let mut lanes = HashMap::new();
-        // Those of a lane are of one slot, as a command's must be.
+        // The channels of a lane are in one slot, as a single command requires.
         for &lane in &shard.lanes {
             let channels = Channel::of_node(node, lane + 1).filter(|channel| channel.lane == lane);
             let names = channels.map(|channel| Bytes::from(channel.name(&site.cluster)));
@@ -71,7 +71,7 @@ impl Subscriber {
         Ok(Self { listener, sorter })
     }
 
-    /// Listens until it can no more.
+    /// Receives until the connection fails.
     pub(crate) async fn run(self, silence: Duration) -> BrokerError {
         let Self { listener, sorter } = self;
         let take = |channel, payload| {

@@ -1,4 +1,4 @@
-//! Whom a broker's certificate must come from, and the TLS handshake.
+//! The trusted authorities for a broker's certificate, and the TLS handshake.
 
 use std::io;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use wserver_cluster::BrokerError;
 
-/// Trusts the authorities in `ca_pem` and nobody else, or whom this machine trusts.
+/// Trusts only the authorities in `ca_pem`, or else those of this machine.
 pub(crate) fn config(ca_pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, BrokerError> {
     let mut roots = RootCertStore::empty();
     match ca_pem {
         None => {
             let native = rustls_native_certs::load_native_certs().certs;
-            // Machines have some that are too old to be understood; the rest is as good without them.
+            // Machines have some that are too old to be read; the rest are good without them.
             roots.add_parsable_certificates(native);
         }
         Some(pem) => {
@@ -50,15 +50,15 @@ pub(crate) fn config(ca_pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, BrokerE
     Ok(Arc::new(config))
 }
 
-/// How many certificates PEM announces, wherever in a line and by whichever name. The reader passes
-/// over those that do not begin a line, as where two files were joined without a line end.
+/// How many certificates the PEM text announces, anywhere in a line and under any label. The reader
+/// skips those that do not begin a line, for example if two files were joined without a line end.
 fn certificates_announced(pem: &[u8]) -> usize {
     let text = String::from_utf8_lossy(pem);
     let labels = text.split("-----BEGIN ").skip(1).filter_map(|rest| rest.split("-----").next());
     labels.filter(|label| label.ends_with("CERTIFICATE")).count()
 }
 
-/// The handshake, over a connection to `host`.
+/// Performs the handshake over a connection to `host`.
 pub(crate) async fn connect(
     config: &Arc<ClientConfig>,
     host: &str,

@@ -1,7 +1,8 @@
-//! The connection to the Sentinel that named the master: it says when another one takes over.
+//! The connection to the Sentinel that named the master: the Sentinel reports when another master
+//! takes over.
 //!
-//! A master that is cut off from the Sentinels, and not from us, would carry on for those who are
-//! there, while everybody who comes later goes to its successor.
+//! A master that is cut off from the Sentinels, but not from us, would continue to serve the nodes
+//! that are connected, while all that come later go to its successor.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::connection::Connection;
 use crate::listener::Listener;
 use crate::resp;
 
-/// Where Sentinels tell `name old-host old-port new-host new-port`.
+/// The channel on which Sentinels publish `name old-host old-port new-host new-port`.
 const CHANNEL: &[u8] = b"+switch-master";
 
 pub(crate) struct Watcher {
@@ -24,7 +25,7 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// Listens to a Sentinel, unless it does not let us: then there is no watcher.
+    /// Subscribes to a Sentinel; if it does not allow that, there is no watcher.
     pub(crate) async fn open(
         site: &Site,
         connection: Connection,
@@ -33,8 +34,8 @@ impl Watcher {
         let at = connection.reader.at.clone();
         let mut output = Vec::new();
         resp::encode(&mut output, &[b"SUBSCRIBE", CHANNEL]);
-        // A move since the Sentinel's answer is seen by the master's role, which is asked for after
-        // this; but for a master that has not heard of it itself, which takes more than a moment.
+        // The master's role, which is asked for after this, shows a move since the Sentinel's
+        // answer, unless the old master has not heard of it itself; that takes more than a moment.
         let ignore = |_channel, _payload| {};
         match Listener::open(site, connection, "SUBSCRIBE", (&output, 1), ignore).await {
             Ok(listener) => Ok(Some(Self { at, master: master.clone(), listener })),
@@ -43,7 +44,7 @@ impl Watcher {
         }
     }
 
-    /// Listens until it can no more, or there is another master.
+    /// Receives until the connection fails, or there is another master.
     pub(crate) async fn run(self, silence: Duration) -> BrokerError {
         let Self { at, master, listener } = self;
         let take = |_channel: Bytes, payload: Bytes| {

@@ -1,9 +1,9 @@
-//! The port: what a cluster asks of a broker, and nothing more.
+//! The interface to a broker: everything that a cluster needs of one.
 //!
 //! A broker carries opaque messages from one node to another or to all, in order as long as nothing
-//! breaks, at most once as far as it knows. Everything else is the cluster's: it numbers what it
-//! sends, so that what comes twice or too late is let go; it opens a link anew when one breaks, so an
-//! adapter never reconnects by itself; and it bounds what waits on either side.
+//! breaks, and at most once as far as it knows. The cluster does the rest. It numbers what it
+//! sends, so that it can drop duplicate and late messages. It opens a new link when one breaks, so
+//! an adapter never reconnects by itself. And it limits what waits on either side.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-/// One node of a cluster, for as long as its process lives: a random number.
+/// The id of a node while its process lives: a random number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(u64);
 
 impl NodeId {
-    /// The node of this number.
+    /// The id with this number.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// Its number.
+    /// The number of the id.
     #[must_use]
     pub const fn as_u64(self) -> u64 {
         self.0
@@ -37,30 +37,30 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// Whom a message is for.
+/// The receivers of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum To {
-    /// Every node of the cluster, the sender too.
+    /// Every node of the cluster, including the sender.
     All,
     /// One node.
     Node(NodeId),
 }
 
-/// One of the names under which a broker carries messages.
+/// A name under which a broker carries messages.
 ///
-/// A node listens on two of each lane: that of all, and its own.
+/// A node subscribes to two channels of each lane: that of all nodes, and its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Channel {
-    /// Which way through the broker, below [`Broker::lanes`].
+    /// The lane through the broker, below [`Broker::lanes`].
     pub lane: u16,
-    /// Who listens.
+    /// The nodes that subscribe.
     pub to: To,
 }
 
 impl Channel {
-    /// The name within a cluster called `cluster`: `cluster.{lane}.all`, `cluster.{lane}.<node>`.
+    /// The name within the cluster `cluster`: `cluster.{lane}.all`, `cluster.{lane}.<node>`.
     ///
-    /// The braces are Redis Cluster's hash tag: all channels of a lane live on one shard.
+    /// The braces are Redis Cluster's hash tag, so all channels of a lane are on one shard.
     #[must_use]
     pub fn name(&self, cluster: &str) -> String {
         let lane = self.lane;
@@ -70,7 +70,7 @@ impl Channel {
         }
     }
 
-    /// The channels that `node` listens on.
+    /// The channels to which `node` subscribes.
     pub fn of_node(node: NodeId, lanes: u16) -> impl Iterator<Item = Self> {
         (0..lanes).flat_map(move |lane| {
             [To::All, To::Node(node)].into_iter().map(move |to| Self { lane, to })
@@ -78,54 +78,71 @@ impl Channel {
     }
 }
 
-/// A broker's address and how to reach it: one adapter.
+/// An adapter for one kind of broker, with its address and access.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
-    /// What it is, for logs and answers: `redis`, `nats`.
+    /// The kind of broker, for logs and answers: `redis`, `nats`.
     fn kind(&self) -> &'static str;
 
-    /// How many ways there are through it, at least one, the same on every node. What belongs to one
-    /// user goes one way, so that it keeps its order; a broker of several shards has a way or more
-    /// through each.
+    /// The number of lanes through the broker: at least one, and the same on every node. All
+    /// messages of one user use one lane, which keeps their order; a broker with several shards has
+    /// one or more lanes through each.
     fn lanes(&self) -> u16 {
         1
     }
 
-    /// Whether all who use it are at one and the same process, so that a node which hears itself is heard
-    /// by all who hear themselves. A broker of several servers may be split.
+    /// Whether all nodes are connected to one and the same process, so that a node that hears
+    /// itself is heard by every other node that hears itself. A broker of several servers may
+    /// split.
     fn is_one_place(&self) -> bool {
         false
     }
 
-    /// The largest message it carries; larger ones are cut into parts by the cluster.
+    /// The largest message that it carries, in bytes; the cluster splits larger ones.
     fn payload_bytes_max(&self) -> usize {
         16 * 1024 * 1024
     }
 
-    /// Connects, and listens on every [`Channel::of_node`]: when this returns, what is published
-    /// there arrives at `inbound`.
+    /// Connects, and subscribes to every [`Channel::of_node`]: messages that are published there
+    /// after this returns arrive at `inbound`.
     ///
     /// # Errors
-    /// When it cannot, with what an operator can do about it; nothing is left behind.
+    /// If it cannot connect, with a text that says what an operator can do. It leaves no connection
+    /// or task behind.
+    ///
+    /// # Cancel safety
+    ///
+    /// The cluster drops the future when its node leaves. An adapter must then close everything
+    /// that it has opened.
     async fn open(&self, node: NodeId, inbound: Inbound) -> Result<Arc<dyn Link>, BrokerError>;
 }
 
 /// An open connection to a broker. Dropping it closes it and ends its tasks.
 #[async_trait]
 pub trait Link: Send + Sync + 'static {
-    /// Publishes these messages of one lane, in their order; returns when the broker has them, or
-    /// when they stand in a bounded buffer on the way to it.
+    /// Publishes these messages of one lane, in order. It returns when the broker has them, or when
+    /// they are in a bounded buffer on the way to it.
     ///
     /// # Errors
-    /// When some may not have been published. The cluster opens a new link then.
+    /// If some messages may not have been published. The cluster then opens a new link.
+    ///
+    /// # Cancel safety
+    ///
+    /// The cluster drops the future when it gives up the link. Any number of the messages may have
+    /// been published by then.
     async fn publish(&self, lane: u16, messages: Vec<(To, Bytes)>) -> Result<(), BrokerError>;
 
-    /// Waits until this link is of no more use: the connection has ended, a subscription was lost, a
-    /// shard has moved.
+    /// Waits until this link is no longer usable, because the connection has ended, a subscription
+    /// was lost or a shard has moved.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped and the method called again; a link that is broken returns its
+    /// error at once.
     async fn broken(&self) -> BrokerError;
 }
 
-/// Why a broker cannot be used, in words for an operator; never with a secret in them.
+/// Why a broker cannot be used, in words for an operator; it never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct BrokerError {
@@ -133,35 +150,36 @@ pub struct BrokerError {
     message: String,
 }
 
-/// What there is to do about a [`BrokerError`].
+/// What an operator can do about a [`BrokerError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BrokerErrorKind {
-    /// It may work later: nobody answers, the connection has ended, a fail-over is under way.
+    /// It may work later: the broker does not answer, the connection has ended, or a fail-over is
+    /// in progress.
     Unreachable,
-    /// It will not work before somebody changes something: a password, a certificate, a permission.
+    /// It will not work until somebody changes a password, a certificate, a permission or the like.
     Refused,
 }
 
 impl BrokerError {
-    /// It may work later.
+    /// An error of the kind [`BrokerErrorKind::Unreachable`].
     pub fn unreachable(message: impl fmt::Display) -> Self {
         Self { kind: BrokerErrorKind::Unreachable, message: message.to_string() }
     }
 
-    /// Somebody has to change something.
+    /// An error of the kind [`BrokerErrorKind::Refused`].
     pub fn refused(message: impl fmt::Display) -> Self {
         Self { kind: BrokerErrorKind::Refused, message: message.to_string() }
     }
 
-    /// What there is to do about it.
+    /// What an operator can do about it.
     #[must_use]
     pub const fn kind(&self) -> BrokerErrorKind {
         self.kind
     }
 }
 
-/// Where an adapter hands over what has arrived. A clone is the same place.
+/// The queue into which an adapter puts arriving messages. Clones share the queue.
 #[derive(Debug, Clone)]
 pub struct Inbound {
     lanes: Arc<[LaneInbound]>,
@@ -172,22 +190,22 @@ pub struct Inbound {
 #[derive(Debug)]
 struct LaneInbound {
     messages: mpsc::Sender<Bytes>,
-    /// Bytes that wait. Added to here, subtracted by whoever takes a message out.
+    /// Waiting bytes. Increased here, and decreased by the code that takes a message out.
     bytes: Arc<AtomicU64>,
 }
 
-/// The other end of one lane of an [`Inbound`].
+/// The receiving end of one lane of an [`Inbound`].
 #[derive(Debug)]
 pub(crate) struct InboundLane {
     messages: mpsc::Receiver<Bytes>,
     bytes: Arc<AtomicU64>,
 }
 
-/// Messages of one lane that wait, whatever their size.
+/// The most waiting messages of one lane, whatever their size.
 const MESSAGES_MAX: usize = 65_536;
 
 impl Inbound {
-    /// A place for messages of `lanes` lanes, each bounded by `bytes_max` bytes.
+    /// A queue for `lanes` lanes, each limited to `bytes_max` bytes.
     pub(crate) fn new(lanes: u16, bytes_max: usize) -> (Self, Vec<InboundLane>) {
         let (near, far) = (0..lanes)
             .map(|_| {
@@ -201,13 +219,13 @@ impl Inbound {
         (Self { lanes: near.into(), bytes_max, dropped: Arc::default() }, far)
     }
 
-    /// Takes a message in, or counts it as dropped where too much waits already. Never waits: a
-    /// broker that is not read from cuts its reader off.
+    /// Queues a message, or drops and counts it if too much waits already. It never waits, because
+    /// a broker cuts off a subscriber that does not read.
     pub fn offer(&self, lane: u16, payload: Bytes) {
         let Some(near) = self.lanes.get(usize::from(lane)) else { return };
         let bytes = payload.len() as u64;
         let before = near.bytes.fetch_add(bytes, Ordering::Relaxed);
-        // One message is always taken, however large.
+        // A single message is always accepted, however large.
         let is_room = before == 0 || before + bytes <= self.bytes_max;
         if !is_room || near.messages.try_send(payload).is_err() {
             near.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -215,14 +233,14 @@ impl Inbound {
         }
     }
 
-    /// Messages that found no room.
+    /// How many messages found no room.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 }
 
 impl InboundLane {
-    /// What has come and was not taken.
+    /// The next message, if one has arrived.
     #[cfg(feature = "conformance")]
     pub(crate) fn try_next(&mut self) -> Option<Bytes> {
         self.messages.try_recv().ok()

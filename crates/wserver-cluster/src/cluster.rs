@@ -1,4 +1,4 @@
-//! One node's part in its cluster, and what it can ask of the others.
+//! One node's part in its cluster, and what it can ask of the other nodes.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,41 +25,44 @@ use crate::seldom::Seldom;
 use crate::settings::ClusterSettings;
 use crate::streams::{Stream, Streams};
 
-/// Bits of a connection's id that number the connections of one node; those above are the node's.
+/// The low bits of a connection's id, which number the connections of one node; the bits above
+/// identify the node.
 const CONNECTION_BITS: u32 = 40;
 
-/// What a node answers to the questions of others; `None` is that it cannot be answered.
+/// Answers the questions of other nodes; `None` means that a question cannot be answered.
 ///
-/// What is asked and answered is opaque to the cluster. It is told who asks.
+/// Questions and answers are opaque to the cluster. The first argument is the node that asks.
 pub type Answerer = Box<dyn Fn(NodeId, Bytes) -> BoxFuture<'static, Option<Bytes>> + Send + Sync>;
 
-/// Whom a question is for.
+/// The nodes that a question is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Whom<'a> {
     /// Every other node.
     Everybody,
-    /// The others that have this user, as far as this node has heard.
+    /// The other nodes that have this user, as far as this node knows.
     UsersNodes(&'a UserId),
     /// The node that this connection belongs to, if it is another one.
     ConnectionsNode(ConnectionId),
 }
 
-/// Whether a node's connections are reached by the others, as far as it can know, and what follows.
+/// Whether pushes from other nodes reach this node's connections, as far as it can know, and what
+/// follows from that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CutOff {
-    /// They are, or were less than a lease ago; or they are to stay all the same.
+    /// They do, or did less than a lease ago; or the settings keep the connections anyway.
     Never,
-    /// They are not: they are to be let go once, so that they may come back where they are. Who comes
-    /// nonetheless is taken in: all nodes may be cut off, and then nothing is better.
+    /// They do not: connections are told once to reconnect, so that they move to where pushes reach
+    /// them. The node still takes new connections, because all nodes may be cut off, and then none
+    /// is better.
     Released,
-    /// They were not for so long that the others count on there being none: all are to be let go, and
-    /// nobody is taken in.
+    /// They have not for so long that the other nodes rely on this node having no connections: all
+    /// connections are closed, and new ones refused.
     Refused,
 }
 
-/// One node's part in its cluster. A clone is the same one.
+/// One node's part in its cluster. Clones share it.
 pub struct Cluster<W: Wire> {
     pub(crate) inner: Arc<Inner<W>>,
 }
@@ -79,7 +82,7 @@ impl<W: Wire> fmt::Debug for Cluster<W> {
     }
 }
 
-/// What the tasks of a cluster share.
+/// The state that the tasks of a cluster share.
 pub(crate) struct Inner<W: Wire> {
     pub(crate) id: NodeId,
     pub(crate) settings: ClusterSettings,
@@ -87,9 +90,9 @@ pub(crate) struct Inner<W: Wire> {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) lanes: u16,
     pub(crate) inbound: Inbound,
-    /// The link, while there is one. Written by the task that keeps it.
+    /// The link, while there is one. Written by the task that keeps the link.
     pub(crate) link: watch::Sender<Option<Arc<dyn Link>>>,
-    /// The link is to be given up for another one.
+    /// Asks for a new link.
     pub(crate) relink: Notify,
     pub(crate) digests: Digests,
     pub(crate) own_users: Arc<OwnUsers>,
@@ -101,17 +104,17 @@ pub(crate) struct Inner<W: Wire> {
     pub(crate) health: Health,
     pub(crate) counters: Counters,
     pub(crate) answerer: OnceLock<Answerer>,
-    /// A heartbeat is wanted before it is due.
+    /// Asks for a heartbeat before it is due.
     pub(crate) is_heartbeat_wanted: AtomicBool,
     pub(crate) is_draining: AtomicBool,
-    /// How many nodes may have connections that a push does not reach, as of the last look.
+    /// How many nodes may have connections that a push does not reach, at the last check.
     pub(crate) unreached: AtomicUsize,
-    /// The users of all others were known at the last look.
+    /// Whether the users of all other nodes were known at the last check.
     pub(crate) is_informed: AtomicBool,
-    /// Written by the task that looks.
+    /// Written by the task that checks.
     pub(crate) cut_off: watch::Sender<CutOff>,
     pub(crate) implausible_told: Seldom,
-    /// Told when there may be nodes that were not asked what the others were.
+    /// Notified when there may be nodes that have not been asked what the others were.
     pub(crate) joined: watch::Sender<()>,
     /// Cancelled when the node has left.
     pub(crate) stop: CancellationToken,
@@ -134,7 +137,7 @@ impl Interest for Watcher {
     }
 }
 
-/// Ends of the inbound queues, until the tasks that read them are started.
+/// The receiving ends of the inbound queues, until the tasks that read them start.
 pub(crate) type Lanes = Vec<InboundLane>;
 
 impl<W: Wire> Cluster<W> {
@@ -144,7 +147,7 @@ impl<W: Wire> Cluster<W> {
         self.inner.id
     }
 
-    /// What this node is called.
+    /// The name of this node.
     #[must_use]
     pub fn node_name(&self) -> String {
         self.inner.node_name()
@@ -156,22 +159,22 @@ impl<W: Wire> Cluster<W> {
         &self.inner.settings
     }
 
-    /// What the broker is.
+    /// The kind of broker.
     #[must_use]
     pub fn broker_kind(&self) -> &'static str {
         self.inner.broker.kind()
     }
 
-    /// Says who answers the questions of other nodes. To be called once.
+    /// Sets what answers the questions of other nodes. Call it once.
     pub fn answer_with(&self, answerer: Answerer) {
         let _ = self.inner.answerer.set(answerer);
     }
 
-    /// Whether this node has part in its cluster now, or why not: messages to itself come back by
-    /// every way through the broker, and it knows the users of all others.
+    /// Whether this node takes part in its cluster now: its messages to itself come back over every
+    /// lane of the broker, and it knows the users of all other nodes.
     ///
     /// # Errors
-    /// Why not, in a few words.
+    /// Why it does not, in a few words.
     pub fn ready(&self) -> Result<(), String> {
         self.inner.verdict()
     }
@@ -182,32 +185,33 @@ impl<W: Wire> Cluster<W> {
         self.inner.members.infos(Instant::now())
     }
 
-    /// Those that were not heard of for their lease, did not say that they go, and are neither back nor
-    /// known to be gone.
+    /// The nodes that were silent for a whole lease without saying goodbye, and are neither back
+    /// nor known to be gone.
     #[must_use]
     pub fn vanished(&self) -> Vec<NodeName> {
         self.inner.members.vanished()
     }
 
-    /// Whether this node's connections are reached by the others, and what is to become of them.
+    /// Whether pushes from other nodes reach this node's connections, and what must happen to the
+    /// connections.
     #[must_use]
     pub fn cut_off(&self) -> watch::Receiver<CutOff> {
         self.inner.cut_off.subscribe()
     }
 
-    /// Whether nobody may be taken in now, because the others count on there being nobody.
+    /// Whether this node must refuse connections, because the other nodes rely on it having none.
     #[must_use]
     pub fn refuses_connections(&self) -> bool {
         *self.inner.cut_off.borrow() == CutOff::Refused
     }
 
-    /// What was counted.
+    /// The counters.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.inner.counters
     }
 
-    /// What is there now.
+    /// The current numbers.
     #[must_use]
     pub fn gauges(&self) -> Gauges {
         let inner = &self.inner;
@@ -226,12 +230,12 @@ impl<W: Wire> Cluster<W> {
 
     /// Pushes to one user, wherever its connections are.
     ///
-    /// The connections of this node get it at once; the answers of the other nodes that have the
-    /// user are waited for, at most `answer_timeout`. Where no other node has the user, nothing is
-    /// waited for and the broker hears nothing of it.
+    /// The connections of this node get it at once. The answers of the other nodes that have the
+    /// user are waited for, at most for `answer_timeout`. If no other node has the user, the push
+    /// waits for nothing and sends the broker nothing.
     ///
     /// # Cancel safety
-    /// A push that is dropped may or may not be delivered.
+    /// If the future is dropped, the push may or may not be delivered.
     pub async fn push(
         &self,
         user: &UserId,
@@ -260,10 +264,10 @@ impl<W: Wire> Cluster<W> {
         .await
     }
 
-    /// Pushes to every user of every node who has a connection that registered `event`.
+    /// Pushes to every user, on every node, who has registered `event`.
     ///
     /// # Cancel safety
-    /// One that is dropped has reached some of them.
+    /// If the future is dropped, the push may have reached only some of them.
     pub async fn push_everyone(
         &self,
         event: &EventName,
@@ -282,11 +286,11 @@ impl<W: Wire> Cluster<W> {
         .await
     }
 
-    /// Asks other nodes while `here` answers for this one; `read` makes something of an answer and of
-    /// the time it took, or `None` of what it does not understand.
+    /// Asks other nodes, while `here` answers for this one. `read` converts an answer and the time
+    /// it took; it returns `None` for an answer that it does not understand.
     ///
     /// # Cancel safety
-    /// What was asked is answered all the same.
+    /// If the future is dropped, the other nodes still carry out what they were asked.
     pub async fn ask<T>(
         &self,
         whom: Whom<'_>,
@@ -317,45 +321,46 @@ impl<W: Wire> Cluster<W> {
         .await
     }
 
-    /// Whether this connection would be one of this node's.
+    /// Whether a connection with this id belongs to this node.
     #[must_use]
     pub fn is_own(&self, connection: ConnectionId) -> bool {
         connection.as_u64() >> CONNECTION_BITS == tag(self.inner.id)
     }
 
-    /// A stream that other nodes may be asked to send entries to, as [`Cluster::send`]. At most
-    /// `entries_max` wait for its reader; what comes then is let go.
+    /// Opens a stream to which other nodes can send entries with [`Cluster::send`]. At most
+    /// `entries_max` entries wait for its reader; further ones are dropped.
     #[must_use]
     pub fn stream(&self, entries_max: usize) -> Stream {
         Streams::open(&self.inner.streams, entries_max)
     }
 
-    /// Changes whenever another node joins, and when this one takes part again: whoever has asked
-    /// everybody for something that lasts asks again then.
+    /// Changes whenever another node joins, and when this node takes part again: code that has
+    /// asked all nodes for something lasting must then ask again.
     #[must_use]
     pub fn joined(&self) -> watch::Receiver<()> {
         self.inner.joined.subscribe()
     }
 
-    /// Sends an entry to a stream of another node; false when there is no room for it on the way.
+    /// Sends an entry to a stream of another node; returns false if the queue has no room for it.
     pub fn send(&self, node: NodeId, stream: u64, payload: Bytes) -> bool {
         let event = Content::Event(Event { stream, payload });
         self.inner.say(self.inner.own_lane(), To::Node(node), event.into())
     }
 
-    /// Tells the others that this node is shutting down. It takes part until [`leave`](Self::leave).
+    /// Tells the other nodes that this node is shutting down. It still takes part until
+    /// [`leave`](Self::leave).
     pub fn drain(&self) {
         self.inner.is_draining.store(true, Ordering::Relaxed);
         self.inner.is_heartbeat_wanted.store(true, Ordering::Relaxed);
     }
 
-    /// Tells the others that this node goes, and takes part no longer: its tasks end, after the
-    /// broker has that last message or a second at most.
+    /// Tells the other nodes that this node leaves, and ends its part: its tasks end when the
+    /// broker has that last message, or after one second.
     pub fn leave(&self) {
         self.inner.stop.cancel();
     }
 
-    /// What was asked of others, on its way.
+    /// Sends a request to other nodes.
     fn ask_nodes(&self, nodes: Vec<NodeName>, lane: u16, wanted: Wanted) -> Asking {
         let inner = &self.inner;
         let deadline = tokio::time::Instant::now() + inner.settings.answer_timeout;
@@ -364,7 +369,7 @@ impl<W: Wire> Cluster<W> {
             return Asking { asked: None, nodes, unreached, deadline, since: Instant::now() };
         }
         let ids = nodes.iter().map(|node| node.id).collect();
-        // Less what the way to the broker and back takes at best: by then they must have it.
+        // Minus the fastest recent round trip to the broker: by then they must have it.
         let budget = inner.settings.answer_timeout.saturating_sub(inner.health.round_trip());
         let asked = if inner.link.borrow().is_none() {
             inner.counters.dropped_no_link_total.add(nodes.len() as u64);
@@ -386,7 +391,7 @@ impl<W: Wire> Cluster<W> {
                     whom.push(To::Node(node.id));
                 }
             }
-            // The same for each of them, so that it waits for the broker once.
+            // All nodes get the same request, so that it waits for the broker once.
             let request = Request { id: asked.id(), budget_ms, wanted: Some(wanted), asked_ms };
             if !inner.say_to_each(lane, &whom, Content::Request(request).into()) {
                 nodes.iter().for_each(|node| asked.give_up_on(node.id));
@@ -403,7 +408,8 @@ impl<W: Wire> Cluster<W> {
         others: Asking,
         read: impl Fn(Outcome, Duration) -> Option<T>,
     ) -> Gathered<T> {
-        // What is asked of others is on its way already, so this node's own part is not waited for.
+        // The requests to other nodes are already sent, so they do not wait for this node's own
+        // part.
         let here = here.await;
         let Asking { asked, nodes, unreached, deadline, since } = others;
         let answers = match asked {
@@ -436,42 +442,42 @@ impl<W: Wire> Cluster<W> {
     }
 }
 
-/// What was asked of others.
+/// A request to other nodes.
 struct Asking {
-    /// `None` when it could not be sent to anybody.
+    /// `None` if it could not be sent to any node.
     asked: Option<crate::requests::Asked>,
     nodes: Vec<NodeName>,
-    /// Who may have a part in it, and was not asked.
+    /// Nodes that may be concerned but were not asked.
     unreached: Vec<NodeName>,
     deadline: tokio::time::Instant,
     since: Instant,
 }
 
-/// What a cluster looks like from one node.
+/// The cluster in numbers, as one node sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gauges {
-    /// Nodes, this one included.
+    /// Nodes, including this one.
     pub nodes: usize,
-    /// As [`Cluster::vanished`].
+    /// The number of [`Cluster::vanished`] nodes.
     pub vanished: usize,
-    /// How long a message takes to the broker and back, at best of late.
+    /// The fastest recent round trip of a message to the broker and back.
     pub round_trip: Duration,
-    /// As [`Cluster::ready`].
+    /// Whether the node is [`Cluster::ready`].
     pub is_ready: bool,
     /// Users of the other nodes, each counted once for each node that has it.
     pub remote_users: usize,
-    /// Bytes in which these are kept.
+    /// The memory for these users, in bytes.
     pub directory_bytes: usize,
-    /// Bytes that wait for the broker.
+    /// Bytes waiting for the broker.
     pub outbound_bytes: usize,
-    /// Pushes and questions that wait for answers.
+    /// Pushes and questions waiting for answers.
     pub requests: usize,
-    /// Messages of the broker for which there was no room.
+    /// Messages from the broker that were dropped because there was no room.
     pub inbound_dropped: u64,
 }
 
-/// A node that has not begun to take part in its cluster.
+/// A node that does not take part in its cluster yet.
 pub struct Joining<W: Wire> {
     cluster: Cluster<W>,
     lanes: Lanes,
@@ -485,10 +491,10 @@ impl<W: Wire> fmt::Debug for Joining<W> {
 }
 
 impl<W: Wire> Joining<W> {
-    /// The part of `node`, which must have no connection yet. It says and hears nothing before it is
-    /// started: see [`start`](Self::start).
+    /// Prepares the part of `node`, which must have no connection yet. The node sends and receives
+    /// nothing before [`start`](Self::start).
     ///
-    /// Settings are taken as they are; see [`ClusterSettings::problems`].
+    /// This does not check the settings; see [`ClusterSettings::problems`].
     #[must_use]
     pub fn new(node: Node<W>, broker: Arc<dyn Broker>, settings: ClusterSettings) -> Self {
         let id = new_id();
@@ -530,23 +536,28 @@ impl<W: Wire> Joining<W> {
         Self { cluster: Cluster { inner: Arc::new(inner) }, lanes: inbound_lanes, link: None }
     }
 
-    /// What it will have part in.
+    /// The cluster that it will take part in.
     #[must_use]
     pub fn cluster(&self) -> &Cluster<W> {
         &self.cluster
     }
 
-    /// Opens the first link, so that what is wrong is told before anything depends on it.
+    /// Opens the first link, so that a problem is reported before anything depends on the cluster.
     ///
     /// # Errors
-    /// Why the broker cannot be used; it may be tried again.
+    /// Why the broker cannot be used; you can try again.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, no link is open; you can try again.
     pub async fn connect(&mut self) -> Result<(), crate::BrokerError> {
         let inner = &self.cluster.inner;
         self.link = Some(inner.broker.open(inner.id, inner.inbound.clone()).await?);
         Ok(())
     }
 
-    /// Begins to take part, on the node's runtime. Without a link it tries to open one until it can.
+    /// Starts to take part, with tasks on the node's runtime. If there is no link yet, the node
+    /// tries until it can open one.
     pub fn start(self) -> Cluster<W> {
         let Self { cluster, lanes, link } = self;
         cluster.start(lanes, link);
@@ -567,24 +578,24 @@ impl<W: Wire> Inner<W> {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The way through the broker by which a user's messages go.
+    /// The lane for a user's messages.
     #[expect(clippy::cast_possible_truncation, reason = "below the number of lanes")]
     pub(crate) fn lane_of(&self, digest: Digest) -> u16 {
         (digest.as_u64() >> 16) as u16 % self.lanes
     }
 
-    /// The way by which this node speaks of itself.
+    /// The lane for this node's messages about itself.
     #[expect(clippy::cast_possible_truncation, reason = "any 16 bits do")]
     pub(crate) fn own_lane(&self) -> u16 {
         self.id.as_u64() as u16 % self.lanes
     }
 
-    /// Puts an item on its way; false, and counted, when there is no way or no room.
+    /// Queues an item; returns false, and counts it, if there is no link or no room.
     pub(crate) fn say(&self, lane: u16, to: To, item: Item) -> bool {
         self.say_to_each(lane, &[to], item)
     }
 
-    /// The same for each of these, or for none of them.
+    /// Queues an item for each of these nodes, or for none of them.
     fn say_to_each(&self, lane: u16, whom: &[To], item: Item) -> bool {
         if self.link.borrow().is_none() {
             self.counters.dropped_no_link_total.add(whom.len() as u64);
@@ -597,13 +608,13 @@ impl<W: Wire> Inner<W> {
         is_taken
     }
 
-    /// Whether nodes may be missing that this one does not know of, or users of theirs.
+    /// Whether there may be nodes, or users of nodes, that this node does not know of.
     fn is_cut_off(&self) -> bool {
         self.health.verdict().is_err() || !self.is_informed.load(Ordering::Relaxed)
     }
 
-    /// Who may have connections that a push does not reach. Most of the time it is nobody, and costs
-    /// nothing.
+    /// The nodes that may have connections that a push does not reach. Usually there are none, and
+    /// then this costs nothing.
     fn unreached(&self) -> Vec<NodeName> {
         match self.unreached.load(Ordering::Relaxed) {
             0 => Vec::new(),
@@ -615,9 +626,9 @@ impl<W: Wire> Inner<W> {
         self.members.unreached(self.id, self.silent_limit())
     }
 
-    /// Who was not heard of since then is not waited for. Half a lease without a word, when a heartbeat
-    /// comes five times in one: it may be dead, and whoever pushes to many users would wait for it
-    /// again and again.
+    /// Nodes that have been silent since this moment are not waited for. It is half a lease ago,
+    /// while five heartbeats come in one lease: such a node may be dead, and a publisher to many
+    /// users would wait for it again and again.
     fn silent_limit(&self) -> Option<Instant> {
         Instant::now().checked_sub(self.settings.lease / 2)
     }
@@ -647,14 +658,14 @@ impl<W: Wire> Inner<W> {
         Ok(())
     }
 
-    /// Whether so many nodes that vanished may be on the other side of a broker which fell apart, and
-    /// not dead, each by itself.
+    /// Whether this number of vanished nodes may mean that the broker has split, instead of each
+    /// node being dead.
     pub(crate) fn may_be_split(&self, vanished: usize) -> bool {
         vanished > 1 && !self.broker.is_one_place()
     }
 
-    /// Whether everybody's users were found to be what they say since there is a link; who has not
-    /// said so within a lease is no longer waited for.
+    /// Whether the users of all nodes have been verified since the link was opened; a node that has
+    /// not answered within a lease is no longer waited for.
     pub(crate) fn knows_all_users(&self) -> bool {
         let Some(linked_since) = self.health.linked_since() else { return false };
         let age = linked_since.elapsed();
@@ -663,11 +674,11 @@ impl<W: Wire> Inner<W> {
     }
 }
 
-/// How long after a link is open a node has heard of everybody: they answer its first heartbeat
+/// How long after opening a link a node has heard from all others: they answer its first heartbeat
 /// within two rounds of [`crate::run::ROUND`].
 const HEARD_ALL_AFTER: Duration = Duration::from_millis(300);
 
-/// What a push says on the wire.
+/// A push in the form of the wire.
 fn push_of(user: &str, event: &EventName, text: &str, options: &PushOptions) -> Push {
     let left = |at: Instant| {
         let left = at.saturating_duration_since(Instant::now());
@@ -686,16 +697,17 @@ pub(crate) fn millis(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
-/// A number that no other node has, of now or before.
+/// An id that no other node has or had.
 fn new_id() -> NodeId {
     let mut bytes = [0; 8];
-    // Without randomness of the system nothing of ours could start: hash maps need it too.
+    // Without randomness from the system nothing could start, because hash maps need it too.
     getrandom::fill(&mut bytes).expect("the system has randomness");
-    // The bits that connections are told apart by must not be zero, which is a node alone.
+    // The bits that mark a node's connections must not be zero, which means a node without a
+    // cluster.
     NodeId::new(u64::from_ne_bytes(bytes) | 1 << CONNECTION_BITS)
 }
 
-/// What stands above the numbers of a node's connections.
+/// The bits above the numbers of a node's connections.
 const fn tag(id: NodeId) -> u64 {
     id.as_u64() >> CONNECTION_BITS
 }

@@ -1,7 +1,7 @@
-//! What every adapter is held to: [`check_links`], against a broker that is there.
+//! The tests that every adapter must pass: [`check_links`], against a running broker.
 //!
-//! An adapter's tests start its broker and call this; how it does while the broker is killed, paused
-//! or cut off is for the product's tests, which have three nodes and real listeners.
+//! An adapter's tests start its broker and call this. The product's tests, which have three nodes
+//! and real clients, cover brokers that are killed, paused or cut off.
 
 pub mod nats;
 pub mod process;
@@ -15,10 +15,10 @@ use tokio::time::timeout;
 
 use crate::broker::{Broker, Inbound, InboundLane, Link, NodeId, To};
 
-/// How long anything may take before it counts as not happening.
+/// How long to wait before something counts as not happening.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One end of a broker, with what arrived at it.
+/// A node's link, with the messages that arrived at it.
 struct End {
     node: NodeId,
     link: Arc<dyn Link>,
@@ -54,10 +54,14 @@ impl End {
     }
 }
 
-/// Opens links of three nodes and holds them to all that [`Broker`] and [`Link`] promise.
+/// Opens links of three nodes and checks everything that [`Broker`] and [`Link`] promise.
+///
+/// # Cancel safety
+///
+/// The future may be dropped; its links are closed then.
 ///
 /// # Panics
-/// When a promise is broken.
+/// If a promise is broken.
 pub async fn check_links(broker: &dyn Broker) {
     assert!(broker.lanes() > 0, "there is a way through it");
     assert!(!broker.kind().is_empty());
@@ -65,7 +69,8 @@ pub async fn check_links(broker: &dyn Broker) {
     let mut two = End::open(broker, 2).await;
     let mut three = End::open(broker, 3).await;
     for lane in 0..broker.lanes() {
-        // What is for all arrives at all, the sender included; what is for one, nowhere else.
+        // A message for all arrives at all nodes, including the sender; a message for one node
+        // arrives nowhere else.
         one.publish(lane, To::All, "to all").await;
         for end in [&mut one, &mut two, &mut three] {
             end.expect(lane, "to all").await;
@@ -73,11 +78,11 @@ pub async fn check_links(broker: &dyn Broker) {
         one.publish(lane, To::Node(two.node), "to two").await;
         one.publish(lane, To::Node(one.node), "to itself").await;
         one.publish(lane, To::All, "after").await;
-        // Each channel is an order of its own.
+        // Each channel has its own order.
         two.expect_both(lane, ["after", "to two"]).await;
         one.expect_both(lane, ["after", "to itself"]).await;
         three.expect(lane, "after").await;
-        // Nobody listens there, which is no error.
+        // A channel without a subscriber is not an error.
         one.publish(lane, To::Node(NodeId::new(99)), "to nobody").await;
     }
     check_order(&one, &mut two).await;
@@ -85,7 +90,7 @@ pub async fn check_links(broker: &dyn Broker) {
     check_ends(broker, one, two, three).await;
 }
 
-/// Many at once, over several calls, arrive in their order.
+/// Many messages at once, over several calls, arrive in order.
 async fn check_order(from: &End, to: &mut End) {
     const CALLS: u32 = 20;
     const MESSAGES: u32 = 250;
@@ -101,7 +106,7 @@ async fn check_order(from: &End, to: &mut End) {
     }
 }
 
-/// From nothing to as much as it says it carries, whatever the bytes.
+/// Messages from empty to the promised maximum arrive, whatever their bytes.
 async fn check_sizes(from: &End, to: &mut End, bytes_max: usize) {
     for bytes in [0, 1, 255, 70_000, bytes_max.min(4 << 20)] {
         let payload: Vec<u8> = (0..=255).cycle().take(bytes).collect();
@@ -112,7 +117,7 @@ async fn check_sizes(from: &End, to: &mut End, bytes_max: usize) {
     }
 }
 
-/// A link that is dropped listens no more, and those of others live on.
+/// A dropped link no longer receives, and the links of other nodes live on.
 async fn check_ends(broker: &dyn Broker, one: End, mut two: End, three: End) {
     let End { node, link, mut lanes } = three;
     drop(link);
@@ -121,7 +126,7 @@ async fn check_ends(broker: &dyn Broker, one: End, mut two: End, three: End) {
     one.publish(0, To::Node(node), "to one who left").await;
     one.publish(0, To::All, "to who is left").await;
     two.expect(0, "to who is left").await;
-    // Its successor has another number, and hears nothing of the past.
+    // Its successor has another id, and receives nothing from before.
     let mut four = End::open(broker, 4).await;
     one.publish(0, To::All, "to all four").await;
     four.expect(0, "to all four").await;
@@ -130,22 +135,26 @@ async fn check_ends(broker: &dyn Broker, one: End, mut two: End, three: End) {
     assert!(is_broken.is_err(), "a good link is not broken: {is_broken:?}");
 }
 
-/// Messages that came by a link of a test's own, in their order.
+/// Messages that arrived by a test's own link, in order.
 #[derive(Debug)]
 pub struct Heard(Vec<InboundLane>);
 
 impl Heard {
-    /// Everything so far.
+    /// All messages so far.
     pub fn all(&mut self) -> Vec<Bytes> {
         let lanes = self.0.iter_mut();
         lanes.flat_map(|lane| std::iter::from_fn(|| lane.try_next())).collect()
     }
 }
 
-/// Listens as the node of this number, beside it if there is one.
+/// Subscribes as the node with this number, in addition to the node itself if there is one.
+///
+/// # Cancel safety
+///
+/// If the future is dropped, no link is open.
 ///
 /// # Panics
-/// When the broker cannot be used.
+/// If the broker cannot be used.
 pub async fn listen(broker: &dyn Broker, node: u64) -> (Arc<dyn Link>, Heard) {
     let (inbound, lanes) = Inbound::new(broker.lanes(), 1 << 30);
     let link = broker.open(NodeId::new(node), inbound).await.expect("the broker is there");

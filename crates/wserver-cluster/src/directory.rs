@@ -1,13 +1,14 @@
 //! Which nodes have which users: what this node announces, and what it has heard from the others.
 //!
-//! Users stand here as 48 bits of a hash, 10 to 20 bytes a user and node with all that is around them:
-//! two users that share one cost a message to a node that then has nobody to give it to. They are
-//! split into slots, each with a sum of what is in it, by which two nodes find out cheaply whether
-//! they hold the same, and where they do not.
+//! Users are stored as 48 bits of a hash, which takes 10 to 20 bytes per user and node in all. If
+//! two users share a hash, a message may go to a node that has no connection for it. Users are
+//! split into slots, each with a sum of its contents, with which two nodes find out cheaply whether
+//! they agree, and where they do not.
 //!
-//! The other way, a subscription for each user at the broker, was measured and not taken, see
-//! `docs/cluster.md`: it costs the broker memory for each user and work for each that comes and goes,
-//! and tells a push neither that nobody else has its user nor who has to answer.
+//! The alternative, a subscription at the broker for each user, was measured and rejected, see
+//! `docs/cluster.md`: it costs the broker memory for each user and work for each arrival and
+//! departure, and it tells a push neither that no other node has its user nor which nodes must
+//! answer.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -18,14 +19,15 @@ use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 use wserver_core::UserId;
 
-/// Each has a lock of its own, and is what two nodes compare and send.
+/// The number of slots. Each has its own lock, and is the unit that two nodes compare and send.
 pub(crate) const SLOTS: usize = 64;
 
-/// Changes of one slot that are remembered until they are announced. Where more come while nobody
-/// can be told, they are forgotten: the sums tell, and the slot is sent whole.
+/// The most changes of one slot that are remembered until they are announced. If more arrive while
+/// the node cannot announce them, they are forgotten: the sums reveal it, and the slot is sent
+/// whole.
 const CHANGES_MAX: usize = 4096;
 
-/// A user, as nodes speak of it.
+/// A user in messages between nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Digest(u64);
 
@@ -45,7 +47,7 @@ impl Digest {
         (self.0 % SLOTS as u64) as usize
     }
 
-    /// What it adds to the sum of its slot: spread, so that users do not cancel each other out.
+    /// Its share of the sum of its slot, mixed so that users do not cancel each other out.
     const fn summand(self) -> u64 {
         // The finalizer of SplitMix64.
         let mut sum = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -74,10 +76,10 @@ impl Digests {
     }
 }
 
-/// What this node tells the others of its users.
+/// What this node announces about its users.
 #[derive(Debug)]
 pub(crate) struct OwnUsers {
-    /// Written by whoever binds and unbinds; bounded by the users that have a connection, and
+    /// Written when users come and go; limited by the users that have a connection, and
     /// [`CHANGES_MAX`].
     slots: [Mutex<OwnSlot>; SLOTS],
 }
@@ -85,21 +87,21 @@ pub(crate) struct OwnUsers {
 #[derive(Debug, Default)]
 struct OwnSlot {
     users: HashMap<Digest, OwnUser>,
-    /// Those whose announcement is not what it should be, and maybe more.
+    /// Users whose announcement may be out of date.
     changed: Vec<Digest>,
-    /// Invariant: over all users that are announced.
+    /// Invariant: the sum over all announced users.
     sum: u64,
 }
 
 #[derive(Debug, Default)]
 struct OwnUser {
-    /// Users of this digest that are here. Comings and goings are told after the fact and may
-    /// overtake each other, so for a moment it may be below zero.
+    /// How many users on this node have this digest. Arrivals and departures are reported
+    /// afterwards and may overtake each other, so it can briefly be below zero.
     count: i64,
     is_announced: bool,
 }
 
-/// What is to be told of a node's users.
+/// The changes to announce about a node's users.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Announcement {
     pub(crate) came: Vec<u64>,
@@ -111,7 +113,7 @@ impl OwnUsers {
         Self { slots: std::array::from_fn(|_| Mutex::default()) }
     }
 
-    /// A user has its first binding here (1), or its last one is gone (−1).
+    /// Records that a user has its first registration here (1), or has lost its last one (−1).
     pub(crate) fn count(&self, digest: Digest, change: i64) {
         let mut slot = lock(&self.slots[digest.slot()]);
         let user = slot.users.entry(digest).or_default();
@@ -126,7 +128,7 @@ impl OwnUsers {
         }
     }
 
-    /// What has changed since the last one; from now on it counts as told.
+    /// The changes since the last announcement; from now on they count as announced.
     pub(crate) fn announce(&self) -> Announcement {
         let mut announcement = Announcement::default();
         for slot in &self.slots {
@@ -135,12 +137,12 @@ impl OwnUsers {
         announcement
     }
 
-    /// The sum over all slots of what is announced.
+    /// The sum of all announced users, over all slots.
     pub(crate) fn sum(&self) -> u64 {
         self.slots.iter().fold(0, |sum, slot| sum ^ lock(slot).sum)
     }
 
-    /// Everything that is announced of those slots whose sum is another.
+    /// All announced users of the slots whose sums differ from `sums`.
     pub(crate) fn differing(&self, sums: &[u64]) -> Vec<(usize, Vec<u64>)> {
         let slots = self.slots.iter().zip(sums).enumerate();
         slots
@@ -169,7 +171,7 @@ impl OwnSlot {
                 self.users.remove(&digest);
             }
         }
-        // A table never shrinks by itself, and after a wave it would stay as large as it was.
+        // A table never shrinks by itself, so after a wave it would stay large.
         let (len, capacity) = (self.users.len(), self.users.capacity());
         if capacity > 256 && len < capacity / 8 {
             self.users.shrink_to(len * 2);
@@ -177,13 +179,13 @@ impl OwnSlot {
     }
 }
 
-/// The place of another node in the directory, used again when the node has left.
+/// The number of another node in the directory, reused after the node has left.
 pub(crate) type Seat = u16;
 
 /// The users of the other nodes.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    /// Written by who receives; bounded by the users of the other nodes.
+    /// Written by the tasks that receive; limited by the users of the other nodes.
     slots: [Mutex<Slot>; SLOTS],
     keys: RandomState,
 }
@@ -223,13 +225,13 @@ impl Directory {
         found.map(|entry| seat_of(*entry)).collect()
     }
 
-    /// A node says that it has a user.
+    /// Records that a node has a user.
     pub(crate) fn insert(&self, digest: Digest, seat: Seat) {
         let mut slot = lock(&self.slots[digest.slot()]);
         self.insert_into(&mut slot, digest, seat);
     }
 
-    /// A node says that it no longer has a user.
+    /// Records that a node no longer has a user.
     pub(crate) fn remove(&self, digest: Digest, seat: Seat) {
         let hash = self.hash(digest);
         let mut slot = lock(&self.slots[digest.slot()]);
@@ -240,7 +242,7 @@ impl Directory {
         }
     }
 
-    /// A node says which users of a slot it has, all of them.
+    /// Replaces the users that a node has in a slot.
     pub(crate) fn replace(&self, number: usize, seat: Seat, users: impl Iterator<Item = Digest>) {
         let Some(slot) = self.slots.get(number) else { return };
         let mut slot = lock(slot);
@@ -250,7 +252,7 @@ impl Directory {
         }
     }
 
-    /// A node has left. Says how long a lock was held for that at the longest.
+    /// Removes a node that has left; returns the longest time that a lock was held.
     pub(crate) fn forget(&self, seat: Seat) -> Duration {
         let times = self.slots.iter().map(|slot| {
             let mut slot = lock(slot);
@@ -261,7 +263,7 @@ impl Directory {
         times.max().unwrap_or_default()
     }
 
-    /// The sum of each slot of what a node has said.
+    /// The sum of each slot over the users that a node has announced.
     pub(crate) fn sums(&self, seat: Seat) -> [u64; SLOTS] {
         std::array::from_fn(|number| {
             lock(&self.slots[number]).sums.get(usize::from(seat)).copied().unwrap_or_default()
@@ -273,7 +275,7 @@ impl Directory {
         self.slots.iter().map(|slot| lock(slot).entries.len()).sum()
     }
 
-    /// Bytes that the directory takes.
+    /// The memory of the directory, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.slots.iter().map(|slot| lock(slot).entries.allocation_size()).sum()
     }
@@ -290,7 +292,7 @@ impl Directory {
 
     fn forget_in(&self, slot: &mut Slot, seat: Seat) {
         slot.entries.retain(|entry| seat_of(*entry) != seat);
-        // Others come and go too, and a table never shrinks by itself.
+        // A table never shrinks by itself.
         if slot.entries.len() < slot.entries.capacity() / 4 {
             slot.entries.shrink_to_fit(|it| self.hash(digest_of(*it)));
         }
@@ -300,13 +302,13 @@ impl Directory {
     }
 
     fn hash(&self, digest: Digest) -> u64 {
-        // Who chooses user ids may know the digests, so the table has a key of its own.
+        // An attacker who chooses user ids may know the digests, so the table has a key of its own.
         self.keys.hash_one(digest.as_u64())
     }
 }
 
 impl Slot {
-    /// Adds a user to the sum of a node, or takes it out again.
+    /// Adds a user to the sum of a node, or removes it.
     fn add(&mut self, digest: Digest, seat: Seat) {
         let seat = usize::from(seat);
         if self.sums.len() <= seat {
@@ -317,7 +319,7 @@ impl Slot {
 }
 
 fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A table whose insert or remove panicked is still a table, and sums are compared again.
+    // A table is still usable after an insert or remove that panicked, and sums are compared again.
     slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

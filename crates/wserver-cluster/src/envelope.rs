@@ -1,21 +1,21 @@
-//! What nodes say to each other, and how it is written: Protocol Buffers, by hand of their derive.
+//! The messages between nodes, and their encoding: Protocol Buffers, derived from the types here.
 //!
 //! Nodes of two releases work side by side while a cluster is upgraded. So fields are only ever
-//! added; what a node does not know it passes over, and what it does not find it takes for the
-//! default. Whoever must break that raises [`READABLE_FROM`], and elder nodes then let such messages
-//! go, count them and say so.
+//! added: a node ignores fields it does not know, and takes the default for missing ones. A change
+//! that breaks this must raise [`READABLE_FROM`]; older nodes then drop such messages, count them
+//! and log it.
 
 use bytes::Bytes;
 use prost::Message;
 
 use crate::outbound::JUMP;
 
-/// The form that is written here.
+/// The version that this release writes.
 pub(crate) const VERSION: u32 = 1;
-/// The eldest form whose readers can make sense of it.
+/// The oldest version whose readers understand it.
 pub(crate) const READABLE_FROM: u32 = 1;
 
-/// What a broker carries: a body, or a part of one.
+/// A message of the broker: a body, or a part of one.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Part {
     #[prost(fixed64, tag = "1")]
@@ -24,10 +24,10 @@ pub(crate) struct Part {
     pub(crate) version: u32,
     #[prost(uint32, tag = "3")]
     pub(crate) readable_from: u32,
-    /// Counts what its origin sent on this channel, from 1.
+    /// The number of the message on this channel of its origin.
     #[prost(uint64, tag = "4")]
     pub(crate) sequence: u64,
-    /// When it was written, by a clock of its origin that only goes forward.
+    /// When it was written, in milliseconds, by a clock of its origin that only goes forward.
     #[prost(uint64, tag = "5")]
     pub(crate) sent_ms: u64,
     /// How many parts of the same body follow.
@@ -35,26 +35,26 @@ pub(crate) struct Part {
     pub(crate) parts_left: u32,
     #[prost(bytes = "bytes", tag = "7")]
     pub(crate) body: Bytes,
-    /// It is for every node, and not for one: the two are numbered apart.
+    /// Whether it is for every node and not for one: the two are numbered separately.
     #[prost(bool, tag = "8")]
     pub(crate) is_for_all: bool,
-    /// How many parts of the same body came before: what follows a lost part is no body of its own,
-    /// since what stands in it may be a stranger's message.
+    /// How many parts of the same body came before. The parts after a lost one are not a body of
+    /// their own, because their content may be a stranger's message.
     #[prost(uint32, tag = "9")]
     pub(crate) parts_before: u32,
 }
 
-/// What a part has beside its body, at most.
+/// The most bytes that a part has in addition to its body.
 pub(crate) const PART_HEAD_BYTES_MAX: usize = 64;
 
-/// Everything that one node had for another, or for all, at one time.
+/// The items that one node had for another, or for all, at one time.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Body {
     #[prost(message, repeated, tag = "1")]
     pub(crate) items: Vec<Item>,
 }
 
-/// One thing said. `content` is `None` where a later release says something new.
+/// One item. `content` is `None` if it comes from a later release.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Item {
     #[prost(oneof = "Content", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
@@ -83,7 +83,7 @@ pub(crate) enum Content {
     Event(Event),
 }
 
-/// A node lives, and what it is like.
+/// A sign of life, with the state of the node.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Heartbeat {
     #[prost(string, tag = "1")]
@@ -94,23 +94,23 @@ pub(crate) struct Heartbeat {
     /// The sum over the users it has announced.
     #[prost(fixed64, tag = "3")]
     pub(crate) interest_sum: u64,
-    /// It has just begun to listen, and would like to hear who else there is.
+    /// Whether it has just begun to receive, and asks the others to introduce themselves.
     #[prost(bool, tag = "4")]
     pub(crate) is_new: bool,
-    /// It is shutting down.
+    /// Whether it is shutting down.
     #[prost(bool, tag = "5")]
     pub(crate) is_draining: bool,
-    /// How long after it is found to have vanished it holds no connection, whatever became of it. 0 is
-    /// that it does not say.
+    /// How many milliseconds after it has vanished it holds no connection, whatever happened to it.
+    /// 0 means that it does not say.
     #[prost(uint64, tag = "6")]
     pub(crate) gone_after_ms: u64,
-    /// Nodes that it heard of itself, and that vanished without a goodbye: who came later than that
-    /// has to know of them.
+    /// Nodes that it has heard itself and that vanished without a goodbye, for nodes that joined
+    /// later.
     #[prost(message, repeated, tag = "7")]
     pub(crate) vanished: Vec<Vanished>,
 }
 
-/// A node that nobody hears of any more.
+/// A node that has gone silent.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Vanished {
     #[prost(fixed64, tag = "1")]
@@ -119,18 +119,18 @@ pub(crate) struct Vanished {
     pub(crate) name: String,
 }
 
-/// A node goes, and its users with it.
+/// A node leaves, and its users with it.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Leave {}
 
-/// A message of a node to itself, which shows that the broker carries messages.
+/// A message of a node to itself, which proves that the broker carries messages.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Nonce {
     #[prost(uint64, tag = "1")]
     pub(crate) number: u64,
 }
 
-/// Users that a node has since the last one, and those it has no longer.
+/// Users that a node has gained and lost since the last announcement.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Interest {
     #[prost(fixed64, repeated, tag = "1")]
@@ -139,14 +139,14 @@ pub(crate) struct Interest {
     pub(crate) left: Vec<u64>,
 }
 
-/// What the asking node holds of the asked one's users: the sum of each slot.
+/// Asks for users: the sums of the asking node's view of the other node's slots.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct InterestRequest {
     #[prost(fixed64, repeated, tag = "1")]
     pub(crate) sums: Vec<u64>,
 }
 
-/// Whole slots, where the sums were not the same.
+/// Whole slots, for those whose sums differ.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct InterestSlots {
     #[prost(message, repeated, tag = "1")]
@@ -161,18 +161,19 @@ pub(crate) struct InterestSlot {
     pub(crate) users: Vec<u64>,
 }
 
-/// Something to do, and to answer.
+/// A request to carry out and answer.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Request {
     #[prost(uint64, tag = "1")]
     pub(crate) id: u64,
-    /// How long its origin waits for the answer, less what its own way to the broker takes.
+    /// How many milliseconds its origin waits for the answer, minus its own round trip to the
+    /// broker.
     #[prost(uint32, tag = "2")]
     pub(crate) budget_ms: u32,
     #[prost(oneof = "Wanted", tags = "3, 4, 5")]
     pub(crate) wanted: Option<Wanted>,
-    /// When its origin began to wait, by the clock of [`Part::sent_ms`]: it may have stood in a queue
-    /// until it was written. 0 is an elder release, which does not say.
+    /// When its origin began to wait, by the clock of [`Part::sent_ms`], because it may have waited
+    /// in a queue before it was written. 0 means an older release, which does not say.
     #[prost(uint64, tag = "6")]
     pub(crate) asked_ms: u64,
 }
@@ -183,7 +184,7 @@ pub(crate) enum Wanted {
     Push(Push),
     #[prost(message, tag = "4")]
     Everyone(Push),
-    /// For whoever answers queries; what it means is not the cluster's business.
+    /// A question for the node's [`Answerer`](crate::Answerer), opaque to the cluster.
     #[prost(bytes = "bytes", tag = "5")]
     Query(Bytes),
 }
@@ -197,15 +198,15 @@ pub(crate) struct Push {
     pub(crate) event: String,
     #[prost(bytes = "bytes", tag = "3")]
     pub(crate) message: Bytes,
-    /// The connection that is left out; 0 is none.
+    /// The excluded connection; 0 is none.
     #[prost(uint64, tag = "4")]
     pub(crate) exclude: u64,
-    /// How long it is worth delivering, from when it was written; without it for ever.
+    /// How many milliseconds after it was written it may still be sent; `None` is no limit.
     #[prost(uint64, optional, tag = "5")]
     pub(crate) ttl_ms: Option<u64>,
 }
 
-/// What came of a request.
+/// The answer to a request.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Reply {
     #[prost(uint64, tag = "1")]
@@ -222,7 +223,7 @@ pub(crate) enum Outcome {
     PushedToEveryone(EveryoneReceipt),
     #[prost(bytes = "bytes", tag = "4")]
     Answer(Bytes),
-    /// It could not be done, and why.
+    /// Why it could not be carried out.
     #[prost(string, tag = "5")]
     Failed(String),
 }
@@ -237,7 +238,7 @@ pub(crate) struct Receipt {
     pub(crate) queued: u64,
     #[prost(uint64, tag = "4")]
     pub(crate) dropped: u64,
-    /// The label of the reason; empty is none.
+    /// The label of the reason; empty if there is none.
     #[prost(string, tag = "5")]
     pub(crate) reason: String,
 }
@@ -259,25 +260,25 @@ pub(crate) struct Event {
     pub(crate) payload: Bytes,
 }
 
-/// Why what a broker brought was let go.
+/// Why a message was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unreadable {
-    /// Nothing that a node writes.
+    /// It is not in the form that nodes write.
     Malformed,
-    /// Of a release that says this one would misunderstand it.
+    /// It is from a release that says this one would misunderstand it.
     TooNew,
-    /// Nothing that a node can have written.
+    /// No node can have written it.
     Implausible,
 }
 
-/// No node has run for so many milliseconds: 34 years.
+/// No node has run for this many milliseconds: 34 years.
 const SENT_MS_MAX: u64 = 1 << 40;
 
-/// What a node calls itself, and its release: the longest that is believed.
+/// The maximum length of a node's name and release that is accepted, in bytes.
 const WORD_BYTES_MAX: usize = 64;
 
 impl Part {
-    /// Reads what a broker brought; its body shares the bytes.
+    /// Reads a message; its body shares the bytes.
     pub(crate) fn read(payload: Bytes) -> Result<Self, Unreadable> {
         let part = Self::decode(payload).map_err(|_malformed| Unreadable::Malformed)?;
         if part.origin == 0 || part.sequence == 0 {
@@ -286,8 +287,8 @@ impl Part {
         if part.readable_from > VERSION {
             return Err(Unreadable::TooNew);
         }
-        // Numbers begin at the time when their channel does, and nobody writes as many messages in a
-        // millisecond as lie between two such beginnings: both are of the same clock.
+        // Numbers begin at the time when their channel does, and no node writes as many messages in
+        // a millisecond as lie between two such beginnings: both come from the same clock.
         let is_plausible =
             part.sent_ms < SENT_MS_MAX && part.sequence <= (part.sent_ms + 1) << JUMP.ilog2();
         if is_plausible { Ok(part) } else { Err(Unreadable::Implausible) }
@@ -295,8 +296,8 @@ impl Part {
 }
 
 impl Heartbeat {
-    /// Without a name or a release that would not fit into an answer's head or a line of a log: no
-    /// node has one.
+    /// Removes a name or a release that would not fit into a header of an answer or a log line,
+    /// because no node has such a one.
     pub(crate) fn believed(mut self) -> Self {
         for word in [&mut self.name, &mut self.release] {
             if word.len() > WORD_BYTES_MAX || !word.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -319,13 +320,13 @@ impl From<Content> for Item {
     }
 }
 
-/// A body with one item. Such bodies one behind the other are a body with all their items.
+/// A body with one item. Several such bodies in a row are a body with all their items.
 pub(crate) fn encode(item: Item) -> Bytes {
     Body { items: vec![item] }.encode_to_vec().into()
 }
 
-/// A body on its way out becomes messages of at most `bytes_max`, numbered on from the `sequence` of
-/// `head`, of which the rest is as it stands.
+/// Splits a body into messages of at most `bytes_max` bytes, numbered from the `sequence` of
+/// `head`; the rest of `head` is copied.
 pub(crate) fn write(head: &mut Part, body: Bytes, bytes_max: usize) -> Vec<Bytes> {
     let mut rest = body;
     let part_bytes = bytes_max.saturating_sub(PART_HEAD_BYTES_MAX).max(1024);
@@ -346,7 +347,7 @@ pub(crate) fn write(head: &mut Part, body: Bytes, bytes_max: usize) -> Vec<Bytes
         .collect()
 }
 
-/// For the fuzzer: reads whatever it is given, as far as it can be read.
+/// For the fuzzer: reads any input, as far as possible.
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
     if let Ok(part) = Part::read(Bytes::copy_from_slice(data)) {
@@ -354,7 +355,7 @@ pub fn fuzz(data: &[u8]) {
     }
     if let Ok(body) = Body::read(Bytes::copy_from_slice(data)) {
         let again = Body::read(Bytes::from(body.encode_to_vec()));
-        // What is read can be written and is read as the same.
+        // Whatever was read can be written, and is then read as the same.
         assert!(again.as_ref() == Ok(&body), "{body:?} is not {again:?}");
     }
 }

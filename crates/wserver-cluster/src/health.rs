@@ -1,64 +1,64 @@
-//! Whether the broker carries messages: each node sends itself one by every lane, all the time.
+//! Whether the broker carries messages: each node constantly sends itself messages over every lane.
 //!
-//! That a connection is open, or that a broker answers, shows nothing: after a fail-over both can be
-//! so while what is published reaches nobody.
+//! An open connection, or a broker that answers, proves nothing: after a fail-over both can hold
+//! while published messages reach nobody.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Between two messages of a node to itself, at most.
+/// The maximum time between two messages of a node to itself.
 const NONCE_INTERVAL_MAX: Duration = Duration::from_secs(2);
-/// How long after such a message has come back everything has come that was sent before it.
+/// How long after such a message has come back everything sent before it has arrived.
 const SETTLED_AFTER: Duration = Duration::from_millis(200);
-/// So many that do not come back, one after the other, and the node is not ready.
+/// The number of consecutive misses after which the node is not ready.
 const MISSES_MAX: u64 = 3;
-/// After so many the link is given up for another one.
+/// The number of consecutive misses after which the node opens a new link.
 const MISSES_UNTIL_NEW_LINK: u64 = 2;
 
-/// Messages of a lane to itself that are remembered until they come back.
+/// The most messages per lane that are remembered until they come back.
 const ON_THEIR_WAY_MAX: usize = 8;
-/// Round trips whose least stands for what one takes now.
+/// The number of recent round trips whose minimum counts as the current one.
 const ROUND_TRIPS_MAX: usize = 3;
 
-/// What is known of the way through the broker.
+/// What this node knows of the broker's ability to carry messages.
 #[derive(Debug)]
 pub(crate) struct Health {
     interval: Duration,
     lease: Duration,
-    /// Since when there is this node.
+    /// When this node started.
     since: Instant,
-    /// Written by the task that looks, the one that keeps the link, and those that receive.
+    /// Written by the task that checks, the one that keeps the link, and those that receive.
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Since when there is a link, or why there is none.
+    /// When the link was opened, or why there is none.
     link: Result<Instant, String>,
     lanes: Vec<Lane>,
-    /// What was said last, so that a change is told once.
+    /// The last reported verdict, so that a change is reported once.
     is_well: bool,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Lane {
     sent: u64,
-    /// The number of the last one that was sent when this link was new.
+    /// The number of the last message before this link.
     sent_before: u64,
     returned: u64,
     sent_at: Option<Instant>,
-    /// Those of late, which may come back: number and time.
+    /// Recent messages that may still come back: number and time.
     on_their_way: VecDeque<(u64, Instant)>,
-    /// How long those of late took.
+    /// Recent round trips.
     round_trips: VecDeque<Duration>,
-    /// Of the last one that came back: when it was sent, and when it came.
+    /// For the last message that came back: when it was sent, and when it arrived.
     proof: Option<Proof>,
-    /// The same of the last one whose coming back is a while ago.
+    /// The same for the last message that came back at least [`SETTLED_AFTER`] ago.
     settled: Option<Proof>,
 }
 
-/// The way was open at some time between these.
+/// The broker carried messages at some time between these two.
 #[derive(Debug, Clone, Copy)]
 struct Proof {
     sent_at: Instant,
@@ -66,7 +66,7 @@ struct Proof {
 }
 
 impl Lane {
-    /// Since this link was opened.
+    /// Consecutive misses since this link was opened.
     fn misses(&self) -> u64 {
         self.sent - self.returned.max(self.sent_before)
     }
@@ -82,17 +82,17 @@ impl Lane {
     }
 }
 
-/// What there is to do after a look at the lanes.
+/// What to do after a check of the lanes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Checked {
-    /// Messages of this node to itself that are to be sent: lane and number.
+    /// The messages to itself that the node must send: lane and number.
     pub(crate) nonces: Vec<(u16, u64)>,
-    /// The link is to be given up for another one.
+    /// Whether the link must be replaced.
     pub(crate) is_stuck: bool,
 }
 
 impl Health {
-    /// Of a node whose lease is so long.
+    /// The health of a node with this lease.
     pub(crate) fn new(lanes: u16, lease: Duration) -> Self {
         let interval = NONCE_INTERVAL_MAX.min(lease * 2 / 5);
         let link = Err("there is no connection yet".to_owned());
@@ -105,29 +105,30 @@ impl Health {
         }
     }
 
-    /// There is a new link.
+    /// Records a new link.
     pub(crate) fn linked(&self, now: Instant) {
         let mut state = self.state();
         state.link = Ok(now);
         for lane in &mut state.lanes {
             lane.sent_before = lane.sent;
             lane.sent_at = None;
-            // What was sent by the last link may come by it yet, and shows nothing of this one.
+            // Messages sent over the last link may still come back over it, and prove nothing about
+            // this one.
             lane.on_their_way.clear();
         }
     }
 
-    /// There is none any more, and why.
+    /// Records that there is no link any more, and why.
     pub(crate) fn unlinked(&self, why: String) {
         self.state().link = Err(why);
     }
 
-    /// Since when there is a link.
+    /// When the link was opened.
     pub(crate) fn linked_since(&self) -> Option<Instant> {
         self.state().link.as_ref().ok().copied()
     }
 
-    /// Looks at every lane: what is to be sent, and whether all of it is in vain.
+    /// Checks every lane: what to send, and whether the link is stuck.
     pub(crate) fn check(&self, now: Instant) -> Checked {
         let mut state = self.state();
         if state.link.is_err() {
@@ -148,7 +149,7 @@ impl Health {
         checked
     }
 
-    /// One has come back.
+    /// Records a message that has come back.
     pub(crate) fn returned(&self, lane: u16, number: u64, now: Instant) {
         let mut state = self.state();
         let Some(lane) = state.lanes.get_mut(usize::from(lane)) else { return };
@@ -166,21 +167,20 @@ impl Health {
         lane.on_their_way.retain(|(it, _)| *it > number);
     }
 
-    /// How long a message takes to the broker and back, at best of late, by the slowest lane.
+    /// The fastest recent round trip to the broker and back, over the slowest lane.
     pub(crate) fn round_trip(&self) -> Duration {
         let state = self.state();
         let least = state.lanes.iter().filter_map(|lane| lane.round_trips.iter().min());
         least.max().copied().unwrap_or_default()
     }
 
-    /// Since when nothing shows that messages get through by every lane. What comes back shows it of
-    /// the time when it was sent.
+    /// Since when there is no proof that messages get through over every lane. A message that comes
+    /// back proves it for the time when it was sent.
     pub(crate) fn unproven_since(&self) -> Instant {
         self.state().unproven_since(self.since)
     }
 
-    /// The way through the broker was open by every lane at this time or later, and what came by it
-    /// then has arrived.
+    /// Every lane carried messages at this time or later, and everything sent by then has arrived.
     pub(crate) fn open_since(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state();
         let proofs = state.lanes.iter_mut().map(|lane| {
@@ -201,7 +201,7 @@ impl Health {
         if let Err(why) = &state.link {
             return Err(why.clone());
         }
-        // A process that stood still has missed nothing by its own count.
+        // A process that was suspended has missed nothing by its own count.
         let unproven = now.saturating_duration_since(state.unproven_since(self.since));
         if state.lanes.iter().all(Lane::is_proven) && unproven > self.lease {
             return Err(format!(
@@ -222,13 +222,13 @@ impl Health {
         Ok(())
     }
 
-    /// Whether that is another verdict than the last time.
+    /// Whether the verdict has changed since the last call.
     pub(crate) fn has_changed(&self, is_well: bool) -> bool {
         std::mem::replace(&mut self.state().is_well, is_well) != is_well
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Numbers are whole whatever happens.
+        // A panic cannot leave these numbers half written.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

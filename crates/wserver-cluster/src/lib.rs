@@ -1,10 +1,12 @@
-//! Many nodes as one: a push on any of them reaches its user on all of them, and is counted whole.
+//! Makes many nodes one: a push to any node reaches its user on all nodes, and its count covers all
+//! of them.
 //!
-//! [`Cluster`] is one node's part in it. Nodes speak by a [`Broker`], which carries opaque messages;
-//! `wserver-cluster-redis` and `wserver-cluster-nats` are two, and [`Loopback`] is one in memory.
-//! Each node tells the others which users it has, so a push goes to those nodes that have its user
-//! and to no other, and knows whose answers to wait for. `docs/cluster.md` of the repository is the
-//! guide; start reading at `cluster.rs` (what is asked of others) and `receive.rs` (what they do).
+//! [`Cluster`] is one node's part in it. Nodes talk through a [`Broker`], which carries opaque
+//! messages; `wserver-cluster-redis` and `wserver-cluster-nats` are two brokers, and [`Loopback`]
+//! is one in memory. Each node tells the others which users it has, so a push goes only to the
+//! nodes that have its user, and knows whose answers to wait for. `docs/cluster.md` in the
+//! repository is the guide; start reading at `cluster.rs` (what a node asks of others) and
+//! `receive.rs` (what the others do).
 
 mod cluster;
 mod run;

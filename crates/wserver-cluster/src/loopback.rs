@@ -1,4 +1,4 @@
-//! A broker in memory: joins nodes of one process, for tests and for trying out.
+//! A broker in memory that joins the nodes of one process, for tests and for trying out.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, BrokerError, Channel, Inbound, Link, NodeId, To};
 
-/// A broker in memory. A clone is the same one.
+/// A broker in memory. Clones share it.
 #[derive(Clone)]
 pub struct Loopback {
     shared: Arc<Shared>,
@@ -20,9 +20,9 @@ pub struct Loopback {
 struct Shared {
     lanes: u16,
     payload_bytes_max: usize,
-    /// Written by who opens and drops links, and by tests.
+    /// Written when links are opened and dropped, and by tests.
     state: Mutex<State>,
-    /// Told when links take messages again.
+    /// Notified when links accept messages again.
     goes_on: Notify,
 }
 
@@ -32,14 +32,14 @@ struct State {
     links: HashMap<u64, Open>,
     is_down: bool,
     may_be_split: bool,
-    /// Says of a node, and another one, whether nothing of the one reaches the other.
+    /// Decides whether messages from one node to another are blocked.
     is_blocked: Option<IsBlocked>,
     is_held_up: bool,
-    /// Whose messages are kept back, if not everybody's.
+    /// The node whose messages are held back; `None` means all nodes.
     kept_of: Option<NodeId>,
-    /// Messages that are kept back, in their order.
+    /// The messages held back, in order.
     kept: Option<Vec<(NodeId, Channel, Bytes)>>,
-    /// Says of a message whether it is lost on its way.
+    /// Decides whether a message is lost in transit.
     is_lost: Option<IsLost>,
 }
 
@@ -65,14 +65,14 @@ impl Default for Loopback {
 }
 
 impl Loopback {
-    /// A broker with so many lanes, which carries messages of so many bytes.
+    /// A broker with this number of lanes, for messages of at most `payload_bytes_max` bytes.
     #[must_use]
     pub fn new(lanes: u16, payload_bytes_max: usize) -> Self {
         let (state, goes_on) = (Mutex::default(), Notify::new());
         Self { shared: Arc::new(Shared { lanes, payload_bytes_max, state, goes_on }) }
     }
 
-    /// Breaks every link, and opens none until [`restore`](Self::restore).
+    /// Breaks every link, and refuses new ones until [`restore`](Self::restore).
     pub fn kill(&self) {
         let mut state = self.state();
         state.is_down = true;
@@ -82,34 +82,34 @@ impl Loopback {
         state.links.clear();
     }
 
-    /// Opens links again.
+    /// Allows new links again.
     pub fn restore(&self) {
         self.state().is_down = false;
     }
 
-    /// Keeps every message back from now on; links stay as they are.
+    /// Holds back every message from now on; links stay open.
     pub fn pause(&self) {
         self.state().kept.get_or_insert_default();
     }
 
-    /// Keeps back what one node sends, as [`pause`](Self::pause).
+    /// Holds back the messages of one node, like [`pause`](Self::pause).
     pub fn pause_node(&self, node: NodeId) {
         self.state().kept_of = Some(node);
         self.pause();
     }
 
-    /// Lets links take no message until [`go_on`](Self::go_on): who publishes waits.
+    /// Makes publishing wait until [`go_on`](Self::go_on).
     pub fn hold_up(&self) {
         self.state().is_held_up = true;
     }
 
-    /// Lets links take messages again.
+    /// Lets publishing continue.
     pub fn go_on(&self) {
         self.state().is_held_up = false;
         self.shared.goes_on.notify_waiters();
     }
 
-    /// Brings what was kept back, and everything from now on.
+    /// Delivers the messages that were held back, and all further ones.
     pub fn resume(&self) {
         let mut state = self.state();
         state.kept_of = None;
@@ -118,25 +118,25 @@ impl Loopback {
         }
     }
 
-    /// Loses those messages of which `is_lost` says so; whoever published them is told nothing.
+    /// Loses the messages for which `is_lost` returns true, without an error for the publisher.
     pub fn lose(&self, is_lost: impl FnMut(Channel) -> bool + Send + 'static) {
         self.state().is_lost = Some(Box::new(is_lost));
     }
 
-    /// Makes it one of several places, which may be cut from each other.
+    /// Makes the broker one of several servers that may be cut off from each other.
     #[must_use]
     pub fn of_several_places(self) -> Self {
         self.state().may_be_split = true;
         self
     }
 
-    /// Carries nothing from one node to another, or to itself, where `is_blocked` says so, until it is
-    /// told otherwise; nobody is told.
+    /// Carries no messages from one node to another, or to itself, for which `is_blocked` returns
+    /// true, until the next call; no node gets an error.
     pub fn block(&self, is_blocked: impl Fn(NodeId, NodeId) -> bool + Send + 'static) {
         self.state().is_blocked = Some(Box::new(is_blocked));
     }
 
-    /// Brings this payload to a channel, whoever it is from.
+    /// Delivers this payload to a channel without a sender.
     pub fn inject(&self, channel: Channel, payload: &Bytes) {
         self.state().carry(None, channel, payload);
     }

@@ -1,13 +1,13 @@
-//! For the benchmark of the directory, which nobody outside is to see.
+//! Measures the directory for its benchmark; not part of the public interface.
 
 use std::time::{Duration, Instant};
 
 use crate::directory::{Digest, Directory, OwnUsers, Seat};
 
-/// Nodes that the users are of.
+/// The number of nodes that have the users.
 const NODES: u64 = 99;
 
-/// Fills a directory with `users` of 99 nodes, and says what that and its use took.
+/// Fills a directory with `users` of 99 nodes, and returns what that and its use cost.
 #[doc(hidden)]
 #[must_use]
 pub fn measure_directory(users: u64) -> Vec<(&'static str, String)> {

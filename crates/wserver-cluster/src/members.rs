@@ -1,6 +1,6 @@
-//! Who is in the cluster: everybody who was heard of within a lease, and what each is like. Who was,
-//! and went without a goodbye, is not forgotten: it may be cut off, and have connections that nobody
-//! reaches.
+//! The other nodes of the cluster: all that were heard from within a lease, and their state. A node
+//! that disappeared without a goodbye is remembered, because it may be cut off and have connections
+//! that no push reaches.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -14,52 +14,55 @@ use crate::envelope::{self, Heartbeat, Part};
 use crate::outbound::JUMP;
 use crate::receipt::NodeName;
 
-/// How long the quickest way of a message stands for what a way takes at best. Two of these are
-/// looked at, so that clocks that drift, or stand still while a machine sleeps, are caught up with.
+/// How long the fastest transit of a message counts as the minimum. The last two windows are used,
+/// so that the minimum follows clocks that drift, or stop while a machine sleeps.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Nodes that vanished, and those that said goodbye, which are remembered at most: the last ones.
+/// The most vanished nodes, and the most departed ones, that are remembered: the latest.
 const REMEMBERED_MAX: usize = 256;
-/// Nodes that are taken in: a stranger at the broker can make up more than any memory holds.
+/// The most nodes that are accepted: a stranger at the broker can make up more than any memory
+/// holds.
 const NODES_MAX: usize = 4096;
 
-/// How far a message may be ahead of the quickest ones of its node of late. Only where this machine's
-/// clock stood still is an honest one ahead of that; its node is then heard of again after a lease.
+/// How far a message may be ahead of the fastest recent ones of its node. An honest message is
+/// further ahead only if this machine's clock stopped; its node is then heard again after a lease.
 const AHEAD_MS_MAX: i64 = 60_000;
 
-/// Two messages of a node that were sent within so long of each other may have been numbered the
-/// other way round.
+/// Two messages of a node that were sent within this time of each other may be numbered in the
+/// other order.
 const NUMBERED_WITHIN_MS: u64 = 1000;
 
 /// The other nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Members {
-    /// Written by who receives and by the leases; bounded by the nodes that are there within a lease.
+    /// Written by the tasks that receive and when leases end; limited by the nodes that are there
+    /// within a lease.
     all: RwLock<All>,
 }
 
 #[derive(Debug, Default)]
 struct All {
     by_id: HashMap<NodeId, Member>,
-    /// Who sits where; `None` is free.
+    /// The node in each seat; `None` is free.
     seats: Vec<Option<NodeId>>,
-    /// Who went without a goodbye, the one of longest ago first. Bounded by [`REMEMBERED_MAX`].
+    /// The nodes that vanished without a goodbye, oldest first. At most [`REMEMBERED_MAX`].
     vanished: VecDeque<Vanished>,
-    /// Who said goodbye: what comes of it after that is old. Bounded by [`REMEMBERED_MAX`].
+    /// The nodes that said goodbye: later messages of theirs are old. At most [`REMEMBERED_MAX`].
     left: VecDeque<NodeId>,
-    /// Who vanished and is known to be gone, whatever others say. Bounded by [`REMEMBERED_MAX`].
+    /// The nodes that vanished and are known to be gone, whatever other nodes say. At most
+    /// [`REMEMBERED_MAX`].
     gone: VecDeque<NodeId>,
 }
 
-/// A node that was not heard of for a lease, and did not say that it goes.
+/// A node that was silent for a lease without saying goodbye.
 #[derive(Debug)]
 struct Vanished {
     node: NodeName,
     heard_at: Instant,
-    /// By its own rule it holds no connection from then on.
+    /// When it holds no connection any more, by its own rule.
     gone_at: Option<Instant>,
-    /// What is known of its clock and its numbers: what the broker held back meanwhile is as old as it
-    /// is, however long nobody heard of its origin.
+    /// What is known of its clock and its numbers, so that messages that the broker held back keep
+    /// their age, however long the node was silent.
     clock: Clock,
     channels: HashMap<(u16, bool), Incoming>,
 }
@@ -72,16 +75,16 @@ struct Member {
     release: String,
     is_draining: bool,
     came_at: Instant,
-    /// It has said who it is.
+    /// Whether it has introduced itself.
     is_introduced: bool,
     heard_at: Instant,
-    /// When its users were last found to be what it says they are.
+    /// When this node's view of its users was last verified.
     agreed_at: Option<Instant>,
-    /// Heartbeats in a row whose sum was another.
+    /// Consecutive heartbeats with a different sum.
     disagreements: u32,
-    /// After how long, once it has vanished, it holds no connection, by its own rule.
+    /// How long after vanishing it holds no connection, by its own rule.
     gone_after: Option<Duration>,
-    /// Whom it misses.
+    /// The nodes that it counts as missing.
     misses: Vec<NodeName>,
     clock: Clock,
     /// By lane, and by whether it is the channel of all.
@@ -94,65 +97,65 @@ struct Incoming {
     sequence: u64,
     /// When the last one was sent, by its node's clock.
     sent_ms: u64,
-    /// The parts of a body that have come, and how many have not.
+    /// The parts of a body that have arrived, and how many have not.
     parts: BytesMut,
     parts_left: u32,
 }
 
-/// What an origin's clock says when this node's says something: the least difference that was seen,
-/// which is that of a message with nothing in its way.
+/// The offset of an origin's clock: the smallest difference seen, which is that of a message
+/// without delay.
 #[derive(Debug)]
 struct Clock {
-    /// The window that is over, and the one that is not.
+    /// The last window, and the current one.
     least: [i64; 2],
     since: Instant,
 }
 
-/// What came of a part that has arrived.
+/// The result of an arrived part.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// A whole body, how long it was on its way beyond the least, and how many messages before it
-    /// never came.
+    /// A whole body, its time in transit beyond the minimum, and how many messages before it were
+    /// lost.
     Whole { body: Bytes, age: Duration, lost: u64 },
-    /// There is more to come.
+    /// A part of a body that is not complete.
     Part { lost: u64 },
-    /// It came before, or something that was sent later did.
+    /// A duplicate, or a message that a later one has overtaken.
     Late,
-    /// Its parts are more than may be, or not those of one body.
+    /// A body with too many parts, or with parts of different bodies.
     Broken,
-    /// Its node cannot have sent it.
+    /// A message that its node cannot have sent.
     Implausible,
 }
 
-/// What a heartbeat leads to.
+/// The consequences of a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Beat {
-    /// Where the node sits.
+    /// The seat of the node.
     pub(crate) seat: Seat,
-    /// Its users are to be asked for.
+    /// Whether to ask for its users.
     pub(crate) is_in_doubt: bool,
-    /// It was heard of for the first time, by a heartbeat.
+    /// Whether this is its first heartbeat.
     pub(crate) is_first: bool,
-    /// One that had vanished is gone: this is the one that came in its place.
+    /// The vanished node that this one replaces.
     pub(crate) replaces: Option<NodeName>,
 }
 
-/// Another node, as an operator sees it.
+/// Another node, for an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemberInfo {
-    /// Which one.
+    /// The node.
     pub node: NodeName,
     /// The release it runs; empty until its first heartbeat.
     pub release: String,
     /// Whether it is shutting down.
     pub is_draining: bool,
-    /// How long ago it was last heard of.
+    /// How long it has been silent.
     pub silence: Duration,
 }
 
 impl Members {
-    /// Takes in what a broker brought; a node that nobody knew is a member from then on.
+    /// Handles an arrived part; an unknown node becomes a member.
     pub(crate) fn arrive(
         &self,
         part: Part,
@@ -176,8 +179,9 @@ impl Members {
         let age = member.clock.age(part.sent_ms, now_ms, now);
         let incoming = member.channels.entry((lane, is_for_all)).or_default();
         if part.sequence <= incoming.sequence {
-            // A node numbers what it sends in the order of its clock. Where a lower number was sent
-            // later, the higher one was not its own, or else nothing of it would be heard any more.
+            // A node numbers its messages in the order of its clock. If a lower number was sent
+            // later, the higher one was not its own; otherwise all its further messages would be
+            // ignored.
             let is_forged = part.sent_ms > incoming.sent_ms + NUMBERED_WITHIN_MS
                 || member.clock.is_ahead(incoming.sent_ms, now_ms);
             if is_forged {
@@ -187,11 +191,11 @@ impl Members {
             }
             return Arrival::Late;
         }
-        // What is let go shows nothing: who only says such things is not heard of.
+        // A dropped message is no sign of life.
         member.heard_at = now;
         incoming.sent_ms = part.sent_ms;
         let gap = part.sequence - incoming.sequence - 1;
-        // Of a channel that is new nobody knows how much there was before.
+        // For a new channel, the number of earlier messages is unknown.
         let lost = if incoming.sequence == 0 || gap >= JUMP { 0 } else { gap };
         incoming.sequence = part.sequence;
         if gap > 0 {
@@ -219,7 +223,7 @@ impl Members {
         Arrival::Whole { body: std::mem::take(&mut incoming.parts).freeze(), age, lost }
     }
 
-    /// A node says that it lives; `sum` is what this one holds of its users.
+    /// Handles a heartbeat; `sum` is that of this node's view of its users.
     pub(crate) fn beat(
         &self,
         id: NodeId,
@@ -254,30 +258,30 @@ impl Members {
         } else {
             member.disagreements += 1;
         }
-        // What changed a moment ago may still be on its way.
+        // Recent changes may still be in transit.
         let is_in_doubt = !agrees && (member.disagreements > 1 || member.agreed_at.is_none());
         Beat { seat: member.seat, is_in_doubt, is_first, replaces }
     }
 
-    /// Where a node sits, if it is one of the others.
+    /// The seat of a node, if it is a member.
     pub(crate) fn seat(&self, id: NodeId) -> Option<Seat> {
         self.read().by_id.get(&id).map(|member| member.seat)
     }
 
-    /// Who sits there.
+    /// The nodes in these seats.
     pub(crate) fn at(&self, seats: &[Seat]) -> Vec<NodeName> {
         let all = self.read();
         let ids = seats.iter().filter_map(|seat| *all.seats.get(usize::from(*seat))?);
         ids.filter_map(|id| Some(all.by_id.get(&id)?.named(id))).collect()
     }
 
-    /// Everybody.
+    /// All other nodes.
     pub(crate) fn everybody(&self) -> Vec<NodeName> {
         let all = self.read();
         all.by_id.iter().map(|(id, member)| member.named(*id)).collect()
     }
 
-    /// Everybody, as an operator sees them.
+    /// All other nodes, for an operator.
     pub(crate) fn infos(&self, now: Instant) -> Vec<MemberInfo> {
         let all = self.read();
         let info = |(id, member): (&NodeId, &Member)| MemberInfo {
@@ -289,17 +293,17 @@ impl Members {
         all.by_id.iter().map(info).collect()
     }
 
-    /// Who was not heard of since `limit`.
+    /// The nodes that have been silent since `limit`.
     pub(crate) fn silent_since(&self, limit: Instant) -> Vec<NodeId> {
         let all = self.read();
         let silent = all.by_id.iter().filter(|(_, member)| member.heard_at < limit);
         silent.map(|(id, _)| *id).collect()
     }
 
-    /// Lets go of who was not heard of since `limit`; they keep their seats until those are freed. Who
-    /// has ever said what it is has vanished `now`, until it is back or known to be gone. The time by
-    /// which it is gone by its own rule counts only where the rule holds: where all are at one place,
-    /// and who is not heard of does not hear itself.
+    /// Removes the nodes that have been silent since `limit`; they keep their seats until those are
+    /// freed. A node that has introduced itself counts as vanished `now`, until it is back or known
+    /// to be gone. The time by which it is gone by its own rule counts only if the rule holds: if
+    /// the broker is one place, so that a node that others do not hear does not hear itself either.
     pub(crate) fn expire(
         &self,
         limit: Instant,
@@ -329,7 +333,7 @@ impl Members {
         gone
     }
 
-    /// Those that had vanished and hold no connection by now.
+    /// The vanished nodes that hold no connection by now.
     pub(crate) fn known_gone(&self, now: Instant) -> Vec<NodeName> {
         if self.read().vanished.is_empty() {
             return Vec::new();
@@ -345,14 +349,14 @@ impl Members {
         gone
     }
 
-    /// Who went without a goodbye, as this node has seen itself.
+    /// The nodes that vanished without a goodbye, as seen by this node itself.
     pub(crate) fn vanished(&self) -> Vec<NodeName> {
         self.read().vanished.iter().map(|it| it.node.clone()).collect()
     }
 
-    /// Who may have connections that a push of `own` does not reach: those that vanished, be it before
-    /// this node came; those that are silent since `limit`; those whose users are not known since
-    /// they came.
+    /// The nodes that may have connections that a push of `own` does not reach: those that
+    /// vanished, even before this node joined; those that have been silent since `limit`; and those
+    /// whose users are not known since they joined.
     pub(crate) fn unreached(&self, own: NodeId, limit: Option<Instant>) -> Vec<NodeName> {
         let all = self.read();
         let mut unreached: Vec<NodeName> = all.vanished.iter().map(|it| it.node.clone()).collect();
@@ -372,7 +376,7 @@ impl Members {
         unreached
     }
 
-    /// Lets go of a node that says it goes.
+    /// Removes a node that says goodbye.
     pub(crate) fn leave(&self, id: NodeId) -> Option<(NodeName, Seat)> {
         let mut all = self.write();
         all.vanished.retain(|it| it.node.id != id);
@@ -383,19 +387,19 @@ impl Members {
         Some((member.named(id), member.seat))
     }
 
-    /// Nothing of whoever sat there is left, so that another may.
+    /// Frees a seat, after everything of its node has been removed.
     pub(crate) fn free(&self, seat: Seat) {
         if let Some(seat) = self.write().seats.get_mut(usize::from(seat)) {
             *seat = None;
         }
     }
 
-    /// Whether the users of everybody were found to be as they say since `limit`.
+    /// Whether the users of all nodes have been verified since `limit`.
     pub(crate) fn agree_since(&self, limit: Instant) -> bool {
         self.read().by_id.values().all(|member| member.agreed_at.is_some_and(|at| at >= limit))
     }
 
-    /// How many there are.
+    /// The number of other nodes.
     pub(crate) fn len(&self) -> usize {
         self.read().by_id.len()
     }
@@ -427,7 +431,8 @@ impl All {
             });
             seats[seat] = Some(id);
             Member {
-                // Nobody has 65,536 nodes; should they, two share a seat and get each other's pushes.
+                // Nobody has 65,536 nodes; otherwise two would share a seat and get each other's
+                // pushes.
                 seat: Seat::try_from(seat).unwrap_or(Seat::MAX),
                 name: id.to_string().into(),
                 release: String::new(),
@@ -445,8 +450,8 @@ impl All {
         })
     }
 
-    /// A node of this name is there: one of the same name that vanished was the same before it was
-    /// started again. Who has no name of its own is called by its id, and replaces nobody.
+    /// A node with this name has joined: a vanished node with the same name was the same one before
+    /// a restart. A node without a name is called by its id, and replaces none.
     fn replace(&mut self, id: NodeId, name: &str, came_at: Instant) -> Option<NodeName> {
         let is_it =
             |it: &Vanished| *it.node.name == *name && it.node.id != id && it.heard_at < came_at;
@@ -479,14 +484,14 @@ impl Member {
 }
 
 impl Clock {
-    /// Whether something says that it was sent later than now, as far as can be known.
+    /// Whether a message claims to be sent in the future, as far as can be known.
     fn is_ahead(&self, sent_ms: u64, now_ms: u64) -> bool {
         let difference = now_ms.cast_signed().saturating_sub(sent_ms.cast_signed());
         let least = self.least[0].min(self.least[1]);
         least != i64::MAX && difference < least.saturating_sub(AHEAD_MS_MAX)
     }
 
-    /// How long something took on its way, beyond the least that anything did of late.
+    /// The time of a message in transit, beyond the recent minimum.
     fn age(&mut self, sent_ms: u64, now_ms: u64, now: Instant) -> Duration {
         let difference = now_ms.cast_signed().saturating_sub(sent_ms.cast_signed());
         if now.saturating_duration_since(self.since) >= WINDOW {

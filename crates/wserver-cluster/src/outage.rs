@@ -1,37 +1,39 @@
-//! How often a broker is tried again, and how often that is told: less and less, until a link lasts.
+//! How often to retry a broker, and how often to log it: less and less, until a link lasts.
 //!
-//! That a link opens shows little: a broker out of memory, a proxy before nobody, or one that turns
-//! this user away takes connections and ends them.
+//! An open link proves little: a broker out of memory, a proxy without a backend, or one that
+//! refuses this user accepts connections and drops them.
 
 use std::time::{Duration, Instant};
 
 use crate::broker::{BrokerError, BrokerErrorKind};
 
-/// Between two tries: at first, and at most.
+/// The pause between two tries: the first, and the longest.
 const PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
-/// A link that lived for so long was good. The next one is opened at once, and its end is news.
+/// A link that lasted this long was good. The next one is opened at once, and its end is logged as
+/// news.
 const LASTING: Duration = Duration::from_secs(10);
-/// Another reason for the same outage is told no sooner.
+/// The minimum time before another reason for the same outage is logged.
 const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
-/// A time without a link that lasts; before it begins, nothing.
+/// A period without a lasting link.
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
-    /// The last pause; zero after a link that was good.
+    /// The last pause; zero after a good link.
     pause: Duration,
-    /// What was told last, and when.
+    /// What was logged last, and when.
     told: Option<(String, Instant)>,
 }
 
 impl Outage {
-    /// There was a link for so long; where that is long enough, another outage begins.
+    /// Records that a link lasted for `time`; if that was long enough, the next failure begins a
+    /// new outage.
     pub(crate) fn had_a_link_for(&mut self, time: Duration) {
         if time >= LASTING {
             *self = Self::default();
         }
     }
 
-    /// Whether an operator is to hear of this: once for each outage, and seldom of what changes in it.
+    /// Whether to log this as a warning: once per outage, and rarely when the reason changes.
     pub(crate) fn is_to_be_told(&mut self, error: &BrokerError, now: Instant) -> bool {
         let text = error.to_string();
         let is_news = match &self.told {
@@ -50,7 +52,7 @@ impl Outage {
     pub(crate) fn pause(&mut self, kind: BrokerErrorKind) -> Duration {
         let [first, most] = PAUSE;
         self.pause = match kind {
-            // Somebody has to do something about it first.
+            // An operator has to change something first.
             BrokerErrorKind::Refused => most,
             BrokerErrorKind::Unreachable => (self.pause * 2).clamp(first, most),
         };
@@ -58,10 +60,11 @@ impl Outage {
     }
 }
 
-/// Half of it to all of it, so that nodes which lost a broker together do not come back in step.
+/// Between half of the time and all of it, so that nodes that lost a broker together do not return
+/// in step.
 fn jittered(time: Duration) -> Duration {
     let mut byte = [0];
-    // Without randomness they come back in step.
+    // Without randomness they return in step.
     let _ = getrandom::fill(&mut byte);
     time / 2 + time.mul_f64(f64::from(byte[0]) / 512.0)
 }

@@ -1,7 +1,8 @@
-//! What waits for one way through the broker, by whom it is for, bounded in bytes.
+//! The items that wait for one lane of the broker, by receiver, limited in bytes.
 //!
-//! While one message is on its way to the broker, more gather here; the next one takes them all, so
-//! the busier the cluster, the more a message carries. What is for several nodes stands here once.
+//! While one message is being sent to the broker, more items collect here, and the next message
+//! takes them all; so the busier the cluster, the more a message carries. An item for several nodes
+//! is stored once.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,25 +13,25 @@ use tokio::sync::Notify;
 use crate::broker::{NodeId, To};
 use crate::envelope::{self, Item, Part};
 
-/// A message takes no more than so much, unless one item alone is larger.
+/// The most bytes that items fill in one message, unless a single item is larger.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
-/// So much is handed to the broker at once.
+/// The most bytes given to the broker at once.
 const BATCH_BYTES_MAX: usize = 1 << 20;
-/// What an item costs each of those it is for, beside what it says, in a queue and in a message.
+/// The overhead of an item for each receiver, in a queue and in a message.
 const ITEM_BYTES: usize = 64;
 
 /// The queue of one lane.
 #[derive(Debug)]
 pub(crate) struct Outbound {
     bytes_max: usize,
-    /// Written by whoever has something to say, and by the task that sends it.
+    /// Written by every sender of an item, and by the task that sends.
     queue: Mutex<Queue>,
     pub(crate) is_some: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Those with something in their queue, who is longest without a message first.
+    /// The receivers with a non-empty queue; the one that has waited longest comes first.
     turn: VecDeque<To>,
     /// Bounded by the nodes of the cluster.
     channels: HashMap<To, ChannelQueue>,
@@ -39,37 +40,36 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct ChannelQueue {
-    /// Written, as they go out. One that is for several is in the queue of each, and is one
-    /// allocation: it takes room until the last of them is taken.
+    /// Encoded items. An item for several receivers is in the queue of each but is one allocation:
+    /// it takes room until the last of them is sent.
     items: VecDeque<Bytes>,
-    /// Of the last message.
+    /// The number of the last message.
     sequence: u64,
 }
 
-/// Where the numbers of a channel begin: a node that was forgotten and came back may remember those
-/// of before, and these are beyond them.
+/// The first number of a channel. Other nodes may remember the numbers from before a node was
+/// forgotten, and these are beyond them.
 const fn first_sequence(sent_ms: u64) -> u64 {
     sent_ms << JUMP.ilog2()
 }
 
-/// A gap in the numbers of a channel that is no loss but a new beginning.
+/// A gap in a channel's numbers that means a new beginning, and not a loss.
 pub(crate) const JUMP: u64 = 1 << 16;
 
-/// What is handed to the broker at once.
+/// The messages given to the broker at once.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Batch {
     pub(crate) messages: Vec<(To, Bytes)>,
-    /// What stands in them.
+    /// The number of items in them.
     pub(crate) items: usize,
 }
 
-/// The room that an item leaves which was just taken from its queue: all of it, if it waits in no
-/// other one.
+/// The room that an item frees when it is taken from a queue: all of it if no other queue holds it.
 fn room(item: &Bytes) -> usize {
     ITEM_BYTES + if item.is_unique() { item.len() } else { 0 }
 }
 
-/// Items as one body, without a copy where there is one.
+/// Joins items into one body; a single item is not copied.
 fn joined(mut items: Vec<Bytes>) -> Bytes {
     if items.len() == 1 {
         return items.remove(0);
@@ -88,12 +88,12 @@ impl Outbound {
         Self { bytes_max, queue: Mutex::default(), is_some: Notify::new() }
     }
 
-    /// Puts an item behind what waits for the same.
+    /// Appends an item to its receiver's queue.
     pub(crate) fn push(&self, to: To, item: Item) -> Result<(), Full> {
         self.push_to_each(&[to], item)
     }
 
-    /// Puts an item behind what waits for each of these, or for none of them if there is no room.
+    /// Appends an item to the queue of each receiver, or to none if there is no room.
     pub(crate) fn push_to_each(&self, whom: &[To], item: Item) -> Result<(), Full> {
         if whom.is_empty() {
             return Ok(());
@@ -113,14 +113,15 @@ impl Outbound {
             }
             channel.items.push_back(item.clone());
         }
-        // While nobody can look: whoever takes the last one that waits finds no other.
+        // Dropped under the lock, so that the last queue that holds the item sees itself as the
+        // only one.
         drop(item);
         drop(guard);
         self.is_some.notify_one();
         Ok(())
     }
 
-    /// Takes what is to be sent next, as messages of at most `message_bytes_max`; none if nothing
+    /// Takes the next messages to send, of at most `message_bytes_max` bytes each; none if nothing
     /// waits.
     pub(crate) fn take(&self, origin: NodeId, sent_ms: u64, message_bytes_max: usize) -> Batch {
         let mut taken = Batch::default();
@@ -163,7 +164,7 @@ impl Outbound {
         taken
     }
 
-    /// Lets go of everything that waits; how many items that was.
+    /// Drops everything that waits; returns how many items that was.
     pub(crate) fn clear(&self) -> usize {
         let mut guard = self.lock();
         let queue = &mut *guard;
@@ -173,17 +174,17 @@ impl Outbound {
         items.sum()
     }
 
-    /// A node has gone, and what is for it; how many items that was.
+    /// Drops what waits for a node that has gone; returns how many items that was.
     pub(crate) fn forget(&self, node: NodeId) -> usize {
         let mut queue = self.lock();
         let to = To::Node(node);
         queue.turn.retain(|it| *it != to);
         let Some(channel) = queue.channels.remove(&to) else { return 0 };
-        // One after the other: of two that are the same, the second is the last.
+        // One after the other: of two identical items, the second is the last one.
         channel.items.into_iter().map(|item| queue.bytes -= room(&item)).count()
     }
 
-    /// Bytes that wait.
+    /// Waiting bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.lock().bytes
     }

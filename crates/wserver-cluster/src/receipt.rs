@@ -8,13 +8,13 @@ use wserver_node::{EveryoneReceipt, NoDelivery, PushReceipt};
 use crate::broker::NodeId;
 use crate::envelope;
 
-/// A node as answers name it.
+/// A node, with its name in answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeName {
     /// Its id.
     pub id: NodeId,
-    /// What it calls itself, or its id.
+    /// Its own name, or its id.
     pub name: Arc<str>,
 }
 
@@ -24,37 +24,37 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// What came of something that several nodes were asked for.
+/// The results of a request to several nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gathered<T> {
-    /// What this node says.
+    /// The result of this node.
     pub here: T,
-    /// What the others say, those that were asked and answered in time.
+    /// The results of the other nodes that were asked and answered in time.
     pub others: Vec<(NodeName, T)>,
-    /// Those that were asked and did not answer in time: what was asked of them may be done or not. And
-    /// those that nobody can ask and that may have a part in it: not heard of of late, and not known to
-    /// be gone.
+    /// Nodes that were asked but did not answer in time, so that the request may or may not be done
+    /// there; and silent nodes that could not be asked, may be concerned, and are not known to be
+    /// gone.
     pub missing: Vec<NodeName>,
-    /// The broker carries no messages now, or did not a moment ago: nodes may be missing that this one
-    /// does not know of, or not all users of.
+    /// Whether the broker carries no messages, or did not a moment ago: there may be nodes, or
+    /// users of nodes, that this node does not know of.
     pub is_cut_off: bool,
 }
 
 impl<T> Gathered<T> {
-    /// Of this node alone.
+    /// A result of this node only.
     #[must_use]
     pub const fn alone(here: T) -> Self {
         Self { here, others: Vec::new(), missing: Vec::new(), is_cut_off: false }
     }
 
-    /// Whether all who were concerned have answered, as far as this node knows.
+    /// Whether all nodes concerned have answered, as far as this node knows.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.missing.is_empty() && !self.is_cut_off
     }
 
-    /// What every node says that answered, this one first, which has no name here.
+    /// The result of every node that answered: first this one, without a name, then the others.
     pub fn all(&self) -> impl Iterator<Item = (Option<&NodeName>, &T)> {
         let others = self.others.iter().map(|(name, said)| (Some(name), said));
         std::iter::once((None, &self.here)).chain(others)
@@ -62,7 +62,8 @@ impl<T> Gathered<T> {
 }
 
 impl Gathered<PushReceipt> {
-    /// The receipts of all nodes added up; a reason only if nobody got it anywhere.
+    /// The sum of the receipts of all nodes, with a reason only if no connection on any node got
+    /// the message.
     #[must_use]
     pub fn total(&self) -> PushReceipt {
         sum(self.all().map(|(_, receipt)| *receipt))
@@ -70,7 +71,7 @@ impl Gathered<PushReceipt> {
 }
 
 impl Gathered<EveryoneReceipt> {
-    /// The receipts of all nodes added up. A user with connections to two nodes counts twice.
+    /// The sum of the receipts of all nodes. A user with connections to two nodes counts twice.
     #[must_use]
     pub fn total(&self) -> EveryoneReceipt {
         let mut total = EveryoneReceipt::default();
@@ -80,7 +81,8 @@ impl Gathered<EveryoneReceipt> {
     }
 }
 
-/// As many as a node can have: sums of these never overflow, whatever others say.
+/// The count, limited to what a node can have, so that sums never overflow, whatever other nodes
+/// say.
 fn number(count: u64) -> usize {
     u32::try_from(count).unwrap_or(u32::MAX) as usize
 }

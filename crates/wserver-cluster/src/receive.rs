@@ -1,4 +1,4 @@
-//! What other nodes say, and what this one does about it.
+//! Handles the messages of other nodes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,26 +22,26 @@ use crate::envelope::{
 };
 use crate::members::Arrival;
 
-/// Pushes of other nodes that wait for a fan-out under way, of one lane. Beyond them the lane waits,
-/// and its bounded queue after it.
+/// The most pushes of other nodes that wait for a fan-out in progress, per lane. Beyond that the
+/// lane waits, and its bounded queue fills.
 const WAITING_MAX: usize = 1024;
-/// Slots of users that one item holds at most: of 100,000 users a slot is 12 KiB.
+/// The most slots of users in one item: with 100,000 users a slot is 12 KiB.
 const SLOTS_PER_ITEM: usize = 4;
 
-/// How a message came.
+/// How a message arrived.
 #[derive(Debug, Clone, Copy)]
 struct Way {
-    /// How long it was on its way, beyond the least.
+    /// Its time in transit beyond the minimum.
     age: Duration,
     /// When it was written, by its origin's clock.
     sent_ms: u64,
 }
 
-/// A push that has its place among its user's messages, and waits for its count.
+/// A push that has its place in the order of its user's messages, and waits for its count.
 type WaitingPush = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl<W: Wire> Inner<W> {
-    /// Does what comes by one lane, in its order.
+    /// Handles the messages of one lane, in order.
     pub(crate) async fn receive(self: Arc<Self>, lane: u16, mut inbound: InboundLane) {
         let mut waiting: FuturesUnordered<WaitingPush> = FuturesUnordered::new();
         loop {
@@ -124,7 +124,7 @@ impl<W: Wire> Inner<W> {
         }
     }
 
-    /// A message of this node has come back: what it said to itself is a nonce.
+    /// A message from this node to itself has come back; it is a nonce.
     fn heard_itself(&self, lane: u16, part: Part) {
         let Ok(body) = Body::read(part.body) else { return };
         for item in body.items {
@@ -166,7 +166,7 @@ impl<W: Wire> Inner<W> {
                     self.counters.dropped_stream_full_total.increment();
                 }
             }
-            // Only a node's own come back to it.
+            // Only a node's own nonces come back to it.
             Content::Nonce(_) => {}
         }
     }
@@ -216,7 +216,7 @@ impl<W: Wire> Inner<W> {
         }
     }
 
-    /// Tells another node of those slots where it holds something else.
+    /// Sends another node the slots in which its view differs.
     fn tell_users(&self, lane: u16, origin: NodeId, request: &InterestRequest) {
         let slots: Vec<InterestSlot> = self
             .own_users
@@ -233,7 +233,7 @@ impl<W: Wire> Inner<W> {
         }
     }
 
-    /// Another node wants something done.
+    /// Handles a request of another node.
     fn asked(
         self: &Arc<Self>,
         lane: u16,
@@ -248,9 +248,10 @@ impl<W: Wire> Inner<W> {
             asked_ms => way.sent_ms.saturating_sub(asked_ms),
         };
         let age = way.age + Duration::from_millis(waited);
-        // Whoever asked has given up and says so; what comes after that would come out of order. An age
-        // is what a message took beyond the least, and the least is no more than the way to the broker
-        // and back: of its origin, whose budget is without it, and of this node.
+        // The node that asked has given up and reported it, so a delivery after that would be out
+        // of order. An age is a message's time in transit beyond the minimum, and the minimum is at
+        // most one round trip to the broker: that of its origin, whose budget excludes it, and that
+        // of this node.
         if age + self.health.round_trip() >= Duration::from_millis(budget_ms.into()) {
             self.counters.dropped_expired_total.increment();
             return;
@@ -284,8 +285,8 @@ impl<W: Wire> Inner<W> {
             node.counters.answered_total.increment();
             node.reply(lane, origin, id, outcome);
         });
-        // A push is accepted when it is polled for the first time, so pushes keep their order even if
-        // this one then waits for its count.
+        // A push is accepted when it is first polled, so pushes keep their order even if this one
+        // then waits for its count.
         if answered.as_mut().now_or_never().is_none() {
             waiting.push(answered);
         }
@@ -321,7 +322,7 @@ impl<W: Wire> Inner<W> {
         }
     }
 
-    /// What a push of another node is here, or why it is none.
+    /// Converts a push of another node, or says why it is invalid.
     fn read_push(
         &self,
         push: &Push,

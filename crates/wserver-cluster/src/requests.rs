@@ -1,4 +1,4 @@
-//! What this node has asked of others and waits for.
+//! The requests to other nodes whose answers this node waits for.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,32 +10,33 @@ use tokio::time::Instant;
 use crate::broker::NodeId;
 use crate::envelope::Outcome;
 
-/// Requests are spread over so many locks.
+/// The number of locks over which requests are spread.
 const SHARDS: usize = 16;
 
-/// Who has answered, with what and when.
+/// The nodes that have answered, with the answer and its time.
 type Answers = Vec<(NodeId, Outcome, std::time::Instant)>;
 
-/// Everything that waits.
+/// All waiting requests.
 #[derive(Debug)]
 pub(crate) struct Requests {
     next_id: AtomicU64,
     count: AtomicUsize,
     count_max: usize,
-    /// Written by who asks, who answers, and who finds that a node has gone; bounded by `count_max`.
+    /// Written when a request is made, answered, or given up because a node has gone; limited by
+    /// `count_max`.
     waiting: [Mutex<HashMap<u64, Waiting>>; SHARDS],
 }
 
 #[derive(Debug)]
 struct Waiting {
-    /// Who has not answered yet.
+    /// The nodes that have not answered yet.
     outstanding: Vec<NodeId>,
     answers: Answers,
-    /// Told when nobody is outstanding.
+    /// Notified when no answer is outstanding.
     done: oneshot::Sender<()>,
 }
 
-/// One request on its way; dropping it gives it up.
+/// A request in progress; dropping it gives it up.
 #[derive(Debug)]
 pub(crate) struct Asked {
     requests: Arc<Requests>,
@@ -53,7 +54,7 @@ impl Requests {
         }
     }
 
-    /// Begins to wait for these nodes; `None` when too many wait already.
+    /// Starts to wait for these nodes; `None` if too many requests wait already.
     pub(crate) fn ask(self: &Arc<Self>, nodes: Vec<NodeId>) -> Option<Asked> {
         if self.count.fetch_add(1, Ordering::Relaxed) >= self.count_max {
             self.count.fetch_sub(1, Ordering::Relaxed);
@@ -67,22 +68,22 @@ impl Requests {
         Some(Asked { requests: Arc::clone(self), id, done })
     }
 
-    /// A node has answered; false when nobody waits for that any more.
+    /// Records the answer of a node; returns false if its request has ended.
     pub(crate) fn answer(&self, id: u64, node: NodeId, outcome: Outcome) -> bool {
         self.settle(id, node, Some(outcome))
     }
 
-    /// A node has gone, or cannot be reached: nobody waits for it any more.
+    /// Ends all waiting for a node that has gone or cannot be reached.
     pub(crate) fn give_up_on(&self, node: NodeId) {
         self.give_up(|it| it == node);
     }
 
-    /// No node can be reached.
+    /// Ends all waiting, because no node can be reached.
     pub(crate) fn give_up_on_all(&self) {
         self.give_up(|_| true);
     }
 
-    /// How many wait.
+    /// How many requests wait.
     pub(crate) fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
@@ -117,7 +118,7 @@ impl Waiting {
     fn tell_if_done(&mut self) {
         if self.outstanding.is_empty() {
             let (told_before, _) = oneshot::channel();
-            // Whoever asked may be gone.
+            // The caller may be gone.
             let _ = std::mem::replace(&mut self.done, told_before).send(());
         }
     }
@@ -133,7 +134,8 @@ impl Asked {
         self.requests.settle(self.id, node, None);
     }
 
-    /// Waits until everybody has answered or `deadline`; who has not answered then is missing.
+    /// Waits until all nodes have answered, or until `deadline`; a node that has not answered by
+    /// then is missing.
     pub(crate) async fn answers(mut self, deadline: Instant) -> Answers {
         let _ = tokio::time::timeout_at(deadline, &mut self.done).await;
         let waiting = self.requests.shard(self.id).remove(&self.id);

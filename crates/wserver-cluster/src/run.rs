@@ -1,5 +1,5 @@
-//! The tasks of a cluster: one keeps the link, one for each lane sends, one for each lane receives,
-//! and one does what comes round again and again.
+//! The tasks of a cluster: one keeps the link, one per lane sends, one per lane receives, and one
+//! does the periodic work.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,13 +18,13 @@ use crate::outage::Outage;
 use crate::outbound::Batch;
 use crate::receipt::NodeName;
 
-/// How often it is looked whether users came or went, and what else is due.
+/// How often the periodic task checks for new and departed users, and for other work that is due.
 pub(crate) const ROUND: Duration = Duration::from_millis(50);
-/// A process that stood still finds its way through the broker within this, if it is there.
+/// A process that was suspended reaches the broker again within this time, if the broker is there.
 const AWAKE_AFTER: Duration = Duration::from_secs(1);
-/// What nobody can be told within that is told to nobody.
+/// How long a leaving node tries to say goodbye.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Users that are told in one item: 64 KiB.
+/// The most users announced in one item: 64 KiB.
 const USERS_PER_ITEM: usize = 8192;
 
 impl<W: Wire> Cluster<W> {
@@ -42,7 +42,7 @@ impl<W: Wire> Cluster<W> {
 }
 
 impl<W: Wire> Inner<W> {
-    /// Waits until the node leaves, or ends all at once.
+    /// Waits until the node leaves, or stops at once.
     async fn left(&self) {
         tokio::select! {
             () = self.stop.cancelled() => {}
@@ -66,7 +66,7 @@ impl<W: Wire> Inner<W> {
                     let since = Instant::now();
                     self.linked(&link);
                     let error = tokio::select! {
-                        // A link that broke knows better why.
+                        // A broken link knows the reason best.
                         biased;
                         error = link.broken() => error,
                         () = self.stop.cancelled() => {
@@ -101,12 +101,12 @@ impl<W: Wire> Inner<W> {
     }
 
     fn linked(&self, link: &Arc<dyn Link>) {
-        // What was said against the last one does not hold against this one, and what was meant for
-        // it and came a moment too late is not sent late.
+        // A complaint about the last link does not apply to this one, and items that came for it a
+        // moment too late are not sent late.
         let _ = self.relink.notified().now_or_never();
         self.let_go_of_what_waits();
         self.counters.links_opened_total.increment();
-        // Whoever came to them meanwhile is not known.
+        // Users that came to other nodes meanwhile are not known.
         self.is_informed.store(false, Ordering::Relaxed);
         self.health.linked(Instant::now());
         self.link.send_replace(Some(Arc::clone(link)));
@@ -119,7 +119,7 @@ impl<W: Wire> Inner<W> {
         self.health.unlinked(error.to_string());
         self.link.send_replace(None);
         self.let_go_of_what_waits();
-        // Nobody can answer what they may never have heard of.
+        // The other nodes may never have received the requests.
         self.requests.give_up_on_all();
     }
 
@@ -141,11 +141,11 @@ impl<W: Wire> Inner<W> {
                 }
             }
         };
-        // Whoever is not told finds out by the lease.
+        // Nodes that miss the goodbye notice when the lease ends.
         let _ = tokio::time::timeout(LEAVE_TIMEOUT, goodbye).await;
     }
 
-    /// Sends what gathers for one lane, a batch at a time.
+    /// Sends the queued items of one lane, one batch at a time.
     async fn send(self: Arc<Self>, lane: u16) {
         let mut links = self.link.subscribe();
         let outbound = &self.outbound[usize::from(lane)];
@@ -173,14 +173,14 @@ impl<W: Wire> Inner<W> {
                 let count = messages.len();
                 let published = tokio::select! {
                     published = link.publish(lane, messages) => published,
-                    // Whatever the link was waiting for, it is not waited for any more.
+                    // The link is gone, so there is no point in waiting for it.
                     _ = links.changed() => {
                         self.counters.dropped_publish_failed_total.add(items as u64);
                         break;
                     }
                 };
                 if let Err(error) = published {
-                    // Some of it may have got there. Whoever waits for an answer is told when the
+                    // Some messages may have arrived. Pushes that wait for an answer end when the
                     // link is given up, which is at once.
                     self.counters.dropped_publish_failed_total.add(items as u64);
                     debug!(%error, items, "the broker took no message");
@@ -193,7 +193,7 @@ impl<W: Wire> Inner<W> {
         }
     }
 
-    /// Says who came and went, that this node lives, and looks who does not.
+    /// Announces new and departed users, sends heartbeats, and finds nodes that are silent.
     async fn go_round(self: Arc<Self>) {
         let mut rounds = tokio::time::interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -227,8 +227,8 @@ impl<W: Wire> Inner<W> {
                 heartbeat_at = now + self.settings.heartbeat_interval();
                 self.say_heartbeat(false);
             }
-            // Whoever is not heard of is dead only if it could have been heard of: if the way through
-            // the broker was open at the end of its lease.
+            // A silent node is dead only if it could have been heard, that is, if the broker
+            // carried messages at the end of its lease.
             if let Some(limit) = self.silence_limit(now, linked_since) {
                 for (node, seat) in self.members.expire(limit, now, self.broker.is_one_place()) {
                     self.counters.nodes_expired_total.increment();
@@ -246,12 +246,12 @@ impl<W: Wire> Inner<W> {
         }
     }
 
-    /// Says what is to become of this node's connections.
+    /// Decides what must happen to this node's connections.
     fn tell_cut_off(&self, now: Instant, awake_since: Option<Instant>) {
         let settings = &self.settings;
         let unproven = now.saturating_duration_since(self.health.unproven_since());
         let is_refused = settings.refuses_after().is_some_and(|after| unproven >= after);
-        // Who has just woken cannot know yet.
+        // A process that has just woken cannot know yet.
         let is_awake = awake_since.is_none_or(|since| now >= since + AWAKE_AFTER);
         let is_out = unproven > settings.lease && is_awake;
         let is_alone = self.members.len() == 0 && self.may_be_split(self.members.vanished().len());
@@ -263,7 +263,7 @@ impl<W: Wire> Inner<W> {
             CutOff::Never
         };
         self.cut_off.send_if_modified(|state| {
-            // The others rely on it, however short the time was in which this node knew.
+            // The other nodes rely on it, however briefly this node was in that state.
             let must_let_go = *state == CutOff::Refused && self.node.counts().bindings > 0;
             let is_other = *state != next && !must_let_go;
             if is_other {
@@ -273,7 +273,7 @@ impl<W: Wire> Inner<W> {
         });
     }
 
-    /// Who was not heard of since then is dead.
+    /// Nodes that have been silent since this moment are dead.
     fn silence_limit(&self, now: Instant, linked_since: Instant) -> Option<Instant> {
         let lease = self.settings.lease;
         let limit = now.checked_sub(lease)?;
@@ -281,7 +281,7 @@ impl<W: Wire> Inner<W> {
         (linked_since <= limit && self.health.verdict().is_ok()).then(|| limit.min(open_since))
     }
 
-    /// Says once that this node has become ready, or that it no longer is.
+    /// Logs once that this node has become ready, or that it no longer is.
     fn tell_verdict(&self) {
         let verdict = self.verdict();
         if !self.health.has_changed(verdict.is_ok()) {
@@ -300,7 +300,7 @@ impl<W: Wire> Inner<W> {
         let announcement = self.own_users.announce();
         let to_say = |came: &[u64], left: &[u64]| {
             let interest = Interest { came: came.to_vec(), left: left.to_vec() };
-            // What does not get out is found by the sums.
+            // The sums reveal an announcement that is lost.
             self.say(self.own_lane(), To::All, Content::Interest(interest).into());
         };
         for came in announcement.came.chunks(USERS_PER_ITEM) {
@@ -330,7 +330,7 @@ impl<W: Wire> Inner<W> {
         self.say(self.own_lane(), To::All, Content::Heartbeat(heartbeat).into());
     }
 
-    /// A node is no longer there, and nothing of it stays.
+    /// Removes everything about a node that is gone.
     pub(crate) fn gone(&self, node: &NodeName, seat: Seat) {
         self.directory.forget(seat);
         self.members.free(seat);

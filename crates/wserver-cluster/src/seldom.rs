@@ -1,20 +1,20 @@
-//! What a stranger can bring about again and again, and a log should not tell as often.
+//! Limits log lines about things that a stranger can cause again and again.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Between two lines about the same.
+/// The minimum time between two lines about the same thing.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// When something was told last.
+/// When something was last logged.
 #[derive(Debug, Default)]
 pub(crate) struct Seldom {
-    /// Written by whoever tells it.
+    /// Written by every caller that logs.
     told_at: Mutex<Option<Instant>>,
 }
 
 impl Seldom {
-    /// Whether it may be told now; from then on it counts as told.
+    /// Whether it may be logged now; if so, it counts as logged from then on.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         let mut told_at = self.told_at.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = told_at.is_none_or(|at| now.saturating_duration_since(at) >= INTERVAL);

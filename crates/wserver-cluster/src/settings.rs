@@ -1,35 +1,36 @@
-//! How a node takes part in its cluster.
+//! The settings of a node's part in its cluster.
 
 use std::time::Duration;
 
-/// The settings of one node's part in a cluster. All nodes should have the same, but for the name.
+/// The settings of one node's part in a cluster. All nodes should have the same, except for
+/// `node_name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClusterSettings {
-    /// What the cluster is called at its broker, which several may share: 1 to 64 letters, digits,
-    /// `-` and `_`. Default: wserver.
+    /// The name of the cluster at its broker, which several clusters may share: 1 to 64 letters,
+    /// digits, `-` and `_`. Default: wserver.
     pub name: String,
-    /// What answers and logs call this node: 1 to 64 visible ASCII characters. Default: its id.
+    /// The name of this node in answers and logs: 1 to 64 visible ASCII characters. Default: its
+    /// id.
     pub node_name: String,
-    /// How long a node is waited for that is not heard of any more; it is heard of five times in
-    /// that. Default: 5 s.
+    /// How long a node may be silent before the others count it as vanished; it sends five
+    /// heartbeats in this time. Default: 5 s.
     pub lease: Duration,
-    /// Whether a node that is cut off from the others for longer than a lease lets its connections go,
-    /// so that they come back where they are reached. Default: true.
+    /// Whether a node that is cut off from the others for longer than a lease tells its clients to
+    /// reconnect, so that they move to where pushes reach them. Default: true.
     pub release_when_cut_off: bool,
-    /// How long letting them go takes at most. Default: 10 s.
+    /// The time over which it tells them, at most. Default: 10 s.
     pub release_spread: Duration,
-    /// Cut off for so long, a node lets go whoever is left, and takes nobody in until it is back: so
-    /// the others know when one that they do not hear of holds no connection. Zero is never, and then
-    /// they miss it until it is back. Default: 1 h.
+    /// After being cut off for this long, a node closes its remaining connections and refuses new
+    /// ones until it is back, so that the others know when a vanished node holds no connection.
+    /// With zero it never does, and counts as missing until it is back. Default: 1 h.
     pub cut_off_max: Duration,
-    /// How long a push, or a question, waits for the answers of other nodes. What reaches them later
-    /// than that they let go. Default: 1 s.
+    /// How long a push or a question waits for the answers of other nodes. They drop requests that
+    /// reach them later. Default: 1 s.
     pub answer_timeout: Duration,
-    /// Bytes that may wait for the broker, and as many from it, each on each of its ways. Default:
-    /// 16 MiB.
+    /// The most bytes that wait for the broker, and as many from it, per lane. Default: 16 MiB.
     pub queue_bytes_max: usize,
-    /// Pushes and questions that wait for answers at once. Default: 65,536.
+    /// The most pushes and questions that wait for answers at once. Default: 65,536.
     pub requests_max: usize,
 }
 
@@ -49,9 +50,9 @@ impl Default for ClusterSettings {
     }
 }
 
-/// The longest name of a cluster and of a node.
+/// The maximum length of the name of a cluster or a node, in bytes.
 const NAME_BYTES_MAX: usize = 64;
-/// What letting go takes beyond its spread: for those whose users are pushed to without a pause.
+/// The extra time beyond the spread for closing connections whose users get pushes without a pause.
 const RELEASE_MARGIN: Duration = Duration::from_secs(5);
 const LEASE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(500)..=Duration::from_secs(60);
@@ -59,8 +60,8 @@ const ANSWER_TIMEOUT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(30);
 
 impl ClusterSettings {
-    /// Everything that is wrong with them, a sentence each, which names the setting; `message_bytes_max`
-    /// is the node's own.
+    /// Everything that is wrong with the settings, one sentence each that names the setting;
+    /// `message_bytes_max` is the limit of the node.
     #[must_use]
     pub fn problems(&self, message_bytes_max: usize) -> Vec<String> {
         let mut problems = Vec::new();
@@ -87,7 +88,7 @@ impl ClusterSettings {
                 problems.push(format!("{setting} is {value:?}, it must be {from:?} to {to:?}"));
             }
         }
-        // One message and what is around it.
+        // One message and its overhead.
         let least = message_bytes_max.saturating_add(64 << 10);
         if *queue_bytes_max < least {
             problems.push(format!(
@@ -101,20 +102,22 @@ impl ClusterSettings {
         problems
     }
 
-    /// How often a node says that it lives.
+    /// The time between two heartbeats.
     pub(crate) fn heartbeat_interval(&self) -> Duration {
         self.lease / 5
     }
 
-    /// Cut off for so long it holds no connection any more, and takes none; `None` is never.
+    /// After being cut off for this long, a node holds no connection and takes none; `None` means
+    /// never.
     pub(crate) fn refuses_after(&self) -> Option<Duration> {
         (!self.cut_off_max.is_zero()).then(|| self.cut_off_max.max(self.lease))
     }
 
-    /// How long after they have found it vanished the others can be sure that it holds no connection.
+    /// How long after a node has vanished the others can be sure that it holds no connection.
     ///
-    /// It counts from when it sent the last message to itself that came back, and nobody finds it
-    /// vanished before that; letting go takes its time, and no two clocks go at the same rate.
+    /// The node counts from the sending of its last message to itself that came back, and no other
+    /// node finds it vanished before that. The rest allows for closing the connections, and for
+    /// clocks that run at different rates.
     pub(crate) fn gone_after(&self) -> Option<Duration> {
         let refuses_after = self.refuses_after()?;
         let drift = refuses_after / 1000;

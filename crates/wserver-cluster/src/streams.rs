@@ -1,4 +1,4 @@
-//! Streams: what other nodes send one entry at a time, for as long as somebody here reads.
+//! Streams: other nodes send entries to them one at a time, as long as this node reads.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,10 +9,10 @@ use tokio::sync::mpsc;
 
 use crate::broker::NodeId;
 
-/// Every stream that is read.
+/// All streams with a reader.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
-    /// Written by who opens and drops one; bounded by whoever bounds its readers.
+    /// Written when a stream is opened or dropped; limited by the caller's limit on readers.
     open: Mutex<Open>,
 }
 
@@ -25,7 +25,7 @@ struct Open {
 #[derive(Debug, Clone)]
 struct Reader {
     entries: mpsc::Sender<(NodeId, Bytes)>,
-    /// What it was too slow for. Added to here, taken by the reader.
+    /// Entries that the reader was too slow for. Increased here, and reset by the reader.
     missed: Arc<AtomicU64>,
 }
 
@@ -45,15 +45,15 @@ impl Stream {
         self.id
     }
 
-    /// The next entry, and whose it is.
+    /// The next entry, and the node that sent it.
     ///
     /// # Cancel safety
-    /// Cancel safe.
+    /// The future may be dropped at any time without losing an entry.
     pub async fn next(&mut self) -> Option<(NodeId, Bytes)> {
         self.entries.recv().await
     }
 
-    /// How many entries found no room since this was asked last.
+    /// How many entries found no room since the last call.
     pub fn take_missed(&self) -> u64 {
         self.missed.swap(0, Ordering::Relaxed)
     }
@@ -76,7 +76,8 @@ impl Streams {
         Stream { id, entries, missed, streams: Arc::clone(this) }
     }
 
-    /// Hands an entry to its reader, if there still is one; false when it is too slow.
+    /// Passes an entry to its reader, if there still is one; returns false if the reader is too
+    /// slow.
     pub(crate) fn deliver(&self, id: u64, from: NodeId, payload: Bytes) -> bool {
         let reader = self.lock().readers.get(&id).cloned();
         let Some(Reader { entries, missed }) = reader else { return true };

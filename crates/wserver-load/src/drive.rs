@@ -1,8 +1,8 @@
 //! Pushes over time: in a closed loop, or at a rate that does not wait for the server.
 //!
-//! At a rate, a push is stamped with the moment it was due, not the moment it could be sent, so
-//! that a server that stalls cannot hide it. What the generator itself comes too late is counted
-//! beside it, so that its own stalls are not taken for the server's.
+//! At a rate, the stamp of a push is the moment it was due, not the moment it was sent, so that a
+//! server that stalls cannot hide it. The generator counts its own delays separately, so that they
+//! do not look like the server's.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,33 +18,34 @@ use crate::report::Report;
 use crate::settings::Window;
 use crate::stamp::{SEQUENCE_MAX, first_of};
 
-/// A due time nearer than this is waited for without sleeping, which would come too late.
+/// If the next push is due sooner than this, wait without sleeping, because a sleep would end too
+/// late.
 const SPIN: u64 = 1500;
 
 /// The longest wait for events, so that hooks run.
 const TURN_MAX: Duration = Duration::from_millis(5);
 
-/// How long may be slept when the next push is due in so many microseconds: whole milliseconds,
-/// since the kernel would round up.
+/// How long to sleep if the next push is due in this many microseconds: whole milliseconds, because
+/// the kernel rounds up.
 fn wait_for(micros: u64, no_spin: bool) -> Duration {
     let millis = if no_spin { micros.div_ceil(1000) } else { micros.saturating_sub(SPIN) / 1000 };
     Duration::from_millis(millis).min(TURN_MAX)
 }
 
-/// How long answers and frames may take after the last push.
+/// How long to wait for answers and frames after the last push.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// When the next push is sent.
+/// When to send the next push.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
-    /// When the one before it on its connection is answered.
+    /// As soon as the previous push on its connection has its answer.
     Closed,
     /// When it is due.
     Open { per_second: f64 },
 }
 
 impl Pace {
-    /// A rate, or else a closed loop.
+    /// Open at a rate, otherwise closed.
     pub(crate) fn of(rate: Option<f64>) -> Self {
         rate.map_or(Self::Closed, |per_second| Self::Open { per_second })
     }
@@ -59,12 +60,12 @@ impl fmt::Display for Pace {
     }
 }
 
-/// Who is pushed to.
+/// The users to push to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Audience {
-    /// User 0, whose connections have every message: a stream for each pusher.
+    /// User 0, whose connections get every message: one stream for each pusher.
     One,
-    /// Users from 0 up to this, in turn: one stream, counted for each user.
+    /// Users from 0 up to this number, in turn: one stream, counted for each user.
     Each(u32),
 }
 
@@ -75,37 +76,37 @@ pub(crate) struct Plan {
     pub(crate) pushers: usize,
     pub(crate) events: u32,
     pub(crate) window: Window,
-    /// Of messages, one in so many is looked at for its latency; a power of two.
+    /// Measures the latency of one message in this many; a power of two.
     pub(crate) sample_every: u32,
 }
 
-/// A pusher whose last push is answered.
+/// A pusher that has the answer to its last push.
 #[derive(Debug, Clone, Copy)]
 struct Idle {
     pusher: usize,
     since: u64,
 }
 
-/// Where a course stands, in microseconds of the engine's clock: now, and when its window opens.
+/// The time in a course, in microseconds of the engine's clock: now, and when its window opens.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
     pub(crate) now: u64,
     pub(crate) from: u64,
 }
 
-/// What happened, in the window unless it says otherwise.
+/// The course of a run; figures are of the window unless the field says otherwise.
 #[derive(Debug)]
 pub(crate) struct Course {
-    /// Messages sent, from the first on, of each stream or to each user.
+    /// Messages sent since the start, of each stream or to each user.
     pub(crate) sequences: Vec<u32>,
-    /// The sum of what the server answered, from the first push on.
+    /// The sum of the counts in the server's answers, since the start.
     pub(crate) counted: u64,
-    /// Pushes that were not accepted, from the first on.
+    /// Pushes that the server refused, since the start.
     pub(crate) refused: u64,
-    /// The lowest and the highest number answered, from the first push on.
+    /// The lowest and the highest count in an answer, since the start.
     pub(crate) count_min: u64,
     pub(crate) count_max: u64,
-    /// Due, but not sent because no pusher was free.
+    /// Pushes that were due but not sent, because no pusher was free.
     unsent: u64,
     pushes: u64,
     deliveries: u64,
@@ -115,7 +116,7 @@ pub(crate) struct Course {
     own_cpu: Duration,
     pub(crate) resident_max: u64,
     round_trips: Histogram<u64>,
-    /// Between the moment a push was due and a pusher idle, and the moment it was sent.
+    /// The time from when a push was due and a pusher idle until it was sent.
     lateness: Histogram<u64>,
 }
 
@@ -140,7 +141,7 @@ impl Course {
         }
     }
 
-    /// Puts the figures and the latencies into the report.
+    /// Adds the figures and the latencies to the report.
     #[expect(clippy::cast_precision_loss, reason = "no count comes near 2⁵²")]
     pub(crate) fn tell(&self, engine: &Engine, process: &Process, report: &mut Report) {
         report.figure("pushes_per_second", self.pushes as f64 / self.seconds);
@@ -166,12 +167,12 @@ impl Course {
     }
 }
 
-/// Where the load stands.
+/// The state of the load.
 struct Drive<'e> {
     engine: &'e mut Engine,
     plan: Plan,
     course: Course,
-    /// The next user of each pusher, when there are several.
+    /// The next user of each pusher, if there are several users.
     cursors: Vec<u32>,
     pushed: u64,
     answered: u64,
@@ -179,7 +180,7 @@ struct Drive<'e> {
     until: u64,
 }
 
-/// Pushes by `plan`, and calls `hook` in each turn. All connections are open and registered.
+/// Pushes by `plan`, and calls `hook` in each turn. All connections must be open and registered.
 pub(crate) fn drive(
     engine: &mut Engine,
     process: &Process,
@@ -269,7 +270,7 @@ impl Drive<'_> {
         Ok(())
     }
 
-    /// Waits for what is still on its way.
+    /// Waits for messages and answers that are still under way.
     fn settle(&mut self) -> Result<()> {
         let last = self.engine.now();
         while self.answered < self.pushed {
@@ -316,7 +317,7 @@ impl Drive<'_> {
                     self.course.count_min = self.course.count_min.min(count);
                     self.course.count_max = self.course.count_max.max(count);
                 }
-                // Nobody got it: its number is free again.
+                // Nobody got the message, so its number is free again.
                 _ => {
                     self.course.refused += 1;
                     self.take_back(answer.pusher, answer.user);
@@ -377,7 +378,7 @@ impl Due {
         Self { pace, start, taken: 0 }
     }
 
-    /// When the next one is due, if that does not hang on answers.
+    /// When the next push is due, if that does not depend on answers.
     fn next(&self) -> Option<u64> {
         self.at(self.taken)
     }
@@ -398,7 +399,7 @@ impl Due {
         })
     }
 
-    /// How many were due before `until` and not taken.
+    /// How many pushes were due before `until` and not taken.
     fn left(&self, until: u64) -> u64 {
         (self.taken..).take_while(|&number| self.at(number).is_some_and(|at| at < until)).count()
             as u64

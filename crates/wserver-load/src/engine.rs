@@ -1,6 +1,6 @@
-//! The one loop: every socket of the generator, the clock, the books.
+//! The one loop: every socket of the generator, the clock, and the ledger.
 //!
-//! It knows how to wait and whom to hand an event to; what is pushed when is the scenario's.
+//! It waits for events and hands each to its socket; the scenario decides what to push and when.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -25,46 +25,46 @@ use crate::socket::{Socket, Tls};
 use crate::stamp::{PROBE_STREAM, Stamp, first_of};
 use crate::target::{self, Target, Tokens};
 
-/// Bytes of one read: enough that a server that merges is read with few calls.
+/// Bytes of one read: large enough to read a server that merges frames with few calls.
 const READ_BYTES: usize = 256 * 1024;
 
-/// Listeners that are served before pushers have their turn: an answer must not wait behind a
-/// thousand frames, since it would not on a machine of its own.
+/// Listeners to serve before the pushers' turn: an answer must not wait behind a thousand frames,
+/// because it would not if the generator had its own machine.
 const LISTENERS_PER_TURN: usize = 32;
 
-/// The token of all pushers together, whose epoll is one of the sources.
+/// The token of all pushers together; their epoll is one of the sources.
 const ALL_PUSHERS: usize = usize::MAX;
 
-/// How long the whole of the opening may make no progress.
+/// How long opening all connections can go without progress.
 const OPENING_PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long a server takes to accept a handful of connections, at most.
+/// The longest time that a server needs to accept a handful of connections.
 const REST: Duration = Duration::from_millis(100);
 
-/// When nothing has come for so long, nothing more is on its way.
+/// If nothing has arrived for this long, nothing more is under way.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// How often one that is held looks whether it may go on.
+/// How often a held generator checks whether it can go on.
 const HOLD_TURN: Duration = Duration::from_millis(20);
 
-/// How long an answer to a probe may take.
+/// How long to wait for the answer to a probe.
 const PROBE_PATIENCE: Duration = Duration::from_secs(20);
 
-/// What is told when a listener changes its state.
+/// A change in a listener's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
     Opened(usize),
     Ended(usize),
 }
 
-/// Latency of messages that were due in a window, of each or of some.
+/// Samples the latency of messages that were due in a window: of all, or of some.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     pub(crate) histogram: Histogram<u64>,
-    /// The window, in microseconds of the engine's clock modulo 2³².
+    /// The start of the window, in microseconds of the engine's clock modulo 2³².
     from: u32,
     length: u32,
-    /// Of the sums of stream and sequence number, those without these bits are sampled.
+    /// Samples messages whose sum of stream and sequence number has none of these bits.
     mask: u32,
 }
 
@@ -82,24 +82,24 @@ impl Sampler {
     }
 }
 
-/// A histogram of microseconds, up to ten minutes, of three digits.
+/// A histogram of microseconds, up to ten minutes, with three significant digits.
 pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are in order")
 }
 
-/// Sockets, clock and books.
+/// Sockets, clock and ledger.
 #[derive(Debug)]
 pub(crate) struct Engine {
     poll: Poll,
-    /// Away while a turn looks at them.
+    /// Taken out while a turn looks at them.
     events: Option<Events>,
     pusher_poll: Poll,
     buffer: Vec<u8>,
     clock: Instant,
     pub(crate) target: Target,
-    /// Of several, each listener takes the next in turn; never empty.
+    /// Listeners take these addresses in turn; never empty.
     listener_addresses: Vec<SocketAddr>,
-    /// The same of pushers.
+    /// The same for pushers.
     pusher_addresses: Vec<SocketAddr>,
     tls: Option<Tls>,
     push_key: Option<String>,
@@ -111,7 +111,7 @@ pub(crate) struct Engine {
     is_held: bool,
     /// Events that each listener registers.
     registered_events: u32,
-    /// Users that each listener registers for; its own number counts these groups.
+    /// Users that each listener registers for; a listener's number counts these groups.
     pub(crate) registered_users: u32,
     pub(crate) receive_buffer: Option<usize>,
     pub(crate) listeners: Vec<Listener>,
@@ -119,16 +119,16 @@ pub(crate) struct Engine {
     opening: usize,
     pub(crate) ledger: Ledger,
     pub(crate) latency: Sampler,
-    /// From connect to the answer that opens the WebSocket.
+    /// The time from connect to the answer that opens the WebSocket.
     pub(crate) openings: Histogram<u64>,
-    /// Answers of the turn; the caller takes them.
+    /// The answers of this turn; the caller takes them.
     pub(crate) answers: Vec<Answer>,
-    /// Changes of the turn; the caller takes them.
+    /// The changes of this turn; the caller takes them.
     pub(crate) changes: Vec<Change>,
 }
 
 impl Engine {
-    /// A loop without sockets, whose messages come in so many streams.
+    /// A loop without sockets, for messages in this many streams.
     pub(crate) fn new(common: &Common, streams: usize, registered_events: u32) -> Result<Self> {
         rlimit::increase_nofile_limit(u64::MAX).context("no descriptor limit")?;
         let read = |file: &PathBuf| {
@@ -173,12 +173,12 @@ impl Engine {
         })
     }
 
-    /// Microseconds since the engine began.
+    /// Microseconds since the engine started.
     pub(crate) fn now(&self) -> u64 {
         micros(self.clock.elapsed())
     }
 
-    /// Listeners that are not open yet.
+    /// The number of listeners that are not open yet.
     pub(crate) fn opening(&self) -> usize {
         self.opening
     }
@@ -187,7 +187,7 @@ impl Engine {
         self.target.is_accepted(status)
     }
 
-    /// Samples messages that are due from `from` on for `length` microseconds, one of `every`, a
+    /// Samples messages that are due within `length` microseconds from `from`: one in `every`, a
     /// power of two.
     pub(crate) fn sample(&mut self, from: u64, length: u64, every: u32) {
         self.latency = Sampler {
@@ -198,7 +198,7 @@ impl Engine {
         };
     }
 
-    /// Starts a listener of `user` and tells its number.
+    /// Opens a listener for `user`; returns its number.
     pub(crate) fn open(&mut self, user: u32) -> Result<usize> {
         let number = self.listeners.len();
         let listener = self.connect(number, user)?;
@@ -207,7 +207,7 @@ impl Engine {
         Ok(number)
     }
 
-    /// Starts a listener in the place of one that ended.
+    /// Opens a listener in place of one that ended.
     pub(crate) fn reopen(&mut self, number: usize) -> Result<()> {
         let user = self.listeners[number].user;
         self.listeners[number] = self.connect(number, user)?;
@@ -235,7 +235,8 @@ impl Engine {
         Ok(listener)
     }
 
-    /// Opens one listener for each of `users`, a bounded number at a time, and waits for them all.
+    /// Opens one listener for each of `users`, a limited number at a time, and waits for all of
+    /// them.
     pub(crate) fn open_all(&mut self, users: impl IntoIterator<Item = u32>) -> Result<()> {
         let mut users = users.into_iter();
         let mut is_more = true;
@@ -267,14 +268,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Tells that all is open, and answers heartbeats until whoever holds it lets it go, if anybody
-    /// does.
+    /// Prints that all connections are open; if a caller holds the generator, answers heartbeats
+    /// until the caller lets it go on.
     pub(crate) fn hold(&mut self) -> Result<()> {
         if !self.is_held {
             return Ok(());
         }
         writeln!(io::stdout(), "open").context("nobody reads that all is open")?;
-        // It ends with its line, or with the process.
+        // The thread ends with its line, or with the process.
         let line = thread::spawn(|| io::stdin().read_line(&mut String::new()));
         while !line.is_finished() {
             self.turn(Some(HOLD_TURN))?;
@@ -324,7 +325,7 @@ impl Engine {
         pusher.start(user, due)
     }
 
-    /// Waits for events, at most so long, and lets sockets that have one go on: some listeners, all
+    /// Waits for events, at most this long, and serves sockets that have one: some listeners, all
     /// pushers.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> Result<()> {
         let mut events = self.events.take().expect("a turn is not taken within another");
@@ -367,7 +368,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Goes on reading one that was stalled.
+    /// Resumes reading a listener that was stalled.
     pub(crate) fn resume(&mut self, number: usize) -> Result<()> {
         self.listeners[number].is_stalled = false;
         self.handle_listener(number, false, true)
@@ -386,7 +387,7 @@ impl Engine {
             return listener.handle_writable(|user| target.handshake(address, user));
         }
         if matches!(listener.phase, Phase::Connecting | Phase::Closed(_)) {
-            // An event of a socket that has just been left.
+            // An event of a connection that has just ended.
             return Ok(());
         }
         let was_open = listener.is_open();
@@ -422,7 +423,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets the server come to rest, so that it has accepted what was connected.
+    /// Gives the server time to accept all connections.
     pub(crate) fn rest(&mut self) -> Result<()> {
         let began = Instant::now();
         while began.elapsed() < REST {
@@ -431,8 +432,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Pushes once to `user` through the first pusher, which is idle, waits for the answer and tells
-    /// the count.
+    /// Pushes once to `user` through the first pusher, which must be idle; returns the count in the
+    /// answer.
     pub(crate) fn probe(&mut self, user: u32) -> Result<u64> {
         self.probe_by(0, user)
     }
@@ -440,7 +441,7 @@ impl Engine {
     fn probe_by(&mut self, pusher: usize, user: u32) -> Result<u64> {
         self.open_pushers(pusher + 1)?;
         let sent = self.now();
-        // A listener of several users is known by the number of its group.
+        // A listener of several users has its group's number.
         let first = first_of(user / self.registered_users);
         self.push(pusher, user, 0, (PROBE_STREAM, first), sent)?;
         loop {
@@ -458,8 +459,8 @@ impl Engine {
         }
     }
 
-    /// Pushes to `user` until so many take it, wherever it is pushed; tells how many took the probes
-    /// in all.
+    /// Pushes to `user` until this many connections take it, at whatever node; returns how many
+    /// took the probes in total.
     pub(crate) fn probe_until(&mut self, user: u32, expected: u64) -> Result<u64> {
         let servers = 0..self.pusher_addresses.len();
         servers.map(|pusher| self.probe_by_until(pusher, user, expected)).sum()
@@ -482,8 +483,8 @@ impl Engine {
         }
     }
 
-    /// Pushes to `user` until so many take it or `deadline` has passed; tells how many took the
-    /// probes in all, and how many the last one.
+    /// Pushes to `user` until this many connections take it or `deadline` has passed; returns how
+    /// many took the probes in total, and how many took the last one.
     pub(crate) fn probe_before(
         &mut self,
         user: u32,
@@ -501,7 +502,7 @@ impl Engine {
         }
     }
 
-    /// Waits until `expected` messages have come in all, or none comes any more.
+    /// Waits until `expected` messages have arrived in total, or no more arrive.
     pub(crate) fn drain(&mut self, expected: u64) -> Result<()> {
         let mut progress_at = Instant::now();
         while self.ledger.received() < expected && progress_at.elapsed() < self.patience {
@@ -511,8 +512,8 @@ impl Engine {
                 progress_at = Instant::now();
             }
         }
-        // What comes now is too much, and is to be seen. A turn looks at some listeners only, and
-        // one that sends without end must not keep us.
+        // Frames that arrive now are surplus, and must be noticed. A turn serves only some
+        // listeners, and a server that sends without end must not keep this loop going.
         let began = Instant::now();
         let (mut quiet_since, mut before) = (began, self.ledger.seen());
         while quiet_since.elapsed() < QUIET && began.elapsed() < self.patience {
@@ -524,14 +525,14 @@ impl Engine {
         Ok(())
     }
 
-    /// How many listeners ended otherwise than by leaving.
+    /// How many listeners ended in any way other than leaving.
     pub(crate) fn cut_off(&self) -> usize {
         let is_cut = |it: &&Listener| matches!(it.phase, Phase::Closed(end) if end != End::Left);
         self.listeners.iter().filter(is_cut).count()
     }
 }
 
-/// What is chosen, or else the one address of all.
+/// The chosen addresses, or the one address that all use.
 fn addresses(chosen: &[SocketAddr], otherwise: SocketAddr) -> Vec<SocketAddr> {
     if chosen.is_empty() { vec![otherwise] } else { chosen.to_vec() }
 }

@@ -1,8 +1,8 @@
-//! Frames as a reader in a hurry takes them: heads walked in place, stamps read, payloads skipped.
+//! A fast reader of frames: walks heads in place, reads stamps, skips payloads.
 //!
-//! The protocol's decoder copies what comes in halves and checks UTF-8; a generator that shares a
-//! machine with the server it measures cannot afford either. What is not a plain unmasked frame
-//! is refused.
+//! The protocol's decoder copies partial messages and checks UTF-8; a generator that shares a
+//! machine with the server under test can afford neither. It refuses anything but a plain unmasked
+//! frame.
 
 use std::fmt;
 
@@ -10,23 +10,24 @@ use wserver_protocol::frame::CONTROL_BYTES_MAX;
 
 use crate::stamp::{STAMP_BYTES, Stamp};
 
-/// Room to leave in front of what is read, for the beginning that an earlier read left over.
+/// Space to leave in front of the bytes to read, for the start of a frame that an earlier read left
+/// over.
 pub(crate) const HEADROOM: usize = 2 + CONTROL_BYTES_MAX + 1;
 
-/// One thing that arrived whole.
+/// One complete item.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Item<'a> {
-    /// A message of ours; the length is that of its payload.
+    /// A message with our stamp; the length is that of its payload.
     Message(Stamp, u64),
     /// A message without a stamp.
     Foreign,
     Ping(&'a [u8]),
     Pong,
-    /// With its code, or zero without one.
+    /// With its code, or zero without a code.
     Close(u16),
 }
 
-/// What a server never sends, by its first two bytes.
+/// A frame that no server sends, by its first two bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Broken(u8, u8);
 
@@ -38,12 +39,12 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// Where one connection stands between two reads.
+/// The state of one connection between two reads.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
-    /// The beginning of a frame that is not told yet, shorter than `HEADROOM`.
+    /// The start of an incomplete frame, shorter than `HEADROOM`.
     rest: Vec<u8>,
-    /// A message whose payload goes on.
+    /// A message whose payload is incomplete.
     current: Option<Current>,
 }
 
@@ -55,9 +56,9 @@ struct Current {
 }
 
 impl Frames {
-    /// Hands what is whole in `buffer[HEADROOM..end]`, the bytes just read, to `sink`.
+    /// Hands the complete items in `buffer[HEADROOM..end]`, the bytes just read, to `sink`.
     ///
-    /// The bytes before `HEADROOM` are overwritten.
+    /// It overwrites the bytes before `HEADROOM`.
     #[inline]
     pub(crate) fn read(
         &mut self,
@@ -150,7 +151,7 @@ mod tests {
         Ok(told)
     }
 
-    /// However the bytes are cut, the same is told.
+    /// The reader finds the same items, however the bytes are cut.
     #[test]
     fn frames_survive_any_cut() {
         let mut text = [b'x'; 300];

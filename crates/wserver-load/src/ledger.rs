@@ -1,45 +1,47 @@
-//! Who got which messages: the books that tell what was lost, came twice or out of order.
+//! The ledger: which listener got which messages, and so what was lost, duplicated or out of order.
 //!
-//! It knows stamps and numbers of listeners, neither sockets nor time.
+//! It knows stamps and numbers of listeners, but neither sockets nor time.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::stamp::{PROBE_STREAM, SEQUENCE_MAX, Stamp, after};
 
-/// A listener has not heard of the stream, and takes its first message as the start of it.
+/// The listener has seen nothing of the stream, and takes its first message as the start.
 const UNSTARTED: u32 = u32::MAX;
 
-/// Gaps remembered per listener and stream, to tell a message that comes late from one that comes twice.
+/// Gaps to remember for each listener and stream, to distinguish a late message from a duplicate.
 const GAPS_MAX: usize = 1024;
 
-/// What the books say so far.
+/// The findings so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Findings {
     /// Frames with a stamp, probes included.
     pub(crate) received: u64,
-    /// Missing, by the numbers of what came after, or by [`Ledger::close`].
+    /// Missing, as the numbers of later messages show, or [`Ledger::close`].
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
-    /// Came, but behind one that was sent later.
+    /// Arrived after a message that was sent later.
     pub(crate) disordered: u64,
-    /// Messages without a stamp, of an unknown stream or with another length, and probes of others.
+    /// Messages without a stamp, of an unknown stream or with another length, and probes for other
+    /// users.
     pub(crate) foreign: u64,
 }
 
-/// The books of all listeners.
+/// The records of all listeners.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     streams: usize,
     payload_len: u64,
     findings: Findings,
-    /// What each listener's streams start at, by which its messages are told from other users'.
+    /// The number at which each listener's streams start; it distinguishes its messages from those
+    /// of other users.
     first: Vec<u32>,
-    /// What each listener expects next of each stream; a row for each listener.
+    /// The number that each listener expects next in each stream; one row for each listener.
     next: Vec<u32>,
     /// The order in which a listener got its messages, as a number.
     digests: Vec<u64>,
-    /// Messages each listener got, without probes.
+    /// Messages that each listener got, without probes.
     received: Vec<u64>,
     gaps: HashMap<usize, Vec<Range<u32>>>,
 }
@@ -66,13 +68,13 @@ impl Ledger {
         self.findings.received
     }
 
-    /// Grows with every message, of whatever kind.
+    /// Grows with every message of any kind.
     pub(crate) fn seen(&self) -> u64 {
         self.findings.received + self.findings.foreign
     }
 
-    /// Opens the books of the next listener, which is to get every message from now on; the
-    /// numbers of each stream start at `first`.
+    /// Adds the next listener, which must get every message from now on; the numbers of each stream
+    /// start at `first`.
     pub(crate) fn open(&mut self, first: u32) {
         self.first.push(first);
         self.next.resize(self.next.len() + self.streams, first);
@@ -80,7 +82,7 @@ impl Ledger {
         self.received.push(0);
     }
 
-    /// Opens them anew for one that comes back, or comes in the middle.
+    /// Starts the records of a listener again that reconnects, or joins in the middle.
     pub(crate) fn reopen(&mut self, listener: usize) {
         let row = listener * self.streams;
         self.next[row..row + self.streams].fill(UNSTARTED);
@@ -95,7 +97,7 @@ impl Ledger {
         self.findings.received += 1;
         let stream = usize::from(stamp.stream);
         if stream >= self.streams || payload_len != self.payload_len {
-            // A probe has the number that its user's messages start at.
+            // A probe has the number of its user's first message.
             let is_probe = stamp.stream == PROBE_STREAM
                 && stamp.sequence == self.first[listener]
                 && payload_len == self.payload_len;
@@ -146,8 +148,8 @@ impl Ledger {
         );
     }
 
-    /// Notes what a listener that is still there should have got and did not: `sent` messages of
-    /// the stream, from its first on.
+    /// Records what a live listener should have got and did not: `sent` messages of the stream,
+    /// counted from its first.
     pub(crate) fn close(&mut self, listener: usize, stream: usize, sent: u32) {
         let cell = listener * self.streams + stream;
         let first = self.first[listener];
@@ -160,8 +162,8 @@ impl Ledger {
         self.next[cell] = end;
     }
 
-    /// How many of `listeners` saw another order of messages than the first of them, all streams
-    /// taken together.
+    /// How many of `listeners` saw another order of messages than the first of them, over all
+    /// streams.
     pub(crate) fn dissenters(&self, listeners: &[usize]) -> usize {
         let Some((&first, others)) = listeners.split_first() else { return 0 };
         let view = |listener: usize| (self.digests[listener], self.received[listener]);
@@ -174,8 +176,8 @@ mod tests {
     use super::*;
     use crate::stamp::first_of;
 
-    /// The findings after one listener got these numbers, counted from `first`, of one stream, of
-    /// which `sent` were sent.
+    /// The findings after one listener got these numbers of one stream, counted from `first`;
+    /// `sent` were sent.
     fn found(first: u32, numbers: &[u32], sent: u32) -> (u64, u64, u64) {
         let mut ledger = Ledger::new(1, 16);
         ledger.open(first);
@@ -250,7 +252,7 @@ mod tests {
             assert_eq!(ledger.findings(), &Findings { received: 3, ..Findings::default() });
             ledger.record(0, probe(other), 16);
             assert_eq!(ledger.findings().foreign, 1, "{other} for {one}");
-            // As many as were to come, and in lockstep.
+            // The number and the order of messages fit, but one of them is another user's.
             ledger.record(0, message(other, 2), 16);
             ledger.record(0, message(one, 3), 16);
             ledger.close(0, 0, 4);

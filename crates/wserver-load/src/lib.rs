@@ -1,9 +1,9 @@
-//! Load on a push server, and an honest account of what it did under it.
+//! Puts load on a push server and reports honestly what the server did.
 //!
-//! One thread, one epoll loop, raw sockets: the generator has to be much cheaper per frame than
-//! the server it measures. Every frame carries a stamp, so that each one is accounted for: what
-//! was lost, came twice or out of order is told, and makes the run fail. It knows the wire
-//! contract and the process table; it knows no server's inside.
+//! The generator is one thread with one epoll loop and raw sockets, because it must be much cheaper
+//! per frame than the server under test. Every frame carries a stamp and is accounted for: the
+//! report shows each lost, duplicated or disordered message, and any of them fails the run. The
+//! generator knows the wire contract and the process table, but nothing of a server's internals.
 
 pub mod report;
 pub mod settings;

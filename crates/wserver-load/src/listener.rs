@@ -1,7 +1,7 @@
 //! One WebSocket of the generator: connect, handshake, register, read.
 //!
-//! It knows its socket and its own state; whose turn it is and what the messages mean is the
-//! engine's business.
+//! It knows its socket and its own state; the engine decides whose turn it is and what the messages
+//! mean.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,34 +16,34 @@ use crate::frames::{Frames, HEADROOM, Item};
 use crate::socket::{Socket, Tls};
 use crate::target;
 
-/// The longest head of an answer.
+/// Maximum length of an answer's head.
 const HEAD_BYTES_MAX: usize = 4096;
 
-/// The `errno` of a connect that goes on, EINPROGRESS on Linux.
+/// The `errno` of a connect in progress, EINPROGRESS on Linux.
 const IN_PROGRESS: i32 = 115;
 
-/// Where a listener stands in its life.
+/// The phase of a listener's life.
 #[derive(Debug)]
 pub(crate) enum Phase {
     Connecting,
-    /// What has come of the answer's head.
+    /// The part of the answer's head that has arrived.
     Handshaking(Vec<u8>),
     Open,
     Closed(End),
 }
 
-/// How it came to an end.
+/// How a listener ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// We left.
+    /// The generator left.
     Left,
-    /// The server said Close with this code.
+    /// The server sent a Close with this code.
     Told(u16),
-    /// The server closed or reset the connection without a word.
+    /// The server closed or reset the connection without a Close.
     Cut,
 }
 
-/// What a read of the socket led to.
+/// The result of a read of the socket.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     Same,
@@ -60,15 +60,15 @@ pub(crate) struct Listener {
     /// In microseconds of the engine's clock.
     pub(crate) began: u64,
     pub(crate) pings: u32,
-    /// Nothing is read while this holds.
+    /// While set, nothing is read.
     pub(crate) is_stalled: bool,
-    /// A Close was sent, and none is to follow it.
+    /// A Close was sent, and no other may follow.
     has_said_close: bool,
     frames: Frames,
 }
 
 impl Listener {
-    /// Starts to connect from the `source`th address of this machine, if not from any.
+    /// Starts to connect from this machine's address number `source`, or from any.
     pub(crate) fn connect(
         address: SocketAddr,
         tls: Option<&Tls>,
@@ -95,7 +95,7 @@ impl Listener {
         matches!(self.phase, Phase::Open)
     }
 
-    /// The socket can be written: sends the handshake if it has just connected.
+    /// Handles a writable socket: sends the handshake if it has just connected.
     pub(crate) fn handle_writable(&mut self, handshake: impl FnOnce(u32) -> Vec<u8>) -> Result<()> {
         if !matches!(self.phase, Phase::Connecting) {
             return Ok(());
@@ -114,9 +114,9 @@ impl Listener {
         Ok(())
     }
 
-    /// The socket can be read: takes what there is.
+    /// Handles a readable socket: reads what has arrived.
     ///
-    /// `buffer` is shared by all listeners. `sink` gets each message; pings are answered here.
+    /// All listeners share `buffer`. `sink` gets each message; this function answers pings.
     pub(crate) fn handle_readable(
         &mut self,
         buffer: &mut [u8],
@@ -182,7 +182,7 @@ impl Listener {
         }
     }
 
-    /// Takes the frames in the `count` bytes just read.
+    /// Handles the frames in the `count` bytes just read.
     #[inline]
     fn take(
         &mut self,
@@ -211,7 +211,7 @@ impl Listener {
         }
         if !answers.is_empty()
             && let Some(socket) = &mut self.socket
-            // It may have gone already; then the next read says so.
+            // The server may be gone already; then the next read says so.
             && write_all(socket, &answers).is_err()
         {
             return Ok(());
@@ -222,7 +222,7 @@ impl Listener {
         Ok(())
     }
 
-    /// Says Close; the server is to end the connection.
+    /// Sends a Close; the server must end the connection.
     pub(crate) fn say_close(&mut self) -> Result<()> {
         if let Some(socket) = &mut self.socket {
             let close = frame::masked(Opcode::Close, &1000_u16.to_be_bytes(), [1, 2, 3, 4]);
@@ -232,7 +232,7 @@ impl Listener {
         Ok(())
     }
 
-    /// Leaves without a word: with a FIN, or with a reset.
+    /// Ends the connection without a Close: with a FIN, or with a reset.
     pub(crate) fn leave(&mut self, with_reset: bool) -> Result<()> {
         if with_reset && let Some(socket) = &mut self.socket {
             socket2::SockRef::from(&*socket.stream()).set_linger(Some(Duration::ZERO))?;
@@ -260,7 +260,7 @@ pub(crate) fn connect(
     }
     if let Some(source) = source {
         let [high, low] = source.to_be_bytes();
-        // 127.0.1.1 is the first: 127.0.0.1 is left to the server.
+        // 127.0.1.1 is the first, because 127.0.0.1 is for the server.
         let source = Ipv4Addr::new(127, 0, high + 1, low);
         socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into())?;
     }
@@ -274,7 +274,7 @@ pub(crate) fn connect(
     Ok(TcpStream::from_std(socket.into()))
 }
 
-/// Writes little into a socket that has room for it.
+/// Writes a few bytes into a socket that has room for them.
 fn write_all(socket: &mut Socket, bytes: &[u8]) -> Result<()> {
     if bytes.is_empty() {
         return Ok(());

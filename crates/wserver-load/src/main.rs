@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let is_answer =
                 matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            // Nothing is left to be told when the terminal is gone.
+            // If the terminal is gone, there is nobody to print to.
             let _ = error.print();
             return if is_answer { ExitCode::SUCCESS } else { ExitCode::from(EXIT_BAD_SETTINGS) };
         }

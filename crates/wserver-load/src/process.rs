@@ -1,4 +1,4 @@
-//! What the process table says of the server: CPU time, memory, descriptors, threads.
+//! The server in the process table: CPU time, memory, descriptors, threads.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-/// Clock ticks of /proc are of this length on every Linux.
+/// Length of a clock tick in /proc, the same on every Linux.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A server: its processes and all that they have started.
+/// A server: its processes and all their descendants.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Process {
     pids: Vec<u32>,
-    /// What the servers of a cluster speak by.
+    /// The broker of a cluster.
     broker: Option<Box<Self>>,
 }
 
 impl Process {
-    /// The processes `roots` and their descendants, as of now.
+    /// The processes `roots` and their present descendants.
     pub(crate) fn open(roots: &[u32]) -> Result<Self> {
         if roots.is_empty() {
             return Ok(Self::default());
@@ -29,7 +29,7 @@ impl Process {
             let Some(pid) = entry?.file_name().to_str().and_then(|it| it.parse().ok()) else {
                 continue;
             };
-            // It may have ended since it was listed.
+            // The process may have ended since it was listed.
             if let Ok(stat) = stat(pid)
                 && let Some(parent) = stat.get(1).and_then(|it| it.parse().ok())
             {
@@ -48,7 +48,7 @@ impl Process {
         Ok(Self { pids, broker: None })
     }
 
-    /// The same, and beside it `broker`, if that is known.
+    /// Adds the broker, if it is known.
     pub(crate) fn with_broker(self, broker: Self) -> Self {
         Self { broker: broker.is_known().then(|| Box::new(broker)), ..self }
     }
@@ -61,12 +61,12 @@ impl Process {
         !self.pids.is_empty()
     }
 
-    /// CPU time spent so far, kernel work included.
+    /// CPU time spent so far, including the kernel's work.
     pub(crate) fn cpu(&self) -> Duration {
         self.pids.iter().map(|&pid| cpu(pid).unwrap_or_default()).sum()
     }
 
-    /// Bytes of memory that are resident.
+    /// Resident bytes of memory.
     pub(crate) fn resident(&self) -> u64 {
         self.sum("VmRSS:").saturating_mul(1024)
     }
@@ -81,7 +81,7 @@ impl Process {
         self.pids.iter().map(|&pid| count(pid) as u64).sum()
     }
 
-    /// Resident bytes by kind, where the kernel tells.
+    /// Resident bytes by kind, if the kernel reports them.
     pub(crate) fn rollup(&self) -> Vec<(&'static str, u64)> {
         let kinds = ["Rss:", "Private_Dirty:", "Anonymous:", "Private_Clean:", "Shared_Clean:"];
         kinds.into_iter().map(|kind| (kind, self.sum_of("smaps_rollup", kind) * 1024)).collect()
@@ -101,7 +101,7 @@ impl Process {
     }
 }
 
-/// Bytes in the kernel's slab caches, where it keeps sockets; of the whole machine.
+/// Bytes in the kernel's slab caches, which hold sockets, of the whole machine.
 pub(crate) fn kernel_slab() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Slab:"))?;
@@ -116,26 +116,27 @@ pub(crate) fn own_cpu() -> Duration {
 fn cpu(pid: u32) -> Result<Duration> {
     let stat = stat(pid)?;
     let ticks = |at: usize| stat.get(at).and_then(|it| it.parse::<u32>().ok()).unwrap_or(0);
-    // To the nanosecond, but without the threads that have ended; those are among the ticks.
+    // The scheduler counts nanoseconds, but without the threads that have ended; the ticks include
+    // them.
     Ok((TICK * (ticks(11) + ticks(12))).max(cpu_of_threads(pid).unwrap_or_default()))
 }
 
-/// What the scheduler has given to the threads that are left, where the kernel tells.
+/// CPU time of the remaining threads according to the scheduler, if the kernel reports it.
 fn cpu_of_threads(pid: u32) -> Option<Duration> {
     let mut sum = Duration::ZERO;
     for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
-        // It may have ended since it was listed.
+        // The process may have ended since it was listed.
         let Ok(text) = fs::read_to_string(thread.ok()?.path().join("schedstat")) else { continue };
         sum += Duration::from_nanos(text.split(' ').next()?.parse().ok()?);
     }
     Some(sum)
 }
 
-/// The fields of a process from its state on, which is field 3 of proc(5).
+/// The fields of a process, starting with its state, which is field 3 of proc(5).
 fn stat(pid: u32) -> Result<Vec<String>> {
     let path = Path::new("/proc").join(pid.to_string()).join("stat");
     let text = fs::read_to_string(path)?;
-    // The name before it may hold anything, blanks and brackets too.
+    // The name before it can contain anything, including blanks and brackets.
     let (_, fields) = text.rsplit_once(") ").context("a line without a name")?;
     Ok(fields.split_whitespace().map(str::to_owned).collect())
 }

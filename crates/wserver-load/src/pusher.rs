@@ -7,15 +7,15 @@ use anyhow::{Context as _, Result, ensure};
 use crate::socket::Socket;
 use crate::target::{PushTemplate, Target};
 
-/// One push that was answered.
+/// A push that has its answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Answer {
     pub(crate) pusher: usize,
     pub(crate) user: u32,
     pub(crate) status: u16,
-    /// How many took the message, by what the server says.
+    /// How many connections took the message, according to the server.
     pub(crate) count: Option<u64>,
-    /// When it was sent, or should have been, in microseconds of the engine's clock.
+    /// When it was or should have been sent, in microseconds of the engine's clock.
     pub(crate) due: u64,
     pub(crate) done: u64,
 }
@@ -32,7 +32,7 @@ struct InFlight {
 pub(crate) struct Pusher {
     pub(crate) socket: Socket,
     pub(crate) request: PushTemplate,
-    /// The server closed the connection, which it may while nothing is asked of it.
+    /// The server closed the connection, as it may while no request is under way.
     pub(crate) is_closed: bool,
     in_flight: Option<InFlight>,
     response: Vec<u8>,
@@ -43,7 +43,7 @@ impl Pusher {
         Self { socket, request, is_closed: false, in_flight: None, response: Vec::new() }
     }
 
-    /// Sends the request, which was filled in for `user`.
+    /// Sends the request, which is already filled in for `user`.
     pub(crate) fn start(&mut self, user: u32, due: u64) -> Result<()> {
         debug_assert!(self.in_flight.is_none(), "one push at a time");
         self.in_flight = Some(InFlight { user, due, written: 0 });
@@ -57,7 +57,7 @@ impl Pusher {
             match self.socket.write(&self.request.bytes()[in_flight.written..]) {
                 Ok(count) => in_flight.written += count,
                 Err(error) => match error.kind() {
-                    // A socket that still connects says that it is not connected.
+                    // A socket that is still connecting reports that it is not connected.
                     io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected => break,
                     io::ErrorKind::Interrupted => {}
                     _ => return Err(error).context("cannot push"),
@@ -67,7 +67,7 @@ impl Pusher {
         Ok(())
     }
 
-    /// Reads what there is of the answer.
+    /// Reads what has arrived of the answer.
     pub(crate) fn handle_readable(
         &mut self,
         number: usize,
@@ -118,7 +118,7 @@ impl Pusher {
     }
 }
 
-/// The status and the body of a whole answer, and where it ends.
+/// The status and the body of a complete answer, and where it ends.
 fn parse(response: &[u8]) -> Result<Option<(u16, &str, usize)>> {
     let Some(head_len) = response.windows(4).position(|it| it == b"\r\n\r\n") else {
         return Ok(None);

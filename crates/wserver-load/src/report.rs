@@ -1,4 +1,4 @@
-//! What a run found: figures, latencies, and whether everything the server said was true.
+//! The result of a run: figures, latencies, and whether everything the server said was true.
 
 use std::fmt;
 
@@ -73,23 +73,23 @@ impl Report {
         self.latencies.push((name, summary));
     }
 
-    /// Notes something that has to be so.
+    /// Records a value that must equal `expected`.
     pub(crate) fn check(&mut self, name: &'static str, found: u64, expected: u64) {
         self.checks.push(Check { name, found, expected, is_true: found == expected });
     }
 
-    /// Notes something that has to be at least so much.
+    /// Records a value that must be at least `least`.
     pub(crate) fn check_at_least(&mut self, name: &'static str, found: u64, least: u64) {
         self.checks.push(Check { name, found, expected: least, is_true: found >= least });
     }
 
-    /// Whether every check held.
+    /// Whether every check passed.
     #[must_use]
     pub fn is_true(&self) -> bool {
         self.checks.iter().all(|check| check.is_true)
     }
 
-    /// The same for machines.
+    /// The report for machines.
     #[must_use]
     pub fn into_json(self) -> Value {
         let is_true = self.is_true();
@@ -163,7 +163,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// A figure as people read it: three digits where it is small, thousands apart where it is large.
+/// A figure for people: three digits if it is small, with separated thousands if it is large.
 fn grouped(value: f64) -> String {
     let digits = match value.abs() {
         it if it >= 1000.0 || it.fract() == 0.0 => 0,

@@ -1,4 +1,4 @@
-//! What is done to a server, one file for each scenario.
+//! The scenarios, one file for each.
 
 mod account;
 mod churn;
@@ -16,8 +16,8 @@ use crate::settings::{Scenario, Settings};
 /// Runs one scenario to its end.
 ///
 /// # Errors
-/// When it cannot be run. That the server said something untrue is no error, but told by
-/// [`Report::is_true`].
+/// When the scenario cannot run. An untrue answer of the server is not an error;
+/// [`Report::is_true`] reports it.
 pub fn run(settings: &Settings) -> Result<Report> {
     let common = &settings.common;
     match &settings.scenario {

@@ -1,4 +1,4 @@
-//! What to do to which server: the command line.
+//! The command line: which server, and what load.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,67 +8,67 @@ use clap::{Args, Parser, Subcommand};
 
 pub use crate::target::Target;
 
-/// Puts load on a push server and tells what it did under it.
+/// Puts load on a push server and reports what the server did.
 ///
-/// Every frame is accounted for: what was lost, came twice or out of order, and whether the
-/// numbers the server answered are true. Exit codes: 0 when all was true, 1 when something was
-/// not or the run failed, 64 for bad settings.
+/// The report accounts for every frame: it shows lost, duplicated and disordered messages, and
+/// whether the counts in the server's answers are true. Exit codes: 0 if everything was true, 1 if
+/// something was not or the run failed, 64 for bad settings.
 #[derive(Debug, Clone, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Settings {
-    /// What every scenario takes.
+    /// The settings of every scenario.
     #[command(flatten)]
     pub common: Common,
 
-    /// Write the figures here as JSON too
+    /// Also write the figures as JSON to this file
     #[arg(long, global = true, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// What is done.
+    /// The scenario to run.
     #[command(subcommand)]
     pub scenario: Scenario,
 }
 
-/// What every scenario takes.
+/// The settings of every scenario.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
-    /// Where the server listens
+    /// Address of the server
     #[arg(long, global = true, default_value = "127.0.0.1:12345", value_name = "HOST:PORT")]
     pub address: SocketAddr,
 
-    /// Where listeners connect, each at the next of several in turn; at --address if left out, whose host they have if they speak TLS
+    /// Addresses to which clients connect, in turn; --address if not given. With TLS they take the host of --address
     #[arg(long = "listener-address", global = true, value_name = "HOST:PORT")]
     pub listener_addresses: Vec<SocketAddr>,
 
-    /// Where pushers connect, each at the next of several in turn; at --address if left out. A wserver without a push key takes pushes 10000 ports further (127.0.0.1:22345), unless it has --allow-open-push
+    /// Addresses to which pushers connect, in turn; --address if not given. A wserver without a push key takes pushes at the port plus 10000 (127.0.0.1:22345), unless it has --allow-open-push
     #[arg(long = "pusher-address", global = true, value_name = "HOST:PORT")]
     pub pusher_addresses: Vec<SocketAddr>,
 
-    /// Which server it is
+    /// Kind of the server
     #[arg(long, global = true, value_enum, default_value_t = Target::Wserver)]
     pub target: Target,
 
-    /// Speak TLS, and trust the authorities in this PEM file and no others
+    /// Use TLS, and trust only the certificate authorities in this PEM file
     #[arg(long, global = true, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 
-    /// File of a key that pushes present, as `Authorization: Bearer`
+    /// File of a key that pushes carry, as `Authorization: Bearer`
     #[arg(long, global = true, value_name = "FILE")]
     pub push_key_file: Option<PathBuf>,
 
-    /// File of listeners' tokens, a line each: TOKEN USER; whoever is not in it has the name for a token
+    /// File of clients' tokens, with one TOKEN USER per line; the token of a user that is not in it is the user's name
     #[arg(long, global = true, value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,
 
-    /// Its process id, to tell what it costs; several are added up, and so are their children
+    /// Process ids of the server, to measure its cost; the costs of several, and of their children, are added up
     #[arg(long = "pid", global = true, value_name = "PID")]
     pub pids: Vec<u32>,
 
-    /// Process id of what the servers of a cluster speak by, whose cost is told apart
+    /// Process ids of a cluster's broker, whose cost is reported separately
     #[arg(long = "broker-pid", global = true, value_name = "PID")]
     pub broker_pids: Vec<u32>,
 
-    /// Connect from so many addresses, 127.0.1.1 and on, so that ports do not run out: one of each is soon found for 14,000 connections, then slowly; 0 leaves it to the system
+    /// Connect from this many addresses, 127.0.1.1 and on, so that ports do not run out. The kernel finds the first 14,000 ports of each address fast, and further ones slowly; 0 lets the system choose
     #[arg(long, global = true, default_value_t = 0)]
     pub sources: u16,
 
@@ -80,48 +80,48 @@ pub struct Common {
     #[arg(long, global = true, default_value_t = 64)]
     pub opening_max: usize,
 
-    /// Print `open` when all connections are, and go on when standard input has a line, so that several generators begin together
+    /// Print `open` when all connections are open, and go on when standard input has a line, so that several generators can start together
     #[arg(long, global = true)]
     pub hold: bool,
 
-    /// How long to wait at the end while frames are missing and none comes
+    /// How long to wait at the end while frames are missing and none arrives
     #[arg(long, global = true, default_value = "5s", value_parser = humantime::parse_duration)]
     pub patience: Duration,
 }
 
-/// What is done to the server.
+/// The load on the server.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Scenario {
-    /// Memory of connections that wait, each of users of its own
+    /// Memory of idle connections, each with users of its own
     Idle(Idle),
     /// Pushes to all connections of one user
     Fanout(Fanout),
     /// Pushes to users with few connections each, in turn
     Unicast(Unicast),
-    /// Connections that come and go as fast as the server lets them, beside a group that is pushed to
+    /// Connections that come and go as fast as the server allows, next to a group that gets pushes
     Churn(Churn),
-    /// All connections of a server leave at once, beside new ones and a group that is pushed to
+    /// All connections of a server leave at once, next to new connections and a group that gets pushes
     MassDisconnect(MassDisconnect),
-    /// A fan-out in which some do not read
+    /// A fan-out in which some connections do not read
     SlowReaders(SlowReaders),
 }
 
 /// Settings of `idle`.
 #[derive(Debug, Clone, Args)]
 pub struct Idle {
-    /// How many
+    /// Number of connections
     #[arg(long, default_value_t = 10_000)]
     pub connections: u32,
-    /// Users that each registers for, which are of no other connection
+    /// Users that each connection registers for, different for each connection
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub users: u32,
-    /// Events that each registers, for each of its users
+    /// Events that each connection registers for each of its users
     #[arg(long, default_value_t = 1)]
     pub events: u32,
     /// Heartbeats to wait for on each connection
     #[arg(long, default_value_t = 2)]
     pub heartbeats: u32,
-    /// How long a heartbeat may take
+    /// How long to wait for a heartbeat
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     pub heartbeat_timeout: Duration,
 }
@@ -129,10 +129,10 @@ pub struct Idle {
 /// Settings of `fanout`.
 #[derive(Debug, Clone, Args)]
 pub struct Fanout {
-    /// How many connections the user has
+    /// Number of connections of the user
     #[arg(long, default_value_t = 1000)]
     pub connections: u32,
-    /// Push so many times a second, whatever becomes of it
+    /// Push this many times a second, without waiting for answers
     #[arg(
         long,
         value_name = "PER_SECOND",
@@ -140,16 +140,16 @@ pub struct Fanout {
         required_unless_present = "saturated"
     )]
     pub paced: Option<f64>,
-    /// Push again as soon as the answer is there
+    /// Push again as soon as the answer arrives
     #[arg(long)]
     pub saturated: bool,
-    /// HTTP connections that push
+    /// Number of HTTP connections that push
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..=200))]
     pub pushers: u8,
     /// Events that each connection registers; pushes take them in turn
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub events: u32,
-    /// How long, and when it counts.
+    /// How long the load lasts, and when figures are taken.
     #[command(flatten)]
     pub window: Window,
 }
@@ -157,19 +157,19 @@ pub struct Fanout {
 /// Settings of `unicast`.
 #[derive(Debug, Clone, Args)]
 pub struct Unicast {
-    /// How many users
+    /// Number of users
     #[arg(long, default_value_t = 1000)]
     pub connections: u32,
-    /// Connections that each user has; of several --listener-address, one at each in turn
+    /// Connections of each user; with several --listener-address, one at each in turn
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub each: u32,
-    /// Push so many times a second, whatever becomes of it; as soon as the answer is there if left out
+    /// Push this many times a second, without waiting for answers; if not given, push again as soon as the answer arrives
     #[arg(long, value_name = "PER_SECOND")]
     pub rate: Option<f64>,
-    /// HTTP connections that push
+    /// Number of HTTP connections that push
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..=200))]
     pub pushers: u8,
-    /// How long, and when it counts.
+    /// How long the load lasts, and when figures are taken.
     #[command(flatten)]
     pub window: Window,
 }
@@ -180,13 +180,13 @@ pub struct Churn {
     /// Connections under way at once
     #[arg(long, default_value_t = 64)]
     pub concurrency: u32,
-    /// Of a hundred, so many leave with a reset and the rest with a Close
+    /// Percentage of connections that leave with a reset; the rest leave with a Close
     #[arg(long, default_value_t = 50)]
     pub resets: u32,
-    /// Connections that stay, and are pushed to 100 times a second
+    /// Connections that stay and get 100 pushes a second
     #[arg(long, default_value_t = 100)]
     pub steady: u32,
-    /// How long, and when it counts.
+    /// How long the load lasts, and when figures are taken.
     #[command(flatten)]
     pub window: Window,
 }
@@ -194,19 +194,19 @@ pub struct Churn {
 /// Settings of `mass-disconnect`.
 #[derive(Debug, Clone, Args)]
 pub struct MassDisconnect {
-    /// How many leave
+    /// Number of connections that leave
     #[arg(long, default_value_t = 10_000)]
     pub connections: u32,
     /// Leave with a reset instead of a FIN
     #[arg(long)]
     pub reset: bool,
-    /// New connections a second meanwhile
+    /// New connections a second during the run
     #[arg(long, default_value_t = 200.0)]
     pub arrivals: f64,
-    /// Connections that stay, and are pushed to 100 times a second
+    /// Connections that stay and get 100 pushes a second
     #[arg(long, default_value_t = 10)]
     pub steady: u32,
-    /// How long, and when it counts.
+    /// How long the load lasts, and when figures are taken.
     #[command(flatten)]
     pub window: Window,
 }
@@ -214,33 +214,33 @@ pub struct MassDisconnect {
 /// Settings of `slow-readers`.
 #[derive(Debug, Clone, Args)]
 pub struct SlowReaders {
-    /// How many connections the user has
+    /// Number of connections of the user
     #[arg(long, default_value_t = 1000)]
     pub connections: u32,
-    /// How many of them do not read
+    /// Number of connections that do not read
     #[arg(long, default_value_t = 10)]
     pub stalled: u32,
-    /// Push so many times a second; as soon as the answer is there if left out
+    /// Push this many times a second; if not given, push again as soon as the answer arrives
     #[arg(long, value_name = "PER_SECOND")]
     pub rate: Option<f64>,
-    /// HTTP connections that push
+    /// Number of HTTP connections that push
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=200))]
     pub pushers: u8,
-    /// How long, and when it counts.
+    /// How long the load lasts, and when figures are taken.
     #[command(flatten)]
     pub window: Window,
 }
 
-/// How long a load lasts, and when it counts.
+/// How long a load lasts, and when figures are taken.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Window {
-    /// Before figures are taken
+    /// Time before figures are taken
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     pub warmup: Duration,
-    /// While figures are taken
+    /// Time during which figures are taken
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     pub duration: Duration,
-    /// Sleep until a push is due, after which one wakes some milliseconds late; for generators that share a core
+    /// Sleep until a push is due, which can wake some milliseconds late; for generators that share a core
     #[arg(long)]
     pub no_spin: bool,
 }

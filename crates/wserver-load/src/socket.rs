@@ -1,6 +1,6 @@
-//! A socket of the generator, plain or behind TLS.
+//! A socket of the generator, plain or with TLS.
 //!
-//! It neither waits nor verifies more than that the server is the one that was meant.
+//! It never blocks, and verifies only that the server is the intended one.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-/// How TLS is spoken with one server.
+/// The TLS configuration for one server.
 #[derive(Debug, Clone)]
 pub(crate) struct Tls {
     config: Arc<ClientConfig>,
@@ -22,7 +22,8 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// With a server at `address` whose certificate one of the authorities in `ca_file` has signed.
+    /// For a server at `address` whose certificate is signed by one of the authorities in
+    /// `ca_file`.
     pub(crate) fn new(ca_file: &Path, address: SocketAddr) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         let certificates = CertificateDer::pem_file_iter(ca_file)
@@ -35,13 +36,13 @@ impl Tls {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        // Every listener is another browser, which the server has not seen before.
+        // Every listener stands for another browser, which the server has not seen before.
         config.resumption = Resumption::disabled();
         Ok(Self { config: Arc::new(config), name: address.ip().into() })
     }
 }
 
-/// A socket that reads and writes what is there now, and says `WouldBlock` otherwise.
+/// A socket that reads and writes what is possible now, and otherwise returns `WouldBlock`.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,
@@ -60,13 +61,13 @@ impl Socket {
         &mut self.stream
     }
 
-    /// Whether a read of `count` bytes into so many has left nothing behind. Of what TLS has still
-    /// to decrypt nobody can tell by that.
+    /// Whether a read of `count` bytes into `capacity` has left nothing behind. With TLS this does
+    /// not show, because some bytes may still wait to be decrypted.
     pub(crate) fn is_drained(&self, count: usize, capacity: usize) -> bool {
         self.tls.is_none() && count < capacity
     }
 
-    /// Writes what TLS keeps because the socket did not take it, or was not connected.
+    /// Writes what TLS holds because the socket did not take it, or was not connected.
     pub(crate) fn write_kept(&mut self) -> io::Result<()> {
         let Some(tls) = &mut self.tls else { return Ok(()) };
         while tls.wants_write() {
@@ -89,7 +90,7 @@ impl Read for Socket {
             let Some(tls) = &mut self.tls else { return self.stream.read(buffer) };
             match tls.reader().read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // Cut off without TLS's own goodbye: an end like any other.
+                // The connection ended without TLS's close_notify, which is an end like any other.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 result => return result,
             }
@@ -129,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    /// A server behind TLS that says what it hears, once, and where its certificate stands.
+    /// A TLS server that echoes what it reads, once, and the path of its certificate.
     fn echo(bytes: usize) -> (SocketAddr, std::path::PathBuf) {
         let pair = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let name = format!("wserver-load-{}-{bytes}.pem", std::process::id());
@@ -151,12 +152,12 @@ mod tests {
             let mut heard = vec![0; bytes];
             stream.read_exact(&mut heard).unwrap();
             stream.write_all(&heard).unwrap();
-            // Cut off without a goodbye.
+            // The connection ended without close_notify.
         });
         (address, ca_file)
     }
 
-    /// More than rustls keeps, so that writing pauses.
+    /// More bytes than rustls buffers, so that writing pauses.
     #[test]
     fn what_is_written_is_read_behind_tls() {
         const BYTES: usize = 300_000;

@@ -1,28 +1,28 @@
-//! The sixteen characters at the start of every message: which stream, which number, when.
+//! The sixteen characters at the start of every message: the stream, the number and the time.
 //!
-//! Four bits to a character, so that a stamp is read with a few instructions and is text that JSON
-//! leaves alone.
+//! Each character carries four bits, so that a few instructions read a stamp, and it is text that
+//! JSON leaves as it is.
 
-/// The length of a stamp, and so the shortest message.
+/// The length of a stamp, which is the minimum length of a message.
 pub(crate) const STAMP_BYTES: usize = 16;
 
-/// Sequence numbers start where [`first_of`] says and wrap behind this one.
+/// Sequence numbers start at [`first_of`] and wrap after this one.
 pub(crate) const SEQUENCE_MAX: u32 = 0x00ff_ffff;
 
-/// The stream of messages that only ask how many listen; their order is not looked at.
+/// The stream of messages that only ask how many connections there are; their order is not checked.
 pub(crate) const PROBE_STREAM: u8 = u8::MAX;
 
 /// `@` to `O` are the nibbles 0 to 15.
 const ZERO: u64 = 0x4040_4040_4040_4040;
 
-/// What one message tells of itself.
+/// The content of a message's stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     /// Messages of one stream arrive in order.
     pub(crate) stream: u8,
     /// Counts the messages of the stream, modulo 2²⁴.
     pub(crate) sequence: u32,
-    /// When it was sent, or should have been, in microseconds of the engine's clock, modulo 2³².
+    /// When it was or should have been sent, in microseconds of the engine's clock, modulo 2³².
     pub(crate) micros: u32,
 }
 
@@ -33,7 +33,7 @@ impl Stamp {
         out[8..].copy_from_slice(&letters(self.micros));
     }
 
-    /// Reads the stamp a message begins with, if it is one of ours.
+    /// Reads the stamp at the start of a message, if it is one of ours.
     #[inline]
     pub(crate) fn read(message: &[u8]) -> Option<Self> {
         let (id, rest) = message.split_first_chunk()?;
@@ -43,10 +43,10 @@ impl Stamp {
     }
 }
 
-/// The number of a user's first message, and of every probe of it: another one for each user, so
-/// that a message that comes to the wrong user is seen.
+/// The number of a user's first message, and of every probe of the user. It differs for each user,
+/// so that a message to the wrong user is noticed.
 ///
-/// Consecutive users' numbers are far apart: thousands, of a thousand users.
+/// The numbers of consecutive users are far apart: thousands, for a thousand users.
 pub(crate) fn first_of(user: u32) -> u32 {
     // The high bits of this product are spread evenly.
     user.wrapping_mul(0x9e37_79b1) >> 8

@@ -1,6 +1,6 @@
-//! What is asked of a server in which words: one adapter for each dialect.
+//! The adapters for servers: one for each dialect of requests.
 //!
-//! It makes the bytes of requests and reads what comes back; it has no sockets.
+//! They make the bytes of requests and read answers; they have no sockets.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use wserver_protocol::{PushRequest, Register, receipt};
 
 use crate::stamp::{STAMP_BYTES, Stamp};
 
-/// `Sec-WebSocket-Key` of every handshake, and the answer that it must get.
+/// `Sec-WebSocket-Key` of every handshake, and the answer to expect.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const KEY_ACCEPTED: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -20,12 +20,12 @@ const KEY_ACCEPTED: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const USER_DIGITS: usize = 31;
 const EVENT_DIGITS: usize = 2;
 
-/// Which server is driven.
+/// The kind of server under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Target {
     /// wserver, or the Go ancestor.
     Wserver,
-    /// The smallest loop that can deliver.
+    /// The smallest loop that can deliver messages.
     Floor,
     /// Bun with `server.publish`.
     Bun,
@@ -45,12 +45,13 @@ impl fmt::Display for Target {
     }
 }
 
-/// How a target is spoken to.
+/// The dialect of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Dialect {
     /// Registration by message, pushes as JSON: the contract of wserver.
     V1,
-    /// A channel for each user in the query of the request, pushes as they are; it has no events.
+    /// One channel for each user, in the query of the request, with plain messages as pushes; there
+    /// are no events.
     Channels,
 }
 
@@ -67,7 +68,7 @@ impl Target {
         }
     }
 
-    /// The request of a browser that opens a WebSocket for `user`.
+    /// The browser's request that opens a WebSocket for `user`.
     pub(crate) fn handshake(self, address: SocketAddr, user: u32) -> Vec<u8> {
         let path = match self.dialect() {
             Dialect::V1 => "/ws".to_owned(),
@@ -82,8 +83,8 @@ impl Target {
         .into_bytes()
     }
 
-    /// What is sent once the WebSocket is open, for the first `events` events. Where `tokens` say
-    /// nothing of a user, the name is the token.
+    /// The messages to send once the WebSocket is open, for the first `events` events. A user
+    /// without an entry in `tokens` has its name as the token.
     pub(crate) fn registration(self, user: u32, events: u32, tokens: &Tokens) -> Vec<u8> {
         let mut out = Vec::new();
         if self.dialect() == Dialect::V1 {
@@ -99,7 +100,7 @@ impl Target {
         out
     }
 
-    /// The request of a push, to be filled in.
+    /// The request of a push, with fields to fill in.
     pub(crate) fn push(
         self,
         address: SocketAddr,
@@ -133,7 +134,7 @@ impl Target {
         PushTemplate { bytes: bytes.into_bytes(), user_end, event_end, stamp_start }
     }
 
-    /// How many took the message, by the body of the answer.
+    /// How many connections took the message, according to the body of the answer.
     pub(crate) fn count(self, body: &str) -> Option<u64> {
         match self.dialect() {
             Dialect::V1 => receipt::parse_sent(body).map(|count| count as u64),
@@ -144,7 +145,7 @@ impl Target {
         }
     }
 
-    /// Whether `status` says that a push was accepted.
+    /// Whether `status` means that the server accepted a push.
     pub(crate) fn is_accepted(self, status: u16) -> bool {
         match self.dialect() {
             Dialect::V1 => status == 200,
@@ -153,10 +154,10 @@ impl Target {
     }
 }
 
-/// Tokens by users' names.
+/// Tokens by the users' names.
 pub(crate) type Tokens = HashMap<String, String>;
 
-/// Reads a list of tokens as wserver does: a line each, `TOKEN USER`.
+/// Reads a list of tokens in the format of wserver: one `TOKEN USER` per line.
 pub(crate) fn tokens(text: &str) -> Tokens {
     let lines = text.lines().filter_map(|line| line.trim().split_once(' '));
     lines.map(|(token, user)| (user.trim().to_owned(), token.to_owned())).collect()
@@ -176,7 +177,7 @@ fn event_name(event: u32) -> String {
     format!("event-{event:0EVENT_DIGITS$}")
 }
 
-/// The bytes of one push, whose user, event and stamp are written where they stand.
+/// The bytes of one push; user, event and stamp are written in place.
 #[derive(Debug, Clone)]
 pub(crate) struct PushTemplate {
     bytes: Vec<u8>,
@@ -200,7 +201,7 @@ impl PushTemplate {
     }
 }
 
-/// Writes `number` into the last `digits` bytes of `out`.
+/// Writes `number` as the last `digits` bytes of `out`.
 fn write_digits(out: &mut [u8], digits: usize, mut number: u32) {
     for place in out.iter_mut().rev().take(digits) {
         *place = b'0' + (number % 10).to_le_bytes()[0];

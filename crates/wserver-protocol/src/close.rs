@@ -1,21 +1,21 @@
 //! Close codes: the numbers with which a connection ends (RFC 6455, section 7.4).
 //!
-//! Why a connection ends is the domain's business; here is only what may be said about it on the
-//! wire.
+//! The reasons for which a connection ends belong to the domain; this file knows only what the wire
+//! can say about them.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What stands between why a server goes away and when to come back.
+/// The text between a server's reason for closing and the delay after which to reconnect.
 const RECONNECT_IN: &str = "; reconnect in ";
 
-/// The reason of a Close that asks its peer to come back so many seconds later; see [`reconnect_in`].
+/// The close reason that asks the peer to reconnect after `seconds`; [`reconnect_in`] reads it.
 #[must_use]
 pub fn reconnect_reason(why: &str, seconds: u32) -> String {
     format!("{why}{RECONNECT_IN}{seconds}s")
 }
 
-/// When the reason of a Close asks to come back, if it does.
+/// After how long a close reason asks the client to reconnect, if it does.
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,38 +33,41 @@ pub fn reconnect_in(reason: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds.into()))
 }
 
-/// A close code that may stand in a Close frame.
+/// A close code that is allowed in a Close frame.
 ///
 /// Invariant: never one that RFC 6455 reserves or keeps off the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CloseCode(u16);
 
 impl CloseCode {
-    /// The purpose is fulfilled; ours: the operator disconnected it.
+    /// Normal closure. wserver sends it when the operator or the embedding program disconnects a
+    /// client.
     pub const NORMAL: Self = Self(1000);
-    /// The endpoint goes away; ours: the server is shutting down.
+    /// The endpoint goes away. wserver sends it when it shuts down, or is cut off from its cluster.
     pub const GOING_AWAY: Self = Self(1001);
     /// The peer broke the WebSocket protocol.
     pub const PROTOCOL: Self = Self(1002);
-    /// The peer sent a kind of data that is not accepted.
+    /// The peer sent a kind of data that the endpoint does not accept.
     pub const UNSUPPORTED: Self = Self(1003);
     /// The peer sent text that is not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);
-    /// A policy was broken; ours: flood, register deadline, expiry.
+    /// The peer broke a policy. wserver sends it for floods, missed deadlines, expired identities
+    /// and a user with too many connections.
     pub const POLICY: Self = Self(1008);
-    /// The peer sent a message that is too big.
+    /// The peer sent a message that is too long, or has too many fragments.
     pub const TOO_BIG: Self = Self(1009);
     /// The server failed.
     pub const INTERNAL: Self = Self(1011);
-    /// The endpoint restarts; ours: as 1001, where `drain_close_code` says so.
+    /// The endpoint restarts. wserver sends it instead of 1001 if `drain_close_code` says so.
     pub const RESTART: Self = Self(1012);
-    /// Try again later; ours: the peer read too slowly.
+    /// Try again later. wserver sends it when the peer reads too slowly, or when memory for
+    /// half-read messages runs out.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
 
-    /// The code, if it may be sent: 1000–1003, 1007–1014, 3000–4999.
+    /// The code, if RFC 6455 allows sending it: 1000–1003, 1007–1014, 3000–4999.
     ///
-    /// 1004 has no meaning, 1005, 1006 and 1015 must never be sent, 1016–2999 wait for a later
-    /// version of the protocol, and nothing else is a code.
+    /// 1004 has no meaning; 1005, 1006 and 1015 must never be sent; 1016–2999 are reserved for
+    /// later versions of the protocol; and all other numbers are not codes.
     #[must_use]
     pub const fn new(code: u16) -> Option<Self> {
         match code {
@@ -73,7 +76,7 @@ impl CloseCode {
         }
     }
 
-    /// The number that goes on the wire.
+    /// The number as it is sent on the wire.
     #[must_use]
     pub const fn as_u16(self) -> u16 {
         self.0

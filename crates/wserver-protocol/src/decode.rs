@@ -1,7 +1,8 @@
 //! Reading a stream of WebSocket frames (RFC 6455, sections 5 to 7), without I/O.
 //!
-//! The room of what may arrive in which order, and of how much of it is kept. The bytes come from a
-//! buffer that connections share, so nothing here points into it once [`Decoder::decode`] is back.
+//! This file decides what can arrive in which order, and how much of it is kept. The bytes come
+//! from a buffer that connections share, so nothing here points into it after [`Decoder::decode`]
+//! returns.
 
 mod limits;
 mod message;
@@ -24,7 +25,7 @@ use message::Message;
 use partial::{Frame, Partial};
 use passing::Passing;
 
-/// One thing that arrived whole. `Debug` tells lengths, never contents.
+/// A message or a control frame that has arrived whole. `Debug` shows lengths, never contents.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Inbound<'a> {
     /// A text message.
@@ -35,7 +36,7 @@ pub enum Inbound<'a> {
     Ping(&'a [u8]),
     /// A Pong with its payload, at most 125 bytes.
     Pong(&'a [u8]),
-    /// A Close, with code and reason if it has any. The last thing that is ever delivered.
+    /// A Close, with code and reason if it has any. The decoder delivers nothing after it.
     Close(Option<(CloseCode, &'a str)>),
 }
 
@@ -52,14 +53,14 @@ impl fmt::Debug for Inbound<'_> {
     }
 }
 
-/// The reading end of one connection, fed with what its socket gave.
+/// The reading end of one connection; it takes the bytes from the connection's socket.
 ///
-/// Sixteen bytes, and nothing on the heap unless a frame or a message is half read.
+/// It takes sixteen bytes, and uses the heap only while a frame or a message is half read.
 pub struct Decoder {
-    /// What has arrived of things that are not whole yet.
+    /// The parts of frames and messages that are not whole yet.
     ///
-    /// Invariant: `None` between messages and at the end. What it holds has really arrived, and is
-    /// bounded by the limits given to `decode`. While passing it holds no payload.
+    /// Invariant: `None` between messages and at the end. It holds only bytes that have really
+    /// arrived, within the limits given to `decode`. While passing it holds no payload.
     partial: Option<Box<Partial>>,
     role: Role,
     phase: Phase,
@@ -68,9 +69,10 @@ pub struct Decoder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// The stream was refused, or nobody wants more of it: only the peer's Close is looked for.
+    /// The stream was refused, or no more of it is wanted: the decoder only looks for the peer's
+    /// Close.
     Passing,
-    /// The peer's Close has come: what follows is not looked at.
+    /// The peer's Close has arrived; the decoder ignores everything after it.
     Closed,
 }
 
@@ -81,44 +83,46 @@ impl Decoder {
         Self { partial: None, role, phase: Phase::Open }
     }
 
-    /// Whether a frame or a message is half read, so that memory is held for it.
+    /// Whether a frame or a message is half read, so that the decoder holds memory for it.
     #[must_use]
     pub const fn is_partial(&self) -> bool {
         self.partial.is_some() && !self.is_ended()
     }
 
-    /// The room that is kept for what is half read, in bytes.
+    /// The memory that the decoder holds for a half-read message, in bytes.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let message = self.partial.as_ref().and_then(|partial| partial.message.as_ref());
         message.map_or(0, |message| message.payload.capacity())
     }
 
-    /// Whether a Close was delivered or the stream was refused, so that what follows is ignored.
+    /// Whether a Close was delivered or the stream was refused, so that the decoder ignores
+    /// everything after it.
     #[must_use]
     pub const fn is_ended(&self) -> bool {
         !matches!(self.phase, Phase::Open)
     }
 
-    /// Whether the peer's Close has come, whether or not it was fit to be delivered.
+    /// Whether the peer's Close has arrived, even if it was not valid and so not delivered.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
     }
 
-    /// Reads `input`, the next bytes of the stream, and hands each thing that has arrived whole to
-    /// `sink`, in order.
+    /// Reads `input`, the next bytes of the stream, and passes each message and control frame that
+    /// is whole to `sink`, in order.
     ///
-    /// A whole frame is unmasked where it stands and lent without a copy; half frames and fragments
-    /// are copied out. So the bytes of `input` mean nothing any more as far as they were consumed.
+    /// A whole frame is unmasked in place and lent without a copy; partial frames and fragments are
+    /// copied out. So the consumed bytes of `input` are meaningless afterwards.
     ///
-    /// When `sink` breaks, reading stops behind what it was given. The return value is the number
-    /// of bytes consumed: all of them, unless the sink broke, and then the rest is to be given
-    /// again, unchanged. Bytes after a Close count as consumed.
+    /// When `sink` breaks, reading stops after the item it was given. The return value is the
+    /// number of bytes consumed: all of them, unless the sink broke. Then the caller passes the
+    /// rest again, unchanged. Bytes after a Close count as consumed.
     ///
     /// # Errors
-    /// [`DecodeError`] at the first byte that breaks the protocol or a limit, after all that came
-    /// before it was delivered. From then on nothing is delivered, as by [`Self::pass_over`].
+    /// [`DecodeError`] at the first byte that breaks the protocol or a limit, after everything
+    /// before it was delivered. From then on the decoder delivers nothing, as with
+    /// [`Self::pass_over`].
     pub fn decode(
         &mut self,
         limits: &DecodeLimits,
@@ -141,12 +145,13 @@ impl Decoder {
         Ok(bytes)
     }
 
-    /// Reads `input` without delivering anything; says whether the peer's Close has come by now.
+    /// Reads `input` without delivering anything; returns whether the peer's Close has arrived by
+    /// now.
     ///
-    /// For an end that has sent its own Close, or has refused the stream: it waits for the peer's
-    /// Close before it ends the connection (RFC 6455, section 7.1.1). Nothing is checked and no
-    /// payload is kept. Where the peer's frames cannot be told apart any more, its Close may never
-    /// be found, so whoever waits for it bounds the time.
+    /// This is for an endpoint that has sent its own Close, or has refused the stream, and waits
+    /// for the peer's Close before it ends the connection (RFC 6455, section 7.1.1). It checks
+    /// nothing and keeps no payload. If the peer's frames can no longer be told apart, its Close
+    /// may never be found, so the caller must limit the time it waits.
     pub fn pass_over(&mut self, input: &[u8]) -> bool {
         if self.phase == Phase::Open {
             self.phase = Phase::Passing;
@@ -168,7 +173,7 @@ impl Decoder {
         }
     }
 
-    /// Takes one frame off the front of `rest`, or as much of it as there is.
+    /// Takes one frame off the front of `rest`, or as much of it as has arrived.
     fn decode_frame(
         &mut self,
         limits: &DecodeLimits,
@@ -196,8 +201,8 @@ impl Decoder {
         self.gather(Frame { head, arrived: 0 }, rest, sink)
     }
 
-    /// Takes a head, which may have begun in earlier input, and checks all that it tells.
-    /// `None`: it goes on in later input.
+    /// Takes a head, which may have begun in earlier input, and checks everything in it. `None`
+    /// means that it continues in later input.
     fn decode_head(
         &mut self,
         limits: &DecodeLimits,
@@ -225,7 +230,7 @@ impl Decoder {
         Ok(Some(head))
     }
 
-    /// Copies what has arrived of a frame that cannot be lent, and delivers what that completes.
+    /// Copies the arrived part of a frame that cannot be lent, and delivers what it completes.
     fn gather(
         &mut self,
         mut frame: Frame,
@@ -263,8 +268,8 @@ impl Decoder {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Draws the consequences of something whole: a Close ends the stream, and when nothing is half
-    /// read any more, no memory is kept for it.
+    /// Updates the state after a whole message or control frame: a Close ends the stream, and if
+    /// nothing is half read, no memory is kept.
     fn settle(&mut self, opcode: Opcode) {
         if opcode == Opcode::Close {
             self.phase = Phase::Closed;
@@ -286,7 +291,7 @@ impl fmt::Debug for Decoder {
 }
 
 impl<'a> Inbound<'a> {
-    /// What a whole payload says, once unmasked. `opcode` is not a continuation.
+    /// Interprets a whole, unmasked payload. `opcode` is not a continuation.
     fn read(opcode: Opcode, payload: &'a [u8]) -> Result<Self, DecodeError> {
         let text = |bytes| str::from_utf8(bytes).map_err(|_not_utf8| DecodeError::NotUtf8);
         Ok(match opcode {
@@ -307,7 +312,7 @@ impl<'a> Inbound<'a> {
     }
 }
 
-/// Takes `len` bytes off the front of `rest`, which has as many.
+/// Takes `len` bytes off the front of `rest`, which has at least that many.
 fn take_front<'a>(rest: &mut &'a mut [u8], len: usize) -> &'a mut [u8] {
     let (front, back) = mem::take(rest).split_at_mut(len);
     *rest = back;

@@ -1,46 +1,45 @@
-//! Why bytes are refused: one enum per operation, in words that may be logged and sent back.
+//! Why bytes are refused: one enum per operation, with texts that are safe to log and to send back.
 //!
-//! No text repeats anything of the input but the number of a close code, and each is one line of
-//! visible ASCII.
-//! What follows from a refusal is the caller's business, but for the close code, which the RFC
-//! tells.
+//! No text repeats any part of the input except the number of a close code, and each is one line of
+//! visible ASCII. The caller decides what follows from a refusal, apart from the close code, which
+//! the RFC prescribes.
 
 use crate::CloseCode;
 
-/// Why a message is not a registration. Its text holds nothing of the message.
+/// Why a message is not a registration. The text contains no part of the message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterError {
-    /// It is not a JSON object with strings in the right places.
+    /// The input is not a JSON object with strings in the right places.
     #[error(transparent)]
     Json(#[from] JsonError),
     /// A field is absent, `null` or has no characters.
     #[error("{field} is empty")]
     Empty {
-        /// The field, as the contract spells it.
+        /// The field, spelled as in the contract.
         field: &'static str,
     },
 }
 
-/// Why a body is not a push. Its text holds nothing of the body, and is one line of visible ASCII,
-/// fit for the `Wserver-Error` header.
+/// Why a body is not a push. The text contains no part of the body, and is one line of visible
+/// ASCII, fit for the `Wserver-Error` header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PushError {
-    /// It is not a JSON object with strings in the right places.
+    /// The input is not a JSON object with strings in the right places.
     #[error(transparent)]
     Json(#[from] JsonError),
     /// A field is absent, `null` or has no characters.
     #[error("{field} is empty")]
     Empty {
-        /// The field, as the contract spells it.
+        /// The field, spelled as in the contract.
         field: &'static str,
     },
 }
 
-/// Why bytes are not an object with the strings that were asked for.
+/// Why bytes are not a JSON object with the expected strings.
 ///
-/// No variant repeats anything of the input, so each may be logged and sent back.
+/// No variant repeats any part of the input, so each is safe to log and to send back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JsonError {
@@ -49,24 +48,24 @@ pub enum JsonError {
     /// A byte order mark counts: JSON on the wire has none (RFC 8259, section 8.1).
     #[error("not a JSON object")]
     NotAnObject,
-    /// The object is not JSON: its grammar, its UTF-8, a lone surrogate, a number beyond what a
-    /// double holds, or more than 127 levels of nesting.
+    /// The object is not JSON: wrong grammar, not UTF-8, a lone surrogate, a number that a double
+    /// cannot hold, or more than 127 levels of nesting.
     #[error("invalid JSON at byte {byte}: {problem}")]
     Syntax {
-        /// The byte at which it was noticed, the first one being 1.
+        /// The position of the byte where the parser noticed the problem, counted from 1.
         byte: usize,
-        /// What is wrong there, in the words of the parser: visible ASCII, one line.
+        /// What is wrong there, in the parser's words: visible ASCII, one line.
         problem: Box<str>,
     },
-    /// A member that was asked for is neither a string nor `null`.
+    /// An expected member is neither a string nor `null`.
     #[error("{field} must be a string")]
     NotAString {
-        /// The member, as the contract spells it.
+        /// The member, spelled as in the contract.
         field: &'static str,
     },
 }
 
-/// Why a stream of frames is refused. The connection is to be closed with
+/// Why a stream of frames is refused. The caller must close the connection with
 /// [`close_code`](Self::close_code).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -77,16 +76,16 @@ pub enum DecodeError {
     /// The opcode has no meaning (section 5.2).
     #[error("the opcode is reserved")]
     ReservedOpcode,
-    /// A Ping, Pong or Close is not the last frame of its message (section 5.5).
+    /// A Ping, Pong or Close is fragmented (section 5.5).
     #[error("a control frame is fragmented")]
     ControlFragmented,
     /// A Ping, Pong or Close has more than 125 bytes (section 5.5).
     #[error("a control frame is longer than 125 bytes")]
     ControlTooLong,
-    /// A continuation, though no message has begun (section 5.4).
+    /// A continuation frame arrived, but no message has begun (section 5.4).
     #[error("a continuation without a message")]
     ContinuationUnexpected,
-    /// A new message before the fragments of the last one have ended (section 5.4).
+    /// A new message began before the last one ended (section 5.4).
     #[error("a new message inside a fragmented one")]
     ContinuationExpected,
     /// A client's frame is not masked (section 5.1).
@@ -95,13 +94,13 @@ pub enum DecodeError {
     /// A server's frame is masked (section 5.1).
     #[error("a frame of a server is masked")]
     Masked,
-    /// The length takes more bytes than it needs (section 5.2).
+    /// A payload length takes more bytes than it needs (section 5.2).
     #[error("a length is not in its shortest form")]
     LengthNotShortest,
     /// The payload of a Close is one byte, half of a code (section 5.5.1).
     #[error("a close payload of one byte")]
     CloseTruncated,
-    /// The code of a Close may not be sent (section 7.4).
+    /// A Close has a code that must not be sent (section 7.4).
     #[error("the close code {0} is not allowed")]
     CloseCodeInvalid(u16),
     /// Text or a close reason is not UTF-8 (section 8.1).
@@ -116,7 +115,7 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// A label from a closed set, for whoever keeps account of what peers did.
+    /// A label from a closed set, for counters and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

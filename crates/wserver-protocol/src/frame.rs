@@ -1,6 +1,6 @@
 //! WebSocket frames as bytes (RFC 6455, section 5): heads, masks, and whole frames to send.
 //!
-//! Reading a stream of frames, with what it may hold in which order, is the decoder's room.
+//! The decoder reads streams of frames, and knows which frames can follow each other.
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ use crate::CloseCode;
 /// The longest payload of a Ping, Pong or Close (RFC 6455, section 5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
 
-/// The longest reason in a Close, which holds a code too.
+/// The longest close reason: a Close also holds a code.
 pub const REASON_BYTES_MAX: usize = CONTROL_BYTES_MAX - 2;
 
 /// The longest head: two bytes, eight of length, four of mask.
@@ -18,7 +18,7 @@ pub(crate) const HEAD_BYTES_MAX: usize = 14;
 /// In the first byte: the frame ends its message.
 pub(crate) const FIN: u8 = 0x80;
 
-/// In the first byte: bits for extensions, none of which is ever agreed.
+/// In the first byte: bits for extensions; the server never agrees on any.
 pub(crate) const RESERVED: u8 = 0x70;
 
 /// In the second byte: a masking key follows the length.
@@ -36,14 +36,14 @@ pub enum Opcode {
     Binary = 0x2,
     /// The end of the connection.
     Close = 0x8,
-    /// A question for life.
+    /// A question whether the peer is alive.
     Ping = 0x9,
-    /// The answer to it, or unasked for.
+    /// The answer to a Ping, or an unsolicited sign of life.
     Pong = 0xa,
 }
 
 impl Opcode {
-    /// The opcode of these four bits; the other ten values are reserved.
+    /// The opcode with these four bits; the other ten values are reserved.
     pub(crate) const fn from_bits(bits: u8) -> Option<Self> {
         Some(match bits {
             0x0 => Self::Continuation,
@@ -65,8 +65,8 @@ impl Opcode {
 
 /// A whole text frame as a server sends it, unmasked.
 ///
-/// One allocation of exactly the frame's length. A first clone adds the counter that all clones
-/// share, however many there are.
+/// It makes one allocation of exactly the frame's length. The first clone adds the counter that all
+/// clones share, however many there are.
 #[must_use]
 pub fn text(text: &str) -> Bytes {
     whole(Opcode::Text, text.as_bytes())
@@ -78,7 +78,7 @@ pub fn binary(payload: &[u8]) -> Bytes {
     whole(Opcode::Binary, payload)
 }
 
-/// An empty Ping as a server sends it. Allocates nothing.
+/// An empty Ping as a server sends it. It allocates nothing.
 #[must_use]
 pub fn ping() -> Bytes {
     Bytes::from_static(&[FIN | Opcode::Ping as u8, 0])
@@ -86,7 +86,7 @@ pub fn ping() -> Bytes {
 
 /// A Pong as a server sends it, with the payload of the Ping it answers.
 ///
-/// A payload beyond [`CONTROL_BYTES_MAX`] is cut there; no valid Ping has one.
+/// A payload beyond [`CONTROL_BYTES_MAX`] bytes is truncated; no valid Ping has one.
 #[must_use]
 pub fn pong(payload: &[u8]) -> Bytes {
     whole(Opcode::Pong, &payload[..payload.len().min(CONTROL_BYTES_MAX)])
@@ -94,7 +94,7 @@ pub fn pong(payload: &[u8]) -> Bytes {
 
 /// A Close as a server sends it.
 ///
-/// A reason beyond [`REASON_BYTES_MAX`] is cut at the last character that fits.
+/// A reason beyond [`REASON_BYTES_MAX`] bytes is truncated after the last character that fits.
 #[must_use]
 pub fn close(code: CloseCode, reason: &str) -> Bytes {
     let mut reason_len = reason.len().min(REASON_BYTES_MAX);
@@ -109,7 +109,7 @@ pub fn close(code: CloseCode, reason: &str) -> Bytes {
     frame.into()
 }
 
-/// The bytes of an unmasked head for a payload of this length: 2, 4 or 10.
+/// The length of an unmasked head for a payload of this length, in bytes: 2, 4 or 10.
 #[must_use]
 pub const fn head_len(payload_len: usize) -> usize {
     match payload_len {
@@ -119,18 +119,18 @@ pub const fn head_len(payload_len: usize) -> usize {
     }
 }
 
-/// The bytes of a whole unmasked frame with a payload of this length.
+/// The length of a whole unmasked frame with a payload of this length, in bytes.
 #[must_use]
 pub const fn frame_len(payload_len: usize) -> usize {
     head_len(payload_len) + payload_len
 }
 
-/// The first end of a frame at or after `offset` in `run`, which is whole unmasked frames one after
-/// another. Zero counts as one.
+/// The first frame boundary at or after `offset` in `run`, a sequence of whole unmasked frames.
+/// Zero counts as a boundary.
 ///
-/// This is where a queue of frames may be cut, so that what is left begins with a whole frame. It
-/// reads heads only, one step for each frame before the answer. An `offset` beyond the run, or a
-/// run that does not end with a whole frame, gives `run.len()`.
+/// A queue of frames can be cut there, so that the rest begins with a whole frame. The function
+/// reads heads only, one step for each frame before the answer. If `offset` is beyond the run, or
+/// the run does not end with a whole frame, the answer is `run.len()`.
 #[must_use]
 pub fn boundary_after(run: &[u8], offset: usize) -> usize {
     let mut at = 0;
@@ -141,7 +141,7 @@ pub fn boundary_after(run: &[u8], offset: usize) -> usize {
     at
 }
 
-/// The length of the whole unmasked frame that `run` begins with, if it does.
+/// The length of the unmasked frame that `run` begins with, if it is whole.
 fn unmasked_frame_len(run: &[u8]) -> Option<usize> {
     let (head, payload) = match *run.get(1)? {
         126 => (4, u64::from(u16::from_be_bytes(*run.get(2..)?.first_chunk()?))),
@@ -154,8 +154,8 @@ fn unmasked_frame_len(run: &[u8]) -> Option<usize> {
 
 /// A whole unfragmented frame as a client sends it, masked with `key`.
 ///
-/// RFC 6455, section 5.3, wants a fresh key for each frame, which the sender of the payload cannot
-/// foresee.
+/// RFC 6455, section 5.3, requires a fresh key for each frame, one that the sender of the payload
+/// cannot foresee.
 #[must_use]
 pub fn masked(opcode: Opcode, payload: &[u8], key: [u8; 4]) -> Bytes {
     let mut frame = Vec::with_capacity(frame_len(payload.len()) + key.len());
@@ -174,7 +174,7 @@ pub enum Fin {
 
 /// Appends one frame, masked if there is a key: the building block of fragmented messages.
 ///
-/// Neither the order of frames nor the length of control frames is checked.
+/// It checks neither the order of frames nor the length of control frames.
 pub fn append(out: &mut Vec<u8>, fin: Fin, opcode: Opcode, key: Option<[u8; 4]>, payload: &[u8]) {
     let fin = if fin == Fin::Last { FIN } else { 0 };
     push_head(out, fin | opcode as u8, key, payload.len());
@@ -212,8 +212,8 @@ fn push_head(out: &mut Vec<u8>, first: u8, key: Option<[u8; 4]>, payload_len: us
     }
 }
 
-/// Masks or unmasks `payload`, whose first byte is byte `offset` of its frame's payload
-/// (RFC 6455, section 5.3).
+/// Masks or unmasks `payload`, which starts at byte `offset` of its frame's payload (RFC 6455,
+/// section 5.3).
 pub(crate) fn apply_mask(payload: &mut [u8], key: [u8; 4], offset: usize) {
     let key: [u8; 4] = std::array::from_fn(|at| key[offset.wrapping_add(at) % 4]);
     let word = u64::from_ne_bytes(std::array::from_fn(|at| key[at % 4]));

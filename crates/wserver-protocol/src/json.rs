@@ -1,7 +1,7 @@
-//! The string members of one JSON object, read as the Go ancestor reads them.
+//! Reads string members of one JSON object, by the rules of the Go ancestor.
 //!
-//! This room knows the rules of matching and of refusing; which members there are is told by the
-//! message that asks. What nobody asked for is checked and dropped, never kept.
+//! This file knows how to match and when to refuse; the caller names the members it wants. Other
+//! members are checked and dropped, never kept.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,10 +12,10 @@ use crate::JsonError;
 
 /// Reads the members called `names` from the first JSON value of `input`.
 ///
-/// A member that is absent or `null` is the empty string. Names match without regard to case, of
-/// duplicates the last wins, and a `null` leaves what was there. Whatever follows the object is not
-/// looked at. A string without escapes is lent from `input`. `names` are lower-case ASCII or match
-/// as if they were; they come back in errors as they are spelled.
+/// A member that is absent or `null` is the empty string. Names match in any case, the last of
+/// duplicates wins, and a `null` leaves an earlier value in place. Everything after the object is
+/// ignored. A string without escapes is borrowed from `input`. `names` are lower-case ASCII or
+/// match as if they were; errors spell them as given.
 pub(crate) fn read_strings<'a, const N: usize>(
     input: &'a [u8],
     names: &[&'static str; N],
@@ -25,8 +25,8 @@ pub(crate) fn read_strings<'a, const N: usize>(
     }
     let mut members =
         Members { names, texts: [const { Cow::Borrowed("") }; N], not_a_string: None };
-    // Not ended with `end`: only the first value of the input counts. What is UTF-8 from end to end
-    // is found to be so once, and not again for each of its strings.
+    // There is no call to `end`, because only the first value of the input counts. UTF-8 is checked
+    // once for the whole input, and not again for each string.
     let read = match std::str::from_utf8(input) {
         Ok(text) => serde_json::Deserializer::from_str(text).deserialize_map(&mut members),
         Err(_) => serde_json::Deserializer::from_slice(input).deserialize_map(&mut members),
@@ -44,16 +44,16 @@ pub(crate) fn is_object(input: &[u8]) -> bool {
     first == Some(&b'{')
 }
 
-/// Turns the parser's line and column into a place, and takes its words without them.
+/// Turns the parser's line and column into a byte position, and strips them from its words.
 ///
-/// They are the parser's own fixed words: no visitor here raises an error, which is what would put
-/// a piece of the input into them.
+/// The words are fixed texts of the parser: no visitor here raises an error, which would be the
+/// only way for input to get into them.
 fn syntax(input: &[u8], error: &serde_json::Error) -> JsonError {
     let (byte, problem) = place(input, error);
     JsonError::Syntax { byte, problem: problem.into() }
 }
 
-/// The byte at which the parser noticed something, the first one being 1, and what it says of it.
+/// The position of the byte where the parser noticed a problem, counted from 1, and its words.
 pub(crate) fn place(input: &[u8], error: &serde_json::Error) -> (usize, String) {
     let line_ends = input.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
     let mut line_starts = std::iter::once(0).chain(line_ends.map(|(at, _)| at + 1));
@@ -84,12 +84,12 @@ fn matches(key: &str, name: &str) -> bool {
     name.chars().all(|c| folded.next() == Some(c.to_ascii_lowercase())) && folded.next().is_none()
 }
 
-/// What was found so far of the members that were asked for.
+/// The wanted members found so far.
 struct Members<'n, 'a, const N: usize> {
     names: &'n [&'static str; N],
     texts: [Cow<'a, str>; N],
-    /// The first member of a wrong type. The object is read to its end all the same, so that an
-    /// input that is no JSON at all is called that.
+    /// The first member of a wrong type. The object is still read to its end, so that input that is
+    /// not JSON at all is reported as such.
     not_a_string: Option<&'static str>,
 }
 

@@ -1,10 +1,11 @@
-//! Bytes to wire messages and back, without I/O, clocks or tasks, and without a word about who is
-//! bound to what: it is the only place that knows JSON and WebSocket frames.
+//! Converts between bytes and wire messages, without I/O, clocks or tasks. It is the only crate
+//! that knows JSON and WebSocket frames, and it does not know which connection has which
+//! registration.
 //!
-//! `docs/protocol.md` of the repository is the contract of what is said on the wire.
+//! `docs/protocol.md` in the repository is the contract for the wire.
 
 // The contract in docs/protocol.md and these types are one; tidy holds them together.
-// protocol: b8fbae230159d601
+// protocol: e3ce09951f38e2d2
 
 pub mod frame;
 pub mod receipt;

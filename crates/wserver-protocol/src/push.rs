@@ -1,6 +1,6 @@
-//! What a backend posts: a message for one event of one user.
+//! The body that a publisher posts: a message for one event of one user.
 //!
-//! Who may push, and whether anybody listens, is decided elsewhere.
+//! This file does not know who may push, or whether any connection gets the message.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,18 +9,18 @@ use serde::Serialize;
 
 use crate::{PushError, json};
 
-/// One message on its way to every connection that registered `event` for `user_id`.
+/// One message for every connection that registered `event` for `user_id`.
 ///
-/// Each field has at least one byte when it comes from [`PushRequest::parse`]; how long they may be
-/// is the reader's business.
+/// After [`PushRequest::parse`], each field has at least one byte; the caller limits how long it
+/// may be.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PushRequest<'a> {
-    /// Whom it is for, as the authenticator named them.
+    /// The user who gets the message, by the id from the authenticator.
     pub user_id: Cow<'a, str>,
-    /// What it is about.
+    /// The event that the message belongs to.
     pub event: Cow<'a, str>,
-    /// What is delivered, verbatim, as one text frame. `Debug` leaves it out.
+    /// The text that is delivered verbatim as one text frame. `Debug` leaves it out.
     pub message: Cow<'a, str>,
 }
 
@@ -30,7 +30,7 @@ impl<'a> PushRequest<'a> {
     /// [`Register::parse`]: crate::Register::parse
     ///
     /// # Errors
-    /// [`PushError`] when that is no JSON object, or one of its fields is empty.
+    /// [`PushError`] if the body is not a JSON object, or one of its fields is empty.
     pub fn parse(input: &'a [u8]) -> Result<Self, PushError> {
         let [user_id, event, message] = json::read_strings(input, &["userId", "event", "message"])?;
         for (field, text) in [("userId", &user_id), ("event", &event), ("message", &message)] {
@@ -41,7 +41,7 @@ impl<'a> PushRequest<'a> {
         Ok(Self { user_id, event, message })
     }
 
-    /// The body as a client posts it.
+    /// The body as a publisher posts it.
     #[must_use]
     pub fn encode(&self) -> String {
         serde_json::to_string(self).expect("strings are always JSON")

@@ -1,14 +1,14 @@
-//! What a push is answered with: the exact bodies that clients of the ancestor compare with.
+//! The answer to a push: the exact bodies that clients of the ancestor compare.
 
 use std::borrow::Cow;
 
-/// The body of every `400`; what was wrong goes into the `Wserver-Error` header.
+/// The body of every `400`; the `Wserver-Error` header says what was wrong.
 pub const REQUEST_ILLEGAL: &str = "request data illegal";
 
 /// The body of the `200` for a message that `clients` connections took.
 #[must_use]
 pub fn sent(clients: usize) -> Cow<'static, str> {
-    // Hardly anything else is answered where each user has one connection.
+    // If each user has one connection, hardly any other answer occurs.
     match clients {
         0 => Cow::Borrowed("message sent to 0 clients"),
         1 => Cow::Borrowed("message sent to 1 clients"),
@@ -16,9 +16,9 @@ pub fn sent(clients: usize) -> Cow<'static, str> {
     }
 }
 
-/// Reads the body of a `200` back as the number of connections that took the message.
+/// Reads the number of connections that took the message from the body of a `200`.
 ///
-/// White space around it is accepted, since servers before this one and proxies add a line end.
+/// White space around the text is allowed, because older servers and proxies add a line end.
 #[must_use]
 pub fn parse_sent(body: &str) -> Option<usize> {
     let digits = body.trim_ascii().strip_prefix("message sent to ")?.strip_suffix(" clients")?;

@@ -1,6 +1,6 @@
-//! What a client sends to be sent to: a token and an event.
+//! The message with which a client registers: a token and an event.
 //!
-//! Whether the token is worth anything, and whose it is, is decided elsewhere.
+//! This file does not know whether the token is valid, or whose it is.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,33 +9,33 @@ use serde::Serialize;
 
 use crate::{RegisterError, json};
 
-/// The request of one connection for one event of whoever the token stands for.
+/// The request of one connection for one event of the user that the token belongs to.
 ///
-/// The server does not answer it. Both fields have at least one byte when they come from
-/// [`Register::parse`]; how long they may be is the reader's business.
+/// The server does not answer it. After [`Register::parse`], both fields have at least one byte;
+/// the caller limits how long they may be.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Register<'a> {
-    /// What the authenticator turns into a user. A secret: `Debug` leaves it out.
+    /// The token that the authenticator maps to a user. It is a secret: `Debug` leaves it out.
     pub token: Cow<'a, str>,
-    /// What the connection wants to hear of.
+    /// The event that the connection wants to receive.
     pub event: Cow<'a, str>,
 }
 
 impl<'a> Register<'a> {
     /// Reads the payload of one text or binary message.
     ///
-    /// Keys match in any case, unknown ones are ignored, of duplicates the last wins, `null` is as
-    /// if absent, and whatever follows the first JSON value is not looked at. The fields are lent
+    /// Keys match in any case, unknown keys are ignored, the last of duplicate keys wins, `null`
+    /// counts as absent, and everything after the first JSON value is ignored. The fields borrow
     /// from `input` unless they hold escapes.
     ///
     /// # Errors
-    /// [`RegisterError`] when that is no JSON object, or its token or event is empty.
+    /// [`RegisterError`] if the message is not a JSON object, or its token or event is empty.
     pub fn parse(input: &'a [u8]) -> Result<Self, RegisterError> {
         Self::parse_with_token(input, "")
     }
 
-    /// The same on a connection that presented a token before: `handshake_token` stands in for one
-    /// that is absent or empty here, unless it is empty itself.
+    /// Like [`parse`](Self::parse), on a connection whose handshake carried a token:
+    /// `handshake_token` replaces a token that is absent or empty here, unless it is empty itself.
     ///
     /// # Errors
     /// As [`parse`](Self::parse).

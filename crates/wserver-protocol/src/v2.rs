@@ -1,9 +1,9 @@
-//! The HTTP API's JSON: what is posted to `/v2`, and what is answered there and by `/push` where JSON
-//! is asked for.
+//! The JSON of the HTTP API: the requests to `/v2` and their answers, and the answers of `/push` to
+//! requests that ask for JSON.
 //!
-//! Requests are read strictly: a field that is unknown, comes twice or has a wrong type is an error
-//! that names it. Answers are read leniently, so that a client outlives fields that come later.
-//! `docs/http-api.md` of the repository is the contract.
+//! Requests are read strictly: a field that is unknown, duplicate or of a wrong type is an error
+//! that names it. Answers are read leniently, so that a client keeps working when later releases
+//! add fields. `docs/http-api.md` in the repository is the contract.
 
 mod admin;
 mod body;

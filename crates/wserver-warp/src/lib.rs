@@ -1,59 +1,30 @@
 //! The wserver push server as a library: [`Server::builder`] begins one.
 //!
 //! `docs/library.md` of the repository is the guide. This crate is the edge, the only one that
-//! knows HTTP; start reading at `connection.rs`.
+//! knows HTTP; start reading at `connection/driver.rs`.
 
 mod server;
-mod handle;
-mod routes;
 mod listen;
-mod accept;
-mod addresses;
-mod proxies;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]
-#[path = "no_tls.rs"]
+#[path = "tls/none.rs"]
 mod tls;
-mod transport;
-mod http_io;
-mod framing;
-mod exchange;
-mod places;
-mod host;
-mod answer;
-mod date;
+mod http;
 mod upgrade;
 mod connection;
-mod wire;
-mod read_buffer;
-mod push_api;
-mod reach;
-mod api;
-mod authorize;
-mod health;
 mod metrics;
 mod counters;
-mod cut_off;
-mod open_push;
-mod body;
-mod negotiate;
-mod origin;
 mod files;
-mod hooks;
 mod edge;
-mod express;
-mod reply;
-mod told;
-mod demo;
 
+pub use connection::hooks::{Connection, Flow, Received};
 pub use files::read_regular_file;
-pub use handle::{Handle, HandleError, Target};
-pub use hooks::{Connection, Flow, Received};
-pub use origin::OriginPolicy;
-pub use server::{BoundServer, BuildError, DEFAULT_ADDRESS, Server, ServerBuilder};
+pub use server::builder::{BoundServer, BuildError, DEFAULT_ADDRESS, Server, ServerBuilder};
+pub use server::handle::{Handle, HandleError, Target};
 #[cfg(feature = "tls")]
 pub use tls::TlsSettings;
+pub use upgrade::origin::OriginPolicy;
 pub use wserver_auth as auth;
 pub use wserver_auth::{TokenSource, TokenSourceError};
 pub use wserver_cluster::{

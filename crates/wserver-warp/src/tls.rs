@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 pub(crate) use socket::TlsSocket;
 
-use crate::reply;
+use crate::listen::canned;
 
 /// A TLS connection while HTTP is spoken on it.
 pub(crate) type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
@@ -190,7 +190,7 @@ impl Tls {
         if first[0] != HANDSHAKE {
             if first[0].is_ascii_uppercase() {
                 let _ = stream.try_read(&mut [0; PLAIN_REQUEST_BYTES_MAX]);
-                stream.write_all(reply::PLAIN_HTTP).await?;
+                stream.write_all(canned::PLAIN_HTTP).await?;
                 stream.shutdown().await?;
             }
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it does not speak TLS"));

@@ -1,6 +1,7 @@
-//! Who may listen and who may push, out of the settings and the files they name.
+//! Access of clients and publishers, built from the settings and the files that they name.
 //!
-//! It builds what decides and knows neither the server nor when it is exchanged.
+//! This module builds the authenticator and the authoriser. It knows neither the server nor when a
+//! reload exchanges them.
 
 mod contents;
 mod endpoint;
@@ -25,24 +26,25 @@ use contents::source;
 use crate::settings::{Loaded, Settings};
 use crate::swap::Swap;
 
-/// Who may listen and who may push; `None` is everybody.
+/// The authenticator of clients and the authoriser of publishers; `None` lets everybody in.
 #[derive(Debug, Default)]
 pub(crate) struct Access {
     pub(crate) authenticator: Option<Swap<dyn Authenticator>>,
     pub(crate) push_authorizer: Option<Swap<dyn PushAuthorizer>>,
-    /// Those of the publishers that have a name.
+    /// The publishers that have a name.
     pub(crate) publishers: Option<Arc<PublisherKeys>>,
     pub(crate) issuers: Issuers,
     pub(crate) contents: Contents,
 }
 
-/// The keys of issuers that are asked over HTTP, each under a digest of all that says how.
+/// Keys of issuers that are fetched over HTTP, each under a digest of all settings for fetching
+/// them.
 ///
-/// Settings that ask the same share them, and so does a reload with the settings before it: an
-/// issuer that is down just then takes no keys away.
+/// Tables with equal settings share the keys, and so does a reload with the settings before it: an
+/// issuer that is down during the reload takes no keys away.
 pub(crate) type Issuers = BTreeMap<u64, JwtKeys>;
 
-/// What is wrong, while more is read.
+/// Collects problems while reading goes on.
 #[derive(Debug, Default)]
 struct Problems(Vec<String>);
 
@@ -51,13 +53,13 @@ impl Problems {
         self.0.push(problem.into());
     }
 
-    /// What was read, or nothing, and why not is taken note of.
+    /// Returns the value that was read, or notes why there is none.
     fn note<T>(&mut self, read: Result<T>) -> Option<T> {
         read.map_err(|error| self.tell(format!("{error:#}"))).ok()
     }
 
-    /// Settings of the table `prefix` that say nothing without `needed`, and are not what they are
-    /// by themselves.
+    /// Reports settings of the table `prefix` that have no effect without `needed`, if they differ
+    /// from their defaults.
     fn tell_idle(&mut self, loaded: &Loaded, prefix: &str, needed: &str) {
         let defaults = Loaded::defaults();
         for it in &loaded.effective {
@@ -73,8 +75,8 @@ impl Problems {
 }
 
 impl Access {
-    /// Whoever may listen, by whichever means; and what is wrong. Keys that were fetched for the
-    /// issuers of `running` are taken over.
+    /// Reads the authenticator of clients from whichever settings define one; returns the problems.
+    /// Takes over the keys that `running` has fetched from its issuers.
     pub(crate) fn read_listeners(&mut self, loaded: &Loaded, running: &Self) -> Vec<String> {
         let mut problems = Problems::default();
         let tokens = self.read_tokens(&loaded.settings);
@@ -89,7 +91,7 @@ impl Access {
         if let Some(jwt) = jwt {
             any = any.or(jwt);
         }
-        // The only one that may cost a call for each token, so it comes last.
+        // The only one that can cost a call for each token, so it comes last.
         if let Some(callback) = callback {
             any = any.or(callback);
         }
@@ -99,8 +101,8 @@ impl Access {
         problems.0
     }
 
-    /// Whoever may push, by whichever means; and what is wrong. What publishers pushed is counted on
-    /// from `running`.
+    /// Reads the authoriser of publishers from whichever settings define one; returns the problems.
+    /// Publishers keep their counts from `running`.
     pub(crate) fn read_publishers(&mut self, loaded: &Loaded, running: &Self) -> Vec<String> {
         let mut problems = Problems::default();
         let keys = self.read_push_keys(&loaded.settings);

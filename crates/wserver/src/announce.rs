@@ -8,19 +8,19 @@ use wserver_warp::{BoundServer, LimitSettings, TokenSource};
 use crate::access::{Access, is_plain_http};
 use crate::settings::{Loaded, Origin, Settings};
 
-/// What the start-up log is about.
+/// The facts that the start-up log reports.
 #[derive(Debug)]
 pub(crate) struct Announcement<'a> {
     pub(crate) loaded: &'a Loaded,
     pub(crate) limits: &'a LimitSettings,
     pub(crate) access: &'a Access,
-    /// Where pushes were placed, by a setting or whoever started the program.
+    /// Where pushes were placed, by a setting or by the program that started this one.
     pub(crate) private: Option<String>,
     pub(crate) server: &'a BoundServer,
 }
 
 impl Announcement<'_> {
-    /// Says all of it.
+    /// Logs all of it.
     pub(crate) fn tell(&self) {
         self.tell_addresses();
         self.tell_listeners();
@@ -34,7 +34,7 @@ impl Announcement<'_> {
         &self.loaded.settings
     }
 
-    /// Where pushes are taken, if not where browsers connect.
+    /// The address of pushes, if it is not the address of browsers.
     fn private(&self) -> Option<String> {
         let bound = self.server.private_addr().map(|it| it.to_string());
         bound.or_else(|| self.private.clone())
@@ -156,7 +156,8 @@ impl Announcement<'_> {
         );
     }
 
-    /// With the settings in force: a line that is refused is worse than none.
+    /// Logs commands that work with the settings in force, because a command that fails is worse
+    /// than none.
     fn tell_how_to_try(&self) {
         let settings = self.settings();
         let hint = self.token_hint();
@@ -190,7 +191,7 @@ impl Announcement<'_> {
         );
     }
 
-    /// Where a shell pushes to.
+    /// The URL to which a shell pushes.
     fn pushes(&self) -> Pushes {
         let settings = self.settings();
         match (self.private().as_deref(), self.server.private_addr()) {
@@ -207,12 +208,12 @@ impl Announcement<'_> {
         }
     }
 
-    /// Whether a token is to be had from this program.
+    /// Whether this program can make a token.
     fn is_token_made(&self) -> bool {
         self.access.authenticator.is_some() && has_jwt(self.settings())
     }
 
-    /// Where a token comes from with which to try it; none is needed where nobody is authenticated.
+    /// Where to get a token for a try; `None` if clients need no authentication.
     fn token_hint(&self) -> Option<String> {
         let settings = self.settings();
         self.access.authenticator.as_ref()?;
@@ -248,7 +249,7 @@ impl Announcement<'_> {
     }
 }
 
-/// A URL without its path, and what curl needs to be told beside it.
+/// A URL without its path, and the options that curl needs for it.
 struct Pushes {
     flags: String,
     url: String,
@@ -281,13 +282,13 @@ fn is_push_jwt_alone(settings: &Settings) -> bool {
         && settings.publisher.is_empty()
 }
 
-/// The names of those that are on.
+/// The names of the methods that are on.
 fn named<const N: usize>(methods: [(bool, &str); N]) -> String {
     let on = methods.iter().filter(|(is_on, _)| *is_on);
     on.map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
 }
 
-/// A word for a shell.
+/// A word, quoted for a shell.
 fn quoted(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-,:=".contains(&byte);
     if text.bytes().all(is_plain) {
@@ -297,7 +298,7 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// The URL by which a person reaches `address` from this machine.
+/// The URL at which a person reaches `address` from this machine.
 fn web(address: SocketAddr, scheme: &str, is_tls: bool) -> String {
     let secure = if is_tls { "s" } else { "" };
     if address.ip().is_unspecified() {

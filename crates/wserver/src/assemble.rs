@@ -1,4 +1,5 @@
-//! From settings to a server: reads the files they name, fits the limits to the machine.
+//! Builds a server from settings: reads the files that they name, and fits the limits to the
+//! machine.
 
 mod cluster;
 mod tls;
@@ -13,10 +14,10 @@ use crate::inherited::Inherited;
 use crate::settings::Loaded;
 use crate::telemetry;
 
-/// Descriptors kept for the listener, the logs, the runtime and files.
+/// Descriptors reserved for listening sockets, logs, the runtime and files.
 const DESCRIPTORS_RESERVED: usize = 64;
 
-/// A server whose settings hold together, and what a reload may exchange of it.
+/// A server from settings that fit together, and the parts of it that a reload can exchange.
 #[derive(Debug)]
 pub(crate) struct Assembled {
     pub(crate) server: Server,
@@ -25,10 +26,10 @@ pub(crate) struct Assembled {
     pub(crate) log: EnvFilter,
 }
 
-/// Builds the server. What a `running` one has fetched is taken over, what it counts is counted on.
+/// Builds the server. It takes over what a `running` one has fetched and counted.
 ///
 /// # Errors
-/// Every problem that can be seen now, each behind the places where its settings were given.
+/// Every problem that is visible now, each behind the places of its settings.
 pub(crate) fn assemble(
     loaded: &Loaded,
     descriptors: Option<usize>,
@@ -44,7 +45,7 @@ pub(crate) fn assemble(
     problems.extend(access.read_listeners(loaded, running));
     let publisher_problems = access.read_publishers(loaded, running);
     let has_private = settings.private_address.is_some() || inherited.has_private();
-    // Pushes that need no key are taken at a listener of their own.
+    // Pushes without a key need a separate listener.
     let is_keyless = access.push_authorizer.is_none()
         && settings.tls_client_ca_file.is_none()
         && !settings.allow_open_push;
@@ -64,7 +65,7 @@ pub(crate) fn assemble(
     let is_private_unix = is_private_unix.is_some_and(|it| it.starts_with("unix:"));
     match settings.no_demo {
         Some(true) => {}
-        // The page is where pushes are taken, and browsers cannot reach a Unix socket.
+        // The page is at the address of pushes, and browsers cannot reach a Unix socket.
         Some(false) if !is_private_unix => builder = builder.demo_page(),
         Some(false) | None => builder = builder.demo_page_on_loopback(),
     }
@@ -93,7 +94,7 @@ pub(crate) fn assemble(
         builder = builder.allow_open_push();
     }
     if !publisher_problems.is_empty() {
-        // The key is meant to be there, so its absence is no second problem.
+        // There should be a key, so do not report its absence as a second problem.
         builder = builder.allow_open_push();
         problems.extend(publisher_problems);
     }
@@ -113,7 +114,7 @@ pub(crate) fn assemble(
     }
 }
 
-/// A problem of the library, by the name that it has among settings.
+/// A problem of the library, with the name of the setting in place of the library's name.
 fn by_setting(problem: &str) -> String {
     problem.replacen(
         "an authenticator that reads cookies",
@@ -122,13 +123,14 @@ fn by_setting(problem: &str) -> String {
     )
 }
 
-/// Raises the soft limit of open files to the hard one; says what it is now.
+/// Raises the soft limit of open files to the hard one; returns the limit in force.
 pub(crate) fn raise_descriptors() -> io::Result<usize> {
     rlimit::increase_nofile_limit(u64::MAX)
         .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Lowers the caps on connections to what the descriptors allow, so that HTTP still answers when WebSockets are full.
+/// Lowers the limits of connections to what the descriptors allow, so that HTTP still answers when
+/// there are as many WebSockets as allowed.
 ///
 /// Each listener has its own HTTP connections.
 fn fit(mut limits: LimitSettings, descriptors: Option<usize>, listeners: usize) -> LimitSettings {

@@ -1,4 +1,4 @@
-//! The command line: what wserver is asked to do, and the flags out of the table of settings.
+//! The command line: the tasks of wserver, and the flags from the table of settings.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,25 +14,25 @@ use crate::settings::{Definition, Shape, Sources, definitions};
 use crate::token::Draft;
 use crate::tool::{self, Tool};
 
-/// What wserver is asked to do.
+/// What the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Task {
-    /// Serve, until a signal ends it.
+    /// Serve until a signal ends the process.
     Serve(Sources),
-    /// Say whether it would serve, and with which settings.
+    /// Say whether the server would start, and with which settings.
     Check(Sources),
     /// Print the default file.
     Config,
     /// Make a key for a publisher.
     Key {
-        /// One who may administer.
+        /// Whether the publisher may administer.
         is_admin: bool,
     },
     /// Make a token to try a server with.
     MakeToken(Sources, Draft),
-    /// Say what is in a token, and whether it would be accepted.
+    /// Say what a token contains, and whether the server would accept it.
     InspectToken(Sources),
-    /// Speak to a server that runs, or about this program.
+    /// Talk to a running server, or print something about this program.
     Tool(Tool),
 }
 
@@ -45,24 +45,26 @@ A browser opens ws://HOST/ws and sends {\"token\":\"…\",\"event\":\"…\"}; a 
 {\"userId\":\"…\",\"event\":\"…\",\"message\":\"…\"} to http://HOST/push; the message arrives at every \
 connection of that user and event.
 
-Until pushes need a key (--push-key-file) they have a port of their own that only this machine \
-reaches, 22345 beside 12345; the playground is there too.";
+Until you set a push key (--push-key-file), the server takes pushes on a separate port that only \
+this machine can reach, 22345 for 12345; the playground is there too.";
 
 const AFTER_HELP: &str = "\
-Times are written as 500ms, 30s or 5m, sizes as 4096, 64KiB or 1MiB.
-Every setting has one name: of ping_interval the flag is --ping-interval, the environment variable
-WSERVER_PING_INTERVAL, the line of the file ping_interval = \"25s\".
-A flag wins over the environment, and that over the file. A single push key may be in the
-environment as WSERVER_PUSH_KEY; it has no flag, because every user of the machine can read those.
-Exit codes: 0 after a shutdown that was asked for, 1 when running failed, 64 for bad settings.
-SIGTERM and ctrl-c close all connections in order; a second one ends at once. SIGHUP reloads.";
+Write times as 500ms, 30s or 5m, and sizes as 4096, 64KiB or 1MiB.
+Every setting has one name: ping_interval is the flag --ping-interval, the environment variable
+WSERVER_PING_INTERVAL, and the line ping_interval = \"25s\" in the file.
+A flag overrides the environment, and the environment overrides the file. A single push key can be
+in the environment as WSERVER_PUSH_KEY; it has no flag, because every user of the machine can read
+those.
+Exit codes: 0 after a requested shutdown, 1 after a failure, 64 for bad settings.
+SIGTERM and ctrl-c close all connections in order; a second one ends the process at once. SIGHUP
+reloads.";
 
-const SERVER_COMMANDS: &str = "Every flag of `wserver` is one of `wserver check` too.";
+const SERVER_COMMANDS: &str = "Every flag of `wserver` is also a flag of `wserver check`.";
 
-/// Reads the arguments of the process.
+/// Parses the arguments of the process.
 ///
 /// # Errors
-/// What clap has to say, an answer to `--help` and `--version` included.
+/// The message of clap, which is also the answer to `--help` and `--version`.
 pub(crate) fn parse() -> Result<Task, clap::Error> {
     let matches = command().try_get_matches()?;
     Ok(match matches.subcommand() {
@@ -89,19 +91,20 @@ pub(crate) fn command() -> Command {
         command.max_term_width(100).arg(config()).args(definitions().map(argument))
     };
     let check = Command::new("check")
-        .about("Check all settings and print those that hold, with where each comes from")
+        .about("Check all settings, and print those in force and where each comes from")
         .long_about(
-            "Check all settings and print those that hold, with where each comes from.\n\n\
-             It reads the files that are named and resolves addresses; it does not listen.",
+            "Check all settings, and print those in force and where each comes from.\n\n\
+             The command reads the files that settings name and resolves addresses; it does not listen.",
         );
-    let config = Command::new("config").about("Print a settings file with all defaults, commented");
+    let config =
+        Command::new("config").about("Print a settings file with all defaults, commented out");
     let key = Command::new("key")
-        .about("Make a publisher's key and print it once, with the lines for the settings file")
+        .about("Make a publisher's key, and print it once with the lines for the settings file")
         .arg(
             Arg::new("admin")
                 .long("admin")
                 .action(ArgAction::SetTrue)
-                .help("One that may administer the server too"),
+                .help("Make a key that may also administer the server"),
         );
     with_settings(Command::new("wserver"))
         .version(env!("CARGO_PKG_VERSION"))
@@ -113,23 +116,23 @@ pub(crate) fn command() -> Command {
         .subcommand(config)
         .subcommand(key)
         .subcommands(tool::commands().map(|command| match command.get_name() {
-            // There they would hide what is its own.
+            // In its help, the server's flags would hide its own.
             "ready" => with_settings(command).mut_args(hidden),
             _ => command,
         }))
         .subcommand(token())
 }
 
-/// A setting's flag as a command has it that is not about settings.
+/// Hides a setting's flag in a command that is not about settings.
 fn hidden(argument: Arg) -> Arg {
     let is_setting = definitions().any(|it| it.name == argument.get_id().as_str());
     argument.hide(is_setting)
 }
 
-/// The settings that the words of a server's command line give.
+/// The settings that the words of a server's command line contain.
 ///
 /// # Errors
-/// What clap has to say, also when they are those of another command.
+/// The message of clap, also if the words belong to another command.
 pub(crate) fn server_sources(words: Vec<OsString>) -> Result<Sources, clap::Error> {
     let matches = command().try_get_matches_from(words)?;
     match matches.subcommand_name() {
@@ -140,12 +143,13 @@ pub(crate) fn server_sources(words: Vec<OsString>) -> Result<Sources, clap::Erro
 
 fn token() -> Command {
     let make = Command::new("make")
-        .about("Make a token to try a server with, and print it")
+        .about("Make and print a token to try a server with")
         .long_about(
-            "Make a token to try a server with, and print it.\n\n\
-             It says what the [jwt] of the settings demands: their user claim, events claim, the \
-             first audience and issuer. It is signed with their secret, or with the issuer's \
-             private key. A product's tokens are its issuer's.",
+            "Make and print a token to try a server with.\n\n\
+             The token has the claims that [jwt] in the settings requires: the user claim, the \
+             events claim, the first audience and the first issuer. It is signed with the secret of \
+             the settings, or with the issuer's private key. In production, tokens come from your \
+             issuer.",
         )
         .max_term_width(100)
         .arg(config())
@@ -155,51 +159,52 @@ fn token() -> Command {
                 .value_name("USER")
                 .required(true)
                 .value_parser(NonEmptyStringValueParser::new())
-                .help("Whom it stands for"),
+                .help("User that the token stands for"),
             Arg::new("event")
                 .long("event")
                 .value_name("PATTERN")
                 .action(ArgAction::Append)
                 .value_parser(NonEmptyStringValueParser::new())
-                .help("What it may register, as news or order.*; may be given again. Without it every event"),
+                .help("Events that the token may register, such as news or order.*; can be repeated. Every event if not given"),
             Arg::new("for")
                 .long("for")
                 .value_name("TIME")
                 .default_value("1h")
                 .value_parser(lifetime)
-                .help("How long it holds"),
+                .help("How long the token is valid"),
             Arg::new("key-file")
                 .long("key-file")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help("PEM file of the issuer's private key; without it the settings' jwt_secret_file signs"),
+                .help("PEM file of the issuer's private key; if not given, jwt_secret_file of the settings signs"),
             Arg::new("key-id")
                 .long("key-id")
                 .value_name("KID")
-                .help("Which key of the issuer's set that is, by its kid"),
+                .help("The kid of that key in the issuer's set"),
         ]);
     let inspect = Command::new("inspect")
-        .about("Read a token from standard input, and say what is in it and whether it is accepted")
+        .about("Read a token from standard input, and say what it contains and whether it is accepted")
         .long_about(
-            "Read a token from standard input, and say what is in it and whether it is accepted.\n\n\
-             Header and claims are shown, the times in words; with settings that have a [jwt], also \
-             whom a server with them takes it for, or everything it has against it.\n\n\
-             A token is a secret while it holds, and every user of the machine can read a program's \
-             arguments: so it is none of them. Paste it, or pass it on:\n\n  \
+            "Read a token from standard input, and say what it contains and whether it is accepted.\n\n\
+             The command prints header and claims, and times in words. If the settings have a [jwt], \
+             it also prints which user a server with these settings takes the token for, or every \
+             reason to refuse it.\n\n\
+             A valid token is a secret, and every user of the machine can read a program's \
+             arguments, so the token is not an argument. Paste it, or redirect it:\n\n  \
              wserver token inspect --config wserver.toml < token",
         )
-        .after_help("Exit codes: 0 when it is accepted, or can be read where there are no keys; 1 when not; 64 for bad settings.")
+        .after_help("Exit codes: 0 if the token is accepted, or is readable and there are no keys; 1 if not; 64 for bad settings.")
         .max_term_width(100)
         .arg(config());
     Command::new("token")
-        .about("Make a JSON Web Token to try a server with, or look at one")
+        .about("Make a JSON Web Token to try a server with, or inspect one")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(make)
         .subcommand(inspect)
 }
 
-/// How long a token is to hold: whole seconds, as its claims have them.
+/// Parses how long a token is valid: whole seconds, like the claims of a token.
 fn lifetime(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(lifetime) if lifetime >= Duration::from_secs(1) => Ok(lifetime),
@@ -217,7 +222,7 @@ fn draft(matches: &ArgMatches) -> Draft {
     }
 }
 
-/// The settings of a command that has none of the server's flags.
+/// The settings for a command that has no flags of the server.
 fn file_sources(matches: &ArgMatches) -> Sources {
     Sources::new(BTreeMap::new(), matches.get_one("config").cloned())
 }
@@ -228,10 +233,10 @@ fn config() -> Arg {
         .long("config")
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
-        .help("Settings file, as `wserver config` prints it; WSERVER_CONFIG in the environment. None is looked for")
+        .help("Settings file, as `wserver config` prints it; WSERVER_CONFIG in the environment. The server searches for no other file")
 }
 
-/// The flag of one setting. Its value is read with those of the other layers, not here.
+/// The flag of one setting. The layers of settings read its value, not clap.
 fn argument(definition: &'static Definition) -> Arg {
     let argument = Arg::new(definition.name)
         .long(definition.long())
@@ -253,7 +258,7 @@ fn argument(definition: &'static Definition) -> Arg {
         Shape::Switch => {
             argument.num_args(0..=1).require_equals(true).default_missing_value("true")
         }
-        // It is read to say what is wrong with it.
+        // It is parsed only to report what is wrong with it.
         Shape::Secret | Shape::Records => argument.hide(true),
     }
 }

@@ -1,6 +1,6 @@
-//! Files that settings name: read within bounds, and told of while one is waited for.
+//! Files that settings name: read with a limit of size, and known by name while a read waits.
 //!
-//! They are read by one thread at a time, at the start or for a reload.
+//! One thread reads files at a time, at the start or for a reload.
 
 use std::fs::{self, Metadata};
 use std::io::{self, Read as _};
@@ -9,29 +9,29 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use wserver_warp::read_regular_file;
 
-/// What a file of keys, secrets or certificates may hold in bytes.
+/// Maximum size of a file of keys, secrets or certificates, in bytes.
 pub(crate) const KEYS_BYTES_MAX: u64 = 1024 * 1024;
 
-/// What a file of listeners' tokens may hold in bytes: some million lines.
+/// Maximum size of a file of clients' tokens, in bytes: about a million lines.
 pub(crate) const TOKENS_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// The file that the system was asked about last, until it has answered.
+/// The last file that the system was asked about, until it has answered.
 static WAITED_FOR: Mutex<Option<PathBuf>> = Mutex::new(None);
 
-/// What stands in a regular file of at most so many bytes.
+/// The content of a regular file of at most `bytes_max` bytes.
 ///
 /// # Errors
-/// When it cannot be read, is no regular file, or is larger.
+/// When the file cannot be read, is not a regular file, or is larger.
 pub(crate) fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let _waiting = Waiting::begin(path);
     read_regular_file(path, bytes_max)
 }
 
-/// The same of whatever the file is, also a pipe such as a shell makes with `<(…)`; for tools, which
-/// read it once and do nothing else meanwhile.
+/// Like [`read`], for any file, also a pipe such as a shell makes with `<(…)`. It is for tools,
+/// which read a file once and do nothing else during the read.
 ///
 /// # Errors
-/// When it cannot be read, or is larger.
+/// When the file cannot be read, or is larger.
 pub(crate) fn read_once(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -43,16 +43,16 @@ pub(crate) fn read_once(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What the system knows of a file.
+/// The system's metadata of a file.
 ///
 /// # Errors
-/// When there is none, or it cannot be looked at.
+/// When there is no such file, or the system refuses the access.
 pub(crate) fn metadata(path: &Path) -> io::Result<Metadata> {
     let _waiting = Waiting::begin(path);
     fs::metadata(path)
 }
 
-/// The file that is waited for, if one is.
+/// The file that a read waits for, if there is one.
 pub(crate) fn waited_for() -> Option<PathBuf> {
     lock().clone()
 }

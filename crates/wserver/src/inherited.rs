@@ -1,7 +1,7 @@
-//! Listeners that were bound before the program began, by systemd or whoever else starts it.
+//! Listening sockets that systemd, or another program that starts this one, has bound before.
 //!
-//! They are in force instead of the addresses that are set. Whoever bound them keeps them, so
-//! nobody is refused while the program is exchanged: connections wait in the kernel meanwhile.
+//! They replace the addresses of the settings. The other program keeps them bound, so that
+//! connections wait in the kernel while this program restarts, and none is refused.
 
 use std::env;
 use std::io;
@@ -11,12 +11,12 @@ use std::os::unix::net::UnixListener;
 use listenfd::ListenFd;
 use wserver_warp::ServerBuilder;
 
-/// The name of the listener for everything, or for browsers where there is a private one.
+/// The name of the socket for everything, or for browsers if there is a private socket.
 const PUBLIC: &str = "wserver";
-/// The name of the listener for pushes.
+/// The name of the socket for pushes.
 const PRIVATE: &str = "private";
 
-/// The listeners that were inherited.
+/// The listening sockets that the process inherited.
 #[derive(Debug, Default)]
 pub(crate) struct Inherited {
     public: Option<TcpListener>,
@@ -30,11 +30,12 @@ enum Private {
 }
 
 impl Inherited {
-    /// Takes them over, as `LISTEN_FDS` and `LISTEN_FDNAMES` tell of them (`sd_listen_fds(3)`). To be
-    /// called once, before there is another thread.
+    /// Takes over the sockets that `LISTEN_FDS` and `LISTEN_FDNAMES` name (`sd_listen_fds(3)`).
+    /// Call it once, before there is another thread.
     ///
     /// # Errors
-    /// A socket under another name, one name twice, or a socket that is no listener of that kind.
+    /// A socket with another name, the same name twice, or a socket that does not listen or is of
+    /// another kind.
     pub(crate) fn take() -> Result<Self, String> {
         let names = env::var("LISTEN_FDNAMES").ok();
         let mut sockets = ListenFd::from_env();
@@ -66,12 +67,12 @@ impl Inherited {
         Ok(inherited)
     }
 
-    /// Whether pushes have a listener of their own.
+    /// Whether there is a separate socket for pushes.
     pub(crate) fn has_private(&self) -> bool {
         self.private.is_some()
     }
 
-    /// The private listener as the setting would name it.
+    /// The address of the private socket, in the form of the setting.
     pub(crate) fn private_address(&self) -> Option<String> {
         match self.private.as_ref()? {
             Private::Tcp(listener) => {
@@ -84,7 +85,7 @@ impl Inherited {
         }
     }
 
-    /// Has the server listen there. A reload does so too, so the server gets copies.
+    /// Makes the server listen on copies of the sockets, because a reload does this again.
     ///
     /// # Errors
     /// When there is no descriptor left for a copy.
@@ -107,7 +108,7 @@ fn private(sockets: &mut ListenFd, at: usize) -> io::Result<Option<Private>> {
     }
 }
 
-/// Puts it there; whether there was one.
+/// Stores `listener` in `place`; returns whether `place` was occupied.
 fn replaced<T>(place: &mut Option<T>, listener: Option<T>) -> bool {
     std::mem::replace(place, listener).is_some()
 }

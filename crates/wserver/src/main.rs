@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let is_answer =
                 matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            // Nothing is left to be told when the terminal is gone.
+            // If the terminal is gone, there is nobody to print to.
             let _ = error.print();
             return if is_answer { ExitCode::SUCCESS } else { ExitCode::from(EXIT_BAD_SETTINGS) };
         }
@@ -105,7 +105,7 @@ fn inspect(sources: &Sources) -> ExitCode {
     }
 }
 
-/// The settings that hold, if a server could be made of them.
+/// The settings in force, if they make a server.
 fn check(sources: &Sources) -> Result<String, Vec<String>> {
     let loaded = sources.load()?;
     assemble::assemble(&loaded, None, &Inherited::default(), None)?;
@@ -115,7 +115,8 @@ fn check(sources: &Sources) -> Result<String, Vec<String>> {
     Ok(settings::effective(&loaded))
 }
 
-/// A settings file that lets a publisher in, and the key in a comment on top, to be taken out of it.
+/// The lines of a settings file that let a publisher in, with the key in a comment above them, for
+/// the user to remove.
 fn publisher_lines(key: &PublisherKey, is_admin: bool) -> String {
     let (name, admin) = if is_admin { ("admin", "admin = true\n") } else { ("publisher", "") };
     format!(
@@ -132,7 +133,7 @@ fn print(text: &str) -> ExitCode {
     let mut stdout = io::stdout();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read it has had enough, as `head` has.
+        // The reader has closed the pipe, as `head` does.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             tell("error", format_args!("standard output: {error}"));
@@ -149,7 +150,7 @@ fn bad_settings(problems: &[String]) -> ExitCode {
     ExitCode::from(EXIT_BAD_SETTINGS)
 }
 
-/// Tells the person at the terminal something that is no result.
+/// Prints a message for the person at the terminal that is not part of a result.
 #[expect(
     clippy::print_stderr,
     reason = "what is wrong is told to whoever typed it, whatever the log filter says"

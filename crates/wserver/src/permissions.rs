@@ -1,11 +1,11 @@
-//! Files whose permissions let in more users of the machine than they should.
+//! Files whose permissions give access to more users of the machine than they should.
 
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::files;
 use crate::settings::{Loaded, Shape};
 
-/// The settings whose files hold what lets somebody in.
+/// The settings whose files hold secrets.
 const SECRETS: [&str; 9] = [
     "callback_secret_file",
     "cluster_credentials_file",
@@ -18,13 +18,13 @@ const SECRETS: [&str; 9] = [
     "tokens_file",
 ];
 
-/// Every user of the machine may read.
+/// Every user of the machine can read the file.
 const OTHERS_READ: u32 = 0o004;
 
-/// Every user of the machine may write.
+/// Every user of the machine can write the file.
 const OTHERS_WRITE: u32 = 0o002;
 
-/// What is doubtful about the files that the settings name, a sentence each.
+/// Warnings about the files that the settings name, one sentence each.
 pub(crate) fn doubtful(loaded: &Loaded) -> Vec<String> {
     let config = loaded.config.iter().map(|path| ("config", path.as_path()));
     let named = loaded.effective.iter().filter(|it| it.definition.form.shape == Shape::File);

@@ -1,4 +1,5 @@
-//! A reload: all settings are read and checked anew, and those that may change do so together, or none.
+//! A reload: reads and checks all settings again, and applies all changes that need no restart, or
+//! none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -24,7 +25,7 @@ use crate::systemd;
 use crate::telemetry::LogFilter;
 use crate::watch::Watch;
 
-/// Exchanges settings under a running server.
+/// Exchanges settings of a running server.
 #[derive(Debug)]
 pub(crate) struct Reloader {
     sources: Sources,
@@ -55,23 +56,23 @@ impl Reloader {
         Self { sources, descriptors, inherited, running, reload_interval, access, log, watch }
     }
 
-    /// Who may listen and who may push.
+    /// The authenticator and the authoriser in force.
     pub(crate) fn access(&self) -> &Access {
         &self.access
     }
 
-    /// The listeners that were there before the program.
+    /// The listening sockets that the process inherited.
     pub(crate) fn inherited(&self) -> &Inherited {
         &self.inherited
     }
 
-    /// Gives it a thread of its own, which nobody waits for when the server ends: a file may stand
-    /// on a file system that does not answer.
+    /// Runs it on its own thread. The server does not wait for this thread at its end, because a
+    /// file can be on a file system that does not answer.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When the system gives no thread.
     pub(crate) fn start(mut self, server: Handle) -> io::Result<Reloads> {
-        // One turn at a time, so nothing ever waits in either.
+        // There is one turn at a time, so nothing waits in either channel.
         let (turns, todo) = std::sync::mpsc::sync_channel::<Turn>(1);
         let (ended, outcomes) = tokio::sync::mpsc::channel(1);
         let reload_interval = self.reload_interval;
@@ -118,15 +119,15 @@ impl Reloader {
         server: &Handle,
     ) -> Result<(), Failed> {
         let loaded = self.sources.load()?;
-        // Even if something is wrong with them: whoever puts it right will change one of these.
+        // Even if the settings are wrong, because the correction will change one of these files.
         self.watch.set(loaded.files());
-        // The server that is built is thrown away: building it is what checks the settings.
+        // Building the server checks the settings; the server itself is thrown away.
         let next = assemble(&loaded, self.descriptors, &self.inherited, Some(&self.access))?;
         self.check_cookies(&next.access)?;
         if !decision.is_mine() {
             return Err(Failed::GivenUp);
         }
-        // The last step that can fail; what it needs was read a moment ago.
+        // This is the last step that can fail; what it needs was read a moment ago.
         server.reload_tls().map_err(|error| Failed::Problems(error.problems().to_vec()))?;
         let has_listeners =
             self.access.authenticator.is_some() == next.access.authenticator.is_some();
@@ -149,7 +150,8 @@ impl Reloader {
                 changed.insert(name.to_owned());
                 self.running.insert(name, effective.clone());
             } else {
-                // Another path of a certificate, whose content is not in force.
+                // The path of a certificate has changed, and the content of the new file is not in
+                // force.
                 changed.remove(name);
                 waiting.push(name);
             }
@@ -175,10 +177,10 @@ impl Reloader {
         Ok(())
     }
 
-    /// Puts `next` in force; which settings stand for something else now.
+    /// Puts `next` in force; returns the settings whose files have changed.
     ///
-    /// Whether everybody may do a thing is decided at the start, since more hangs on it than this
-    /// (an open push is only served on loopback).
+    /// Whether clients and publishers need authentication at all is fixed at the start, because
+    /// more depends on it than this (an open push is served only on loopback).
     fn exchange(&mut self, next: Access) -> BTreeSet<String> {
         if let (Some(running), Some(next)) = (&self.access.authenticator, &next.authenticator) {
             running.set(next.current());
@@ -192,8 +194,8 @@ impl Reloader {
         self.access.contents.exchange(&next.contents)
     }
 
-    /// The policy of origins is that of the start, and with `any` a cookie would stand for whoever
-    /// visits any page.
+    /// Refuses cookies as tokens where every page may connect. The policy of origins is fixed at
+    /// the start, and with `any` the cookie of each visitor of any page would count.
     fn check_cookies(&self, next: &Access) -> Result<(), Vec<String>> {
         let reads_cookies = next
             .authenticator
@@ -213,10 +215,10 @@ impl Reloader {
     }
 }
 
-/// How long a reload may take, most of which is waiting for files.
+/// Maximum duration of a reload, which spends most of it waiting for files.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the thread is to do now.
+/// A job for the thread.
 #[derive(Debug)]
 struct Turn {
     cause: Cause,
@@ -226,7 +228,7 @@ struct Turn {
 #[derive(Debug, Clone, Copy)]
 enum Cause {
     Hangup,
-    /// It is time to look whether a file has changed.
+    /// The interval for checking files is over.
     Interval,
 }
 
@@ -239,7 +241,7 @@ impl Cause {
     }
 }
 
-/// Whether a reload goes on or is given up: whoever decides first has it.
+/// Whether a reload goes on or is given up; the first to decide wins.
 #[derive(Debug, Default)]
 struct Decision(AtomicBool);
 
@@ -249,11 +251,11 @@ impl Decision {
     }
 }
 
-/// Why a reload came to nothing.
+/// Why a reload failed.
 #[derive(Debug)]
 enum Failed {
     Problems(Vec<String>),
-    /// It took too long, and that was told.
+    /// It took too long, which has been logged.
     GivenUp,
 }
 
@@ -263,7 +265,7 @@ impl From<Vec<String>> for Failed {
     }
 }
 
-/// What came of a turn.
+/// The result of a turn.
 #[derive(Debug)]
 struct Outcome {
     /// `None`: there was nothing to reload.
@@ -278,7 +280,7 @@ enum Ended {
     GivenUp,
 }
 
-/// Asks the thread that reloads, and waits for it no longer than is good.
+/// Gives jobs to the reload thread, and waits for it only for a limited time.
 #[derive(Debug)]
 pub(crate) struct Reloads {
     turns: SyncSender<Turn>,
@@ -287,10 +289,10 @@ pub(crate) struct Reloads {
 }
 
 impl Reloads {
-    /// Reloads on every SIGHUP, and when a file has changed. What takes too long is given up.
+    /// Reloads on every SIGHUP, and when a file has changed. Gives up a reload that takes too long.
     ///
     /// # Cancel safety
-    /// A reload is whole or has not begun.
+    /// A reload is complete or has not started.
     pub(crate) async fn run(&mut self, hangups: &mut Signal) -> Infallible {
         loop {
             let cause = tokio::select! {
@@ -304,7 +306,7 @@ impl Reloads {
         }
     }
 
-    /// One turn of the thread; `None` when there is none any more.
+    /// Runs one turn of the thread; `None` if the thread has ended.
     async fn turn(&mut self, cause: Cause) -> Option<()> {
         let decision = Arc::new(Decision::default());
         self.turns.try_send(Turn { cause, decision: Arc::clone(&decision) }).ok()?;
@@ -337,7 +339,7 @@ impl Reloads {
     }
 }
 
-/// Waits for the next look at the files; for ever if there is none.
+/// Waits until the next check of the files; forever if there is none.
 async fn pause(interval: Duration) {
     if interval.is_zero() {
         std::future::pending::<()>().await;

@@ -1,4 +1,4 @@
-//! From good settings to the end of the server: the signals, the exit code.
+//! Runs a server from checked settings to its end: signals and exit code.
 
 use std::process::ExitCode;
 
@@ -16,10 +16,10 @@ use crate::signal::{self, Signals};
 use crate::systemd;
 use crate::telemetry;
 
-/// Serves until a signal ends it.
+/// Serves until a signal ends the process.
 ///
 /// # Errors
-/// All that is wrong with the settings; nothing was bound then.
+/// All problems with the settings; nothing is bound then.
 pub(crate) fn run(sources: Sources) -> Result<ExitCode, Vec<String>> {
     let inherited = Inherited::take().map_err(|problem| vec![problem])?;
     let loaded = sources.load()?;
@@ -53,7 +53,7 @@ fn start(
         .build()
         .context("no async runtime")?;
     let code = runtime.block_on(serve(loaded, server, limits, reloader))?;
-    // Everything that serve started has ended, or was told to end at once.
+    // Everything that serve started has ended, or was aborted.
     runtime.shutdown_background();
     Ok(code)
 }
@@ -70,7 +70,7 @@ async fn serve(
     let handle = server.handle();
     tokio::select! {
         joined = join(loaded, &mut server) => joined?,
-        // A broker that does not answer keeps nobody from ending it.
+        // A signal also ends the wait for a broker that does not answer.
         () = signals.shutdown() => return Ok(ExitCode::SUCCESS),
     }
     let private = reloader.inherited().private_address();
@@ -81,7 +81,7 @@ async fn serve(
 
     let issuers = reloader.access().issuers.clone();
     let mut reloads = reloader.start(handle.clone()).context("no thread for reloads")?;
-    // What went wrong is logged where it did, and tried again when keys are needed.
+    // The fetch itself logs an error, and runs again when keys are needed.
     let prefetching = async {
         for keys in issuers.values() {
             let _ = keys.prefetch().await;
@@ -118,10 +118,10 @@ async fn serve(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reaches for the broker of the cluster, if there is one.
+/// Connects to the broker of the cluster, if there is one.
 ///
 /// # Errors
-/// Why it cannot be used, unless it is to be waited for.
+/// Why the broker is unavailable, unless the settings say to wait for it.
 async fn join(loaded: &Loaded, server: &mut BoundServer) -> Result<()> {
     let settings = &loaded.settings;
     let Some(broker) = &settings.cluster_broker else { return Ok(()) };

@@ -1,4 +1,5 @@
-//! SIGTERM and ctrl-c: the first asks for a shutdown in order, another ends at once. SIGHUP reloads.
+//! SIGTERM and ctrl-c: the first starts a shutdown, another ends the process at once. SIGHUP
+//! reloads.
 
 use std::io;
 use std::time::Duration;
@@ -7,8 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-/// What comes so soon behind the first signal is the same one said twice, as supervisors do that
-/// signal a process and its group.
+/// A signal that follows the first one this soon is a repetition of it: some supervisors signal a
+/// process and also its group.
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// The signals that end the server.
@@ -19,7 +20,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Registers the handlers.
     ///
     /// # Errors
     /// When the handlers cannot be installed.
@@ -36,7 +37,7 @@ impl Signals {
         info!(signal = name, "shutting down; a second signal ends at once");
     }
 
-    /// Waits for another signal, once the first is a moment ago.
+    /// Waits for another signal that comes more than a moment after the first.
     pub(crate) async fn abort(&mut self) {
         let counts_from = Instant::now() + SAME_SIGNAL;
         loop {
@@ -57,7 +58,7 @@ impl Signals {
     }
 }
 
-/// Listens for SIGHUP from now on.
+/// Registers a handler for SIGHUP.
 ///
 /// # Errors
 /// When the handler cannot be installed.

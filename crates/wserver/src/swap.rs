@@ -1,4 +1,4 @@
-//! Who may listen and who may push, in a form that a reload can exchange under live connections.
+//! An authenticator or an authoriser that a reload can exchange under live connections.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,11 +10,11 @@ use wserver_auth::{
     Refusal,
 };
 
-/// The one in force. A clone is the same place.
+/// The one in force. All clones share it.
 pub(crate) struct Swap<T: ?Sized> {
-    /// Written by a reload, read for each registration or push. The lock is held to clone or to
-    /// exchange the pointer, never while somebody is judged: who is being judged when it changes is
-    /// judged by the old one.
+    /// A reload writes it; each registration or push reads it. The lock is held only to clone or
+    /// exchange the pointer, never during a decision, so a decision under way still uses the old
+    /// one.
     current: Arc<RwLock<Arc<T>>>,
 }
 
@@ -95,7 +95,7 @@ mod tests {
         assert!(!listeners.is_open());
         listeners.clone().set(Arc::new(OpenAuthenticator));
         assert!(listeners.is_open() && listeners.handshake_headers().is_empty());
-        // Or a server that is open would pass for one that is not, and listen anywhere.
+        // Otherwise an open server would pass for a closed one, and listen anywhere.
         let publishers = Swap::push_authorizer(OpenPush);
         assert!(publishers.is_open());
         publishers.set(Arc::new(StaticPushKeys::new(["0123456789abcdef"]).unwrap()));

@@ -1,6 +1,6 @@
-//! What systemd is told: that the server listens, reloads, lives and ends (`sd_notify(3)`).
+//! Notifications to systemd: the server listens, reloads, is alive, and stops (`sd_notify(3)`).
 //!
-//! Where `NOTIFY_SOCKET` is not set nobody is told anything.
+//! Without `NOTIFY_SOCKET` none is sent.
 
 use std::convert::Infallible;
 use std::env;
@@ -14,15 +14,15 @@ use tokio::time::MissedTickBehavior;
 use tracing::warn;
 use wserver_warp::Handle;
 
-/// What the end takes beside the drain.
+/// The time that stopping takes in addition to the drain.
 const STOP_RESERVE: Duration = Duration::from_secs(5);
 
-/// The server listens: who comes from now on is served.
+/// The server listens and serves every connection from now on.
 pub(crate) fn listening(address: SocketAddr) {
     tell(&[NotifyState::Ready, NotifyState::Status(&format!("listening on {address}"))]);
 }
 
-/// A reload has begun.
+/// A reload has started.
 pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
@@ -36,7 +36,7 @@ pub(crate) fn reloaded(has_changed: bool) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// A shutdown has begun, which takes this long at most: it shall not be killed before.
+/// A shutdown has started and takes at most this long; systemd must not kill the server before.
 pub(crate) fn stopping(drain_timeout: Duration) {
     let patience = drain_timeout.saturating_add(STOP_RESERVE).as_micros();
     let patience = u32::try_from(patience).unwrap_or(u32::MAX);
@@ -47,8 +47,8 @@ pub(crate) fn stopping(drain_timeout: Duration) {
     ]);
 }
 
-/// Tells the watchdog, if there is one, that the server lives, three times in its patience, as long
-/// as a message of the server to itself arrives.
+/// Tells the watchdog, if there is one, that the server is alive: three times within the watchdog's
+/// timeout, as long as a message of the server to itself arrives.
 ///
 /// # Cancel safety
 /// Cancel safe.
@@ -75,7 +75,8 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// The name of a socket that has no file, which `@` stands before. The library knows only paths.
+/// The name of an abstract socket, which begins with `@` and has no file. The library accepts only
+/// paths.
 fn abstract_name() -> Option<Vec<u8>> {
     let socket = env::var_os("NOTIFY_SOCKET")?;
     socket.as_bytes().strip_prefix(b"@").map(<[u8]>::to_vec)

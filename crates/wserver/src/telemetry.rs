@@ -1,4 +1,5 @@
-//! Logs: `tracing` events, for people or as JSON, on standard error; what is logged may change.
+//! Logs: `tracing` events, for people or as JSON, on standard error. The filter can change at run
+//! time.
 
 use std::fmt;
 use std::io;
@@ -14,11 +15,11 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::settings::LogFormat;
 
-/// Changes what is logged.
+/// Exchanges the log filter.
 pub(crate) struct LogFilter(Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send>);
 
 impl LogFilter {
-    /// Logs from now on what `filter` lets through.
+    /// Logs only what `filter` selects from now on.
     pub(crate) fn set(&self, filter: EnvFilter) -> Result<(), reload::Error> {
         (self.0)(filter)
     }
@@ -30,10 +31,10 @@ impl fmt::Debug for LogFilter {
     }
 }
 
-/// The filter that `text` describes.
+/// Parses a filter.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When `text` is not a filter.
 pub(crate) fn filter(text: &str) -> Result<EnvFilter> {
     let mut directives =
         text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).peekable();
@@ -43,14 +44,32 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter> {
     for directive in directives {
         check(directive).with_context(|| format!("log {text:?}"))?;
     }
-    EnvFilter::try_new(text).with_context(|| format!("log {text:?} is not a filter"))
+    EnvFilter::try_new(with_answers(text)).with_context(|| format!("log {text:?} is not a filter"))
+}
+
+/// To operators `wserver_warp` is all of the edge: what it says of the carrier holds for the answers
+/// too, unless these have directives of their own.
+fn with_answers(text: &str) -> String {
+    const CARRIER: &str = "wserver_warp";
+    const ANSWERS: &str = "wserver_api";
+    let mut all = text.to_owned();
+    if !text.contains(ANSWERS) {
+        for directive in text.split(',').map(str::trim) {
+            let Some(rest) = directive.strip_prefix(CARRIER) else { continue };
+            if rest.is_empty() || rest.starts_with(['=', '[']) {
+                all.push_str(&format!(",{ANSWERS}{rest}"));
+            }
+        }
+    }
+    all
 }
 
 const LEVELS: &str = "off, error, warn, info, debug and trace";
 
-/// The crates of ours that log.
-const TARGETS: [&str; 8] = [
+/// Our crates that log.
+const TARGETS: [&str; 9] = [
     "wserver",
+    "wserver_api",
     "wserver_auth",
     "wserver_client",
     "wserver_cluster",
@@ -60,8 +79,8 @@ const TARGETS: [&str; 8] = [
     "wserver_warp",
 ];
 
-/// What the filter's own reader takes and nothing ever matches: a word alone is the name of a
-/// target to it, whatever it is.
+/// Refuses directives that the filter's own parser accepts but that never match: to the parser, any
+/// single word is the name of a target.
 fn check(directive: &str) -> Result<()> {
     if directive.contains(['[', ']', '{', '}']) {
         return Ok(());
@@ -86,23 +105,23 @@ fn check(directive: &str) -> Result<()> {
     Ok(())
 }
 
-/// Leaves out what the client of NATS logs at trace, whatever the filter says: all that it reads, with
-/// the messages and the tokens of listeners in it.
+/// Drops everything that the NATS client logs at trace, whatever the filter says, because it logs
+/// all that it reads, including messages and clients' tokens.
 fn without_messages() -> FilterFn<fn(&Metadata<'_>) -> bool> {
     filter_fn(|metadata| {
         *metadata.level() != Level::TRACE || !metadata.target().starts_with("async_nats")
     })
 }
 
-/// Starts to log what `filter` lets through.
+/// Starts to log what `filter` selects.
 pub(crate) fn init(format: LogFormat, filter: EnvFilter) -> LogFilter {
-    // An event that cannot be written would be told on standard error, and that it cannot be told
-    // there is a panic: whoever reads the log may go away, and the server goes on.
+    // The library reports an event that it cannot write on standard error, and panics if it cannot
+    // write that either. But the reader of the log can go away, and the server must go on.
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .log_internal_errors(false)
-        // How long each stage of a push took; there are spans only where the filter asks for trace.
+        // Logs how long each stage of a push took; spans exist only if the filter includes trace.
         .with_span_events(FmtSpan::CLOSE);
     match format {
         LogFormat::Human => {
@@ -125,6 +144,20 @@ pub(crate) fn init(format: LogFormat, filter: EnvFilter) -> LogFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_are_logged_with_their_carrier() {
+        for (text, all) in [
+            ("info", "info"),
+            ("info,wserver_warp=trace", "info,wserver_warp=trace,wserver_api=trace"),
+            ("wserver_warp", "wserver_warp,wserver_api"),
+            ("wserver_warp[push]=trace", "wserver_warp[push]=trace,wserver_api[push]=trace"),
+            ("wserver_warp::listen=debug", "wserver_warp::listen=debug"),
+            ("wserver_api=off,wserver_warp=debug", "wserver_api=off,wserver_warp=debug"),
+        ] {
+            assert_eq!(with_answers(text), all);
+        }
+    }
 
     #[test]
     fn a_filter_that_lets_nothing_through_by_mistake_is_refused() {

@@ -1,4 +1,4 @@
-//! JSON Web Tokens by hand: making one to try a server with, and looking at one that is refused.
+//! JSON Web Tokens by hand: makes a token to try a server with, and inspects a token.
 
 use std::future::Future;
 use std::io::{self, IsTerminal, Read};
@@ -13,37 +13,37 @@ use crate::access::{jwt_listeners, jwt_signer};
 use crate::settings::{Loaded, Sources};
 use crate::tool::is_plain;
 
-/// The most that is read of standard input: several times the longest token.
+/// Maximum input from standard input: several times the longest token.
 const INPUT_BYTES_MAX: u64 = 64 * 1024;
 
-/// What a token is to say beyond what the settings demand, and what it is signed with.
+/// The claims of a token beyond those that the settings require, and the key that signs it.
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) user: String,
-    /// Patterns; empty: every event.
+    /// Patterns; empty means every event.
     pub(crate) events: Vec<String>,
     pub(crate) lifetime: Duration,
-    /// The issuer's private key; without one it is the secret of the settings.
+    /// The issuer's private key; if it is not given, the secret of the settings signs.
     pub(crate) key_file: Option<PathBuf>,
     pub(crate) key_id: Option<String>,
 }
 
-/// A token that was made, and what a server with the same settings has against it.
+/// The new token, and the reasons why a server with the same settings would refuse it.
 #[derive(Debug)]
 pub(crate) struct Made {
     pub(crate) token: String,
     pub(crate) problems: Vec<String>,
 }
 
-/// What there is to say about a token.
+/// The result of an inspection.
 #[derive(Debug)]
 pub(crate) struct Verdict {
     pub(crate) text: String,
-    /// Without keys to verify it, whether it can be read.
+    /// If there are no keys to verify it: whether the token is readable.
     pub(crate) is_accepted: bool,
 }
 
-/// Makes the token that `draft` asks for, with the claims that the settings demand.
+/// Makes the token of `draft`, with the claims that the settings require.
 ///
 /// # Errors
 /// What is wrong with the settings, or with the draft under these settings.
@@ -88,10 +88,10 @@ fn sign(loaded: &Loaded, draft: Draft) -> Result<String> {
     signer.sign(&claims).context("the token could not be signed")
 }
 
-/// A token from standard input.
+/// Reads a token from standard input.
 ///
 /// # Errors
-/// When there is none, or too much to be one.
+/// When the input is empty, or too long for a token.
 pub(crate) fn read() -> Result<String> {
     let mut text = String::new();
     let read = io::stdin().take(INPUT_BYTES_MAX).read_to_string(&mut text);
@@ -106,12 +106,12 @@ pub(crate) fn read() -> Result<String> {
     Ok(token.to_owned())
 }
 
-/// Whether somebody sits there who might wonder why nothing happens.
+/// Whether a person types at the terminal, who might wonder why nothing happens.
 pub(crate) fn is_typed() -> bool {
     io::stdin().is_terminal()
 }
 
-/// Looks at a token as a server with these settings would.
+/// Inspects a token as a server with these settings would.
 ///
 /// # Errors
 /// What is wrong with the settings.
@@ -156,13 +156,13 @@ fn judge(loaded: &Loaded, authenticator: &JwtAuthenticator, token: &str) -> Resu
     Ok(inspection)
 }
 
-/// The issuer may have to be asked for its keys.
+/// Blocks on `future`, which may have to fetch keys from the issuer.
 fn block_on<F: Future>(future: F) -> Result<F::Output> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     Ok(runtime.context("no async runtime")?.block_on(future))
 }
 
-/// Everything, line by line; what is wrong stands behind `verdict`.
+/// All findings, line by line; the problems come after `verdict`.
 fn told(inspection: &Inspection, verdict: &str) -> String {
     let mut lines = Vec::new();
     let parts = [("header", &inspection.header), ("claims", &inspection.claims)];
@@ -199,13 +199,13 @@ fn accepted(identity: &Identity) -> String {
     format!("accepted: it registers as user {user:?}{until}, for {events}")
 }
 
-/// A moment as people write it, in UTC. Calendars end with the year 9999, tokens need not.
+/// A moment in UTC, as people write it. Calendars end with the year 9999, but tokens may not.
 fn moment(at: SystemTime) -> String {
     const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
     humantime::format_rfc3339_seconds(at.min(SystemTime::UNIX_EPOCH + LAST_SECOND)).to_string()
 }
 
-/// What strangers wrote, without what a terminal would take for orders.
+/// Text from outside, without characters that a terminal would take for commands.
 fn plain(json: &str) -> String {
     let mut plain = String::new();
     for letter in json.chars() {

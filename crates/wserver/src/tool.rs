@@ -1,7 +1,8 @@
-//! The binary as a tool: what one does to a server that runs, from a shell.
+//! The binary as a tool: what a user can do with a running server, from a shell.
 //!
-//! Speaking to servers is the client crate's; here are arguments, sentences and exit codes. Secrets
-//! come from files and the environment, never from arguments, which every user of a machine can read.
+//! The client crate talks to servers; this module has arguments, sentences and exit codes. Secrets
+//! come from files and the environment, never from arguments, which every user of a machine can
+//! read.
 
 mod target;
 mod secret;
@@ -25,7 +26,7 @@ use clap::{Args, Command, FromArgMatches};
 use crate::settings::Sources;
 use crate::tell;
 
-/// What a tool is asked to do.
+/// The tools, with their arguments.
 #[derive(Debug)]
 pub(crate) enum Tool {
     Push(push::Arguments),
@@ -39,12 +40,12 @@ pub(crate) enum Tool {
     Man(page::ManArguments),
 }
 
-/// Why a tool has ended without doing what it was asked to.
+/// Why a tool ended without doing its work.
 #[derive(Debug)]
 enum Failure {
-    /// What it was asked cannot be done by anybody.
+    /// The request is impossible.
     Usage(anyhow::Error),
-    /// It did not work.
+    /// The request failed.
     Failed(anyhow::Error),
 }
 
@@ -82,7 +83,7 @@ impl Tool {
     /// The tool of this subcommand, if it is one.
     ///
     /// # Errors
-    /// When its arguments are not those of that command.
+    /// When the arguments do not fit the command.
     pub(crate) fn of(name: &str, matches: &clap::ArgMatches) -> Result<Option<Self>, clap::Error> {
         Ok(Some(match name {
             "push" => Self::Push(push::Arguments::from_arg_matches(matches)?),
@@ -99,15 +100,15 @@ impl Tool {
         }))
     }
 
-    /// Asking whether a server with these settings is ready.
+    /// The tool that asks whether a server with these settings is ready.
     ///
     /// # Errors
-    /// When the arguments are not those of that command.
+    /// When the arguments do not fit the command.
     pub(crate) fn ready(matches: &clap::ArgMatches, sources: Sources) -> Result<Self, clap::Error> {
         Ok(Self::Ready(ready::Arguments::from_arg_matches(matches)?, sources))
     }
 
-    /// Does it, with `whole` as the command line it is part of.
+    /// Runs the tool; `whole` is the command line that it is part of.
     pub(crate) fn run(self, whole: Command) -> ExitCode {
         let outcome = match self {
             Self::Push(arguments) => wait(push::run(arguments)),
@@ -136,7 +137,7 @@ impl Tool {
 fn wait(work: impl Future<Output = Outcome>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(work);
-    // A read of standard input may be under way, and nobody waits for it any more.
+    // A read of standard input can still be under way, and nothing waits for it any more.
     runtime.shutdown_background();
     outcome
 }

@@ -1,17 +1,17 @@
-//! Notices that files have changed, by looking at them from time to time.
+//! Detects changed files by looking at them from time to time.
 //!
 //! Looking works wherever files do: on network mounts, through the symbolic links that container
-//! platforms exchange, and when an editor writes a new file in place of the old one.
+//! platforms exchange, and when an editor puts a new file in place of the old one.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::files;
 
-/// The files that are looked at.
+/// The files to look at.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    /// Each with what was seen when it was taken note of, and when it was last looked at.
+    /// Each with its stamp at the last note, and its stamp at the last look.
     files: Vec<Watched>,
 }
 
@@ -22,7 +22,7 @@ struct Watched {
     seen: Option<Stamp>,
 }
 
-/// What differs once a file was written to or replaced.
+/// Metadata that differs after a file was written to or replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -46,7 +46,7 @@ impl Stamp {
 }
 
 impl Watch {
-    /// Looks at these files from now on; those it knows it does not look at anew.
+    /// Looks at these files from now on; keeps what it knows of files that it watches already.
     pub(crate) fn set<'a>(&mut self, paths: impl Iterator<Item = &'a Path>) {
         let known = std::mem::take(&mut self.files);
         for path in paths {
@@ -58,7 +58,7 @@ impl Watch {
         }
     }
 
-    /// Takes note of all files as they are now. To be called before they are read.
+    /// Notes the state of all files. Call it before the files are read.
     pub(crate) fn note(&mut self) {
         for file in &mut self.files {
             file.seen = Stamp::of(&file.path);
@@ -66,8 +66,8 @@ impl Watch {
         }
     }
 
-    /// Whether a file has changed and none is changing: one that looks other than the last time may
-    /// be half written, and half a list of tokens is a list too.
+    /// Whether a file has changed and no file is changing: a file that differs from the last look
+    /// may be half written, and half a list of tokens is also a list.
     pub(crate) fn has_settled(&mut self) -> bool {
         let mut is_calm = true;
         let mut is_new = false;
@@ -103,7 +103,7 @@ mod tests {
         assert!(watch.has_settled(), "until it is taken note of");
         watch.note();
         assert!(!watch.has_settled());
-        // A file that is looked at already is not taken as new when the list is set again.
+        // Setting the list again does not make a watched file new.
         write("another");
         watch.set([path.as_path()].into_iter());
         watch.has_settled();

@@ -1,4 +1,4 @@
-//! The binder alone, with a million users in memory: its own benchmark, and what that tells.
+//! The binder alone, with a million users in memory: runs its own benchmark and reads the figures.
 
 use anyhow::Context as _;
 use xshell::{Shell, cmd};
@@ -6,7 +6,7 @@ use xshell::{Shell, cmd};
 use super::Place;
 use super::runs::Series;
 
-/// Names of figures, as the benchmark tells them.
+/// Names of figures, as the benchmark prints them.
 pub(super) const BIND: &str = "bind + unbind, one more user among all";
 pub(super) const BIND_CONNECTION: &str = "bind + unbind_connection, one more user among all";
 pub(super) const LOOKUP_HOT: &str = "lookup of a user's connection, hot";
@@ -14,7 +14,7 @@ pub(super) const LOOKUP_RANDOM: &str = "lookup of a user's connection, random";
 pub(super) const BYTES: &str = "bytes per binding";
 pub(super) const SLOWEST: &str = "slowest unbind, the least disturbed of three passes, µs";
 
-/// Figures by name: nanoseconds of what is timed many times, and what else the benchmark tells.
+/// Figures by name: nanoseconds of the timed operations, and the benchmark's other figures.
 #[derive(Debug, Default)]
 pub(super) struct Binder(Vec<(String, Series)>);
 
@@ -23,7 +23,7 @@ impl Binder {
         self.0.iter().find(|(it, _)| it == name).map(|(_, series)| *series)
     }
 
-    /// All of them as a table of Markdown.
+    /// The figures as a Markdown table.
     pub(super) fn table(&self) -> String {
         let mut out = "| figure | value |\n|---|---|\n".to_owned();
         for (name, series) in &self.0 {
@@ -32,7 +32,7 @@ impl Binder {
         out
     }
 
-    /// The medians of several runs, each by what it printed.
+    /// The medians of several runs, given the output of each.
     fn of_runs(texts: &[String]) -> anyhow::Result<Self> {
         let mut figures: Vec<(String, Vec<f64>)> = Vec::new();
         for (name, value) in texts.iter().flat_map(|text| text.lines()).filter_map(figure) {
@@ -47,15 +47,15 @@ impl Binder {
     }
 }
 
-/// A figure's name and what begins with its value, if the line tells one.
+/// A figure's name, and text that starts with its value, if the line has one.
 fn figure(line: &str) -> Option<(&str, &str)> {
-    // Criterion's own, in the words of the standard library's benchmarks: its spread is that of
-    // one process, which says nothing of where the next one's memory lies.
+    // Criterion prints its figures in the format of the standard library's benchmarks. Its spread
+    // is that of one process, and does not include the memory layout of the next one.
     let timed = line.strip_prefix("test ").and_then(|it| it.split_once(" ... bench:"));
     timed.or_else(|| line.strip_prefix("figure ")?.rsplit_once(": "))
 }
 
-/// A number, with what stands behind it.
+/// A number, with its unit.
 fn number(text: &str) -> anyhow::Result<f64> {
     let digits: String = text
         .trim()
@@ -65,7 +65,7 @@ fn number(text: &str) -> anyhow::Result<f64> {
     digits.replace(',', "").parse().with_context(|| format!("no number: {text}"))
 }
 
-/// Runs the benchmark so many times on the server's core, each time in a process of its own.
+/// Runs the benchmark this many times on the server's core, each time in a new process.
 pub(super) fn run(
     sh: &Shell,
     place: &Place,

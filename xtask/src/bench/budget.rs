@@ -1,4 +1,4 @@
-//! The budget: what has to be met, what is hoped for, and what a run found.
+//! The budget: what must be met, what is hoped for, and what a run found.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::measure::Measure;
 use super::runs::{Runs, Series, figure};
 use super::subject::Subject;
 
-/// What a figure is held against.
+/// The limit that a figure is compared with.
 #[derive(Debug, Clone, Copy)]
 enum Bound {
     AtMost(f64),
@@ -30,10 +30,10 @@ impl Bound {
     }
 }
 
-/// Where a figure comes from.
+/// The source of a figure.
 #[derive(Debug, Clone, Copy)]
 enum Source {
-    /// Runs of the load generator, and the place in what it tells.
+    /// Runs of the load generator, and the path in its report.
     Load(Measure, &'static str),
     /// The binder's own benchmark.
     Binder(&'static str),
@@ -43,7 +43,7 @@ enum Source {
 struct Line {
     what: &'static str,
     source: Source,
-    /// Held against this one's figure, or as it is.
+    /// The figure is compared with this subject's figure, or taken as it is.
     against: Option<Subject>,
     must: Bound,
     aim: Option<Bound>,
@@ -175,14 +175,14 @@ const LINES: &[Line] = &[
     },
 ];
 
-/// How a line stands: by its whole interval, so that luck meets nothing.
+/// The verdict on a line. It considers the whole interval, so that luck meets nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Aim,
     Must,
-    /// What must be met is, but not what was hoped for.
+    /// The requirement is met, but not the aim.
     AimMissed,
-    /// The median meets what must be met, but the spread is wider than the margin.
+    /// The median meets the requirement, but the interval is wider than the margin.
     Unresolved,
     Short,
     Unmeasured,
@@ -201,17 +201,17 @@ impl Verdict {
     }
 }
 
-/// One line with what was found.
+/// One line, and what was found.
 pub(super) struct Row {
     line: &'static Line,
     ours: Option<Series>,
     theirs: Option<Series>,
-    /// What the bounds are held against.
+    /// The value that the bounds are compared with.
     found: Option<Series>,
     verdict: Verdict,
 }
 
-/// The budget against the runs.
+/// Compares the runs with the budget.
 pub(super) fn rows(runs: &Runs, binder: &Binder) -> Vec<Row> {
     let row = |line: &'static Line| {
         let (ours, theirs, found) = match (line.source, line.against) {
@@ -231,14 +231,14 @@ pub(super) fn rows(runs: &Runs, binder: &Binder) -> Vec<Row> {
     LINES.iter().map(row).collect()
 }
 
-/// What the budget judges, of two builds: before, ours, and ours by before.
+/// The budget's measures for two builds: before, ours, and the ratio.
 pub(super) fn of_builds(runs: &Runs) -> String {
     let mut out = "| measure | before | after | after by before |\n|---|---|---|---|\n".to_owned();
     let mut told = Vec::new();
     for line in LINES {
         let Source::Load(measure, path) = line.source else { continue };
         let Some(ratio) = runs.ratio(measure, Subject::Before, path) else { continue };
-        // A figure may be held against several.
+        // A figure can be compared with several.
         if told.contains(&(measure, path)) {
             continue;
         }
@@ -268,7 +268,7 @@ pub(super) fn or_dash(series: Option<Series>) -> String {
     series.map_or_else(|| "–".to_owned(), |it| it.to_string())
 }
 
-/// The budget as a table of Markdown.
+/// The budget as a Markdown table.
 pub(super) fn table(rows: &[Row]) -> String {
     let mut out = "| measure | ours | against | theirs | ratio | must | aim | verdict |\n|---|---|---|---|---|---|---|---|\n".to_owned();
     for Row { line, ours, theirs, found, verdict } in rows {
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_verdict_looks_at_the_spread() {
-        // At most 1.15, and 1.0 is hoped for.
+        // At most 1.15, with 1.0 as the aim.
         let line = &LINES[1];
         for (median, high, expected) in [
             (0.9, 0.95, Verdict::Aim),
@@ -306,7 +306,7 @@ mod tests {
             assert_eq!(verdict(line, Some(Series { median, low: 0.8, high })), expected);
         }
         assert_eq!(verdict(line, None), Verdict::Unmeasured);
-        // At most 1.0, and nothing is hoped for.
+        // At most 1.0, without an aim.
         let series = Series { median: 0.9, low: 0.8, high: 0.95 };
         assert_eq!(verdict(&LINES[2], Some(series)), Verdict::Must);
         assert!(table(&rows(&Runs::default(), &Binder::default())).contains("| not measured |"));

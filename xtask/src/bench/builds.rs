@@ -1,4 +1,4 @@
-//! Two builds of the server beside each other: what a change costs, or that it costs nothing.
+//! Compares two builds of the server: what a change costs, or that it costs nothing.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use super::measure::Measure;
 use super::subject::Subject;
 use super::{Effort, Outcome, Place, budget, machine, measure_all, page};
 
-/// Measures `files`, which are two programs divided by a comma, in turns, and tells the ratios.
+/// Measures `files`, two programs separated by a comma, in turns, and prints the ratios.
 pub(super) fn run(
     sh: &Shell,
     place: Place,

@@ -1,7 +1,7 @@
 //! Several nodes and their broker on this machine: what a cluster costs, and what it does.
 //!
-//! It starts them, puts loads of `wserver-load` on them and keeps the figures; `cluster/page.rs`
-//! writes them down, and `cluster/subscribe.rs` measures the way that was not taken.
+//! This module starts them, puts loads of `wserver-load` on them and keeps the figures;
+//! `cluster/page.rs` writes them down, and `cluster/subscribe.rs` measures the alternative design.
 
 mod broker;
 mod subscribe;
@@ -22,19 +22,20 @@ use super::server::Server;
 use super::subject::Subject;
 use super::{Effort, Outcome, Place, load};
 
-/// Users that are pushed to.
+/// Users that get pushes.
 const USERS: u32 = 1000;
 /// Pushes a second at an even pace.
 const RATE: u32 = 1000;
-/// A prime number, so that each pusher comes to users of every node, whatever number of nodes there is.
+/// A prime number, so that each pusher reaches users of every node, for any number of nodes.
 const PUSHERS: u32 = 61;
-/// Users of each node where memory is what is measured, and as many subscriptions.
+/// Users of each node for the measurement of memory, and the same number of subscriptions.
 const NODE_USERS: u32 = 100_000;
-/// Users that one connection is bound to there, so that the descriptors of a process suffice.
+/// Users that one connection registers for in that measurement, so that the descriptors of a
+/// process suffice.
 const CONNECTION_USERS: u32 = 100;
-/// Connections of each node, where each has a user of its own.
+/// Connections of each node, if each has its own user.
 const NODE_CONNECTIONS: u32 = 7500;
-/// Until all nodes know each other.
+/// How long to wait until all nodes know each other.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The nodes of a run.
@@ -45,10 +46,10 @@ enum Shape {
     Nodes(Broker, usize),
 }
 
-/// Who is pushed to, and where.
+/// Which users get pushes, and at which node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
-    /// Users that only the node has that is pushed to.
+    /// Users that only the pushed node has.
     Own,
     /// Users that only another node has.
     Other,
@@ -62,11 +63,11 @@ enum Reach {
 enum Pace {
     /// [`RATE`].
     Even,
-    /// The next push when the one before it is answered.
+    /// The next push starts when the previous one has its answer.
     Closed,
 }
 
-/// What is measured in each round.
+/// What each round measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Case {
     shape: Shape,
@@ -74,11 +75,11 @@ struct Case {
     pace: Pace,
 }
 
-/// What is measured once: users that wait.
+/// What is measured once: idle users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Waiting {
     shape: Shape,
-    /// Of each connection.
+    /// Users of each connection.
     users: u32,
 }
 
@@ -117,7 +118,7 @@ impl Case {
         cases
     }
 
-    /// The words of `wserver-load`.
+    /// The arguments of `wserver-load`.
     fn words(self, nodes: &[Server], seconds: u32) -> String {
         let each = if self.reach == Reach::Each { nodes.len() } else { 1 };
         let mut words = format!(
@@ -149,14 +150,14 @@ impl fmt::Display for Case {
     }
 }
 
-/// Nodes with their broker, which outlives them.
+/// Nodes and their broker, which outlives them.
 struct Nodes {
     nodes: Vec<Server>,
     broker: Option<Server>,
 }
 
 impl Nodes {
-    /// Starts them, and waits until each is ready and knows all others.
+    /// Starts the nodes, and waits until each is ready and knows all others.
     fn start(place: &Place, shape: Shape, ping_interval: &str) -> anyhow::Result<Self> {
         let broker = match shape {
             Shape::Alone => None,
@@ -189,10 +190,11 @@ impl Nodes {
         Ok(Self { nodes, broker })
     }
 
-    /// Puts a load on them; `look` is called while it lasts.
+    /// Puts a load on the nodes; calls `look` while it lasts.
     fn load(&self, place: &Place, words: &str, mut look: impl FnMut()) -> anyhow::Result<Value> {
         let (first, others) = self.nodes.split_first().expect("there is a node");
-        // Before the scenario's name, as the first node's is: those behind it would replace that.
+        // Put these before the scenario's name, like the first node's: flags after it would replace
+        // that one.
         let mut all: Vec<String> = Vec::new();
         for node in others {
             all.extend(["--pid".to_owned(), node.id()]);
@@ -224,7 +226,7 @@ pub(super) struct Clusters {
     subscribed: Vec<(Broker, Subscribed)>,
 }
 
-/// Measures what there is a broker for.
+/// Measures with the brokers that are available.
 pub(super) fn run(
     sh: &Shell,
     place: &Place,
@@ -283,7 +285,7 @@ fn once(place: &Place, case: Case, seconds: u32) -> anyhow::Result<Value> {
     Ok(json)
 }
 
-/// Memory of users that wait, and of what a node knows of those of the others.
+/// The memory of idle users, and of a node's knowledge of other nodes' users.
 fn wait(place: &Place, waiting: Waiting, is_quick: bool) -> anyhow::Result<Value> {
     let nodes = Nodes::start(place, waiting.shape, "3s")?;
     let each = if waiting.users == 1 { NODE_CONNECTIONS } else { NODE_USERS / waiting.users };
@@ -319,13 +321,13 @@ fn wait(place: &Place, waiting: Waiting, is_quick: bool) -> anyhow::Result<Value
 }
 
 impl Clusters {
-    /// What `wserver-load` told of each run.
+    /// The report of `wserver-load` on each run.
     fn jsons(&self) -> impl Iterator<Item = &Value> {
         let cases = self.cases.iter().map(|(_, _, json)| json);
         cases.chain(self.waiting.iter().map(|(_, json)| json))
     }
 
-    /// What was said that was not so.
+    /// Untrue answers.
     pub(super) fn untrue(&self) -> Vec<String> {
         let of = |what: &str, json: &Value| -> Vec<String> {
             untrue_checks(json).into_iter().map(|it| format!("{what}: {it}")).collect()
@@ -340,7 +342,7 @@ impl Clusters {
         Series::of(found.filter_map(|(_, _, json)| json.pointer(path)?.as_f64()).collect())
     }
 
-    /// One case by another, of the same round.
+    /// The ratio of two cases, of the same round.
     fn ratio(&self, one: Case, other: Case, path: &str) -> Option<Series> {
         let value = |case: Case, round: u32| {
             let (_, _, json) = self.cases.iter().find(|(at, it, _)| *at == round && *it == case)?;

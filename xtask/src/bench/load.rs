@@ -1,4 +1,4 @@
-//! One run of the load generator beside a server.
+//! One run of the load generator against a server.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
@@ -16,13 +16,14 @@ use super::{Place, pinned, secured};
 pub(super) struct Load {
     child: Option<Child>,
     json: PathBuf,
-    /// What lets it go, of one that is held.
+    /// Its standard input, which releases a held load.
     input: Option<ChildStdin>,
-    /// Its table too, which it can write only as long as somebody might read it.
+    /// Its standard output, kept open because the generator can only write its table while a reader
+    /// exists.
     output: BufReader<ChildStdout>,
 }
 
-/// Starts a load on `server`, whose figures go to the file `name`.
+/// Starts a load on `server`; the figures go to the file `name`.
 pub(super) fn start(
     place: &Place,
     subject: Subject,
@@ -31,7 +32,7 @@ pub(super) fn start(
     name: &str,
 ) -> anyhow::Result<Load> {
     let json = place.home.join(name);
-    // What an earlier run left must not pass for this one's.
+    // The file of an earlier run must not pass for this one's.
     drop(std::fs::remove_file(&json));
     let mut load = pinned(place, 1, &place.dist.join("wserver-load"));
     load.args([
@@ -52,20 +53,20 @@ pub(super) fn start(
 }
 
 impl Load {
-    /// Whether it has come to its end.
+    /// Whether the load is over.
     pub(super) fn is_over(&mut self) -> anyhow::Result<bool> {
         let child = self.child.as_mut().context("it is finished once")?;
         Ok(child.try_wait()?.is_some())
     }
 
-    /// Waits until all connections are open of one that is started with `--hold`.
+    /// Waits until a load that was started with `--hold` has opened all connections.
     pub(super) fn wait_until_open(&mut self, server: &Server) -> anyhow::Result<()> {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
         if line.trim() == "open" { Ok(()) } else { self.ended_early(server) }
     }
 
-    /// Finds one out that is held and has ended.
+    /// Fails if a held load has ended.
     pub(super) fn ensure_held(&mut self, server: &Server) -> anyhow::Result<()> {
         if self.is_over()? { self.ended_early(server) } else { Ok(()) }
     }
@@ -75,13 +76,13 @@ impl Load {
         anyhow::bail!("wserver-load ended before it was let go")
     }
 
-    /// Lets one begin that is started with `--hold`.
+    /// Releases a load that was started with `--hold`.
     pub(super) fn let_go(&mut self) -> anyhow::Result<()> {
         let input = self.input.as_mut().context("it is not held")?;
         Ok(input.write_all(b"\n")?)
     }
 
-    /// Waits for its end and takes the figures.
+    /// Waits for the end, and returns the figures.
     pub(super) fn finish(mut self, server: &Server) -> anyhow::Result<Value> {
         self.end(server)
     }
@@ -101,7 +102,7 @@ impl Load {
 impl Drop for Load {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // It fails only if there is nothing left to end.
+            // It fails only if the process has ended already.
             drop(child.kill());
             drop(child.wait());
         }

@@ -1,4 +1,4 @@
-//! The machine, the day and the versions: what a figure means nothing without.
+//! The machine, the day and the versions, without which a figure means nothing.
 
 use std::env;
 use std::fs;
@@ -13,14 +13,14 @@ pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Memory that programs may still take; nothing if that is not told.
+/// Memory that programs can still take; zero if the system does not report it.
 pub(super) fn available_bytes() -> u64 {
     let field = read_field("/proc/meminfo", "MemAvailable").unwrap_or_default();
     let kilobytes = field.split(' ').next().and_then(|it| it.parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1024
 }
 
-/// Facts, a name and a value each.
+/// Facts, each with a name and a value.
 pub(super) fn describe(
     sh: &Shell,
     subjects: &[Subject],

@@ -1,32 +1,33 @@
-//! What is measured, of whom, and with which load.
+//! The measures: what is measured, of which subject, and with which load.
 
 use super::Effort;
 use super::runs::Runs;
 use super::subject::Subject;
 
-/// The time between two heartbeats of ours.
+/// The default time between two of our server's heartbeats.
 pub(super) const DEFAULT_PING_INTERVAL: &str = "25s";
 
 /// One load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Measure {
-    /// Memory of connections that wait.
+    /// Memory of idle connections.
     Idle,
-    /// Fan-out to 1,000 at a rate everybody sustains.
+    /// Fan-out to 1,000 connections, at a rate that every subject sustains.
     Paced,
-    /// Fan-out to 1,000 as fast as so many pushers can.
+    /// Fan-out to 1,000 connections, as fast as this many pushers can push.
     Saturated(u8),
     /// 1,000 pushes a second to 1,000.
     Even,
     /// Pushes to one connection each, as fast as 64 pushers can.
     Unicast,
-    /// The same, at half the rate that the slower of those compared reaches, by its median of the round.
+    /// Like `Unicast`, at half the rate of the slower of the two subjects that are compared, by its
+    /// median of the round.
     UnicastHalf,
-    /// Fan-out while some do not read.
+    /// Fan-out while some connections do not read.
     SlowReaders,
     /// Connections that come and go.
     Churn,
-    /// Everybody leaves at once.
+    /// All connections leave at once.
     MassDisconnect,
 }
 
@@ -59,11 +60,12 @@ impl Measure {
         }
     }
 
-    /// Whether the budget or the page asks for this of that subject.
+    /// Whether the budget or the page uses this measure of that subject.
     pub(super) fn concerns(self, subject: Subject) -> bool {
         match self {
             Self::Unicast => true,
-            // What it does better is done once for each push, whatever the number of connections.
+            // Its advantage is work that is done once for each push, whatever the number of
+            // connections.
             _ if subject == Subject::BareFloor => false,
             Self::Idle | Self::Paced => subject != Subject::Keys,
             Self::Saturated(64) => !matches!(subject, Subject::Tls | Subject::Keys),
@@ -74,8 +76,9 @@ impl Measure {
         }
     }
 
-    /// How often this is measured of that subject, when what the budget judges is measured `all`
-    /// times: peers that only stand in the tables, and what hardly differs from run to run, less.
+    /// How often to take this measure of that subject, if the measures that the budget judges are
+    /// taken `all` times. Peers that are only in the tables, and figures that hardly differ between
+    /// runs, are measured less often.
     pub(super) fn rounds(self, subject: Subject, all: u32) -> u32 {
         let most = match self {
             Self::Idle | Self::SlowReaders | Self::Churn | Self::MassDisconnect => 2,
@@ -90,15 +93,16 @@ impl Measure {
             | Subject::Ours
             | Subject::Before
             | Subject::Bun => most,
-            // The fewest of which the lowest and the highest hold the median with some certainty.
+            // The smallest number whose lowest and highest values contain the median with some
+            // certainty.
             Subject::Tls | Subject::Keys => most.min(6),
             Subject::Nchan | Subject::Gorilla | Subject::Ws | Subject::NaiveWarp => 2,
         };
         all.min(most)
     }
 
-    /// How late the generator may be, in microseconds and in 99 of 100 pushes, for a run to tell
-    /// anything of the server: later, and a latency that is judged was the generator's own.
+    /// Maximum lateness of the generator, in microseconds and in 99 of 100 pushes, for a valid run.
+    /// If the generator is later, a latency that the budget judges is the generator's own.
     pub(super) fn lateness_max(self) -> f64 {
         match self {
             Self::UnicastHalf => 100.0,
@@ -113,18 +117,18 @@ impl Measure {
         }
     }
 
-    /// How often everybody takes a turn in one round: where what is judged varies from one second to
-    /// the next by more than its margin.
+    /// How many turns each subject takes in one round; more than one if a figure that the budget
+    /// judges varies from second to second by more than its margin.
     pub(super) fn turns(self) -> u32 {
         if matches!(self, Self::Unicast | Self::UnicastHalf) { 3 } else { 1 }
     }
 
-    /// The time between two heartbeats of ours: less where two are waited for.
+    /// The time between two of our server's heartbeats; shorter if the measure waits for two.
     pub(super) fn ping_interval(self) -> &'static str {
         if self == Self::Idle { "8s" } else { DEFAULT_PING_INTERVAL }
     }
 
-    /// The words of `wserver-load`.
+    /// The arguments of `wserver-load`.
     pub(super) fn words(
         self,
         effort: Effort,
@@ -137,7 +141,7 @@ impl Measure {
         let window = format!("--warmup 1s --duration {seconds}s");
         let line = match self {
             Self::Idle => {
-                // Of those that send no pings, none is waited for.
+                // Subjects that send no pings have none to wait for.
                 let heartbeats = if subject.is_ours() { 2 } else { 0 };
                 format!(
                     "idle --connections {idle_connections} --heartbeats {heartbeats} --sources 16"

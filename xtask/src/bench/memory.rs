@@ -1,5 +1,5 @@
-//! What an idle connection's memory is made of: valgrind's account of every allocation of our
-//! binary, by who asked for it. Valgrind knows the system's allocator only, so it is built with that.
+//! The parts of an idle connection's memory: valgrind's account of every allocation of our binary,
+//! by call stack. Valgrind knows only the system's allocator, so the binary is built with that.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,24 +15,24 @@ use super::server::Server;
 use super::subject::Subject;
 use super::{Effort, Place};
 
-/// One part of a connection: all of `frames` stand in the call stack of its allocations.
+/// One part of a connection: the call stacks of its allocations contain all of `frames`.
 struct Part {
     name: &'static str,
     frames: &'static [&'static str],
 }
 
-/// The first that fits counts.
+/// The first part that fits counts.
 const PARTS: &[Part] = &[
     Part {
         name: "the socket's registration in tokio (`ScheduledIo`)",
         frames: &["tokio::runtime::io::registration_set"],
     },
     Part {
-        name: "the connection's task: `Driver` with its session and decoder, behind tokio's own head",
-        frames: &["tokio::runtime::task::core::Cell<", "wserver_warp::connection::Driver"],
+        name: "the connection's task: `Driver` with its session and decoder, after tokio's own header",
+        frames: &["tokio::runtime::task::core::Cell<", "wserver_warp::connection::driver::Driver"],
     },
     Part {
-        name: "outbox, and in it the socket",
+        name: "outbox, including the socket",
         frames: &["ArcInner<wserver_node::outbox::Outbox"],
     },
     Part {
@@ -41,7 +41,7 @@ const PARTS: &[Part] = &[
     },
     Part { name: "binder: names of events", frames: &["wserver_core::binder", "(events.rs:"] },
     Part {
-        name: "binder: users, their names and members, and the index of them",
+        name: "binder: users with their names and members, and their index",
         frames: &["wserver_core::binder", "(table.rs:"],
     },
     Part {
@@ -50,12 +50,12 @@ const PARTS: &[Part] = &[
     },
 ];
 
-/// Bytes that the program asked for, by part, when it had most.
+/// The bytes that the program had requested at the peak, by part.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     connections: u32,
     parts: BTreeMap<&'static str, u64>,
-    /// What was allocated once, and handshakes under way.
+    /// Single allocations, and handshakes under way.
     rest: u64,
 }
 
@@ -67,7 +67,7 @@ pub(super) fn run(sh: &Shell, place: &Place, effort: Effort) -> anyhow::Result<M
         .run()?;
     println!("memory by part: {connections} connections under valgrind");
     let profile = place.home.join("dhat.json");
-    // Slowed down as it is, it shares no core with the generator where that can be helped.
+    // Valgrind slows it down, so it does not share a core with the generator if there is another.
     let free = Place { is_pinned: false, ours: target.join("release/wserver"), ..place.clone() };
     let mut server = Server::start(&place.home.join("valgrind.log"), |address| {
         let ours = Subject::ours(&free, address, "60s");
@@ -77,7 +77,7 @@ pub(super) fn run(sh: &Shell, place: &Place, effort: Effort) -> anyhow::Result<M
         command.arg(ours.get_program()).args(ours.get_args());
         Ok(command)
     })?;
-    // One handshake after the other, so that most memory is in use when all are open.
+    // One handshake after the other, so that the peak of memory comes when all are open.
     let words =
         format!("idle --connections {connections} --heartbeats 0 --opening-max 1 --sources 16");
     let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
@@ -115,7 +115,7 @@ impl Memory {
         Ok(memory)
     }
 
-    /// A table of Markdown; `resident` is what an idle connection was measured to take in all.
+    /// A Markdown table; `resident` is the measured total of an idle connection.
     pub(super) fn table(&self, resident: Option<Series>) -> String {
         if self.connections == 0 {
             return "Not measured in this run: it takes valgrind.\n".to_owned();
@@ -127,19 +127,19 @@ impl Memory {
             let _ = writeln!(out, "| {name} | {} |", figure(each(bytes)));
         }
         let asked: f64 = each(self.parts.values().sum());
-        let _ = writeln!(out, "| **asked for, in all** | {} |", figure(asked));
+        let _ = writeln!(out, "| **allocated, in all** | {} |", figure(asked));
         if let Some(resident) = resident {
             let above = figure(resident.median - asked);
             let _ = writeln!(
                 out,
-                "| the allocator's: sizes rounded up, its own heads, pages not full; and what heartbeats left behind | {above} |\n\
+                "| allocator overhead: rounded sizes, its own headers, partly filled pages; and what heartbeats left behind | {above} |\n\
                  | **resident, as measured above** | {} |",
                 figure(resident.median)
             );
         }
         let _ = writeln!(
             out,
-            "\nWhat is allocated once, and for a handshake under way, is {} KB in all and no part of it.",
+            "\nAllocations that are made once, or for a handshake in progress, take {} KB in all and are not included.",
             self.rest / 1000
         );
         out
@@ -168,10 +168,10 @@ mod tests {
         let table = memory.table(Series::of(vec![500.0]));
         for row in [
             "| the socket's registration in tokio (`ScheduledIo`) | 256 |",
-            "| binder: users, their names and members, and the index of them | 144 |",
-            "| **asked for, in all** | 400 |",
+            "| binder: users with their names and members, and their index | 144 |",
+            "| **allocated, in all** | 400 |",
             "left behind | 100 |",
-            "is 9 KB in all",
+            "take 9 KB in all",
         ] {
             assert!(table.contains(row), "{table}");
         }

@@ -8,7 +8,7 @@ use super::runs::{Runs, figure};
 use super::subject::Subject;
 use super::{Effort, Outcome, Place, TRIES_MAX, secured};
 
-/// The page without its figures, each of which stands as `{a name}`.
+/// The page with a placeholder `{a name}` for each figure.
 const TEMPLATE: &str = include_str!("page.md");
 
 /// Titles, and the paths of their figures.
@@ -70,7 +70,7 @@ const TABLES: &[(&str, Measure, Columns)] = &[
         ],
     ),
     (
-        "Saturated fan-out of 16 KiB messages to 200 connections of which 20 do not read",
+        "Saturated fan-out of 16 KiB messages to 200 connections, 20 of which do not read",
         Measure::SlowReaders,
         &[
             ("deliveries/s", "/figures/deliveries_per_second"),
@@ -80,7 +80,7 @@ const TABLES: &[(&str, Measure, Columns)] = &[
         ],
     ),
     (
-        "Connections that come and go, 64 at a time, beside 100 that are pushed to",
+        "Connections that come and go, 64 at a time, while 100 others get pushes",
         Measure::Churn,
         &[
             ("lives/s", "/figures/lives_per_second"),
@@ -91,12 +91,12 @@ const TABLES: &[(&str, Measure, Columns)] = &[
         ],
     ),
     (
-        "Everybody leaves at once, and 200 a second come, then and afterwards (how long a lock is held: the *slowest unbind* below)",
+        "All clients leave at once while 200 per second arrive, then and afterwards (the *slowest unbind* below shows how long a lock is held)",
         Measure::MassDisconnect,
         &[
             ("leaving took, ms", "/figures/leaving_ms"),
             ("all sockets gone after, ms", "/figures/all_descriptors_gone_ms"),
-            ("newcomers begun before that", "/figures/newcomers_before_gone"),
+            ("newcomers started before that", "/figures/newcomers_before_gone"),
             ("newcomers in all", "/figures/newcomers"),
             ("opening p99 before, µs", "/latencies_us/opening before/p99"),
             ("all newcomers' opening p99, µs", "/latencies_us/opening of newcomers/p99"),
@@ -114,7 +114,7 @@ const SATURATED: Columns = &[
     ("generator, cores", "/figures/generator_cpu_cores"),
 ];
 
-/// All figures, a table for each measure.
+/// All figures, one table for each measure.
 pub(super) fn figures(runs: &Runs) -> String {
     let mut out = String::new();
     for (title, measure, columns) in TABLES {
@@ -143,7 +143,7 @@ pub(super) fn figures(runs: &Runs) -> String {
     out
 }
 
-/// The whole page.
+/// The complete page.
 pub(super) fn write(
     facts: &[(String, String)],
     effort: Effort,
@@ -154,7 +154,7 @@ pub(super) fn write(
     let Outcome { runs, scaling, binder, memory, .. } = outcome;
     let pinning = match place.is_pinned {
         true => {
-            "Every server, ours too, is pinned to core 0 and the generator to core 1 with `taskset`; so every server has one core, whatever number of threads it starts"
+            "`taskset` pins every server, including ours, to core 0 and the generator to core 1; so every server has one core, however many threads it starts"
         }
         false => "Nothing is pinned: there is one core, or no `taskset`",
     };
@@ -162,8 +162,8 @@ pub(super) fn write(
     let checks: usize = jsons().map(|it| it["checks"].as_array().map_or(0, Vec::len)).sum();
     let idle = runs.series(Measure::Idle, Subject::Ours, "/figures/bytes_per_connection");
     let clusters = match outcome.has_cluster_page {
-        true => "which the same run wrote",
-        false => "which is of a run of its own: its commit and its date stand on it",
+        true => "from the same run",
+        false => "from a separate run, whose commit and date are on that page",
     };
     let lines = Subject::ALL.into_iter().filter_map(Subject::source).map(|it| it.lines().count());
     let (least, most) =
@@ -202,13 +202,16 @@ pub(super) fn write(
     page
 }
 
-/// What ours costs beside the leanest floor, which no bound is held against.
+/// The cost of our server compared with the leanest floor, which the budget does not use.
 fn bare(runs: &Runs) -> String {
     let ratio = runs.ratio(Measure::Unicast, Subject::BareFloor, "/figures/cpu_us_per_push");
-    format!("a push to one connection costs ours {} times its CPU.", budget::or_dash(ratio))
+    format!(
+        "compared with it, a push to one connection costs ours {} times the CPU.",
+        budget::or_dash(ratio)
+    )
 }
 
-/// How many runs were void, whose, and what leaving them out does to the figure.
+/// How many runs were void, of which subjects, and how the figure changes without them.
 fn voids(runs: &Runs) -> String {
     let measure = Measure::UnicastHalf;
     let (ours, ours_all) = runs.voids(measure, Subject::Ours);
@@ -220,9 +223,9 @@ fn voids(runs: &Runs) -> String {
     let ratio = budget::or_dash(runs.ratio(measure, Subject::Bun, path));
     let firsts = budget::or_dash(runs.ratio_of_firsts(measure, Subject::Bun, path));
     format!(
-        "Such runs: {}; void: {}, namely {ours} of {ours_all} of ours and {theirs} of {theirs_all} of Bun's. If the first run of each turn counts, however late it was, the ratio of p99 is {firsts} instead of {ratio}.",
-        ours_all + theirs_all,
-        ours + theirs
+        "Void runs: {} of {}, namely {ours} of {ours_all} of ours and {theirs} of {theirs_all} of Bun's. If we count the first run of each turn, however late it was, the ratio of p99 is {firsts} instead of {ratio}.",
+        ours + theirs,
+        ours_all + theirs_all
     )
 }
 
@@ -252,13 +255,13 @@ fn untrue(outcome: &Outcome) -> String {
         let _ = writeln!(out, "- wserver: {line}");
     }
     for (subject, line) in &outcome.failed {
-        // What a program said may have lines; an item of a list has one.
+        // The output of a program can have several lines; an item of a list has one.
         let _ = writeln!(out, "- {}: {}", subject.name(), line.replace('\n', " "));
     }
     if out.is_empty() { "All of them held, for every subject.".to_owned() } else { out }
 }
 
-/// What a machine would carry: arithmetic, and said to be.
+/// What a machine would carry; the text says that this is arithmetic.
 fn capacity(runs: &Runs) -> String {
     const MEMORY: f64 = 24.0 * 1024.0 * 1024.0 * 1024.0;
     const KEPT_FREE: f64 = 4.0 * 1024.0 * 1024.0 * 1024.0;
@@ -267,12 +270,13 @@ fn capacity(runs: &Runs) -> String {
     let Some(ours) = of(Measure::Idle, "/figures/bytes_per_connection") else {
         return "Not measured in this run.".to_owned();
     };
-    // Both ends of a loopback connection are on this machine, and only one would be on that one.
+    // Both ends of a loopback connection are on this machine; only one would be on the machine in
+    // question.
     let kernel = series(Measure::Idle, "/figures/kernel_bytes_per_connection");
     let kernel = kernel.map_or(4100.0, |it| it.high / 2.0);
     let connections = (MEMORY - KEPT_FREE) / (ours + kernel);
     let mut out = format!(
-        "(24 GiB − 4 GiB kept for the system and for queues) ÷ ({} B of ours + {} B of the kernel's) = **{} idle connections**.",
+        "(24 GiB − 4 GiB kept for the system and for queues) ÷ ({} B of ours + {} B of the kernel) = **{} idle connections**.",
         figure(ours),
         figure(kernel),
         figure(connections)
@@ -283,7 +287,7 @@ fn capacity(runs: &Runs) -> String {
     ) {
         let _ = write!(
             out,
-            "\nA core of this machine's speed would deliver 1 s ÷ {} µs = {} messages a second to groups at an even pace, or take 1 s ÷ {} µs = {} pushes a second to one connection each.",
+            "\nA core of this machine's speed would deliver 1 s ÷ {} µs = {} messages per second to groups at an even pace, or take 1 s ÷ {} µs = {} pushes per second to one connection each.",
             figure(fanout),
             figure(1e6 / fanout),
             figure(unicast),
@@ -315,7 +319,7 @@ mod tests {
         }
         assert_eq!(
             voids(&runs),
-            "Such runs: 3; void: 1, namely 0 of 1 of ours and 1 of 2 of Bun's. If the first run of each turn counts, however late it was, the ratio of p99 is 2.00 instead of 0.500."
+            "Void runs: 1 of 3, namely 0 of 1 of ours and 1 of 2 of Bun's. If we count the first run of each turn, however late it was, the ratio of p99 is 2.00 instead of 0.500."
         );
     }
 

@@ -1,7 +1,7 @@
-//! Charts as SVG: panels side by side over one kind of x, dots with their spread, a line through
+//! Charts as SVG: panels side by side with the same x, dots with their spread, and a line through
 //! them.
 //!
-//! By hand, since all that is asked for is a few dots on a logarithmic axis, in colours that follow
+//! Drawn by hand, because the charts are a few dots on a logarithmic axis, in colours that follow
 //! the reader's light or dark page; the drawing crates write their colours into each element.
 
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ const LEFT: f64 = 58.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 48.0;
-/// Room for what is written below a dot.
+/// Space for the label below a dot.
 const LABEL: f64 = 36.0;
 
 const STYLE: &str = "text{font:11px sans-serif;fill:#444}.title{font-weight:bold}\
@@ -26,7 +26,7 @@ const STYLE: &str = "text{font:11px sans-serif;fill:#444}.title{font-weight:bold
 #[derive(Debug)]
 pub(super) struct Panel {
     pub(super) title: &'static str,
-    /// Logarithmic; from zero on if not.
+    /// Whether the axis is logarithmic; otherwise it starts at zero.
     pub(super) is_log: bool,
     pub(super) dots: Vec<Dot>,
 }
@@ -34,12 +34,12 @@ pub(super) struct Panel {
 #[derive(Debug, Clone)]
 pub(super) struct Dot {
     pub(super) x: f64,
-    /// How that x is written.
+    /// The text for this x.
     pub(super) label: String,
     pub(super) y: Series,
 }
 
-/// Where values lie on a line of so many pixels.
+/// Maps values to positions on a line of this many pixels.
 struct Scale {
     is_log: bool,
     from: f64,
@@ -62,7 +62,7 @@ impl Scale {
         }
     }
 
-    /// Round values within, three to ten of them.
+    /// Three to ten round values in the range.
     fn ticks(&self) -> Vec<f64> {
         if self.is_log {
             let powers = (-9..=12).map(|power| 10_f64.powi(power));
@@ -83,7 +83,7 @@ impl Scale {
     }
 }
 
-/// The whole picture; `x_label` names the x of all panels.
+/// The complete picture; `x_label` names the x of all panels.
 pub(super) fn svg(x_label: &str, panels: &[Panel]) -> String {
     let width = WIDTH * panels.len() as f64;
     let mut out = format!(
@@ -123,7 +123,7 @@ fn draw(out: &mut String, x_label: &str, panel: &Panel) {
     let (mut before, mut is_lower) = (f64::NEG_INFINITY, false);
     for Dot { x, label, y } in &panel.dots {
         let (at, middle) = (x_at(*x), y_at(y.median));
-        // Of labels that would touch, every other one stands lower.
+        // If labels would touch, every other one is placed lower.
         is_lower = !is_lower && at - before < LABEL;
         before = at;
         let _ = writeln!(
@@ -147,7 +147,7 @@ fn draw(out: &mut String, x_label: &str, panel: &Panel) {
     let _ = writeln!(out, "<text x=\"{middle}\" y=\"{y}\" text-anchor=\"middle\">{x_label}</text>");
 }
 
-/// A round value, as short as can be.
+/// A round value, as short as possible.
 fn tick(value: f64) -> String {
     let short = |value: f64, unit: &str| {
         let text = format!("{value:.3}");

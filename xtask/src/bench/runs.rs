@@ -1,4 +1,4 @@
-//! The figures of all runs, and what is drawn from several of them.
+//! The figures of all runs, and their statistics.
 
 use std::fmt;
 
@@ -7,15 +7,16 @@ use serde_json::{Value, json};
 use super::measure::Measure;
 use super::subject::Subject;
 
-/// What `wserver-load` told of one run.
+/// The report of `wserver-load` on one run.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) round: u32,
-    /// Of those of the round.
+    /// Number of the turn within the round.
     pub(super) turn: u32,
     pub(super) measure: Measure,
     pub(super) subject: Subject,
-    /// The generator came too late to tell anything of the server: it is audited, and no figure.
+    /// The generator was too late to say anything about the server: the run counts for correctness,
+    /// but not for figures.
     pub(super) is_void: bool,
     pub(super) json: Value,
 }
@@ -30,11 +31,11 @@ impl Run {
 #[derive(Debug, Default)]
 pub(super) struct Runs(Vec<Run>);
 
-/// A median, and how sure it is.
+/// A median and its confidence interval.
 ///
-/// `low` and `high` are those two of the sorted values between which the true median lies in at
-/// least 95 of 100 such series, whatever the values' distribution. They are the lowest and the
-/// highest where there are fewer than nine; fewer than six are not enough to be so sure.
+/// `low` and `high` are the two sorted values between which the true median lies in at least 95 of
+/// 100 such series, for any distribution of the values. With fewer than nine values they are the
+/// lowest and the highest; fewer than six are not enough for this confidence.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Series {
     pub(super) median: f64,
@@ -56,8 +57,8 @@ impl Series {
     }
 }
 
-/// How many values at each end of so many may be left out, and the rest still hold the median with
-/// a probability of at least 0.95: each value lies above it as a fair coin falls.
+/// How many of `count` values to leave out at each end, so that the rest contains the median with a
+/// probability of at least 0.95: each value lies above the median as a fair coin falls.
 fn outside(count: usize) -> usize {
     let mut ways = 1.0;
     let mut below = 0.0;
@@ -81,7 +82,7 @@ impl fmt::Display for Series {
     }
 }
 
-/// A figure with three digits that matter.
+/// A figure with three significant digits.
 pub(super) fn figure(value: f64) -> String {
     match value.abs() {
         it if it >= 1e6 => format!("{:.2} M", value / 1e6),
@@ -102,12 +103,12 @@ impl Runs {
         self.tries_of(measure, subject).filter(|run| !run.is_void)
     }
 
-    /// Void ones too.
+    /// All tries, including void runs.
     fn tries_of(&self, measure: Measure, subject: Subject) -> impl Iterator<Item = &Run> {
         self.0.iter().filter(move |run| run.measure == measure && run.subject == subject)
     }
 
-    /// What stands at `path` in the figures of each run.
+    /// The values at `path` in the figures of each run.
     pub(super) fn series(&self, measure: Measure, subject: Subject, path: &str) -> Option<Series> {
         Series::of(self.of(measure, subject).filter_map(|run| value(run, path)).collect())
     }
@@ -123,12 +124,12 @@ impl Runs {
         firsts
     }
 
-    /// Ours by theirs, of runs of the same turn.
+    /// The ratio of our server to `other`, of runs of the same turn.
     pub(super) fn ratio(&self, measure: Measure, other: Subject, path: &str) -> Option<Series> {
         self.ratio_of(measure, Subject::Ours, other, path)
     }
 
-    /// One by the other, of runs of the same turn.
+    /// The ratio of two subjects, of runs of the same turn.
     pub(super) fn ratio_of(
         &self,
         measure: Measure,
@@ -140,8 +141,8 @@ impl Runs {
         paired(self.of(measure, one), &others, path)
     }
 
-    /// Ours by theirs as it is when the first run of each turn counts, void or not: what leaving out
-    /// the void ones does to the figure.
+    /// The ratio if the first run of each turn counts, void or not: it shows the effect of leaving
+    /// out void runs.
     pub(super) fn ratio_of_firsts(
         &self,
         measure: Measure,
@@ -152,8 +153,8 @@ impl Runs {
         paired(ours, &self.firsts_of(measure, other), path)
     }
 
-    /// The unicast rate of the slower of us and whom we are compared with: of each the median of
-    /// this round.
+    /// The unicast rate of the slower of our server and the subject that it is compared with, each
+    /// by its median of this round.
     pub(super) fn slower_unicast(&self, round: u32) -> Option<f64> {
         let median = |subject| {
             let runs = self.of(Measure::Unicast, subject).filter(|run| run.round == round);
@@ -164,7 +165,7 @@ impl Runs {
         subjects.into_iter().filter_map(median).min_by(f64::total_cmp)
     }
 
-    /// What a subject said that was not so.
+    /// Untrue answers of a subject.
     pub(super) fn untrue(&self, subject: Subject) -> Vec<String> {
         let of = |run: &Run| -> Vec<String> {
             let (name, round) = (run.measure.name(), run.round + 1);
@@ -174,13 +175,13 @@ impl Runs {
         self.0.iter().filter(|run| run.subject == subject).flat_map(of).collect()
     }
 
-    /// How many runs of the measure came to no figure, since the generator was late, and of how many.
+    /// How many runs of the measure have no figure because the generator was late, and of how many.
     pub(super) fn voids(&self, measure: Measure, subject: Subject) -> (usize, usize) {
         let voids = self.tries_of(measure, subject).filter(|run| run.is_void);
         (voids.count(), self.tries_of(measure, subject).count())
     }
 
-    /// What the load generator told of each.
+    /// The report of the load generator on each run.
     pub(super) fn jsons(&self) -> impl Iterator<Item = &Value> {
         self.0.iter().map(|run| &run.json)
     }
@@ -195,7 +196,7 @@ impl Runs {
     }
 }
 
-/// Each of `ones` by that of `others` which is of the same turn.
+/// The ratio of each of `ones` to the one of `others` of the same turn.
 fn paired<'r>(ones: impl Iterator<Item = &'r Run>, others: &[&Run], path: &str) -> Option<Series> {
     let ratios = ones.filter_map(|one| {
         let other = others.iter().find(|it| it.is_of_turn(one))?;
@@ -204,7 +205,7 @@ fn paired<'r>(ones: impl Iterator<Item = &'r Run>, others: &[&Run], path: &str) 
     Series::of(ratios.collect())
 }
 
-/// The checks of one run that did not hold.
+/// The checks of one run that failed.
 pub(super) fn untrue_checks(json: &Value) -> Vec<String> {
     let checks = json["checks"].as_array().into_iter().flatten();
     checks
@@ -228,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_interval_leaves_out_what_it_may() {
-        // By the table of the sign test.
+        // Values from the table of the sign test.
         for (count, expected) in [(1, 0), (2, 0), (6, 0), (8, 0), (9, 1), (11, 1), (12, 2), (15, 3)]
         {
             assert_eq!(outside(count), expected, "{count}");

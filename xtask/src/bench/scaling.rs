@@ -1,4 +1,5 @@
-//! How our cost grows: with connections, users, events, the size of a group and of a message.
+//! How the cost of our server grows: with connections, users, events, the size of a group and of a
+//! message.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,18 +15,18 @@ use super::server::Server;
 use super::subject::Subject;
 use super::{Effort, Outcome, Place, machine};
 
-/// So many connections in one process: below the hard limit of descriptors that is usual.
+/// Maximum number of connections in one process, below the usual hard limit of descriptors.
 const PROCESS_CONNECTIONS_MAX: u32 = 15_000;
-/// Memory of a connection both ends of which are here, kernel's and processes'; so much is to be
-/// free for each. Measured with 960,000: 7,700.
+/// Memory of a connection with both ends on this machine, in the kernel and the processes; this
+/// much must be free for each. Measured with 960,000 connections: 7,700.
 const LOOPBACK_BYTES: u64 = 8 * 1024;
-/// With more connections than this it takes minutes, and is done in the first round alone.
+/// A load with more connections than this takes minutes, so it is run only in the first round.
 const EVERY_ROUND_MAX: u32 = 120_000;
-/// Generators that open at the same time.
+/// Generators that open connections at the same time.
 const OPENING_MAX: usize = 4;
-/// Pushes a second while connections are what grows.
+/// Pushes a second while the number of connections grows.
 const STEADY_RATE: u32 = 10_000;
-/// Of these so many are to be sent, or no more connections are opened.
+/// If a smaller part of these pushes is sent, no more connections are opened.
 const IN_TIME: f64 = 0.95;
 
 /// What grows.
@@ -43,9 +44,9 @@ pub(super) enum Axis {
 struct Column {
     title: &'static str,
     path: &'static str,
-    /// Its axis is logarithmic.
+    /// Whether its axis is logarithmic.
     is_log: bool,
-    /// Several processes have it together; if not, each has its own, and the mean is told.
+    /// Whether several processes share it; otherwise each has its own, and the page shows the mean.
     is_shared: bool,
 }
 
@@ -69,13 +70,13 @@ const IDLE_BYTES: Column =
 const CORES: Column = Column::shared("server CPU, cores", "/figures/server_cpu_cores", false);
 const RESIDENT: Column = Column::shared("resident bytes", "/figures/resident_bytes_max", true);
 
-/// A load that is put on each process.
+/// One load for each process.
 #[derive(Debug)]
 struct Step {
-    /// What `wserver-load` is told.
+    /// The arguments of `wserver-load`.
     words: String,
     ping_interval: &'static str,
-    /// In the first round alone.
+    /// Whether to run it only in the first round.
     is_once: bool,
 }
 
@@ -89,7 +90,7 @@ impl Axis {
     pub(super) const ALL: [Self; 5] =
         [Self::Connections, Self::Users, Self::Events, Self::Group, Self::MessageBytes];
 
-    /// The name of its picture.
+    /// The file name of its picture.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Connections => "connections",
@@ -110,7 +111,7 @@ impl Axis {
         }
     }
 
-    /// A value as people write it.
+    /// A value for people.
     fn text(self, value: u32) -> String {
         match (self, value) {
             (Self::MessageBytes, _) if value >= 1 << 20 => format!("{} MiB", value >> 20),
@@ -120,17 +121,17 @@ impl Axis {
         }
     }
 
-    /// What was done, for the page.
+    /// The description for the page.
     fn what(self) -> &'static str {
         match self {
             Self::Connections => {
-                "10,000 pushes a second in all, to each user in turn, for 25 s, in which every connection has a heartbeat too: with 240,000 connections that is as much again. Up to 15,000 connections are in one process, and more in as many as that takes, which share the one core, as their generators share the other. These sleep until a push is due, so that of one process up to ten are sent at once, and of sixteen hardly two. Memory is of all servers. The connections double until they do not open, or pushes fall behind, or memory is short for twice as many, both ends of which are here: with clearly fewer than 10,000 pushes a second the core is full. Those beyond 120,000 are in one round."
+                "10,000 pushes per second in all, to each user in turn, for 25 s, during which every connection also has one heartbeat: at 240,000 connections that is as much work again. One server process holds up to 15,000 connections; more connections take more processes, which share the one core, as their generators share the other. A generator sleeps until a push is due, so with one process up to ten pushes go out at once, and with sixteen hardly two. Memory is that of all servers. The connections double until they cannot be opened, pushes fall behind, or memory is too short for twice as many (both ends are on this machine): when clearly fewer than 10,000 pushes per second get through, the core is full. Points beyond 120,000 connections are measured in one round only."
             }
             Self::Users => {
-                "Pushes to each user in turn, from 64 pushers (16 for 16 users) in a closed loop."
+                "64 pushers (16 for 16 users) push to each user in turn, in a closed loop."
             }
             Self::Events => {
-                "Saturated fan-out to 1,000 connections of one user by 16 pushers, whose pushes take the events in turn; memory of 4,000 connections after a heartbeat."
+                "Saturated fan-out to 1,000 connections of one user, by 16 pushers that use the events in turn; memory of 4,000 connections after one heartbeat."
             }
             Self::Group => "Saturated fan-out to one user by 16 pushers.",
             Self::MessageBytes => "Saturated fan-out to 100 connections of one user by 4 pushers.",
@@ -146,7 +147,7 @@ impl Axis {
         }
     }
 
-    /// Of connections as many as `memory` bytes have room for.
+    /// The values of this axis; of connections, as many as `memory` bytes have room for.
     fn values(self, is_quick: bool, memory: u64) -> Vec<u32> {
         let values: &[u32] = match (self, is_quick) {
             (Self::Connections, true) => &[1000, 2000],
@@ -168,7 +169,7 @@ impl Axis {
         values.to_vec()
     }
 
-    /// Servers that share the load.
+    /// The number of servers that share the load.
     fn processes(self, value: u32) -> u32 {
         match self {
             Self::Connections => value.div_ceil(PROCESS_CONNECTIONS_MAX),
@@ -176,14 +177,14 @@ impl Axis {
         }
     }
 
-    /// What is done to each process, one after the other.
+    /// The loads on each process, one after the other.
     fn steps(self, value: u32, seconds: u32, is_quick: bool) -> Vec<Step> {
         let window = format!("--warmup 500ms --duration {seconds}s");
         match self {
             Self::Connections => {
                 let processes = self.processes(value);
                 let (each, rate) = (value / processes, STEADY_RATE / processes);
-                // A port of an address is taken whoever it is connected to.
+                // A port of an address is taken, whatever it is connected to.
                 let sources = 16 * processes;
                 // Each connection has one heartbeat in that time.
                 let duration = if is_quick { "1s" } else { DEFAULT_PING_INTERVAL };
@@ -203,7 +204,7 @@ impl Axis {
                     format!("idle --connections 4000 --events {value} --heartbeats 1 --sources 16");
                 vec![
                     Step::of(format!("fanout --saturated --pushers 16 --events {value} {window}")),
-                    // It waits for a heartbeat.
+                    // The load waits for a heartbeat.
                     Step { words: idle, ping_interval: "3s", is_once: true },
                 ]
             }
@@ -217,7 +218,7 @@ impl Axis {
     }
 }
 
-/// What one load at one place of an axis told; one of each process.
+/// The reports of one load at one place of an axis, one from each process.
 #[derive(Debug)]
 struct Told {
     axis: Axis,
@@ -248,7 +249,7 @@ pub(super) fn run(place: &Place, effort: Effort, is_quick: bool, outcome: &mut O
                         && axis == Axis::Connections
                         && value > EVERY_ROUND_MAX
                     {
-                        // This machine's limit is what was looked for.
+                        // The measure looks for this machine's limit.
                         let refused = format!("{} did not open: {err:#}", axis.text(value));
                         outcome.scaling.refused = Some(refused);
                         continue;
@@ -270,10 +271,12 @@ pub(super) fn run(place: &Place, effort: Effort, is_quick: bool, outcome: &mut O
     }
 }
 
-/// A load and its server. The load is dropped first, since a server without connections ends sooner.
+/// A load and its server. The load is dropped first, because a server without connections ends
+/// sooner.
 type Held = (Load, Server);
 
-/// Starts so many servers of ours, and on each the same load, which is held when all is open.
+/// Starts this many servers of ours with the same load on each, which is held when all connections
+/// are open.
 fn open(place: &Place, processes: u32, step: &Step) -> anyhow::Result<Vec<Held>> {
     let words = format!("--hold {}", step.words);
     let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
@@ -294,7 +297,7 @@ fn open(place: &Place, processes: u32, step: &Step) -> anyhow::Result<Vec<Held>>
         let Some(before) = (at + 1).checked_sub(OPENING_MAX) else { continue };
         let (load, server) = &mut runs[before];
         load.wait_until_open(server)?;
-        // While others open, one may lose what it has.
+        // While others open, an earlier load can lose its connections.
         for (load, server) in &mut runs[..before] {
             load.ensure_held(server)?;
         }
@@ -302,7 +305,7 @@ fn open(place: &Place, processes: u32, step: &Step) -> anyhow::Result<Vec<Held>>
     Ok(runs)
 }
 
-/// Lets all loads go at the same time, and takes what they tell.
+/// Releases all loads at the same time, and returns their reports.
 fn measure(mut runs: Vec<Held>) -> anyhow::Result<Vec<Value>> {
     for (load, _) in &mut runs {
         load.let_go()?;
@@ -317,12 +320,12 @@ fn measure(mut runs: Vec<Held>) -> anyhow::Result<Vec<Value>> {
 }
 
 impl Scaling {
-    /// All that was told, one of each server.
+    /// All reports, one from each server.
     pub(super) fn jsons(&self) -> impl Iterator<Item = &Value> {
         self.told.iter().flat_map(|told| &told.jsons)
     }
 
-    /// What the server said that was not so.
+    /// Untrue answers of the server.
     pub(super) fn untrue(&self) -> Vec<String> {
         let of = |told: &Told| -> Vec<String> {
             let checks = told.jsons.iter().flat_map(untrue_checks);
@@ -331,14 +334,14 @@ impl Scaling {
         self.told.iter().flat_map(of).collect()
     }
 
-    /// Whether so many connections were held, and pushed to as often as they were to be.
+    /// Whether this many connections were held, and got as many pushes as intended.
     fn is_in_time(&self, connections: u32) -> bool {
         let dots = self.panel(Axis::Connections, PUSHES).dots;
         let found = dots.iter().find(|it| it.x == f64::from(connections));
         found.is_some_and(|it| it.y.median >= IN_TIME * f64::from(STEADY_RATE))
     }
 
-    /// What was measured of an axis, in order.
+    /// The measured values of an axis, in order.
     fn values(&self, axis: Axis) -> BTreeSet<u32> {
         self.told.iter().filter(|it| it.axis == axis).map(|it| it.value).collect()
     }
@@ -372,7 +375,8 @@ impl Scaling {
         Axis::ALL.into_iter().map(picture).collect()
     }
 
-    /// A section of the page: for each axis what was done, a sentence, the picture and its figures.
+    /// A section of the page: for each axis the description, a sentence, the picture and the
+    /// figures.
     pub(super) fn section(&self) -> String {
         if self.told.is_empty() {
             return "Not measured in this run.\n".to_owned();
@@ -402,7 +406,7 @@ impl Scaling {
             if axis == Axis::Connections
                 && let Some(refused) = &self.refused
             {
-                // What a program said may have lines; a sentence has one.
+                // The output of a program can have several lines; a sentence has one.
                 let _ = writeln!(out, "{}.\n", refused.replace('\n', " "));
             }
         }
@@ -410,7 +414,7 @@ impl Scaling {
     }
 }
 
-/// How each figure goes from the first dot to the last.
+/// How each figure changes from the first dot to the last.
 fn sentence(panels: &[Panel]) -> String {
     let Some([from, .., to]) = panels.first().map(|it| &it.dots[..]) else { return String::new() };
     let change = |panel: &Panel| {

@@ -1,4 +1,5 @@
-//! Ours with TLS, and with keys and tokens: what that takes, and what it costs beside the defaults.
+//! Our server with TLS, and with keys and tokens: the setup, and the cost compared with the
+//! defaults.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,14 +13,14 @@ use super::measure::Measure;
 use super::runs::Runs;
 use super::subject::Subject;
 
-/// Users of the loads that need a token: as many as a unicast has.
+/// Users of the loads that need a token: as many as a unicast load has.
 const USERS: u32 = 1000;
 
 fn file(place: &Place, name: &str) -> PathBuf {
     place.home.join(format!("secured-{name}"))
 }
 
-/// Makes a certificate that is its own authority, by the openssl program.
+/// Makes a certificate that is its own authority, with the openssl program.
 pub(super) fn make_certificate(sh: &Shell, place: &Place) -> anyhow::Result<()> {
     let [certificate, key] = ["certificate.pem", "key.pem"].map(|it| file(place, it));
     let ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
@@ -35,7 +36,7 @@ pub(super) fn make_certificate(sh: &Shell, place: &Place) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Makes a publisher's key and a token for each user, by our own `program`.
+/// Makes a publisher's key, and a token for each user, with our own `program`.
 pub(super) fn make_keys(sh: &Shell, place: &Place, program: &Path) -> anyhow::Result<()> {
     let printed = cmd!(sh, "{program} key").quiet().read()?;
     let key = printed.lines().find_map(|line| line.strip_prefix("# wsk_"));
@@ -51,7 +52,7 @@ pub(super) fn make_keys(sh: &Shell, place: &Place, program: &Path) -> anyhow::Re
     fs::write(&config, settings)?;
     let mut tokens = String::new();
     for number in 0..USERS {
-        // As the generator calls them.
+        // The names that the generator uses.
         let user = format!("user-{number:031}");
         let make = ["token", "make", "--for", "1day", "--user", &user];
         let token = cmd!(sh, "{program} {make...} --config {config}").quiet().read()?;
@@ -60,7 +61,7 @@ pub(super) fn make_keys(sh: &Shell, place: &Place, program: &Path) -> anyhow::Re
     Ok(fs::write(file(place, "tokens"), tokens)?)
 }
 
-/// What the server is started with.
+/// The flags of the server.
 pub(super) fn server_flags(subject: Subject, place: &Place) -> Vec<PathBuf> {
     match subject {
         Subject::Tls => vec![
@@ -74,7 +75,7 @@ pub(super) fn server_flags(subject: Subject, place: &Place) -> Vec<PathBuf> {
     }
 }
 
-/// What the generator is started with.
+/// The flags of the generator.
 pub(super) fn load_flags(subject: Subject, place: &Place) -> Vec<PathBuf> {
     match subject {
         Subject::Tls => vec!["--ca-file".into(), file(place, "certificate.pem")],
@@ -88,7 +89,7 @@ pub(super) fn load_flags(subject: Subject, place: &Place) -> Vec<PathBuf> {
     }
 }
 
-/// A table of Markdown: each figure without and with it, and the one by the other.
+/// A Markdown table: each figure with and without, and the ratio.
 pub(super) fn table(runs: &Runs) -> String {
     let rows = [
         (

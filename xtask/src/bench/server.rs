@@ -1,4 +1,4 @@
-//! One server under load: started at an address of its own, and never left behind.
+//! One server under load: it gets an address of its own, and is never left behind.
 
 use std::env;
 use std::fs::{self, File};
@@ -13,7 +13,8 @@ use anyhow::Context as _;
 use crate::address::free_address;
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// Long enough to end its own children, and to say goodbye to thousands under valgrind; then it is killed.
+/// Long enough to end its own children and to close thousands of connections under valgrind; after
+/// that the server is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running server; dropping it ends it.
@@ -25,7 +26,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts what `command` makes for an address, and waits until it accepts connections.
+    /// Starts the command that `command` makes for an address, and waits until it accepts
+    /// connections.
     pub(super) fn start(
         log: &Path,
         command: impl FnOnce(SocketAddr) -> anyhow::Result<Command>,
@@ -71,7 +73,7 @@ impl Server {
         lines[lines.len().saturating_sub(10)..].join("\n")
     }
 
-    /// Asks it to end, since some have children to end; kills it if it does not.
+    /// Asks the server to end, because some have children to end; kills it if it does not.
     pub(super) fn stop(&mut self) -> anyhow::Result<()> {
         if self.child.try_wait()?.is_some() {
             return Ok(());
@@ -90,7 +92,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It fails only if there is nothing left to end.
+        // It fails only if the process has ended already.
         drop(self.stop());
     }
 }

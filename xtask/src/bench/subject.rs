@@ -1,4 +1,4 @@
-//! Who is measured: what each needs, how to get it, and how to start it.
+//! The subjects: what each needs, how to install it, and how to start it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::measure::Measure;
 use super::{Place, pinned, secured};
 use crate::tools;
 
-/// A version each, pinned, so that figures can be compared.
+/// The pinned versions, so that figures can be compared.
 const BUN: &str = "bun@1.4.5";
 const WS: &str = "ws@8.23.0";
 
@@ -22,14 +22,14 @@ const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subject {
     Floor,
-    /// The floor as lean as can be.
+    /// The leanest possible floor.
     BareFloor,
     Ours,
     /// Ours, with all connections and pushes behind TLS.
     Tls,
-    /// Ours, with tokens of listeners and keys of publishers.
+    /// Ours, with tokens for clients and keys for publishers.
     Keys,
-    /// An earlier build of ours, where two are compared and nobody else.
+    /// An earlier build of ours, if two builds are compared and no peer.
     Before,
     Bun,
     Nchan,
@@ -39,7 +39,7 @@ pub(super) enum Subject {
 }
 
 impl Subject {
-    /// All that a whole run measures. Those that are held against each other come one after the other.
+    /// The subjects of a complete run. Subjects that are compared come one after the other.
     pub(super) const ALL: [Self; 10] = [
         Self::BareFloor,
         Self::Floor,
@@ -53,12 +53,12 @@ impl Subject {
         Self::NaiveWarp,
     ];
 
-    /// Whether it is our server, however it is set.
+    /// Whether it is our server, with any settings.
     pub(super) fn is_ours(self) -> bool {
         matches!(self, Self::Ours | Self::Tls | Self::Keys | Self::Before)
     }
 
-    /// As `wserver-load --target` knows it.
+    /// Its name for `wserver-load --target`.
     pub(super) fn target(self) -> String {
         if self.is_ours() { Self::Ours.name() } else { self.folder() }
     }
@@ -80,12 +80,12 @@ impl Subject {
         name.to_owned()
     }
 
-    /// Where its program stands in `xtask/peers/`, and what that is called.
+    /// The name of its folder in `xtask/peers/`.
     fn folder(self) -> String {
         if self == Self::BareFloor { Self::Floor.name() } else { self.name() }
     }
 
-    /// What it is, in a few words.
+    /// Its description, in a few words.
     pub(super) fn what(self) -> &'static str {
         match self {
             Self::Floor => "one epoll loop, one `send(2)` of a ready frame for each connection",
@@ -93,9 +93,9 @@ impl Subject {
                 "the floor, with a vectorised search of the names in a push, and no read that finds nothing"
             }
             Self::Ours => "the release binary with its default settings",
-            Self::Tls => "the same, listeners and pushers behind TLS 1.3",
+            Self::Tls => "the same, with clients and publishers behind TLS 1.3",
             Self::Keys => {
-                "the same, where listeners show a JSON Web Token and pushers the key of a `[[publisher]]` with a scope and a rate"
+                "the same, where clients present a JSON Web Token and publishers the key of a `[[publisher]]` with a scope and a rate"
             }
             Self::Before => "an earlier build, with its default settings",
             Self::Bun => "`Bun.serve` with topics and `server.publish`",
@@ -106,7 +106,7 @@ impl Subject {
         }
     }
 
-    /// The program that stands in `xtask/peers/`, if it is one.
+    /// The source of its program in `xtask/peers/`, if it has one.
     pub(super) fn source(self) -> Option<&'static str> {
         match self {
             Self::Floor | Self::BareFloor => Some(include_str!("../../peers/floor/src/main.rs")),
@@ -119,12 +119,12 @@ impl Subject {
         }
     }
 
-    /// Whether it needs what is not of this project.
+    /// Whether it needs something from outside this project.
     pub(super) fn is_foreign(self) -> bool {
         !self.is_ours() && !matches!(self, Self::Floor | Self::BareFloor | Self::NaiveWarp)
     }
 
-    /// Builds it, or gets it if that is allowed; tells what is missing.
+    /// Builds it, or installs it if that is allowed; returns what is missing.
     pub(super) fn prepare(
         self,
         sh: &Shell,
@@ -138,7 +138,7 @@ impl Subject {
                         tools::apt_install(sh, &["nodejs", "npm"])?;
                     }
                     let (home, flags) = (&place.home, ["--no-audit", "--no-fund", "--no-save"]);
-                    // Both at once: npm takes away what an install does not name.
+                    // Both at once, because npm removes packages that an install does not name.
                     cmd!(sh, "npm install --prefix {home} {flags...} {BUN} {WS}").run()?;
                 }
                 Self::Gorilla => tools::apt_install(sh, &["golang-go", GORILLA_PACKAGE])?,
@@ -166,7 +166,7 @@ impl Subject {
             Self::Gorilla => {
                 let (source, program) =
                     (sources.join("gorilla").join("main.go"), self.program(place));
-                // Debian's packages are for the time before modules, and so need no network.
+                // Debian's packages are from the time before Go modules, so they need no network.
                 cmd!(sh, "go build -o {program} {source}")
                     .env("GO111MODULE", "off")
                     .env("GOPATH", GOPATH)
@@ -221,7 +221,7 @@ impl Subject {
             }
             Self::Ours | Self::Tls | Self::Keys => place.ours.clone(),
             Self::Before => place.before.clone(),
-            // The program itself, not a script that starts it: its process id is needed.
+            // The program itself, not a script that starts it, because we need its process id.
             Self::Bun => place.home.join("node_modules/bun/bin/bun.exe"),
             Self::Nchan => PathBuf::from("/usr/sbin/nginx"),
             Self::Gorilla => place.home.join("gorilla"),
@@ -229,7 +229,7 @@ impl Subject {
         }
     }
 
-    /// Starts it for that measure, on its core.
+    /// The command that starts it for that measure, on its core.
     pub(super) fn command(
         self,
         place: &Place,
@@ -249,7 +249,7 @@ impl Subject {
                 command.args(secured::server_flags(self, place));
                 return Ok(command);
             }
-            // As both are run where it counts, not as they are while somebody works on them.
+            // Both run in production mode, not in development mode.
             Self::Bun => {
                 command.env("NODE_ENV", "production");
                 command.arg(sources.join("bun/server.ts"));
@@ -275,7 +275,7 @@ impl Subject {
         Ok(command)
     }
 
-    /// Starts ours with so much time between its heartbeats.
+    /// The command that starts our server with this time between two heartbeats.
     pub(super) fn ours(place: &Place, address: SocketAddr, ping_interval: &str) -> Command {
         Self::Ours.started(place, address, ping_interval)
     }
@@ -287,7 +287,7 @@ impl Subject {
         command
     }
 
-    /// The command that tells its version, if it is not ours.
+    /// The command that prints its version, if it is not ours.
     pub(super) fn version(self, sh: &Shell, place: &Place) -> Option<String> {
         let program = self.program(place);
         let version = match self {

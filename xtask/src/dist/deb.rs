@@ -40,7 +40,7 @@ pub(super) fn make(parts: &Parts<'_>, folder: &Path) -> anyhow::Result<PathBuf> 
         let place = doc.join("examples").join(examples);
         parts.copy_all(&format!("docs/deploy/{examples}"), &place)?;
     }
-    // Without the time of the compression.
+    // `--no-name` leaves out the time of the compression.
     let pages = root.join("usr/share/man/man1");
     let compressed = parts.man.iter().map(|(file, _)| pages.join(file));
     cmd!(sh, "gzip -9 --no-name {compressed...}").quiet().run()?;
@@ -94,7 +94,7 @@ fn control(parts: &Parts<'_>, root: &Path, architecture: &str) -> anyhow::Result
     Ok(())
 }
 
-/// What Debian calls a machine.
+/// Debian's name of the architecture.
 fn architecture(target: &str) -> anyhow::Result<&'static str> {
     match target.split('-').next() {
         Some("x86_64") => Ok("amd64"),
@@ -103,7 +103,7 @@ fn architecture(target: &str) -> anyhow::Result<&'static str> {
     }
 }
 
-/// The newest version of glibc that a binary names the symbols of, as 36 for 2.36.
+/// The newest version of glibc whose symbols the binary names, such as 36 for 2.36.
 fn glibc(binary: &[u8]) -> Option<u32> {
     const PREFIX: &[u8] = b"GLIBC_2.";
     let found = binary.windows(PREFIX.len() + 3).filter_map(|window| {
@@ -117,7 +117,7 @@ fn glibc(binary: &[u8]) -> Option<u32> {
 fn copyright(parts: &Parts<'_>) -> anyhow::Result<String> {
     let mit = fs::read_to_string(parts.project.root.join("LICENSE-MIT"))?;
     let owner = mit.lines().find_map(|it| it.strip_prefix("Copyright (c) "));
-    // A licence in this format is indented, and an empty line is a full stop.
+    // This format indents a licence, and writes an empty line as a full stop.
     let terms: Vec<String> = mit
         .lines()
         .skip_while(|it| !it.starts_with("Permission"))

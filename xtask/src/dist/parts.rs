@@ -1,4 +1,4 @@
-//! What the packages are made of, gathered once for both.
+//! The content of the packages, gathered once for both.
 
 use std::fs;
 use std::io;
@@ -10,25 +10,26 @@ use xshell::cmd;
 
 use crate::project::Project;
 
-/// What both packages are made of.
+/// The content of both packages.
 #[derive(Debug)]
 pub(super) struct Parts<'a> {
     pub(super) project: &'a Project,
     /// Stripped.
     pub(super) binary: PathBuf,
     pub(super) version: String,
-    /// As Rust calls the machine: `x86_64-unknown-linux-gnu`.
+    /// Rust's name of the machine: `x86_64-unknown-linux-gnu`.
     pub(super) target: String,
-    /// Seconds since 1970: when the commit was made, so that the same source makes the same package.
+    /// Seconds since 1970 at the time of the commit, so that the same source makes the same
+    /// package.
     pub(super) epoch: String,
-    /// By file name.
+    /// Manual pages, by file name.
     pub(super) man: Vec<(String, String)>,
-    /// By shell.
+    /// Completions, by shell.
     pub(super) completions: Vec<(&'static str, String)>,
     pub(super) settings: String,
 }
 
-/// What was made.
+/// The finished packages.
 #[derive(Debug)]
 pub(super) struct Packages {
     pub(super) folder: PathBuf,
@@ -44,8 +45,8 @@ impl<'a> Parts<'a> {
     ) -> anyhow::Result<Self> {
         let sh = &project.sh;
         let binary = folder.join("wserver");
-        // Names of functions are kept in no place that a person reads: reports come with a trace of
-        // addresses, and whoever builds the tag again has the symbols.
+        // Nobody reads function names in the binary: reports contain a trace of addresses, and a
+        // new build of the tag has the symbols.
         cmd!(sh, "strip --strip-unneeded -o {binary} {server}").run()?;
         let version = project.metadata.members().find(|it| it.name == "wserver");
         let version = version.context("no package wserver")?.version.clone();
@@ -69,14 +70,14 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// Puts a file of the repository there.
+    /// Copies a file of the repository to `to`.
     pub(super) fn copy(&self, from: &str, to: &Path) -> anyhow::Result<()> {
         let from = self.project.root.join(from);
         let text = fs::read(&from).with_context(|| from.display().to_string())?;
         Ok(write(to, text, 0o644)?)
     }
 
-    /// Puts all files of a folder of the repository there, those of folders in it too.
+    /// Copies all files of a folder of the repository to `to`, including those in subfolders.
     pub(super) fn copy_all(&self, from: &str, to: &Path) -> anyhow::Result<()> {
         for entry in fs::read_dir(self.project.root.join(from))? {
             let entry = entry?;
@@ -92,16 +93,16 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The commands in the binary's help.
+/// The commands in the binary's help text.
 fn commands(help: &str) -> impl Iterator<Item = &str> {
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let lines = lines.take_while(|line| !line.is_empty());
-    // What goes on from the line above stands further in.
+    // Continuation lines are indented further.
     let names = lines.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
     names.filter(|name| !matches!(*name, "" | "help"))
 }
 
-/// Writes a file and the folders above it.
+/// Writes a file, and makes the folders above it.
 pub(super) fn write(path: &Path, content: impl AsRef<[u8]>, mode: u32) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;

@@ -1,4 +1,4 @@
-//! The packages tried: unpacked, installed, a message pushed, and purged until nothing is left.
+//! The trial of the packages: unpack, install, push a message, and purge until nothing is left.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -16,12 +16,12 @@ use crate::tools;
 type Case = fn(&Shell, &Packages) -> anyhow::Result<()>;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Where the service listens as it comes, and where it takes pushes.
+/// Where the service listens by default, and where it takes pushes.
 const ADDRESS: &str = "127.0.0.1:12345";
 const PRIVATE_ADDRESS: &str = "127.0.0.1:22345";
 const UNITS: [&str; 3] = ["wserver.service", "wserver.socket", "wserver-private.socket"];
-/// What lintian says of packages of Debian's own: theirs have a changelog in their format, and a
-/// copyright with a year.
+/// Lintian's complaints that apply only to Debian's own packages, which have a changelog in
+/// Debian's format and a copyright with a year.
 const LINTIAN_SUPPRESSED: &str = "no-changelog,copyright-without-copyright-notice";
 
 pub(super) fn run(project: &Project, packages: &Packages, tally: &mut Tally) -> anyhow::Result<()> {
@@ -84,7 +84,7 @@ fn installed_delivers(sh: &Shell, packages: &Packages) -> anyhow::Result<()> {
     tools::as_root(sh, &["dpkg", "--install", &deb.display().to_string()])?;
     cmd!(sh, "dpkg --verify wserver").run()?;
     if tools::found("systemd-analyze") {
-        // It says what is wrong on its standard error, and may succeed all the same.
+        // It reports problems on its standard error, and can succeed in spite of them.
         let told = cmd!(sh, "systemd-analyze verify --man=no").args(UNITS).read_stderr()?;
         let told: Vec<&str> = told.lines().filter(|it| it.contains("wserver")).collect();
         anyhow::ensure!(told.is_empty(), "systemd-analyze verify: {}", told.join("; "));
@@ -94,7 +94,7 @@ fn installed_delivers(sh: &Shell, packages: &Packages) -> anyhow::Result<()> {
     if Path::new("/run/systemd/system").is_dir() { service(sh) } else { Ok(()) }
 }
 
-/// The service as the package has started it.
+/// Tests the service as the package has started it.
 fn service(sh: &Shell) -> anyhow::Result<()> {
     let active = || cmd!(sh, "systemctl is-active --quiet wserver.service").run();
     active()?;
@@ -129,7 +129,7 @@ fn purged(sh: &Shell, packages: &Packages) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts a server, and has a message delivered by it.
+/// Starts a server, and has it deliver a message.
 fn delivers(binary: &Path, flags: &[&Path]) -> anyhow::Result<()> {
     let address = crate::address::free_address()?.to_string();
     let mut command = Command::new(binary);
@@ -144,7 +144,7 @@ fn delivers(binary: &Path, flags: &[&Path]) -> anyhow::Result<()> {
     server.stop()
 }
 
-/// Listens and pushes by the binary's own tools.
+/// Listens and pushes with the binary's own tools.
 fn deliver(binary: &Path, address: &str, private: &str) -> anyhow::Result<()> {
     let url = format!("http://{address}");
     let push_url = format!("http://{private}");

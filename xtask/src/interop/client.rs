@@ -1,4 +1,4 @@
-//! The foreign clients: what each needs, how to get it, how to run it, and how to read it.
+//! The foreign clients: what each needs, and how to install it, run it and read its output.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,10 +13,10 @@ use crate::tally::Tally;
 use crate::tools;
 use crate::watch::{self, End};
 
-/// The slowest of them takes a few seconds.
+/// The slowest client takes a few seconds.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A version each, pinned: a release of theirs must not turn our green commits red.
+/// The pinned versions, so that a release of another project does not turn our green commits red.
 const WEBSOCKETS: &str = "websockets==17.4";
 const PYJWT: &str = "pyjwt[crypto]==2.15.1";
 const OPENAPI: &str = "openapi-spec-validator==0.9.0";
@@ -34,46 +34,47 @@ const GORILLA_FOLDER: &str = "/src/github.com/gorilla/websocket";
 const CHROMIUM: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
 const FIREFOX: &[&str] = &["firefox-esr", "firefox"];
 
-/// A program of somebody else's that speaks to our server.
+/// A program of another project that talks to our server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Client {
     /// gorilla/websocket, as the ancestor's own clients use it.
     Go,
     /// Python's websockets.
     Python,
-    /// Our HTTP API, by requests that schemathesis makes out of its description.
+    /// Our HTTP API, with requests that schemathesis makes from its description.
     Api,
     /// npm's ws.
     Node,
-    /// npm's websocket, which is slow to look at what it has received.
+    /// npm's websocket, which reads what it has received with a delay.
     Websocket,
     /// Tcl's websocket, of tcllib.
     Tcl,
-    /// Python's http.client, as publishers that keep their connections.
+    /// Python's http.client, like publishers that keep their connections.
     Kept,
-    /// Chromium and Firefox at the end of their connections.
+    /// Chromium and Firefox, and how their connections end.
     Browsers,
     /// Our playground in a browser.
     Page,
-    /// curl, by a script.
+    /// curl, run by a script.
     Curl,
     /// Our own doctor, with nginx between it and the server.
     Nginx,
-    /// nginx, Caddy and HAProxy as we say to set them up; and linters of what else there is to deploy.
+    /// nginx, Caddy and HAProxy with our configurations; and linters for the other files of
+    /// docs/deploy.
     Proxies,
-    /// Tokens of `PyJWT`.
+    /// Tokens made by `PyJWT`.
     Pyjwt,
-    /// Tokens of npm's jose.
+    /// Tokens made by npm's jose.
     Jose,
-    /// Prometheus, which scrapes.
+    /// Prometheus scraping the server.
     Prometheus,
-    /// testssl.sh, which has a way of its own to say what it found.
+    /// testssl.sh, whose report has its own format.
     Testssl,
 }
 
 impl Client {
-    /// Those that take long come first, and one that waits beside one that computes, since two run
-    /// at a time.
+    /// Two run at a time: the longest come first, and those that wait alternate with those that
+    /// compute.
     pub(super) const ALL: [Self; 16] = [
         Self::Testssl,
         Self::Browsers,
@@ -114,7 +115,7 @@ impl Client {
         }
     }
 
-    /// How the server is set up for it, one after the other.
+    /// The setups of the server for it, one after the other.
     pub(super) fn stages(self) -> &'static [Stage] {
         match self {
             Self::Go | Self::Python | Self::Node | Self::Websocket | Self::Browsers => {
@@ -150,7 +151,7 @@ impl Client {
         Some(missing.to_owned())
     }
 
-    /// Packages of the system that it needs and does not find.
+    /// The system's packages that it needs and this machine lacks.
     pub(super) fn lacks(self, sh: &Shell) -> Vec<&'static str> {
         let programs = self.programs().iter().copied().filter(|it| !tools::found(it));
         let mut packages: Vec<&str> = programs.map(system_package).collect();
@@ -169,7 +170,8 @@ impl Client {
         packages
     }
 
-    /// Makes what it runs, and what the server must have before it starts.
+    /// Builds the client if it is compiled, and makes the files that the server needs before it
+    /// starts.
     pub(super) fn prepare(self, sh: &Shell, root: &Path, home: &Path) -> anyhow::Result<PathBuf> {
         let scripts = root.join("xtask/interop");
         let keys = home.join(self.name());
@@ -177,7 +179,7 @@ impl Client {
             Self::Go => {
                 let gopath = gorilla(sh).context("gorilla is gone")?;
                 let (source, program) = (scripts.join("client.go"), go_program(home));
-                // Debian's packages are for the time before modules, and so need no network.
+                // Debian's packages are from the time before Go modules, so they need no network.
                 cmd!(sh, "go build -o {program} {source}")
                     .env("GO111MODULE", "off")
                     .env("GOPATH", gopath)
@@ -200,7 +202,7 @@ impl Client {
         Ok(keys)
     }
 
-    /// The command that runs it; the server's origin is its one argument.
+    /// The command that runs it; the server's origin is its only argument.
     pub(super) fn command(self, root: &Path, home: &Path) -> anyhow::Result<Command> {
         let scripts = root.join("xtask/interop");
         Ok(match self {
@@ -264,7 +266,7 @@ impl Client {
         })
     }
 
-    /// Programs of the system that it runs.
+    /// The programs of the system that it runs.
     fn programs(self) -> &'static [&'static str] {
         match self {
             Self::Go => &["go", "openssl"],
@@ -284,7 +286,7 @@ impl Client {
         }
     }
 
-    /// Packages of Python and npm that it needs.
+    /// The packages of Python and npm that it needs.
     pub(super) fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Go | Self::Tcl | Self::Kept | Self::Curl | Self::Nginx | Self::Testssl => &[],
@@ -317,7 +319,7 @@ fn python(home: &Path) -> Command {
     command
 }
 
-/// Clients speak to this machine only.
+/// Clients talk only to this machine.
 pub(super) fn without_proxies(command: &mut Command) {
     for proxy in
         ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
@@ -326,7 +328,7 @@ pub(super) fn without_proxies(command: &mut Command) {
     }
 }
 
-/// Runs a client, shows and counts its cases, and ends it when it takes too long.
+/// Runs a client, shows and counts its cases, and ends it if it takes too long.
 pub(super) fn run(name: &str, mut command: Command, tally: &mut Tally) -> anyhow::Result<()> {
     without_proxies(&mut command);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
@@ -358,7 +360,7 @@ pub(super) fn venv(home: &Path) -> PathBuf {
     home.join("venv")
 }
 
-/// An empty file says that this very version was installed.
+/// An empty file that shows that exactly this version was installed.
 pub(super) fn stamp(home: &Path, package: &str) -> PathBuf {
     home.join(format!("{package}.installed"))
 }
@@ -367,12 +369,12 @@ pub(super) fn has_package(home: &Path, package: &str) -> bool {
     stamp(home, package).is_file()
 }
 
-/// npm's have the version behind an @, Python's behind two equals signs.
+/// npm packages have the version after an @, Python packages after two equals signs.
 pub(super) fn is_npm(package: &str) -> bool {
     package.contains('@')
 }
 
-/// The system's package of a program that is called otherwise.
+/// The system's package of a program that has another name.
 fn system_package(program: &'static str) -> &'static str {
     match program {
         "go" => "golang-go",
@@ -384,7 +386,7 @@ fn system_package(program: &'static str) -> &'static str {
     }
 }
 
-/// Its websocket client, which older ones do not have.
+/// Whether tcllib has its websocket client, which older versions lack.
 fn has_tcllib(sh: &Shell) -> bool {
     let script = "puts [package require websocket]";
     tools::found("tclsh") && cmd!(sh, "tclsh").stdin(script).quiet().ignore_stderr().read().is_ok()
@@ -394,7 +396,7 @@ fn program_of(names: &[&str]) -> Option<PathBuf> {
     names.iter().find_map(|it| tools::path_of(it))
 }
 
-/// The GOPATH in which the system's package put gorilla.
+/// The GOPATH in which the system's package installed gorilla.
 fn gorilla(sh: &Shell) -> Option<String> {
     if !tools::found("dpkg") {
         return None;

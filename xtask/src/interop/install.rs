@@ -1,4 +1,5 @@
-//! What the clients lack: programs from the system, libraries of Python and npm under `home`.
+//! Installs what the clients need: programs from the system, libraries of Python and npm under
+//! `home`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,31 +11,31 @@ use xshell::{Shell, cmd};
 use super::client::{Client, has_package, is_npm, stamp, venv};
 use crate::tools;
 
-/// All that CI lacks for the clients and for tests, got while it compiles.
+/// The installation of everything that the clients and tests need, in a thread beside the compiler.
 #[derive(Debug)]
 pub(crate) struct Installation {
     thread: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Installation {
-    /// Begins; `more` are packages of the system that others than the clients need.
+    /// Starts it. `more` are the system's packages that only tests need.
     pub(super) fn begin(sh: Shell, root: PathBuf, home: PathBuf, more: Vec<&'static str>) -> Self {
         let all = move || {
             install(&sh, &home, &Client::ALL, &more)?;
-            // Which compiles Go's own library, and takes longer than all that the client does.
+            // It compiles Go's standard library, which takes longer than running the client.
             Client::Go.prepare(&sh, &root, &home)?;
             Ok(())
         };
         Self { thread: thread::spawn(all) }
     }
 
-    /// Waits for it.
+    /// Waits for its end.
     pub(crate) fn end(self) -> anyhow::Result<()> {
         self.thread.join().ok().context("the installation panicked")?
     }
 }
 
-/// Gets what these clients lack, each kind of package at one go.
+/// Installs what these clients lack: all packages of a kind with one command.
 pub(super) fn install(
     sh: &Shell,
     home: &Path,
@@ -64,7 +65,7 @@ pub(super) fn install(
         cmd!(sh, "{program} install --quiet {pip...}").run()?;
     }
     if !npm.is_empty() {
-        // All of them: npm takes away what an install does not name.
+        // All at once, because npm removes packages that an install does not name.
         let all = Client::ALL.iter().flat_map(|it| it.packages()).copied();
         let all: BTreeSet<&str> = all.filter(|it| is_npm(it)).collect();
         let flags = ["--no-audit", "--no-fund", "--no-save"];

@@ -1,5 +1,5 @@
-//! The server under test: started at an address of its own as its stage wants it, stopped as an operator
-//! would, and never left behind.
+//! The server under test. It gets an address of its own and the setup of its stage, stops as an
+//! operator would stop it, and is never left behind.
 
 use std::env;
 use std::fs::{self, File};
@@ -56,17 +56,17 @@ impl Server {
         Ok(server)
     }
 
-    /// Where it listens, as `host:port`.
+    /// The address where it listens, as `host:port`.
     pub(super) fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// Where it listens, as a page would write it.
+    /// The address where it listens, as a page would write it.
     pub(super) fn origin(&self) -> String {
         format!("{}://{}", if self.https { "https" } else { "http" }, self.address)
     }
 
-    /// Asks it to end and expects that it does so in time and content.
+    /// Asks the server to end, and expects it to end in time and successfully.
     pub(super) fn stop(&mut self) -> anyhow::Result<()> {
         let id = self.child.id().to_string();
         let asked = Command::new("kill").args(["-TERM", &id]).status()?;

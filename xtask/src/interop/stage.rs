@@ -1,5 +1,5 @@
-//! How the server stands when a client comes: plain, with TLS, with a private listener, with the
-//! keys of an issuer, or in a cluster; and what the client is told about it.
+//! The setups of the server for the clients: plain, with TLS, with a private listener, with the
+//! keys of an issuer, or in a cluster; and what the client is told about the setup.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -16,37 +16,38 @@ use crate::address::free_address;
 pub(super) enum Stage {
     /// One port for all.
     Plain,
-    /// As it comes: without a key, pushes have a port of their own.
+    /// The defaults: without a key, pushes have a separate port.
     Apart,
     /// With a certificate.
     Tls,
-    /// With a certificate, and pushes on a listener of their own, by client certificates.
+    /// With a certificate, and pushes on a separate listener, by client certificates.
     Private,
-    /// As it comes, with certificates for a proxy in front that is not made for it.
+    /// The defaults, with certificates for a proxy in front whose configuration is not for this
+    /// server.
     Proxied,
-    /// Behind proxies that it trusts, with certificates for them; it pings often, and takes one
-    /// connection of an address.
+    /// Behind proxies that it trusts, with certificates for them; it pings often, and allows one
+    /// connection for each address.
     Trusting,
     /// With the keys of an issuer.
     Issuer,
-    /// The one node of a cluster, so that all it can tell is told.
+    /// The only node of a cluster, so that it reports everything it can report.
     Clustered,
 }
 
-/// What is set up: flags for the server, variables for the client.
+/// The setup: flags for the server, variables for the client.
 #[derive(Debug, Default)]
 pub(super) struct Scene {
     pub(super) https: bool,
-    /// Whether pushes are taken where browsers connect, though they need no key.
+    /// Whether the server takes pushes where browsers connect, although they need no key.
     pub(super) has_open_push: bool,
     pub(super) flags: Vec<String>,
     variables: Vec<(&'static str, String)>,
-    /// What the server needs beside it.
+    /// The broker that the server needs.
     broker: Option<Broker>,
 }
 
 impl Stage {
-    /// Added to a client's name where it is not at the plain stage alone.
+    /// The suffix of the client's name, if it does not run only at the plain stage.
     pub(super) fn suffix(self) -> &'static str {
         match self {
             Self::Plain | Self::Proxied | Self::Trusting | Self::Issuer | Self::Clustered => "",
@@ -55,7 +56,7 @@ impl Stage {
         }
     }
 
-    /// Sets it up. `keys` is where the issuer has put what it makes, a folder of its name.
+    /// Sets the stage up. `keys` is where the issuer has put its files, a folder of its name.
     pub(super) fn scene(
         self,
         certificates: Option<&Certificates>,
@@ -65,7 +66,7 @@ impl Stage {
         let mut scene =
             Scene { https: self.speaks_tls(), has_open_push: !is_apart, ..Scene::default() };
         if is_apart {
-            // As the server would choose one by itself, but one that is free.
+            // The server would choose a port by itself; this one is free.
             let address = free_address()?.to_string();
             scene.variable("PRIVATE_ORIGIN", format!("http://{address}"));
             scene.flag("private-address", address);
@@ -73,7 +74,7 @@ impl Stage {
         if let Some(certificates) = certificates.filter(|_| scene.https) {
             scene.flag("tls-certificate-file", certificates.file("server.pem"));
             scene.flag("tls-key-file", certificates.file("server.key"));
-            // Go's, Python's and our own way to name the authority, and Node's.
+            // The variable of Go, Python and our own tools for the authority, and that of Node.
             scene.variable("SSL_CERT_FILE", certificates.file("ca.pem"));
             scene.variable("NODE_EXTRA_CA_CERTS", certificates.file("ca.pem"));
             scene.variable("TLS_CERTIFICATE", certificates.file("server.pem"));
@@ -150,7 +151,7 @@ impl Scene {
     /// The first flag that a program with this help does not have.
     pub(super) fn unknown_flag(&self, help: &str) -> Option<&str> {
         let flags = self.flags.iter().step_by(2).map(String::as_str);
-        // With what may stand behind it, since one flag's name begins another's.
+        // Check what follows the name, because one flag's name can be the start of another's.
         let known = |flag: &str| {
             let is_end = |rest: &str| rest.starts_with([' ', '=', '\n']) || rest.is_empty();
             help.match_indices(flag).any(|(at, _)| is_end(&help[at + flag.len()..]))
@@ -158,7 +159,7 @@ impl Scene {
         flags.into_iter().find(|flag| !known(flag))
     }
 
-    /// Tells the client.
+    /// Passes the setup to the client.
     pub(super) fn tell(&self, command: &mut Command) {
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
     }
@@ -193,7 +194,7 @@ impl Drop for Broker {
     }
 }
 
-/// An authority and what it has signed, made anew for each run.
+/// An authority and the certificates that it signed, made again for each run.
 #[derive(Debug)]
 pub(super) struct Certificates {
     folder: PathBuf,
@@ -204,7 +205,7 @@ impl Certificates {
     const VALID: &str = "2";
     const KEY: [&str; 5] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
 
-    /// Makes all of them by the openssl program, which is 3 or later.
+    /// Makes all of them with the openssl program, version 3 or later.
     pub(super) fn make(sh: &Shell, folder: &Path) -> anyhow::Result<Self> {
         let made = Self { folder: folder.to_path_buf() };
         sh.create_dir(folder)?;
@@ -246,7 +247,7 @@ impl Certificates {
             let [ca, ca_key] = ["pem", "key"].map(|it| self.file(&format!("{authority}.{it}")));
             request = request.args(["-CA", &ca, "-CAkey", &ca_key]);
         }
-        // It paints its progress with dots.
+        // openssl shows its progress with dots.
         Ok(request.quiet().ignore_stderr().run()?)
     }
 }

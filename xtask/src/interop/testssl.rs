@@ -1,5 +1,5 @@
-//! Debian's testssl.sh: protocols, ciphers, forward secrecy and known vulnerabilities, and its
-//! verdict on each read from its JSON.
+//! Debian's testssl.sh: protocols, ciphers, forward secrecy and known vulnerabilities. The verdict
+//! on each comes from its JSON.
 
 use std::fs;
 use std::path::Path;
@@ -13,16 +13,17 @@ use super::client::without_proxies;
 use crate::tally::Tally;
 use crate::watch::{self, End};
 
-/// It takes half a minute, most of which it waits.
+/// It takes half a minute, most of it waiting.
 const EXAMINATION_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Its names of Debian and elsewhere.
+/// Its names in Debian and elsewhere.
 pub(super) const PROGRAMS: &[&str] = &["testssl", "testssl.sh"];
 
 /// The sections: protocols, standard ciphers, forward secrecy, vulnerabilities.
 const SECTIONS: [&str; 4] = ["--protocols", "--std", "--fs", "--vulnerable"];
 
-/// One finding of each section, and of its end: an examination that broke off is not a clean one.
+/// One finding of each section, and of its end, because an examination that broke off is not a
+/// clean one.
 const EXPECTED: &[&str] =
     &["SSLv2", "TLS1_2", "TLS1_3", "cipherlist_NULL", "heartbleed", "ROBOT", "RC4", "scanTime"];
 
@@ -38,7 +39,7 @@ pub(super) fn run(
     tally: &mut Tally,
 ) -> anyhow::Result<()> {
     let json = home.join("testssl.json");
-    // It refuses to write over what is there.
+    // It refuses to overwrite a file.
     drop(fs::remove_file(&json));
     command.args(SECTIONS).args(["--quiet", "--color", "0", "--warnings", "batch"]);
     command.arg("--jsonfile").arg(&json).arg(address);
@@ -53,7 +54,7 @@ pub(super) fn run(
     if end == End::Late {
         child.kill()?;
     }
-    // Its exit code counts its own opinions; the findings are judged here.
+    // Its exit code reflects its own judgement; this module judges the findings.
     child.wait()?;
     anyhow::ensure!(end == End::Closed, "took longer than {EXAMINATION_TIMEOUT:?}:\n{said}");
     let text = fs::read_to_string(&json).with_context(|| format!("it wrote nothing:\n{said}"))?;
@@ -89,7 +90,7 @@ fn verdicts(json: &str) -> anyhow::Result<Vec<Verdict>> {
     Ok(verdicts)
 }
 
-/// What it merely remarks is no verdict.
+/// The verdict of a finding; mere remarks have none.
 fn judge(finding: &Value) -> Option<Verdict> {
     let text = |name: &str| finding[name].as_str().unwrap_or_default().to_owned();
     let (id, severity) = (text("id"), text("severity"));

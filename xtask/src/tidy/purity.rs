@@ -1,6 +1,6 @@
-//! The core has no clock, socket, thread, environment or file, and never waits: a search proves it.
+//! The core has no clock, socket, thread, environment or file, and never waits; a search proves it.
 //!
-//! Its tests may do as they like.
+//! Its tests are exempt.
 
 use super::scrub;
 use crate::problem::Problem;
@@ -29,7 +29,7 @@ const BANNED: &[(&str, &str)] = &[
     ("mpsc", "waits"),
 ];
 
-/// What the core names that it must not; `code` is already scrubbed.
+/// The forbidden names in the core's code; `code` is already scrubbed.
 pub(super) fn check(path: &str, code: &str) -> Vec<Problem> {
     let Some(file) = path.strip_prefix(CORE) else { return Vec::new() };
     if file.split('/').any(|part| part == "tests" || part == "tests.rs") {
@@ -49,7 +49,7 @@ pub(super) fn check(path: &str, code: &str) -> Vec<Problem> {
     problems
 }
 
-/// Writes `std::{fs, net::IpAddr}` as `std::{std::fs, std::net::IpAddr}`, for the search.
+/// Expands `std::{fs, net::IpAddr}` to `std::{std::fs, std::net::IpAddr}`, for the search.
 fn spelled_out(code: &str) -> String {
     let mut out = String::with_capacity(code.len());
     let mut rest = code;
@@ -81,7 +81,7 @@ fn spelled_out(code: &str) -> String {
     out + rest
 }
 
-/// The words occur, and not as part of longer ones.
+/// Whether the words occur, and not as part of longer words.
 fn names(text: &str, words: &str) -> bool {
     let part = |it: char| it.is_alphanumeric() || it == '_';
     text.match_indices(words).any(|(at, _)| {

@@ -1,7 +1,7 @@
-//! Rust source with its comments and literals blanked out, so that a search finds only code.
+//! Blanks the comments and literals of Rust source, so that a search finds only code.
 //!
-//! Not a parser: it knows where comments, strings and test modules begin and end, and no more.
-//! Line numbers stay what they were.
+//! It is not a parser: it knows only where comments, strings and test modules begin and end. Line
+//! numbers do not change.
 
 /// Blanks comments and the insides of string and character literals.
 pub(super) fn code(text: &str) -> String {
@@ -46,7 +46,7 @@ pub(super) fn without_tests(code: &str) -> String {
     out + rest
 }
 
-/// To the `;` that ends it or to the brace that closes its body.
+/// The length up to the `;` that ends the item, or to the brace that closes its body.
 fn item_length(item: &str) -> usize {
     let mut depth = 0_usize;
     for (at, it) in item.char_indices() {

@@ -1,6 +1,6 @@
-//! What the rules are about.
+//! The files that the rules check.
 
-/// One Rust file; its path begins at the root and has forward slashes.
+/// One Rust file; its path starts at the root and has forward slashes.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) path: String,

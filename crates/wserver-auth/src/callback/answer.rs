@@ -1,4 +1,4 @@
-//! What the backend's answer says.
+//! Reads the backend's answer.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +17,7 @@ pub(crate) enum Verdict {
     Denied(Denied),
 }
 
-/// Why an answer decides nothing. None of them holds anything of it.
+/// Why an answer gives no decision. No variant contains any part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Nonsense {
     #[error("the answer is {0}")]
@@ -61,7 +61,8 @@ pub(crate) fn body(body: &[u8], now: SystemTime) -> Result<Verdict, Nonsense> {
         None | Some(Value::Null) => {}
         Some(Value::Number(seconds)) => {
             let seconds = seconds.as_u64().unwrap_or_else(|| {
-                // Negative ones are before 1970, and what is too large for the type is for ever.
+                // Negative numbers are before 1970, and numbers too large for the type never
+                // expire.
                 #[expect(
                     clippy::cast_possible_truncation,
                     clippy::cast_sign_loss,

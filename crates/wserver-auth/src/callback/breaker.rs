@@ -1,31 +1,34 @@
-//! A circuit breaker: after some failures in a row nobody calls for a while, and then one tries.
+//! A circuit breaker: after some consecutive failures it allows no calls for a while, and then one
+//! test call.
 //!
-//! The clock is a parameter. A page of our own: the libraries for it wrap calls in types of theirs
-//! and count in windows, and none lets go of a probe whose caller went away.
+//! The clock is a parameter. We wrote this page ourselves because libraries wrap calls in their own
+//! types and count in windows, and none releases a test call whose caller went away.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::places::Peer;
 
-/// So many addresses are told apart; a bound beyond that means to call on whatever happens.
+/// The most addresses that are told apart; a limit on failures beyond that means that calls never
+/// stop.
 const PEERS_MAX: usize = 1000;
 
 #[derive(Debug)]
 pub(crate) struct Breaker {
     failures_max: u32,
     rest: Duration,
-    /// Written before and after each call; nothing waits while it is held.
+    /// Written before and after each call; nothing waits while the lock is held.
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Calls are made; so many have failed since the last that did not, for no fault of a token, and
-    /// for these addresses, each counted once.
+    /// Calls are allowed. `failures` counts failures since the last success that were not due to a
+    /// token, each of the addresses in `peers` once.
     Closed { failures: u32, peers: Vec<Peer> },
-    /// No calls before this moment; from then on one, which `probing` says to be under way. The
-    /// address for which the last one failed leaves the next one to others for another rest.
+    /// No calls are allowed before `until`; after it one test call, which `probing` says is in
+    /// progress. The address for which the last call failed waits for another rest, and leaves the
+    /// test call to others.
     Open { until: Instant, probing: bool, failed_for: Option<Peer> },
 }
 
@@ -36,11 +39,11 @@ pub(crate) enum Change {
     Closed,
 }
 
-/// Nobody calls at the moment.
+/// No calls are allowed at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Resting;
 
-/// A call that may be made. Dropped without a result, it leaves everything as it was.
+/// Permission for a call. If it is dropped without a result, it changes nothing.
 #[derive(Debug)]
 pub(crate) struct Admission<'a> {
     breaker: &'a Breaker,
@@ -53,12 +56,12 @@ impl Breaker {
         Self { failures_max, rest, state: Mutex::new(State::closed()) }
     }
 
-    /// Whether there is any use in waiting for a call.
+    /// Whether it makes sense to wait for a call.
     pub(crate) fn check(&self, peer: Peer, now: Instant) -> Result<(), Resting> {
         if self.lock().permits(peer, now, self.rest) { Ok(()) } else { Err(Resting) }
     }
 
-    /// Leave to call now.
+    /// Asks for permission to call now.
     pub(crate) fn admit(&self, peer: Peer, now: Instant) -> Result<Admission<'_>, Resting> {
         let mut state = self.lock();
         if !state.permits(peer, now, self.rest) {
@@ -110,18 +113,18 @@ impl Admission<'_> {
                 *state = State::closed();
                 Some(Change::Closed)
             }
-            // It was called before the others failed; they know better.
+            // This call began before the others failed; they know better.
             State::Open { .. } => None,
         }
     }
 
-    /// The call failed, perhaps for what it was about: it counts once for the address.
+    /// The call failed, perhaps because of its token: it counts once per address.
     pub(crate) fn failed(self, now: Instant) -> Option<Change> {
         let peer = self.peer;
         self.count(now, Some(peer))
     }
 
-    /// The call failed, whatever it was about.
+    /// The call failed whatever its token.
     pub(crate) fn failed_for_all(self, now: Instant) -> Option<Change> {
         self.count(now, None)
     }

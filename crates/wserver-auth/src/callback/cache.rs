@@ -1,9 +1,9 @@
-//! What was answered a moment ago, under keyed digests, bounded in time and number.
+//! Recent answers, under keyed digests, limited in time and number.
 //!
-//! Two generations of a hash map: when the younger is full, the older is forgotten and the younger
-//! takes its place. That forgets the oldest without a list to keep in order, and needs no library;
-//! the well-kept ones (moka, quick_cache) bring threads, locks or unsafe code for speeds that do not
-//! matter beside a call over the network.
+//! It keeps two generations of a hash map: when the younger is full, the older is dropped and the
+//! younger takes its place. That forgets the oldest answers without an ordered list, and needs no
+//! library; the well-kept libraries (moka, quick_cache) bring threads, locks or unsafe code for
+//! speeds that do not matter next to a call over the network.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -15,10 +15,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::publisher_key::NoRandomness;
 
-/// What an answer is remembered under.
+/// The key under which an answer is remembered.
 pub(crate) type Digest = [u8; 32];
 
-/// Makes digests that nobody outside can foresee or look for.
+/// Makes digests that nobody outside can predict.
 pub(crate) struct DigestKey([u8; 32]);
 
 impl DigestKey {
@@ -28,7 +28,8 @@ impl DigestKey {
         Ok(Self(key))
     }
 
-    /// The digest of all `parts`, each with its length, so that no two lists are the same.
+    /// The digest of all `parts`, each with its length, so that different lists have different
+    /// digests.
     pub(crate) fn digest<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
         let mut hasher = Sha256::new_with_prefix(self.0);
         for part in parts {
@@ -40,9 +41,9 @@ impl DigestKey {
 }
 
 pub(crate) struct Cache<T> {
-    /// How many entries a generation holds: half of all.
+    /// How many entries one generation holds: half of the total.
     generation_max: usize,
-    /// Written by whoever got an answer.
+    /// Written by every caller that got an answer.
     generations: Mutex<Generations<T>>,
 }
 
@@ -71,7 +72,7 @@ impl<T: Clone> Cache<T> {
         (now < entry.until).then(|| entry.value.clone())
     }
 
-    /// Remembers `value` for as long as `keep`.
+    /// Remembers `value` for the time `keep`.
     pub(crate) fn insert(&self, digest: Digest, value: T, now: Instant, keep: Duration) {
         let Some(until) = now.checked_add(keep).filter(|until| *until > now) else { return };
         if self.generation_max == 0 {
@@ -85,7 +86,7 @@ impl<T: Clone> Cache<T> {
     }
 }
 
-/// A digest is random already: its first bytes are hash enough.
+/// A digest is random already, so its first bytes serve as the hash.
 #[derive(Default)]
 struct FirstBytes(u64);
 

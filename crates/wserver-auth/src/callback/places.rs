@@ -1,7 +1,7 @@
-//! Who may call the backend now: places for calls, shared fairly among the addresses that ask.
+//! Places for calls to the backend, shared fairly among the addresses that ask.
 //!
-//! Registrations wait in a queue for each address, and free places go round the addresses: one that
-//! makes up tokens waits for itself, and not before everybody else. It knows no clock and no token.
+//! Each address has its own queue of registrations, and free places go to the addresses in turn: an
+//! address that makes up tokens delays only itself. This file knows no clock and no token.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-/// What counts as one address: of version 6 its network, since whoever has one has all of it.
+/// What counts as one address: an IPv4 address, or an IPv6 network, because a client usually
+/// controls all addresses of its network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Peer(IpAddr);
 
@@ -27,10 +28,11 @@ impl Peer {
 #[derive(Debug)]
 pub(crate) struct Places {
     calls_max: usize,
-    /// What one address may hold of them, so that slow answers to one leave something to the others.
+    /// The most calls of one address, so that slow answers to one leave some calls to the others.
     calls_per_peer_max: usize,
     waiting_max: usize,
-    /// Written when somebody comes, gets a place and goes; nothing waits while it is held.
+    /// Written when a registration arrives, gets a place and leaves; nothing waits while the lock
+    /// is held.
     state: Mutex<State>,
 }
 
@@ -40,9 +42,9 @@ struct State {
     calls: usize,
     /// At most `waiting_max`.
     waiting: usize,
-    /// Those that call or wait.
+    /// The addresses that call or wait.
     peers: HashMap<Peer, Asking>,
-    /// Those that wait, each once, in the order in which they get places.
+    /// The addresses that wait, each once, in the order in which they get places.
     round: VecDeque<Peer>,
     next: u64,
 }
@@ -53,18 +55,18 @@ struct Asking {
     waiting: VecDeque<(u64, oneshot::Sender<()>)>,
 }
 
-/// There is no place, and none to wait at, or none came in time.
+/// There is no place, and either the queue is full or none came free in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Busy;
 
-/// A call that may be made, until it is dropped.
+/// Permission for a call, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
     places: &'a Places,
     peer: Peer,
 }
 
-/// Somebody who waits. Dropped, it waits no longer.
+/// A waiting registration; dropping it ends the wait.
 struct Waiting<'a> {
     places: &'a Places,
     peer: Peer,
@@ -79,11 +81,13 @@ impl Places {
         Self { calls_max, calls_per_peer_max, waiting_max, state: Mutex::default() }
     }
 
-    /// A place at once, or when it is the turn of `peer`.
+    /// Returns a place at once, or when it is the turn of `peer`.
+    ///
+    /// Dropping the future gives up the wait and the place.
     ///
     /// # Errors
-    /// When nothing came free in time, and when too many wait already; of these the address that has
-    /// most gives way to one that has less.
+    /// If no place came free in time, or if too many registrations wait already and no other
+    /// address has more of them than `peer`; otherwise the address with the most loses one.
     pub(crate) async fn take(&self, peer: Peer, wait_max: Duration) -> Result<Place<'_>, Busy> {
         let mut waiting = match self.enter(peer)? {
             Ok(place) => return Ok(place),
@@ -103,7 +107,8 @@ impl Places {
         let mut state = self.lock();
         let State { calls, waiting, .. } = *state;
         let held = state.peers.get(&peer).map_or(0, |asking| asking.calls);
-        // Whoever waits while there is room has as many calls as an address may have.
+        // A registration that waits although there is room belongs to an address that has all the
+        // calls it may have.
         if calls < self.calls_max && held < self.calls_per_peer_max {
             state.calls += 1;
             state.peers.entry(peer).or_default().calls += 1;
@@ -141,20 +146,22 @@ impl Places {
 }
 
 impl State {
-    /// Turns away the last of the address that has most who wait, if that is more than `peer` has.
+    /// Refuses the last registration of the address with the most waiting, if that is more than
+    /// `peer` has.
     fn give_way(&mut self, peer: Peer) -> Result<(), Busy> {
         let count = |asking: &Asking| asking.waiting.len();
         let own = self.peers.get(&peer).map_or(0, count);
         let most = self.peers.iter().max_by_key(|(_, asking)| asking.waiting.len());
         let most = most.filter(|(_, asking)| count(asking) > own + 1).map(|(peer, _)| *peer);
         let most = most.ok_or(Busy)?;
-        // It has another one who waits, so it keeps its turn.
+        // The address has another waiting registration, so it keeps its turn.
         self.peers.get_mut(&most).and_then(|asking| asking.waiting.pop_back()).ok_or(Busy)?;
         self.waiting -= 1;
         Ok(())
     }
 
-    /// Gives a free place to whose turn it is; whether anybody could have it.
+    /// Gives a free place to the address whose turn it is; returns whether there was one that could
+    /// use it.
     fn let_in(&mut self, calls_per_peer_max: usize) -> bool {
         for _ in 0..self.round.len() {
             let Some(peer) = self.round.pop_front() else { return false };
@@ -170,7 +177,7 @@ impl State {
             if !asking.waiting.is_empty() {
                 self.round.push_back(peer);
             }
-            // Whoever goes away meanwhile finds it when it is dropped.
+            // If the receiver is going away just now, its drop finds the place.
             let _ = go.send(());
             return true;
         }
@@ -209,7 +216,7 @@ impl Drop for Waiting<'_> {
             state.forget_if_idle(self.peer);
         }
         drop(state);
-        // It got a place at the very moment at which it went.
+        // It got a place at the very moment it went away.
         if self.go.try_recv().is_ok() {
             self.places.release(self.peer);
         }

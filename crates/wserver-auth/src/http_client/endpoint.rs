@@ -1,4 +1,4 @@
-//! The URL that may be asked, checked once: where it leads, and whom to trust there.
+//! A URL to call, checked once: where it leads, and which authorities to trust there.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,9 +14,9 @@ use rustls::{ClientConfig, RootCertStore};
 /// A URL of a backend or an issuer, and how a connection to it is secured.
 ///
 /// `https` trusts the certificate authorities of the system (on Unix, `SSL_CERT_FILE` and
-/// `SSL_CERT_DIR` name others), or those you give instead. `http` is for addresses of this machine,
-/// unless it is allowed in so many words. Redirects are not followed, and proxies in the
-/// environment are not used. `Debug` shows the host and nothing else of the URL.
+/// `SSL_CERT_DIR` name others), or those that you give instead. `http` is only for addresses of
+/// this machine, unless you explicitly allow more. Redirects are not followed, and proxies in the
+/// environment are not used. `Debug` shows only the host of the URL.
 ///
 /// ```
 /// use wserver_auth::HttpEndpoint;
@@ -42,32 +42,32 @@ pub(crate) enum Security {
 }
 
 impl HttpEndpoint {
-    /// An endpoint over `https`, by the certificate authorities of the system, or over `http` on
+    /// An endpoint over `https` that trusts the system's certificate authorities, or over `http` on
     /// this machine.
     ///
     /// # Errors
     ///
-    /// When it is no such URL, and when the system has no certificate authorities.
+    /// If the URL is not of this kind, or if the system has no certificate authorities.
     pub fn new(url: &str) -> Result<Self, HttpEndpointError> {
         Self::parse(url, Plain::Loopback, None)
     }
 
-    /// The same, and over `http` anywhere. Whoever sits between may then read and change what
-    /// passes: it is for networks that nobody else is in.
+    /// Like [`new`](Self::new), but allows `http` to any host. Anybody in between can then read and
+    /// change the traffic, so it is only for networks that nobody else can reach.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new), but for the host.
+    /// As [`new`](Self::new), except that any host is allowed.
     pub fn allowing_plain_http(url: &str) -> Result<Self, HttpEndpointError> {
         Self::parse(url, Plain::Anywhere, None)
     }
 
-    /// An endpoint over `https`, by the certificate authorities in this PEM text and no others.
+    /// An endpoint over `https` that trusts only the certificate authorities in this PEM text.
     ///
     /// # Errors
     ///
-    /// When it is no such URL, and when there is no certificate in the text, or one that cannot be
-    /// an authority.
+    /// If the URL is not of this kind, or if the text has no certificate, or one that cannot be an
+    /// authority.
     pub fn trusting(url: &str, authorities_pem: &str) -> Result<Self, HttpEndpointError> {
         Self::parse(url, Plain::Nowhere, Some(authorities_pem))
     }
@@ -117,7 +117,7 @@ impl HttpEndpoint {
         &self.host
     }
 
-    /// The host as a resolver takes it.
+    /// The host in the form for a resolver.
     pub(crate) fn connect_host(&self) -> &str {
         self.host.trim_start_matches('[').trim_end_matches(']')
     }
@@ -152,8 +152,8 @@ fn is_loopback(host: &str) -> bool {
         || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// How many certificates PEM announces, wherever in a line and by whichever name. The reader passes
-/// over those that do not begin a line, as where two files were joined without a line end.
+/// How many certificates the PEM text announces, anywhere in a line and under any label. The reader
+/// skips those that do not begin a line, for example if two files were joined without a line end.
 fn certificates_announced(pem: &[u8]) -> usize {
     let text = String::from_utf8_lossy(pem);
     let labels = text.split("-----BEGIN ").skip(1).filter_map(|rest| rest.split("-----").next());
@@ -178,7 +178,7 @@ fn tls(authorities: Option<&str>) -> Result<Arc<ClientConfig>, HttpEndpointError
             return Err(HttpEndpointError::AuthorityHalfRead);
         }
     } else {
-        // Systems carry an odd certificate or two that nothing can read; they are passed over.
+        // Systems carry an odd certificate or two that nothing can read; they are skipped.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
             return Err(HttpEndpointError::NoAuthorities);
@@ -200,32 +200,32 @@ impl fmt::Debug for HttpEndpoint {
     }
 }
 
-/// Why something cannot be asked. None of them holds anything of the URL but the host.
+/// Why an endpoint cannot be used. No variant contains any part of the URL except the host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpEndpointError {
-    /// It is no URL with a scheme and a host.
+    /// It is not a URL with a scheme and a host.
     #[error("this is no URL as https://host/path")]
     NoUrl,
-    /// Some other scheme.
+    /// It has another scheme.
     #[error("the URL begins with neither https:// nor http://")]
     Scheme,
-    /// A password in a URL ends up in places where URLs do.
+    /// It holds a user name or password, which would appear wherever URLs do.
     #[error("the URL has a user or password before the host; use a secret of its own")]
     UserInfo,
-    /// Plain HTTP to another machine.
+    /// It is plain HTTP to another machine.
     #[error("http:// to {host} can be read and changed on the way; use https://, or allow it")]
     Plain {
         /// The host.
         host: String,
     },
-    /// The system trusts nobody.
+    /// The system has no certificate authorities.
     #[error("the system has no certificate authorities; install them, or name a file of them")]
     NoAuthorities,
     /// The given authorities cannot be used.
     #[error("there is no certificate of an authority in the PEM text, or one that cannot be read")]
     Authority,
-    /// One of the given authorities would be passed over.
+    /// One of the given authorities would be skipped.
     #[error(
         "the PEM text has a certificate that cannot be read: each -----BEGIN CERTIFICATE----- must begin a line of its own, and have that name"
     )]

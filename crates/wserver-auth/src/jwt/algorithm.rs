@@ -1,4 +1,4 @@
-//! The signature algorithms by the names that tokens give them, and which kind of key each needs.
+//! The signature algorithms by their names in tokens, and the kind of key that each needs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +7,8 @@ use jsonwebtoken::Algorithm;
 
 /// A signature algorithm of JSON Web Tokens, by its name in RFC 7518 and RFC 8037.
 ///
-/// ES512 and ES256K are not among them: the cryptographic library underneath has them not, or not
-/// in this form, and issuers hardly use them.
+/// ES512 and ES256K are missing: the cryptographic library does not have them, or not in this form,
+/// and issuers hardly use them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each is documented by its name in RFC 7518 and RFC 8037")]
@@ -27,11 +27,11 @@ pub enum JwtAlgorithm {
     EdDSA,
 }
 
-/// What signs with a shared secret.
+/// The algorithms for a shared secret.
 pub(crate) const HMAC: &[JwtAlgorithm] =
     &[JwtAlgorithm::HS256, JwtAlgorithm::HS384, JwtAlgorithm::HS512];
 
-/// What signs with an RSA key.
+/// The algorithms for an RSA key.
 pub(crate) const RSA: &[JwtAlgorithm] = &[
     JwtAlgorithm::RS256,
     JwtAlgorithm::RS384,
@@ -57,12 +57,12 @@ const TABLE: &[(JwtAlgorithm, &str, Algorithm)] = &[
 ];
 
 impl JwtAlgorithm {
-    /// Every algorithm there is here.
+    /// Every supported algorithm.
     pub fn all() -> impl Iterator<Item = Self> {
         TABLE.iter().map(|(algorithm, _, _)| *algorithm)
     }
 
-    /// Its name, as the `alg` of a token's header has it.
+    /// Its name in the `alg` of a token's header.
     pub fn as_str(self) -> &'static str {
         self.row().1
     }
@@ -79,11 +79,11 @@ impl JwtAlgorithm {
 impl FromStr for JwtAlgorithm {
     type Err = UnknownAlgorithm;
 
-    /// The algorithm of this name, which is told by its case as well.
+    /// The algorithm of this name; case matters.
     ///
     /// # Errors
     ///
-    /// When there is none, as there is no `none`.
+    /// If there is no such algorithm; there is no `none`.
     fn from_str(name: &str) -> Result<Self, UnknownAlgorithm> {
         let row = TABLE.iter().find(|(_, known, _)| *known == name);
         row.map(|(algorithm, _, _)| *algorithm).ok_or(UnknownAlgorithm)

@@ -1,4 +1,4 @@
-//! Tokens as an [`Authenticator`]: which claim is the user, and which limits the events.
+//! JSON Web Tokens as an [`Authenticator`]: which claim is the user, and which limits the events.
 
 use std::time::SystemTime;
 
@@ -13,9 +13,9 @@ use crate::scope::EventScope;
 
 /// An [`Authenticator`] for JSON Web Tokens.
 ///
-/// The user is the claim `sub`, or another of your choice. The identity ends when the token does,
-/// leeway included. Why a token was refused is logged at debug level, in words that hold nothing of
-/// it.
+/// The user is in the claim `sub`, or in another of your choice. The identity expires with the
+/// token, leeway included. The log says at level debug why a token was refused, without any part of
+/// the token.
 ///
 /// ```
 /// use wserver_auth::{JwtAuthenticator, JwtKeys, JwtSettings, JwtVerifier};
@@ -35,21 +35,21 @@ pub struct JwtAuthenticator {
 }
 
 impl JwtAuthenticator {
-    /// Who has a token that `verifier` accepts may hear every event of the user in `sub`.
+    /// A client with a token that `verifier` accepts may register every event of the user in `sub`.
     pub fn new(verifier: JwtVerifier) -> Self {
         Self { verifier, user_claim: "sub".to_owned(), events_claim: None }
     }
 
-    /// The same, with the user in this claim: a text, or a whole number.
+    /// Takes the user from this claim: a text, or a whole number.
     #[must_use]
     pub fn with_user_claim(mut self, claim: impl Into<String>) -> Self {
         self.user_claim = claim.into();
         self
     }
 
-    /// The same, for the events alone that this claim lists: an array of patterns as those of
-    /// [`EventScope`], or one text of patterns with spaces between them. A token without the claim
-    /// permits no event: an issuer who forgot it shall notice.
+    /// Restricts the events to those that this claim lists: an array of patterns as in
+    /// [`EventScope`], or one text of patterns separated by spaces. A token without the claim
+    /// permits no event, so that an issuer that forgot it will notice.
     #[must_use]
     pub fn with_events_claim(mut self, claim: impl Into<String>) -> Self {
         self.events_claim = Some(claim.into());
@@ -61,7 +61,7 @@ impl JwtAuthenticator {
         Ok(self.identity(&verified.claims)?.with_expires_at(verified.void_at))
     }
 
-    /// Whom these claims stand for; when it ends is not said.
+    /// The identity in these claims, without its expiry.
     pub(crate) fn identity(&self, claims: &Map<String, Value>) -> Result<Identity, JwtFault> {
         let user = user(claims, &self.user_claim)?;
         let events = match &self.events_claim {

@@ -1,23 +1,23 @@
-//! What a token must say besides being signed: when it holds, for whom it is meant, who issued it.
+//! The rules for a token's claims: its times, its audience, its issuer.
 //!
-//! The clock is a parameter. The same verdicts serve the authenticator, which keeps the first, and
-//! the inspection by hand, which tells all.
+//! The clock is a parameter. The same checks serve the authenticator, which stops at the first
+//! fault, and the inspection by hand, which reports all.
 
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
-/// Whom a token must be meant for, by its `aud`.
+/// The audience that a token must have in its `aud`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwtAudience {
-    /// One of these. A token that names none of them is refused, and so is one without `aud`.
+    /// One of these. A token that names none of them, or has no `aud`, is refused.
     OneOf(Vec<String>),
-    /// Anybody: `aud` is not looked at. A token that the same issuer made for another service is
-    /// then good here too.
+    /// Any: `aud` is ignored. A token that the same issuer made for another service is then valid
+    /// here too.
     Any,
 }
 
-/// What the claims of a token are held against.
+/// The rules that the claims of a token must meet.
 #[derive(Debug)]
 pub(crate) struct Demands {
     pub(crate) audience: JwtAudience,
@@ -26,10 +26,10 @@ pub(crate) struct Demands {
     pub(crate) leeway: Duration,
 }
 
-/// What is wrong with a token, in words that hold nothing of it.
+/// What is wrong with a token; the text contains no part of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JwtFault {
-    /// It is longer than any token has reason to be.
+    /// It is longer than [`JWT_BYTES_MAX`](crate::JWT_BYTES_MAX).
     #[error("it is {bytes} bytes long, at most {} are looked at", crate::jwt::JWT_BYTES_MAX)]
     TooLong {
         /// Its length in bytes.
@@ -44,13 +44,13 @@ pub(crate) enum JwtFault {
     /// Its claims are not a JSON object.
     #[error("its claims are not a JSON object")]
     Claims,
-    /// Its `alg` is none of ours, which holds for `none` too.
+    /// Its `alg` is not supported; `none` is not either.
     #[error("its algorithm is unknown, or none")]
     AlgorithmUnknown,
-    /// Its `alg` is not what the key is for.
+    /// Its `alg` does not belong to the key.
     #[error("its algorithm is not one that the configured keys permit")]
     AlgorithmNotPermitted,
-    /// Its header has `crit`, of which nothing is understood here.
+    /// Its header has `crit`, and no extension is supported here.
     #[error("its header has crit, which demands what is not understood here")]
     Critical,
     /// No key of ours has its `kid`.
@@ -59,10 +59,10 @@ pub(crate) enum JwtFault {
     /// More than one key of ours fits.
     #[error("too many configured keys fit it; it needs a kid that names one")]
     KeyAmbiguous,
-    /// It was not signed by the key, or was changed since.
+    /// The key did not sign it, or it was changed since.
     #[error("its signature is wrong")]
     Signature,
-    /// A claim that must be there is not.
+    /// A mandatory claim is missing.
     #[error("it has no {claim}")]
     Missing {
         /// The claim's name.
@@ -76,28 +76,28 @@ pub(crate) enum JwtFault {
         /// What it should be.
         expected: &'static str,
     },
-    /// It was good once.
+    /// It has expired.
     #[error("it expired {seconds} seconds ago")]
     Expired {
-        /// For how many seconds it has been expired, leeway not counted.
+        /// Seconds since it expired, without leeway.
         seconds: u64,
     },
-    /// It will be good.
+    /// It is not valid yet.
     #[error("it is not valid before {seconds} seconds from now")]
     NotYetValid {
-        /// In how many seconds it will be valid, leeway not counted.
+        /// Seconds until it is valid, without leeway.
         seconds: u64,
     },
-    /// Its `aud` names others.
+    /// Its `aud` names only other audiences.
     #[error("its aud names none of the configured audiences")]
     Audience,
-    /// Its `iss` is another.
+    /// Its `iss` is another issuer.
     #[error("its iss is none of the configured issuers")]
     Issuer,
 }
 
 impl JwtFault {
-    /// A label from a closed set: what an operator needs to tell apart.
+    /// A label from a closed set, for the operator.
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::TooLong { .. }
@@ -123,7 +123,7 @@ impl JwtFault {
     }
 }
 
-/// When a token holds, in seconds since 1970.
+/// The times of a token, in seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Times {
     pub(crate) expires_at: u64,
@@ -140,7 +140,7 @@ impl Times {
         Ok(Self { expires_at, not_before: date(claims, "nbf")? })
     }
 
-    /// The moment from which on the token is void, leeway included.
+    /// The moment at which the token expires, leeway included.
     pub(crate) fn void_at(self, leeway: Duration) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(self.expires_at) + leeway
     }
@@ -196,12 +196,12 @@ impl Demands {
     }
 }
 
-/// When a token was issued, in seconds since 1970. Nothing hangs on it.
+/// When a token was issued, in seconds since 1970. No check uses it.
 pub(crate) fn issued_at(claims: &Map<String, Value>) -> Result<Option<u64>, JwtFault> {
     date(claims, "iat")
 }
 
-/// A date in seconds since 1970: whole or with a fraction (which is dropped), as RFC 7519 has it.
+/// A date in seconds since 1970, whole or with a fraction, which is dropped (RFC 7519).
 fn date(claims: &Map<String, Value>, claim: &str) -> Result<Option<u64>, JwtFault> {
     let number = match claims.get(claim) {
         None | Some(Value::Null) => return Ok(None),
@@ -212,14 +212,14 @@ fn date(claims: &Map<String, Value>, claim: &str) -> Result<Option<u64>, JwtFaul
         }
     };
     let seconds = number.as_u64().unwrap_or_else(|| {
-        // Negative ones are before 1970, and what is too large for the type is for ever.
+        // Negative numbers are before 1970, and numbers too large for the type never expire.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
         number.as_f64().map_or(0, |seconds| seconds as u64)
     });
     Ok(Some(seconds.min(LAST_SECOND)))
 }
 
-/// The user of a token: a text that is not empty, or a whole number.
+/// The user of a token: a non-empty text, or a whole number.
 pub(crate) fn user(claims: &Map<String, Value>, claim: &str) -> Result<String, JwtFault> {
     match claims.get(claim) {
         None | Some(Value::Null) => Err(JwtFault::Missing { claim: claim.to_owned() }),
@@ -232,7 +232,7 @@ pub(crate) fn user(claims: &Map<String, Value>, claim: &str) -> Result<String, J
     }
 }
 
-/// A list of patterns: an array of texts, or one text with spaces between them.
+/// A list of patterns: an array of texts, or one text with spaces between the patterns.
 pub(crate) fn patterns(
     claims: &Map<String, Value>,
     claim: &str,

@@ -1,4 +1,4 @@
-//! A token looked at by hand: what it says, and everything that is wrong with it, in sentences.
+//! Inspects a token by hand: what it says, and everything that is wrong with it, in sentences.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -12,8 +12,8 @@ use crate::listen::Identity;
 
 /// What a token says, and what is wrong with it.
 ///
-/// It holds what the token holds, but for the signature: nothing for a log. Nothing of it is proven
-/// unless [`problems`](Self::problems) says nothing to the contrary.
+/// It contains everything in the token except the signature, so do not log it. Its content is
+/// verified only if [`problems`](Self::problems) is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspection {
@@ -23,19 +23,19 @@ pub struct Inspection {
     pub claims: Option<String>,
     /// When it was issued, by its `iat`.
     pub issued_at: Option<SystemTime>,
-    /// From when on it holds, by its `nbf`.
+    /// From when it is valid, by its `nbf`.
     pub not_before: Option<SystemTime>,
-    /// Until when it holds, by its `exp` alone: leeway is not counted.
+    /// Until when it is valid, by its `exp`, without leeway.
     pub expires_at: Option<SystemTime>,
-    /// How long it holds, in a sentence.
+    /// How long it is valid, in a sentence.
     pub validity: Option<String>,
-    /// Who registers with it, if an authenticator looked at it and accepts it.
+    /// The identity that registers with it, if an authenticator examined and accepted it.
     pub identity: Option<Identity>,
-    /// Everything that is wrong with it, each in a sentence; empty: it is accepted.
+    /// Everything that is wrong with it, one sentence each; empty if it is accepted.
     pub problems: Vec<String>,
 }
 
-/// Looks at a token without any key: nothing is verified, and the first problem says so.
+/// Inspects a token without any key: it verifies nothing, and the first problem says so.
 pub fn inspect_jwt(token: &str, now: SystemTime) -> Inspection {
     let mut looked_at = Looked::at(token, now);
     looked_at.problems.insert(0, "its signature was not verified: no key is at hand".to_owned());
@@ -48,7 +48,12 @@ pub fn inspect_jwt(token: &str, now: SystemTime) -> Inspection {
 }
 
 impl JwtVerifier {
-    /// Looks at a token as this verifier would, and goes on after the first thing that is wrong.
+    /// Inspects a token by the rules of this verifier, and continues after the first fault.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any time. A fetch of keys that it waited for continues with the
+    /// next caller that needs them.
     pub async fn inspect(&self, token: &str, now: SystemTime) -> Inspection {
         self.look(token, now).await.told()
     }
@@ -74,8 +79,13 @@ impl JwtVerifier {
 }
 
 impl JwtAuthenticator {
-    /// Looks at a token as this authenticator would, and goes on after the first thing that is
-    /// wrong. If nothing is, it says who registers with it.
+    /// Inspects a token by the rules of this authenticator, and continues after the first fault. If
+    /// there is none, the result names the identity that registers with the token.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any time. A fetch of keys that it waited for continues with the
+    /// next caller that needs them.
     pub async fn inspect(&self, token: &str, now: SystemTime) -> Inspection {
         let mut looked_at = self.verifier().look(token, now).await;
         if let (Some(claims), Some(times)) = (&looked_at.claims, looked_at.times) {
@@ -119,7 +129,7 @@ impl Looked {
     }
 
     fn told(self) -> Inspection {
-        // Two of our own checks may come upon the same thing.
+        // Two of our own checks may find the same problem.
         let mut problems: Vec<String> = Vec::new();
         for problem in self.problems {
             if !problems.contains(&problem) {
@@ -141,7 +151,7 @@ impl Looked {
     }
 }
 
-/// What so many seconds since 1970 are; [`Times`] holds none that is beyond the clock.
+/// The moment that is `seconds` after 1970 began; [`Times`] holds none beyond the clock.
 fn moment(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
 }
@@ -156,7 +166,7 @@ fn validity(times: Times, now: SystemTime) -> String {
     }
 }
 
-/// Two units are as much as anybody wants to know.
+/// A duration in its two largest units.
 fn span(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];

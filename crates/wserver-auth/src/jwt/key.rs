@@ -1,4 +1,4 @@
-//! Keys that verify tokens: one secret, one public key, or a set of them; and which one a token
+//! Keys that verify tokens: a secret, a public key, or a set of them; and which of them a token
 //! means.
 
 use std::fmt;
@@ -15,20 +15,22 @@ use serde_json::Value;
 use crate::jwt::algorithm::{self, JwtAlgorithm};
 use crate::jwt::claims::JwtFault;
 
-/// The least length of a shared secret, in bytes: as long as the hash of HS256 (RFC 7518, section
-/// 3.2). A shorter one is found by trying, from a single token.
+/// The minimum length of a shared secret, in bytes: that of the hash of HS256 (RFC 7518, section
+/// 3.2). An attacker can find a shorter one by trying, from a single token.
 pub const JWT_SECRET_BYTES_MIN: usize = 32;
 
 /// The lengths of RSA keys that the cryptographic library verifies with, in bits.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// The most keys of one set: an issuer has two or three, and each token without `kid` looks at all.
+/// The most keys of one set: an issuer has two or three, and a token without `kid` makes the server
+/// consider all of them.
 const SET_KEYS_MAX: usize = 100;
 
-/// The most keys that are tried for one token: as many signatures a stranger can have computed.
+/// The most keys that are tried for one token: a stranger can make the server verify this many
+/// signatures.
 const KEYS_TRIED_MAX: usize = 4;
 
-/// Whether a set may hold shared secrets. One that anybody can fetch may not.
+/// Whether a set may hold shared secrets. A set that anybody can fetch must not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Secrets {
     Allowed,
@@ -64,7 +66,7 @@ impl KeySet {
         for entry in entries {
             let read = read_jwk(entry);
             match read.and_then(|jwk| Ok((Key::from_jwk(&jwk, secrets)?, jwk))) {
-                // Issuers that gather keys from several places list one of them twice.
+                // Issuers that collect keys from several places may list one of them twice.
                 Ok((_, jwk)) if known.iter().any(|it| is_same(it, &jwk)) => {}
                 Ok((key, jwk)) => {
                     keys.push(key);
@@ -80,11 +82,11 @@ impl KeySet {
         }
     }
 
-    /// The keys that a token may mean by its `alg` and `kid`: at least one, and each is to be tried.
+    /// The keys that a token can mean by its `alg` and `kid`: at least one, and each must be tried.
     ///
-    /// A key that has no name of its own fits any `kid`: then `kid` is the issuer's own affair, as
-    /// with a single key from a file. Those of that very name go before it. If more fit than are
-    /// tried, none is taken.
+    /// A key without a name fits any `kid`, as a single key from a file does: then `kid` is the
+    /// issuer's own affair. Keys with exactly that name take precedence. If more keys fit than may
+    /// be tried, none is used.
     pub(crate) fn find(
         &self,
         algorithm: JwtAlgorithm,
@@ -110,7 +112,7 @@ impl KeySet {
         self.keys.iter().map(|key| key.kid.as_deref().unwrap_or("(nameless)")).collect()
     }
 
-    /// What some key of the set permits.
+    /// The algorithms that any key of the set permits.
     pub(crate) fn algorithms(&self) -> Vec<JwtAlgorithm> {
         JwtAlgorithm::all()
             .filter(|algorithm| self.keys.iter().any(|key| key.algorithms.contains(algorithm)))
@@ -156,7 +158,7 @@ impl Key {
             return Err(JwtKeyError::PemLabel { label: label.escape_debug().to_string() });
         }
         let pem = pem.as_bytes();
-        // The readers of the three kinds refuse each other's keys, except that the one for RSA
+        // The readers of the three kinds refuse each other's keys, except that the reader for RSA
         // takes any, so it comes last.
         let decoding = DecodingKey::from_ed_pem(pem)
             .or_else(|_not_this| DecodingKey::from_ec_pem(pem))
@@ -254,23 +256,23 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Makes aws-lc the one that verifies and signs, also in a program that links a second
-/// cryptographic library into `jsonwebtoken`, where it would have to be chosen by hand.
+/// Makes aws-lc verify and sign, even in a program that links a second cryptographic library into
+/// `jsonwebtoken`, where it would otherwise have to be chosen by hand.
 pub(crate) fn use_one_library() {
-    // An error means that one has been chosen before.
+    // An error means that a library was chosen before.
     let _chosen_before = aws_lc::DEFAULT_PROVIDER.install_default();
 }
 
-/// What stands behind each `-----BEGIN `, also where one does not begin its line, since whoever
-/// joined two files without a line end between them meant both.
+/// The label after each `-----BEGIN `, even in the middle of a line: somebody who joined two files
+/// without a line end between them meant both.
 pub(crate) fn pem_labels(pem: &str) -> impl Iterator<Item = &str> {
     let behind = pem.split("-----BEGIN ").skip(1);
     behind.filter_map(|rest| Some(rest.lines().next()?.split_once("-----")?.0))
 }
 
-/// One key of a set, its numbers as RFC 7518 has them.
+/// One key of a set, with its numbers in the form of RFC 7518.
 fn read_jwk(json: Value) -> Result<Jwk, JwtKeyError> {
-    // The library would say what it is about and quote it, and it may be a secret.
+    // The library's error would quote the value, which may be a secret.
     let mut jwk: Jwk = serde_json::from_value(json).map_err(|_error| {
         JwtKeyError::Unusable("a member of it is of the wrong type".to_owned())
     })?;
@@ -293,8 +295,8 @@ fn read_jwk(json: Value) -> Result<Jwk, JwtKeyError> {
     Ok(jwk)
 }
 
-/// A number without the zeros that some issuers put before it, such as the sign that Java's
-/// `BigInteger` writes, and with those that others leave out where a length is fixed.
+/// A number without the leading zeros that some issuers add, such as the sign that Java's
+/// `BigInteger` writes, and with those that others leave out where the length is fixed.
 fn number(base64url: &str, bytes_min: usize) -> Result<String, JwtKeyError> {
     let bytes = decoded(base64url)?;
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
@@ -304,7 +306,7 @@ fn number(base64url: &str, bytes_min: usize) -> Result<String, JwtKeyError> {
     Ok(BASE64URL_NOPAD.encode(&number))
 }
 
-/// Whether two entries are one key under one name, for one use.
+/// Whether two entries are the same key, with the same name and use.
 fn is_same(one: &Jwk, other: &Jwk) -> bool {
     one.algorithm == other.algorithm
         && one.common.key_id == other.common.key_id
@@ -328,17 +330,17 @@ fn modulus_bits(base64url: &str) -> Result<usize, JwtKeyError> {
     Ok((modulus.len() - leading) * 8 - first_bits)
 }
 
-/// Why something cannot serve as a key. None of them holds anything of it.
+/// Why something cannot serve as a key. No variant contains any part of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JwtKeyError {
-    /// A secret short enough to be found by trying.
+    /// The secret is so short that an attacker can find it by trying.
     #[error("the secret has {bytes} bytes, at least {JWT_SECRET_BYTES_MIN} are needed")]
     SecretTooShort {
         /// Its length in bytes.
         bytes: usize,
     },
-    /// An RSA key of another length than the library verifies with.
+    /// The library does not verify with RSA keys of this length.
     #[error("the RSA key has {bits} bits, 2048 to 8192 are accepted")]
     RsaLength {
         /// Its length in bits.
@@ -350,39 +352,40 @@ pub enum JwtKeyError {
     /// The text holds more than one PEM block.
     #[error("there are several PEM blocks in it; for several keys use a JWKS")]
     PemSeveral,
-    /// A private key, which verifying needs not and which would lie about.
+    /// The text is a private key, which verifying does not need and which should not be lying
+    /// around.
     #[error(
         "this is a private key; only its public half is needed here, which \
          `openssl pkey -pubout` makes"
     )]
     PemPrivate,
-    /// A certificate, which holds a key among other things.
+    /// The text is a certificate, which holds a key among other things.
     #[error("this is a certificate; `openssl x509 -pubkey -noout` takes its public key out")]
     PemCertificate,
-    /// Some other PEM block.
+    /// The text is some other PEM block.
     #[error("this PEM block is a {label}, and not a PUBLIC KEY")]
     PemLabel {
-        /// What it says to be.
+        /// The label of the block.
         label: String,
     },
-    /// A key that cannot be used, and why.
+    /// The key cannot be used, and why.
     #[error("the key cannot be used: {0}")]
     Unusable(String),
-    /// The text is no JSON Web Key Set.
+    /// The text is not a JSON Web Key Set.
     #[error("this is no JWKS: {0}")]
     Set(String),
-    /// No key of a set can be used; why the last one could not.
+    /// No key of the set can be used, and why the last one cannot.
     #[error("no key of the JWKS can be used; of the last one: {0}")]
     NoUsableKey(String),
-    /// No algorithm was left.
+    /// The list of algorithms is empty.
     #[error("no algorithm is given")]
     NoAlgorithms,
-    /// An algorithm that none of the keys is for.
+    /// None of the keys is for this algorithm.
     #[error("no key is for {algorithm}; these permit {permitted}")]
     AlgorithmUnfit {
-        /// The one that does not fit.
+        /// The algorithm that does not fit.
         algorithm: JwtAlgorithm,
-        /// Those that would.
+        /// The algorithms that would fit.
         permitted: String,
     },
 }

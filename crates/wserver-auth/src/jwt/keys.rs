@@ -1,4 +1,4 @@
-//! Where the keys come from that verify tokens: a secret, a file, a URL.
+//! The sources of the keys that verify tokens: a secret, a file, a URL.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,68 +12,73 @@ use crate::jwt::key::{JwtKeyError, Key, KeySet, Secrets};
 use crate::jwt::remote::{JwksUrl, RemoteKeys};
 use crate::jwt::verifier::JwtRefusal;
 
-/// Where the keys come from that verify tokens. Cloning is cheap: clones share the keys.
+/// The keys that verify tokens. Cloning is cheap because clones share the keys.
 ///
-/// Each key permits the algorithms of its kind and no other, so that nobody can pass a public key
-/// off as a shared secret. `Debug` shows no secret.
+/// Each key permits only the algorithms of its kind, so that nobody can pass off a public key as a
+/// shared secret. `Debug` shows no secret.
 #[derive(Clone)]
 pub struct JwtKeys {
     source: Source,
-    /// What was asked for with [`only`](Self::only); empty: whatever the key permits.
+    /// The algorithms given to [`only`](Self::only); empty: all that the keys permit.
     only: Arc<[JwtAlgorithm]>,
 }
 
 impl JwtKeys {
-    /// One shared secret, for HS256, HS384 and HS512. These are its bytes: a text that says them in
-    /// base64 or in hexadecimal is to be decoded before.
+    /// One shared secret, for HS256, HS384 and HS512. `secret` is its raw bytes: decode base64 or
+    /// hexadecimal first.
     ///
     /// # Errors
     ///
-    /// When it is shorter than [`JWT_SECRET_BYTES_MIN`](crate::JWT_SECRET_BYTES_MIN).
+    /// If it is shorter than [`JWT_SECRET_BYTES_MIN`](crate::JWT_SECRET_BYTES_MIN).
     pub fn secret(secret: &[u8]) -> Result<Self, JwtKeyError> {
         Ok(Self::fixed(KeySet::one(Key::secret(secret)?)))
     }
 
-    /// One public key in PEM form, as OpenSSL writes it: `BEGIN PUBLIC KEY`, or `BEGIN RSA PUBLIC
-    /// KEY`. RSA of 2048 to 8192 bits, P-256, P-384, and Ed25519.
+    /// One public key in PEM form, as OpenSSL writes it: `BEGIN PUBLIC KEY`, or
+    /// `BEGIN RSA PUBLIC KEY`. It can be RSA of 2048 to 8192 bits, P-256, P-384, or Ed25519.
     ///
     /// # Errors
     ///
-    /// When it is something else, such as a certificate or, by mistake, the private key.
+    /// If it is something else, such as a certificate or, by mistake, the private key.
     pub fn public_key_pem(pem: &str) -> Result<Self, JwtKeyError> {
         Ok(Self::fixed(KeySet::one(Key::from_pem(pem)?)))
     }
 
     /// The keys of a JSON Web Key Set (RFC 7517).
     ///
-    /// Keys of unknown kinds, and those that are not for signatures, are passed over, as the RFC
-    /// asks. A shared secret may be among the others, so the text may be a secret itself.
+    /// Keys of unknown kinds, and keys that are not for signatures, are skipped, as the RFC asks. A
+    /// set may hold shared secrets, so treat its text as a secret.
     ///
     /// # Errors
     ///
-    /// When the text is no such set, or no key of it can be used; the error says why the last one
-    /// could not.
+    /// If the text is not such a set, or no key of it can be used; the error says why the last one
+    /// cannot.
     pub fn jwks(text: &str) -> Result<Self, JwtKeyError> {
         Ok(Self::fixed(KeySet::parse(text.as_bytes(), Secrets::Allowed)?))
     }
 
-    /// The keys of an issuer's JSON Web Key Set, fetched when they are first needed, and renewed
-    /// when they are old and when a token names a key that is not among them.
+    /// The keys of an issuer's JSON Web Key Set. They are fetched when first needed, and renewed
+    /// when they are old or a token names an unknown key.
     ///
-    /// A set from a URL may hold no shared secret: whoever can fetch it could make tokens. While the
-    /// issuer cannot be reached the keys are kept on, up to [`JwksUrl::stale_max`]; without any,
-    /// registrations are refused as unavailable.
+    /// A set from a URL must not hold a shared secret, because anybody who can fetch it could make
+    /// tokens. While the issuer is unreachable the keys stay in use, up to [`JwksUrl::stale_max`];
+    /// without any keys, registrations are refused as unavailable.
     #[cfg(feature = "jwks")]
     pub fn jwks_url(url: JwksUrl) -> Self {
         Self { source: Source::Url(RemoteKeys::new(url)), only: Arc::default() }
     }
 
-    /// Fetches keys that come from a URL, if there are none yet, so that a start-up can tell
-    /// whether they can be had. Keys of other origins are there already.
+    /// Fetches the keys from a URL if there are none yet, so that a program can report at start-up
+    /// whether they are available. Keys from other sources are always available.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any time. The fetch that it waited for continues with the next
+    /// caller that needs the keys.
     ///
     /// # Errors
     ///
-    /// When they cannot be fetched. They are tried for again when they are needed.
+    /// If they cannot be fetched. The next use tries again.
     #[cfg(feature = "jwks")]
     pub async fn prefetch(&self) -> Result<(), BackendError> {
         match &self.source {
@@ -85,12 +90,12 @@ impl JwtKeys {
         }
     }
 
-    /// The same keys, for these algorithms only. Each key still permits its own kind alone.
+    /// Restricts the keys to these algorithms. Each key still permits only its own kind.
     ///
     /// # Errors
     ///
-    /// When the list is empty, and when an algorithm of it fits none of the keys: it is a mistake
-    /// that would show only later.
+    /// If the list is empty, or if an algorithm in it fits none of the keys, a mistake that would
+    /// otherwise show only later.
     pub fn only(
         mut self,
         algorithms: impl IntoIterator<Item = JwtAlgorithm>,
@@ -118,7 +123,7 @@ impl JwtKeys {
         Self { source: Source::Fixed(Arc::new(set)), only: Arc::default() }
     }
 
-    /// What `verdict` says of the keys there are.
+    /// Applies `verdict` to the current keys.
     #[cfg_attr(
         not(feature = "jwks"),
         expect(clippy::unused_async, unused_variables, reason = "keys from a URL are waited for")
@@ -135,7 +140,7 @@ impl JwtKeys {
         }
     }
 
-    /// Whether `algorithm` may be used at all.
+    /// Whether `algorithm` is allowed at all.
     pub(crate) fn permits(&self, algorithm: JwtAlgorithm) -> bool {
         self.only.is_empty() || self.only.contains(&algorithm)
     }

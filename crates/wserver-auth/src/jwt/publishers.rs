@@ -1,4 +1,4 @@
-//! Tokens as a [`PushAuthorizer`]: what a publisher's token must say.
+//! JSON Web Tokens as a [`PushAuthorizer`]: what a publisher's token must say.
 
 use std::time::SystemTime;
 
@@ -14,14 +14,15 @@ use crate::scope::PushScope;
 
 /// A [`PushAuthorizer`] for JSON Web Tokens.
 ///
-/// A publisher's token says to whom and what it may push in the claims `users` and `events`: each
-/// an array of patterns as those of [`PushScope`], or one text of patterns with spaces between
-/// them. Both must be there (`["*"]` is everything), so that a listener's token, which the same
-/// issuer may have signed, never opens this door by what it does not say. An audience of its own
-/// for publishers is the better fence still. `sub`, a text or a number, is the publisher's name in
-/// logs; with `iss` it says who the publisher [is](Publisher::id), and without a `sub` the token does.
+/// The claims `users` and `events` of a publisher's token list the users and events it may push to:
+/// each is an array of patterns as in [`PushScope`], or one text of patterns separated by spaces.
+/// Both are mandatory (`["*"]` is everything), so that a client's token, which the same issuer may
+/// have signed, never lets its holder push because of a missing claim. A separate audience for
+/// publishers protects even better. `sub`, a text or a number, is the publisher's name in logs;
+/// together with `iss` it is the publisher's [identity](Publisher::id), and without a `sub` the
+/// token itself is.
 ///
-/// The token is presented as `Authorization: Bearer` or `X-API-Key`.
+/// A request presents the token as `Authorization: Bearer` or `X-API-Key`.
 ///
 /// ```
 /// use wserver_auth::{JwtKeys, JwtPublishers, JwtSettings, JwtVerifier};
@@ -38,7 +39,7 @@ pub struct JwtPublishers {
 }
 
 impl JwtPublishers {
-    /// Whoever has a token that `verifier` accepts may push what the token lists.
+    /// A publisher with a token that `verifier` accepts may push what the token lists.
     pub fn new(verifier: JwtVerifier) -> Self {
         Self { verifier }
     }
@@ -57,7 +58,7 @@ impl JwtPublishers {
                 Publisher { id: Some(id), ..publisher }
             }
             Some(subject) => {
-                // As JSON a number differs from the text that is spelt like it.
+                // In JSON, a number differs from a text with the same digits.
                 let parts = [claims.get("iss").unwrap_or(&Value::Null), subject];
                 let parts = parts.map(ToString::to_string);
                 let id = PublisherId::new(Method::Subject, parts.each_ref().map(String::as_bytes));

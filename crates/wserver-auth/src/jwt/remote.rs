@@ -1,10 +1,9 @@
-//! Keys from a URL: fetched when they are needed, kept, renewed, and kept on while the issuer is
+//! Keys from a URL: fetched when they are needed, cached, renewed, and kept while the issuer is
 //! unreachable.
 //!
-//! There is no task in the background: whoever needs the keys polls the one fetch that is under
-//! way. The fetch is shared and belongs to nobody, so a caller who goes away, as a client that
-//! disconnects does, neither ends it nor leaves a lock behind; the next caller takes it up where it
-//! stands.
+//! There is no background task: every caller that needs the keys polls the one fetch in progress.
+//! The fetch is shared and belongs to no caller, so a caller that goes away, because its client
+//! disconnects, neither ends it nor leaves a lock behind; the next caller continues it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,32 +22,31 @@ use crate::jwt::claims::JwtFault;
 use crate::jwt::key::{KeySet, Secrets};
 use crate::jwt::verifier::JwtRefusal;
 
-/// How long a caller waits for a renewal while the old keys would do.
+/// How long a caller waits for a renewal if the old keys would do.
 const RENEWAL_WAIT: Duration = Duration::from_secs(1);
 
-/// Where keys are fetched from, and how often.
+/// The URL of an issuer's keys, and how often to fetch them.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct JwksUrl {
     /// The issuer's key set.
     pub endpoint: HttpEndpoint,
-    /// How long one fetch may take; 5 s by default. It should be shorter than the time a
-    /// registration has for its authentication.
+    /// How long one fetch may take; 5 s by default. It should be shorter than the timeout of an
+    /// authentication.
     pub timeout: Duration,
-    /// The longest set that is read; 256 KiB by default, and issuers have about two.
+    /// The longest set that is read; 256 KiB by default, while issuers have about two.
     pub bytes_max: usize,
     /// Keys older than this are renewed when they are next needed; 10 minutes by default.
     pub renew_after: Duration,
-    /// The least time between two fetches, also when tokens name keys that nobody knows; 10 s by
-    /// default.
+    /// The minimum time between two fetches, even if tokens name unknown keys; 10 s by default.
     pub fetch_interval_min: Duration,
-    /// Keys older than this are not used any more: the issuer has been unreachable for so long that
-    /// a key may have been revoked. A day by default.
+    /// Keys older than this are no longer used: the issuer has been unreachable for so long that it
+    /// may have revoked a key. A day by default.
     pub stale_max: Duration,
 }
 
 impl JwksUrl {
-    /// Keys from here, with the defaults.
+    /// Settings that fetch keys from `endpoint`, with the defaults.
     pub fn new(endpoint: HttpEndpoint) -> Self {
         Self {
             endpoint,
@@ -71,7 +69,7 @@ pub(crate) struct RemoteKeys {
 #[derive(Default)]
 struct State {
     keys: Option<Kept>,
-    /// The fetch that is under way. It takes itself away when it ends.
+    /// The fetch in progress. It removes itself when it ends.
     fetch: Option<Fetch>,
     /// When the last fetch ended, and what went wrong.
     ended: Option<(Instant, Result<(), Arc<str>>)>,
@@ -85,14 +83,14 @@ struct Kept {
 
 type Fetch = Shared<BoxFuture<'static, Result<(), Arc<str>>>>;
 
-/// What a caller does about the keys there are.
+/// What a caller does about the current keys.
 enum Plan {
     Use(Arc<KeySet>),
-    /// Renews them, and uses the old ones if that takes long.
+    /// Renews them, but uses the old ones if that takes long.
     Renew(Arc<KeySet>, Fetch),
-    /// There are none to use before this ends.
+    /// There are no usable keys before this fetch ends.
     Await(Fetch),
-    /// There are none, and it is too early to try again.
+    /// There are no usable keys, and it is too early to try again.
     Fail(Arc<str>),
 }
 
@@ -102,7 +100,7 @@ impl RemoteKeys {
         Arc::new(Self { settings, client, state: Mutex::default() })
     }
 
-    /// What `verdict` says of the keys; of new ones, if it finds no key among the old.
+    /// Applies `verdict` to the keys, and to new ones if it finds no key among the old.
     pub(crate) async fn judge<T>(
         self: &Arc<Self>,
         kid: Option<&str>,
@@ -113,7 +111,7 @@ impl RemoteKeys {
             Ok(accepted) => return Ok(accepted),
             Err(fault) => fault,
         };
-        // Keys without names are told apart by their signatures alone.
+        // Only their signatures distinguish keys without names.
         let perhaps_newer = match &fault {
             JwtFault::KeyUnknown | JwtFault::KeyAmbiguous | JwtFault::AlgorithmNotPermitted => true,
             JwtFault::Signature => kid.is_none(),
@@ -139,7 +137,8 @@ impl RemoteKeys {
             Plan::Use(set) => Ok(set),
             Plan::Fail(why) => Err(why),
             Plan::Renew(old, fetch) => {
-                // Whether it ended well, badly or not yet: what is there is used.
+                // Whether the fetch succeeded, failed or is not done yet: the current keys are
+                // used.
                 let _ended = tokio::time::timeout(RENEWAL_WAIT, fetch).await;
                 Ok(self.current().unwrap_or(old))
             }
@@ -167,7 +166,7 @@ impl RemoteKeys {
         }
     }
 
-    /// The fetch that is under way, or a new one; or how the last one ended, if that was a moment
+    /// The fetch in progress, or a new one; or the result of the last one, if that ended a moment
     /// ago.
     fn fetch_unless_just_done(
         self: &Arc<Self>,
@@ -183,7 +182,7 @@ impl RemoteKeys {
             return Err(outcome.clone());
         }
         let (client, settings) = (Arc::clone(&self.client), self.settings.clone());
-        // It must not own the state that owns it.
+        // The fetch must not own the state that owns it.
         let keys = Arc::downgrade(self);
         let fetch = async move {
             let fetched = fetch(&client, &settings).await;

@@ -1,4 +1,4 @@
-//! Tokens made by hand, for trying things out. A product's tokens are its issuer's.
+//! Makes tokens by hand, for trying things out. In production, the issuer makes them.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::jwt::algorithm::JwtAlgorithm;
 use crate::jwt::key::{JWT_SECRET_BYTES_MIN, JwtKeyError, pem_labels, use_one_library};
 
-/// Signs tokens. `Debug` shows nothing of the key.
+/// Signs tokens. `Debug` shows no part of the key.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -38,8 +38,8 @@ impl JwtSigner {
     ///
     /// # Errors
     ///
-    /// When it is too short to be accepted by anyone, or the algorithm is not HS256, HS384 or
-    /// HS512.
+    /// If the secret is shorter than [`JWT_SECRET_BYTES_MIN`], or the algorithm is not HS256, HS384
+    /// or HS512.
     pub fn secret(secret: &[u8], algorithm: JwtAlgorithm) -> Result<Self, JwtSignError> {
         if secret.len() < JWT_SECRET_BYTES_MIN {
             return Err(JwtKeyError::SecretTooShort { bytes: secret.len() }.into());
@@ -47,13 +47,13 @@ impl JwtSigner {
         Self::new(algorithm, EncodingKey::from_secret(secret))
     }
 
-    /// Signs with a private key in PEM form: `BEGIN PRIVATE KEY`, as `openssl genpkey` writes it, or
-    /// `BEGIN RSA PRIVATE KEY`. Without an algorithm it is the usual one of the key: RS256, ES256 or
-    /// ES384 by the curve, or `EdDSA`.
+    /// Signs with a private key in PEM form: `BEGIN PRIVATE KEY`, as `openssl genpkey` writes it,
+    /// or `BEGIN RSA PRIVATE KEY`. Without an algorithm, the key's usual one is used: RS256, ES256
+    /// or ES384 by the curve, or `EdDSA`.
     ///
     /// # Errors
     ///
-    /// When it is something else, or the algorithm does not fit the key.
+    /// If the text is something else, or the algorithm does not fit the key.
     pub fn private_key_pem(
         pem: &str,
         algorithm: Option<JwtAlgorithm>,
@@ -77,18 +77,18 @@ impl JwtSigner {
         Self::new(algorithm, key)
     }
 
-    /// The same, with this `kid` in the header of each token.
+    /// Puts this `kid` into the header of each token.
     #[must_use]
     pub fn with_kid(mut self, kid: impl Into<String>) -> Self {
         self.kid = Some(kid.into());
         self
     }
 
-    /// A token that says what `draft` says.
+    /// Makes a token with the claims of `draft`.
     ///
     /// # Errors
     ///
-    /// When the library could not sign, for instance since the system has no randomness to give.
+    /// If the library cannot sign, for instance because the system has no randomness to give.
     pub fn sign(&self, draft: &JwtDraft) -> Result<String, JwtSignError> {
         let mut header = Header::new(self.algorithm.library());
         header.kid.clone_from(&self.kid);
@@ -99,13 +99,13 @@ impl JwtSigner {
     fn new(algorithm: JwtAlgorithm, key: EncodingKey) -> Result<Self, JwtSignError> {
         use_one_library();
         let signer = Self { algorithm, key, kid: None };
-        // Whether key and algorithm fit shows when something is signed.
+        // Signing shows whether key and algorithm fit.
         signer.sign(&JwtDraft { claims: Map::new() })?;
         Ok(signer)
     }
 }
 
-/// The algorithm that a key is mostly used with.
+/// The algorithm that is usual for a key.
 fn usual(key: &EncodingKey) -> Option<JwtAlgorithm> {
     let curve = |algorithm: Algorithm| {
         let jwk = Jwk::from_encoding_key(key, algorithm).ok()?;
@@ -139,14 +139,14 @@ impl fmt::Debug for JwtSigner {
     }
 }
 
-/// What a token is to say.
+/// The claims of a token to be made.
 #[derive(Debug, Clone)]
 pub struct JwtDraft {
     claims: Map<String, Value>,
 }
 
 impl JwtDraft {
-    /// A token that is issued now and expires after `lifetime`.
+    /// A draft that is issued at `now` and expires after `lifetime`.
     pub fn new(now: SystemTime, lifetime: std::time::Duration) -> Self {
         let since_1970 = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH);
         let now = since_1970(now).unwrap_or_default().as_secs();
@@ -156,14 +156,14 @@ impl JwtDraft {
         Self { claims }
     }
 
-    /// The same, with a text in this claim, such as `sub`, `aud` or `iss`.
+    /// Puts a text into this claim, such as `sub`, `aud` or `iss`.
     #[must_use]
     pub fn with_text(mut self, claim: impl Into<String>, text: impl Into<String>) -> Self {
         self.claims.insert(claim.into(), Value::String(text.into()));
         self
     }
 
-    /// The same, with a list of texts in this claim, such as `events`.
+    /// Puts a list of texts into this claim, such as `events`.
     #[must_use]
     pub fn with_list<T: Into<String>>(
         mut self,
@@ -175,7 +175,7 @@ impl JwtDraft {
         self
     }
 
-    /// The same, with a number of seconds since 1970 in this claim, such as `nbf`.
+    /// Puts a number of seconds since 1970 into this claim, such as `nbf`.
     #[must_use]
     pub fn with_number(mut self, claim: impl Into<String>, number: i64) -> Self {
         self.claims.insert(claim.into(), number.into());
@@ -183,26 +183,26 @@ impl JwtDraft {
     }
 }
 
-/// Why something cannot sign. None of them holds anything of the key.
+/// Why something cannot sign. No variant contains any part of the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JwtSignError {
-    /// The secret is no key.
+    /// The secret cannot serve as a key.
     #[error(transparent)]
     Key(#[from] JwtKeyError),
-    /// The text holds no private key that can be read.
+    /// The text holds no readable private key.
     #[error("there is no private key in it, RSA, P-256, P-384 or Ed25519, that can be read")]
     NoPrivateKey,
-    /// The older form for elliptic curves.
+    /// The key has the older form for elliptic curves.
     #[error("this is an EC PRIVATE KEY; `openssl pkcs8 -topk8 -nocrypt` makes a PRIVATE KEY of it")]
     Sec1,
-    /// A key behind a passphrase.
+    /// The key is encrypted with a passphrase.
     #[error("the private key is encrypted; `openssl pkey` takes the passphrase away")]
     Encrypted,
-    /// Key and algorithm do not fit.
+    /// The algorithm does not fit the key.
     #[error("the key does not sign with {algorithm}")]
     Unfit {
-        /// The one that was asked for.
+        /// The requested algorithm.
         algorithm: JwtAlgorithm,
     },
 }

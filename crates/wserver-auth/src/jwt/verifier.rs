@@ -1,4 +1,4 @@
-//! A token against the keys and the demands: the one verdict that listeners and publishers share.
+//! Checks a token against keys and rules: the one check that clients' and publishers' tokens share.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,30 +13,30 @@ use crate::jwt::claims::{Demands, JwtAudience, JwtFault, Times};
 use crate::jwt::key::{Key, KeySet};
 use crate::jwt::keys::JwtKeys;
 
-/// How far the issuer's clock and ours may differ, if nothing else is said.
+/// How far the issuer's clock and ours may differ by default.
 pub const JWT_LEEWAY_DEFAULT: Duration = Duration::from_secs(30);
 
-/// The most that [`JwtSettings::leeway`] may be. Leeway is for clocks that differ and keeps every
-/// token alive that much longer.
+/// The maximum of [`JwtSettings::leeway`]. Leeway allows for clocks that differ, and keeps every
+/// token valid that much longer.
 pub const JWT_LEEWAY_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// What tokens are held against. There is no default for the audience: it is to be thought about.
+/// The rules for tokens. The audience has no default, because it needs a decision.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct JwtSettings {
-    /// What their signatures are verified with.
+    /// The keys that verify their signatures.
     pub keys: JwtKeys,
-    /// Whom they must be meant for.
+    /// The audience that they must have.
     pub audience: JwtAudience,
-    /// Who may have issued them, by `iss`; empty: `iss` is not looked at.
+    /// The issuers that are allowed in `iss`; empty: `iss` is ignored.
     pub issuers: Vec<String>,
     /// How far the issuer's clock and ours may differ, from zero to [`JWT_LEEWAY_MAX`];
-    /// [`JWT_LEEWAY_DEFAULT`] by default. A token counts until `exp` plus this.
+    /// [`JWT_LEEWAY_DEFAULT`] by default. A token is valid until `exp` plus this.
     pub leeway: Duration,
 }
 
 impl JwtSettings {
-    /// Tokens signed with one of `keys` and meant for one of `audiences`.
+    /// Accepts tokens signed with one of `keys` for one of `audiences`.
     pub fn for_audience<A>(keys: JwtKeys, audiences: impl IntoIterator<Item = A>) -> Self
     where
         A: Into<String>,
@@ -44,7 +44,7 @@ impl JwtSettings {
         Self::new(keys, JwtAudience::OneOf(audiences.into_iter().map(Into::into).collect()))
     }
 
-    /// Tokens signed with one of `keys`, whomever they are meant for; see [`JwtAudience::Any`].
+    /// Accepts tokens signed with one of `keys` for any audience; see [`JwtAudience::Any`].
     pub fn for_any_audience(keys: JwtKeys) -> Self {
         Self::new(keys, JwtAudience::Any)
     }
@@ -53,7 +53,7 @@ impl JwtSettings {
         Self { keys, audience, issuers: Vec::new(), leeway: JWT_LEEWAY_DEFAULT }
     }
 
-    /// The same, issued by one of these.
+    /// Restricts the issuers.
     #[must_use]
     pub fn with_issuers<I>(mut self, issuers: impl IntoIterator<Item = I>) -> Self
     where
@@ -63,7 +63,7 @@ impl JwtSettings {
         self
     }
 
-    /// The same, with this leeway.
+    /// Sets the leeway.
     #[must_use]
     pub fn with_leeway(mut self, leeway: Duration) -> Self {
         self.leeway = leeway;
@@ -71,7 +71,7 @@ impl JwtSettings {
     }
 }
 
-/// Why settings make no verifier.
+/// Why settings do not make a verifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JwtSettingsError {
@@ -83,14 +83,14 @@ pub enum JwtSettingsError {
     /// One of the issuers is empty.
     #[error("an issuer is empty")]
     EmptyIssuer,
-    /// The leeway is longer than clocks differ.
+    /// The leeway is beyond [`JWT_LEEWAY_MAX`].
     #[error(
         "the leeway is {} s, at most {} s are accepted",
         leeway.as_secs(),
         JWT_LEEWAY_MAX.as_secs()
     )]
     Leeway {
-        /// What was asked for.
+        /// The requested leeway.
         leeway: Duration,
     },
 }
@@ -103,11 +103,11 @@ pub struct JwtVerifier {
 }
 
 impl JwtVerifier {
-    /// A verifier of these settings.
+    /// A verifier with these settings.
     ///
     /// # Errors
     ///
-    /// When the audience is missing, an issuer is empty, or the leeway is too long.
+    /// If the audience is missing, an issuer is empty, or the leeway is too long.
     pub fn new(settings: JwtSettings) -> Result<Self, JwtSettingsError> {
         let JwtSettings { keys, audience, issuers, leeway } = settings;
         if let JwtAudience::OneOf(audiences) = &audience
@@ -124,7 +124,7 @@ impl JwtVerifier {
         Ok(Self { keys, demands: Arc::new(Demands { audience, issuers, leeway }) })
     }
 
-    /// The claims of a token that is signed by one of the keys and meets every demand at `now`.
+    /// The claims of a token that one of the keys signed and that meets every rule at `now`.
     pub(crate) async fn verify(
         &self,
         token: &str,
@@ -141,7 +141,7 @@ impl JwtVerifier {
         }
     }
 
-    /// The claims, if the signature is right; whatever they say.
+    /// The claims, unchecked, if the signature is right.
     pub(crate) async fn signed_claims(
         &self,
         token: &str,
@@ -158,7 +158,7 @@ impl JwtVerifier {
     }
 }
 
-/// What a good token says.
+/// The content of a valid token.
 pub(crate) struct Verified {
     pub(crate) claims: Map<String, Value>,
     /// Its `exp` and the leeway.
@@ -168,16 +168,16 @@ pub(crate) struct Verified {
 /// Why a token was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JwtRefusal {
-    /// Something is wrong with it.
+    /// The token has a fault.
     #[error("the token is refused: {0}")]
     Fault(#[from] JwtFault),
-    /// The keys could not be had, so nobody can tell.
+    /// The keys are not available, so the token cannot be judged.
     #[cfg_attr(not(feature = "jwks"), expect(dead_code, reason = "keys from a URL may fail"))]
     #[error("the keys that verify tokens are unavailable")]
     Unavailable(#[source] BackendError),
 }
 
-/// The parts of a token's header that are looked at.
+/// The parts of a token's header that are used.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) algorithm: JwtAlgorithm,
@@ -185,7 +185,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Reads the header, of which nothing is proven yet.
+    /// Reads the header, which is not verified yet.
     pub(crate) fn parse(token: &str) -> Result<Self, JwtFault> {
         let [header, _, _] = parts(token)?;
         let header = json(header).ok_or(JwtFault::Header)?;
@@ -224,14 +224,14 @@ pub(crate) fn json(part: &str) -> Option<Map<String, Value>> {
     serde_json::from_slice(&BASE64URL_NOPAD.decode(part.as_bytes()).ok()?).ok()
 }
 
-/// The claims, if the signature over header and claims is that of a key which `head` may mean.
+/// The claims, if the signature over header and claims comes from a key that `head` can mean.
 ///
-/// The library's `decode` would also read those members of the header that are not to be looked at,
-/// and the registered claims with types of its own; so it is asked for the signature alone.
+/// The library's `decode` would also read the members of the header that must be ignored, and the
+/// registered claims with its own types; so we only let it check the signature.
 fn decode(set: &KeySet, token: &str, head: &Head) -> Result<Map<String, Value>, JwtFault> {
     let keys = set.find(head.algorithm, head.kid.as_deref())?;
     let (message, signature) = token.rsplit_once('.').ok_or(JwtFault::Shape)?;
-    // Key and algorithm are of one kind: `find` saw to it, and the library does too.
+    // Key and algorithm are of the same kind: `find` ensures it, and so does the library.
     let is_signed_by = |key: &Key| {
         let algorithm = head.algorithm.library();
         jsonwebtoken::crypto::verify(signature, message.as_bytes(), key.decoding(), algorithm)

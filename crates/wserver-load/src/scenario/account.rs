@@ -1,4 +1,4 @@
-//! How a scenario begins its account, and how the account is checked at its end.
+//! How a scenario starts its account, and checks it at the end.
 
 use anyhow::Result;
 
@@ -15,9 +15,10 @@ pub(super) fn begin(name: &str, common: &Common) -> Result<(Report, Process)> {
     Ok((report, Process::open(&common.pids)?.with_broker(broker)))
 }
 
-/// Waits for what is under way, and checks the account of a group that all get every message.
+/// Waits for messages under way, and checks the account of a group in which every connection gets
+/// every message.
 ///
-/// `probed` is what the server answered to pushes outside of the course.
+/// `probed` is the sum of the server's answers to pushes outside of the course.
 pub(super) fn check_group(
     engine: &mut Engine,
     course: &Course,
@@ -37,7 +38,7 @@ pub(super) fn check_group(
         course.counted + probed,
     );
     let dissenters = engine.ledger.dissenters(group) as u64;
-    // Only wserver promises one order of what several pushers send.
+    // Only wserver promises one order for the messages of several pushers.
     if engine.target == Target::Wserver {
         report.check("connections that saw another order", dissenters, 0);
     } else {

@@ -1,4 +1,4 @@
-//! Connections that come and go, beside a group that is to notice nothing of it.
+//! Connections come and go, next to a group that must not notice.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::listener::{End, Phase};
 use crate::report::Report;
 use crate::settings::{Churn, Common};
 
-/// Pushes a second to those that stay.
+/// Pushes a second to the connections that stay.
 const STEADY_RATE: f64 = 100.0;
 
 pub(super) fn run(common: &Common, churn: &Churn) -> Result<Report> {
@@ -64,7 +64,7 @@ pub(super) fn run(common: &Common, churn: &Churn) -> Result<Report> {
                         engine.listeners[number].say_close()?;
                     }
                 }
-                // Those that stay are to notice nothing.
+                // The connections that stay must notice nothing.
                 Change::Ended(number) if number < group.len() => {
                     let phase = &engine.listeners[number].phase;
                     bail!("connection {number} of those that stay ended: {phase:?}")
@@ -82,7 +82,7 @@ pub(super) fn run(common: &Common, churn: &Churn) -> Result<Report> {
         Ok(())
     })?;
     let lives_in_window = engine.openings.len() - openings_before;
-    // Those that are under way open, and leave.
+    // Let the connections that are opening open, and then leave.
     for number in group.len()..engine.listeners.len() {
         while matches!(engine.listeners[number].phase, Phase::Connecting | Phase::Handshaking(_)) {
             engine.turn(Some(Duration::from_millis(10)))?;
@@ -93,7 +93,7 @@ pub(super) fn run(common: &Common, churn: &Churn) -> Result<Report> {
     for user in 1..=churn.concurrency {
         counted += engine.probe_until(user, 0)?;
     }
-    // A probe may find one that has not quite gone.
+    // A probe can reach a connection that is not completely gone.
     let late = counted - probed;
     check_group(&mut engine, &course, &group, probed, &mut report)?;
     // All others have left by now.

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::report::Report;
 use crate::settings::{Common, Fanout};
 
-/// Of a saturated server's messages, one in so many is looked at for its latency.
+/// On a saturated server, measures the latency of one message in this many.
 const SAMPLE_EVERY: u32 = 16;
 
 pub(super) fn run(common: &Common, fanout: &Fanout) -> Result<Report> {

@@ -1,4 +1,4 @@
-//! What connections that wait cost in memory.
+//! The memory cost of idle connections.
 
 use std::time::{Duration, Instant};
 
@@ -19,13 +19,13 @@ pub(super) fn run(common: &Common, idle: &Idle) -> Result<Report> {
     report.setting("heartbeats", idle.heartbeats);
     let mut engine = Engine::new(common, 1, idle.events)?;
     engine.registered_users = idle.users;
-    // It registers for them one after the other, so the last one tells of all.
+    // A connection registers for its users in turn, so the last registration implies the others.
     let last_user_of = |connection: u32| connection * idle.users + idle.users - 1;
 
-    // One connection first, so that what is allocated once is not counted for each.
+    // Open one connection first, so that single allocations do not count for each.
     engine.open_all([idle.connections])?;
     let mut counted = engine.probe_until(last_user_of(idle.connections), 1)?;
-    // Its frame is on its way when the push is answered, and leaving would lose it.
+    // When the push is answered, the frame is still under way, and leaving would lose it.
     engine.drain(counted)?;
     engine.listeners[0].leave(false)?;
     engine.probe_until(last_user_of(idle.connections), 0)?;
@@ -61,7 +61,7 @@ pub(super) fn run(common: &Common, idle: &Idle) -> Result<Report> {
         grown / f64::from(idle.connections)
     };
     if let (Some(before), Some(after)) = (kernel_before, kernel_slab()) {
-        // Whoever else opens sockets on this machine is in it too, and so are our own ends.
+        // The figure includes the sockets of all programs on this machine, and our own ends.
         report.figure("kernel_bytes_per_connection", each(before, after));
     }
     if process.is_known() {
@@ -91,8 +91,8 @@ pub(super) fn run(common: &Common, idle: &Idle) -> Result<Report> {
     report.figure("openings_per_second", f64::from(idle.connections) / opening.as_secs_f64());
     report.latency("opening", &engine.openings);
 
-    // Only now, because a delivery may cost memory: all of them were registered. A server may
-    // still be at the last ones.
+    // Check only now that all are registered, because a delivery can cost memory. The server may
+    // still be busy with the last ones.
     for user in 0..idle.connections {
         counted += engine.probe_until(last_user_of(user), 1)?;
     }

@@ -1,4 +1,5 @@
-//! All connections leave at once: how long until the server knows, and what newcomers feel.
+//! All connections leave at once: how long until the server knows, and how long new connections
+//! take to open.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +11,14 @@ use crate::engine::{Change, Engine, histogram};
 use crate::report::Report;
 use crate::settings::{Common, MassDisconnect};
 
-/// Pushes a second to those that stay.
+/// Pushes a second to the connections that stay.
 const STEADY_RATE: f64 = 100.0;
 
-/// Connections that leave before the generator looks at its other sockets again: to close one costs
-/// the kernel some 10 µs, and what the others wait meanwhile is not the server's doing.
+/// Connections that leave before the generator looks at its other sockets again. Closing one costs
+/// the kernel about 10 µs, and the wait that this causes for the others is not the server's fault.
 const LEAVERS_PER_TURN: usize = 512;
 
-/// Between two looks at how many descriptors the server has.
+/// Microseconds between two looks at how many descriptors the server has.
 const LOOK_EVERY: u64 = 20_000;
 
 pub(super) fn run(common: &Common, mass: &MassDisconnect) -> Result<Report> {
@@ -70,7 +71,7 @@ pub(super) fn run(common: &Common, mass: &MassDisconnect) -> Result<Report> {
         }
         let left_at = *left_at.get_or_insert(moment.now);
         for number in leaving.by_ref().take(LEAVERS_PER_TURN) {
-            // A socket that cannot be reset is closed all the same.
+            // A socket that cannot be reset is closed anyway.
             let _ = engine.listeners[number].leave(mass.reset);
         }
         if leaving.is_empty() {
@@ -100,7 +101,7 @@ pub(super) fn run(common: &Common, mass: &MassDisconnect) -> Result<Report> {
     arrived_open +=
         engine.changes.iter().filter(|it| matches!(it, Change::Opened(_))).count() as u64;
     engine.changes.clear();
-    // A server that is busy may not have seen yet who left, or read who came.
+    // A busy server may not have noticed all ends yet, or read all registrations.
     let deadline = Instant::now() + common.patience;
     let mut still_bound = 0;
     for user in 1..=mass.connections {

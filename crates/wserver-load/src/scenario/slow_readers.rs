@@ -1,4 +1,5 @@
-//! Some connections of a user do not read: the others are to notice nothing, and memory is bounded.
+//! Some connections of a user do not read: the others must not notice, and memory must stay
+//! bounded.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,10 @@ use crate::listener::{End, Phase};
 use crate::report::Report;
 use crate::settings::{Common, SlowReaders, Target};
 
-/// What a stalled socket takes at most, so that the server's bound is met soon.
+/// Receive buffer of a stalled socket, small so that the server's limit is reached soon.
 const STALLED_BUFFER: usize = 4096;
 
-/// How long the end of an evicted connection may take to come.
+/// How long to wait for the end of a connection that the server closes as too slow.
 const EVICTION_PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) fn run(common: &Common, slow: &SlowReaders) -> Result<Report> {
@@ -50,7 +51,7 @@ pub(super) fn run(common: &Common, slow: &SlowReaders) -> Result<Report> {
     let last_count = engine.probe(0)?;
     let counted = course.counted + probed + last_count;
 
-    // Only now do they read, and learn that they were given up.
+    // Only now do the stalled connections read, and notice that the server closed them.
     for number in stalled.clone() {
         engine.resume(number)?;
     }
@@ -79,7 +80,7 @@ pub(super) fn run(common: &Common, slow: &SlowReaders) -> Result<Report> {
     course.tell(&engine, &process, &mut report);
     report.count("resident_bytes_before", resident_before);
     report.count("resident_bytes_after", process.resident());
-    // What was counted for one that was given up later may not have come.
+    // A message that was counted for a connection closed later may not have arrived.
     report.count("counted_and_not_read", counted.saturating_sub(engine.ledger.received()));
     report.check_at_least(
         "the sum of the numbers answered, and frames",

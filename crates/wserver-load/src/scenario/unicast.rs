@@ -1,4 +1,4 @@
-//! Every push to one user with few connections, and to another one each time.
+//! Every push goes to one user with few connections, and to another user each time.
 
 use anyhow::Result;
 

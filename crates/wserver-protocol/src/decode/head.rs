@@ -1,4 +1,4 @@
-//! Frame heads: the bytes of one, and all that can be judged by them alone.
+//! Frame heads: their bytes, and every check that needs only the head.
 
 use super::limits::{DecodeLimits, Role};
 use super::message::Message;
@@ -15,11 +15,11 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// Reads the head that `bytes` begin with, and its length; `None` if it goes on behind them.
+    /// Reads the head at the start of `bytes`, and its length; `None` if it is not complete.
     ///
-    /// `message` is the fragmented message it arrives in. Each byte is judged as soon as it is
-    /// there, so that a peer that is wrong need not say more, and so that the verdict does not
-    /// depend on how the stream was cut.
+    /// `message` is the fragmented message in which it arrives. Each byte is checked as soon as it
+    /// is there, so that a bad peer is refused early, and so that the result does not depend on how
+    /// the stream was split.
     pub(super) fn parse(
         bytes: &[u8],
         role: Role,
@@ -78,7 +78,7 @@ impl Head {
             if fragments >= limits.fragments_max {
                 return Err(DecodeError::TooManyFragments);
             }
-            // A length with its highest bit set, which the RFC forbids, ends here too.
+            // A length with its highest bit set, which the RFC forbids, also ends here.
             usize::try_from(len)
                 .ok()
                 .filter(|len| *len <= limits.message_bytes_max.saturating_sub(arrived))
@@ -96,7 +96,7 @@ impl Head {
         Ok(Some((Self { fin, opcode, mask, payload_len }, bytes.len() - rest.len())))
     }
 
-    /// Unmasks a piece of the payload that `offset` bytes of it came before.
+    /// Unmasks a piece of the payload that starts at byte `offset`.
     pub(super) fn unmask(&self, piece: &mut [u8], offset: usize) {
         if let Some(key) = self.mask {
             frame::apply_mask(piece, key, offset);
@@ -120,7 +120,7 @@ impl HeadBytes {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// These bytes and as many of `more` as a head can have.
+    /// These bytes, and as many bytes of `more` as fit into a head.
     pub(super) fn followed_by(mut self, more: &[u8]) -> Self {
         let room = &mut self.bytes[usize::from(self.len)..];
         for (slot, byte) in room.iter_mut().zip(more) {

@@ -1,6 +1,6 @@
-//! Whose frames are read, and how much of a message is let in.
+//! Whose frames the decoder reads, and how long a message may be.
 
-/// Which end reads, and so whose frames it reads.
+/// Which endpoint reads, and therefore whose frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The server reads what clients send: every frame must be masked.
@@ -9,7 +9,7 @@ pub enum Role {
     Client,
 }
 
-/// How much of one message is let in.
+/// The limits on one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeLimits {
     /// The longest message, in bytes over all of its fragments.

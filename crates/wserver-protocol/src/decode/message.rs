@@ -1,4 +1,4 @@
-//! A message that is half read: its fragments so far, and whether they may still become text.
+//! A half-read message: its fragments so far, and whether they can still be valid text.
 
 use std::str;
 
@@ -12,8 +12,8 @@ pub(super) struct Message {
     /// Frames that have begun.
     pub(super) fragments: usize,
     pub(super) payload: Vec<u8>,
-    /// How far `payload` is known to be UTF-8; what follows is at most one unfinished character.
-    /// Stays 0 in binary messages.
+    /// How many bytes of `payload` are known to be UTF-8; the rest is at most one unfinished
+    /// character. It stays 0 in binary messages.
     utf8_len: usize,
 }
 
@@ -22,10 +22,10 @@ impl Message {
         Self { opcode, fragments: 0, payload: Vec::new(), utf8_len: 0 }
     }
 
-    /// Adds what arrived of a frame of which `missing` bytes were missing.
+    /// Adds the arrived part of a frame, of which `missing` bytes were missing.
     ///
-    /// Room grows by doubling what has arrived, not beyond what was announced: an announcement
-    /// alone costs nothing, and a long message is not copied once for each piece.
+    /// The buffer doubles as data arrives, but does not grow beyond the announced length: an
+    /// announcement alone costs nothing, and a long message is not copied once per piece.
     pub(super) fn append(&mut self, chunk: &[u8], missing: usize) {
         let len = self.payload.len();
         let needed = len + chunk.len();
@@ -36,7 +36,7 @@ impl Message {
         self.payload.extend_from_slice(chunk);
     }
 
-    /// Refuses text at the first piece that cannot belong to UTF-8 any more.
+    /// Refuses text at the first piece that cannot be UTF-8.
     pub(super) fn check_text(&mut self, is_last: bool) -> Result<(), DecodeError> {
         if self.opcode != Opcode::Text {
             return Ok(());

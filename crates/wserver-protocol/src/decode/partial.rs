@@ -1,35 +1,35 @@
-//! What is half read, and how much room it takes.
+//! The state of a frame or message that is half read.
 
 use super::head::{Head, HeadBytes};
 use super::message::Message;
 use super::passing::Passing;
 
-/// What is kept of a stream while something is half read.
+/// What the decoder keeps while a frame or message is half read.
 #[derive(Default)]
 pub(super) struct Partial {
     /// A head that has begun.
     pub(super) head: HeadBytes,
-    /// A frame whose head was read and whose payload goes on.
+    /// A frame whose head was read and whose payload is not complete.
     pub(super) frame: Option<Frame>,
     /// The payload so far of that frame, if it is a control frame.
     pub(super) control: Vec<u8>,
-    /// The fragments so far, that frame's part included unless it is a control frame.
+    /// The fragments so far, including that frame's part unless it is a control frame.
     pub(super) message: Option<Message>,
-    /// Instead of all of these, when nothing is kept any more.
+    /// Replaces all of these when no payload is kept any more.
     pub(super) passing: Option<Passing>,
 }
 
 impl Partial {
-    /// Whether nothing is half read. Asked between frames, so a head has not begun.
+    /// Whether nothing is half read. It is called between frames, when no head has begun.
     pub(super) fn is_idle(&self) -> bool {
         debug_assert!(self.head.is_empty() && self.control.is_empty());
         self.frame.is_none() && self.message.is_none()
     }
 }
 
-/// A frame under way.
+/// A frame that has partly arrived.
 pub(super) struct Frame {
     pub(super) head: Head,
-    /// How much of its payload was read.
+    /// How many bytes of its payload have arrived.
     pub(super) arrived: usize,
 }

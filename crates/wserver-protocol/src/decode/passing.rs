@@ -1,17 +1,17 @@
-//! Passing over a stream that nobody reads any more, up to the peer's Close.
+//! Skips a stream that nobody reads any more, up to the peer's Close.
 
 use super::head::HeadBytes;
 use super::partial::Partial;
 use crate::frame::{self, Opcode};
 
-/// Where in its frames a stream stands of which nothing is kept.
+/// The position within the frames of a stream that is skipped.
 ///
-/// It takes frames as they are: unmasked, too long, with reserved bits. Only their ends matter.
+/// It accepts any frame: unmasked, too long, with reserved bits. Only the ends of frames matter.
 #[derive(Default)]
 pub(super) struct Passing {
     /// A head that has begun.
     head: HeadBytes,
-    /// What is missing of the payload of a frame whose head was read.
+    /// How many payload bytes are missing of a frame whose head was read.
     missing: u64,
     /// Whether that frame is a Close.
     is_close: bool,
@@ -23,7 +23,7 @@ impl Passing {
         self.head.is_empty() && self.missing == 0
     }
 
-    /// Passes over `input`, or up to the end of a Close in it; says whether one has ended.
+    /// Skips `input`, or up to the end of a Close in it; returns whether a Close has ended.
     pub(super) fn pass_over(&mut self, mut input: &[u8]) -> bool {
         loop {
             let step = usize::try_from(self.missing).map_or(input.len(), |it| it.min(input.len()));
@@ -63,8 +63,8 @@ impl From<Partial> for Passing {
     }
 }
 
-/// The opcode of the head that `bytes` begin with, its length and that of its payload; `None` if it
-/// goes on behind them.
+/// The opcode of the head at the start of `bytes`, its length and that of its payload; `None` if it
+/// is not complete.
 fn parse(bytes: &[u8]) -> Option<(u8, usize, u64)> {
     let (&[first, second], rest) = bytes.split_first_chunk()?;
     let (len, rest) = match second & !frame::MASKED {

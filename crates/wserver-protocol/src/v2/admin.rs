@@ -1,4 +1,4 @@
-//! What an operator asks of a running server, and its answers.
+//! The requests that an operator sends to a running server, and its answers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use super::entry::Entry;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Presence {
-    /// Whom it is asked of.
+    /// The users whose connections are counted.
     #[serde(deserialize_with = "body::list")]
     pub users: Vec<String>,
 }
@@ -22,7 +22,7 @@ impl Presence {
     /// Reads the body.
     ///
     /// # Errors
-    /// [`BodyError`], which names the field that is wrong.
+    /// [`BodyError`], which names the wrong field.
     pub fn parse(input: &[u8]) -> Result<Self, BodyError> {
         body::parse(input)
     }
@@ -31,9 +31,9 @@ impl Presence {
 /// The answer to [`Presence`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Online {
-    /// How many connections each of them has; who has none stands there with 0.
+    /// How many connections each user has; 0 for a user without any.
     pub online: BTreeMap<String, usize>,
-    /// Nodes of a cluster that did not answer in time, so that there may be more than is told here.
+    /// In a cluster: the nodes that did not answer in time, so that the answer may be incomplete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes_missing: Vec<String>,
 }
@@ -41,20 +41,20 @@ pub struct Online {
 /// One live connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
-    /// Its id, unique for the life of the server's process, and in a cluster.
+    /// Its id, unique while the server's process lives, and in its cluster.
     pub id: String,
-    /// The node of a cluster that it is connected to.
+    /// In a cluster: the node that it is connected to, if that is not the node that answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// The address at the other end of its socket: behind a proxy, the proxy's.
+    /// The address at the other end of its socket; behind a proxy, the proxy's.
     pub peer: Option<String>,
-    /// The events that it registered, by user. Empty while it is ending.
+    /// The events that it registered, by user; empty while the connection is ending.
     pub registrations: BTreeMap<String, Vec<String>>,
-    /// How long it has been open, in whole seconds.
+    /// Whole seconds since it was opened.
     pub age_seconds: u64,
-    /// How long ago it was last heard of, by a message or a pong, in whole seconds.
+    /// Whole seconds since its last message or pong.
     pub silent_seconds: u64,
-    /// Bytes that wait for its socket.
+    /// Bytes waiting for its socket.
     pub queued_bytes: usize,
     /// Bytes that its socket has taken.
     pub written_bytes: u64,
@@ -63,31 +63,31 @@ pub struct Connection {
 /// The answer to `GET /v2/users/{user}/connections`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connections {
-    /// How many there are.
+    /// How many connections the user has.
     pub count: usize,
     /// The first thousand of them.
     pub connections: Vec<Connection>,
-    /// Nodes of a cluster that did not answer in time, so that there may be more than is told here.
+    /// In a cluster: the nodes that did not answer in time, so that the answer may be incomplete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes_missing: Vec<String>,
 }
 
-/// The body of `POST /v2/disconnect`: which connections are to be closed.
+/// The body of `POST /v2/disconnect`: which connections to close.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Disconnect {
-    /// All of a user.
+    /// All connections of a user.
     User(String),
-    /// Those of a user that registered an event.
+    /// The connections of a user that registered an event.
     UserEvent {
         /// The user.
         user: String,
         /// The event.
         event: String,
     },
-    /// One.
+    /// The connection with this id.
     Connection(String),
-    /// Those that registered with this token. A secret: `Debug` leaves it out.
+    /// The connections that registered with this token. It is a secret: `Debug` leaves it out.
     Token(String),
 }
 
@@ -108,7 +108,7 @@ impl Disconnect {
     /// Reads the body.
     ///
     /// # Errors
-    /// [`BodyError`], which names the field that is wrong and holds nothing of a token.
+    /// [`BodyError`], which names the wrong field and contains no part of a token.
     pub fn parse(input: &[u8]) -> Result<Self, BodyError> {
         let DisconnectFields { user, event, connection, token } = body::parse(input)?;
         match (user, event, connection, token) {
@@ -129,7 +129,7 @@ impl Disconnect {
         }
     }
 
-    /// The body as a client posts it.
+    /// The body as an operator's program posts it.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut fields =
@@ -162,9 +162,9 @@ impl fmt::Debug for Disconnect {
 /// How many connections were closed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closed {
-    /// Those that were not ending already.
+    /// Closed connections, except those that were already ending.
     pub closed: usize,
-    /// Nodes of a cluster that did not answer in time, so that there may be more than is told here.
+    /// In a cluster: the nodes that did not answer in time, so that the answer may be incomplete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes_missing: Vec<String>,
 }
@@ -173,9 +173,9 @@ pub struct Closed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Registration {
-    /// For whom.
+    /// The user.
     pub user: String,
-    /// For what.
+    /// The event.
     pub event: String,
 }
 
@@ -183,7 +183,7 @@ impl Registration {
     /// Reads the body.
     ///
     /// # Errors
-    /// [`BodyError`], which names the field that is wrong.
+    /// [`BodyError`], which names the wrong field.
     pub fn parse(input: &[u8]) -> Result<Self, BodyError> {
         body::parse(input)
     }
@@ -192,7 +192,8 @@ impl Registration {
 /// What became of a registration, or of its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registered {
-    /// Whether anything is different now: false where it was registered, or was not, before.
+    /// Whether the request changed anything: false if the registration already existed, or already
+    /// did not.
     pub changed: bool,
 }
 
@@ -201,34 +202,34 @@ pub struct Registered {
 pub struct NodeInfo {
     /// The server's version.
     pub version: String,
-    /// How long it has been running.
+    /// Whole seconds since it started.
     pub uptime_seconds: u64,
     /// Whether it is shutting down.
     pub is_draining: bool,
     /// WebSocket connections, registered or not.
     pub connections: usize,
-    /// The most there may be.
+    /// The most WebSocket connections that it takes.
     pub connections_max: usize,
     /// Users with at least one registration.
     pub users: usize,
     /// Registrations of all connections.
     pub registrations: usize,
-    /// Bytes that wait for sockets, over all connections.
+    /// Bytes waiting for sockets, over all connections.
     pub queued_bytes: usize,
     /// Pushes accepted since it started.
     pub pushes_total: u64,
     /// Messages that sockets or queues took since it started.
     pub deliveries_total: u64,
-    /// What it is called in its cluster, if it is in one.
+    /// Its name in the cluster, if it is in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Its id in the cluster, another one each time it is started.
+    /// Its id in the cluster, a new one at each start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Why it has no part in its cluster now, if it is in one and has none.
+    /// In a cluster: why it does not take part now, if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_ready: Option<String>,
-    /// How long its answer took, where another node asked for it.
+    /// How many milliseconds its answer took, if another node asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_ms: Option<f64>,
 }
@@ -236,12 +237,12 @@ pub struct NodeInfo {
 /// The answer to `GET /v2/nodes`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Nodes {
-    /// What carries messages between them: `redis`, `nats`; left out without a cluster.
+    /// What carries messages between the nodes, `redis` or `nats`; absent without a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broker: Option<String>,
-    /// The node that answers first, and then the others by name.
+    /// First the node that answers, then the others by name.
     pub nodes: Vec<NodeInfo>,
-    /// Those that did not answer in time.
+    /// The nodes that did not answer in time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes_missing: Vec<String>,
 }
@@ -249,21 +250,21 @@ pub struct Nodes {
 /// The answer to `GET /v2/explain`: why a push of an event to a user would, or would not, arrive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// The user asked after.
+    /// The user in question.
     pub user: String,
-    /// The event asked after.
+    /// The event in question.
     pub event: String,
     /// What holds at this moment.
     pub now: Now,
-    /// What was refused, dropped or closed for this user lately, oldest first.
+    /// What was recently refused, dropped or closed for this user, oldest first.
     pub recent: Vec<Entry>,
-    /// What was refused lately on connections whose user was never proven, oldest first; only where
-    /// this user has no connection.
+    /// If this user has no connection: what was recently refused on connections whose user was
+    /// never verified, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub strangers: Vec<Entry>,
-    /// All of it in plain words, what matters most first.
+    /// The same in plain words, the most important first.
     pub sentences: Vec<String>,
-    /// Nodes of a cluster that did not answer in time, so that there may be more than is told here.
+    /// In a cluster: the nodes that did not answer in time, so that the answer may be incomplete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes_missing: Vec<String>,
 }
@@ -271,11 +272,11 @@ pub struct Explanation {
 /// What holds for a user and an event at this moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Now {
-    /// How many connections a push would go to.
+    /// How many connections would get a push.
     pub would_deliver_to: usize,
-    /// The user's connections, the first hundred.
+    /// The first hundred of the user's connections.
     pub connections: Vec<Connection>,
-    /// How many the user has, where there may be more than are listed.
+    /// How many connections the user has, if there may be more than are listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_count: Option<usize>,
 }
@@ -286,7 +287,7 @@ macro_rules! answers {
             /// Reads the body of a `200`.
             ///
             /// # Errors
-            /// [`BodyError`] when it is none.
+            /// [`BodyError`] if the body is not such an answer.
             pub fn parse(input: &[u8]) -> Result<Self, BodyError> {
                 body::parse_answer(input)
             }

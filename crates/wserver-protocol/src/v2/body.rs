@@ -1,6 +1,6 @@
-//! Strict reading of a request's body, and errors that say which field is wrong and where.
+//! Reads request bodies strictly, with errors that say which field is wrong and where.
 //!
-//! An error repeats nothing of the body but the name of a field that nobody knows, escaped and cut:
+//! An error repeats no part of the body except the name of an unknown field, escaped and truncated:
 //! a value may be a secret, and the parser's own words would quote it.
 
 use std::fmt;
@@ -10,26 +10,26 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, SeqAccess, Visitor}
 
 use crate::json;
 
-/// The most items of a list in a request, whatever the settings: a list is bounded before it is
-/// known what is in it.
+/// The most items of a list in a request, whatever the settings: it limits a list before its items
+/// are known.
 pub const LIST_ITEMS_MAX: usize = 65_536;
 
 /// The most bytes of a field's name that an error repeats.
 const FIELD_BYTES_MAX: usize = 100;
 
-/// Why a body is refused: one line of visible ASCII.
+/// Why a body is refused, as one line of visible ASCII.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} {problem}", .field.as_deref().unwrap_or("the body"))]
 #[non_exhaustive]
 pub struct BodyError {
-    /// Which field is wrong, as `users[2]`; `None` when the body as a whole is.
+    /// The field that is wrong, for example `users[2]`; `None` if the body as a whole is.
     pub field: Option<String>,
-    /// What is wrong with it, as `is empty`.
+    /// What is wrong with it, for example `is empty`.
     pub problem: String,
 }
 
 impl BodyError {
-    /// That `field` has this problem, as `is empty`.
+    /// An error for `field` with this problem, for example `is empty`.
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: Some(field.into()), problem: problem.into() }
     }
@@ -38,7 +38,7 @@ impl BodyError {
         Self { field: None, problem: problem.into() }
     }
 
-    /// The same, of a field that is itself in `outer`.
+    /// The same error for a field that is inside `outer`.
     #[must_use]
     pub fn within(self, outer: &str) -> Self {
         let field = match self.field {
@@ -51,7 +51,7 @@ impl BodyError {
 
 /// Reads the whole of `input` as one object.
 pub(super) fn parse<'a, T: Deserialize<'a>>(input: &'a [u8]) -> Result<T, BodyError> {
-    // A list of values in the order of the fields would be read as well.
+    // serde would also accept a list of values in the order of the fields.
     if !json::is_object(input) {
         return Err(BodyError::whole("must be a JSON object"));
     }
@@ -68,7 +68,7 @@ fn refused(input: &[u8], path: &str, error: &serde_json::Error) -> BodyError {
         return BodyError::whole(format!("is not JSON, at byte {byte}: {words}"));
     }
     let field = (path != ".").then(|| visible(path));
-    // Of the words only what is ours is repeated: what was expected comes last in them.
+    // Only our own part of the words is repeated, which says what was expected and comes last.
     let quoted = |prefix: &str| {
         let rest = words.strip_prefix(prefix)?;
         rest.rsplit_once('`').map(|(name, _)| name).or(Some(rest))
@@ -101,7 +101,7 @@ fn refused(input: &[u8], path: &str, error: &serde_json::Error) -> BodyError {
     BodyError { field, problem: format!("must be {expected}, at byte {byte}") }
 }
 
-/// One line of visible ASCII, not too long.
+/// The text as one line of visible ASCII, truncated.
 fn visible(text: &str) -> String {
     let mut shown = text.escape_default().to_string();
     if shown.len() > FIELD_BYTES_MAX {
@@ -111,7 +111,7 @@ fn visible(text: &str) -> String {
     shown
 }
 
-/// A field that may be left out, and is not `null` when it is there.
+/// A field that may be absent, but not `null`.
 pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -120,7 +120,7 @@ where
     T::deserialize(deserializer).map(Some)
 }
 
-/// The same for a list, of at most [`LIST_ITEMS_MAX`].
+/// The same for a list of at most [`LIST_ITEMS_MAX`] items.
 pub(super) fn present_list<'de, D>(deserializer: D) -> Result<Option<Vec<String>>, D::Error>
 where
     D: Deserializer<'de>,
@@ -128,7 +128,7 @@ where
     list(deserializer).map(Some)
 }
 
-/// A list of at most [`LIST_ITEMS_MAX`].
+/// A list of at most [`LIST_ITEMS_MAX`] items.
 pub(super) fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -158,7 +158,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
     }
 }
 
-/// Reads an answer, as a client does.
+/// Reads an answer leniently, as a client does.
 pub(super) fn parse_answer<T: DeserializeOwned>(input: &[u8]) -> Result<T, BodyError> {
     parse(input)
 }

@@ -1,34 +1,34 @@
-//! One thing that happened, as explanations list it and traces stream it.
+//! An entry of the journal, as explanations list it and traces stream it.
 
 use serde::{Deserialize, Serialize};
 
 use super::body::{self, BodyError};
 use super::push::Delivery;
 
-/// One thing that happened.
+/// One thing that happened to a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// When, as `2026-01-31T12:00:00.000Z`.
+    /// When it happened, in the form `2026-01-31T12:00:00.000Z`.
     pub at: String,
-    /// On which node, where it is another one of a cluster than the one that tells it.
+    /// In a cluster: the node on which it happened, if that is not the node that answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// On which connection.
+    /// The connection concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<String>,
-    /// To which user.
+    /// The user concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// With which event.
+    /// The event concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
-    /// What: `registered`, `unregistered`, `registration_refused`, `dropped`, `protocol_broken`,
-    /// `closed`, `pushed` or `push_refused`.
+    /// What happened: `registered`, `unregistered`, `registration_refused`, `dropped`,
+    /// `protocol_broken`, `closed`, `pushed` or `push_refused`.
     pub what: String,
-    /// Why, as a label, where there is a why.
+    /// The reason as a label, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What became of it, of a push.
+    /// For a push: what became of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
     /// The same in a sentence.
@@ -39,13 +39,13 @@ impl Entry {
     /// Reads the data of one event of a trace.
     ///
     /// # Errors
-    /// [`BodyError`] when it is none.
+    /// [`BodyError`] if the data is of another kind.
     pub fn parse(input: &[u8]) -> Result<Self, BodyError> {
         body::parse_answer(input)
     }
 }
 
-/// What a trace could not tell because its reader was too slow.
+/// How much of a trace was lost because its reader was too slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missed {
     /// How many entries are missing before the next one.
@@ -56,7 +56,7 @@ impl Missed {
     /// Reads the data of a trace's event `missed`.
     ///
     /// # Errors
-    /// [`BodyError`] when it is none.
+    /// [`BodyError`] if the data is of another kind.
     pub fn parse(input: &[u8]) -> Result<Self, BodyError> {
         body::parse_answer(input)
     }

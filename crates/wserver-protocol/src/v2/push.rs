@@ -1,4 +1,4 @@
-//! Pushes of the HTTP API: one, or many in a batch, and what became of each.
+//! Pushes of the HTTP API, single or in a batch, and what became of each.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +11,7 @@ use super::body::{self, BodyError};
 use super::encode::encode;
 use super::problem::Problem;
 
-/// Whom a push is for.
+/// The users who get a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Recipients {
@@ -19,7 +19,7 @@ pub enum Recipients {
     User(String),
     /// Each of these users.
     Users(Vec<String>),
-    /// Every user who has a connection that registered the event.
+    /// Every user who has registered the event.
     Everyone,
 }
 
@@ -27,20 +27,20 @@ pub enum Recipients {
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Push<'a> {
-    /// Whom it is for.
+    /// The users who get it.
     pub recipients: Recipients,
-    /// What it is about; at least one byte when it was parsed.
+    /// The event that the message belongs to; after parsing it has at least one byte.
     pub event: String,
-    /// What is delivered, verbatim, as one text frame; at least one byte when it was parsed. `Debug`
-    /// leaves it out.
+    /// The text that is delivered verbatim as one text frame; after parsing it has at least one
+    /// byte. `Debug` leaves it out.
     pub message: Cow<'a, str>,
-    /// How long it is worth delivering; for ever without it.
+    /// How long after its arrival the server may still send it; `None` is no limit.
     pub ttl: Option<Duration>,
-    /// The id of a connection that is left out, as the one that the message came from.
+    /// The id of a connection that does not get it, for example the one that the message came from.
     pub exclude_connection: Option<String>,
 }
 
-/// The same as it stands on the wire.
+/// The body in the form of the wire.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields<'a> {
@@ -77,7 +77,7 @@ impl<'a> Push<'a> {
     /// Reads the body of one request.
     ///
     /// # Errors
-    /// [`BodyError`], which names the field that is wrong.
+    /// [`BodyError`], which names the wrong field.
     pub fn parse(input: &'a [u8]) -> Result<Self, BodyError> {
         let Fields { user, users, everyone, event, message, ttl_seconds, exclude_connection } =
             body::parse(input)?;
@@ -107,7 +107,7 @@ impl<'a> Push<'a> {
         Ok(Self { recipients, event, message, ttl, exclude_connection })
     }
 
-    /// The body as a client posts it.
+    /// The body as a publisher posts it.
     #[must_use]
     pub fn encode(&self) -> String {
         encode(&self.fields())
@@ -132,8 +132,7 @@ impl<'a> Push<'a> {
     }
 }
 
-/// The most seconds that a push may be worth delivering: beyond a year a deadline might not fit the
-/// clock.
+/// The longest time to live, in seconds: beyond a year a deadline might not fit the clock.
 const TTL_SECONDS_MAX: f64 = 365.0 * 24.0 * 60.0 * 60.0;
 
 fn ttl(seconds: f64) -> Result<Duration, BodyError> {
@@ -154,7 +153,8 @@ impl fmt::Debug for Push<'_> {
     }
 }
 
-/// The body of `POST /v2/push/batch`: pushes that are read one by one, so that a bad one spoils no other.
+/// The body of `POST /v2/push/batch`: pushes that are read one by one, so that a bad one does not
+/// affect the others.
 #[derive(Debug)]
 pub struct Batch<'a> {
     items: Vec<&'a RawValue>,
@@ -168,10 +168,10 @@ struct BatchFields<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Reads the envelope.
+    /// Reads the list, but not yet the pushes in it.
     ///
     /// # Errors
-    /// [`BodyError`] when there is no list of pushes in it.
+    /// [`BodyError`] if the body does not hold a list of pushes.
     pub fn parse(input: &'a [u8]) -> Result<Self, BodyError> {
         let BatchFields { pushes } = body::parse(input)?;
         Ok(Self { items: pushes })
@@ -183,13 +183,13 @@ impl<'a> Batch<'a> {
         self.items.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no pushes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// Each push in its turn, or what is wrong with it.
+    /// Each push in order, or what is wrong with it.
     pub fn pushes(&self) -> impl Iterator<Item = Result<Push<'a>, BodyError>> {
         self.items.iter().enumerate().map(|(index, item)| {
             Push::parse(item.get().as_bytes())
@@ -197,7 +197,7 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// The body as a client posts it.
+    /// The body as a publisher posts it.
     #[must_use]
     pub fn encode(pushes: &[Push<'_>]) -> String {
         #[derive(Serialize)]
@@ -215,53 +215,53 @@ impl<'a> Batch<'a> {
 pub enum Reason {
     /// The user has no connection.
     UserOffline,
-    /// The user has connections, and none registered the event.
+    /// The user has connections, but none registered the event.
     NoRegistrationForEvent,
-    /// Those who registered the event read too slowly and were disconnected.
+    /// The connections that registered the event read too slowly and were closed.
     SlowConsumer,
-    /// Those who registered the event were just leaving.
+    /// The connections that registered the event were just ending.
     ConnectionEnding,
-    /// Only the connection that was to be left out had registered the event.
+    /// Only the excluded connection had registered the event.
     Excluded,
-    /// The push came too late for its time to live, or the user's identity has expired.
+    /// The time to live of the push was over, or the user's registration has expired.
     Expired,
-    /// A reason of a later server.
+    /// A reason that only a later release knows.
     #[serde(other)]
     Other,
 }
 
-/// What became of a push to those it was for.
+/// What became of a push.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// Connections that had registered the event: `written`, `queued` and `dropped` together.
+    /// Connections that had registered the event: the sum of `written`, `queued` and `dropped`.
     pub matched: usize,
     /// Connections whose socket took the message at once.
     pub written: usize,
-    /// Connections in whose bounded queue it waits.
+    /// Connections for which the message waits in a bounded queue.
     pub queued: usize,
-    /// Connections that were disconnected as too slow, or were found to be ending.
+    /// Connections that were closed as too slow, or turned out to be ending.
     pub dropped: usize,
     /// Why nobody got it; `None` if somebody did.
     pub reason: Option<Reason>,
     /// The reason in a sentence.
     pub detail: Option<String>,
-    /// The events that the user's connections did register, where the reason is that they
-    /// registered others.
+    /// With the reason [`NoRegistrationForEvent`](Reason::NoRegistrationForEvent): the events that
+    /// the user's connections did register.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<Vec<String>>,
-    /// How many nodes of a cluster have a part in this, the answering one included. Without a
-    /// cluster this and the rest is left out.
+    /// In a cluster: how many nodes took part in the push, including the one that answers. Without
+    /// a cluster, this field and those below are absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<usize>,
-    /// The nodes that should have had one and did not answer in time: they may have delivered it or
-    /// not. Empty if none.
+    /// In a cluster: the nodes that should have taken part but did not answer in time. Each may or
+    /// may not have delivered the message. Empty if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes_missing: Option<Vec<String>>,
-    /// Whether there may be more to it than is told here: nodes are missing, or the answering one is
-    /// cut off from its cluster.
+    /// In a cluster: whether the answer may be incomplete, because nodes are missing or the
+    /// answering node is cut off from its cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_partial: Option<bool>,
-    /// The counts of each node, where more than one has a part in it.
+    /// In a cluster: the counts of each node, if more than one took part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_node: Option<Vec<NodeDelivery>>,
 }
@@ -269,7 +269,7 @@ pub struct Delivery {
 /// What became of a push on one node of a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeDelivery {
-    /// What the node is called.
+    /// The name of the node.
     pub node: String,
     /// As in [`Delivery`].
     pub matched: usize,
@@ -282,17 +282,17 @@ pub struct NodeDelivery {
 }
 
 impl Delivery {
-    /// How many connections took the message: what `message sent to N clients` counts.
+    /// How many connections took the message: the N of `message sent to N clients`.
     #[must_use]
     pub fn delivered(&self) -> usize {
         self.written + self.queued
     }
 }
 
-/// The same for one of several users.
+/// What became of a push to one of several users.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserDelivery {
-    /// Which one.
+    /// The user.
     pub user: String,
     /// What became of it.
     #[serde(flatten)]
@@ -302,15 +302,15 @@ pub struct UserDelivery {
 /// The answer to an accepted push.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushAnswer {
-    /// What the server's log calls this push.
+    /// The name of this push in the server's log.
     pub id: String,
-    /// What became of it, over all users it was for.
+    /// What became of it, over all its users.
     #[serde(flatten)]
     pub delivery: Delivery,
-    /// How many users it reached, where it was for everyone.
+    /// For a push to everyone: how many users it reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<usize>,
-    /// Each user in turn, where it was for several.
+    /// For a push to several users: the result of each, in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub results: Option<Vec<UserDelivery>>,
 }
@@ -319,7 +319,7 @@ impl PushAnswer {
     /// Reads the body of a `200`.
     ///
     /// # Errors
-    /// [`BodyError`] when it is none.
+    /// [`BodyError`] if the body is not such an answer.
     pub fn parse(input: &[u8]) -> Result<Self, BodyError> {
         body::parse_answer(input)
     }
@@ -328,12 +328,12 @@ impl PushAnswer {
 /// What became of one push of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchItem {
-    /// The status that it would have been answered with alone.
+    /// The status that the push would have had on its own.
     pub status: u16,
-    /// With 200.
+    /// The answer, with status 200.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<PushAnswer>,
-    /// With any other.
+    /// The problem, with any other status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
 }
@@ -341,7 +341,7 @@ pub struct BatchItem {
 /// The answer to a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchAnswer {
-    /// One for each push, in their order.
+    /// One result for each push, in the same order.
     pub results: Vec<BatchItem>,
 }
 
@@ -349,7 +349,7 @@ impl BatchAnswer {
     /// Reads the body of a `200`.
     ///
     /// # Errors
-    /// [`BodyError`] when it is none.
+    /// [`BodyError`] if the body is not such an answer.
     pub fn parse(input: &[u8]) -> Result<Self, BodyError> {
         body::parse_answer(input)
     }

@@ -1,8 +1,9 @@
-//! What one node of a cluster asks another about its users and connections, and how it is answered.
+//! The questions that nodes of a cluster ask each other about their users and connections, and the
+//! answers.
 //!
-//! Not for clients: nodes speak it among themselves. An answer is what the same request of the HTTP
-//! API is answered with, about the answering node alone; both are read leniently, so that nodes of
-//! two releases understand each other.
+//! This is not for clients. A node answers a question the way the HTTP API answers the same
+//! request, but only about itself. Questions and answers are read leniently, so that nodes of two
+//! releases understand each other.
 
 use std::fmt;
 
@@ -11,71 +12,71 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
 
-/// What is asked.
+/// A question.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Question {
-    /// [`Online`](super::Online).
+    /// How many connections do these users have? The answer is [`Online`](super::Online).
     Presence {
-        /// Whom it is asked of.
+        /// The users.
         users: Vec<String>,
     },
-    /// [`Connections`](super::Connections).
+    /// Which connections does a user have? The answer is [`Connections`](super::Connections).
     UserConnections {
-        /// Whose.
+        /// The user.
         user: String,
     },
-    /// [`Connection`](super::Connection).
+    /// What is known of a connection? The answer is [`Connection`](super::Connection).
     Connection {
-        /// Which.
+        /// The id of the connection.
         id: String,
     },
-    /// [`Closed`](super::Closed).
+    /// Close connections. The answer is [`Closed`](super::Closed).
     Disconnect {
-        /// [`Disconnect`](super::Disconnect) as a client posts it. It may hold a token, so `Debug`
+        /// A [`Disconnect`](super::Disconnect) in its posted form. It may hold a token, so `Debug`
         /// leaves it out.
         body: String,
     },
-    /// [`Registered`](super::Registered).
+    /// Add or end a registration. The answer is [`Registered`](super::Registered).
     Register {
-        /// Which connection.
+        /// The id of the connection.
         id: String,
-        /// For whom.
+        /// The user.
         user: String,
-        /// For what.
+        /// The event.
         event: String,
     },
-    /// [`Registered`](super::Registered).
+    /// Add or end a registration. The answer is [`Registered`](super::Registered).
     Unregister {
-        /// Which connection.
+        /// The id of the connection.
         id: String,
-        /// For whom.
+        /// The user.
         user: String,
-        /// For what.
+        /// The event.
         event: String,
     },
-    /// [`Explanation`](super::Explanation).
+    /// Why does a push arrive, or not? The answer is [`Explanation`](super::Explanation).
     Explain {
-        /// Whom a push is for.
+        /// The user of the push.
         user: String,
-        /// And what it is about.
+        /// The event of the push.
         event: String,
     },
-    /// Entries of this user are to be sent to a stream of the asking node, for some seconds or until
-    /// it is asked again. The answer is `null`.
+    /// Send this user's entries to a stream of the asking node, for some seconds or until it asks
+    /// again. The answer is `null`.
     Trace {
-        /// Whom to follow.
+        /// The user to follow.
         user: String,
-        /// Which stream.
+        /// The number of the stream.
         stream: u64,
     },
-    /// [`NodeInfo`](super::NodeInfo).
+    /// The node in numbers. The answer is [`NodeInfo`](super::NodeInfo).
     Node,
 }
 
 impl Question {
-    /// Reads one; `None` if it is none that this release knows.
+    /// Reads a question; `None` if this release does not know it.
     #[must_use]
     pub fn parse(input: &[u8]) -> Option<Self> {
         serde_json::from_slice(input).ok()
@@ -88,23 +89,23 @@ impl fmt::Debug for Question {
     }
 }
 
-/// What a node answers: what was asked for, or why not.
+/// A node's answer: the result, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer<T> {
-    /// It is done.
+    /// The result.
     Ok(T),
-    /// It was refused.
+    /// The refusal.
     Problem(Problem),
 }
 
-/// Whatever can be answered.
+/// Any type that can be an answer.
 pub trait Said: Serialize + DeserializeOwned {}
 
 impl<T: Serialize + DeserializeOwned> Said for T {}
 
 impl<T: DeserializeOwned> Answer<T> {
-    /// Reads one; `None` if it is none.
+    /// Reads an answer; `None` if the input is not one of this type.
     #[must_use]
     pub fn parse(input: &[u8]) -> Option<Self> {
         serde_json::from_slice(input).ok()

@@ -1,4 +1,4 @@
-//! The table `[callback]`: a backend that says whose a token is.
+//! The table `[callback]`: a backend that says which user a token belongs to.
 
 use std::str;
 

@@ -1,4 +1,4 @@
-//! The files that settings name, each read once and remembered by a digest.
+//! The files that settings name; each is read once and remembered by a digest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,12 +9,12 @@ use wserver_auth::{invisible_character, without_byte_order_mark};
 
 use crate::files::{self, KEYS_BYTES_MAX, TOKENS_BYTES_MAX};
 
-/// A digest of what stood in each file, by setting, to tell whether it has changed.
+/// A digest of each file's content, by setting, to detect changes.
 #[derive(Debug, Default)]
 pub(crate) struct Contents(BTreeMap<String, u64>);
 
 impl Contents {
-    /// What stands in the file that the setting `name` names, without a byte order mark before it.
+    /// The content of the file that the setting `name` names, without a leading byte order mark.
     pub(super) fn text(&mut self, name: &str, file: &Path) -> Result<String> {
         let text = String::from_utf8(self.bytes(name, file)?)
             .map_err(|error| error.utf8_error())
@@ -25,7 +25,7 @@ impl Contents {
         })
     }
 
-    /// The same, whatever it is.
+    /// Like [`text`](Self::text), for a file of any bytes.
     pub(super) fn bytes(&mut self, name: &str, file: &Path) -> Result<Vec<u8>> {
         let bytes_max = if name == "tokens_file" { TOKENS_BYTES_MAX } else { KEYS_BYTES_MAX };
         let bytes = files::read(file, bytes_max).with_context(|| source(name, file))?;
@@ -35,17 +35,17 @@ impl Contents {
         Ok(bytes)
     }
 
-    /// Takes note of what stands in a file. What is wrong with it is told by whoever uses it.
+    /// Notes the content of a file. The code that uses the file reports what is wrong with it.
     pub(crate) fn note(&mut self, name: &str, file: &Path) {
         let _ = self.bytes(name, file);
     }
 
-    /// The digest of what stood in the file of the setting `name`, if it was read.
+    /// The digest of the file of the setting `name`, if the file was read.
     pub(super) fn digest(&self, name: &str) -> Option<u64> {
         self.0.get(name).copied()
     }
 
-    /// Takes over what `next` has; the settings whose files were known and hold something else now.
+    /// Takes over the digests of `next`; returns the settings whose known file has changed.
     pub(crate) fn exchange(&mut self, next: &Self) -> BTreeSet<String> {
         let mut changed = BTreeSet::new();
         for (name, &digest) in &next.0 {
@@ -58,22 +58,23 @@ impl Contents {
     }
 }
 
-/// How problems of a file begin.
+/// How messages about a file begin.
 pub(super) fn source(name: &str, file: &Path) -> String {
     format!("{name} {}", file.display())
 }
 
-/// A secret as its file has it, without the line end that editors put behind it.
+/// A secret from a file, without the line end that editors add.
 pub(super) fn secret(bytes: &[u8]) -> &[u8] {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     bytes.strip_suffix(b"\r").unwrap_or(bytes)
 }
 
-/// The same of a secret that may be any bytes. One that is text has no character in it that nobody
-/// sees, controls excepted, since random bytes may look like text with some.
+/// Like [`secret`], for a secret of any bytes. A secret that is text must contain no invisible
+/// character; control characters are allowed, because random bytes can look like text that has
+/// some.
 ///
 /// # Errors
-/// When it has one, which is not repeated.
+/// When the secret contains an invisible character; the message does not repeat the secret.
 pub(super) fn secret_bytes(bytes: &[u8]) -> Result<&[u8]> {
     let secret = secret(bytes);
     let text = str::from_utf8(secret).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A URL among the settings, and whom to trust there.
+//! A URL in the settings, and the certificate authorities to trust for it.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use wserver_auth::{HttpEndpoint, HttpEndpointError};
 use super::Access;
 use super::contents::source;
 
-/// What the settings say of one URL.
+/// The settings of one URL.
 pub(super) struct Url<'a> {
     /// The name of its setting.
     pub(super) name: String,
     pub(super) url: &'a str,
-    /// The table it stands in, where its `ca_file` and `allow_plain_http` stand too.
+    /// The table that contains it, and also its `ca_file` and `allow_plain_http`.
     pub(super) prefix: &'a str,
     pub(super) ca_file: Option<&'a Path>,
     pub(super) allow_plain_http: bool,
@@ -36,7 +36,7 @@ impl Url<'_> {
     }
 }
 
-/// Whether nothing is secured on the way to `url`.
+/// Whether the path to `url` is unencrypted.
 pub(crate) fn is_plain_http(url: &str) -> bool {
     url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"))
 }

@@ -1,4 +1,5 @@
-//! The tables `[jwt]` and `[push_jwt]`: where keys come from, and what tokens must say.
+//! The tables `[jwt]` and `[push_jwt]`: the source of the keys, and the claims that tokens must
+//! have.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use super::{Access, Issuers, Problems};
 use crate::files::{self, KEYS_BYTES_MAX};
 use crate::settings::Loaded;
 
-/// One of the two tables, in so far as they are the same.
+/// What the two tables have in common.
 struct Table<'a> {
     prefix: &'static str,
     secret_file: &'a Option<PathBuf>,
@@ -33,11 +34,11 @@ struct Table<'a> {
     audience: &'a Option<Vec<String>>,
     issuer: &'a Option<Vec<String>>,
     leeway: Duration,
-    /// How long the check of one token may take, a fetch included.
+    /// Maximum duration of the check of one token, including a fetch.
     patience: Duration,
 }
 
-/// Where the keys of a table come from.
+/// The source of a table's keys.
 enum Source<'a> {
     Secret(&'a Path),
     PublicKey(&'a Path),
@@ -105,7 +106,7 @@ impl<'a> Table<'a> {
         sources.into_iter().flatten().collect()
     }
 
-    /// The settings that name keys, and `last` before the last of them.
+    /// The settings that name keys, with `last` before the last one.
     fn key_names(&self, last: &str) -> String {
         let [secret, public, jwks, url] =
             ["secret_file", "public_key_file", "jwks_file", "jwks_url"].map(|key| self.name(key));
@@ -157,7 +158,7 @@ impl<'a> Table<'a> {
         Ok(Some(names.iter().map(algorithm).collect::<Result<_>>()?))
     }
 
-    /// Checks the times of a set that is fetched.
+    /// Checks the times for fetching a set.
     fn check_times(&self) -> Result<()> {
         let (timeout, patience) = (self.jwks_timeout, self.patience);
         if timeout.is_zero() {
@@ -301,7 +302,7 @@ impl Access {
     }
 }
 
-/// Listeners by JSON Web Tokens alone, if the settings name keys for them.
+/// An authenticator that accepts only JSON Web Tokens, if the settings name keys for them.
 ///
 /// # Errors
 /// Everything that is wrong with the table `[jwt]`.
@@ -311,7 +312,8 @@ pub(crate) fn jwt_listeners(loaded: &Loaded) -> Result<Option<JwtAuthenticator>,
     if problems.0.is_empty() { Ok(jwt) } else { Err(problems.0) }
 }
 
-/// What signs tokens for listeners: the private key in `key_file`, or else the settings' secret.
+/// The key that signs tokens for clients: the private key in `key_file`, or else the secret of the
+/// settings.
 ///
 /// # Errors
 /// Why there is no such key, or what is wrong with it.
@@ -343,7 +345,7 @@ pub(crate) fn jwt_signer(loaded: &Loaded, key_file: Option<&Path>) -> Result<Jwt
         None => JwtSigner::secret(secret, algorithm.unwrap_or(JwtAlgorithm::HS256)),
     };
     let accepted = Table::of_listeners(loaded).algorithms()?.unwrap_or_default();
-    // Of the algorithms that are accepted the first that the key is for.
+    // The first accepted algorithm that fits the key.
     let mut signers = accepted.into_iter().map(|algorithm| sign_with(Some(algorithm)));
     let first = signers.next().unwrap_or_else(|| sign_with(None));
     signers.fold(first, Result::or).with_context(|| source(name, file))

@@ -1,4 +1,4 @@
-//! Push keys, and publishers by name.
+//! Push keys, and publishers with a name.
 
 use std::num::NonZeroU32;
 
@@ -30,7 +30,7 @@ impl Access {
     }
 }
 
-/// The publishers that have a name; `None` if there is none.
+/// The publishers with a name; `None` if there are none.
 pub(super) fn named(records: &[Publisher]) -> Result<Option<PublisherKeys>> {
     if records.is_empty() {
         return Ok(None);
@@ -39,7 +39,7 @@ pub(super) fn named(records: &[Publisher]) -> Result<Option<PublisherKeys>> {
     Ok(Some(PublisherKeys::new(entries).context("publisher")?))
 }
 
-/// What a pattern would never match, or what was meant by it.
+/// Refuses patterns that never match, and says what was probably meant.
 fn check_patterns(patterns: &[String]) -> Result<()> {
     if patterns.is_empty() {
         return Err(anyhow!("the list is empty, so nothing could be pushed; leave it out for all"));

@@ -1,4 +1,4 @@
-//! The cluster: which broker, and how to come in.
+//! The cluster: which broker, and how the node takes part.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use wserver_warp::{Broker, BrokerError, ClusterSettings};
 use crate::files::{self, KEYS_BYTES_MAX};
 use crate::settings::Settings;
 
-/// The broker, and how the server takes part.
+/// The broker, and the node's settings in the cluster.
 type Part = (Arc<dyn Broker>, ClusterSettings);
 
-/// The cluster that the server is to be a node of, if any.
+/// The cluster that the server joins, if any.
 ///
 /// # Errors
-/// What is wrong with it, as far as can be seen without reaching for the broker.
+/// What is wrong with the settings, as far as this is visible without a connection to the broker.
 pub(super) fn cluster(settings: &Settings) -> Result<Option<Part>, String> {
     let Some(url) = &settings.cluster_broker else {
         return match without_a_broker(settings) {
@@ -48,7 +48,7 @@ pub(super) fn cluster(settings: &Settings) -> Result<Option<Part>, String> {
     Ok(Some((broker, cluster)))
 }
 
-/// A setting that means nothing as long as there is no broker.
+/// A setting that has no effect without a broker.
 fn without_a_broker(settings: &Settings) -> Option<&'static str> {
     [
         ("cluster_node_name", settings.cluster_node_name.is_some()),
@@ -61,7 +61,7 @@ fn without_a_broker(settings: &Settings) -> Option<&'static str> {
     .find_map(|(name, is_set)| is_set.then_some(name))
 }
 
-/// An address as it may be repeated: what may be a password in it is not.
+/// An address as a message can repeat it: without a part that might be a password.
 fn shown(url: &str) -> String {
     match url.rsplit_once('@') {
         Some((_, host)) => format!("…@{host}"),
@@ -78,7 +78,7 @@ fn text(name: &str, file: Option<&Path>) -> Result<Option<String>, String> {
     Ok(Some(without_byte_order_mark(text).to_owned()))
 }
 
-/// A secret as its file has it, without the line end that editors put behind it.
+/// A secret from a file, without the line end that editors add.
 #[cfg_attr(
     not(any(feature = "nats", feature = "redis")),
     expect(dead_code, reason = "neither broker is built in")
@@ -132,7 +132,7 @@ fn nats(url: &str, settings: &Settings) -> Result<Arc<dyn Broker>, String> {
     let mut nats = NatsSettings::new(url, &settings.cluster_name);
     nats.username.clone_from(&settings.cluster_username);
     let password = secret("cluster_password_file", settings.cluster_password_file.as_deref())?;
-    // A password of nobody is what NATS calls a token.
+    // NATS calls a password without a user a token.
     if settings.cluster_username.is_some() {
         nats.password = password;
     } else {

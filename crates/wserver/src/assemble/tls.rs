@@ -1,4 +1,4 @@
-//! TLS: which files, of which listener.
+//! TLS: the files of each listener.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use wserver_warp::TlsSettings;
 use crate::access::Contents;
 use crate::settings::Settings;
 
-/// The settings of one listener's TLS: certificate, key, authorities of clients.
+/// The names of one listener's TLS settings: certificate, key, authorities of clients.
 type Names = [&'static str; 3];
 
 type Files<'a> = [&'a Option<PathBuf>; 3];
@@ -29,12 +29,12 @@ fn private_files(settings: &Settings) -> Files<'_> {
     ]
 }
 
-/// The TLS of the address, if it speaks it.
+/// The TLS of the public listener, if it speaks TLS.
 pub(super) fn public(settings: &Settings) -> Result<Option<TlsSettings>, String> {
     tls(PUBLIC, public_files(settings))
 }
 
-/// The TLS of the private listener, if there is one and it speaks it.
+/// The TLS of the private listener, if there is one and it speaks TLS.
 pub(super) fn private(
     settings: &Settings,
     has_private: bool,
@@ -47,8 +47,7 @@ pub(super) fn private(
     }
 }
 
-/// Takes note of what stands in the certificates' files.
-/// What is wrong with them the server says.
+/// Notes the content of the certificates' files. The server reports what is wrong with them.
 pub(super) fn note(settings: &Settings, contents: &mut Contents) {
     let named = [
         PUBLIC.into_iter().zip(public_files(settings)),

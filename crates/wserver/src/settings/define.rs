@@ -1,31 +1,33 @@
-//! One setting defined, and the macro that makes a struct and its definitions out of one list.
+//! The definition of one setting, and the macro that makes a struct and its definitions from one
+//! list.
 
 use super::TABLES;
 use super::kind::Form;
 use super::layers::Layers;
 
-/// All there is to know about one setting, but its type.
+/// Everything about one setting except its type.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Definition {
     pub(crate) name: &'static str,
-    /// Its lines, each with the space behind the slashes.
+    /// The lines of its comment, each with the space after the slashes.
     doc: &'static [&'static str],
-    /// What it is shown under.
+    /// The heading above it in the help.
     pub(crate) heading: &'static str,
-    /// As a flag would have it.
+    /// In the form that a flag takes.
     pub(crate) default: Option<&'static str>,
     pub(crate) form: Form,
     pub(crate) short: Option<char>,
     pub(crate) on_reload: OnReload,
 }
 
-/// What a reload does about a setting that has changed.
+/// What a reload does with a changed setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnReload {
     Applied,
-    /// Applied, unless everybody may listen before or after: that is decided at the start.
+    /// Applied, unless clients need no authentication before or after the change, which is fixed at
+    /// the start.
     AppliedToListeners,
-    /// Applied, unless everybody may push before or after.
+    /// Applied, unless publishers need no authentication before or after the change.
     AppliedToPublishers,
     NeedsRestart,
 }
@@ -41,27 +43,27 @@ impl Definition {
         Self { name, doc, heading, default, form, short: None, on_reload: OnReload::NeedsRestart }
     }
 
-    /// The same, with a flag of one letter.
+    /// Adds a flag of one letter.
     pub(crate) const fn short(self, short: char) -> Self {
         Self { short: Some(short), ..self }
     }
 
-    /// The same, applied by a reload.
+    /// Makes a reload apply it.
     pub(crate) const fn reloads(self) -> Self {
         Self { on_reload: OnReload::Applied, ..self }
     }
 
-    /// The same, one of those that say who may listen, applied by a reload.
+    /// Makes a reload apply it together with the other settings for the access of clients.
     pub(crate) const fn reloads_listeners(self) -> Self {
         Self { on_reload: OnReload::AppliedToListeners, ..self }
     }
 
-    /// The same, one of those that say who may push, applied by a reload.
+    /// Makes a reload apply it together with the other settings for the access of publishers.
     pub(crate) const fn reloads_publishers(self) -> Self {
         Self { on_reload: OnReload::AppliedToPublishers, ..self }
     }
 
-    /// What it is, in one line.
+    /// Its help text, in one line.
     pub(crate) fn doc(&self) -> String {
         self.doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
     }
@@ -71,7 +73,7 @@ impl Definition {
         self.name.replace('_', "-")
     }
 
-    /// Its key in the file, where `tables` are the tables of the file.
+    /// Its table and key in the file, if the file has the tables `tables`.
     pub(crate) fn key_in<'a>(&self, tables: &[&'a str]) -> (Option<&'a str>, &'static str) {
         let inner = |table: &'a str| {
             let key = self.name.strip_prefix(table)?.strip_prefix('_')?;
@@ -80,7 +82,7 @@ impl Definition {
         tables.iter().copied().find_map(inner).unwrap_or((None, self.name))
     }
 
-    /// Its key in the file, from the top.
+    /// Its full key in the file.
     pub(crate) fn key(&self) -> String {
         match self.key_in(TABLES) {
             (Some(table), key) => format!("{table}.{key}"),
@@ -94,7 +96,7 @@ impl Definition {
     }
 }
 
-/// What every environment variable of ours begins with.
+/// The prefix of all our environment variables.
 pub(crate) const VARIABLE_PREFIX: &str = "WSERVER_";
 
 /// The environment variable of `name`.
@@ -106,11 +108,12 @@ pub(crate) fn variable(name: &str) -> String {
 pub(crate) trait Record: Sized {
     const DEFINITIONS: &'static [Definition];
 
-    /// Takes every field from the layers; `None` when one of them could not be read, which they keep as a problem.
+    /// Reads every field from the layers; `None` if a field could not be read, and the layers then
+    /// hold the problem.
     fn read(layers: &mut Layers) -> Option<Self>;
 }
 
-/// `struct Name` defines a struct and fills it; `fill Name` fills one that is defined elsewhere.
+/// `struct Name` defines a struct and fills it; `fill Name` fills a struct defined elsewhere.
 macro_rules! settings {
     (
         $(#[$outer:meta])* struct $record:ident
@@ -157,7 +160,8 @@ macro_rules! settings {
             ];
 
             fn read(layers: &mut $crate::settings::layers::Layers) -> Option<Self> {
-                // All are read before the first that is missing ends it, so that all problems are found.
+                // Read all fields before the first missing one ends this, so that all problems are
+                // found.
                 $($(
                     let $name = layers.read::<$kind>(stringify!($name));
                 )+)+
@@ -179,7 +183,7 @@ mod tests {
     use crate::settings::kind::{Count, Kind, List, Records, Switch, Text};
 
     settings! {
-        /// A record as `[[publisher]]` will be one.
+        /// A record like `[[publisher]]`.
         struct Publisher
 
         "Publisher" {
@@ -219,7 +223,7 @@ mod tests {
         assert_eq!(shop.events.unwrap(), ["a", "b"]);
         assert_eq!((blog.name.as_str(), blog.pushes_per_second, blog.admin), ("blog", 5, true));
         assert_eq!(blog.events, None);
-        // What is shown is read as the same.
+        // The shown text reads back as the same value.
         let inner = shown.trim_start_matches("{ ").trim_end_matches(" }");
         assert_eq!(read(inner).unwrap().1, shown, "{shown}");
         assert!(read("").unwrap().0.is_empty());

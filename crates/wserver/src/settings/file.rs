@@ -1,6 +1,8 @@
-//! The settings file: TOML, read with the line of every value, unknown keys told with what was meant.
+//! The settings file: TOML, read with the line of every value; an unknown key is reported with the
+//! key that was probably meant.
 //!
-//! It knows neither flags nor the environment, and of a value only which types of TOML may hold it.
+//! This module knows neither flags nor the environment, and of a value only which TOML types can
+//! hold it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -18,13 +20,14 @@ use super::define::Definition;
 use super::kind::Shape;
 use super::layers::{Given, Layers, Origin, SHOWN_CHARS_MAX, Shown, nearest};
 
-/// What is larger was named by mistake.
+/// A larger file was named by mistake.
 const BYTES_MAX: u64 = 1024 * 1024;
 
-/// What the library says about text without quotes, which it takes for the beginning of something else.
+/// The library's messages about text without quotes, which it takes for the beginning of another
+/// value.
 const UNQUOTED: [&str; 3] = ["string values must be quoted", "invalid float", "invalid boolean"];
 
-/// What the file at `path` gives, by setting; what is wrong with it goes to `problems`.
+/// The values in the file at `path`, by setting; adds what is wrong with the file to `problems`.
 pub(crate) fn read(
     path: &Path,
     definitions: &[&'static Definition],
@@ -58,7 +61,7 @@ fn line(text: &[u8], offset: usize) -> usize {
     1 + text.iter().take(offset).filter(|byte| **byte == b'\n').count()
 }
 
-/// The same of text that was read.
+/// Like [`read`], for text that was already read.
 pub(crate) fn parse(
     path: &Path,
     text: &str,
@@ -72,8 +75,8 @@ pub(crate) fn parse(
     if errors.is_empty() {
         reader.table(None, document.get_ref());
     }
-    // What a broken file seems to say beside its errors is guesswork. The errors' own words are
-    // all that is shown of it: the line might hold a secret.
+    // Anything else that a broken file seems to say is guesswork. Show only the errors' own words,
+    // because the line might contain a secret.
     errors.sort_by_key(|error| error.span().map(|span| span.start));
     for error in errors {
         let mut what = error.message().replace('\n', ", ");
@@ -96,7 +99,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Takes the keys of a table in the order of the file.
+    /// Takes the keys of a table, in the order of the file.
     fn table(&mut self, name: Option<&str>, table: &DeTable<'_>) {
         let mut keys: Vec<_> = table.iter().collect();
         keys.sort_by_key(|(key, _)| key.span().start);
@@ -155,14 +158,14 @@ impl Reader<'_> {
             _ => "",
         };
         let what = match form.shape {
-            // What stands there may well be a key.
+            // The value could be a key.
             Shape::Hidden | Shape::Records => format!("{name} cannot be used, {}", form.accepted),
             _ => format!("{name} is {shown}, {}{quotes}", form.accepted),
         };
         self.problem(key.span(), &what);
     }
 
-    /// The tables of an array that has nothing else in it.
+    /// The tables of an array that contains only tables.
     fn records(
         &mut self,
         members: &'static [Definition],
@@ -190,7 +193,8 @@ impl Reader<'_> {
         Some(records)
     }
 
-    /// A key that is no setting. Its value is not shown: nobody knows what it was meant to be.
+    /// Reports a key that is not a setting. It does not show the value, because nobody knows what
+    /// the value was meant to be.
     fn unknown(
         &mut self,
         table: Option<&str>,
@@ -199,7 +203,7 @@ impl Reader<'_> {
     ) {
         let name = &**key.get_ref();
         let full = table.map_or_else(|| name.to_owned(), |table| format!("{table}_{name}"));
-        // What is asked for is often the file that it stands in.
+        // A name without `_file` is often meant as the setting of the file.
         let file = format!("{full}_file");
         let by_name = |name: &str| self.definitions.iter().find(|it| it.name == name).copied();
         let meant = [name, &full, &file].into_iter().find_map(by_name).or_else(|| {
@@ -251,7 +255,7 @@ impl Reader<'_> {
     }
 }
 
-/// A value as it stands in the file, on one line and cut off.
+/// A value as the file has it, on one line and truncated.
 fn literal(text: &str) -> String {
     let mut shown = String::new();
     for letter in text.chars().take(SHOWN_CHARS_MAX) {
@@ -264,12 +268,12 @@ fn literal(text: &str) -> String {
     shown
 }
 
-/// A value as flags would have it; `None` for what no flag can say.
+/// A value in the form of flags; `None` for a value that no flag can express.
 fn texts(value: &DeValue<'_>) -> Option<Vec<OsString>> {
     Some(match value {
         DeValue::String(text) => vec![OsString::from(&**text)],
         DeValue::Integer(number) => {
-            // Too large for any setting is as wrong as no number.
+            // A number that is too large for any setting is as wrong as no number.
             let number = i128::from_str_radix(number.as_str(), number.radix()).ok()?;
             vec![number.to_string().into()]
         }
@@ -289,7 +293,7 @@ mod tests {
     use super::*;
     use crate::settings::definitions;
 
-    /// What a file gives, or what is wrong with it, where `push_…` stands in a table [push].
+    /// The values in a file, or its problems, with `push_…` in a table [push].
     fn read(text: &str) -> Result<Vec<(&'static str, String)>, Vec<String>> {
         let definitions: Vec<_> = definitions().collect();
         let mut problems = Vec::new();
@@ -336,7 +340,7 @@ mod tests {
         }
     }
 
-    /// Words that files are made of, so that nonsense looks like one.
+    /// Words that occur in settings files, so that nonsense looks like one.
     const WORDS: [&str; 20] = [
         "ping_interval",
         "origin",
@@ -361,7 +365,7 @@ mod tests {
     ];
 
     proptest! {
-        /// Whatever stands in a file, each problem has its line and is one.
+        /// Whatever a file contains, each problem names its line and takes one line.
         #[test]
         fn any_text_is_read_or_told(
             words in proptest::collection::vec(proptest::sample::select(&WORDS[..]), 0..30),

@@ -1,4 +1,4 @@
-//! Kinds of values: how each is written, in flags, environment and file alike, and how it is shown.
+//! Kinds of values: how flags, environment and file write each kind, and how the program shows it.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -15,23 +15,23 @@ use super::layers::Given;
 
 /// How the values of one setting are written.
 pub(crate) trait Kind {
-    /// What the program gets.
+    /// The type that the program gets.
     type Value;
-    /// What a person is told.
+    /// How the help describes it.
     const FORM: Form;
 
-    /// The value of these texts: one, or for a [`Shape::List`] any number. `None` when they are not of this kind.
+    /// Parses one text, or any number for a [`Shape::List`]. `None` if they are not of this kind.
     fn parse(texts: &[OsString]) -> Option<Self::Value>;
 
-    /// The value where nothing is given and there is no default.
+    /// The value if nothing is given and there is no default.
     fn unset() -> Option<Self::Value> {
         None
     }
 
-    /// The value as the file has it; `None` when it is unset or a secret.
+    /// The value in the form of the file; `None` if it is unset or a secret.
     fn show(value: &Self::Value) -> Option<String>;
 
-    /// The value of what one layer gives, and how it is shown; `None` when that is a problem.
+    /// Reads the value that one layer gives, and how to show it; `None` if that is a problem.
     fn read(
         given: Given,
         definition: &Definition,
@@ -46,36 +46,36 @@ pub(crate) trait Kind {
     }
 }
 
-/// A kind without its type: what flags, file and documentation need to know.
+/// A kind without its type: what flags, file and documentation need.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Form {
-    /// What stands for a value in the help.
+    /// The placeholder of a value in the help.
     pub(crate) value_name: &'static str,
-    /// How to write it, as an imperative.
+    /// How to write the value, as an imperative.
     pub(crate) accepted: &'static str,
     pub(crate) shape: Shape,
-    /// Which types of TOML may hold it, by the names the library gives them.
+    /// Which TOML types can hold it, by the library's names for them.
     pub(crate) toml: &'static [&'static str],
-    /// What the default file shows where there is no default.
+    /// The example in the default file if there is no default.
     pub(crate) example: &'static str,
-    /// What a record is made of; nothing for all other shapes.
+    /// The members of a record; empty for all other shapes.
     pub(crate) members: &'static [Definition],
 }
 
-/// What flags and the reload make of a kind.
+/// How flags and the reload treat a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
     One,
     List,
-    /// A flag alone means true.
+    /// A flag without a value means true.
     Switch,
-    /// A file whose changes are waited for.
+    /// A file that the server watches for changes.
     File,
-    /// In the environment only, and never shown.
+    /// Only in the environment, and never shown.
     Secret,
-    /// What might be a key by mistake, and is never repeated to whoever gave it.
+    /// A value that could be a key by mistake, so that no message repeats it.
     Hidden,
-    /// Tables of one name, in the file only.
+    /// Tables with the same name, only in the file.
     Records,
 }
 
@@ -106,7 +106,7 @@ fn one_str(texts: &[OsString]) -> Option<&str> {
     one(texts)?.to_str()
 }
 
-/// A basic string of TOML, on one line whatever is in it.
+/// A TOML basic string on one line, whatever the text contains.
 fn quoted(text: impl AsRef<str>) -> Option<String> {
     let mut quoted = String::from('"');
     for letter in text.as_ref().chars() {
@@ -122,7 +122,7 @@ fn quoted(text: impl AsRef<str>) -> Option<String> {
     Some(quoted)
 }
 
-/// May be left unset.
+/// A setting that can be unset.
 impl<K: Kind> Kind for Option<K> {
     type Value = Option<K::Value>;
     const FORM: Form = K::FORM;
@@ -164,7 +164,7 @@ impl Kind for Text {
     }
 }
 
-/// The path of a URL; the server says whether it can be one.
+/// The path of a URL; the server checks it.
 pub(crate) struct WebPath;
 
 impl Kind for WebPath {
@@ -180,7 +180,7 @@ impl Kind for WebPath {
     }
 }
 
-/// Texts separated by commas; in the file, a list of strings too.
+/// Texts separated by commas; in the file also a list of strings.
 pub(crate) struct List;
 
 impl Kind for List {
@@ -235,7 +235,7 @@ impl Kind for Switch {
     }
 }
 
-/// A time with its unit; zero needs none.
+/// A time with its unit; zero needs no unit.
 pub(crate) struct Time;
 
 impl Kind for Time {
@@ -310,7 +310,7 @@ pub(crate) struct Choice<T>(PhantomData<T>);
 
 /// The words of a [`Choice`].
 pub(crate) trait Words: Copy + PartialEq + 'static {
-    /// How to write one of them.
+    /// How to write these words.
     const ACCEPTED: &'static str;
     const VALUE_NAME: &'static str;
     const ALL: &'static [(&'static str, Self)];
@@ -330,7 +330,7 @@ impl<T: Words> Kind for Choice<T> {
     }
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFormat {
     /// Lines for people.
@@ -352,7 +352,7 @@ impl Words for ConnectionsPerUserPolicy {
         &[("refuse_new", Self::RefuseNew), ("close_oldest", Self::CloseOldest)];
 }
 
-/// Where a token stands in a handshake.
+/// Where a handshake carries the token.
 pub(crate) struct TokenFrom;
 
 impl Kind for TokenFrom {
@@ -407,7 +407,7 @@ impl Kind for Moment {
     }
 }
 
-/// Any number of tables `[[name]]`, each of which is a record. Without one there are none.
+/// Any number of tables `[[name]]`, each of them a record.
 pub(crate) struct Records<R>(PhantomData<R>);
 
 impl<R: Record> Kind for Records<R> {
@@ -452,12 +452,12 @@ impl<R: Record> Kind for Records<R> {
     }
 }
 
-/// What nobody but its holder may know. `Debug` shows nothing of it.
+/// A value that only its holder may know. `Debug` shows nothing of it.
 #[derive(Clone)]
 pub(crate) struct Secret(String);
 
 impl Secret {
-    /// The secret itself, for what checks it.
+    /// The secret itself, for the code that checks it.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,5 @@
-//! Flags over environment over file over default: what each says, and which one holds.
+//! The layers of settings: flags override the environment, the environment overrides the file, and
+//! the file overrides the default.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,16 +14,17 @@ use super::file;
 use super::kind::{Kind, Shape};
 use super::{Settings, TABLES, definitions};
 
-/// Beyond it what was given is cut off in messages.
+/// Maximum length of a value in a message; the rest is cut off.
 pub(crate) const SHOWN_CHARS_MAX: usize = 80;
 
-/// The name of the file's own flag and variable, which is no setting: a file cannot name itself.
+/// The name of the file's own flag and variable. It is not a setting, because a file cannot name
+/// itself.
 pub(crate) const CONFIG: &str = "config";
 
-/// The name of the listening tool's variable, which is no setting either.
+/// The name of the variable of `wserver listen`, which is not a setting either.
 const TOKEN: &str = "token";
 
-/// Where an effective value comes from.
+/// The source of an effective value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
     Default,
@@ -32,7 +34,7 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
-    /// Where a person finds what `definition` was given; `None` for a default.
+    /// The place where a person finds the value of `definition`; `None` for a default.
     pub(crate) fn place(&self, definition: &Definition) -> Option<String> {
         match self {
             Self::Default => None,
@@ -43,14 +45,14 @@ impl Origin {
     }
 }
 
-/// One value as one layer gives it.
+/// One value from one layer.
 #[derive(Debug)]
 pub(crate) struct Given {
     pub(crate) texts: Vec<OsString>,
-    /// As it stands there, for messages.
+    /// As the layer has it, for messages.
     pub(crate) shown: String,
     pub(crate) origin: Origin,
-    /// The tables, where it is an array of them.
+    /// The tables, if the value is an array of tables.
     pub(crate) records: Option<Vec<Layers>>,
 }
 
@@ -60,7 +62,7 @@ impl Given {
         Self { texts, shown, origin, records: None }
     }
 
-    /// What is said about a value that is not of its kind.
+    /// The message about a value that is not of its kind.
     pub(crate) fn mismatch(&self, definition: &Definition) -> String {
         let place = self.origin.place(definition).unwrap_or_default();
         let Definition { name, form, .. } = definition;
@@ -73,23 +75,23 @@ impl Given {
     }
 }
 
-/// What all layers give, while records are read from it.
+/// The values of all layers, from which records are read.
 #[derive(Debug)]
 pub(crate) struct Layers {
     definitions: Vec<&'static Definition>,
-    /// By setting, the strongest last.
+    /// By setting, with the strongest layer last.
     given: BTreeMap<&'static str, Vec<Given>>,
-    /// What stands before the name of a setting that is missing.
+    /// The prefix of a message about a missing setting.
     place: String,
     effective: Vec<Effective>,
     pub(crate) problems: Vec<String>,
 }
 
-/// One setting as it holds.
+/// One setting in force.
 #[derive(Debug, Clone)]
 pub(crate) struct Effective {
     pub(crate) definition: &'static Definition,
-    /// As the file would have it; `None` when it is unset, or a secret.
+    /// In the form of the file; `None` if it is unset or a secret.
     pub(crate) shown: Option<String>,
     pub(crate) origin: Origin,
     /// The file, if the setting names one.
@@ -97,7 +99,7 @@ pub(crate) struct Effective {
 }
 
 impl Layers {
-    /// One table of the file that is a record by itself.
+    /// One table of the file that is a record of its own.
     pub(crate) fn table(
         definitions: Vec<&'static Definition>,
         given: BTreeMap<&'static str, Given>,
@@ -107,7 +109,8 @@ impl Layers {
         Self { definitions, given, place, effective: Vec::new(), problems: Vec::new() }
     }
 
-    /// The value of the setting `name`. What any layer gives is checked, that of the strongest holds.
+    /// Reads the setting `name`. It checks the value of every layer, and returns the value of the
+    /// strongest.
     pub(crate) fn read<K: Kind>(&mut self, name: &'static str) -> Option<K::Value> {
         let definition = *self.definitions.iter().find(|it| it.name == name)?;
         let given = self.given.remove(name).unwrap_or_default();
@@ -134,7 +137,7 @@ impl Layers {
         Some(value)
     }
 
-    /// What was read, as an inline table of the file.
+    /// The values that were read, as an inline table of the file.
     pub(crate) fn shown_inline(&self) -> String {
         let members = self.effective.iter().filter_map(|it| {
             it.shown.as_ref().map(|shown| format!("{} = {shown}", it.definition.name))
@@ -143,7 +146,7 @@ impl Layers {
     }
 }
 
-/// Text of a stranger to the program, quoted, escaped and cut off.
+/// Text from outside the program: quoted, escaped and truncated.
 pub(crate) struct Shown<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Shown<'_> {
@@ -155,18 +158,18 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Where settings are read from, kept so that they can be read again.
+/// The sources of settings, kept so that a reload can read them again.
 #[derive(Debug, Clone)]
 pub(crate) struct Sources {
-    /// The command line, by setting.
+    /// The values on the command line, by setting.
     pub(crate) flags: BTreeMap<&'static str, Vec<OsString>>,
-    /// The file the command line names.
+    /// The file that the command line names.
     pub(crate) config: Option<PathBuf>,
-    /// The variables whose names begin as ours do.
+    /// The variables with our prefix.
     pub(crate) environment: BTreeMap<String, OsString>,
 }
 
-/// Settings that were read, each of which may be; whether they fit together is not known yet.
+/// Settings that were read and are each valid; whether they fit together is not yet known.
 #[derive(Debug, Clone)]
 pub(crate) struct Loaded {
     pub(crate) settings: Settings,
@@ -174,12 +177,12 @@ pub(crate) struct Loaded {
     pub(crate) effective: Vec<Effective>,
     /// The file they were read from.
     pub(crate) config: Option<PathBuf>,
-    /// What is not wrong, and most likely not meant.
+    /// What is not wrong, but probably not meant.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Sources {
-    /// The command line's part, and the environment of this process.
+    /// The values on the command line, and the environment of this process.
     pub(crate) fn new(
         flags: BTreeMap<&'static str, Vec<OsString>>,
         config: Option<PathBuf>,
@@ -191,7 +194,7 @@ impl Sources {
         Self { flags, config, environment }
     }
 
-    /// The settings file, wherever it is named.
+    /// The settings file, from whichever source names it.
     pub(crate) fn config(&self) -> Option<PathBuf> {
         self.config.clone().or_else(|| self.environment.get(&variable(CONFIG)).map(PathBuf::from))
     }
@@ -250,9 +253,9 @@ impl Sources {
         }
     }
 
-    /// Variables that begin as ours do and are none of ours: misspelt, most likely.
+    /// Variables with our prefix that are not ours, and are probably misspelt.
     ///
-    /// They are no error, because service managers set variables named after a service.
+    /// They are not errors, because service managers set variables named after a service.
     pub(super) fn unknown_variables(&self) -> Vec<String> {
         let known: Vec<&str> = definitions().map(|it| it.name).chain([CONFIG, TOKEN]).collect();
         let lower = |variable: &String| variable[VARIABLE_PREFIX.len()..].to_lowercase();
@@ -271,9 +274,9 @@ impl Sources {
     }
 }
 
-/// The name that was most likely meant by `name`.
+/// The known name that `name` most probably means.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    /// What strangers' typing errors stay above, and unrelated names below.
+    /// Typing errors have a higher likeness than this, unrelated names a lower one.
     const LIKENESS_MIN: f64 = 0.7;
     known
         .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
@@ -283,14 +286,14 @@ pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
 }
 
 impl Loaded {
-    /// Every setting as it is when nothing is given.
+    /// All settings with their defaults.
     pub(crate) fn defaults() -> Self {
         let nothing =
             Sources { flags: BTreeMap::new(), config: None, environment: BTreeMap::new() };
         nothing.load().expect("the defaults can be read, a test reads them")
     }
 
-    /// `problem`, behind the places where the settings that it names were given.
+    /// `problem`, behind the places of the settings that it names.
     pub(crate) fn placed(&self, problem: &str) -> String {
         let is_name = |letter: char| letter.is_ascii_lowercase() || letter == '_';
         let mut places = Vec::new();
@@ -306,12 +309,12 @@ impl Loaded {
         }
     }
 
-    /// Where the setting `name` comes from.
+    /// The effective setting `name`.
     pub(crate) fn effective(&self, name: &str) -> Option<&Effective> {
         self.effective.iter().find(|it| it.definition.name == name)
     }
 
-    /// Every file that was read or will be.
+    /// Every file that the server has read or will read.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         let named = self.effective.iter().filter_map(|it| it.file.as_deref());
         self.config.as_deref().into_iter().chain(named)

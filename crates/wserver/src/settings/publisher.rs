@@ -1,28 +1,28 @@
-//! One publisher, as a `[[publisher]]` of the settings file.
+//! One publisher, a table `[[publisher]]` of the settings file.
 
 use super::define::settings;
 use super::kind::{Count, KeyHash, List, Moment, Switch, Text};
 
 settings! {
-    /// Who may push with which key, and what.
+    /// A publisher: its key, and what it may push.
     struct Publisher
 
     "Publisher" {
-        /// What logs call it: letters, digits, `-`, `_` and `.`
+        /// Name in logs: letters, digits, `-`, `_` and `.`
         name: Text;
-        /// The hash of its key, as `wserver key` prints it
+        /// Hash of its key, as `wserver key` prints it
         key_hash: KeyHash;
-        /// To which users it may push, as patterns; without it to all
+        /// Users that it may push to, as patterns; all if not set
         users: Option<List>;
-        /// Which events it may push, as patterns; without it all
+        /// Events that it may push, as patterns; all if not set
         events: Option<List>;
-        /// How often it may push in the long run; without it as often as it likes
+        /// Pushes that it may send per second in the long run; no limit if not set
         pushes_per_second: Option<Count<u32>>;
-        /// How many pushes may come at once; without it those of one second
+        /// Pushes that it may send at once; as many as in one second if not set
         burst: Option<Count<u32>>;
-        /// Whether it may administer the server too: see and close connections, explain, trace
+        /// Whether it may also administer the server: see and close connections, explain, trace
         admin: Switch = "false";
-        /// When its key stops to open anything; without it never
+        /// Time at which its key expires; never if not set
         expires_at: Option<Moment>;
     }
 }

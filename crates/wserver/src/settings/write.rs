@@ -1,4 +1,4 @@
-//! Settings written out: the default file, and those that hold with where they come from.
+//! Prints settings: the default file, and the settings in force with the source of each.
 
 use std::fmt::{self, Write};
 
@@ -7,7 +7,7 @@ use super::definitions;
 use super::kind::Shape;
 use super::layers::Loaded;
 
-/// How a setting without a default might be set.
+/// An example for a setting without a default.
 fn example(definition: &Definition) -> String {
     match definition.form.shape {
         Shape::File => format!("\"/etc/wserver/{}\"", definition.name.trim_end_matches("_file")),
@@ -15,8 +15,8 @@ fn example(definition: &Definition) -> String {
     }
 }
 
-/// A file that sets nothing and shows everything, each line that begins with a name ready to be
-/// uncommented.
+/// A file that sets nothing and shows every setting; each line that begins with `#name` is ready to
+/// be uncommented.
 pub(crate) fn default_file() -> String {
     let defaults = Loaded::defaults();
     let mut file = String::new();
@@ -28,12 +28,13 @@ pub(crate) fn default_file() -> String {
 fn write_default_file(file: &mut String, defaults: &Loaded) -> fmt::Result {
     writeln!(
         file,
-        "# Settings of wserver: `wserver --config FILE`, and `wserver check --config FILE` to try them.\n\
-         # Each line that begins with #name shows a default, or an example where there is none.\n\
-         # A flag wins over the environment, and that over this file: of ping_interval they are\n\
-         # --ping-interval and WSERVER_PING_INTERVAL.\n\
-         # Times are \"500ms\", \"30s\" or \"5m\", sizes 4096, \"64KiB\" or \"1MiB\".\n\
-         # (reload): a change is applied on SIGHUP, and when the file is seen to have changed."
+        "# Settings of wserver: use them with `wserver --config FILE`, check them with\n\
+         # `wserver check --config FILE`.\n\
+         # Each line that begins with #name shows a default, or an example if there is no default.\n\
+         # A flag overrides the environment, and the environment overrides this file: ping_interval\n\
+         # is --ping-interval and WSERVER_PING_INTERVAL there.\n\
+         # Write times as \"500ms\", \"30s\" or \"5m\", and sizes as 4096, \"64KiB\" or \"1MiB\".\n\
+         # (reload): the server applies a change on SIGHUP, and when it sees that the file has changed."
     )?;
     let mut heading = "";
     for definition in definitions() {
@@ -46,7 +47,7 @@ fn write_default_file(file: &mut String, defaults: &Loaded) -> fmt::Result {
         if definition.form.shape == Shape::Secret {
             writeln!(
                 file,
-                "# {} is a secret and does not stand here, but in the environment as {}.",
+                "# {} is a secret and must not be in this file; set {} in the environment.",
                 definition.name,
                 definition.variable()
             )?;
@@ -58,10 +59,10 @@ fn write_default_file(file: &mut String, defaults: &Loaded) -> fmt::Result {
     Ok(())
 }
 
-/// Where the places begin, if what stands before them is no longer.
+/// The column of the sources, unless the setting before them is longer.
 const PLACE_COLUMN: usize = 40;
 
-/// The settings that hold, as a file would have them, each with where it comes from.
+/// The settings in force, in the form of the file, each with its source.
 pub(crate) fn effective(loaded: &Loaded) -> String {
     let lines = loaded.effective.iter().map(|it| {
         let name = it.definition.key();
@@ -97,7 +98,7 @@ mod tests {
 
     const FROM: &str = "<!-- from here on it is made out of the table of settings -->\n";
 
-    /// The reference, out of the table of settings.
+    /// The reference, from the table of settings.
     fn reference() -> String {
         let defaults = Loaded::defaults();
         let mut text = String::new();
@@ -120,7 +121,7 @@ mod tests {
         text
     }
 
-    /// `UPDATE_EXPECT=1` writes it anew.
+    /// `UPDATE_EXPECT=1` writes the reference into the page.
     #[test]
     fn the_reference_is_that_of_the_table() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");

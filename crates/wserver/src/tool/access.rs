@@ -1,4 +1,4 @@
-//! The arguments of those tools that speak to a server's HTTP API.
+//! The arguments of the tools that use a server's HTTP API.
 
 use std::env;
 use std::io;
@@ -14,16 +14,16 @@ use super::target::{Authorities, PRIVATE, PUBLIC, Scheme, endpoint};
 
 const KEY_VARIABLE: &str = "WSERVER_PUSH_KEY";
 
-/// Which server, and with which key.
+/// The server, and the key.
 #[derive(Debug, Args)]
 pub(super) struct Access {
-    /// File of the push key; - is standard input
+    /// File of the push key; - means standard input
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// Unix socket of the server's private address, in place of the URL's host
+    /// Unix socket of the server's private address, used in place of the URL's host
     #[arg(long, value_name = "FILE")]
     unix_socket: Option<PathBuf>,
-    /// Where the server takes pushes, with http or https; a path, if there is one, is that of what is asked for. Without it `http://127.0.0.1:12345` with a key, and `http://127.0.0.1:22345` without one
+    /// URL at which the server takes pushes, http or https; a path in it replaces the usual path of the request. By default `http://127.0.0.1:12345` with a key, and `http://127.0.0.1:22345` without one
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     #[command(flatten)]
@@ -31,14 +31,14 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// Where the server is. With a key it takes pushes where browsers connect, if it is set up no
-    /// further, and without one at a port of their own.
+    /// The URL of the server. By default, a server with a key takes pushes at the public address,
+    /// and a server without one at a separate port.
     fn url(&self) -> &str {
         let has_key = self.key_file.is_some() || env::var_os(KEY_VARIABLE).is_some();
         self.url.as_deref().unwrap_or(if has_key { PUBLIC } else { PRIVATE })
     }
 
-    /// What went wrong, and what to do about it where the place was our own guess.
+    /// The failure, with advice if the URL was our own guess.
     pub(super) fn failure(&self, error: impl Into<anyhow::Error>) -> Failure {
         let error = error.into();
         let is_refused = error.chain().any(|cause| {
@@ -88,10 +88,10 @@ impl Access {
         Ok(api)
     }
 
-    /// Version 1's endpoint for pushes.
+    /// The push endpoint of version 1.
     ///
     /// # Errors
-    /// As of [`api`](Self::api).
+    /// As for [`api`](Self::api).
     pub(super) fn pusher(&self) -> Result<Pusher, Failure> {
         let url = endpoint(self.url(), Scheme::Http, "/push").map_err(Failure::Usage)?;
         let mut pusher = Pusher::new(&url).map_err(Failure::usage)?;

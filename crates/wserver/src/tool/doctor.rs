@@ -1,6 +1,6 @@
-//! `wserver doctor`: what is between here and a server, tried from outside, step by step.
+//! `wserver doctor`: tests the path between here and a server, from outside and step by step.
 //!
-//! Each step needs those before it, so the first that fails is where to look.
+//! Each step needs the steps before it, so the first one that fails shows where to look.
 
 mod advice;
 mod clock;
@@ -29,44 +29,45 @@ use super::{Failure, Outcome};
 use proxy::Proxy;
 use report::Report;
 
-/// More addresses of one name are not tried.
+/// Maximum number of addresses of one name to try.
 const ADDRESSES_MAX: usize = 8;
-/// How long each step may take, and an answer of the server that is open.
+/// Maximum duration of each step, and of an answer of the server that is open.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
-/// A certificate that ends sooner is worth a word.
+/// A certificate that expires within this time is worth a warning.
 const CERTIFICATE_DAYS_MIN: u64 = 14;
-/// Who pings every 25 s, as wserver does if it is not told otherwise, has pinged by then.
+/// A server that pings every 25 s, which is the default of wserver, has pinged by then.
 const PING_BY: Duration = Duration::from_secs(40);
 
-/// Try a server from outside, through its proxies, and say what is wrong and what to do
+/// Test a server from outside, through its proxies, and say what is wrong and what to do
 #[derive(Debug, Args)]
 #[command(after_help = "\
-It registers, and pushes one message to itself where it is allowed to. With a token of a listener it
-needs to know whose it is: --user. Keys and tokens may be in the environment as WSERVER_PUSH_KEY and
-WSERVER_TOKEN; they are no arguments, because every user of the machine can read those.
-Exit codes: 0 nothing failed, 1 something did, 64 bad arguments.")]
+It registers and, if it is allowed to, pushes one message to itself. With a client's token it also
+needs the user that the token belongs to: --user. Keys and tokens can be in the environment as
+WSERVER_PUSH_KEY and WSERVER_TOKEN; they are not arguments, because every user of the machine can
+read those.
+Exit codes: 0 nothing failed, 1 something failed, 64 bad arguments.")]
 pub(crate) struct Arguments {
-    /// The server as clients reach it: `https://push.example.com`, or with the path, `wss://HOST/ws`
+    /// URL at which clients reach the server: `https://push.example.com`, or with the path, `wss://HOST/ws`
     url: String,
-    /// How long to stay silent, to see whether the connection survives it
+    /// How long to stay silent, to test whether the connection survives it
     #[arg(long, value_name = "TIME", default_value = "70s", value_parser = humantime::parse_duration)]
     idle: Duration,
-    /// Leave the silence out
+    /// Skip the test of silence
     #[arg(long, conflicts_with = "idle")]
     quick: bool,
-    /// Say to come from a page of this origin, as `https://app.example.com`
+    /// Connect like a page of this origin, such as `https://app.example.com`
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<String>,
-    /// File of a listener's token; - is standard input
+    /// File of a client's token; - means standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Whose the token is; without one, whom to listen as where the server does not authenticate
+    /// User that the token belongs to; without a token, user to register as on a server that does not authenticate clients
     #[arg(long, short)]
     user: Option<String>,
     /// File of the push key
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// Where pushes are taken, if not at /push of the server
+    /// URL for pushes, if it is not /push of the server
     #[arg(long, value_name = "URL")]
     push_url: Option<String>,
     #[command(flatten)]
@@ -80,16 +81,16 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
     Ok(if report.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// What is tried.
+/// What to test.
 struct Plan {
     client: Client,
-    /// `None` leaves it out.
+    /// `None` skips the test.
     idle: Option<Duration>,
     token: String,
-    /// Whose the token is, if that is known.
+    /// The user that the token belongs to, if known.
     user: Option<String>,
     pusher: Pusher,
-    /// Whether pushes come with a key.
+    /// Whether pushes carry a key.
     has_key: bool,
 }
 
@@ -159,7 +160,7 @@ impl Plan {
             Err(error) => {
                 let (what, advice) = match &error {
                     UpgradeError::Refused { .. } => advice::upgrade(&error),
-                    // An answer that is none, or no answer: is it upgrades alone?
+                    // No answer, or none of HTTP: test whether only upgrades fail.
                     _ if is_silence(&error) => {
                         advice::unanswered(&error, &get(&probe, address).await)
                     }
@@ -227,7 +228,7 @@ impl Plan {
     }
 }
 
-/// Whether nothing was answered, so that it does not show whether requests arrive at all.
+/// Whether no answer came, so that the error does not show whether requests arrive at all.
 fn is_silence(error: &UpgradeError) -> bool {
     match error {
         UpgradeError::TimedOut { .. } => true,
@@ -251,12 +252,12 @@ fn is_silence(error: &UpgradeError) -> bool {
     }
 }
 
-/// Asks for the same URL without an upgrade, on a connection of its own.
+/// Requests the same URL without an upgrade, on a separate connection.
 async fn get(probe: &Probe, address: SocketAddr) -> io::Result<PlainAnswer> {
     probe.dial(address).await?.secure().await?.get().await
 }
 
-/// What is to be said about a certificate that is trusted.
+/// Reports on a certificate that is trusted.
 fn certificate(tls: &TlsFacts, report: &mut Report) -> io::Result<()> {
     let mut what = tls.version.clone();
     if !tls.names.is_empty() {
@@ -275,7 +276,7 @@ fn certificate(tls: &TlsFacts, report: &mut Report) -> io::Result<()> {
     }
 }
 
-/// Whether the connection is still good.
+/// Returns whether the connection is still good.
 async fn ping(probed: &mut Probed, report: &mut Report) -> io::Result<bool> {
     let started = Instant::now();
     if let Err(error) = probed.ping().await {
@@ -302,7 +303,7 @@ async fn ping(probed: &mut Probed, report: &mut Report) -> io::Result<bool> {
     }
 }
 
-/// Says nothing for so long. Whether the connection is still good.
+/// Stays silent for this long. Returns whether the connection is still good.
 async fn silence(
     probed: &mut Probed,
     idle: Duration,
@@ -342,7 +343,7 @@ async fn silence(
     Ok(true)
 }
 
-/// Says goodbye, and looks whether the server's own arrives.
+/// Sends a Close, and tests whether the server's own Close arrives.
 async fn close(probed: &mut Probed, report: &mut Report) -> io::Result<()> {
     if let Err(error) = probed.close().await {
         return report.failed("close", told(&error), advice::BROKEN);

@@ -10,21 +10,22 @@ use super::access::Access;
 use super::output::{OneLine, line};
 use super::push::EXIT_NOBODY;
 
-/// Say why a push of an event to a user arrives, or why it does not
+/// Say whether a push of an event to a user arrives, and if not, why
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The key must be one of a publisher with admin = true, or the server be one without any key, asked
-from its own machine. It may be in the environment as WSERVER_PUSH_KEY. A path in --url is what a
-proxy puts before /v2.
-Exit codes: 0 a push would arrive, 1 it could not be asked, 2 it would not arrive, 64 bad arguments.")]
+The key must belong to a publisher with admin = true. A server without any key answers programs on
+its own machine. The key can be in the environment as WSERVER_PUSH_KEY.
+A path in --url is the prefix that a proxy puts before /v2.
+Exit codes: 0 a push would arrive, 1 the server did not answer the question, 2 a push would not
+arrive, 64 bad arguments.")]
 pub(crate) struct Arguments {
-    /// Whom a push is for
+    /// User of the push
     #[arg(long, short)]
     user: String,
-    /// What it is about
+    /// Event of the push
     #[arg(long, short)]
     event: String,
-    /// Print all that the server knows as JSON
+    /// Print everything that the server knows, as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `wserver listen`: prints what arrives, across as many connections as it takes.
+//! `wserver listen`: prints each message that arrives, and reconnects when the connection is lost.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,26 +16,28 @@ use super::{Failure, Outcome};
 use crate::signal::Signals;
 use crate::tell;
 
-/// Listen, and print what arrives, until ctrl-c
+/// Listen, and print each message that arrives, until ctrl-c
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What happens to the connection is told on standard error. It comes back when it is lost; what was
-pushed meanwhile is gone. Version 1 of the protocol has no reply to a registration: a refused token
-shows by the server's Close after its register_timeout, 30s by default, if no event was registered.
-The token may be in the environment as WSERVER_TOKEN; it is no argument, because every user of the
-machine can read those. Where listeners are not authenticated the token is the user id: --user.
-Exit codes: 0 after ctrl-c, 1 when there is no use in coming back, 64 bad arguments.")]
+Standard error reports what happens to the connection. When it is lost, the command reconnects;
+messages pushed in between do not arrive. Version 1 of the protocol has no reply to a registration:
+after a refused token the server closes the connection when its register_timeout, 30s by default, is
+over and no event is registered.
+The token can be in the environment as WSERVER_TOKEN; it is not an argument, because every user of
+the machine can read those. If the server does not authenticate clients, the token is the user id:
+use --user.
+Exit codes: 0 after ctrl-c, 1 if reconnecting is pointless, 64 bad arguments.")]
 pub(crate) struct Arguments {
-    /// What to hear of; may be given several times
+    /// Event to register for; can be repeated
     #[arg(long, short, required = true)]
     event: Vec<String>,
-    /// File of the token; - is standard input
+    /// File of the token; - means standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Whom to listen as, where the server does not authenticate listeners
+    /// User to listen as, if the server does not authenticate clients
     #[arg(long, short, conflicts_with = "token_file")]
     user: Option<String>,
-    /// Print each message as a JSON object: at, message
+    /// Print each message as a JSON object with at and message
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -67,7 +69,7 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
             match listener.next_update().await {
                 Ok(update) => match show(update, &event, json) {
                     Ok(()) => {}
-                    // Whoever read it has had enough.
+                    // The reader has closed the pipe.
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                         return Ok(ExitCode::SUCCESS);
                     }

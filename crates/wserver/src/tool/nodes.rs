@@ -1,4 +1,4 @@
-//! `wserver nodes`: who is in the cluster, and how each does.
+//! `wserver nodes`: the nodes of a cluster, and the state of each.
 
 use std::process::ExitCode;
 
@@ -9,17 +9,18 @@ use super::Outcome;
 use super::access::Access;
 use super::output::{OneLine, line};
 
-/// Some node does not answer, or has no part in the cluster.
+/// A node does not answer, or does not take part in the cluster.
 const EXIT_INCOMPLETE: u8 = 2;
 
-/// Say which nodes a cluster has, and how each of them does
+/// List the nodes of a cluster and the state of each
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The key must be one of a publisher with admin = true, or the server be one without any key, asked
-from its own machine. It may be in the environment as WSERVER_PUSH_KEY.
-The node that is asked stands first; ANSWER is how long the others took to answer it.
-Exit codes: 0 all nodes are well, 1 it could not be asked, 2 one does not answer or is not ready,
-64 bad arguments.")]
+The key must belong to a publisher with admin = true. A server without any key answers programs on
+its own machine. The key can be in the environment as WSERVER_PUSH_KEY.
+The first line is the node that received the request; ANSWER is how long each other node took to
+answer it.
+Exit codes: 0 all nodes are well, 1 the server did not answer the question, 2 a node does not answer
+or is not ready, 64 bad arguments.")]
 pub(crate) struct Arguments {
     /// Print the server's answer as JSON
     #[arg(long)]
@@ -43,7 +44,7 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INCOMPLETE) })
 }
 
-/// A line for each node, in columns, and below them what is not well.
+/// One line for each node, in columns, and the problems below them.
 fn table(nodes: &Nodes) -> Vec<String> {
     let head = ["NODE", "VERSION", "UP", "CONNECTIONS", "USERS", "PUSHES", "QUEUED", "ANSWER"];
     let mut rows = vec![head.map(str::to_owned)];

@@ -5,18 +5,18 @@ use std::io::{self, Write};
 
 use tokio::time::Instant;
 
-/// Writes one line of the result, at once.
+/// Writes one line of the result at once.
 ///
 /// # Errors
-/// When nobody reads any more.
+/// When the reader of the output is gone.
 pub(super) fn line(line: impl Display) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{line}")?;
     stdout.flush()
 }
 
-/// A stranger's text on one line: control characters, which could move a terminal's cursor or end
-/// the line, are escaped.
+/// Text from outside on one line. It escapes control characters, which could move a terminal's
+/// cursor or end the line.
 pub(super) struct OneLine<'a>(pub(super) &'a str);
 
 impl Display for OneLine<'_> {
@@ -32,9 +32,9 @@ impl Display for OneLine<'_> {
     }
 }
 
-/// Whether a terminal shows a letter for what it is, and takes no orders from it. Those that turn the
-/// direction of writing around, end lines or have no width change what a line seems to say; joiners
-/// are left, which many scripts and pictures need.
+/// Whether a terminal shows the letter as it is, and does not take it for a command. Letters that
+/// reverse the direction of writing, end lines or have no width change what a line seems to say;
+/// joiners are allowed, because many scripts and emoji need them.
 pub(crate) fn is_plain(letter: char) -> bool {
     !letter.is_control()
         && !matches!(
@@ -50,7 +50,7 @@ pub(crate) fn is_plain(letter: char) -> bool {
         )
 }
 
-/// The time since then, as `1.2 ms`.
+/// The time since then, printed as `1.2 ms`.
 pub(super) struct Milliseconds(pub(super) Instant);
 
 impl Display for Milliseconds {

@@ -1,4 +1,4 @@
-//! `wserver completions` and `wserver man`: made out of the command line itself.
+//! `wserver completions` and `wserver man`, generated from the command line.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -16,16 +16,16 @@ bash: wserver completions bash > ~/.local/share/bash-completion/completions/wser
 zsh:  wserver completions zsh > a folder of $fpath, as _wserver
 fish: wserver completions fish > ~/.config/fish/completions/wserver.fish")]
 pub(crate) struct CompletionsArguments {
-    /// Which shell
+    /// Name of the shell
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }
 
-/// Print the manual page, or that of one command
+/// Print the manual page of wserver or of one command
 #[derive(Debug, Args)]
 #[command(after_help = "To read it: wserver man | man -l -")]
 pub(crate) struct ManArguments {
-    /// Which command; without it the page is that of wserver
+    /// Command to describe; wserver itself if not given
     #[arg(value_name = "COMMAND")]
     command: Option<String>,
 }
@@ -37,7 +37,7 @@ pub(super) fn completions(arguments: &CompletionsArguments, mut whole: Command) 
 }
 
 pub(super) fn man(arguments: &ManArguments, mut whole: Command) -> Outcome {
-    // Only then do the commands know what they are called.
+    // Only a built command knows its full name.
     whole.build();
     let mut command = match &arguments.command {
         None => whole,
@@ -52,7 +52,7 @@ pub(super) fn man(arguments: &ManArguments, mut whole: Command) -> Outcome {
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
-    // The library's own synopsis names every flag, of which a server has a hundred.
+    // The library's own synopsis names every flag, and the server has a hundred.
     page.extend_from_slice(b".SH SYNOPSIS\n.nf\n");
     for line in usage.trim_start_matches("Usage:").lines() {
         writeln!(page, "{}", line.trim().replace('-', "\\-"))?;
@@ -70,7 +70,7 @@ pub(super) fn man(arguments: &ManArguments, mut whole: Command) -> Outcome {
 fn print(text: &[u8]) -> Outcome {
     let mut stdout = io::stdout();
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
-        // Whoever read it has had enough.
+        // The reader has closed the pipe.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
     }

@@ -11,23 +11,23 @@ use super::Outcome;
 use super::access::Access;
 use super::output::{OneLine, counted, line};
 
-/// Nobody got the message, which the server accepted.
+/// Exit code: the server accepted the message, and nobody got it.
 pub(super) const EXIT_NOBODY: u8 = 2;
 
 /// Push a message, and say who got it, or why nobody did
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: 0 somebody got it, 1 it could not be pushed, 2 nobody got it, 64 bad arguments.
-The key may be in the environment as WSERVER_PUSH_KEY; it is no argument, because every user of
+Exit codes: 0 at least one connection got it, 1 the push failed, 2 nobody got it, 64 bad arguments.
+The key can be in the environment as WSERVER_PUSH_KEY; it is not an argument, because every user of
 the machine can read those.")]
 pub(crate) struct Arguments {
-    /// Whom it is for
+    /// User to push to
     #[arg(long, short)]
     user: String,
-    /// What it is about
+    /// Event to push
     #[arg(long, short)]
     event: String,
-    /// The message; without it, or as -, standard input, whose last line end is left out
+    /// Message; if it is - or not given, standard input without its last line end
     #[arg(long, short, value_name = "TEXT")]
     message: Option<String>,
     /// Print the server's answer as JSON
@@ -76,7 +76,7 @@ fn sentence(delivery: &v2::Delivery) -> String {
     sentence
 }
 
-/// Beyond what any server takes.
+/// Larger than any server accepts.
 const MESSAGE_BYTES_MAX: u64 = 256 << 20;
 
 fn read_message() -> anyhow::Result<String> {

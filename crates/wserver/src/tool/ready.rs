@@ -1,7 +1,7 @@
-//! `wserver ready`: whether a server should be sent anybody, by exit code.
+//! `wserver ready`: says by its exit code whether a server is ready for clients.
 //!
-//! A health check knows no URL, and should not have to: it asks where a server with the same
-//! settings listens.
+//! A health check knows no URL, and should not need one: this tool asks at the address where a
+//! server with the same settings listens.
 
 use std::ffi::OsString;
 use std::fs;
@@ -19,21 +19,23 @@ use super::{Failure, Outcome};
 use crate::command_line;
 use crate::settings::{Settings, Sources};
 
-/// Ask a server whether it is ready, as the health check of a container does
+/// Ask a server whether it is ready, for example as the health check of a container
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without --url it asks where a server with the same settings listens, on this machine: the settings
-are in the environment, in the file that --config or WSERVER_CONFIG names, and in flags, since every
-flag of `wserver` is one of `wserver ready` too. Over TLS it takes the certificate of the settings,
-whatever its name. A listener that systemd has bound is not in the settings.
-It needs no key. Exit codes: 0 it is ready, 1 it is not or could not be asked, 64 bad arguments.")]
+Without --url it asks on this machine, at the address where a server with the same settings listens.
+It takes the settings from the environment, from the file that --config or WSERVER_CONFIG names, and
+from flags: every flag of `wserver` is also a flag of `wserver ready`. Over TLS it accepts the
+certificate of the settings, whatever its name. It does not find a socket that systemd bound, because
+the settings do not contain it.
+It needs no key. Exit codes: 0 the server is ready, 1 it is not ready or does not answer, 64 bad
+arguments.")]
 pub(crate) struct Arguments {
-    /// The server, with http or https
+    /// URL of the server, http or https
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     #[command(flatten)]
     authorities: Authorities,
-    /// Take the flags of the server with this process id, which in a container is 1
+    /// Use the flags of the server with this process id, which is 1 in a container
     #[arg(long, value_name = "PID", conflicts_with = "url")]
     pid: Option<u32>,
 }
@@ -62,12 +64,12 @@ pub(super) async fn run(arguments: Arguments, sources: Sources) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where to ask, and how.
+/// The server to ask, and how to reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Place {
     url: String,
     unix_socket: Option<PathBuf>,
-    /// The file of the server's own certificate.
+    /// The file with the server's own certificate.
     certificate: Option<PathBuf>,
 }
 
@@ -85,7 +87,7 @@ impl Place {
         Self { url, unix_socket: None, certificate: None }
     }
 
-    /// Of the listeners of a server with these settings the one that is easiest to ask.
+    /// The listener of a server with these settings that is easiest to ask.
     fn of(settings: &Settings) -> anyhow::Result<Self> {
         let public = Some(("address", &settings.address));
         let private = settings.private_address.as_ref().map(|it| ("private_address", it));
@@ -133,7 +135,7 @@ impl Place {
     }
 }
 
-/// How this machine reaches a server that listens at `address`, the setting `name`.
+/// The URL at which this machine reaches a server that listens at `address`, the setting `name`.
 fn from_here(name: &str, address: &str) -> anyhow::Result<String> {
     let (host, port) = address.rsplit_once(':').with_context(|| format!("{name} has no port"))?;
     if port == "0" {
@@ -147,15 +149,15 @@ fn from_here(name: &str, address: &str) -> anyhow::Result<String> {
     Ok(format!("{host}:{port}"))
 }
 
-/// The settings that the command line of a process gives, over the environment of this one.
+/// The settings from the command line of a process, over the environment of this process.
 fn of_process(pid: u32) -> anyhow::Result<Sources> {
     let path = format!("/proc/{pid}/cmdline");
     let words = fs::read(&path).with_context(|| path)?;
     let words = words.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
-    // An init of the container may stand before it.
+    // The container's init can come before it.
     let is_ours = |word: &OsString| Path::new(word).file_name().is_some_and(|it| it == "wserver");
     let mut words: Vec<OsString> = words.skip_while(|word| !is_ours(word)).collect();
-    // Each word ends in the byte that was split at.
+    // Each word ends in the separator, so the last one is empty.
     words.pop();
     let what = || format!("process {pid} is no server of this program");
     if words.is_empty() {

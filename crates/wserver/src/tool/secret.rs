@@ -1,4 +1,4 @@
-//! Keys and tokens out of files, standard input and the environment.
+//! Keys and tokens from files, standard input and the environment.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -10,15 +10,15 @@ use wserver_auth::{invisible_character, without_byte_order_mark};
 
 use super::Failure;
 
-/// Longer is no secret, but the wrong file.
+/// A longer input is not a secret but the wrong file.
 const BYTES_MAX: usize = 64 << 10;
 
-/// The secret in `file`, or else in the environment's `variable`, if it is in one of them.
+/// The secret in `file`, or else in the environment variable `variable`; `None` if neither is set.
 ///
-/// `-` is standard input. White space around it is no part of it.
+/// `-` means standard input. Surrounding white space is removed.
 ///
 /// # Errors
-/// When the file cannot be read or holds nothing, or the variable is no text.
+/// When the file cannot be read or is empty, or the variable is not UTF-8.
 pub(super) fn secret(file: Option<&Path>, variable: &str) -> Result<Option<String>, Failure> {
     let (text, place) = match (file, env::var_os(variable)) {
         (Some(file), _) => {

@@ -1,4 +1,4 @@
-//! Which server a tool speaks to, and whom it trusts.
+//! The server that a tool talks to, and the certificate authorities that it trusts.
 
 use std::path::PathBuf;
 
@@ -10,31 +10,31 @@ use crate::files::{self, KEYS_BYTES_MAX};
 
 use super::Failure;
 
-/// Where a server listens as it comes.
+/// The address where a server listens by default.
 pub(super) const PUBLIC: &str = "http://127.0.0.1:12345";
-/// Where it takes pushes as it comes, which is without a key.
+/// The address where a server takes pushes by default, which is without a key.
 pub(super) const PRIVATE: &str = "http://127.0.0.1:22345";
 
 /// The arguments that name a server.
 #[derive(Debug, Args)]
 pub(super) struct Target {
-    /// The server: http or ws, https or wss; a path, if there is one, is that of what is asked for
+    /// URL of the server: http or ws, https or wss; a path in it replaces the usual path of the request
     #[arg(long, value_name = "URL", default_value = PUBLIC)]
     url: String,
     #[command(flatten)]
     authorities: Authorities,
 }
 
-/// The argument that names whom to trust.
+/// The argument that names certificate authorities.
 #[derive(Debug, Args)]
 pub(super) struct Authorities {
-    /// PEM file of authorities to trust beside those that this machine trusts
+    /// PEM file of certificate authorities to trust in addition to those of this machine
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 }
 
 impl Authorities {
-    /// The text of the file, if there is one.
+    /// The text of the file, if one is given.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -46,7 +46,7 @@ impl Authorities {
     }
 }
 
-/// What is spoken at an endpoint.
+/// The protocol of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scheme {
     Http,
@@ -54,15 +54,15 @@ pub(super) enum Scheme {
 }
 
 impl Target {
-    /// The URL of an endpoint that is at `path` unless the URL says otherwise.
+    /// The URL of an endpoint, at `path` unless the URL has a path of its own.
     ///
     /// # Errors
-    /// When the URL is none. It is not quoted, since it may hold a token.
+    /// When the URL is malformed. The message does not quote it, because it may contain a token.
     pub(super) fn endpoint(&self, scheme: Scheme, path: &str) -> Result<String, Failure> {
         endpoint(&self.url, scheme, path).map_err(Failure::Usage)
     }
 
-    /// The text of the file of authorities, if there is one.
+    /// The text of the file of certificate authorities, if one is given.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -71,7 +71,7 @@ impl Target {
     }
 }
 
-/// The URL of an endpoint of the server at `url`, at `path` unless it has another.
+/// The URL of an endpoint of the server at `url`, at `path` unless `url` has a path of its own.
 pub(super) fn endpoint(url: &str, scheme: Scheme, path: &str) -> anyhow::Result<String> {
     let uri = parse(url)?;
     let path = match uri.path() {

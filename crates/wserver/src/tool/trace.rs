@@ -1,4 +1,4 @@
-//! `wserver trace`: what happens to one user, as it happens.
+//! `wserver trace`: prints what happens to one user, as it happens.
 
 use std::io;
 use std::process::ExitCode;
@@ -13,15 +13,15 @@ use super::{Failure, Outcome};
 use crate::signal::Signals;
 use crate::tell;
 
-/// Print what happens to a user as it happens: registrations, pushes, refusals, ends; until ctrl-c
+/// Print what happens to a user as it happens, until ctrl-c: registrations, pushes, refusals, ends
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The key must be one of a publisher with admin = true, or the server be one without any key, asked
-from its own machine. It may be in the environment as WSERVER_PUSH_KEY. A path in --url is what a
-proxy puts before /v2.
-Exit codes: 0 after ctrl-c, 1 when the trace could not begin or broke, 64 bad arguments.")]
+The key must belong to a publisher with admin = true. A server without any key answers programs on
+its own machine. The key can be in the environment as WSERVER_PUSH_KEY.
+A path in --url is the prefix that a proxy puts before /v2.
+Exit codes: 0 after ctrl-c, 1 if the trace could not start or broke off, 64 bad arguments.")]
 pub(crate) struct Arguments {
-    /// Whom to watch
+    /// User to watch
     #[arg(long, short)]
     user: String,
     /// Print each entry as a JSON object
@@ -46,7 +46,7 @@ async fn follow(trace: &mut Trace, json: bool) -> Outcome {
     while let Some(update) = trace.next_update().await? {
         match show(&update, json) {
             Ok(()) => {}
-            // Whoever read it has had enough.
+            // The reader has closed the pipe.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return Ok(ExitCode::SUCCESS);
             }

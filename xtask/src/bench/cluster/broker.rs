@@ -1,4 +1,4 @@
-//! The brokers: how to get them, and how to start them.
+//! The brokers: how to install and start them.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use super::super::server::Server;
 use super::super::{Place, pinned};
 use crate::tools;
 
-/// What the nodes of a cluster speak by.
+/// The broker of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::bench) enum Broker {
     Redis,
@@ -26,7 +26,7 @@ impl Broker {
         }
     }
 
-    /// The program, which Debian's package is called by too.
+    /// The program's name, which is also the name of Debian's package.
     fn program(self) -> &'static str {
         match self {
             Self::Redis => "redis-server",
@@ -34,7 +34,7 @@ impl Broker {
         }
     }
 
-    /// Gets it, if that is allowed; tells what is missing.
+    /// Installs it, if that is allowed; returns what is missing.
     pub(in crate::bench) fn prepare(
         self,
         sh: &Shell,
@@ -54,7 +54,7 @@ impl Broker {
         Some((program.to_owned(), version.trim().to_owned()))
     }
 
-    /// Starts an empty one that keeps nothing on disk, on the core of the nodes.
+    /// Starts an empty broker that keeps nothing on disk, on the core of the nodes.
     pub(super) fn start(self, place: &Place) -> anyhow::Result<Server> {
         let program: PathBuf = tools::path_of(self.program()).context("it was there before")?;
         let log = place.home.join(format!("{}.log", self.program()));
@@ -74,7 +74,7 @@ impl Broker {
         })
     }
 
-    /// As `cluster_broker` has it.
+    /// Its URL for `cluster_broker`.
     pub(super) fn url(self, server: &Server) -> String {
         let scheme = match self {
             Self::Redis => "redis",

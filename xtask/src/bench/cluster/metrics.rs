@@ -1,4 +1,4 @@
-//! What a node tells of itself over HTTP, and the process table of any process.
+//! A node's answers over HTTP, and the process table of any process.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-/// How long an answer may take.
+/// How long to wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 fn answer(address: &str, path: &str) -> anyhow::Result<String> {
@@ -20,19 +20,19 @@ fn answer(address: &str, path: &str) -> anyhow::Result<String> {
     Ok(answer)
 }
 
-/// Whether the server at `address` should be sent anybody.
+/// Whether the server at `address` is ready.
 pub(super) fn is_ready(address: &str) -> bool {
     answer(address, "/readyz").is_ok_and(|it| it.starts_with("HTTP/1.1 200 "))
 }
 
-/// A metric without labels.
+/// Reads a metric without labels.
 pub(super) fn read(address: &str, name: &str) -> anyhow::Result<f64> {
     let answer = answer(address, "/metrics")?;
     let value = answer.lines().find_map(|it| it.strip_prefix(name)?.strip_prefix(' '));
     Ok(value.with_context(|| format!("no {name}"))?.trim().parse()?)
 }
 
-/// Bytes of memory of a process that are resident.
+/// Resident bytes of a process.
 pub(super) fn resident(pid: &str) -> anyhow::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -40,7 +40,7 @@ pub(super) fn resident(pid: &str) -> anyhow::Result<u64> {
     Ok(field.parse::<u64>()? * 1024)
 }
 
-/// Microseconds of CPU that the threads of a process have had, kernel work included.
+/// Microseconds of CPU that the threads of a process have used, including the kernel's work.
 pub(super) fn cpu_us(pid: &str) -> anyhow::Result<f64> {
     let mut sum = 0.0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {

@@ -9,7 +9,7 @@ use super::{
     Reach, Shape, Subscribed, USERS, Waiting, subscribe,
 };
 
-/// The page without its figures, each of which stands as `{a name}`.
+/// The page with a placeholder `{a name}` for each figure.
 const TEMPLATE: &str = include_str!("cluster.md");
 
 /// Titles, and the paths of their figures.
@@ -36,7 +36,7 @@ const CLOSED: Columns = &[
     ("p99, µs", "/latencies_us/delivery/p99"),
 ];
 
-/// What a node in a cluster is held against a node alone by.
+/// The figures that compare a node in a cluster with a node alone.
 const OWN: &[(&str, Pace, &str)] = &[
     ("CPU µs per push, as fast as they are answered", Pace::Closed, NODES_CPU),
     ("pushes/s", Pace::Closed, "/figures/pushes_per_second"),
@@ -46,7 +46,7 @@ const OWN: &[(&str, Pace, &str)] = &[
 ];
 
 impl Clusters {
-    /// The whole page.
+    /// The complete page.
     pub(in crate::bench) fn page(
         &self,
         facts: &[(String, String)],
@@ -88,7 +88,7 @@ impl Clusters {
         page
     }
 
-    /// A node alone, a node in a cluster, and the one by the other.
+    /// A node alone, a node in a cluster, and the ratio of the two.
     fn in_a_cluster(&self) -> String {
         let mut out =
             "| figure | alone | in a cluster by | | ratio |\n|---|---|---|---|---|\n".to_owned();
@@ -116,7 +116,7 @@ impl Clusters {
         out
     }
 
-    /// All cases of a pace that were measured.
+    /// All measured cases of a pace.
     fn table(&self, pace: Pace, columns: Columns) -> String {
         let mut out = "| users | nodes | broker |".to_owned();
         for (title, _) in columns {
@@ -129,7 +129,7 @@ impl Clusters {
                 continue;
             }
             let users = match case.reach {
-                Reach::Own => "of the node that is pushed to",
+                Reach::Own => "of the node that gets the push",
                 Reach::Other => "of another node",
                 Reach::Each => "with a connection on each node",
                 Reach::Anywhere => "of any node, pushes to any node",
@@ -145,7 +145,8 @@ impl Clusters {
         out
     }
 
-    /// What the broker pays for users that are told of, and for users that are subscribed for.
+    /// The broker's memory for users that nodes announce to each other, and for one subscription per
+    /// user.
     fn memory(&self) -> String {
         let ours = |path| {
             Broker::ALL.map(|broker| {
@@ -161,11 +162,14 @@ impl Clusters {
         };
         let rows = [
             ("broker, bytes before any user", ours("/figures/broker_resident_bytes_before")),
-            ("**told of**: broker, bytes per user", ours("/figures/broker_bytes_per_user")),
-            ("broker, CPU µs per user that comes", ours("/figures/broker_cpu_us_per_user")),
+            (
+                "**announced to nodes**: broker, bytes per user",
+                ours("/figures/broker_bytes_per_user"),
+            ),
+            ("broker, CPU µs per new user", ours("/figures/broker_cpu_us_per_user")),
             ("node, bytes per user of the other node", ours("/figures/directory_bytes_per_user")),
-            ("**subscribed for**: broker, bytes per user", theirs(|it| it.bytes)),
-            ("broker, CPU µs per user that comes", theirs(|it| it.cpu_us)),
+            ("**one subscription per user**: broker, bytes per user", theirs(|it| it.bytes)),
+            ("broker, CPU µs per new user", theirs(|it| it.cpu_us)),
         ];
         let names = Broker::ALL.map(Broker::name).join(" | ");
         let mut out = format!("| figure | {names} |\n|---|---|---|\n");
@@ -210,7 +214,7 @@ mod tests {
         for row in [
             "answered | 10.0 | NATS | 11.0 | 1.10 |",
             "answered | 10.0 | Redis | – | – |",
-            "| of the node that is pushed to | 1 | none | – | – | 10.0 | – |",
+            "| of the node that gets the push | 1 | none | – | – | 10.0 | – |",
             "| with a connection on each node | 2 | NATS | – | – | 50.0 |",
             "| date | today |",
         ] {

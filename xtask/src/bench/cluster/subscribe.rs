@@ -1,6 +1,6 @@
-//! The way that was not taken: a subscription at the broker for each user of each node.
+//! The alternative design: a subscription at the broker for each user of each node.
 //!
-//! It speaks the brokers' own protocols, as much of them as that takes.
+//! This module speaks as much of the brokers' own protocols as that takes.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -12,14 +12,14 @@ use super::super::Place;
 use super::broker::Broker;
 use super::metrics;
 
-/// Nodes that subscribe, each for users of its own.
+/// Nodes that subscribe, each for its own users.
 const NODES: u32 = 2;
-/// Subscriptions of one write.
+/// Subscriptions in one write.
 pub(super) const BATCH: u32 = 100;
-/// How long an answer may take.
+/// How long to wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What each subscription cost the broker.
+/// The cost of each subscription to the broker.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Subscribed {
     pub(super) subscriptions: u32,
@@ -28,7 +28,7 @@ pub(super) struct Subscribed {
     pub(super) cpu_us: f64,
 }
 
-/// Subscribes for so many users of each node.
+/// Subscribes for this many users of each node.
 pub(super) fn run(place: &Place, broker: Broker, users: u32) -> anyhow::Result<Subscribed> {
     let mut server = broker.start(place)?;
     let (address, id) = (server.address(), server.id());
@@ -64,7 +64,7 @@ pub(super) fn run(place: &Place, broker: Broker, users: u32) -> anyhow::Result<S
     })
 }
 
-/// Subscribes for a user, with a name as long as those of all other runs.
+/// The command that subscribes for a user; the name is as long as those of all other runs.
 fn command(broker: Broker, user: u32) -> String {
     let channel = format!("wserver.user-{user:031}");
     match broker {
@@ -75,7 +75,8 @@ fn command(broker: Broker, user: u32) -> String {
     }
 }
 
-/// Says it, and waits until the broker has done it: until it answers a ping that follows.
+/// Sends the commands, and waits until the broker has carried them out, that is, until it answers a
+/// ping that follows.
 fn say(stream: &mut TcpStream, commands: &str, broker: Broker) -> anyhow::Result<()> {
     let (ping, pong) = match broker {
         Broker::Redis => ("*1\r\n$4\r\nPING\r\n", "$4\r\npong\r\n$0\r\n\r\n"),

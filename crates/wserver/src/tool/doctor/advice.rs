@@ -1,4 +1,4 @@
-//! What to do about what was seen: the one table from findings to remedies.
+//! Advice for each finding: the only table from findings to remedies.
 
 use std::io;
 
@@ -25,13 +25,13 @@ pub(super) const NO_PINGS: &str = "no ping came: either ping_interval is longer 
 pub(super) const CLOSE: &str = "the goodbye gets lost on the way: browsers will see 1006 in place of \
                                 the server's codes, as 1008 for a token that has expired";
 
-/// About messages that come late.
+/// For messages that arrive late.
 pub(super) fn held_back(proxy: &Proxy) -> String {
     let cure = proxy.cure(Fault::Buffering);
     format!("something on the way collects data before it passes it on; {cure}")
 }
 
-/// About a connection that was cut in silence.
+/// For a connection that was cut while it was silent.
 pub(super) fn idle(proxy: &Proxy) -> String {
     let cure = proxy.cure(Fault::Impatience);
     format!(
@@ -40,7 +40,7 @@ pub(super) fn idle(proxy: &Proxy) -> String {
     )
 }
 
-/// About a TLS handshake that failed.
+/// For a TLS handshake that failed.
 pub(super) fn tls(error: &str) -> &'static str {
     let table = [
         (
@@ -72,7 +72,7 @@ pub(super) fn tls(error: &str) -> &'static str {
     found.map_or("TLS did not come about: is it a TLS port at all?", |(_, advice)| advice)
 }
 
-/// About an upgrade that did not come about: what was seen, and what to do.
+/// For an upgrade that failed: the finding and the remedy.
 pub(super) fn upgrade(error: &UpgradeError) -> (String, String) {
     match error {
         UpgradeError::Refused { status, headers, .. } => {
@@ -92,7 +92,7 @@ pub(super) fn upgrade(error: &UpgradeError) -> (String, String) {
     }
 }
 
-/// About an upgrade that nothing was heard of, and the same URL asked for without one.
+/// For an upgrade without an answer, and a request for the same URL without an upgrade.
 pub(super) fn unanswered(
     error: &UpgradeError,
     plain: &io::Result<PlainAnswer>,
@@ -122,7 +122,7 @@ pub(super) fn unanswered(
 
 const WSERVER_ERROR: &str = "wserver-error";
 
-/// Who has answered.
+/// The program that answered.
 fn by(headers: &HeaderMap) -> String {
     match (text(headers, WSERVER_ERROR), Proxy::of(headers).name()) {
         (Some(reason), _) => format!("wserver says: {reason}"),
@@ -207,7 +207,7 @@ fn refused_by_another(status: StatusCode, headers: &HeaderMap) -> String {
     advice.to_owned()
 }
 
-/// About a connection that ended: what was seen, and what to do.
+/// For a connection that ended: the finding and the remedy.
 pub(super) fn lost(seen: &Seen) -> (String, String) {
     match seen {
         Seen::Closed(frame) => {
@@ -218,7 +218,7 @@ pub(super) fn lost(seen: &Seen) -> (String, String) {
     }
 }
 
-/// About a close of the server.
+/// For a Close from the server.
 pub(super) fn closed(code: Option<u16>) -> &'static str {
     match code {
         Some(1001) => "the server was shutting down: try again",
@@ -231,7 +231,7 @@ pub(super) fn closed(code: Option<u16>) -> &'static str {
     }
 }
 
-/// About a push that failed: what was seen, and what to do.
+/// For a push that failed: the finding and the remedy.
 pub(super) fn push(error: &PushError) -> (String, &'static str) {
     let advice = match error {
         PushError::Refused { status, .. } => match status.as_u16() {
@@ -247,8 +247,7 @@ pub(super) fn push(error: &PushError) -> (String, &'static str) {
     (told(error), advice)
 }
 
-/// About a key that was sent with a push, and did not open: what was seen, and what to do. `None`
-/// where that is not what happened.
+/// For a push whose key was refused: the finding and the remedy. `None` if that is not the error.
 pub(super) fn key(error: &PushError) -> Option<(String, String)> {
     let PushError::Refused { status: StatusCode::UNAUTHORIZED, reason, headers, .. } = error else {
         return None;

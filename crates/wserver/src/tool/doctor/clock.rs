@@ -1,4 +1,5 @@
-//! Whether the server's clock, or that of the proxy in front, agrees with this machine's.
+//! Tests whether the clock of the server, or of the proxy in front, agrees with this machine's
+//! clock.
 
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -8,7 +9,7 @@ use http::header::DATE;
 
 use super::report::Report;
 
-/// As far as tokens may be off, by default (`jwt.leeway`).
+/// The difference that tokens may have by default (`jwt.leeway`).
 const APART_MAX: Duration = Duration::from_secs(30);
 
 const ADVICE: &str = "one of the two clocks is wrong: tokens with an end will be refused too soon \
@@ -24,7 +25,7 @@ pub(super) fn check(headers: &HeaderMap, now: SystemTime, report: &mut Report) -
     if apart > APART_MAX { report.warning("clock", what, ADVICE) } else { report.ok("clock", what) }
 }
 
-/// A `Date` is cut to whole seconds.
+/// `Date` is truncated to whole seconds.
 fn apart(date: SystemTime, now: SystemTime) -> Duration {
     match now.duration_since(date) {
         Ok(behind) => behind.saturating_sub(Duration::from_secs(1)),

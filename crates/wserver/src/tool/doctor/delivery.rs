@@ -1,4 +1,4 @@
-//! Whether a push arrives, and without delay.
+//! Tests whether a push arrives, and without delay.
 
 use std::io;
 use std::time::Duration;
@@ -10,22 +10,22 @@ use super::proxy::Proxy;
 use super::report::Report;
 use super::{Plan, STEP_TIMEOUT, advice, told};
 
-/// What takes longer than this on its way is held back by somebody.
+/// Something holds back a message that takes longer than this.
 const DELIVERY_MAX: Duration = Duration::from_secs(1);
-/// How long a message that was accepted is waited for.
+/// How long to wait for a message after the server accepted it.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the server may take over a token: a registration has no answer.
+/// How long the server may take to check a token; a registration has no answer.
 const REGISTERING_MAX: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(100);
 
 const EVENT: &str = "wserver-doctor";
 
-/// What became of a push to ourselves.
+/// The outcome of a push to ourselves.
 enum Delivery {
     Arrived(Duration),
-    /// Accepted within this time, and not seen.
+    /// The server accepted it within this time, but it did not arrive.
     HeldBack(Duration),
-    /// The server says why.
+    /// Nobody got it, for the reason that the server gives.
     Nobody(String),
     Refused(PushError),
     /// The connection ended.
@@ -33,7 +33,8 @@ enum Delivery {
 }
 
 impl Plan {
-    /// Registers, and pushes to itself if that is allowed. Whether the connection is still good.
+    /// Registers, and pushes to itself if it is allowed to. Returns whether the connection is still
+    /// good.
     pub(super) async fn deliver(
         &self,
         probed: &mut Probed,
@@ -73,7 +74,7 @@ impl Plan {
                 let key = if self.has_key { advice::key(&error) } else { None };
                 match (error, key) {
                     (_, Some((what, advice))) => report.failed("delivery", what, &advice)?,
-                    // It may well be meant that nobody pushes from here.
+                    // Pushes from here can be forbidden on purpose.
                     (PushError::Refused { status, .. }, None) if status.is_client_error() => {
                         report.skipped("delivery", format_args!("{what}; {advice}"))?;
                     }
@@ -99,7 +100,7 @@ impl Plan {
                 Err(seen) => Delivery::Lost(seen),
             };
             let pushed = tokio::select! {
-                // It may be here before the answer is.
+                // The message can arrive before the answer.
                 biased;
                 outcome = arrival(probed, &message) => return arrived(outcome),
                 pushed = self.pusher.push_json(user, EVENT, &message) => pushed,

@@ -1,4 +1,4 @@
-//! Who stands between, as its headers say, and what is to be set there.
+//! Recognises the proxy in front by its headers, and names the setting to change there.
 
 use http::HeaderMap;
 use http::header::{SERVER, VIA};
@@ -16,24 +16,25 @@ enum Program {
     Envoy,
 }
 
-/// What a proxy does wrong.
+/// A fault of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// It does not pass the upgrade on.
     Upgrade,
-    /// It ends connections that are silent for a while.
+    /// It ends connections that are silent for some time.
     Impatience,
-    /// It collects what it should pass on.
+    /// It buffers what it should pass on.
     Buffering,
-    /// It takes the header `Authorization` away.
+    /// It removes the header `Authorization`.
     Authorization,
-    /// It does not find the server.
+    /// It does not reach the server.
     Backend,
 }
 
 use Program::{Apache, Caddy, Envoy, Haproxy, Lighttpd, Nginx, Squid, Varnish};
 
-/// What programs call themselves in `Server` and `Via`, in lower case; the first that is in it counts.
+/// The names of programs in `Server` and `Via`, in lower case; the first that the header contains
+/// counts.
 const NAMES: [(&str, Program); 11] = [
     ("nginx", Nginx),
     ("openresty", Nginx),
@@ -48,20 +49,21 @@ const NAMES: [(&str, Program); 11] = [
     ("envoy", Envoy),
 ];
 
-/// Those that are told of where nobody has named itself: the commonest, and one that never does.
+/// The programs to give advice for if no proxy has named itself: the most common ones, and one that
+/// never names itself.
 const LIKELY: [Program; 3] = [Nginx, Apache, Haproxy];
 
-/// Whoever stands between, as the headers of an answer tell.
+/// The proxy in front, as the headers of an answer show it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Proxy {
-    /// What it calls itself.
+    /// Its own name for itself.
     shown: Option<String>,
     program: Option<Program>,
 }
 
 impl Proxy {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        // The last of Via is the one that the server spoke to; our own server sends neither.
+        // A proxy names itself in one of these headers; our own server sends neither.
         let told: Vec<String> = [VIA, SERVER]
             .iter()
             .flat_map(|name| headers.get_all(name))
@@ -75,7 +77,7 @@ impl Proxy {
         Self { shown, program }
     }
 
-    /// Who it is, for a sentence.
+    /// Its name, for a sentence.
     pub(super) fn shown(&self) -> &str {
         self.shown.as_deref().unwrap_or("somebody who sends neither Server nor Via")
     }
@@ -84,7 +86,7 @@ impl Proxy {
         self.shown.as_deref()
     }
 
-    /// What is to be set there, or where it may be who has not named itself.
+    /// The setting to change there, or the settings of likely programs if it has not named itself.
     pub(super) fn cure(&self, fault: Fault) -> String {
         if let Some(program) = self.program {
             return format!("{}: {}", program.name(), program.cure(fault));

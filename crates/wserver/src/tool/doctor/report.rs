@@ -1,11 +1,11 @@
-//! Findings, a line each, and what to do about it below.
+//! Findings, one line each, with the remedy below.
 
 use std::fmt::Display;
 use std::io;
 
 use crate::tool::output::{OneLine, line};
 
-/// Prints each finding as it is made.
+/// Prints each finding at once.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) failed: bool,

@@ -1,0 +1,121 @@
+//! A request's body, read within its bounds: in bytes, in time, and in what all bodies may take together.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
+use http_body::Body as HttpBody;
+use http_body_util::BodyExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::api::Api;
+use crate::reply::refused::Refused;
+use wserver_node::Wire;
+
+/// A body is read into a buffer that starts no larger than this, whatever its length claims.
+const BODY_START_BYTES_MAX: usize = 64 * 1024;
+
+/// A whole body, and its share of `push_bodies_bytes_max` for as long as it is held.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub(crate) bytes: Bytes,
+    _share: OwnedSemaphorePermit,
+}
+
+/// Reads a body to its end.
+pub(crate) async fn read<W: Wire>(
+    api: &Api<W>,
+    headers: &HeaderMap,
+    body: impl HttpBody<Data = Bytes> + Unpin,
+) -> Result<Body, Refused> {
+    if let Some(coding) = foreign_coding(headers) {
+        return Err(Refused::ContentCoding { coding });
+    }
+    let limits = &api.limits;
+    let bytes_max = limits.push_body_bytes_max;
+    let length =
+        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let start_bytes = match length.map(usize::try_from) {
+        Some(Ok(length)) if length <= bytes_max => length.min(BODY_START_BYTES_MAX),
+        Some(_) => return Err(Refused::BodyTooLarge { bytes_max }),
+        None => BODY_START_BYTES_MAX,
+    };
+    let timeout = async {
+        tokio::time::sleep(limits.push_body_timeout).await;
+        Refused::BodyTimeout { seconds: limits.push_body_timeout.as_secs() }
+    };
+    within(collect(body, &api.push_bodies, start_bytes, bytes_max), timeout).await?
+}
+
+/// So much of a coding's name is repeated.
+const CODING_BYTES_MAX: usize = 32;
+
+/// How the body is coded, if it is not plain; none is undone here.
+fn foreign_coding(headers: &HeaderMap) -> Option<String> {
+    let codings = headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
+    let mut foreign = codings.filter(|it| !it.is_empty() && !it.eq_ignore_ascii_case(b"identity"));
+    let coding = foreign.next()?;
+    Some(coding[..coding.len().min(CODING_BYTES_MAX)].escape_ascii().to_string())
+}
+
+/// `work`, unless `timeout` ends first; nothing is armed when the work is ready at once.
+async fn within<T>(
+    work: impl Future<Output = T>,
+    timeout: impl Future<Output = Refused>,
+) -> Result<T, Refused> {
+    let mut work = pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => Ok(done),
+        refused = timeout => Err(refused),
+    }
+}
+
+/// The share grows with what has arrived, so that what is announced and not sent keeps nobody out.
+async fn collect(
+    mut body: impl HttpBody<Data = Bytes> + Unpin,
+    shares: &Arc<Semaphore>,
+    start_bytes: usize,
+    bytes_max: usize,
+) -> Result<Body, Refused> {
+    let take = |bytes: usize| {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Arc::clone(shares).try_acquire_many_owned(bytes).map_err(|_none_left| Refused::Busy {
+            why: "push_bodies_bytes_max is reached by other requests",
+            setting: Some("push_bodies_bytes_max"),
+        })
+    };
+    let first = next(&mut body).await?.unwrap_or_default();
+    if first.len() > bytes_max {
+        return Err(Refused::BodyTooLarge { bytes_max });
+    }
+    let mut share = take(first.len())?;
+    if body.is_end_stream() {
+        // Nearly every body has come with its head, and is not copied.
+        return Ok(Body { bytes: first, _share: share });
+    }
+    let mut bytes = Vec::with_capacity(start_bytes.max(first.len()));
+    bytes.extend_from_slice(&first);
+    drop(first);
+    while let Some(part) = next(&mut body).await? {
+        if bytes.len() + part.len() > bytes_max {
+            return Err(Refused::BodyTooLarge { bytes_max });
+        }
+        share.merge(take(part.len())?);
+        bytes.extend_from_slice(&part);
+    }
+    Ok(Body { bytes: bytes.into(), _share: share })
+}
+
+/// The next part, if there is one; trailers are none.
+async fn next(body: &mut (impl HttpBody<Data = Bytes> + Unpin)) -> Result<Option<Bytes>, Refused> {
+    while let Some(frame) = body.frame().await {
+        if let Ok(part) = frame.map_err(|_error| Refused::BodyBroken)?.into_data() {
+            return Ok(Some(part));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,4 @@
+//! How far a request reaches where there is a cluster.
+
+pub(crate) mod ask;
+mod reach;

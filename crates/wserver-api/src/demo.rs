@@ -1,0 +1,103 @@
+//! The playground: one page, embedded, asking nobody outside for anything.
+
+use bytes::Bytes;
+use data_encoding::BASE64;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{Method, Response};
+use sha2::{Digest, Sha256};
+
+use crate::api::Api;
+use crate::reply::refused::Refused;
+use crate::reply::{Format, Reply};
+use wserver_node::Wire;
+
+const PAGE: &str = include_str!("demo/page.html");
+const STYLE: &str = include_str!("demo/style.css");
+/// One script, in the order in which it is read.
+const SCRIPT: &str = concat!(
+    include_str!("demo/counters.js"),
+    include_str!("demo/pane.js"),
+    include_str!("demo/push.js"),
+    include_str!("demo/code.js"),
+    include_str!("demo/theme.js"),
+);
+
+/// The page as it is sent, and what its browser shall hold it to.
+#[derive(Debug)]
+pub struct DemoPage {
+    body: Bytes,
+    policy: HeaderValue,
+}
+
+impl DemoPage {
+    /// The page, told where this server listens and takes pushes. `sockets` is the origin of its
+    /// WebSockets, as `ws://127.0.0.1:12345`, where that is not the page's own.
+    #[must_use]
+    pub fn new(ws_path: &str, push_path: &str, sockets: Option<&str>) -> Self {
+        let sockets = sockets.unwrap_or_default();
+        let body = PAGE
+            .replace("{{sockets}}", &escape(sockets))
+            .replace("{{ws_path}}", &escape(ws_path))
+            .replace("{{push_path}}", &escape(push_path))
+            .replace("{{style}}", STYLE)
+            .replace("{{script}}", SCRIPT);
+        // Its own style and script run and nothing else does, whatever might get into the page; it
+        // talks to this server only, is framed by nobody, and cannot make markup out of text.
+        let policy = format!(
+            "default-src 'none'; style-src {}; script-src {}; connect-src 'self'{}{sockets}; img-src data:; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+             require-trusted-types-for 'script'; trusted-types 'none'",
+            source(STYLE),
+            source(SCRIPT),
+            if sockets.is_empty() { "" } else { " " },
+        );
+        let policy = HeaderValue::try_from(policy).expect("a digest in base64 fits a header");
+        Self { body: body.into(), policy }
+    }
+}
+
+/// What a policy calls an inline text.
+fn source(text: &str) -> String {
+    format!("'sha256-{}'", BASE64.encode(&Sha256::digest(text)))
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
+}
+
+pub(crate) fn page<W: Wire>(api: &Api<W>, method: &Method) -> Reply {
+    let Some(page) = &api.demo_page else { return Refused::NotFound.told().reply(Format::Text) };
+    if method != Method::GET && method != Method::HEAD {
+        return Refused::Method { allow: "GET, HEAD" }.told().reply(Format::Text);
+    }
+    let mut reply = Response::new(page.body.clone());
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(CONTENT_SECURITY_POLICY, page.policy.clone());
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_text_to_the_page() {
+        let page = DemoPage::new("/w\"s", "/p<script>", None);
+        let body = std::str::from_utf8(&page.body).unwrap();
+        assert!(body.contains(r#"content="/w&quot;s""#) && body.contains("/p&lt;script&gt;"));
+        assert!(!body.contains("{{"), "a placeholder was left in the page");
+        // Otherwise the texts that are hashed would not be those between the tags.
+        assert!(!STYLE.contains("</style") && !SCRIPT.contains("</script"));
+    }
+}

@@ -1,0 +1,79 @@
+//! What tests answer with: a wire in memory, and an [`Api`] over it.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use wserver_auth::OpenPush;
+use wserver_core::Limits;
+use wserver_node::{Node, Wire};
+
+use crate::api::{Api, Carrier, Settings};
+use crate::observe::metrics::Page;
+
+/// A wire that takes everything, once it has been waited for.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryWire {
+    written: Arc<Mutex<VecDeque<u8>>>,
+    was_waited_for: AtomicBool,
+}
+
+impl Wire for MemoryWire {
+    fn try_write(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut written = self.written.lock().unwrap();
+        buffers.iter().for_each(|buffer| written.extend(buffer.iter()));
+        Ok(buffers.iter().map(|buffer| buffer.len()).sum())
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.was_waited_for.swap(true, Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+struct FarEnd(Arc<Mutex<VecDeque<u8>>>);
+
+impl Read for FarEnd {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().read(buffer)
+    }
+}
+
+/// The two ends of a connection to itself.
+pub(crate) fn ends() -> io::Result<(MemoryWire, Box<dyn Read + Send>)> {
+    let wire = MemoryWire::default();
+    let far_end = FarEnd(Arc::clone(&wire.written));
+    Ok((wire, Box::new(far_end)))
+}
+
+/// A node whose connections end without a word.
+pub(crate) fn node() -> Node<MemoryWire> {
+    Node::new(Limits::default(), |_reason| None, Handle::current())
+}
+
+struct NoCarrier;
+
+impl Carrier for NoCarrier {
+    fn write_metrics(&self, _page: &mut Page) {}
+}
+
+/// An API that whoever is on this machine may use.
+pub(crate) fn api() -> Arc<Api<MemoryWire>> {
+    let settings = Settings {
+        limits: Limits::default(),
+        push_path: "/push".to_owned(),
+        push_authorizer: Arc::new(OpenPush),
+        open_push: None,
+        pushes_elsewhere: None,
+        demo_page: None,
+    };
+    let stop = CancellationToken::new();
+    Arc::new(Api::new(settings, node(), None, stop, ends, Arc::new(NoCarrier)))
+}

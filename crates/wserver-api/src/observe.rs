@@ -1,0 +1,4 @@
+//! How the server is: its health and its figures.
+
+pub(crate) mod health;
+pub(crate) mod metrics;

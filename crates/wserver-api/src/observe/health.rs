@@ -1,0 +1,251 @@
+//! `GET /livez` and `GET /readyz`: whether the process serves, and whether it should be sent anybody.
+//!
+//! Ready means that a message has just gone through: the server keeps a connection to itself,
+//! pushes to it, and reads at its far end. What is tried is the binder, the fan-out, an outbox and
+//! a socket, which is everything between an accepted push and a listener's network. A WebSocket to
+//! the server's own port would try the way in as well, and could not register: whose token should
+//! it show? That the way in works, whoever asks sees by being answered. A node of a cluster is ready
+//! only while it has part in it, which it shows by messages to itself as well.
+
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::header::{CACHE_CONTROL, HeaderValue};
+use http::{Method, StatusCode};
+use tokio::sync::oneshot;
+use tracing::warn;
+use wserver_node::{Message, Node, Probe, Wire};
+use wserver_protocol::frame;
+
+use crate::api::Api;
+use crate::reply::refused::Refused;
+use crate::reply::told;
+use crate::reply::{Format, Reply};
+
+/// How long an answer is told again.
+const CACHED_FOR: Duration = Duration::from_secs(1);
+/// How long a message to itself may take.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Whether the server should be sent anybody now, or why not.
+pub type Verdict = Result<(), &'static str>;
+
+/// Makes the two ends of a connection of the server to itself: what is written to the wire is read,
+/// without waiting, at the other end.
+pub type ProbeEnds<W> = fn() -> io::Result<(W, Box<dyn Read + Send>)>;
+
+/// What is known of a server's health.
+pub(crate) struct Health<W: Wire> {
+    probe_ends: ProbeEnds<W>,
+    tried: Mutex<Tried<W>>,
+}
+
+struct Tried<W: Wire> {
+    at: Option<Instant>,
+    verdict: Verdict,
+    /// Taken out while a message is on its way.
+    itself: Option<Itself<W>>,
+}
+
+/// The server's connection to itself.
+struct Itself<W: Wire> {
+    probe: Probe<W>,
+    far_end: Box<dyn Read + Send>,
+    messages: u64,
+}
+
+impl<W: Wire> Health<W> {
+    pub(crate) fn new(probe_ends: ProbeEnds<W>) -> Self {
+        let tried =
+            Tried { at: None, verdict: Err("no message has gone through yet"), itself: None };
+        Self { probe_ends, tried: Mutex::new(tried) }
+    }
+
+    /// Tries it, at most once in [`CACHED_FOR`]. Who asks while it is being tried is told what was
+    /// found out last.
+    async fn check(&self, node: &Node<W>) -> Verdict {
+        let itself = {
+            let mut tried = self.tried();
+            let now = Instant::now();
+            if tried.at.is_some_and(|at| now < at + CACHED_FOR) {
+                return tried.verdict;
+            }
+            tried.at = Some(now);
+            tried.itself.take()
+        };
+        let sent =
+            tokio::time::timeout(DELIVERY_TIMEOUT, Itself::deliver(itself, node, self.probe_ends))
+                .await;
+        let mut tried = self.tried();
+        tried.verdict = match sent {
+            Ok(Ok(itself)) => {
+                tried.itself = Some(itself);
+                Ok(())
+            }
+            Ok(Err(error)) => {
+                warn!(%error, "not ready: the server cannot deliver to itself");
+                Err("the server cannot deliver to itself")
+            }
+            Err(_elapsed) => {
+                warn!("not ready: a message of the server to itself takes too long");
+                Err("a message of the server to itself takes too long")
+            }
+        };
+        tried.verdict
+    }
+
+    fn tried(&self) -> MutexGuard<'_, Tried<W>> {
+        // Whoever panicked has left a whole verdict, at worst an old one.
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W: Wire> Itself<W> {
+    fn connect(node: &Node<W>, probe_ends: ProbeEnds<W>) -> io::Result<Self> {
+        let (near_end, far_end) = probe_ends()?;
+        let probe = node.probe(near_end);
+        let probe =
+            probe.ok_or_else(|| io::Error::other("the last message is still on its way"))?;
+        Ok(Self { probe, far_end, messages: 0 })
+    }
+
+    /// Sends a message and reads it. What it did not work with is not used again.
+    async fn deliver(
+        itself: Option<Self>,
+        node: &Node<W>,
+        probe_ends: ProbeEnds<W>,
+    ) -> io::Result<Self> {
+        let mut itself = itself.map_or_else(|| Self::connect(node, probe_ends), Ok)?;
+        // A socket that is new is not known to take bytes.
+        poll_fn(|cx| itself.probe.wire().poll_write_ready(cx)).await?;
+        itself.messages += 1;
+        let text = itself.messages.to_string();
+        if !itself.probe.push(&Message::text(&text)).await {
+            return Err(io::Error::other("the push reached nobody"));
+        }
+        let expected = frame::text(&text);
+        let mut received = vec![0; expected.len()];
+        // What one end has taken can be read at the other.
+        itself.far_end.read_exact(&mut received)?;
+        if received != expected {
+            return Err(io::Error::other("something else arrived"));
+        }
+        Ok(itself)
+    }
+}
+
+/// Answers as long as anything is answered.
+pub(crate) fn live(method: &Method) -> Reply {
+    answer(method, Ok(()))
+}
+
+/// Answers whether the server should be sent anybody now.
+pub(crate) async fn ready<W: Wire>(api: &Arc<Api<W>>, method: &Method) -> Reply {
+    // Not here: an answer is dropped with its client, and what is being tried must come to an end.
+    let verdict = verdict_of_a_worker(api).await.map_err(Cow::Borrowed);
+    answer(
+        method,
+        verdict.and_then(|()| match &api.cluster {
+            Some(cluster) => cluster.ready().map_err(Cow::Owned),
+            None => Ok(()),
+        }),
+    )
+}
+
+/// Whether the server should be sent anybody now, found out by one of the runtime's workers: while
+/// none of them gets to it there is no answer.
+pub(crate) async fn verdict_of_a_worker<W: Wire>(api: &Arc<Api<W>>) -> Verdict {
+    let (told, verdict_of) = oneshot::channel();
+    let api = Arc::clone(api);
+    let tasks = api.node.tasks().clone();
+    tasks.spawn(async move {
+        // Whoever asked may have given up.
+        let _ = told.send(verdict(&api).await);
+    });
+    verdict_of.await.unwrap_or(Err("the server has ended"))
+}
+
+async fn verdict<W: Wire>(api: &Api<W>) -> Verdict {
+    if api.stop.is_cancelled() {
+        Err("the server is shutting down")
+    } else {
+        api.health.check(&api.node).await
+    }
+}
+
+fn answer(method: &Method, verdict: Result<(), Cow<'static, str>>) -> Reply {
+    if method != Method::GET && method != Method::HEAD {
+        return Refused::Method { allow: "GET, HEAD" }.told().reply(Format::Text);
+    }
+    let mut reply = match verdict {
+        Ok(()) => told::text(StatusCode::OK, "ok"),
+        Err(why) => told::text(StatusCode::SERVICE_UNAVAILABLE, why.into_owned()),
+    };
+    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future as _;
+    use std::task::Poll;
+
+    use wserver_core::Counts;
+
+    use super::*;
+    use crate::fixture;
+
+    #[tokio::test]
+    async fn it_is_tried_once_in_a_while_and_shows_in_no_count() {
+        let node = fixture::node();
+        let health = Health::new(fixture::ends);
+        let messages = || health.tried().itself.as_ref().map(|it| it.messages);
+        for _ in 0..3 {
+            assert_eq!(health.check(&node).await, Ok(()));
+            assert_eq!(messages(), Some(1));
+        }
+        health.tried().at = None;
+        assert_eq!(health.check(&node).await, Ok(()));
+        assert_eq!(messages(), Some(2), "over the same connection");
+        assert_eq!(node.counts(), Counts::default());
+        assert_eq!(node.connections_open(), 0);
+        let counters = node.counters();
+        assert_eq!((counters.pushes_total.value(), counters.deliveries_total.value()), (0, 0));
+        assert_eq!(counters.push_delivery.counts().iter().sum::<u64>(), 0);
+    }
+
+    /// Who asks first and leaves at once must not keep a server that has just started from being ready.
+    #[tokio::test]
+    async fn what_is_tried_comes_to_an_end_when_its_asker_has_gone() {
+        let api = fixture::api();
+        {
+            let mut asking = std::pin::pin!(ready(&api, &Method::GET));
+            let first = poll_fn(|cx| Poll::Ready(asking.as_mut().poll(cx).is_pending()));
+            assert!(first.await, "a new socket has to be waited for");
+        }
+        let ends = async {
+            while api.health.tried().verdict.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), ends).await.expect("it is ready");
+    }
+
+    #[tokio::test]
+    async fn what_does_not_arrive_is_told_and_the_next_try_is_a_new_one() {
+        let node = fixture::node();
+        let health = Health::new(fixture::ends);
+        assert_eq!(health.check(&node).await, Ok(()));
+        {
+            let mut tried = health.tried();
+            tried.itself.as_mut().unwrap().far_end = Box::new(io::empty());
+            tried.at = None;
+        }
+        assert_eq!(health.check(&node).await, Err("the server cannot deliver to itself"));
+        health.tried().at = None;
+        assert_eq!(health.check(&node).await, Ok(()));
+    }
+}

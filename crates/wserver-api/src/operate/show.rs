@@ -1,0 +1,73 @@
+//! The node's facts in the terms of the HTTP API.
+
+use std::collections::BTreeMap;
+
+use wserver_node::{ConnectionInfo, Entry, What};
+use wserver_protocol::v2;
+
+use super::words;
+use crate::push::outcome;
+
+/// Bytes of names that one answer tells of connections, beyond which the next is left out. A connection
+/// may have a megabyte of them, and a user a thousand connections.
+const NAMES_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Live connections, as many as one answer has room for, and one at least.
+pub(crate) fn connections(infos: &[ConnectionInfo]) -> Vec<v2::Connection> {
+    let mut room = NAMES_BYTES_MAX;
+    let shown = infos.iter().map_while(|info| {
+        let names = info.registrations.iter();
+        let bytes = names.map(|(user, event)| user.as_str().len() + event.as_str().len());
+        let has_room = room > 0;
+        room = room.saturating_sub(bytes.sum());
+        has_room.then(|| connection(info))
+    });
+    shown.collect()
+}
+
+/// One live connection.
+pub(crate) fn connection(info: &ConnectionInfo) -> v2::Connection {
+    let mut registrations: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (user, event) in &info.registrations {
+        registrations.entry(user.as_str().to_owned()).or_default().push(event.as_str().to_owned());
+    }
+    v2::Connection {
+        id: info.id.to_string(),
+        node: None,
+        peer: info.peer.map(|peer| peer.to_string()),
+        registrations,
+        age_seconds: info.age.as_secs(),
+        silent_seconds: info.last_sign_of_life.as_secs(),
+        queued_bytes: info.queued_bytes,
+        written_bytes: info.written_bytes,
+    }
+}
+
+/// One thing that happened.
+pub(crate) fn entry(entry: &Entry) -> v2::Entry {
+    let (reason, delivery) = match &entry.what {
+        What::RegistrationRefused { reason } | What::PushRefused { reason } => {
+            (Some((*reason).to_owned()), None)
+        }
+        What::Dropped { reason } => (Some(reason.as_str().to_owned()), None),
+        What::ProtocolBroken { rule } => (Some((*rule).to_owned()), None),
+        What::Closed { reason } => (Some(reason.as_str().to_owned()), None),
+        What::Pushed { receipt } => {
+            let mut delivery = outcome::counts(receipt);
+            delivery.reason = receipt.reason.map(outcome::reason);
+            (None, Some(delivery))
+        }
+        _ => (None, None),
+    };
+    v2::Entry {
+        node: None,
+        at: humantime::format_rfc3339_millis(entry.at).to_string(),
+        connection: entry.connection.map(|id| id.to_string()),
+        user: entry.user.as_ref().map(|user| user.as_str().to_owned()),
+        event: entry.event.as_ref().map(|event| event.as_str().to_owned()),
+        what: entry.what.as_str().to_owned(),
+        reason,
+        delivery,
+        sentence: words::of_entry(entry),
+    }
+}

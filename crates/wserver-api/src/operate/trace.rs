@@ -1,0 +1,156 @@
+//! What happens to one user, as it happens: Server-Sent Events.
+//!
+//! A stream holds one of the listener's HTTP connections. Nobody waits for its reader: what that is
+//! too slow for is counted and told. A shutdown ends it at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use http::Response;
+use http::Uri;
+use http::header::{HeaderName, HeaderValue};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use wserver_cluster::{Cluster, Whom};
+use wserver_core::UserId;
+use wserver_node::{Trace, TraceError, Traced, Wire};
+use wserver_protocol::v2::{self, Entry, Missed, Question};
+
+use super::show;
+use super::sse::{self, Event};
+use crate::api::Api;
+use crate::cluster::ask as ask_others;
+use crate::parameters;
+use crate::reply::ReplyBody;
+use crate::reply::refused::Refused;
+
+/// Between two comments on a quiet stream, so that no proxy takes it for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Entries of other nodes that wait for one reader.
+const ENTRIES_MAX: usize = 256;
+/// How often other nodes are asked to go on.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How soon they are when one has joined, or has come back: many come at once.
+const ASK_AGAIN_SOON: Duration = Duration::from_millis(200);
+/// Tells nginx to pass each event on at once.
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+pub(crate) async fn trace<W: Wire>(
+    api: &Arc<Api<W>>,
+    uri: &Uri,
+) -> Result<Response<ReplyBody>, Refused> {
+    let [user] = parameters::query(uri, ["user"])?;
+    let user = parameters::user(api, "user", &user)?;
+    let trace = api.node.trace(&user).map_err(refused)?;
+    let elsewhere = elsewhere(api, &user).await;
+    let both = stream::select(events(trace), elsewhere);
+    let events = both.take_until(api.stop.clone().cancelled_owned());
+    let mut reply = sse::reply(sse::kept_alive(events, KEEP_ALIVE));
+    reply.headers_mut().insert(BUFFERING, HeaderValue::from_static("no"));
+    Ok(reply)
+}
+
+pub(crate) fn refused(error: TraceError) -> Refused {
+    match error {
+        TraceError::TooMany { max } => Refused::TracesFull { max },
+        _ => Refused::Draining,
+    }
+}
+
+/// What happens to the user on the other nodes of the cluster, of those too that join it meanwhile.
+///
+/// They follow the user for a while and are asked again for as long as somebody reads; at once when
+/// there is one more, or this one was cut off and takes part again.
+async fn elsewhere<W: Wire>(
+    api: &Arc<Api<W>>,
+    user: &UserId,
+) -> impl Stream<Item = Event> + Send + use<W> {
+    let Some(cluster) = &api.cluster else { return stream::empty().left_stream() };
+    let entries = cluster.stream(ENTRIES_MAX);
+    let question = Question::Trace { user: user.as_str().to_owned(), stream: entries.id() };
+    let question = Bytes::from(v2::encode(&question));
+    // Before anybody is asked, so that who joins meanwhile is not passed over.
+    let mut joined = cluster.joined();
+    joined.mark_unchanged();
+    // What happens once the trace has begun is to be seen, on whichever node.
+    ask(cluster, &question).await;
+    let asked_at = Instant::now();
+    let elsewhere = Elsewhere { entries, cluster: cluster.clone(), question, joined, asked_at };
+    stream::unfold(elsewhere, async |mut elsewhere| {
+        let events = elsewhere.next().await?;
+        Some((stream::iter(events), elsewhere))
+    })
+    .flatten()
+    .right_stream()
+}
+
+/// A user followed on the other nodes.
+struct Elsewhere<W: Wire> {
+    entries: wserver_cluster::Stream,
+    cluster: Cluster<W>,
+    question: Bytes,
+    joined: watch::Receiver<()>,
+    asked_at: Instant,
+}
+
+impl<W: Wire> Elsewhere<W> {
+    /// What is to be told next: an entry, and before it how many are missing.
+    async fn next(&mut self) -> Option<Vec<Event>> {
+        let mut again_at = self.asked_at + ASK_AGAIN_AFTER;
+        loop {
+            let (from, payload) = tokio::select! {
+                entry = self.entries.next() => entry?,
+                Ok(()) = self.joined.changed() => {
+                    again_at = again_at.min(self.asked_at + ASK_AGAIN_SOON);
+                    continue;
+                }
+                () = tokio::time::sleep_until(again_at) => {
+                    ask(&self.cluster, &self.question).await;
+                    self.asked_at = Instant::now();
+                    again_at = self.asked_at + ASK_AGAIN_AFTER;
+                    continue;
+                }
+            };
+            let missed = self.entries.take_missed();
+            let mut events: Vec<Event> =
+                (missed > 0).then(|| missed_event(missed)).into_iter().collect();
+            if let Ok(entry) = Entry::parse(&payload) {
+                let node = self.cluster.members().into_iter().find(|it| it.node.id == from);
+                let entry = match node {
+                    Some(member) => ask_others::told_by(&member.node, entry),
+                    None => entry,
+                };
+                events.push(Event::new(&entry.what, &v2::encode(&entry)));
+            } else if let Ok(Missed { missed }) = Missed::parse(&payload) {
+                events.push(missed_event(missed));
+            }
+            if !events.is_empty() {
+                return Some(events);
+            }
+        }
+    }
+}
+
+fn missed_event(missed: u64) -> Event {
+    Event::new("missed", &v2::encode(&Missed { missed }))
+}
+
+/// Asks every other node to follow the user.
+async fn ask<W: Wire>(cluster: &Cluster<W>, question: &Bytes) {
+    // Who does not answer is asked again.
+    let here = std::future::ready(());
+    cluster.ask(Whom::Everybody, question.clone(), here, |_, _| Some(())).await;
+}
+
+fn events(trace: Trace) -> impl Stream<Item = Event> + Send {
+    stream::unfold(trace, |mut trace| async move {
+        let Traced { missed, entry, .. } = trace.next().await?;
+        let missed = (missed > 0).then(|| missed_event(missed));
+        let shown = show::entry(&entry);
+        let event = Event::new(&shown.what, &v2::encode(&shown));
+        Some((stream::iter(missed.into_iter().chain([event])), trace))
+    })
+    .flatten()
+}

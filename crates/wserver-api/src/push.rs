@@ -1,0 +1,6 @@
+//! Pushes: as version 1 has them, as the HTTP API has them, and what became of them.
+
+pub(crate) mod v1;
+pub(crate) mod v2;
+pub(crate) mod idempotency;
+pub(crate) mod outcome;

@@ -1,0 +1,293 @@
+//! `POST /v2/push` and `/v2/push/batch`: to one user, to several, to everyone; each at most once,
+//! if the request says under which key it may be repeated.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::HeaderMap;
+use tracing::debug;
+use wserver_auth::Publisher;
+use wserver_core::{EventName, UserId};
+use wserver_node::{PushOptions, Wire};
+use wserver_protocol::v2::{
+    self, Batch, BatchAnswer, BatchItem, Delivery, Push, PushAnswer, Recipients, UserDelivery,
+};
+
+use super::outcome::EventsRoom;
+use super::{idempotency, outcome};
+use crate::api::Api;
+use crate::authorize;
+use crate::body::Body;
+use crate::operate::words::Count;
+use crate::parameters;
+use crate::push::v1;
+use crate::reply::refused::Refused;
+use crate::reply::{self, Reply};
+
+const BATCH_PATH: &str = "/v2/push/batch";
+
+/// Answers a push or a batch whose publisher is known and whose body was read.
+pub(crate) async fn serve<W: Wire>(
+    api: &Arc<Api<W>>,
+    publisher: Publisher,
+    headers: &HeaderMap,
+    path: &str,
+    body: Body,
+    arrived: Instant,
+) -> Result<Reply, Refused> {
+    let is_batch = path == BATCH_PATH;
+    let Some(key) = parameters::idempotency_key(headers)? else {
+        return carry_out(api, &publisher, is_batch, &body, arrived).await.map(reply::json);
+    };
+    if !is_batch {
+        // Who may not push it is not told either what became of it.
+        let push = Push::parse(&body.bytes).map_err(Refused::Body)?;
+        Checked::new(api, &publisher, &push, arrived)?;
+    }
+    let bytes = body.bytes.clone();
+    let work = {
+        let (api, publisher) = (Arc::clone(api), publisher.clone());
+        async move { carry_out(&api, &publisher, is_batch, &body, arrived).await }
+    };
+    let answered = idempotency::once(api, &publisher, key, (path, &bytes), arrived, work).await?;
+    let mut reply = reply::json(answered.text.as_ref().to_owned());
+    if answered.is_replayed {
+        reply::add_replayed(&mut reply);
+    }
+    Ok(reply)
+}
+
+/// Notes a push that was refused before it was known whom it was for.
+pub(crate) fn note_refused<W: Wire>(api: &Api<W>, refused: &Refused) {
+    api.node.note_push_refused(None, None, refused.told().name);
+}
+
+pub(crate) fn count_refused<W: Wire>(api: &Api<W>, refused: &Refused) {
+    api.counters.pushes_refused_total.increment(refused.told().name);
+}
+
+async fn carry_out<W: Wire>(
+    api: &Api<W>,
+    publisher: &Publisher,
+    is_batch: bool,
+    body: &Body,
+    arrived: Instant,
+) -> Result<String, Refused> {
+    if is_batch {
+        return batch(api, publisher, body, arrived).await.map(|answer| v2::encode(&answer));
+    }
+    let push = Push::parse(&body.bytes).map_err(Refused::Body)?;
+    let checked = Checked::new(api, publisher, &push, arrived)?;
+    charge(api, publisher, cost(&push))?;
+    let answer = checked.carry_out(api, publisher, &push, &mut EventsRoom::default()).await;
+    Ok(v2::encode(&answer))
+}
+
+/// One after the other, in their order.
+async fn batch<W: Wire>(
+    api: &Api<W>,
+    publisher: &Publisher,
+    body: &Body,
+    arrived: Instant,
+) -> Result<BatchAnswer, Refused> {
+    let batch = Batch::parse(&body.bytes).map_err(Refused::Body)?;
+    check_count(api, "pushes", batch.len())?;
+    let max = api.limits.batch_pushes_max;
+    let (mut pushes, mut items) = (Vec::with_capacity(batch.len()), 0);
+    for push in batch.pushes() {
+        // Before the rest is read: a push may name as many users as one request may name in all.
+        items += push.as_ref().map_or(1, cost);
+        if items > max {
+            return Err(Refused::TooManyInAll { max });
+        }
+        pushes.push(push);
+    }
+    charge(api, publisher, items)?;
+    let mut results = Vec::with_capacity(batch.len());
+    let mut room = EventsRoom::default();
+    for (index, push) in pushes.into_iter().enumerate() {
+        let outcome = match push {
+            Ok(push) => match Checked::new(api, publisher, &push, arrived) {
+                Ok(checked) => Ok(checked.carry_out(api, publisher, &push, &mut room).await),
+                Err(refused) => {
+                    count_refused(api, &refused);
+                    let mut problem = refused.told().problem();
+                    problem.field = problem.field.map(|field| format!("pushes[{index}].{field}"));
+                    Err(problem)
+                }
+            },
+            Err(error) => {
+                let refused = Refused::Body(error);
+                count_refused(api, &refused);
+                Err(refused.told().problem())
+            }
+        };
+        results.push(match outcome {
+            Ok(answer) => BatchItem { status: 200, answer: Some(answer), problem: None },
+            Err(problem) => {
+                BatchItem { status: problem.status, answer: None, problem: Some(problem) }
+            }
+        });
+    }
+    Ok(BatchAnswer { results })
+}
+
+/// As how many pushes it counts: one for each of its users, and one for everyone.
+fn cost(push: &Push<'_>) -> usize {
+    match &push.recipients {
+        Recipients::Users(users) => users.len(),
+        _ => 1,
+    }
+}
+
+/// Counts `pushes` of one request, one of which the authoriser has counted.
+fn charge<W: Wire>(api: &Api<W>, publisher: &Publisher, pushes: usize) -> Result<(), Refused> {
+    let further = u32::try_from(pushes.saturating_sub(1)).unwrap_or(u32::MAX);
+    publisher.charge(further).map_err(|refusal| {
+        let refused = authorize::refused(&refusal);
+        note_refused(api, &refused);
+        refused
+    })
+}
+
+/// A push with which nothing is wrong.
+struct Checked {
+    event: EventName,
+    options: PushOptions,
+    /// Nobody in particular if it is for everyone.
+    users: Vec<UserId>,
+}
+
+impl Checked {
+    /// What is wrong with a push is told before anybody gets it.
+    fn new<W: Wire>(
+        api: &Api<W>,
+        publisher: &Publisher,
+        push: &Push<'_>,
+        arrived: Instant,
+    ) -> Result<Self, Refused> {
+        let event = parameters::event(api, &push.event)?;
+        let options = PushOptions {
+            exclude: push
+                .exclude_connection
+                .as_deref()
+                .map(|id| parameters::connection_field("exclude_connection", id))
+                .transpose()?,
+            expires_at: push.ttl.map(|ttl| arrived + ttl),
+        };
+        let users = users(api, publisher, &push.recipients)?;
+        let fits = v1::check(api, publisher, &event, &push.message);
+        fits.inspect_err(|refused| {
+            for user in &users {
+                api.node.note_push_refused(Some(user), Some(&event), refused.told().name);
+            }
+        })?;
+        Ok(Self { event, options, users })
+    }
+
+    async fn carry_out<W: Wire>(
+        self,
+        api: &Api<W>,
+        publisher: &Publisher,
+        push: &Push<'_>,
+        room: &mut EventsRoom,
+    ) -> PushAnswer {
+        let Self { event, options, users } = self;
+        let id = api.push_ids.next();
+        let mut answer =
+            PushAnswer { id, delivery: Delivery::default(), users: None, results: None };
+        let mut results = Vec::with_capacity(users.len());
+        for user in &users {
+            // A request of many is no turn of one.
+            tokio::task::consume_budget().await;
+            let gathered = api.deliver(user, &event, &push.message, &options).await;
+            let scope = &publisher.scope;
+            let delivery = outcome::of_user(api, scope, user, &event, &gathered, room);
+            results.push(UserDelivery { user: user.as_str().to_owned(), delivery });
+        }
+        match &push.recipients {
+            Recipients::Everyone => {
+                let gathered = api.deliver_to_everyone(&event, &push.message, &options).await;
+                answer.users = Some(gathered.total().users);
+                answer.delivery = outcome::of_everyone(api, &event, &gathered);
+            }
+            Recipients::User(_) => {
+                answer.delivery = results.pop().map(|one| one.delivery).unwrap_or_default();
+            }
+            _ => {
+                answer.delivery = sum(&results);
+                answer.results = Some(results);
+            }
+        }
+        let Delivery { matched, written, queued, dropped, .. } = answer.delivery;
+        let (name, by) = (publisher.name.as_deref(), publisher.id().method());
+        debug!(push = %answer.id, publisher = name, by, matched, written, queued, dropped, "pushed");
+        answer
+    }
+}
+
+/// Whom it is for; nobody in particular if it is for everyone.
+fn users<W: Wire>(
+    api: &Api<W>,
+    publisher: &Publisher,
+    recipients: &Recipients,
+) -> Result<Vec<UserId>, Refused> {
+    let forbidden = |field: Cow<'static, str>, why| Refused::Forbidden { field, why };
+    let one = |field: Cow<'static, str>, name: &str| {
+        let user = parameters::user(api, field.clone(), name)?;
+        if !publisher.scope.permits_user(user.as_str()) {
+            let refused = forbidden(field, "this push key may not push to this user");
+            note_refused(api, &refused);
+            return Err(refused);
+        }
+        Ok(user)
+    };
+    match recipients {
+        Recipients::User(user) => Ok(vec![one("user".into(), user)?]),
+        Recipients::Users(users) => {
+            check_count(api, "users", users.len())?;
+            let users = users.iter().enumerate();
+            users.map(|(index, user)| one(format!("users[{index}]").into(), user)).collect()
+        }
+        _ if publisher.scope.permits_everyone() => Ok(Vec::new()),
+        _ => Err(forbidden("everyone".into(), "this push key may not push to everyone")),
+    }
+}
+
+fn check_count<W: Wire>(api: &Api<W>, field: &'static str, items: usize) -> Result<(), Refused> {
+    let max = api.limits.batch_pushes_max;
+    if items > max { Err(Refused::TooMany { field, items, max }) } else { Ok(()) }
+}
+
+/// Which nodes have a part in it for any of the users, and which do not answer.
+fn sum_nodes(sum: &mut Delivery, results: &[UserDelivery]) {
+    let deliveries = || results.iter().map(|result| &result.delivery);
+    sum.nodes = deliveries().filter_map(|it| it.nodes).max();
+    if sum.nodes.is_some() {
+        let missing = deliveries().filter_map(|it| it.nodes_missing.as_ref()).flatten();
+        let missing: BTreeSet<&String> = missing.collect();
+        sum.is_partial = Some(deliveries().any(|it| it.is_partial == Some(true)));
+        sum.nodes_missing = Some(missing.into_iter().cloned().collect());
+    }
+}
+
+/// Over all users. The reason is given if it is the same for all of them.
+fn sum(results: &[UserDelivery]) -> Delivery {
+    let mut sum = Delivery::default();
+    for UserDelivery { delivery, .. } in results {
+        sum.matched += delivery.matched;
+        sum.written += delivery.written;
+        sum.queued += delivery.queued;
+        sum.dropped += delivery.dropped;
+    }
+    sum_nodes(&mut sum, results);
+    if sum.delivered() == 0 {
+        let first = results.first().and_then(|first| first.delivery.reason);
+        sum.reason = first.filter(|_| results.iter().all(|it| it.delivery.reason == first));
+        let users = Count(results.len(), "user");
+        sum.detail = Some(format!("none of {users} got it; results says why for each"));
+    }
+    sum
+}

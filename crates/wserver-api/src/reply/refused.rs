@@ -1,0 +1,428 @@
+//! The one table from what is wrong with a request to what its client is told.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http::StatusCode;
+use wserver_node::RegisterError;
+use wserver_protocol::v2::BodyError;
+use wserver_protocol::{JsonError, PushError, receipt};
+
+use super::told::Told;
+
+/// Where pushes that need no key are taken, since it is not where browsers connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// At this URL, which only this machine reaches.
+    At(String),
+    /// By the handle alone.
+    Nowhere,
+}
+
+/// Why a request was not served. [`Refused::told`] is its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refused {
+    NotFound,
+    Method {
+        allow: &'static str,
+    },
+    /// The body is compressed, or coded otherwise.
+    ContentCoding {
+        /// How, escaped and cut.
+        coding: String,
+    },
+    Unauthorized {
+        why: &'static str,
+    },
+    AuthorizerUnavailable,
+    /// The publisher pushes more often than its key allows.
+    PushRate {
+        wait: Duration,
+    },
+    /// An unauthenticated push that a web page or a proxy may have sent.
+    OpenPush {
+        why: &'static str,
+    },
+    /// What only publishers may ask for, asked where browsers connect: without a key it is not there.
+    PushElsewhere(Elsewhere),
+    /// The publisher's scope does not reach so far.
+    Forbidden {
+        field: Cow<'static, str>,
+        why: &'static str,
+    },
+    /// The publisher may push, and no more.
+    NotAdmin,
+    /// Something about administration without a key that did not come from a program on this machine.
+    OpenAdmin {
+        why: &'static str,
+    },
+    /// The body of version 1.
+    Push(PushError),
+    /// A body of the HTTP API.
+    Body(BodyError),
+    /// What stands in the path, the query or a header.
+    Parameter {
+        name: &'static str,
+        problem: &'static str,
+    },
+    /// A list longer than one request may have.
+    TooMany {
+        field: &'static str,
+        items: usize,
+        max: usize,
+    },
+    /// Pushes to more users, over all pushes of a request, than one request may have.
+    TooManyInAll {
+        max: usize,
+    },
+    /// More pushes in one request than the publisher may ever make at once.
+    BeyondBurst {
+        burst: u32,
+    },
+    NameTooLong {
+        field: Cow<'static, str>,
+        bytes: usize,
+        bytes_max: usize,
+    },
+    MessageTooLarge {
+        bytes: usize,
+        bytes_max: usize,
+    },
+    BodyTooLarge {
+        bytes_max: usize,
+    },
+    BodyTimeout {
+        seconds: u64,
+    },
+    BodyBroken,
+    Busy {
+        why: &'static str,
+        setting: Option<&'static str>,
+    },
+    /// The same `Idempotency-Key` is under way.
+    KeyInUse,
+    /// The same `Idempotency-Key` came with another request.
+    KeyReused,
+    ConnectionUnknown,
+    /// What was asked for belongs to a node of the cluster that does not answer.
+    NodeMissing {
+        node: String,
+    },
+    /// A registration that an operator asked for.
+    Registration(RegisterError),
+    TracesFull {
+        max: usize,
+    },
+    Draining,
+    Failed,
+}
+
+impl Refused {
+    /// What the peer is told of it.
+    pub(crate) fn told(&self) -> Told {
+        use StatusCode as Status;
+        match self {
+            Self::NotFound => {
+                Told::new(Status::NOT_FOUND, "not_found", "not found", "no such path")
+            }
+            Self::Method { allow } => Told::new(
+                Status::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "method not allowed",
+                "the method is not allowed here, see Allow",
+            )
+            .allow(allow),
+            Self::ContentCoding { coding } => Told::new(
+                Status::UNSUPPORTED_MEDIA_TYPE,
+                "content_coding",
+                "content coding not supported",
+                format!("the body is coded as {coding}, and must be sent as it is: without Content-Encoding"),
+            )
+            .field("Content-Encoding"),
+            Self::Unauthorized { why } => {
+                Told::new(Status::UNAUTHORIZED, "unauthorized", "unauthorized", *why).closing()
+            }
+            Self::AuthorizerUnavailable => Told::new(
+                Status::SERVICE_UNAVAILABLE,
+                "authorizer_unavailable",
+                "authoriser unavailable",
+                "the push authoriser is unavailable",
+            )
+            .retry(1),
+            // Its body is unread: only closing spares reading it.
+            Self::PushRate { wait } => Told::new(
+                Status::TOO_MANY_REQUESTS,
+                "push_rate",
+                "too many pushes",
+                "this push key has reached its pushes_per_second",
+            )
+            .setting("publisher.pushes_per_second")
+            // A second too late is better than a moment too early.
+            .retry(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+            .closing(),
+            Self::OpenPush { why } => Told::new(
+                Status::FORBIDDEN,
+                "push_needs_key",
+                "push without a key is only for programs on this machine",
+                format!("{why}; set a push key, or allow_open_push if this is meant"),
+            )
+            .setting("push_key_file")
+            .closing(),
+            Self::PushElsewhere(elsewhere) => {
+                let place = match elsewhere {
+                    Elsewhere::At(url) => format!("on this machine they are taken at {url}"),
+                    Elsewhere::Nowhere => "in the program itself its handle pushes".to_owned(),
+                };
+                Told::new(
+                    Status::FORBIDDEN,
+                    "push_needs_key",
+                    "pushes without a key are not taken at this address",
+                    format!(
+                        "{place}; to take them here set push_key_file, or allow_open_push if everyone \
+                         who reaches this address may push"
+                    ),
+                )
+                .setting("push_key_file")
+                .closing()
+            }
+            Self::Forbidden { field, why } => {
+                Told::new(Status::FORBIDDEN, "out_of_scope", "forbidden", *why)
+                    .field(&**field)
+                    .setting("publisher")
+            }
+            Self::NotAdmin => Told::new(
+                Status::FORBIDDEN,
+                "not_admin",
+                "forbidden",
+                "this push key may not administer the server: its publisher needs admin = true",
+            )
+            .setting("publisher.admin")
+            .closing(),
+            Self::OpenAdmin { why } => Told::new(
+                Status::FORBIDDEN,
+                "admin_needs_key",
+                "administration without a key is only for programs on this machine",
+                format!("{why}; set a publisher with admin = true and present its key"),
+            )
+            .setting("publisher.admin")
+            .closing(),
+            Self::Push(error) => {
+                let told = illegal("body_invalid", error.to_string());
+                match error {
+                    PushError::Empty { field }
+                    | PushError::Json(JsonError::NotAString { field }) => told.field(*field),
+                    _ => told,
+                }
+            }
+            Self::Body(error) => {
+                let told = illegal("body_invalid", error.to_string());
+                match &error.field {
+                    Some(field) => told.field(field),
+                    None => told,
+                }
+            }
+            Self::Parameter { name, problem } => Told::new(
+                Status::BAD_REQUEST,
+                "parameter_invalid",
+                // As every 400 of version 1 has it, whose path takes a header too.
+                "request data illegal",
+                format!("{name} {problem}"),
+            )
+            .field(*name),
+            Self::TooMany { field, items, max } => Told::new(
+                Status::BAD_REQUEST,
+                "too_many_items",
+                "too many items",
+                format!("{field} has {items} items, the limit batch_pushes_max is {max}"),
+            )
+            .field(*field)
+            .limit("batch_pushes_max", *max),
+            Self::TooManyInAll { max } => Told::new(
+                Status::BAD_REQUEST,
+                "too_many_items",
+                "too many items",
+                format!(
+                    "pushes have more than {max} users in all, the limit batch_pushes_max is {max}"
+                ),
+            )
+            .field("pushes")
+            .limit("batch_pushes_max", *max),
+            Self::BeyondBurst { burst } => Told::new(
+                Status::BAD_REQUEST,
+                "too_many_items",
+                "too many items",
+                format!(
+                    "the request is more pushes than this push key may make at once, \
+                     publisher.burst is {burst}"
+                ),
+            )
+            .limit("publisher.burst", usize::try_from(*burst).unwrap_or(usize::MAX)),
+            Self::NameTooLong { field, bytes, bytes_max } => illegal(
+                "name_too_long",
+                format!("{field} is {bytes} bytes long, the limit name_bytes_max is {bytes_max}"),
+            )
+            .field(&**field)
+            .limit("name_bytes_max", *bytes_max),
+            Self::MessageTooLarge { bytes, bytes_max } => Told::new(
+                Status::PAYLOAD_TOO_LARGE,
+                "message_too_large",
+                "message too large",
+                format!(
+                    "message is {bytes} bytes long, the limit message_bytes_max is {bytes_max}"
+                ),
+            )
+            .field("message")
+            .limit("message_bytes_max", *bytes_max),
+            Self::BodyTooLarge { bytes_max } => Told::new(
+                Status::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "body too large",
+                format!("the body is longer than the limit push_body_bytes_max, {bytes_max}"),
+            )
+            .limit("push_body_bytes_max", *bytes_max)
+            .closing(),
+            Self::BodyTimeout { seconds } => Told::new(
+                Status::REQUEST_TIMEOUT,
+                "body_too_slow",
+                "body too slow",
+                format!("the body took longer than the limit push_body_timeout, {seconds} s"),
+            )
+            .setting("push_body_timeout")
+            .closing(),
+            Self::BodyBroken => illegal("body_broken", "the body broke off").closing(),
+            Self::Busy { why, setting } => {
+                let told = Told::new(Status::SERVICE_UNAVAILABLE, "busy", "busy", *why);
+                match setting {
+                    Some(setting) => told.setting(setting),
+                    None => told,
+                }
+                .retry(1)
+                .closing()
+            }
+            Self::KeyInUse => Told::new(
+                Status::CONFLICT,
+                "idempotency_key_in_use",
+                "the same request is under way",
+                "a request with this Idempotency-Key is under way",
+            )
+            .field("Idempotency-Key")
+            .retry(1),
+            Self::KeyReused => Told::new(
+                Status::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "the Idempotency-Key was used for another request",
+                "a request with this Idempotency-Key and another path or body was answered already",
+            )
+            .field("Idempotency-Key"),
+            Self::ConnectionUnknown => Told::new(
+                Status::NOT_FOUND,
+                "connection_unknown",
+                "no such connection",
+                "no live connection has this id",
+            )
+            .field("id"),
+            Self::NodeMissing { node } => Told::new(
+                Status::SERVICE_UNAVAILABLE,
+                "node_missing",
+                "a node of the cluster does not answer",
+                format!("no answer of {node} within cluster_answer_timeout"),
+            )
+            .setting("cluster_answer_timeout")
+            .retry(1),
+            Self::Registration(error) => {
+                let told = Told::new(
+                    Status::CONFLICT,
+                    "registration_refused",
+                    "registration refused",
+                    error.to_string(),
+                );
+                match error {
+                    RegisterError::TooMany { max } => {
+                        told.limit("bindings_per_connection_max", *max)
+                    }
+                    RegisterError::UserFull { max } => told.limit("connections_per_user_max", *max),
+                    RegisterError::NamesTooLong { max } => {
+                        told.limit("names_per_connection_bytes_max", *max)
+                    }
+                    RegisterError::NamesFull { max } => told.limit("names_bytes_max", *max),
+                    _ => told,
+                }
+            }
+            Self::TracesFull { max } => Told::new(
+                Status::SERVICE_UNAVAILABLE,
+                "traces_full",
+                "too many traces",
+                format!("traces_max is {max}"),
+            )
+            .limit("traces_max", *max)
+            .retry(5),
+            Self::Draining => Told::new(
+                Status::SERVICE_UNAVAILABLE,
+                "draining",
+                "shutting down",
+                "the server is shutting down",
+            )
+            .retry(1)
+            .closing(),
+            Self::Failed => Told::new(
+                Status::INTERNAL_SERVER_ERROR,
+                "internal",
+                "internal error",
+                "the server failed, and its log says more",
+            ),
+        }
+    }
+}
+
+/// The 400 whose body version 1 has promised.
+fn illegal(name: &'static str, why: impl Into<Cow<'static, str>>) -> Told {
+    Told::new(StatusCode::BAD_REQUEST, name, receipt::REQUEST_ILLEGAL, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the HTTP API may answer is described by its name and its status.
+    #[test]
+    fn problems_are_described() {
+        let guide = include_str!("../../../../docs/http-api.md");
+        for refused in [
+            Refused::NotFound,
+            Refused::Method { allow: "GET" },
+            Refused::ContentCoding { coding: String::new() },
+            Refused::Unauthorized { why: "" },
+            Refused::AuthorizerUnavailable,
+            Refused::PushRate { wait: Duration::from_millis(1) },
+            Refused::OpenPush { why: "" },
+            Refused::OpenAdmin { why: "" },
+            Refused::PushElsewhere(Elsewhere::Nowhere),
+            Refused::Forbidden { field: "user".into(), why: "" },
+            Refused::NotAdmin,
+            Refused::Push(PushError::Empty { field: "userId" }),
+            Refused::Body(BodyError::new("user", "is empty")),
+            Refused::Parameter { name: "user", problem: "is missing" },
+            Refused::TooMany { field: "users", items: 2, max: 1 },
+            Refused::NameTooLong { field: "user".into(), bytes: 2, bytes_max: 1 },
+            Refused::MessageTooLarge { bytes: 2, bytes_max: 1 },
+            Refused::BodyTooLarge { bytes_max: 1 },
+            Refused::BodyTimeout { seconds: 1 },
+            Refused::BodyBroken,
+            Refused::Busy { why: "", setting: None },
+            Refused::KeyInUse,
+            Refused::KeyReused,
+            Refused::ConnectionUnknown,
+            Refused::Registration(RegisterError::TooMany { max: 1 }),
+            Refused::TracesFull { max: 1 },
+            Refused::Draining,
+            Refused::Failed,
+        ] {
+            let problem = refused.told().problem();
+            let line = guide.lines().find(|line| {
+                line.starts_with(&format!("| {} |", problem.status))
+                    && line.contains(&format!("`{}`", problem.name()))
+            });
+            assert!(line.is_some(), "{} {} is not in the guide", problem.status, problem.name());
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! A connection's socket after its upgrade: plain, or TLS that encrypts under the outbox's lock.
+
+use std::io::{self, IoSlice, Read};
+use std::net::{Shutdown, SocketAddr, TcpStream as StdTcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::task::{Context, Poll, ready};
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use wserver_node::Wire;
+
+use crate::tls::TlsSocket;
+
+/// A plain socket is a file descriptor that we own, and nothing else.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Plain(TcpStream),
+    /// Boxed: a plain connection pays nothing for it.
+    Tls(Box<TlsSocket>),
+}
+
+impl Socket {
+    /// Reads what has come into `buffer`; zero when the peer has ended.
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => poll_read(stream, cx, buffer),
+            Self::Tls(socket) => socket.poll_read(cx, buffer),
+        }
+    }
+
+    /// As [`Socket::poll_read`], for what nobody will look at: nothing is decrypted.
+    pub(crate) fn poll_discard(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        poll_read(self.stream(), cx, buffer)
+    }
+
+    /// Says that nothing more will be written; ready when that is said, or can no longer be said.
+    ///
+    /// To be called when all is written, and to be called again until it is ready.
+    pub(crate) fn poll_shut_write(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Self::Tls(socket) = self {
+            ready!(socket.poll_notify_close(cx));
+        }
+        // A socket that is gone already has nothing to shut.
+        let _ = SockRef::from(self.stream()).shutdown(Shutdown::Write);
+        Poll::Ready(())
+    }
+
+    /// Lets the peer see the end at once, whatever it has not read yet.
+    pub(crate) fn abandon(&self) {
+        let _ = self.stream().set_zero_linger();
+    }
+
+    fn stream(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(socket) => socket.stream(),
+        }
+    }
+}
+
+/// A plain socket of this process, and the end at which is read, without waiting, what is written to it.
+///
+/// # Errors
+/// When the system has none to give.
+pub(crate) fn pair() -> io::Result<(Socket, Box<dyn Read + Send>)> {
+    let (near_end, far_end) = UnixStream::pair()?;
+    near_end.set_nonblocking(true)?;
+    far_end.set_nonblocking(true)?;
+    // To whoever reads and writes it, one kind of stream is as good as the other.
+    let near_end = TcpStream::from_std(StdTcpStream::from(OwnedFd::from(near_end)))?;
+    Ok((Socket::Plain(near_end), Box::new(far_end)))
+}
+
+impl Wire for Socket {
+    fn try_write(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        match (self, buffers) {
+            (Self::Plain(stream), [one]) => send(stream, one),
+            (Self::Plain(stream), _) => stream.try_write_vectored(buffers),
+            (Self::Tls(socket), _) => socket.try_write(buffers),
+        }
+    }
+
+    fn try_flush(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Tls(socket) => socket.try_flush(),
+        }
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_write_ready(cx)
+    }
+
+    /// Asked of the kernel: behind a proxy it is the proxy.
+    fn peer(&self) -> Option<SocketAddr> {
+        self.stream().peer_addr().ok()
+    }
+}
+
+/// Tries at once, and does not ask tokio first whether there is room: what it knows of a socket
+/// stands apart from it, and to look there is a cache miss for each delivery.
+#[cfg(target_os = "linux")]
+fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    use rustix::net::SendFlags;
+
+    match rustix::net::send(stream, bytes, SendFlags::NOSIGNAL) {
+        // Tokio has to see that there is no room, or it would not tell when there is.
+        Err(rustix::io::Errno::AGAIN) => stream.try_write(bytes),
+        sent => Ok(sent?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    stream.try_write(bytes)
+}
+
+fn poll_read(
+    stream: &TcpStream,
+    cx: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_read_ready(cx))?;
+        match stream.try_read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return Poll::Ready(result),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_costs_a_plain_connection_nothing() {
+        assert_eq!(size_of::<Socket>(), size_of::<TcpStream>());
+    }
+
+    #[test]
+    fn an_outbox_costs_no_more_than_its_budget() {
+        // With the two counts of its Arc it fills a size class of 128 bytes; the next is 160.
+        let bytes = size_of::<wserver_node::Outbox<Socket>>();
+        assert!(bytes <= 112, "{bytes}");
+    }
+
+    /// Whoever waits for room would otherwise be told at once that there is some, again and again.
+    #[tokio::test]
+    async fn a_full_socket_is_ready_when_its_peer_has_read() {
+        use std::future::poll_fn;
+
+        use tokio::io::AsyncReadExt as _;
+        use tokio::net::TcpListener;
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (socket, mut peer) = (Socket::Plain(ours.unwrap()), theirs.unwrap().0);
+        poll_fn(|cx| socket.poll_write_ready(cx)).await.unwrap();
+        let block = [0; 64 * 1024];
+        let mut written = 0;
+        loop {
+            match socket.try_write(&[IoSlice::new(&block)]) {
+                Ok(bytes) => written += bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let is_ready = poll_fn(|cx| Poll::Ready(socket.poll_write_ready(cx).is_ready())).await;
+        assert!(!is_ready, "{written} bytes fill it");
+        let mut rest = vec![0; written];
+        let (ready, read) =
+            tokio::join!(poll_fn(|cx| socket.poll_write_ready(cx)), peer.read_exact(&mut rest));
+        ready.unwrap();
+        assert_eq!(read.unwrap(), written);
+    }
+
+    #[cfg(feature = "tls")]
+    mod tls {
+        use std::future::poll_fn;
+        use std::sync::Arc;
+        use std::time::Duration;
+
+        use rustls::pki_types::{PrivateKeyDer, ServerName};
+        use rustls::{ClientConfig, RootCertStore, ServerConfig};
+        use tokio::io::AsyncReadExt as _;
+        use tokio::net::TcpListener;
+        use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+        use super::super::*;
+        use crate::tls::TlsStream;
+
+        /// The two ends of one connection: ours while HTTP is spoken, and a client's.
+        async fn pair() -> (TlsStream, tokio_rustls::client::TlsStream<TcpStream>) {
+            let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            let certificate = identity.cert.der().clone();
+            let key = PrivateKeyDer::Pkcs8(identity.signing_key.serialize_der().into());
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate.clone()], key)
+                .unwrap();
+            let mut roots = RootCertStore::empty();
+            roots.add(certificate).unwrap();
+            let client = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let dialed = TcpStream::connect(listener.local_addr().unwrap());
+            let (dialed, accepted) = tokio::join!(dialed, listener.accept());
+            let name = ServerName::try_from("localhost").unwrap();
+            let connecting = TlsConnector::from(Arc::new(client)).connect(name, dialed.unwrap());
+            let accepting = TlsAcceptor::from(Arc::new(server)).accept(accepted.unwrap().0);
+            let (client, server) = tokio::join!(connecting, accepting);
+            (server.unwrap(), client.unwrap())
+        }
+
+        async fn within<T>(work: impl Future<Output = T>) -> T {
+            tokio::time::timeout(Duration::from_secs(60), work).await.expect("it ends")
+        }
+
+        fn is_blocked<T>(result: &io::Result<T>) -> bool {
+            result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        }
+
+        /// Neither lost nor said to be gone: the task that is told by `try_flush` sees it out.
+        #[tokio::test]
+        async fn what_is_taken_from_the_outbox_arrives() {
+            let (server, mut client) = pair().await;
+            let socket = Socket::Tls(Box::new(server.into()));
+            within(poll_fn(|cx| socket.poll_write_ready(cx))).await.unwrap();
+            // In two buffers, of which the second begins in the middle of a step.
+            let part = vec![b'x'; 100_000];
+            let buffers = [IoSlice::new(&part), IoSlice::new(&part)];
+            let mut taken = 0;
+            loop {
+                match socket.try_write(&buffers) {
+                    Ok(count) => taken += count,
+                    result => break assert!(is_blocked(&result), "{result:?}"),
+                }
+            }
+            assert!(is_blocked(&socket.try_flush()), "something is held back");
+            assert!(is_blocked(&socket.try_write(&buffers)), "and nothing is taken beyond it");
+            let flushing = async {
+                while is_blocked(&socket.try_flush()) {
+                    poll_fn(|cx| socket.poll_write_ready(cx)).await.unwrap();
+                }
+            };
+            let reading = async {
+                let mut heard = vec![0; taken];
+                client.read_exact(&mut heard).await.unwrap();
+                assert!(heard.iter().all(|byte| *byte == b'x'));
+            };
+            within(async { tokio::join!(flushing, reading) }).await;
+            within(poll_fn(|cx| socket.poll_shut_write(cx))).await;
+            assert_eq!(within(client.read(&mut [0; 16])).await.unwrap(), 0, "it ends in order");
+        }
+
+        /// What hyper has not read when it lets go of the connection is read by us.
+        #[tokio::test]
+        async fn what_was_decrypted_before_the_upgrade_is_read_behind_it() {
+            use tokio::io::AsyncWriteExt as _;
+            let (mut server, mut client) = pair().await;
+            client.write_all(b"head and frames").await.unwrap();
+            let mut head = [0; 4];
+            within(server.read_exact(&mut head)).await.unwrap();
+            let socket = Socket::Tls(Box::new(server.into()));
+            let mut buffer = [0; 64];
+            let count = within(poll_fn(|cx| socket.poll_read(cx, &mut buffer))).await.unwrap();
+            assert_eq!((&head, &buffer[..count]), (b"head", &b" and frames"[..]));
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! One HTTP connection, from its first byte to its end or its upgrade: by the short way, and by hyper.
+
+use std::error::Error;
+use std::future::{poll_fn, ready};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures::TryFutureExt as _;
+use futures::future::Either;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::DATE;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode, Version};
+use tracing::debug;
+use wserver_api::{Format, Side};
+
+use crate::edge::Edge;
+use crate::http::date;
+use crate::http::express::{self, Next};
+use crate::http::host;
+use crate::http::io::{HttpIo, Notes};
+use crate::http::keep_alive;
+use crate::http::refused::Refused;
+use crate::http::routes::{self, AnswerBody};
+use crate::listen::places::Seat;
+use crate::listen::transport::Transport;
+
+/// How HTTP/2 begins where it was not agreed on before (RFC 9113, section 3.4).
+const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n";
+/// What its client understands: SETTINGS without any, and GOAWAY with the error HTTP_1_1_REQUIRED
+/// and a word to whoever looks (sections 6.5, 6.8 and 7).
+const HTTP_1_REQUIRED: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
+    \0\0\x27\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0dthis port speaks HTTP/1.1 alone";
+
+/// Serves one connection until it ends or is taken over as a WebSocket.
+pub(crate) async fn serve(
+    edge: &Arc<Edge>,
+    side: Side,
+    stream: Transport,
+    peer: SocketAddr,
+    seat: &Arc<Seat>,
+) {
+    let io = HttpIo::new(stream, &edge.limits, Arc::clone(seat));
+    if let Err(error) = serve_io(edge, side, io, peer, seat.is_reserved).await {
+        debug!(%peer, %error, "HTTP connection ended");
+    }
+}
+
+async fn serve_io(
+    edge: &Arc<Edge>,
+    side: Side,
+    mut io: HttpIo,
+    peer: SocketAddr,
+    is_reserved: bool,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    if side.has_push()
+        && !is_reserved
+        && express::serve(edge, side, &mut io, peer).await? == Next::End
+    {
+        return Ok(());
+    }
+    let is_http_2 = tokio::select! {
+        biased;
+        is_it = poll_fn(|cx| io.poll_ahead(cx).map_ok(|ahead| ahead.starts_with(HTTP_2))) => is_it?,
+        () = edge.node.tasks().stopped() => return Ok(()),
+    };
+    if is_http_2 {
+        return Ok(refuse_http_2(edge, io).await?);
+    }
+    let notes = io.notes();
+    let filters = routes::filters(edge, side);
+    let edge_of_service = Arc::clone(edge);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let edge = Arc::clone(&edge_of_service);
+        let notes = notes.clone();
+        let asked = Asked::new(&edge, side, &notes, &request);
+        let answering = match check(&edge, &notes, &asked, &mut request) {
+            Ok(()) => Either::Left(routes::serve(&edge, side, &filters, peer, request)),
+            Err(refused) => {
+                Either::Right(ready(Ok(routes::whole(refused.told().reply(Format::Text)))))
+            }
+        };
+        answering.map_ok(move |mut answer| {
+            asked.finish(&edge, &notes, &mut answer);
+            answer
+        })
+    });
+    // The number of headers is bounded by hyper's own default, 100: with a number of ours it would
+    // fill its arrays for each request. What is timed is in `HttpIo`.
+    let connection = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_buf_size(edge.limits.head_bytes_max)
+        .serve_connection(io, service)
+        .with_upgrades();
+    tokio::select! {
+        served = connection => Ok(served?),
+        () = edge.node.tasks().stopped() => Ok(()),
+    }
+}
+
+/// What of a request decides how its answer leaves.
+struct Asked {
+    version: Version,
+    is_persistent: bool,
+    /// Whether it is clear where the request ends.
+    is_clear: bool,
+    /// What only publishers ask.
+    is_publishers: bool,
+}
+
+impl Asked {
+    fn new(edge: &Edge, side: Side, notes: &Notes, request: &Request<Incoming>) -> Self {
+        Self {
+            version: request.version(),
+            is_persistent: keep_alive::is_persistent(request.version(), request.headers()),
+            is_clear: notes.begin(request.headers(), &request.body().size_hint()),
+            is_publishers: side.has_push() && routes::has_body(edge, request.uri().path()),
+        }
+    }
+
+    /// Adds what every answer says, and notes that it is there.
+    fn finish(&self, edge: &Edge, notes: &Notes, answer: &mut Response<AnswerBody>) {
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            answer.headers_mut().insert(DATE, date::now());
+            return;
+        }
+        let has_unread = notes.has_unread_body();
+        if answer.status().is_success() && !has_unread {
+            notes.served();
+            if self.is_publishers {
+                notes.seat().pushed();
+            }
+        }
+        let is_stream = answer.body().size_hint().exact().is_none();
+        let is_persistent = self.is_persistent && !has_unread && !is_stream;
+        let is_kept = keep_alive::is_kept(answer.headers(), edge, notes, is_persistent);
+        keep_alive::finish(answer.headers_mut(), edge, is_kept);
+        if !is_kept {
+            // Or hyper would say `keep-alive` beside it to a client of HTTP/1.0 that asked for that.
+            *answer.version_mut() = self.version;
+        }
+        notes.answered(is_stream);
+    }
+}
+
+/// What is wrong with a request before anybody looks where it goes.
+fn check(
+    edge: &Edge,
+    notes: &Notes,
+    asked: &Asked,
+    request: &mut Request<Incoming>,
+) -> Result<(), Refused> {
+    if !asked.is_clear {
+        return Err(Refused::AmbiguousLength);
+    }
+    // As of CONNECT; warp panics over a target without a path.
+    if request.uri().path_and_query().is_none() {
+        return Err(Refused::NotFound);
+    }
+    let uri = request.uri().clone();
+    host::settle(asked.version, &uri, request.headers_mut())
+        .map_err(|why| Refused::Host { why })?;
+    if notes.seat().is_reserved && !routes::is_health(uri.path()) {
+        edge.node.counters().connections_refused_total.increment();
+        edge.counters.http_connections_refused_total.increment("http_connections_max");
+        let setting = Some("http_connections_max");
+        return Err(Refused::Busy { why: "http_connections_max is reached", setting });
+    }
+    Ok(())
+}
+
+/// Says which version is spoken, in the other one.
+async fn refuse_http_2(edge: &Edge, mut io: HttpIo) -> io::Result<()> {
+    io.notes().leave_unserved();
+    tokio::select! {
+        biased;
+        written = express::write(&mut io, HTTP_1_REQUIRED) => written?,
+        () = edge.node.tasks().stopped() => return Ok(()),
+    }
+    tokio::select! {
+        biased;
+        shut = io.shut_down() => shut,
+        () = edge.node.tasks().stopped() => Ok(()),
+    }
+}

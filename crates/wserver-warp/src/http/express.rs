@@ -1,0 +1,271 @@
+//! The short way of a push: one that has come whole, in one read, is answered without hyper.
+//!
+//! What hyper does to be ready for a request of any shape takes longer than the push. Backends
+//! mostly send a push in one write, over a connection that stays; that one shape is known here.
+//! Nothing is refused: whatever differs is put back, and is hyper's from its first byte until the
+//! connection ends. So there is one place that knows what is wrong with a request, and a push is
+//! answered alike both ways.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use hyper::rt::Write as _;
+use hyper::{HeaderMap, Method, Uri};
+
+use wserver_api::{Reply, Request, Side};
+
+use crate::edge::Edge;
+use crate::http::host;
+use crate::http::io::HttpIo;
+use crate::http::keep_alive;
+
+/// Of a request with more, hyper takes care.
+const HEADERS_MAX: usize = 32;
+
+/// What a connection needs next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Something came that is not known here, and was put back.
+    Hyper,
+    /// It has ended, or is to be ended.
+    End,
+}
+
+/// What one read brought.
+enum Came {
+    Push(Whole),
+    Other(Bytes),
+    /// The end, or that the client or the server has waited long enough.
+    Nothing,
+}
+
+/// A push that has come whole.
+#[derive(Debug)]
+struct Whole {
+    headers: Arc<HeaderMap>,
+    body: Bytes,
+}
+
+/// The head of the last push. A backend repeats it but for the length, and then it is not read again.
+#[derive(Debug)]
+struct Head {
+    /// As it came, up to the digits of the length and from there.
+    before: Bytes,
+    after: Bytes,
+    /// Those digits.
+    length: HeaderValue,
+    headers: Arc<HeaderMap>,
+}
+
+/// Answers pushes for as long as nothing else comes.
+///
+/// # Errors
+/// When the socket fails, or the client takes no answer.
+pub(crate) async fn serve(
+    edge: &Arc<Edge>,
+    side: Side,
+    io: &mut HttpIo,
+    peer: SocketAddr,
+) -> io::Result<Next> {
+    let Ok(uri) = edge.api.push_path().parse::<Uri>() else { return Ok(Next::Hyper) };
+    let notes = io.notes();
+    let mut head = None;
+    loop {
+        // A stop reaches it by its seat.
+        let coming = poll_fn(|cx| io.poll_take(cx, |input| Came::read(input, edge, &mut head)));
+        let Whole { headers, body } = match coming.await? {
+            Came::Push(whole) => whole,
+            Came::Other(input) => {
+                io.put_back(input);
+                return Ok(Next::Hyper);
+            }
+            Came::Nothing => break,
+        };
+        notes.asked();
+        let client = edge.proxies.client(peer, &headers);
+        let request =
+            Request { method: Method::POST, uri: uri.clone(), headers, peer, client, side };
+        // Pinned where it is made: it is large, and would be moved for each push.
+        let mut answering = pin!(edge.api.push(request, Full::new(body)));
+        let reply = tokio::select! {
+            biased;
+            reply = &mut answering => reply,
+            // An answer ends with its client, as with hyper.
+            () = poll_fn(|cx| io.poll_gone(cx)) => return Ok(Next::End),
+            () = edge.node.tasks().stopped() => return Ok(Next::End),
+        };
+        let is_success = reply.status().is_success();
+        if is_success {
+            notes.seat().pushed();
+        }
+        let is_kept = keep_alive::is_kept(reply.headers(), edge, &notes, true);
+        let rendered = render(&reply, edge, is_kept);
+        tokio::select! {
+            biased;
+            written = write(io, &rendered) => written?,
+            () = edge.node.tasks().stopped() => return Ok(Next::End),
+        }
+        notes.waits();
+        if !is_kept {
+            if !is_success {
+                notes.leave_unserved();
+            }
+            break;
+        }
+    }
+    tokio::select! {
+        biased;
+        shut = io.shut_down() => shut?,
+        () = edge.node.tasks().stopped() => {}
+    }
+    Ok(Next::End)
+}
+
+impl Came {
+    fn read(input: &[u8], edge: &Edge, head: &mut Option<Head>) -> Self {
+        if input.is_empty() {
+            return Self::Nothing;
+        }
+        match Whole::read(input, edge, head) {
+            Some(whole) => Self::Push(whole),
+            None => Self::Other(Bytes::copy_from_slice(input)),
+        }
+    }
+}
+
+impl Whole {
+    /// Reads `input` as exactly one push in the shape that is known here, whose head is `head` then.
+    fn read(input: &[u8], edge: &Edge, head: &mut Option<Head>) -> Option<Self> {
+        let again = head.as_mut().and_then(|head| head.again(input, edge));
+        let body = match again {
+            Some(body) => body,
+            None => {
+                let (read, body) = Head::read(input, edge)?;
+                *head = Some(read);
+                body
+            }
+        };
+        let head = head.as_ref()?;
+        let length: usize = std::str::from_utf8(head.length.as_bytes()).ok()?.parse().ok()?;
+        (length == body.len()).then(|| Self {
+            headers: Arc::clone(&head.headers),
+            body: Bytes::copy_from_slice(body),
+        })
+    }
+}
+
+impl Head {
+    /// Reads the head that `input` begins with, and returns what comes after it too.
+    fn read<'a>(input: &'a [u8], edge: &Edge) -> Option<(Self, &'a [u8])> {
+        // Most of what is no push is seen at once.
+        if !input.starts_with(b"POST ") {
+            return None;
+        }
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut headers);
+        let head_bytes = match request.parse(input) {
+            Ok(httparse::Status::Complete(bytes)) if bytes <= edge.limits.head_bytes_max => bytes,
+            _ => return None,
+        };
+        let is_push = request.path == Some(edge.api.push_path()) && request.version == Some(1);
+        if !is_push {
+            return None;
+        }
+        let (head, body) = input.split_at(head_bytes);
+        // Of its own, since what is kept of it must not keep the body.
+        let head = Bytes::copy_from_slice(head);
+        let mut headers = HeaderMap::with_capacity(request.headers.len());
+        let mut length = None;
+        let mut has_host = false;
+        for header in &*request.headers {
+            let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+            let start = header.value.as_ptr().addr().checked_sub(input.as_ptr().addr())?;
+            let end = start + header.value.len();
+            let value =
+                HeaderValue::from_maybe_shared(head.get(start..end).map(|it| head.slice_ref(it))?)
+                    .ok()?;
+            let is_known = match name {
+                CONNECTION => header.value.eq_ignore_ascii_case(b"keep-alive"),
+                HOST => host::is_host(header.value) && !std::mem::replace(&mut has_host, true),
+                CONTENT_LENGTH => {
+                    // `parse` alone would take a sign too.
+                    let is_number = header.value.iter().all(u8::is_ascii_digit);
+                    is_number && length.replace((start, end, value.clone())).is_none()
+                }
+                // The body would end elsewhere, or something else is to be done before the answer.
+                TRANSFER_ENCODING | TE | TRAILER | EXPECT | UPGRADE => false,
+                _ => true,
+            };
+            if !is_known {
+                return None;
+            }
+            headers.append(name, value);
+        }
+        let (start, end, length) = length.filter(|_| has_host)?;
+        let (before, after) = (head.slice(..start), head.slice(end..));
+        Some((Self { before, after, length, headers: Arc::new(headers) }, body))
+    }
+
+    /// Returns what comes after the head in `input`, if it is this one with whatever length, which
+    /// it is given then.
+    fn again<'a>(&mut self, input: &'a [u8], edge: &Edge) -> Option<&'a [u8]> {
+        let rest = input.strip_prefix(&*self.before)?;
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (length, rest) = rest.split_at(digits);
+        let body = rest.strip_prefix(&*self.after)?;
+        if self.length != length {
+            if input.len() - body.len() > edge.limits.head_bytes_max {
+                return None;
+            }
+            self.length = HeaderValue::from_bytes(length).ok()?;
+            // In place, when nobody has kept those of the last push.
+            Arc::make_mut(&mut self.headers).insert(CONTENT_LENGTH, self.length.clone());
+        }
+        Some(body)
+    }
+}
+
+/// The answer as hyper writes it.
+fn render(reply: &Reply, edge: &Edge, is_kept: bool) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(256 + reply.body().len());
+    bytes.extend_from_slice(b"HTTP/1.1 ");
+    bytes.extend_from_slice(reply.status().as_str().as_bytes());
+    bytes.push(b' ');
+    let reason = reply.status().canonical_reason().unwrap_or_default();
+    bytes.extend_from_slice(reason.as_bytes());
+    let mut line = |name: &str, value: &[u8]| {
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value);
+    };
+    for (name, value) in reply.headers() {
+        line(name.as_str(), value.as_bytes());
+    }
+    keep_alive::write(&mut bytes, reply.headers(), edge, is_kept);
+    bytes.extend_from_slice(b"\r\ncontent-length: ");
+    bytes.extend_from_slice(HeaderValue::from(reply.body().len()).as_bytes());
+    bytes.extend_from_slice(b"\r\n\r\n");
+    bytes.extend_from_slice(reply.body());
+    bytes
+}
+
+pub(crate) async fn write(io: &mut HttpIo, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let count = poll_fn(|cx| Pin::new(&mut *io).poll_write(cx, bytes)).await?;
+        if count == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[count..];
+    }
+    poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await
+}

@@ -1,0 +1,528 @@
+//! The socket as hyper sees it until the upgrade: it also knows what hyper does not.
+//!
+//! It hands over a request's head by itself, and then its body, so that both are looked at as what
+//! they are; see `framing`.
+//!
+//! A connection may wait for its next request longer than the head of one may take, and hyper has
+//! one timer for both, so both run here. So does the listener's word that the connection must go.
+//!
+//! A client may end its side when it has asked (RFC 9112, section 9.6). hyper takes that for its
+//! leaving, so the end is kept from it until the answer is out, or has been waited for too long. Who
+//! is really gone resets the connection, or takes no answer.
+//!
+//! hyper closes a socket with whatever of a refused body has not been read, which makes the kernel
+//! reset the connection, and a reset may overtake the answer. So the end is lingered over.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::HeaderMap;
+use hyper::body::SizeHint;
+use hyper::header::TRANSFER_ENCODING;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+use wserver_core::Limits;
+
+use crate::connection::read_buffer;
+use crate::http::framing::{Body, Chunks, Head};
+use crate::listen::places::Seat;
+use crate::listen::transport::Transport;
+
+/// How long what a refused client goes on sending is read and dropped.
+const LINGER: Duration = Duration::from_secs(2);
+/// What is read and dropped meanwhile, at most: far beyond any body that is taken, and no gigabytes.
+const LINGER_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Reads of one poll, before other tasks have their turn.
+const READS_MAX: usize = 4;
+/// How much longer a connection is kept than its client is told, so that a request which is sent in
+/// the last moment still arrives.
+const IDLE_MARGIN: Duration = Duration::from_secs(1);
+
+/// The head of a 101 as it should be, if hyper has made another of it: hyper repeats the `close` of
+/// a request that says `Connection: close, Upgrade`, and there are clients that believe it.
+fn switching_head(bytes: &[u8]) -> Option<Bytes> {
+    const CLOSE: &[u8] = b"\r\nconnection: upgrade, close\r\n";
+    if !bytes.starts_with(b"HTTP/1.1 101 ") {
+        return None;
+    }
+    let at = memchr::memmem::find(bytes, CLOSE)? + CLOSE.len() - b", close\r\n".len();
+    Some([&bytes[..at], &bytes[at + b", close".len()..]].concat().into())
+}
+
+/// How long a client that has ended its side is kept waiting for its answer. Whether it still reads
+/// shows only when it is answered; nodes of a cluster have less time for theirs.
+const ENDED_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// What those who read and answer one connection know of it. A clone is the same connection's.
+#[derive(Debug, Clone)]
+pub(crate) struct Notes(Arc<Noted>);
+
+#[derive(Debug)]
+struct Noted {
+    seat: Arc<Seat>,
+    /// Of one task, so nobody ever waits for it.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    reading: Reading,
+    exchange: Exchange,
+    /// Requests that have come.
+    requests: u64,
+    /// Bytes have come since the last request that was served, so some may be left unread.
+    has_unserved: bool,
+}
+
+/// What comes next.
+#[derive(Debug)]
+enum Reading {
+    Head(Head),
+    /// Nothing, until somebody has seen the head that has come.
+    Seen(Head),
+    Body(Body),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exchange {
+    /// No request is under way.
+    Waiting,
+    Asked,
+    /// Answered, and the answer is not out yet.
+    Answered,
+    /// Answered by what has no end of its own: whoever reads it is gone when they end their side.
+    Streaming,
+}
+
+/// What is waited for, and for some time only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// The first request, or the rest of a head.
+    Head,
+    Request,
+    /// The client has ended its side, and waits for its answer.
+    Answer,
+}
+
+impl Notes {
+    fn new(seat: Arc<Seat>) -> Self {
+        let state = State {
+            reading: Reading::Head(Head::default()),
+            exchange: Exchange::Waiting,
+            requests: 0,
+            has_unserved: false,
+        };
+        Self(Arc::new(Noted { seat, state: Mutex::new(state) }))
+    }
+
+    /// A request's head has been seen, whose body is of this size; false when the end of that body
+    /// could be read in two ways: by two lengths, by a length and a transfer encoding, or by any
+    /// encoding but `chunked`.
+    pub(crate) fn begin(&self, headers: &HeaderMap, body: &SizeHint) -> bool {
+        let mut state = self.lock();
+        let head = match std::mem::replace(&mut state.reading, Reading::Head(Head::default())) {
+            Reading::Seen(head) => Some(head),
+            // hyper and we do not agree on where the head ends.
+            Reading::Head(_) | Reading::Body(_) => None,
+        };
+        match body.exact() {
+            Some(0) => {}
+            Some(bytes) => state.reading = Reading::Body(Body::Bytes(bytes)),
+            None => state.reading = Reading::Body(Body::Chunks(Chunks::default())),
+        }
+        drop(state);
+        self.asked();
+        let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
+        let lengths_max = match (encodings.next(), encodings.next()) {
+            (None, _) => 1,
+            (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => 0,
+            (Some(_), _) => return false,
+        };
+        head.is_some_and(|head| head.lengths <= lengths_max)
+    }
+
+    /// A request is under way.
+    pub(crate) fn asked(&self) {
+        self.0.seat.begin();
+        let mut state = self.lock();
+        state.exchange = Exchange::Asked;
+        state.requests += 1;
+    }
+
+    /// The answer is there and is written next; `is_stream` when it has no end of its own.
+    pub(crate) fn answered(&self, is_stream: bool) {
+        self.lock().exchange = if is_stream { Exchange::Streaming } else { Exchange::Answered };
+    }
+
+    /// The answer is out.
+    pub(crate) fn waits(&self) {
+        self.lock().exchange = Exchange::Waiting;
+    }
+
+    /// A request was read whole and served.
+    pub(crate) fn served(&self) {
+        self.lock().has_unserved = false;
+    }
+
+    /// Remembers that the client may be sending what will not be read.
+    pub(crate) fn leave_unserved(&self) {
+        self.lock().has_unserved = true;
+    }
+
+    /// Whether something is left of the body of the request under way.
+    pub(crate) fn has_unread_body(&self) -> bool {
+        matches!(self.lock().reading, Reading::Body(_))
+    }
+
+    pub(crate) fn seat(&self) -> &Seat {
+        &self.0.seat
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// How many of these bytes may be handed over: those of one head, or of one body.
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        self.has_unserved = true;
+        match &mut self.reading {
+            Reading::Head(head) => match head.take(bytes) {
+                Some(end) => {
+                    self.reading = Reading::Seen(std::mem::take(head));
+                    end
+                }
+                None => bytes.len(),
+            },
+            Reading::Seen(_) => 0,
+            Reading::Body(body) => match body.take(bytes) {
+                Some(end) => {
+                    self.reading = Reading::Head(Head::default());
+                    end
+                }
+                None => bytes.len(),
+            },
+        }
+    }
+
+    /// Whether the end of what the client sends may be told.
+    fn may_end(&self) -> bool {
+        matches!(self.exchange, Exchange::Waiting | Exchange::Streaming)
+            || matches!(self.reading, Reading::Body(_))
+    }
+
+    fn awaited(&self) -> Option<Awaited> {
+        match &self.reading {
+            _ if self.exchange != Exchange::Waiting => None,
+            Reading::Head(head) if self.requests > 0 && !head.has_begun => Some(Awaited::Request),
+            Reading::Head(_) | Reading::Seen(_) | Reading::Body(_) => Some(Awaited::Head),
+        }
+    }
+}
+
+/// One accepted socket on its way through hyper.
+#[derive(Debug)]
+pub(crate) struct HttpIo {
+    stream: Transport,
+    /// Read already, and taken by nobody yet.
+    ahead: Bytes,
+    notes: Notes,
+    /// The client has ended its side.
+    has_ended: bool,
+    /// How long the head of a request may take, and a client take none of what is written to it.
+    head_timeout: Duration,
+    idle_timeout: Duration,
+    /// How long is waited, and for what after which request.
+    waiting: Option<(Awaited, u64)>,
+    timer: Pin<Box<Sleep>>,
+    /// Set when our side has ended and the other has not yet.
+    lingering: Option<Pin<Box<Sleep>>>,
+    lingered_bytes: usize,
+    /// Runs while the client takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+    /// Taken from hyper, changed, and not written yet: at most the head of one 101.
+    changed: Bytes,
+}
+
+impl HttpIo {
+    pub(crate) fn new(stream: Transport, limits: &Limits, seat: Arc<Seat>) -> Self {
+        Self {
+            stream,
+            ahead: Bytes::new(),
+            notes: Notes::new(seat),
+            has_ended: false,
+            head_timeout: limits.header_timeout,
+            idle_timeout: limits.http_idle_timeout + IDLE_MARGIN,
+            waiting: None,
+            timer: Box::pin(tokio::time::sleep(limits.header_timeout)),
+            lingering: None,
+            lingered_bytes: 0,
+            stalled: None,
+            changed: Bytes::new(),
+        }
+    }
+
+    pub(crate) fn notes(&self) -> Notes {
+        self.notes.clone()
+    }
+
+    /// The socket, and what was read of it and taken by nobody.
+    pub(crate) fn into_parts(self) -> (Transport, Bytes) {
+        (self.stream, self.ahead)
+    }
+
+    /// Reads for who is not hyper; what comes is lent to `take`, and is nothing when the client has
+    /// ended or its time is over.
+    pub(crate) fn poll_take<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Poll<io::Result<T>> {
+        if !self.ahead.is_empty() {
+            return Poll::Ready(Ok(take(&std::mem::take(&mut self.ahead))));
+        }
+        if self.has_ended {
+            return Poll::Ready(Ok(take(&[])));
+        }
+        read_buffer::with(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            // Unlike `try_read` this knows from a short read that there is no more, and saves asking again.
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(read) => read?,
+                Poll::Pending => ready!(self.poll_waited(cx)),
+            }
+            self.has_ended = buffer.filled().is_empty();
+            Poll::Ready(Ok(take(buffer.filled())))
+        })
+    }
+
+    /// What has come and nobody has taken yet; nothing when the client has ended or its time is over.
+    pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        if self.ahead.is_empty() {
+            self.ahead = ready!(self.poll_take(cx, Bytes::copy_from_slice))?;
+        }
+        Poll::Ready(Ok(&self.ahead))
+    }
+
+    /// Ready when the client has gone. What it sends meanwhile is kept, and from then on it is not
+    /// noticed any more; a client that has ended its side may still read, for some time.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.ahead.is_empty() {
+            return Poll::Pending;
+        }
+        if !self.has_ended {
+            match ready!(self.poll_take(cx, Bytes::copy_from_slice)) {
+                Ok(bytes) => self.ahead = bytes,
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        if self.has_ended { self.poll_end(cx) } else { Poll::Pending }
+    }
+
+    /// Ends our side, and reads for a moment what the client may still be sending.
+    pub(crate) async fn shut_down(&mut self) -> io::Result<()> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_shutdown(cx)).await
+    }
+
+    /// Lets hyper read `bytes` before anything that is still to come.
+    pub(crate) fn put_back(&mut self, bytes: Bytes) {
+        self.ahead = bytes;
+    }
+
+    /// Ready when the end of what the client sends is to be told: between requests, within a body,
+    /// or when the answer takes too long.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let state = self.notes.lock();
+        if state.may_end() {
+            return Poll::Ready(());
+        }
+        let ended_in = Some((Awaited::Answer, state.requests));
+        drop(state);
+        if self.waiting != ended_in {
+            self.waiting = ended_in;
+            self.timer.as_mut().reset(Instant::now() + ENDED_TIMEOUT);
+        }
+        self.timer.as_mut().poll(cx)
+    }
+
+    /// Ready when a connection without a request has waited long enough, or must go.
+    fn poll_waited(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let state = self.notes.lock();
+        let Some(awaited) = state.awaited() else { return Poll::Pending };
+        let waiting = (awaited, state.requests);
+        drop(state);
+        let seat = self.notes.seat();
+        if self.waiting != Some(waiting) {
+            self.waiting = Some(waiting);
+            let now = Instant::now();
+            seat.wait(now.into_std());
+            let timeout = match awaited {
+                Awaited::Head => self.head_timeout,
+                Awaited::Request => self.idle_timeout,
+                Awaited::Answer => ENDED_TIMEOUT,
+            };
+            self.timer.as_mut().reset(now + timeout);
+        }
+        ready_either(seat.poll_over(cx), self.timer.as_mut().poll(cx))
+    }
+}
+
+fn ready_either(first: Poll<()>, second: Poll<()>) -> Poll<()> {
+    if first.is_ready() { first } else { second }
+}
+
+impl HttpIo {
+    /// Gives up on a client that reads no reply: hyper has a timer for heads only.
+    fn within_write_timeout<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let timeout = self.head_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Writes what hyper holds for written.
+    fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.changed.is_empty() {
+            let written = Pin::new(&mut self.stream).poll_write(cx, &self.changed);
+            let count = ready!(self.within_write_timeout(cx, written))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.changed = self.changed.split_off(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads and drops what still comes, until the client has ended too or has had its time, or
+    /// has sent more than anybody waits for.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let lingering = self.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        if lingering.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        read_buffer::with(|buffer| {
+            for _ in 0..READS_MAX {
+                match ready!(self.stream.poll_discard(cx, buffer)) {
+                    Ok(count @ 1..) => {
+                        self.lingered_bytes += count;
+                        if self.lingered_bytes > LINGER_BYTES_MAX {
+                            return Poll::Ready(());
+                        }
+                    }
+                    Ok(0) | Err(_) => return Poll::Ready(()),
+                }
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+    }
+}
+
+impl Read for HttpIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut cursor: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.ahead.is_empty() {
+            let room = cursor.remaining().min(this.ahead.len());
+            let here = this.notes.lock().take(&this.ahead[..room]);
+            if here == 0 {
+                ready!(this.poll_waited(cx));
+            }
+            cursor.put_slice(&this.ahead.split_to(here));
+            return Poll::Ready(Ok(()));
+        }
+        if this.has_ended {
+            return this.poll_end(cx).map(Ok);
+        }
+        // Without unsafe code a cursor takes copies only, so the bytes come by way of the shared buffer.
+        read_buffer::with(|buffer| {
+            let room = cursor.remaining().min(buffer.len());
+            let mut buffer = ReadBuf::new(&mut buffer[..room]);
+            // Unlike `try_read` this knows from a short read that there is no more, and saves asking again.
+            match Pin::new(&mut this.stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(read) => read?,
+                Poll::Pending => ready!(this.poll_waited(cx)),
+            }
+            let bytes = buffer.filled();
+            if bytes.is_empty() {
+                this.has_ended = true;
+                return this.poll_end(cx).map(Ok);
+            }
+            let here = this.notes.lock().take(bytes);
+            cursor.put_slice(&bytes[..here]);
+            this.ahead = Bytes::copy_from_slice(&bytes[here..]);
+            if here == 0 {
+                ready!(this.poll_waited(cx));
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+}
+
+impl Write for HttpIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_changed(cx))?;
+        if let Some(head) = switching_head(bytes) {
+            self.changed = head;
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.within_write_timeout(cx, written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_changed(cx))?;
+        // A socket is flushed by being written to; TLS may have kept something.
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        ready!(self.within_write_timeout(cx, flushed))?;
+        let mut state = self.notes.lock();
+        // Without hyper it is said what is out.
+        if matches!(state.exchange, Exchange::Asked | Exchange::Waiting) {
+            return Poll::Ready(Ok(()));
+        }
+        if state.exchange == Exchange::Answered {
+            state.exchange = Exchange::Waiting;
+        }
+        let may_end = self.has_ended && state.may_end();
+        drop(state);
+        // hyper has asked for more before, and was not told.
+        if may_end || self.poll_waited(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.lingering.is_none() {
+            let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+            ready!(self.within_write_timeout(cx, shut))?;
+        }
+        let is_lingering = self.notes.lock().has_unserved && !self.notes.seat().is_over();
+        if is_lingering {
+            ready!(self.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+}

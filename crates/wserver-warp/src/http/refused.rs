@@ -1,0 +1,163 @@
+//! What is refused before anybody looks what is asked for, and handshakes: one table of what the
+//! client is told.
+
+use hyper::StatusCode;
+use wserver_api::Told;
+
+/// Why a request was not served. [`Refused::told`] is its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refused {
+    NotFound,
+    Method {
+        allow: &'static str,
+    },
+    /// Where the body ends could be read in two ways (RFC 9112, section 6.1).
+    AmbiguousLength,
+    /// The host that is asked for is missing, or is none.
+    Host {
+        why: &'static str,
+    },
+    Busy {
+        why: &'static str,
+        setting: Option<&'static str>,
+    },
+    /// The page that asks is not among the allowed ones.
+    Origin {
+        /// What it says it is, escaped and cut.
+        origin: String,
+    },
+    Upgrade {
+        why: &'static str,
+    },
+    UpgradeVersion,
+    /// The token of a handshake.
+    TokenTooLong {
+        bytes: usize,
+        bytes_max: usize,
+    },
+    Full {
+        max: usize,
+    },
+    AddressFull {
+        max: usize,
+    },
+    /// More handshakes from one address than it may make.
+    HandshakeRate {
+        per_second: u32,
+        /// Until there may be another, at least 1.
+        seconds: u64,
+    },
+    Draining,
+    /// The others count on this node's having no connections.
+    CutOff,
+}
+
+impl Refused {
+    /// What the peer is told of it.
+    pub(crate) fn told(&self) -> Told {
+        use StatusCode as Status;
+        match self {
+            Self::NotFound => {
+                Told::new(Status::NOT_FOUND, "not_found", "not found", "no such path")
+            }
+            Self::Method { allow } => Told::new(
+                Status::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "method not allowed",
+                "the method is not allowed here, see Allow",
+            )
+            .allow(allow),
+            Self::AmbiguousLength => Told::new(
+                Status::BAD_REQUEST,
+                "length_ambiguous",
+                "bad request",
+                "content-length may come once, or transfer-encoding: chunked once, and not both",
+            )
+            .closing(),
+            Self::Host { why } => {
+                Told::new(Status::BAD_REQUEST, "host_invalid", "bad request", *why).closing()
+            }
+            Self::Busy { why, setting } => {
+                let told = Told::new(Status::SERVICE_UNAVAILABLE, "busy", "busy", *why);
+                match setting {
+                    Some(setting) => told.setting(setting),
+                    None => told,
+                }
+                .retry(1)
+                .closing()
+            }
+            Self::Origin { origin } => Told::new(
+                Status::FORBIDDEN,
+                "origin_not_allowed",
+                "origin not allowed",
+                format!(
+                    "the Origin \"{origin}\" is not among those that the setting origin allows"
+                ),
+            )
+            .setting("origin")
+            .closing(),
+            Self::Upgrade { why } => {
+                Told::new(Status::BAD_REQUEST, "not_a_handshake", "not a WebSocket handshake", *why)
+                    .closing()
+            }
+            Self::UpgradeVersion => Told::new(
+                Status::UPGRADE_REQUIRED,
+                "websocket_version",
+                "WebSocket version not supported",
+                "Sec-WebSocket-Version must be 13",
+            ),
+            Self::TokenTooLong { bytes, bytes_max } => Told::new(
+                Status::BAD_REQUEST,
+                "token_too_long",
+                "token too long",
+                format!("the token is {bytes} bytes long, the limit name_bytes_max is {bytes_max}"),
+            )
+            .limit("name_bytes_max", *bytes_max)
+            .closing(),
+            Self::Full { max } => Told::new(
+                Status::SERVICE_UNAVAILABLE,
+                "connections_full",
+                "too many connections",
+                format!("connections_max is {max}"),
+            )
+            .limit("connections_max", *max)
+            .retry(5)
+            .closing(),
+            Self::AddressFull { max } => Told::new(
+                Status::TOO_MANY_REQUESTS,
+                "address_full",
+                "too many connections from this address",
+                format!("connections_per_address_max is {max}"),
+            )
+            .limit("connections_per_address_max", *max)
+            .retry(5)
+            .closing(),
+            Self::HandshakeRate { per_second, seconds } => Told::new(
+                Status::TOO_MANY_REQUESTS,
+                "handshake_rate",
+                "too many handshakes from this address",
+                format!("handshakes_per_address_per_second is {per_second}"),
+            )
+            .limit("handshakes_per_address_per_second", *per_second as usize)
+            .retry(*seconds)
+            .closing(),
+            Self::Draining => Told::new(
+                Status::SERVICE_UNAVAILABLE,
+                "draining",
+                "shutting down",
+                "the server is shutting down",
+            )
+            .retry(1)
+            .closing(),
+            Self::CutOff => Told::new(
+                Status::SERVICE_UNAVAILABLE,
+                "cut_off",
+                "cut off from the cluster",
+                "the server has been cut off from its cluster for cluster_cut_off_max, and takes \
+                 nobody in until it is back",
+            )
+            .retry(5)
+            .closing(),
+        }
+    }
+}

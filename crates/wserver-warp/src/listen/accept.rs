@@ -1,0 +1,161 @@
+//! From the listener to a served HTTP connection: caps, back-off, timeouts, shutdown.
+
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use wserver_api::Side;
+
+use crate::edge::Edge;
+use crate::http::exchange;
+use crate::listen::canned;
+use crate::listen::listener::Door;
+use crate::listen::places::{Found, Place, Places, Seat};
+use crate::listen::transport::Transport;
+use crate::tls::Tls;
+use crate::upgrade::addresses;
+
+use socket2::SockRef;
+
+/// Pauses after a failed accept, doubling from the first to the last.
+const BACK_OFF: Duration = Duration::from_millis(10);
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+/// Connections that are taken in once no more are to come: those that the kernel had by then.
+const LAST_MAX: usize = 4096;
+
+/// Accepts until `close` is cancelled; then drops the listener, and ends when its connections have
+/// ended, which it tells to once they are waited for no longer.
+///
+/// Each listener has `http_connections_max` of its own, so that strangers at the public one keep no
+/// backend out. What one address may have of them holds where strangers come, and not for backends
+/// with a listener of their own, nor for proxies, behind which are many.
+pub(crate) async fn run(edge: Arc<Edge>, door: Door, close: CancellationToken) {
+    let limits = &edge.limits;
+    let Door { listener, side, tls } = door;
+    let per_address =
+        if side.has_listeners() { limits.http_connections_per_address_max } else { 0 };
+    let places = Places::new(limits.http_connections_max, per_address);
+    let mut back_off = BACK_OFF;
+    let mut last = 0;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = close.cancelled() => match listener.accept_waiting() {
+                Ok(Some(accepted)) if last < LAST_MAX => {
+                    last += 1;
+                    Ok(accepted)
+                }
+                Ok(_) | Err(_) => break,
+            },
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_about_one_connection(&error) => continue,
+            Err(error) => {
+                // Most often descriptors have run out: those who are served go on, and some will leave.
+                warn!(%error, pause = ?back_off, "accept failed");
+                tokio::select! {
+                    () = close.cancelled() => break,
+                    () = tokio::time::sleep(back_off) => {}
+                }
+                back_off = (back_off * 2).min(BACK_OFF_MAX);
+                continue;
+            }
+        };
+        back_off = BACK_OFF;
+        let is_anybodys = side.has_listeners() && !edge.proxies.trusts(peer.ip());
+        let found = places.find(is_anybodys.then(|| addresses::subscriber(peer.ip()))).await;
+        let (setting, answer) = match found {
+            Found::Place { place, is_evicting } => {
+                if is_evicting {
+                    edge.counters.http_connections_evicted_total.increment();
+                }
+                let serving = serve(Arc::clone(&edge), side, tls.clone(), stream, peer, place);
+                edge.node.tasks().spawn(serving);
+                continue;
+            }
+            Found::AllBusy | Found::Leaving => ("http_connections_max", canned::OVERLOADED),
+            Found::AddressFull => ("http_connections_per_address_max", canned::ADDRESS_FULL),
+        };
+        edge.node.counters().connections_refused_total.increment();
+        edge.counters.http_connections_refused_total.increment(setting);
+        refuse(&stream, tls.is_some(), answer);
+    }
+    drop(listener);
+    tokio::select! {
+        () = places.emptied() => {}
+        () = edge.last_call.cancelled() => places.end(),
+    }
+}
+
+/// Serves one connection to its end.
+async fn serve(
+    edge: Arc<Edge>,
+    side: Side,
+    tls: Option<Arc<Tls>>,
+    stream: Transport,
+    peer: SocketAddr,
+    place: Place,
+) {
+    if let Transport::Tcp(stream) = &stream {
+        // Without it a small frame may wait for the acknowledgement of the one before.
+        let _ = stream.set_nodelay(true);
+    }
+    if let Some(stream) = secure(&edge, tls.as_deref(), stream, peer, &place.seat).await {
+        exchange::serve(&edge, side, stream, peer, &place.seat).await;
+    }
+}
+
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Says why without waiting; whoever cannot take it at once sees the connection end. Who means TLS could not read it.
+fn refuse(stream: &Transport, is_tls: bool, reply: &[u8]) {
+    // Past tokio, which does not know yet whether a socket this young is ready.
+    let socket = match stream {
+        Transport::Tcp(stream) if !is_tls => SockRef::from(stream),
+        Transport::Unix(stream) => SockRef::from(stream),
+        Transport::Tcp(_) | Transport::Tls(_) => return,
+    };
+    // What was sent and not read would turn the reply into a reset.
+    let _ = (&*socket).read(&mut [0; 1024]);
+    let _ = socket.send(reply);
+}
+
+/// Makes a TLS connection where TLS is spoken, within `header_timeout` and while its place lasts.
+async fn secure(
+    edge: &Edge,
+    tls: Option<&Tls>,
+    stream: Transport,
+    peer: SocketAddr,
+    seat: &Seat,
+) -> Option<Transport> {
+    let (stream, tls) = match (stream, tls) {
+        (Transport::Tcp(stream), Some(tls)) => (stream, tls),
+        (stream, _) => return Some(stream),
+    };
+    // Boxed: it is gone when HTTP begins, and is much larger than what serves that.
+    let accepting = Box::pin(tls.accept(stream));
+    let secured = tokio::select! {
+        secured = tokio::time::timeout(edge.limits.header_timeout, accepting) => secured,
+        () = std::future::poll_fn(|cx| seat.poll_over(cx)) => return None,
+    };
+    let error = match secured {
+        Ok(Ok(stream)) => return Some(Transport::Tls(Box::new(stream))),
+        Ok(Err(error)) => error,
+        Err(_elapsed) => io::ErrorKind::TimedOut.into(),
+    };
+    edge.counters.tls_handshakes_failed_total.increment();
+    debug!(%peer, %error, "TLS handshake failed");
+    None
+}

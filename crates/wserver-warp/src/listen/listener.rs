@@ -1,0 +1,318 @@
+//! Where a server listens: addresses that are checked, listeners that are bound, and what each is for.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdTcpListener, ToSocketAddrs};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use wserver_api::Side;
+
+use crate::listen::transport::Transport;
+use crate::tls::Tls;
+
+/// Connections the kernel holds for us between two accepts.
+const BACKLOG: i32 = 4096;
+/// Who may push through a Unix socket: its owner and its group.
+const UNIX_MODE: u32 = 0o660;
+/// Who connects by a Unix socket has no address; it is a program on this machine.
+const UNIX_PEER: SocketAddr = SocketAddr::new(LOOPBACK, 0);
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// What an address begins with that is a path.
+const UNIX_PREFIX: &str = "unix:";
+/// How far a private listener that nobody has placed is from the public one.
+const PRIVATE_PORT_OFFSET: u16 = 10_000;
+
+/// Where to listen, as it was set.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// `host:port`, or `unix:/path`.
+    Address(String),
+    Unix(PathBuf),
+    Listener(StdTcpListener),
+    UnixListener(StdUnixListener),
+}
+
+/// Where to listen, checked.
+#[derive(Debug)]
+pub(crate) enum Listen {
+    Address(SocketAddr),
+    Unix(PathBuf),
+    Listener(StdTcpListener),
+    UnixListener(StdUnixListener),
+}
+
+/// A bound listener, with what is served there and how.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) listener: Listener,
+    pub(crate) side: Side,
+    pub(crate) tls: Option<Arc<Tls>>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix {
+        /// Stands first, since it is to go first: the next server finds no file then, or a stale one.
+        /// None where somebody else bound it, who keeps it.
+        _file: Option<SocketFile>,
+        listener: UnixListener,
+    },
+}
+
+impl Place {
+    /// Looks the address up; `name` is its setting.
+    pub(crate) fn resolve(self, name: &str) -> Result<Listen, String> {
+        match self {
+            Self::Listener(listener) => Ok(Listen::Listener(listener)),
+            Self::UnixListener(listener) => Ok(Listen::UnixListener(listener)),
+            Self::Unix(path) => Ok(Listen::Unix(path)),
+            Self::Address(address) => match address.strip_prefix(UNIX_PREFIX) {
+                Some("") => Err(format!("{name} {address:?} has no path")),
+                Some(path) => Ok(Listen::Unix(path.into())),
+                None => resolve(&address, name).map(Listen::Address),
+            },
+        }
+    }
+}
+
+fn resolve(address: &str, name: &str) -> Result<SocketAddr, String> {
+    let explicit =
+        if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
+    explicit
+        .to_socket_addrs()
+        .map_err(|error| format!("{name} {address:?} is not host:port: {error}"))?
+        .next()
+        .ok_or_else(|| format!("{name} {address:?} has no address"))
+}
+
+impl Listen {
+    /// The address that other machines reach it by, if they do. A file's mode says who reaches a Unix socket.
+    pub(crate) fn exposed(&self) -> io::Result<Option<SocketAddr>> {
+        let address = match self {
+            Self::Address(address) => *address,
+            Self::Listener(listener) => listener.local_addr()?,
+            Self::Unix(_) | Self::UnixListener(_) => return Ok(None),
+        };
+        Ok((!address.ip().to_canonical().is_loopback()).then_some(address))
+    }
+
+    /// The place beside it that only this machine reaches: 12345 has 22345. Port 0 stays what it is.
+    pub(crate) fn beside_on_loopback(&self) -> io::Result<Self> {
+        let address = match self {
+            Self::Address(address) => *address,
+            Self::Listener(listener) => listener.local_addr()?,
+            Self::Unix(_) | Self::UnixListener(_) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        // Who listens at a loopback address of his choice may have another server at the first.
+        let ip = if address.ip().is_loopback() { address.ip() } else { LOOPBACK };
+        let port = match address.port() {
+            0 => 0,
+            port => {
+                port.checked_add(PRIVATE_PORT_OFFSET).unwrap_or_else(|| port - PRIVATE_PORT_OFFSET)
+            }
+        };
+        Ok(Self::Address(SocketAddr::new(ip, port)))
+    }
+
+    /// Only programs on this machine reach it.
+    pub(crate) const fn is_unix(&self) -> bool {
+        matches!(self, Self::Unix(_) | Self::UnixListener(_))
+    }
+
+    /// Starts to listen, within a runtime; an error says where, behind the `role` of the address.
+    pub(crate) fn bind(self, role: &str) -> io::Result<Listener> {
+        let place = self.to_string();
+        self.bound().map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen on {role}{place}: {error}"))
+        })
+    }
+
+    fn bound(self) -> io::Result<Listener> {
+        match self {
+            Self::Address(address) => bind_tcp(address).map(Listener::Tcp),
+            Self::Listener(listener) => {
+                listener.set_nonblocking(true)?;
+                SockRef::from(&listener).listen(BACKLOG)?;
+                TcpListener::from_std(listener).map(Listener::Tcp)
+            }
+            Self::Unix(path) => bind_unix(path),
+            Self::UnixListener(listener) => {
+                listener.set_nonblocking(true)?;
+                let listener = UnixListener::from_std(listener)?;
+                Ok(Listener::Unix { _file: None, listener })
+            }
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Listener(_) | Self::UnixListener(_) => f.write_str("the listener that was given"),
+            Self::Unix(path) => write!(f, "{UNIX_PREFIX}{}", path.display()),
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart must not wait for the connections of the last run to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG.unsigned_abs())
+}
+
+fn bind_unix(path: PathBuf) -> io::Result<Listener> {
+    remove_stale(&path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(&path)?)?;
+    let file = SocketFile::new(path)?;
+    // Nobody can connect before it listens, so nobody gets in by the mode it had until now.
+    fs::set_permissions(&file.path, fs::Permissions::from_mode(UNIX_MODE))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(socket.into())?;
+    Ok(Listener::Unix { _file: Some(file), listener })
+}
+
+/// Removes a socket that a server left behind which did not end in order.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(metadata) if !metadata.file_type().is_socket() => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "there is a file of this name that is not a socket",
+        )),
+        Ok(_) => match StdUnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "another server listens on this socket",
+            )),
+        },
+    }
+}
+
+/// The name of a Unix socket, taken away again with it.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    /// Device and number, by which the file is told from another's of the same name.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: PathBuf) -> io::Result<Self> {
+        let identity = identity(&path)?;
+        Ok(Self { path, identity })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // A file that cannot be removed is stale to the next server, which removes it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+impl Listener {
+    /// The address, with the port that was given for port 0. A Unix socket has none.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr(),
+            Self::Unix { .. } => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// The next connection, and who it is from.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn accept(&self) -> io::Result<(Transport, SocketAddr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((Transport::Tcp(stream), canonical(peer)))
+            }
+            Self::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Transport::Unix(stream), UNIX_PEER))
+            }
+        }
+    }
+
+    /// A connection that has come already, and who it is from; straight from the kernel, since
+    /// the runtime may not know of it yet.
+    pub(crate) fn accept_waiting(&self) -> io::Result<Option<(Transport, SocketAddr)>> {
+        let accepted = match self {
+            Self::Tcp(listener) => SockRef::from(listener).accept(),
+            Self::Unix { listener, .. } => SockRef::from(listener).accept(),
+        };
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        socket.set_nonblocking(true)?;
+        Ok(Some(match self {
+            Self::Tcp(_) => {
+                let peer = peer.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+                (Transport::Tcp(TcpStream::from_std(socket.into())?), canonical(peer))
+            }
+            Self::Unix { .. } => (Transport::Unix(UnixStream::from_std(socket.into())?), UNIX_PEER),
+        }))
+    }
+}
+
+/// An IPv4 client of a listener for both is shown and counted as one.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_beside_an_address_is_of_this_machine() {
+        for (address, beside) in [
+            ("127.0.0.1:12345", "127.0.0.1:22345"),
+            ("0.0.0.0:12345", "127.0.0.1:22345"),
+            ("192.0.2.1:80", "127.0.0.1:10080"),
+            ("[::]:12345", "127.0.0.1:22345"),
+            ("[::1]:12345", "[::1]:22345"),
+            ("127.0.0.2:55535", "127.0.0.2:65535"),
+            ("127.0.0.1:55536", "127.0.0.1:45536"),
+            ("127.0.0.1:65535", "127.0.0.1:55535"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+        ] {
+            let listen = Listen::Address(address.parse().unwrap()).beside_on_loopback().unwrap();
+            assert_eq!(listen.to_string(), beside, "{address}");
+        }
+        let listener = StdTcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let beside = Listen::Listener(listener).beside_on_loopback().unwrap().to_string();
+        assert_eq!(
+            beside.parse::<SocketAddr>().unwrap().port().abs_diff(port),
+            PRIVATE_PORT_OFFSET
+        );
+    }
+}

@@ -1,0 +1,371 @@
+//! Speaking to a running server from within its program: pushes, disconnects, what it knows.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use wserver_cluster::{Cluster, Gathered, MemberInfo, Whom};
+use wserver_core::{ConnectionId, Counts, EventName, NameError, UserId};
+use wserver_node::{
+    ConnectionInfo, Counters, Entry, EveryoneReceipt, PushOptions, PushReceipt, RegisterError,
+    Selection, Trace, TraceError,
+};
+use wserver_protocol::v2::{self, Answer, Closed, Disconnect, Question};
+
+use crate::edge::Edge;
+use crate::server::builder::BuildError;
+use crate::tls;
+
+/// Speaks to a running server from anywhere in the program. A clone is the same server.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) edge: Arc<Edge>,
+    stop: CancellationToken,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("node", &self.edge.node).finish_non_exhaustive()
+    }
+}
+
+/// Why what the embedding program asked for was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandleError {
+    /// The user id is empty or beyond `name_bytes_max`.
+    #[error("the user id {0}")]
+    User(#[source] NameError),
+    /// The event is empty or beyond `name_bytes_max`.
+    #[error("the event {0}")]
+    Event(#[source] NameError),
+    /// The message has no text.
+    #[error("the message is empty")]
+    MessageEmpty,
+    /// The message is beyond `message_bytes_max`.
+    #[error("the message is {bytes} bytes long, the limit message_bytes_max is {bytes_max}")]
+    MessageTooLarge {
+        /// Its length in bytes of UTF-8.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The connection was not registered.
+    #[error("{0}")]
+    Register(#[source] RegisterError),
+    /// The user cannot be traced now.
+    #[error("{0}")]
+    Trace(#[source] TraceError),
+}
+
+/// Whom [`Handle::disconnect`] concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Target<'a> {
+    /// Every connection of a user.
+    User(&'a str),
+    /// The connections of a user that registered an event.
+    UserEvent {
+        /// The user.
+        user: &'a str,
+        /// The event.
+        event: &'a str,
+    },
+    /// The connections that registered with a token: the logout of one device.
+    Token(&'a str),
+    /// One connection.
+    Connection(ConnectionId),
+}
+
+impl Handle {
+    pub(crate) const fn new(edge: Arc<Edge>, stop: CancellationToken) -> Self {
+        Self { edge, stop }
+    }
+
+    /// Sends `message` verbatim to every live connection of `user` that registered `event`; says how many took it.
+    ///
+    /// # Errors
+    /// [`HandleError`] when a name or the message is empty or beyond its limit.
+    ///
+    /// # Cancel safety
+    /// A push that is dropped before it is ready may or may not be delivered.
+    pub async fn push(&self, user: &str, event: &str, message: &str) -> Result<usize, HandleError> {
+        let receipt = self.push_with(user, event, message, &PushOptions::default()).await?;
+        Ok(receipt.delivered())
+    }
+
+    /// As [`push`](Self::push), for some of the connections or for some time only; says what became
+    /// of it, and why if it went to nobody.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    ///
+    /// # Cancel safety
+    /// As [`push`](Self::push).
+    pub async fn push_with(
+        &self,
+        user: &str,
+        event: &str,
+        message: &str,
+        options: &PushOptions,
+    ) -> Result<PushReceipt, HandleError> {
+        let gathered = self.push_gathered(user, event, message, options).await?;
+        Ok(gathered.total())
+    }
+
+    /// As [`push_with`](Self::push_with), to every user who has a connection that registered `event`.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    ///
+    /// # Cancel safety
+    /// One that is dropped before it is ready may have reached some of the users.
+    pub async fn push_everyone(
+        &self,
+        event: &str,
+        message: &str,
+        options: &PushOptions,
+    ) -> Result<EveryoneReceipt, HandleError> {
+        let event = self.event(event)?;
+        self.check_message(message)?;
+        let gathered = self.edge.api.deliver_to_everyone(&event, message, options).await;
+        Ok(gathered.total())
+    }
+
+    /// As [`push_with`](Self::push_with), with what each node of a cluster says, and which do not.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    ///
+    /// # Cancel safety
+    /// As [`push`](Self::push).
+    pub async fn push_gathered(
+        &self,
+        user: &str,
+        event: &str,
+        message: &str,
+        options: &PushOptions,
+    ) -> Result<Gathered<PushReceipt>, HandleError> {
+        let (user, event) = (self.user(user)?, self.event(event)?);
+        self.check_message(message)?;
+        Ok(self.edge.api.deliver(&user, &event, message, options).await)
+    }
+
+    /// Whether the server has part in its cluster now: the broker carries messages, and the users of
+    /// all other nodes are known. A server that stands alone always says yes.
+    ///
+    /// What this handle tells and does is about this node alone, in a cluster too, but for pushes and
+    /// [`disconnect_everywhere`](Self::disconnect_everywhere).
+    ///
+    /// # Errors
+    /// Why not, in a few words.
+    pub fn cluster_ready(&self) -> Result<(), String> {
+        self.edge.cluster.as_ref().map_or(Ok(()), Cluster::ready)
+    }
+
+    /// The other nodes of the cluster, in no particular order.
+    #[must_use]
+    pub fn cluster_members(&self) -> Vec<MemberInfo> {
+        self.edge.cluster.as_ref().map(Cluster::members).unwrap_or_default()
+    }
+
+    /// What happened to `user` of late: its newest `max` refusals, drops and ends, the oldest of
+    /// them first, as far back as `journal_bytes_max` reaches.
+    ///
+    /// # Errors
+    /// [`HandleError::User`].
+    pub fn recent(&self, user: &str, max: usize) -> Result<Vec<Entry>, HandleError> {
+        Ok(self.edge.node.recent(&self.user(user)?, max))
+    }
+
+    /// The same of those who had not proven to be anybody: refused tokens, connections that never
+    /// registered.
+    #[must_use]
+    pub fn recent_strangers(&self, max: usize) -> Vec<Entry> {
+        self.edge.node.recent_strangers(max)
+    }
+
+    /// Follows what happens to `user` from now on: registrations, pushes, refusals, drops, ends.
+    ///
+    /// # Errors
+    /// [`HandleError::User`], or [`HandleError::Trace`] when there are `traces_max` already.
+    pub fn trace(&self, user: &str) -> Result<Trace, HandleError> {
+        self.edge.node.trace(&self.user(user)?).map_err(HandleError::Trace)
+    }
+
+    /// The connections of `user`, at most `max`.
+    ///
+    /// # Errors
+    /// [`HandleError::User`].
+    pub fn user_connections(
+        &self,
+        user: &str,
+        max: usize,
+    ) -> Result<Vec<ConnectionInfo>, HandleError> {
+        Ok(self.edge.node.user_connections(&self.user(user)?, max))
+    }
+
+    /// How many connections each of `users` has.
+    ///
+    /// # Errors
+    /// [`HandleError::User`].
+    pub fn presence(&self, users: &[&str]) -> Result<Vec<usize>, HandleError> {
+        let users: Vec<UserId> =
+            users.iter().map(|user| self.user(user)).collect::<Result<_, _>>()?;
+        Ok(self.edge.node.presence(&users))
+    }
+
+    /// Registers a live connection for an event of `user`, as if it had asked for it; it is told
+    /// nothing, and the registration does not expire.
+    ///
+    /// # Errors
+    /// [`HandleError`] when a name is empty or beyond its limit, when there is no such connection, or
+    /// it or the user has as many registrations or connections as may be; nobody is closed then.
+    pub fn register(&self, id: ConnectionId, user: &str, event: &str) -> Result<(), HandleError> {
+        let (user, event) = (self.user(user)?, self.event(event)?);
+        self.edge.node.register(id, &user, &event).map_err(HandleError::Register)?;
+        Ok(())
+    }
+
+    /// Ends one registration of a live connection, which stays open; false when there is no such one.
+    ///
+    /// If the registration came with an expiry, the connection still ends when that comes.
+    ///
+    /// # Errors
+    /// [`HandleError`] when a name is empty or beyond its limit.
+    pub fn unregister(
+        &self,
+        id: ConnectionId,
+        user: &str,
+        event: &str,
+    ) -> Result<bool, HandleError> {
+        Ok(self.edge.node.unregister(id, &self.user(user)?, &self.event(event)?))
+    }
+
+    /// Closes connections with code 1000, behind what is queued for them; says how many.
+    ///
+    /// They are unbound at once: the very next push does not count them.
+    ///
+    /// # Errors
+    /// [`HandleError`] when a name is empty or beyond its limit.
+    pub fn disconnect(&self, target: Target<'_>) -> Result<usize, HandleError> {
+        let node = &self.edge.node;
+        Ok(match target {
+            Target::User(user) => node.disconnect(Selection::User(&self.user(user)?)),
+            Target::UserEvent { user, event } => {
+                node.disconnect(Selection::UserEvent(&self.user(user)?, &self.event(event)?))
+            }
+            Target::Token(token) => node.disconnect(Selection::Token(token)),
+            Target::Connection(id) => node.disconnect(Selection::Connection(id)),
+        })
+    }
+
+    /// As [`disconnect`](Self::disconnect), on every node of the cluster; says how many each closed,
+    /// and which nodes did not answer: those may have closed some or not.
+    ///
+    /// # Errors
+    /// As [`disconnect`](Self::disconnect).
+    ///
+    /// # Cancel safety
+    /// One that is dropped is carried out all the same.
+    pub async fn disconnect_everywhere(
+        &self,
+        target: Target<'_>,
+    ) -> Result<Gathered<usize>, HandleError> {
+        let here = self.disconnect(target)?;
+        let Some(cluster) = &self.edge.cluster else { return Ok(Gathered::alone(here)) };
+        let body = match target {
+            Target::User(user) => Disconnect::User(user.to_owned()),
+            Target::UserEvent { user, event } => {
+                Disconnect::UserEvent { user: user.to_owned(), event: event.to_owned() }
+            }
+            Target::Token(token) => Disconnect::Token(token.to_owned()),
+            Target::Connection(id) => Disconnect::Connection(id.to_string()),
+        };
+        let question = v2::encode(&Question::Disconnect { body: body.encode() }).into();
+        let said = |answer: &[u8], _took| match Answer::<Closed>::parse(answer)? {
+            Answer::Ok(closed) => Some(closed.closed),
+            Answer::Problem(_) => None,
+        };
+        Ok(cluster.ask(Whom::Everybody, question, std::future::ready(here), said).await)
+    }
+
+    /// Whether the server delivers, and should be sent anybody now as far as that goes: a message to
+    /// itself has just arrived. `GET /readyz` asks [`cluster_ready`](Self::cluster_ready) as well. It is tried at most once a second, on the server's runtime, and shows in
+    /// no count. While that runtime hangs this does not return.
+    ///
+    /// # Errors
+    /// Why it should not, in a few words.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn ready(&self) -> Result<(), &'static str> {
+        self.edge.api.verdict().await
+    }
+
+    /// Begins the shutdown that [`BoundServer::serve_until`](crate::BoundServer::serve_until) describes.
+    pub fn shutdown(&self) {
+        self.stop.cancel();
+    }
+
+    /// Reads the certificates, keys and client authorities of every listener anew, which
+    /// otherwise happens some seconds after their files have changed. Connections from now on get
+    /// the new ones, those that live stay as they are. It reads files, so it blocks for a moment.
+    ///
+    /// # Errors
+    /// [`BuildError`] with every problem; then nothing has changed.
+    pub fn reload_tls(&self) -> Result<(), BuildError> {
+        tls::reload(&self.edge.tls).map_err(BuildError::new)
+    }
+
+    /// How many connections ended before they were secure: no TLS, no common version or suite, no
+    /// certificate of a client that must have one, or too slow.
+    #[must_use]
+    pub fn tls_handshakes_failed(&self) -> u64 {
+        self.edge.counters.tls_handshakes_failed_total.value()
+    }
+
+    /// Everything that is counted and measured, in Prometheus' text format (0.0.4), as
+    /// `GET /metrics` answers. It reads a few files of `/proc`, so it blocks for a moment.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.edge.api.metrics()
+    }
+
+    /// How many users, connections and bindings there are now.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.edge.node.counts()
+    }
+
+    /// How many connections are open now, registered or not.
+    #[must_use]
+    pub fn connections_open(&self) -> usize {
+        self.edge.node.connections_open()
+    }
+
+    /// What the server has counted since it started.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        self.edge.node.counters()
+    }
+
+    fn user(&self, user: &str) -> Result<UserId, HandleError> {
+        UserId::parse(user, self.edge.limits.name_bytes_max).map_err(HandleError::User)
+    }
+
+    fn check_message(&self, message: &str) -> Result<(), HandleError> {
+        let bytes_max = self.edge.limits.message_bytes_max;
+        if message.is_empty() {
+            return Err(HandleError::MessageEmpty);
+        }
+        if message.len() > bytes_max {
+            return Err(HandleError::MessageTooLarge { bytes: message.len(), bytes_max });
+        }
+        Ok(())
+    }
+
+    fn event(&self, event: &str) -> Result<EventName, HandleError> {
+        EventName::parse(event, self.edge.limits.name_bytes_max).map_err(HandleError::Event)
+    }
+}

@@ -1,0 +1,268 @@
+//! What one address may have: connections at once, and handshakes per second. Both count subscribers.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use wserver_core::Limits;
+use wserver_node::Counter;
+
+use crate::http::refused::Refused;
+
+/// Live WebSockets by address, kept only where there is a bound.
+#[derive(Debug)]
+pub(crate) struct Addresses {
+    max: usize,
+    /// Written at each beginning and each end; an entry is one live address, so connections bound it.
+    counts: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// One place of an address; dropping it gives the place back.
+#[derive(Debug)]
+pub(crate) struct AddressPermit {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Addresses {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { max, counts: Mutex::default() }
+    }
+
+    /// A place for one connection from `peer`; `None` when no bound is set.
+    pub(crate) fn acquire(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+    ) -> Result<Option<AddressPermit>, Refused> {
+        if self.max == 0 {
+            return Ok(None);
+        }
+        let address = subscriber(peer.ip());
+        let mut counts = self.lock();
+        let count = counts.entry(address).or_insert(0);
+        if *count >= self.max {
+            return Err(Refused::AddressFull { max: self.max });
+        }
+        *count += 1;
+        Ok(Some(AddressPermit { addresses: Arc::clone(self), address }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for AddressPermit {
+    fn drop(&mut self) {
+        let mut counts = self.addresses.lock();
+        if let Entry::Occupied(mut count) = counts.entry(self.address) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        // A table never shrinks by itself, and after a wave it would stay as large as it was.
+        let (len, capacity) = (counts.len(), counts.capacity());
+        if capacity > 256 && len < capacity / 8 {
+            counts.shrink_to(len * 2);
+        }
+    }
+}
+
+/// Addresses of one generation; two are kept, in some 4 MiB at most.
+const GENERATION_MAX: usize = 32 * 1024;
+
+/// Handshakes by address, as a bucket of tokens for each.
+#[derive(Debug)]
+pub(crate) struct HandshakeRates {
+    per_second: u32,
+    /// The time in which one token comes.
+    token: Duration,
+    /// The time in which an empty bucket fills.
+    burst: Duration,
+    generations: Mutex<Generations>,
+}
+
+/// The buckets that are not full, and some that are.
+///
+/// Addresses of before are forgotten when those since then have become a generation. That is so
+/// after the time of a burst, when their buckets are full, and so nothing is lost. When there are
+/// too many addresses it is so earlier: those seen the longest time ago are forgotten, so that
+/// whoever goes on too fast stays known, and the counter tells.
+#[derive(Debug)]
+struct Generations {
+    /// When each bucket will be full. Written at each handshake, bounded by `GENERATION_MAX`.
+    recent: HashMap<IpAddr, Instant>,
+    /// What was recent before. Bounded alike.
+    before: HashMap<IpAddr, Instant>,
+    since: Instant,
+}
+
+impl HandshakeRates {
+    /// `None` when there is no bound.
+    pub(crate) fn new(limits: &Limits) -> Option<Self> {
+        let per_second = limits.handshakes_per_address_per_second;
+        if per_second == 0 {
+            return None;
+        }
+        let token = Duration::from_secs(1) / per_second;
+        Some(Self {
+            per_second,
+            token,
+            burst: token * limits.handshakes_per_address_burst,
+            generations: Mutex::new(Generations {
+                recent: HashMap::new(),
+                before: HashMap::new(),
+                since: Instant::now(),
+            }),
+        })
+    }
+
+    /// Takes one token of an address, or says when there will be one.
+    pub(crate) fn acquire(
+        &self,
+        address: IpAddr,
+        now: Instant,
+        evicted: &Counter,
+    ) -> Result<(), Refused> {
+        let address = subscriber(address);
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let generations = &mut *generations;
+        let is_old = now.saturating_duration_since(generations.since) >= self.burst;
+        if is_old || generations.recent.len() >= GENERATION_MAX {
+            let forgotten =
+                std::mem::replace(&mut generations.before, std::mem::take(&mut generations.recent));
+            generations.since = now;
+            evicted.add(forgotten.values().filter(|full| **full > now).count() as u64);
+        }
+        let known = generations.before.remove(&address);
+        let full = generations.recent.entry(address).or_insert_with(|| known.unwrap_or(now));
+        let next = (*full).max(now) + self.token;
+        // The bucket is as far from full as it may be when that takes the time of a burst.
+        let wait = next.saturating_duration_since(now + self.burst);
+        if wait.is_zero() {
+            *full = next;
+            return Ok(());
+        }
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Err(Refused::HandshakeRate { per_second: self.per_second, seconds })
+    }
+}
+
+/// What one subscriber is given: an IPv4 address, or an IPv6 /64 (RFC 6177).
+pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
+            address.to_bits() & 0xFFFF_FFFF_FFFF_FFFF_0000_0000_0000_0000,
+        )),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wserver_core::LimitSettings;
+
+    use super::*;
+
+    #[test]
+    fn an_ipv6_subscriber_is_a_64() {
+        let addresses = Arc::new(Addresses::new(1));
+        let first = addresses.acquire("[2001:db8::1]:1".parse().unwrap()).unwrap();
+        assert!(addresses.acquire("[2001:db8::ffff:2]:1".parse().unwrap()).is_err());
+        let _other = addresses.acquire("[2001:db8:0:1::1]:1".parse().unwrap()).unwrap();
+        drop(first);
+        let again = addresses.acquire("[2001:db8::3]:1".parse().unwrap()).unwrap();
+        assert!(again.is_some());
+        drop((again, _other));
+        assert!(addresses.lock().is_empty());
+    }
+
+    fn rates(per_second: u32, burst: u32) -> HandshakeRates {
+        let limits = LimitSettings {
+            handshakes_per_address_per_second: per_second,
+            handshakes_per_address_burst: burst,
+            ..LimitSettings::default()
+        };
+        HandshakeRates::new(&limits.build().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_burst_of_handshakes_and_then_a_rate() {
+        let (rates, evicted, start) = (rates(2, 3), Counter::default(), Instant::now());
+        let jack = "192.0.2.1".parse().unwrap();
+        let rose = "192.0.2.2".parse().unwrap();
+        for (millis, address, seconds) in [
+            (0, jack, 0),
+            (0, jack, 0),
+            (0, jack, 0),
+            (0, jack, 1),
+            (0, rose, 0),
+            (499, jack, 1),
+            // Half a second is a token, and what was refused cost none.
+            (500, jack, 0),
+            (500, jack, 1),
+            (2000, jack, 0),
+            (2000, jack, 0),
+            (2000, jack, 0),
+            (2000, jack, 1),
+            (60_000, jack, 0),
+            (60_000, jack, 0),
+            (60_000, jack, 0),
+            (60_000, jack, 1),
+        ] {
+            let now = start + Duration::from_millis(millis);
+            let expected = if seconds == 0 {
+                Ok(())
+            } else {
+                Err(Refused::HandshakeRate { per_second: 2, seconds })
+            };
+            assert_eq!(rates.acquire(address, now, &evicted), expected, "{millis} {address}");
+        }
+        assert_eq!(evicted.value(), 0, "who is forgotten in time is none");
+    }
+
+    #[test]
+    fn addresses_are_bounded_and_who_goes_on_stays_known() {
+        let (rates, evicted, now) = (rates(1, 2), Counter::default(), Instant::now());
+        let jack = "192.0.2.1".parse().unwrap();
+        rates.acquire(jack, now, &evicted).unwrap();
+        rates.acquire(jack, now, &evicted).unwrap();
+        let others = u32::try_from(GENERATION_MAX * 3).unwrap();
+        for other in 0..others {
+            let other = IpAddr::V4(std::net::Ipv4Addr::from_bits(0x0A00_0000 + other));
+            rates.acquire(other, now, &evicted).unwrap();
+            if other.to_string().ends_with(".0") {
+                assert!(rates.acquire(jack, now, &evicted).is_err());
+            }
+        }
+        let generations = rates.generations.lock().unwrap();
+        assert!(generations.recent.len() + generations.before.len() <= 2 * GENERATION_MAX);
+        assert!(evicted.value() >= GENERATION_MAX as u64, "{}", evicted.value());
+    }
+
+    #[test]
+    fn no_rate_is_kept_unless_there_is_a_bound() {
+        assert!(HandshakeRates::new(&Limits::default()).is_none());
+    }
+
+    #[test]
+    fn an_ipv4_address_is_the_same_mapped_into_ipv6() {
+        let addresses = Arc::new(Addresses::new(1));
+        let _first = addresses.acquire("192.0.2.1:1".parse().unwrap()).unwrap();
+        assert!(addresses.acquire("[::ffff:192.0.2.1]:2".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_wave_of_addresses_leaves_no_large_table() {
+        let addresses = Arc::new(Addresses::new(1));
+        let peer = |number: u32| SocketAddr::new(std::net::Ipv4Addr::from(number).into(), 80);
+        let mut permits: Vec<_> =
+            (0..10_000).map(|number| addresses.acquire(peer(number)).unwrap()).collect();
+        permits.truncate(10);
+        assert_eq!(addresses.lock().len(), 10);
+        assert!(addresses.lock().capacity() < 1000, "{}", addresses.lock().capacity());
+    }
+}

@@ -1,0 +1,257 @@
+//! The WebSocket handshake (RFC 6455, section 4.2), and the way from hyper's connection to our own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use headers::{HeaderMapExt, SecWebsocketAccept, SecWebsocketKey};
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+};
+use hyper::upgrade::OnUpgrade;
+use hyper::{HeaderMap, Method, Response, StatusCode, Uri};
+use tracing::debug;
+use wserver_api::{Format, Reply, Request};
+use wserver_cluster::Cluster;
+use wserver_node::{OpenError, Place};
+
+use crate::connection::driver::{Driver, Handshake};
+use crate::connection::wire::Socket;
+use crate::edge::Edge;
+use crate::http::io::HttpIo;
+use crate::http::refused::Refused;
+
+/// Answers a handshake; when it is accepted the connection's task starts as soon as hyper lets go of the socket.
+pub(crate) fn upgrade(
+    edge: Arc<Edge>,
+    Request { method, uri, headers, client: peer, .. }: Request,
+    on_upgrade: Option<OnUpgrade>,
+) -> Reply {
+    let accepted = within_rate(&edge, peer)
+        .and_then(|()| check(&edge, &method, &headers))
+        .and_then(|accept| Ok((accept, edge.addresses.acquire(peer)?)))
+        .and_then(|(accept, address)| {
+            let on_upgrade = on_upgrade.ok_or(Refused::Upgrade {
+                why: "a WebSocket handshake needs HTTP/1.1 and Connection: Upgrade",
+            })?;
+            let token = handshake_token(&edge, &headers, &uri)?;
+            if edge.cluster.as_ref().is_some_and(Cluster::refuses_connections) {
+                return Err(Refused::CutOff);
+            }
+            let place = edge.node.reserve().map_err(|error| match error {
+                OpenError::Full { max } => Refused::Full { max },
+                _ => Refused::Draining,
+            })?;
+            Ok((accept, address, token, on_upgrade, place))
+        });
+    let (accept, address, token, on_upgrade, place) = match accepted {
+        Ok(accepted) => accepted,
+        Err(refused) => {
+            if matches!(refused, Refused::AddressFull { .. }) {
+                edge.node.counters().connections_refused_total.increment();
+            }
+            debug!(%peer, ?refused, "handshake refused");
+            let told = refused.told();
+            edge.counters.handshakes_refused_total.increment(told.name);
+            return told.reply(Format::Text);
+        }
+    };
+    if let Some(public_page) = &edge.public_page {
+        public_page.look(&headers);
+    }
+    if headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        // Browsers then end the connection by themselves, with 1006 and no word of why.
+        debug!(%peer, "the client offered a subprotocol, none is spoken");
+    }
+    let handshake = Handshake::new(kept_headers(&edge, &headers), token, address);
+    let tasks = edge.node.tasks().clone();
+    tasks.spawn(take_over(edge, place, peer, on_upgrade, handshake));
+    let mut reply = Response::new(Bytes::new());
+    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = reply.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.typed_insert(accept);
+    reply
+}
+
+/// Counts every attempt, whatever comes of it.
+fn within_rate(edge: &Edge, peer: SocketAddr) -> Result<(), Refused> {
+    let Some(rates) = &edge.handshakes else { return Ok(()) };
+    let counters = edge.node.counters();
+    rates
+        .acquire(peer.ip(), Instant::now(), &counters.handshake_addresses_evicted_total)
+        .inspect_err(|_refused| counters.handshakes_over_rate_total.increment())
+}
+
+/// The value to accept with, or why not.
+fn check(edge: &Edge, method: &Method, headers: &HeaderMap) -> Result<SecWebsocketAccept, Refused> {
+    if method != Method::GET {
+        return Err(Refused::Method { allow: "GET" });
+    }
+    if !has_token(headers, &UPGRADE, "websocket") {
+        return Err(Refused::Upgrade { why: "the Upgrade header must name websocket" });
+    }
+    if !has_token(headers, &CONNECTION, "upgrade") {
+        return Err(Refused::Upgrade { why: "the Connection header must name upgrade" });
+    }
+    if !matches!(single(headers, &SEC_WEBSOCKET_VERSION), Some(version) if version == "13") {
+        return Err(Refused::UpgradeVersion);
+    }
+    let is_good = single(headers, &SEC_WEBSOCKET_KEY).is_some_and(|key| is_key(key.as_bytes()));
+    let Some(key) = headers.typed_get::<SecWebsocketKey>().filter(|_| is_good) else {
+        return Err(Refused::Upgrade { why: "Sec-WebSocket-Key must be sixteen bytes in base64" });
+    };
+    if has_body(headers) {
+        return Err(Refused::Upgrade { why: "a WebSocket handshake has no body" });
+    }
+    if !edge.origin.permits(headers) {
+        return Err(Refused::Origin { origin: shown_origin(headers) });
+    }
+    Ok(SecWebsocketAccept::from(key))
+}
+
+/// The token that stands in for those that register messages lack.
+fn handshake_token(
+    edge: &Edge,
+    headers: &HeaderMap,
+    uri: &Uri,
+) -> Result<Option<Box<str>>, Refused> {
+    let Some(token) = edge.token_source.token(headers, uri) else { return Ok(None) };
+    let bytes_max = edge.limits.name_bytes_max;
+    if token.len() > bytes_max {
+        return Err(Refused::TokenTooLong { bytes: token.len(), bytes_max });
+    }
+    Ok(Some(token.into()))
+}
+
+/// So much of an `Origin` as is repeated to whoever sent it, and logged.
+const ORIGIN_SHOWN_BYTES_MAX: usize = 64;
+
+/// What the handshake's `Origin` says, as printable ASCII of bounded length.
+fn shown_origin(headers: &HeaderMap) -> String {
+    let origin = headers.get(ORIGIN).map(HeaderValue::as_bytes).unwrap_or_default();
+    match origin.get(..ORIGIN_SHOWN_BYTES_MAX) {
+        Some(start) => format!("{}...", start.escape_ascii()),
+        None => origin.escape_ascii().to_string(),
+    }
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    values.next().is_none().then_some(first)
+}
+
+/// Whether a list of tokens, over all lines of the header, holds `token` in any case.
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|item| item.trim().eq_ignore_ascii_case(token))
+}
+
+/// Whether a body is announced, whose bytes would be read as frames here and as a body by a proxy in front.
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers.get_all(CONTENT_LENGTH).iter().any(|length| length != "0")
+}
+
+/// Sixteen bytes in base64 are 22 digits and two signs of padding. The last digit has four bits to
+/// spare, which need not be zero: the key of the RFC's own section 4.1 has some set.
+fn is_key(key: &[u8]) -> bool {
+    let Some((digits, b"==")) = key.split_at_checked(22) else { return false };
+    digits.iter().all(|digit| digit.is_ascii_alphanumeric() || matches!(digit, b'+' | b'/'))
+}
+
+/// Those headers that the authenticator reads. An authenticator may change its mind, and the policy
+/// of origins does not: with `any` a cookie would stand for whoever visits any page.
+fn kept_headers(edge: &Edge, headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for name in edge.authenticator.handshake_headers() {
+        if name == COOKIE && edge.origin.is_any() {
+            continue;
+        }
+        for value in headers.get_all(&name) {
+            kept.append(&name, value.clone());
+        }
+    }
+    kept
+}
+
+/// Takes the socket back from hyper and starts the small task that lives on.
+async fn take_over(
+    edge: Arc<Edge>,
+    place: Place<Socket>,
+    peer: SocketAddr,
+    on_upgrade: OnUpgrade,
+    handshake: Option<Box<Handshake>>,
+) {
+    let upgraded = match on_upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            debug!(%peer, %error, "gone before the handshake was answered");
+            return;
+        }
+    };
+    let Ok(parts) = upgraded.downcast::<HttpIo>() else {
+        debug_assert!(false, "every connection is served through HttpIo");
+        return;
+    };
+    let (transport, ahead) = parts.io.into_parts();
+    let Some(socket) = transport.into_socket() else {
+        debug_assert!(false, "a Unix socket serves no upgrade");
+        return;
+    };
+    let attachment = match place.open(socket) {
+        Ok(attachment) => attachment,
+        Err(error) => {
+            edge.counters.handshakes_refused_total.increment("draining");
+            debug!(%peer, %error, "no longer open to connections");
+            return;
+        }
+    };
+    let tasks = edge.node.tasks().clone();
+    let mut driver = Driver::new(edge, attachment, peer, handshake);
+    driver.preload(&[&parts.read_buf, &ahead]);
+    // Neither must outlive this line: each may be as large as a whole request.
+    drop((parts.read_buf, ahead));
+    tasks.spawn(driver);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys() {
+        for (key, is_good) in [
+            ("dGhlIHNhbXBsZSBub25jZQ==", true),
+            ("AAAAAAAAAAAAAAAAAAAAAA==", true),
+            ("", false),
+            ("dGhlIHNhbXBsZSBub25jZQ", false),
+            ("AQIDBAUGBwgJCgsMDQ4PEC==", true),
+            ("dGhlIHNhbXBsZSBub25j!Q==", false),
+            ("AAAAAAAAAAAAAAAAAAAAAAAAAAAA", false),
+        ] {
+            assert_eq!(is_key(key.as_bytes()), is_good, "{key}");
+        }
+    }
+
+    #[test]
+    fn token_lists() {
+        let mut headers = HeaderMap::new();
+        headers.append(CONNECTION, "keep-alive , UPGRADE".parse().unwrap());
+        assert!(has_token(&headers, &CONNECTION, "upgrade"));
+        headers.insert(CONNECTION, "keep-alive".parse().unwrap());
+        assert!(!has_token(&headers, &CONNECTION, "upgrade"));
+        headers.append(CONNECTION, "Upgrade".parse().unwrap());
+        assert!(has_token(&headers, &CONNECTION, "upgrade"));
+        headers.insert(CONNECTION, "upgraded".parse().unwrap());
+        assert!(!has_token(&headers, &CONNECTION, "upgrade"));
+    }
+}

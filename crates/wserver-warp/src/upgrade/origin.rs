@@ -1,0 +1,439 @@
+//! Which web pages may open a connection: the ancestor's `Upgrader.CheckOrigin`.
+//!
+//! Browsers send `Origin` and pages cannot forge it (RFC 6454); programs may send none.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use hyper::HeaderMap;
+use hyper::header::{HeaderValue, ORIGIN};
+use wserver_api::is_same_origin;
+
+/// A check of an embedder's own.
+type Check = dyn Fn(&HeaderMap) -> bool + Send + Sync;
+
+/// Which origins are accepted at the handshake. A request without `Origin` is no browser's and always passes,
+/// except by [`OriginPolicy::check`].
+#[derive(Clone, Default)]
+pub struct OriginPolicy(Policy);
+
+#[derive(Clone, Default)]
+enum Policy {
+    #[default]
+    Any,
+    SameOrigin,
+    List(Arc<[String]>),
+    Check(Arc<Check>),
+}
+
+impl fmt::Debug for OriginPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for OriginPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Policy::Any => f.write_str("any"),
+            Policy::SameOrigin => f.write_str("same-origin"),
+            Policy::List(origins) => f.write_str(&origins.join(",")),
+            Policy::Check(_) => f.write_str("custom check"),
+        }
+    }
+}
+
+impl OriginPolicy {
+    /// Every origin: any web page may connect. The default, as the ancestor's.
+    #[must_use]
+    pub fn any() -> Self {
+        Self(Policy::Any)
+    }
+
+    /// Only pages whose host and port are those of the request's `Host`.
+    ///
+    /// The scheme is not compared: behind a proxy that ends TLS it is not known here.
+    #[must_use]
+    pub fn same_origin() -> Self {
+        Self(Policy::SameOrigin)
+    }
+
+    /// Only these origins, each as a browser sends it: `https://app.example.com`, with the port where it is not the
+    /// scheme's own. What no browser would send is refused when the server is built, with what it would send.
+    ///
+    /// `null` stands for pages without an origin of their own and `file://` for those from files: any page can put
+    /// another into a frame that is `null`, so neither goes together with cookies.
+    ///
+    /// `https://*.example.com` stands for every host below `example.com`, however deep, and not for `example.com`
+    /// itself; scheme and port must still be the same.
+    #[must_use]
+    pub fn list<I>(origins: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        Self(Policy::List(origins.into_iter().map(Into::into).collect()))
+    }
+
+    /// A check of your own over the handshake's headers; `true` accepts.
+    #[must_use]
+    pub fn check(check: impl Fn(&HeaderMap) -> bool + Send + Sync + 'static) -> Self {
+        Self(Policy::Check(Arc::new(check)))
+    }
+
+    /// What is wrong with the policy, for `build()`.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let Policy::List(origins) = &self.0 else { return Vec::new() };
+        if origins.is_empty() {
+            return vec!["origin is an empty list, so no web page could connect".to_owned()];
+        }
+        origins.iter().filter_map(|origin| list_problem(origin)).collect()
+    }
+
+    /// Whether any web page may connect, if need be from a frame without an origin.
+    pub(crate) fn is_any(&self) -> bool {
+        match &self.0 {
+            Policy::Any => true,
+            Policy::List(origins) => origins.iter().any(|it| it == OPAQUE || it == FILES),
+            Policy::SameOrigin | Policy::Check(_) => false,
+        }
+    }
+
+    pub(crate) fn permits(&self, headers: &HeaderMap) -> bool {
+        if let Policy::Check(check) = &self.0 {
+            return check(headers);
+        }
+        let is_permitted = |origin: &HeaderValue| match (&self.0, origin.to_str()) {
+            (Policy::Any | Policy::Check(_), _) => true,
+            (_, Err(_)) => false,
+            (Policy::SameOrigin, Ok(origin)) => is_same_origin(origin, headers),
+            (Policy::List(allowed), Ok(origin)) => {
+                allowed.iter().any(|allowed| is_listed(allowed, origin))
+            }
+        };
+        // Of a header that comes twice every line must be in order.
+        headers.get_all(ORIGIN).iter().all(is_permitted)
+    }
+}
+
+/// Whether `origin` is the one allowed, or below the domain that is allowed with a wildcard.
+fn is_listed(allowed: &str, origin: &str) -> bool {
+    let Some((before, after)) = allowed.split_once('*') else {
+        return allowed.eq_ignore_ascii_case(origin);
+    };
+    // `before` is a scheme with `://`, `after` a dot, the domain and perhaps a port.
+    let Some(labels) = strip_prefix_ignoring_case(origin, before)
+        .and_then(|rest| strip_suffix_ignoring_case(rest, after))
+    else {
+        return false;
+    };
+    // Nothing that could end the host, such as a port or a user, and no label without a character.
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    labels.split('.').all(is_label)
+}
+
+fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    let (start, rest) = text.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+fn strip_suffix_ignoring_case<'a>(text: &'a str, suffix: &str) -> Option<&'a str> {
+    let (rest, end) = text.split_at_checked(text.len().checked_sub(suffix.len())?)?;
+    end.eq_ignore_ascii_case(suffix).then_some(rest)
+}
+
+/// What browsers send for pages that have no origin of their own: frames in a sandbox, `data:` URLs.
+const OPAQUE: &str = "null";
+
+/// What web views send for pages from files.
+const FILES: &str = "file://";
+
+fn list_problem(origin: &str) -> Option<String> {
+    if origin == OPAQUE || origin == FILES {
+        return None;
+    }
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return Some(format!("origin {origin:?} needs a scheme, as in https://app.example.com"));
+    };
+    let domain = authority.strip_prefix("*.");
+    let host = domain.unwrap_or(authority);
+    let is_plain = !host.is_empty() && !host.contains(['/', '?', '#', '*', ' ', '@', ',', '\\']);
+    if scheme.is_empty() || scheme.contains('*') || !is_plain {
+        return Some(format!(
+            "origin {origin:?} must be scheme://host or scheme://host:port and nothing more; \
+             the host may begin with *. for all that is below it"
+        ));
+    }
+    if !origin.is_ascii() {
+        return Some(format!(
+            "origin {origin:?} has letters beyond ASCII, for which browsers write their own form: \
+             write the host as xn--…"
+        ));
+    }
+    let written = match written_by_browsers(scheme, host) {
+        Ok(written) => written,
+        Err(why) => return Some(format!("origin {origin:?} is never sent by a browser: {why}")),
+    };
+    let wildcard = if domain.is_some() { "*." } else { "" };
+    let (scheme, host) = written;
+    let written = format!("{scheme}://{wildcard}{host}");
+    if written != origin {
+        return Some(format!("origin {origin:?} is never sent by a browser: write {written}"));
+    }
+    if let Some(domain) = domain {
+        let name = domain.split(':').next().unwrap_or_default();
+        if name != "localhost" && !name.trim_matches('.').contains('.') {
+            return Some(format!(
+                "origin {origin:?} would allow everybody's domains: below *. there must be a domain of yours, \
+                 as in https://*.example.com"
+            ));
+        }
+    }
+    None
+}
+
+/// Scheme and host as a browser writes them in `Origin` (HTML, "ASCII serialization of an origin"),
+/// or why there is no such origin.
+fn written_by_browsers(scheme: &str, authority: &str) -> Result<(String, String), String> {
+    let scheme = scheme.to_ascii_lowercase();
+    let is_scheme = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    if !scheme.bytes().all(is_scheme) {
+        return Err(format!("{scheme:?} is no scheme"));
+    }
+    let scheme = match scheme.as_str() {
+        // A page has the scheme that it came by, whatever it opens.
+        "ws" => "http".to_owned(),
+        "wss" => "https".to_owned(),
+        _ => scheme,
+    };
+    let default_port = match scheme.as_str() {
+        "http" => 80,
+        "https" => 443,
+        // Those of apps and extensions are written as these like, and have no port.
+        _ => return Ok((scheme, authority.to_owned())),
+    };
+    // A second colon that no brackets hold is that of an address of version 6.
+    let is_bare_v6 = authority.parse::<Ipv6Addr>().is_ok();
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !is_bare_v6 && !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let mut written = written_host(host)?;
+    if let Some(port) = port {
+        let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        let number = port.trim_start_matches('0').parse::<u16>().ok().filter(|_| is_number);
+        let number = number.ok_or_else(|| format!("{port:?} is no port"))?;
+        // Browsers leave out the scheme's own.
+        if number != default_port {
+            written.push_str(&format!(":{number}"));
+        }
+    }
+    Ok((scheme, written))
+}
+
+fn written_host(host: &str) -> Result<String, String> {
+    let v6 = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    if let Ok(address) = v6.parse::<Ipv6Addr>() {
+        // Browsers write the last two parts of a mapped address in hexadecimal, too.
+        return Ok(match (address.to_ipv4_mapped(), address.segments()) {
+            (Some(_), [.., high, low]) => format!("[::ffff:{high:x}:{low:x}]"),
+            (None, _) => format!("[{address}]"),
+        });
+    }
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if host.is_empty() || !host.bytes().all(is_part) {
+        return Err(format!("{host:?} is no host"));
+    }
+    // What ends with a number is an address to a browser, which it writes out in full.
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let is_number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number && host.parse::<Ipv4Addr>().is_err() {
+        return Err(format!("{host:?} is no host, and no address as 192.0.2.1"));
+    }
+    Ok(host.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HOST;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn headers(origin: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, "push.example.com:8080".parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, origin.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn policies() {
+        let list = OriginPolicy::list(["https://app.example.com", "http://localhost:3000"]);
+        for (policy, origin, permitted) in [
+            (OriginPolicy::any(), Some("https://evil.example"), true),
+            (OriginPolicy::same_origin(), None, true),
+            (OriginPolicy::same_origin(), Some("http://push.example.com:8080"), true),
+            (OriginPolicy::same_origin(), Some("http://PUSH.example.com:8080"), true),
+            (OriginPolicy::same_origin(), Some("http://push.example.com"), false),
+            (OriginPolicy::same_origin(), Some("null"), false),
+            (list.clone(), Some("https://app.example.com"), true),
+            (list.clone(), Some("HTTPS://APP.example.com"), true),
+            (list.clone(), Some("https://app.example.com.evil.example"), false),
+            (list.clone(), Some("http://app.example.com"), false),
+            (list.clone(), Some("null"), false),
+            (list, None, true),
+            (OriginPolicy::check(|headers| headers.contains_key(ORIGIN)), None, false),
+        ] {
+            assert_eq!(policy.permits(&headers(origin)), permitted, "{policy:?} {origin:?}");
+        }
+    }
+
+    #[test]
+    fn lists_that_no_browser_would_match_are_refused() {
+        for origin in [
+            "app.example.com",
+            "https://app.example.com/",
+            "*",
+            "*.example.com",
+            "*://app.example.com",
+            "https://*",
+            "https://*.",
+            "https://*.com",
+            "https://*.com:8443",
+            "https://*example.com",
+            "https://app.*.example.com",
+            "https://*.*.example.com",
+            "https://*.example.com:443",
+            "https://a.example:443",
+        ] {
+            assert_eq!(OriginPolicy::list([origin]).problems().len(), 1, "{origin}");
+        }
+        for (origin, told) in [
+            ("wss://app.example.com", "write https://app.example.com"),
+            ("ws://localhost:3000", "write http://localhost:3000"),
+            ("https://app.example.com:443", "write https://app.example.com"),
+            ("https://app.example.com:0443", "write https://app.example.com"),
+            ("https://app.example.com:08443", "write https://app.example.com:8443"),
+            ("http://a.example:80", "write http://a.example"),
+            ("HTTPS://App.Example.com", "write https://app.example.com"),
+            ("https://*.Example.com", "write https://*.example.com"),
+            ("https://::1", "write https://[::1]"),
+            ("https://[0:0::1]:8443", "write https://[::1]:8443"),
+            ("https://[2001:DB8::1]", "write https://[2001:db8::1]"),
+            ("https://[::ffff:192.0.2.1]", "write https://[::ffff:c000:201]"),
+            ("https://bücher.example", "write the host as xn--…"),
+            ("https://app.example.com:", "is no port"),
+            ("https://app.example.com:0", "is no port"),
+            ("https://app.example.com:65536", "is no port"),
+            ("https://app.example.com:+1", "is no port"),
+            ("https://a:b:1", "is no host"),
+            ("https://[::1", "is no host"),
+            ("https://[::1].example", "is no host"),
+            ("https://127.1", "is no host, and no address"),
+            ("https://010.0.0.1", "is no host, and no address"),
+            ("https://a%2eb.example", "is no host"),
+            ("NULL", "needs a scheme"),
+            ("file:///", "nothing more"),
+        ] {
+            let problems = OriginPolicy::list([origin]).problems();
+            assert!(problems.len() == 1 && problems[0].contains(told), "{origin}: {problems:?}");
+        }
+        assert_eq!(OriginPolicy::list(Vec::<String>::new()).problems().len(), 1);
+        assert!(
+            OriginPolicy::list([
+                "https://app.example.com",
+                "http://[::1]:3000",
+                "https://*.example.com",
+                "http://*.localhost:3000",
+                "http://192.0.2.1:8080",
+                "https://xn--bcher-kva.example",
+                "https://app.example.com.",
+                "chrome-extension://abcdefghijklmnop",
+                "capacitor://localhost",
+                "null",
+                "file://",
+            ])
+            .problems()
+            .is_empty()
+        );
+    }
+
+    proptest! {
+        /// Whatever a wildcard lets in is a host below its domain to whoever takes it apart.
+        #[test]
+        fn a_wildcard_lets_in_nothing_else(
+            before in "(https?://)?[a-z.@:/?#%*\\\\-]{0,12}",
+            after in "(\\.example\\.com)?(:8443)?[a-z.:/#@]{0,3}",
+        ) {
+            let policy = OriginPolicy::list(["https://*.example.com"]);
+            let origin = before + &after;
+            let Ok(value) = origin.parse() else { return Ok(()) };
+            let headers = HeaderMap::from_iter([(ORIGIN, value)]);
+            let labels = origin
+                .strip_prefix("https://")
+                .and_then(|host| host.strip_suffix(".example.com"))
+                .filter(|labels| labels.split('.').all(|label| !label.is_empty()))
+                .filter(|labels| labels.chars().all(|c| c.is_ascii_lowercase() || "-.".contains(c)));
+            prop_assert_eq!(policy.permits(&headers), labels.is_some(), "{}", origin);
+        }
+    }
+
+    #[test]
+    fn pages_without_an_origin_may_be_listed() {
+        let policy = OriginPolicy::list(["null", "file://"]);
+        for (origin, permitted) in [
+            ("null", true),
+            ("file://", true),
+            ("https://app.example.com", false),
+            ("file:///", false),
+        ] {
+            assert_eq!(policy.permits(&headers(Some(origin))), permitted, "{origin}");
+        }
+        assert!(policy.is_any(), "so no cookie is read");
+        assert!(!OriginPolicy::list(["https://app.example.com"]).is_any());
+    }
+
+    #[test]
+    fn a_wildcard_is_what_is_below_a_domain() {
+        let policy = OriginPolicy::list(["https://*.example.com", "http://*.localhost:3000"]);
+        for (origin, permitted) in [
+            ("https://app.example.com", true),
+            ("https://a.b-c.d_e.example.com", true),
+            ("HTTPS://APP.Example.COM", true),
+            ("http://shop.localhost:3000", true),
+            // The bare domain, another scheme, another port.
+            ("https://example.com", false),
+            ("https://.example.com", false),
+            ("http://app.example.com", false),
+            ("https://app.example.com:8443", false),
+            ("http://shop.localhost", false),
+            ("http://shop.localhost:30000", false),
+            // Another domain in any guise.
+            ("https://app.example.com.evil.example", false),
+            ("https://evilexample.com", false),
+            ("https://evil.example/.example.com", false),
+            ("https://evil.example:1.example.com", false),
+            ("https://evil.example#.example.com", false),
+            ("https://evil.example?.example.com", false),
+            ("https://evil@app.example.com", false),
+            ("https://evil.example\\.example.com", false),
+            ("https://a..example.com", false),
+            ("https://*.example.com", false),
+            ("null", false),
+            ("", false),
+        ] {
+            assert_eq!(policy.permits(&headers(Some(origin))), permitted, "{origin}");
+        }
+        let mut two = headers(Some("https://app.example.com"));
+        assert!(policy.permits(&two));
+        two.append(ORIGIN, "https://evil.example".parse().unwrap());
+        assert!(!policy.permits(&two), "both count");
+    }
+}
