@@ -8,6 +8,7 @@
 //! programs are in `xtask/interop/`, what they need is installed under `target/interop`, and each
 //! prints `ok <case>` or `FAILED <case>: <why>`.
 
+mod poll;
 mod client;
 mod install;
 mod server;

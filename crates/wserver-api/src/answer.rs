@@ -1,7 +1,7 @@
-//! The HTTP API under `/v2/`: which request is answered by whom, and who may ask.
+//! Which request is answered by whom: the table of routes, who may ask, and then what was asked for.
 //!
-//! Every answer is JSON, refusals included (RFC 9457). Method and authorisation come before a body
-//! is read. `docs/http-api.md` is the contract, `openapi.json` the same for programs.
+//! Method and authorisation come before a body is read. `docs/http-api.md` is the contract,
+//! `openapi.json` the same for programs.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,234 +10,116 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Response};
 use http_body::Body;
-use tracing::{Instrument as _, debug, trace_span};
+use tracing::debug;
+use wserver_node::Wire;
 
 use crate::api::Api;
-use crate::authorize;
-use crate::body;
-use crate::cluster::ask;
-use crate::demo;
-use crate::observe::health::Verdict;
 use crate::observe::{health, metrics};
 use crate::operate::{admin, explain, trace};
 use crate::parameters;
-use crate::push::v1;
 use crate::push::v2;
-use crate::reply::refused::{Elsewhere, Refused};
+use crate::reply::refused::Refused;
 use crate::reply::{Format, Reply, ReplyBody};
-use crate::request::Request;
-use futures::future::BoxFuture;
-use wserver_cluster::NodeId;
-use wserver_node::Wire;
-
-/// What every path of the API begins with.
-pub const PREFIX: &str = "/v2/";
-/// Where the description of the API is served.
-pub const DESCRIPTION_PATH: &str = "/openapi.json";
+use crate::request::{Request, Side};
+use crate::routes::{self, Asker, Endpoint, Found};
 
 const DESCRIPTION: &str = include_str!("openapi.json");
 
-/// What can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Endpoint {
-    Push,
-    Batch,
-    Presence,
-    UserConnections,
-    Connection,
-    Registrations,
-    Disconnect,
-    Node,
-    Nodes,
-    Explain,
-    Trace,
-}
-
-/// Where it is asked, and by which methods.
-const ENDPOINTS: [(Endpoint, &str, &str); 11] = [
-    (Endpoint::Push, "/v2/push", "POST"),
-    (Endpoint::Batch, "/v2/push/batch", "POST"),
-    (Endpoint::Presence, "/v2/presence", "POST"),
-    (Endpoint::UserConnections, "/v2/users/{user}/connections", "GET"),
-    (Endpoint::Connection, "/v2/connections/{id}", "GET, DELETE"),
-    (Endpoint::Registrations, "/v2/connections/{id}/registrations", "PUT, DELETE"),
-    (Endpoint::Disconnect, "/v2/disconnect", "POST"),
-    (Endpoint::Node, "/v2/node", "GET"),
-    (Endpoint::Nodes, "/v2/nodes", "GET"),
-    (Endpoint::Explain, "/v2/explain", "GET"),
-    (Endpoint::Trace, "/v2/trace", "GET"),
-];
-
 impl<W: Wire> Api<W> {
-    /// Answers a push of version 1.
-    pub async fn push(
-        self: &Arc<Self>,
-        request: Request,
-        body: impl Body<Data = Bytes> + Unpin,
-    ) -> Reply {
-        v1::push(self, request, body).await
+    /// What there is at a path of a listener; nothing when there is nothing, or it belongs to the
+    /// other listener. [`Api::not_found`] answers that.
+    #[must_use]
+    pub fn find(&self, side: Side, path: &str) -> Option<Found> {
+        self.routes.find(side, path)
     }
 
-    /// Answers a request of the HTTP API.
+    /// Answers a request for what was [found](Self::find) at its path.
+    ///
+    /// # Cancel safety
+    /// What is dropped before it is ready may have been carried out or not.
     pub async fn answer(
         self: &Arc<Self>,
+        found: Found,
         request: Request,
         body: impl Body<Data = Bytes> + Unpin,
     ) -> Response<ReplyBody> {
-        serve(self, request, body).await
+        if found.endpoint == Endpoint::Push {
+            return self.answer_push(request, body).await.map(ReplyBody::Whole);
+        }
+        let client = request.client;
+        let format =
+            routes::format_of_refusal(found.endpoint, request.uri.path(), &request.headers);
+        self.serve(found, request, body).await.unwrap_or_else(|refused| {
+            debug!(peer = %client, ?refused, "request refused");
+            refused.told().reply(format).map(ReplyBody::Whole)
+        })
     }
 
-    /// Answers with the description of the API.
+    /// The answer where nothing is found.
     #[must_use]
-    pub fn description(&self, method: &Method) -> Reply {
-        description(method)
+    pub fn not_found() -> Reply {
+        Refused::NotFound.told().reply(Format::Text)
     }
 
-    /// Answers with the demo page.
-    #[must_use]
-    pub fn demo_page(&self, method: &Method) -> Reply {
-        demo::page(self, method)
-    }
-
-    /// Answers as long as anything is answered.
-    #[must_use]
-    pub fn live(&self, method: &Method) -> Reply {
-        health::live(method)
-    }
-
-    /// Answers whether the server should be sent anybody now.
-    pub async fn ready(self: &Arc<Self>, method: &Method) -> Reply {
-        health::ready(self, method).await
-    }
-
-    /// Answers a scrape.
-    pub async fn scrape(self: &Arc<Self>, request: Request) -> Reply {
-        metrics::scrape(self, request).await
-    }
-
-    /// Answers where pushes without a key are taken.
-    #[must_use]
-    pub fn refuse_push_here(&self, elsewhere: &Elsewhere, format: Format) -> Reply {
-        Refused::PushElsewhere(elsewhere.clone()).told().reply(format)
-    }
-
-    /// Whether the server should be sent anybody now, found out by one of the runtime's workers.
-    ///
-    /// # Errors
-    /// Why not.
-    pub async fn verdict(self: &Arc<Self>) -> Verdict {
-        health::verdict_of_a_worker(self).await
-    }
-
-    /// Answers another node of the cluster.
-    pub fn answer_node(
+    async fn serve(
         self: &Arc<Self>,
-        from: NodeId,
-        question: &Bytes,
-    ) -> BoxFuture<'static, Option<Bytes>> {
-        ask::answer(self, from, question)
-    }
-
-    /// All metrics of the server.
-    #[must_use]
-    pub fn metrics(&self) -> String {
-        metrics::page(self)
-    }
-}
-
-/// Serves one request.
-pub(crate) async fn serve<W: Wire>(
-    api: &Arc<Api<W>>,
-    request: Request,
-    body: impl Body<Data = Bytes> + Unpin,
-) -> Response<ReplyBody> {
-    let client = request.client;
-    answer(api, request, body).await.unwrap_or_else(|refused| {
-        debug!(peer = %client, ?refused, "request refused");
-        refused.told().reply(Format::Json).map(ReplyBody::Whole)
-    })
-}
-
-async fn answer<W: Wire>(
-    api: &Arc<Api<W>>,
-    request: Request,
-    body: impl Body<Data = Bytes> + Unpin,
-) -> Result<Response<ReplyBody>, Refused> {
-    let arrived = Instant::now();
-    let (method, client) = (request.method.clone(), request.client);
-    let (endpoint, segment, methods) = find(request.uri.path()).ok_or(Refused::NotFound)?;
-    if !methods.split(", ").any(|allowed| allowed == method.as_str()) {
-        return Err(Refused::Method { allow: methods });
-    }
-    let (headers, uri) = (Arc::clone(&request.headers), request.uri.clone());
-    if matches!(endpoint, Endpoint::Push | Endpoint::Batch) {
-        let serving = async {
-            let publisher = authorize::publisher(api, request)
-                .await
-                .inspect_err(|refused| v2::note_refused(api, refused))?;
-            let body = body::read(api, &headers, body).await?;
-            v2::serve(api, publisher, &headers, uri.path(), body, arrived).await
-        };
-        let span = trace_span!("push", %client);
-        let served =
-            serving.instrument(span).await.inspect_err(|refused| v2::count_refused(api, refused));
-        return served.map(whole);
-    }
-    authorize::admin(api, request).await?;
-    let reply = match endpoint {
-        Endpoint::Push | Endpoint::Batch => return Err(Refused::NotFound),
-        Endpoint::Presence => admin::presence(api, &body::read(api, &headers, body).await?).await,
-        Endpoint::Disconnect => {
-            admin::disconnect(api, &body::read(api, &headers, body).await?).await
-        }
-        Endpoint::Registrations if method == Method::PUT => {
-            let id = parameters::connection_id(&segment)?;
-            admin::register(api, id, &body::read(api, &headers, body).await?).await
-        }
-        Endpoint::Registrations => {
-            admin::unregister(api, parameters::connection_id(&segment)?, &uri).await
-        }
-        Endpoint::UserConnections => {
-            admin::user_connections(api, &parameters::decode(&segment)?).await
-        }
-        Endpoint::Connection if method == Method::DELETE => {
-            admin::close(api, parameters::connection_id(&segment)?).await
-        }
-        Endpoint::Connection => admin::connection(api, parameters::connection_id(&segment)?).await,
-        Endpoint::Node => Ok(admin::node(api)),
-        Endpoint::Nodes => Ok(admin::nodes(api).await),
-        Endpoint::Explain => explain::explain(api, &uri).await,
-        Endpoint::Trace => return trace::trace(api, &uri).await,
-    };
-    reply.map(whole)
-}
-
-fn whole(reply: Reply) -> Response<ReplyBody> {
-    reply.map(ReplyBody::Whole)
-}
-
-/// The endpoint of a path, with what stands where its template has a name, still escaped.
-fn find(path: &str) -> Option<(Endpoint, String, &'static str)> {
-    ENDPOINTS.iter().find_map(|(endpoint, template, methods)| {
-        let mut segment = "";
-        let mut given = path.split('/');
-        for expected in template.split('/') {
-            let found = given.next()?;
-            if expected.starts_with('{') {
-                segment = found;
-            } else if found != expected {
-                return None;
+        found: Found,
+        request: Request,
+        body: impl Body<Data = Bytes> + Unpin,
+    ) -> Result<Response<ReplyBody>, Refused> {
+        match found.endpoint {
+            Endpoint::Elsewhere => {
+                let elsewhere = self.pushes_elsewhere.clone().ok_or(Refused::NotFound)?;
+                return Err(Refused::PushElsewhere(elsewhere));
             }
+            // Handshakes are the carrier's.
+            Endpoint::Unknown | Endpoint::WebSocket => return Err(Refused::NotFound),
+            _ => found.check_method(&request.method)?,
         }
-        given.next().is_none().then(|| (*endpoint, segment.to_owned(), *methods))
-    })
+        let arrived = Instant::now();
+        let (method, uri) = (request.method.clone(), request.uri.clone());
+        let headers = Arc::clone(&request.headers);
+        match found.asker {
+            // Refusals of pushes are noted.
+            Asker::Anybody | Asker::Publisher => {}
+            Asker::Monitoring => self.authorization.monitor(request.clone()).await?,
+            Asker::Admin => self.authorization.admin(request.clone()).await?,
+        }
+        let read = self.bodies.read(&headers, body);
+        let id = || parameters::connection_id(&found.segment);
+        let reply = match found.endpoint {
+            Endpoint::Push | Endpoint::PushV2 | Endpoint::Batch => {
+                v2::answer(self, found.endpoint, request, read, arrived).await
+            }
+            Endpoint::Presence => admin::presence(self, &read.await?).await,
+            Endpoint::Disconnect => admin::disconnect(self, &read.await?).await,
+            Endpoint::Registrations if method == Method::PUT => {
+                let id = id()?;
+                admin::register(self, id, &read.await?).await
+            }
+            Endpoint::Registrations => admin::unregister(self, id()?, &uri).await,
+            Endpoint::UserConnections => {
+                admin::user_connections(self, &parameters::decode(&found.segment)?).await
+            }
+            Endpoint::Connection if method == Method::DELETE => admin::close(self, id()?).await,
+            Endpoint::Connection => admin::connection(self, id()?).await,
+            Endpoint::Node => Ok(admin::node(self)),
+            Endpoint::Nodes => Ok(admin::nodes(self).await),
+            Endpoint::Explain => explain::explain(self, &uri).await,
+            Endpoint::Trace => return trace::trace(self, &uri).await,
+            Endpoint::Description => Ok(description()),
+            Endpoint::Live => Ok(health::live()),
+            Endpoint::Ready => Ok(self.health.ready().await),
+            Endpoint::Metrics => metrics::scrape(self).await,
+            Endpoint::Demo => self.demo_page.as_ref().map(|it| it.reply()).ok_or(Refused::NotFound),
+            Endpoint::WebSocket | Endpoint::Elsewhere | Endpoint::Unknown => Err(Refused::NotFound),
+        };
+        Ok(reply?.map(ReplyBody::Whole))
+    }
 }
 
-/// The description of the API.
-pub(crate) fn description(method: &Method) -> Reply {
-    if method != Method::GET && method != Method::HEAD {
-        return Refused::Method { allow: "GET, HEAD" }.told().reply(Format::Json);
-    }
+/// The description of the HTTP API.
+fn description() -> Reply {
     let mut reply = Response::new(Bytes::from_static(DESCRIPTION.as_bytes()));
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
@@ -245,54 +127,190 @@ pub(crate) fn description(method: &Method) -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName};
+    use http::{HeaderMap, StatusCode};
+    use http_body_util::Full;
+    use wserver_auth::StaticPushKeys;
+    use wserver_core::{EventName, UserId};
+    use wserver_protocol::frame;
 
     use super::*;
+    use crate::authorize::open_push::OpenPushScope;
+    use crate::fixture::{self, MemoryWire};
+    use crate::reply::refused::Elsewhere;
 
-    #[test]
-    fn paths_are_found_with_their_names() {
-        for (path, expected) in [
-            ("/v2/push", Some((Endpoint::Push, ""))),
-            ("/v2/push/batch", Some((Endpoint::Batch, ""))),
-            ("/v2/users/j%2Fk/connections", Some((Endpoint::UserConnections, "j%2Fk"))),
-            ("/v2/users//connections", Some((Endpoint::UserConnections, ""))),
-            ("/v2/connections/7", Some((Endpoint::Connection, "7"))),
-            ("/v2/connections/7/registrations", Some((Endpoint::Registrations, "7"))),
-            ("/v2/connections/7/", None),
-            ("/v2/push/", None),
-            ("/v2/Push", None),
-            ("/v2/", None),
-            ("/v2/users/a/b/connections", None),
-        ] {
-            let found = find(path);
-            let found = found.as_ref().map(|(endpoint, segment, _)| (*endpoint, &**segment));
-            assert_eq!(found, expected, "{path}");
+    struct Answer {
+        status: StatusCode,
+        headers: HeaderMap,
+        body: String,
+    }
+
+    impl Answer {
+        /// The name of the problem that the body is.
+        fn problem(&self) -> String {
+            let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
+            problem["type"].as_str().unwrap().rsplit(['/', ':']).next().unwrap().to_owned()
         }
     }
 
-    /// The description for programs names the same paths and methods, and the one for people too.
-    #[test]
-    fn what_is_served_is_described() {
-        let document: serde_json::Value = serde_json::from_str(DESCRIPTION).unwrap();
-        let paths = document["paths"].as_object().unwrap();
-        let described: BTreeSet<(&str, String)> = paths
-            .iter()
-            .flat_map(|(path, operations)| {
-                let methods = operations.as_object().unwrap().keys();
-                methods.map(move |method| (path.as_str(), method.to_uppercase()))
-            })
-            .filter(|(path, _)| path.starts_with(PREFIX))
-            .collect();
-        let served: BTreeSet<(&str, String)> = ENDPOINTS
-            .iter()
-            .flat_map(|(_, path, methods)| {
-                methods.split(", ").map(move |method| (*path, method.to_owned()))
-            })
-            .collect();
-        assert_eq!(described, served);
-        let guide = include_str!("../../../docs/http-api.md");
-        for (_, path, _) in ENDPOINTS {
-            assert!(guide.contains(path), "{path} is not in docs/http-api.md");
+    struct Asking<'a> {
+        api: &'a Arc<Api<MemoryWire>>,
+        side: Side,
+        peer: &'a str,
+        headers: &'a [(HeaderName, &'a str)],
+    }
+
+    fn asking(api: &Arc<Api<MemoryWire>>) -> Asking<'_> {
+        Asking { api, side: Side::Whole, peer: "127.0.0.1:5", headers: &[(HOST, "localhost")] }
+    }
+
+    impl Asking<'_> {
+        async fn ask(&self, method: Method, target: &str, body: &str) -> Answer {
+            let peer = self.peer.parse().unwrap();
+            let headers = self.headers.iter();
+            let headers = headers.map(|(name, value)| (name.clone(), value.parse().unwrap()));
+            let request = Request {
+                method,
+                uri: target.parse().unwrap(),
+                headers: Arc::new(headers.collect()),
+                peer,
+                client: peer,
+                side: self.side,
+            };
+            let body = Full::new(Bytes::from(body.to_owned()));
+            let answer = match self.api.find(self.side, request.uri.path()) {
+                Some(found) => self.api.answer(found, request, body).await,
+                None => Api::<MemoryWire>::not_found().map(ReplyBody::Whole),
+            };
+            let (head, body) = answer.into_parts();
+            let ReplyBody::Whole(body) = body else { panic!("{target} is answered by a stream") };
+            let body = String::from_utf8(body.to_vec()).unwrap();
+            Answer { status: head.status, headers: head.headers, body }
         }
+    }
+
+    #[tokio::test]
+    async fn a_push_reaches_who_registered() {
+        let api = fixture::api();
+        let attachment = api.node().open(MemoryWire::default()).unwrap();
+        let (user, event) = (UserId::parse("jack", 64), EventName::parse("news", 64));
+        let token = api.node().digest("jack");
+        attachment.register(&user.unwrap(), &event.unwrap(), token).unwrap();
+        let v1 = r#"{"userId":"jack","event":"news","message":"one"}"#;
+        let answer = asking(&api).ask(Method::POST, "/push", v1).await;
+        assert_eq!((answer.status, &*answer.body), (StatusCode::OK, "message sent to 1 clients"));
+        let v2 = r#"{"user":"jack","event":"news","message":"two"}"#;
+        let answer = asking(&api).ask(Method::POST, "/v2/push", v2).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        assert!(answer.body.contains(r#""matched":1"#), "{}", answer.body);
+        let frames = [frame::text("one"), frame::text("two")].concat();
+        assert_eq!(attachment.outbox().wire().written(), frames);
+    }
+
+    #[tokio::test]
+    async fn methods_are_refused_in_the_form_of_their_path() {
+        let api = fixture::api();
+        for (target, allow, is_json) in [
+            ("/push", "POST", false),
+            ("/v2/push", "POST", true),
+            ("/v2/connections/7", "GET, DELETE", true),
+            ("/openapi.json", "GET, HEAD", true),
+            ("/livez", "GET, HEAD", false),
+            ("/metrics", "GET, HEAD", false),
+        ] {
+            let answer = asking(&api).ask(Method::PATCH, target, "").await;
+            assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{target}");
+            assert_eq!(answer.headers[ALLOW], allow, "{target}");
+            let content_type = answer.headers[CONTENT_TYPE].to_str().unwrap();
+            assert_eq!(content_type.contains("json"), is_json, "{target} {content_type}");
+        }
+        for (target, is_json) in [("/v2/x", true), ("/x", false), ("/", false)] {
+            let answer = asking(&api).ask(Method::GET, target, "").await;
+            assert_eq!(answer.status, StatusCode::NOT_FOUND, "{target}");
+            assert_eq!(answer.body.starts_with('{'), is_json, "{target}");
+        }
+    }
+
+    #[tokio::test]
+    async fn each_route_asks_who_it_is() {
+        let api = fixture::api_with(|it| {
+            it.push_authorizer =
+                Arc::new(StaticPushKeys::new(["0123456789abcdef0123456789"]).unwrap());
+        });
+        for (side, target, status) in [
+            (Side::Whole, "/v2/node", 401),
+            (Side::Whole, "/metrics", 401),
+            // A listener for backends is for their monitoring too.
+            (Side::Private, "/metrics", 200),
+            (Side::Private, "/v2/node", 401),
+            (Side::Whole, "/livez", 200),
+            (Side::Whole, "/openapi.json", 200),
+        ] {
+            let answer = Asking { side, ..asking(&api) }.ask(Method::GET, target, "").await;
+            assert_eq!(answer.status, status, "{side:?} {target}");
+        }
+        let answer = asking(&api).ask(Method::POST, "/push", "").await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "before the body is looked at");
+    }
+
+    #[tokio::test]
+    async fn without_a_key_a_program_on_this_machine_may_administer() {
+        let api = fixture::api_with(|it| it.open_push = Some(OpenPushScope::Loopback));
+        let proxied = (HeaderName::from_static("x-forwarded-for"), "192.0.2.1");
+        let headers = [(HOST, "localhost"), proxied];
+        for (asking, status) in [
+            (asking(&api), 200),
+            (Asking { peer: "192.0.2.1:5", ..asking(&api) }, 403),
+            (Asking { headers: &headers, ..asking(&api) }, 403),
+            (Asking { headers: &[], ..asking(&api) }, 403),
+        ] {
+            let answer = asking.ask(Method::GET, "/v2/node", "").await;
+            assert_eq!(answer.status, status, "{} {:?}", asking.peer, asking.headers);
+        }
+    }
+
+    #[tokio::test]
+    async fn pushes_without_a_key_are_taken_elsewhere() {
+        let elsewhere = Elsewhere::At("http://127.0.0.1:22345".to_owned());
+        let api = fixture::api_with(|it| {
+            it.open_push = Some(OpenPushScope::Loopback);
+            it.pushes_elsewhere = Some(elsewhere);
+        });
+        let public = Asking { side: Side::Public, ..asking(&api) };
+        for target in ["/push", "/metrics", "/v2/push", "/v2/x"] {
+            let answer = public.ask(Method::POST, target, "").await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{target}");
+            assert!(answer.body.contains("http://127.0.0.1:22345"), "{}", answer.body);
+        }
+        assert_eq!(public.ask(Method::GET, "/openapi.json", "").await.status, 404);
+    }
+
+    #[tokio::test]
+    async fn bodies_are_bounded() {
+        let api = fixture::api();
+        let long = "x".repeat(api.limits().push_body_bytes_max + 1);
+        let answer = asking(&api).ask(Method::POST, "/v2/push", &long).await;
+        assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(answer.problem(), "body_too_large");
+        let coded = Asking { headers: &[(CONTENT_ENCODING, "gzip")], ..asking(&api) };
+        let answer = coded.ask(Method::POST, "/v2/push", "{}").await;
+        assert_eq!((answer.status.as_u16(), &*answer.problem()), (415, "content_coding"));
+        let counted: u64 = api.pushes.refused_total.values().map(|(_, count)| count).sum();
+        assert_eq!(counted, 2);
+    }
+
+    #[tokio::test]
+    async fn a_key_is_answered_once() {
+        let api = fixture::api();
+        let headers = [(HeaderName::from_static("idempotency-key"), "a")];
+        let keyed = Asking { headers: &headers, ..asking(&api) };
+        let body = r#"{"user":"jack","event":"news","message":"m"}"#;
+        let first = keyed.ask(Method::POST, "/v2/push", body).await;
+        let again = keyed.ask(Method::POST, "/v2/push", body).await;
+        assert_eq!((first.status, &first.body), (again.status, &again.body));
+        assert!(!first.headers.contains_key("idempotency-replayed"));
+        assert_eq!(again.headers["idempotency-replayed"], "true");
+        let other = keyed.ask(Method::POST, "/v2/push", &body.replace("jack", "rose")).await;
+        assert_eq!((other.status.as_u16(), &*other.problem()), (422, "idempotency_key_reused"));
     }
 }

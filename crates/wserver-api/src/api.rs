@@ -1,37 +1,32 @@
 //! What every answer of one server shares.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wserver_auth::PushAuthorizer;
 use wserver_cluster::Cluster;
 use wserver_core::Limits;
 use wserver_node::{Node, Wire};
 
+use crate::authorize::Authorization;
 use crate::authorize::open_push::OpenPushScope;
-use crate::cluster::ask::LentTraces;
-use crate::counters::ApiCounters;
+use crate::body::Bodies;
+use crate::cluster::lent::LentTraces;
 use crate::demo::DemoPage;
-use crate::observe::health::{Health, ProbeEnds};
-use crate::observe::metrics::Page;
-use crate::push::idempotency::Idempotency;
+use crate::observe::health::{Health, ProbeEnds, Verdict};
+use crate::observe::metrics::page::Carrier;
+use crate::push::pushes::Pushes;
 use crate::reply::refused::Elsewhere;
-
-/// Whatever carries requests and connections, as far as answers tell of it.
-pub trait Carrier: Send + Sync + 'static {
-    /// Adds what the carrier has counted to the page of metrics. It may be called from any thread.
-    fn write_metrics(&self, page: &mut Page);
-}
+use crate::routes::Routes;
 
 /// What is answered where, and to whom.
 pub struct Settings {
     /// Every bound.
     pub limits: Limits,
+    /// The path at which browsers open their WebSockets.
+    pub ws_path: String,
     /// The path of version 1's pushes.
     pub push_path: String,
     /// Decides who may push and administer.
@@ -60,24 +55,21 @@ pub struct Api<W: Wire> {
     pub(crate) node: Node<W>,
     /// The node's part in a cluster, if it has one.
     pub(crate) cluster: Option<Cluster<W>>,
-    /// Users that other nodes follow here.
-    pub(crate) lent_traces: Arc<LentTraces>,
     pub(crate) limits: Limits,
-    pub(crate) push_path: String,
-    pub(crate) push_authorizer: Arc<dyn PushAuthorizer>,
-    pub(crate) open_push: Option<OpenPushScope>,
+    pub(crate) routes: Routes,
+    pub(crate) authorization: Authorization,
+    pub(crate) bodies: Bodies,
+    pub(crate) pushes: Pushes,
+    /// What a push to the public listener is told, if it is told anything.
     pub(crate) pushes_elsewhere: Option<Elsewhere>,
+    /// Users that other nodes follow here.
+    pub(crate) lent_traces: Arc<LentTraces<W>>,
+    pub(crate) health: Arc<Health<W>>,
     pub(crate) demo_page: Option<DemoPage>,
-    /// Bytes of push bodies that may still be read; `push_bodies_bytes_max` in all.
-    pub(crate) push_bodies: Arc<Semaphore>,
-    pub(crate) push_ids: PushIds,
-    pub(crate) idempotency: Arc<Idempotency>,
+    pub(crate) carrier: Arc<dyn Carrier>,
     pub(crate) started_at: Instant,
     /// Cancelled when a shutdown begins.
     pub(crate) stop: CancellationToken,
-    pub(crate) counters: ApiCounters,
-    pub(crate) health: Health<W>,
-    pub(crate) carrier: Arc<dyn Carrier>,
 }
 
 impl<W: Wire> fmt::Debug for Api<W> {
@@ -98,67 +90,77 @@ impl<W: Wire> Api<W> {
         probe_ends: ProbeEnds<W>,
         carrier: Arc<dyn Carrier>,
     ) -> Self {
-        let Settings { limits, push_path, push_authorizer, open_push, pushes_elsewhere, demo_page } =
-            settings;
+        let Settings { limits, ws_path, push_path, demo_page, .. } = settings;
+        let routes = Routes {
+            ws_path,
+            push_path,
+            has_demo: demo_page.is_some(),
+            tells_elsewhere: settings.pushes_elsewhere.is_some(),
+        };
+        let health = Health::new(node.clone(), cluster.clone(), stop.clone(), probe_ends);
         Self {
+            lent_traces: Arc::new(LentTraces::new(node.clone(), cluster.clone(), stop.clone())),
+            health: Arc::new(health),
             node,
             cluster,
-            lent_traces: Arc::default(),
-            push_path,
-            push_authorizer,
-            open_push,
-            pushes_elsewhere,
+            routes,
+            authorization: Authorization::new(settings.push_authorizer, settings.open_push),
+            bodies: Bodies::new(&limits),
+            pushes: Pushes::new(&limits),
+            pushes_elsewhere: settings.pushes_elsewhere,
             demo_page,
-            push_bodies: Arc::new(Semaphore::new(limits.push_bodies_bytes_max)),
-            push_ids: PushIds::new(),
-            idempotency: Arc::new(Idempotency::new(
-                limits.idempotency_bytes_max,
-                limits.http_connections_max,
-            )),
+            carrier,
             started_at: Instant::now(),
             stop,
-            counters: ApiCounters::default(),
-            health: Health::new(probe_ends),
-            carrier,
             limits,
         }
+    }
+
+    /// The node that it answers for.
+    #[must_use]
+    pub fn node(&self) -> &Node<W> {
+        &self.node
+    }
+
+    /// The node's part in a cluster, if it has one.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Cluster<W>> {
+        self.cluster.as_ref()
+    }
+
+    /// Every bound.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whether a shutdown has begun.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
     }
 
     /// The path of version 1's pushes.
     #[must_use]
     pub fn push_path(&self) -> &str {
-        &self.push_path
+        &self.routes.push_path
     }
 
     /// Whether the demo page is served.
     #[must_use]
     pub fn serves_demo_page(&self) -> bool {
-        self.demo_page.is_some()
+        self.routes.has_demo
     }
 
-    /// What a push to the public listener is told, if it is told anything.
-    #[must_use]
-    pub fn pushes_elsewhere(&self) -> Option<&Elsewhere> {
-        self.pushes_elsewhere.as_ref()
-    }
-}
-
-/// Names for pushes, by which an answer is found in the log: unique in a process, and hardly the
-/// same in two.
-pub(crate) struct PushIds {
-    process: u32,
-    next: AtomicU64,
-}
-
-impl PushIds {
-    pub(crate) fn new() -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "any 32 random bits do")]
-        // Fresh keys are the randomness that the standard library has.
-        let process = RandomState::new().hash_one(0) as u32;
-        Self { process, next: AtomicU64::new(1) }
-    }
-
-    pub(crate) fn next(&self) -> String {
-        format!("{:08x}-{}", self.process, self.next.fetch_add(1, Ordering::Relaxed))
+    /// Whether the server delivers, found out by one of the runtime's workers: while none of them
+    /// gets to it there is no answer.
+    ///
+    /// # Errors
+    /// Why not, in a few words.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn ready(&self) -> Verdict {
+        self.health.verdict_of_a_worker().await
     }
 }

@@ -3,42 +3,76 @@
 pub(crate) mod open_push;
 pub(crate) mod site;
 
-use wserver_auth::{Publisher, PushCredentials, PushRefusal};
+use std::fmt;
+use std::sync::Arc;
+
+use wserver_auth::{Publisher, PushAuthorizer, PushCredentials, PushRefusal};
 
 use self::open_push::OpenPushScope;
-use crate::api::Api;
 use crate::reply::refused::Refused;
-use crate::request::Request;
-use wserver_node::Wire;
+use crate::request::{Request, Side};
 
-/// The publisher behind a push.
-pub(crate) async fn publisher<W: Wire>(
-    api: &Api<W>,
-    request: Request,
-) -> Result<Publisher, Refused> {
-    if let Some(scope) = api.open_push {
-        open_push::check(scope, &request.headers).map_err(|why| Refused::OpenPush { why })?;
-    }
-    let credentials = PushCredentials::new(request.headers, request.client).with_uri(request.uri);
-    api.push_authorizer.authorize(credentials).await.map_err(|refusal| refused(&refusal))
+/// Who may do what: asked of everything that is not everybody's.
+pub(crate) struct Authorization {
+    authorizer: Arc<dyn PushAuthorizer>,
+    /// Set when pushes need no key.
+    open_push: Option<OpenPushScope>,
 }
 
-/// The publisher behind a request to administer.
-///
-/// Where nobody has a key, nobody is an administrator, and a program on this machine may do what
-/// its user could do with a signal. `allow_open_push` is about pushes and changes nothing here: then
-/// the listener may be reached from elsewhere, so the socket's own address must be of this machine too.
-pub(crate) async fn admin<W: Wire>(api: &Api<W>, request: Request) -> Result<Publisher, Refused> {
-    if api.open_push.is_some() {
-        let refuse = |why| Refused::OpenAdmin { why };
-        if !request.peer.ip().to_canonical().is_loopback() {
-            return Err(refuse("it came from another machine"));
-        }
-        open_push::check(OpenPushScope::Loopback, &request.headers).map_err(refuse)?;
-        return publisher(api, request).await;
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authorization").field("open_push", &self.open_push).finish_non_exhaustive()
     }
-    let publisher = publisher(api, request).await?;
-    if publisher.admin { Ok(publisher) } else { Err(Refused::NotAdmin) }
+}
+
+impl Authorization {
+    pub(crate) fn new(
+        authorizer: Arc<dyn PushAuthorizer>,
+        open_push: Option<OpenPushScope>,
+    ) -> Self {
+        Self { authorizer, open_push }
+    }
+
+    /// The publisher behind a push.
+    pub(crate) async fn publisher(&self, request: Request) -> Result<Publisher, Refused> {
+        if let Some(scope) = self.open_push {
+            open_push::check(scope, &request.headers).map_err(|why| Refused::OpenPush { why })?;
+        }
+        let Request { uri, headers, client, .. } = request;
+        let credentials = PushCredentials::new(headers, client).with_uri(uri);
+        self.authorizer.authorize(credentials).await.map_err(|refusal| refused(&refusal))
+    }
+
+    /// Lets an administrator through.
+    ///
+    /// Where nobody has a key, nobody is an administrator, and a program on this machine may do what
+    /// its user could do with a signal. `allow_open_push` is about pushes and changes nothing here:
+    /// then the listener may be reached from elsewhere, so the socket's own address must be of this
+    /// machine too.
+    pub(crate) async fn admin(&self, request: Request) -> Result<(), Refused> {
+        if self.open_push.is_some() {
+            let refuse = |why| Refused::OpenAdmin { why };
+            if !request.peer.ip().to_canonical().is_loopback() {
+                return Err(refuse("it came from another machine"));
+            }
+            open_push::check(OpenPushScope::Loopback, &request.headers).map_err(refuse)?;
+            return self.publisher(request).await.map(drop);
+        }
+        let publisher = self.publisher(request).await?;
+        if publisher.admin { Ok(()) } else { Err(Refused::NotAdmin) }
+    }
+
+    /// Lets monitoring through. A listener for backends is for their monitoring too. Where strangers
+    /// come as well, it takes who may administer.
+    pub(crate) async fn monitor(&self, request: Request) -> Result<(), Refused> {
+        match (request.side, self.open_push) {
+            (Side::Private, None) => Ok(()),
+            (Side::Private, Some(scope)) => {
+                open_push::check(scope, &request.headers).map_err(|why| Refused::OpenAdmin { why })
+            }
+            _ => self.admin(request).await,
+        }
+    }
 }
 
 /// The refusal as it is told.

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -10,10 +11,9 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wserver_core::Limits;
 
-use crate::api::Api;
 use crate::reply::refused::Refused;
-use wserver_node::Wire;
 
 /// A body is read into a buffer that starts no larger than this, whatever its length claims.
 const BODY_START_BYTES_MAX: usize = 64 * 1024;
@@ -25,29 +25,49 @@ pub(crate) struct Body {
     _share: OwnedSemaphorePermit,
 }
 
-/// Reads a body to its end.
-pub(crate) async fn read<W: Wire>(
-    api: &Api<W>,
-    headers: &HeaderMap,
-    body: impl HttpBody<Data = Bytes> + Unpin,
-) -> Result<Body, Refused> {
-    if let Some(coding) = foreign_coding(headers) {
-        return Err(Refused::ContentCoding { coding });
+/// The bounds of bodies, and what all of them may still take.
+#[derive(Debug)]
+pub(crate) struct Bodies {
+    /// Bytes that may still be read; `push_bodies_bytes_max` in all.
+    shares: Arc<Semaphore>,
+    /// Of one body.
+    bytes_max: usize,
+    timeout: Duration,
+}
+
+impl Bodies {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            shares: Arc::new(Semaphore::new(limits.push_bodies_bytes_max)),
+            bytes_max: limits.push_body_bytes_max,
+            timeout: limits.push_body_timeout,
+        }
     }
-    let limits = &api.limits;
-    let bytes_max = limits.push_body_bytes_max;
-    let length =
-        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    let start_bytes = match length.map(usize::try_from) {
-        Some(Ok(length)) if length <= bytes_max => length.min(BODY_START_BYTES_MAX),
-        Some(_) => return Err(Refused::BodyTooLarge { bytes_max }),
-        None => BODY_START_BYTES_MAX,
-    };
-    let timeout = async {
-        tokio::time::sleep(limits.push_body_timeout).await;
-        Refused::BodyTimeout { seconds: limits.push_body_timeout.as_secs() }
-    };
-    within(collect(body, &api.push_bodies, start_bytes, bytes_max), timeout).await?
+
+    /// Reads a body to its end.
+    pub(crate) async fn read(
+        &self,
+        headers: &HeaderMap,
+        body: impl HttpBody<Data = Bytes> + Unpin,
+    ) -> Result<Body, Refused> {
+        if let Some(coding) = foreign_coding(headers) {
+            return Err(Refused::ContentCoding { coding });
+        }
+        let bytes_max = self.bytes_max;
+        let length = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        let start_bytes = match length.map(usize::try_from) {
+            Some(Ok(length)) if length <= bytes_max => length.min(BODY_START_BYTES_MAX),
+            Some(_) => return Err(Refused::BodyTooLarge { bytes_max }),
+            None => BODY_START_BYTES_MAX,
+        };
+        let timeout = async {
+            tokio::time::sleep(self.timeout).await;
+            Refused::BodyTimeout { seconds: self.timeout.as_secs() }
+        };
+        within(collect(body, &self.shares, start_bytes, bytes_max), timeout).await?
+    }
 }
 
 /// So much of a coding's name is repeated.

@@ -1,4 +1,7 @@
-//! How far a request reaches where there is a cluster.
+//! A cluster, as far as answers have to do with it: how far a push reaches, what other nodes are
+//! asked and what they are answered.
 
+pub(crate) mod reach;
+pub(crate) mod answer;
 pub(crate) mod ask;
-mod reach;
+pub(crate) mod lent;

@@ -33,41 +33,6 @@ impl Labelled {
     }
 }
 
-/// What answers have counted since the server started.
-#[derive(Debug)]
-pub(crate) struct ApiCounters {
-    /// Pushes that were not accepted.
-    pub(crate) pushes_refused_total: Labelled,
-}
-
-impl Default for ApiCounters {
-    fn default() -> Self {
-        Self {
-            pushes_refused_total: Labelled::new(&[
-                "method_not_allowed",
-                "push_needs_key",
-                "unauthorized",
-                "content_coding",
-                "authorizer_unavailable",
-                "push_rate",
-                "out_of_scope",
-                "body_invalid",
-                "body_too_large",
-                "body_too_slow",
-                "body_broken",
-                "busy",
-                "name_too_long",
-                "message_too_large",
-                "too_many_items",
-                "parameter_invalid",
-                "idempotency_key_in_use",
-                "idempotency_key_reused",
-                "internal",
-            ]),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,17 +2,14 @@
 
 use bytes::Bytes;
 use data_encoding::BASE64;
+use http::Response;
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
-use http::{Method, Response};
 use sha2::{Digest, Sha256};
 
-use crate::api::Api;
-use crate::reply::refused::Refused;
-use crate::reply::{Format, Reply};
-use wserver_node::Wire;
+use crate::reply::Reply;
 
 const PAGE: &str = include_str!("demo/page.html");
 const STYLE: &str = include_str!("demo/style.css");
@@ -57,6 +54,18 @@ impl DemoPage {
         let policy = HeaderValue::try_from(policy).expect("a digest in base64 fits a header");
         Self { body: body.into(), policy }
     }
+
+    /// The page as an answer.
+    pub(crate) fn reply(&self) -> Reply {
+        let mut reply = Response::new(self.body.clone());
+        let headers = reply.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        headers.insert(CONTENT_SECURITY_POLICY, self.policy.clone());
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        reply
+    }
 }
 
 /// What a policy calls an inline text.
@@ -70,21 +79,6 @@ fn escape(text: &str) -> String {
         .replace('>', "&gt;")
         .replace('"', "&quot;")
         .replace('\'', "&#39;")
-}
-
-pub(crate) fn page<W: Wire>(api: &Api<W>, method: &Method) -> Reply {
-    let Some(page) = &api.demo_page else { return Refused::NotFound.told().reply(Format::Text) };
-    if method != Method::GET && method != Method::HEAD {
-        return Refused::Method { allow: "GET, HEAD" }.told().reply(Format::Text);
-    }
-    let mut reply = Response::new(page.body.clone());
-    let headers = reply.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    headers.insert(CONTENT_SECURITY_POLICY, page.policy.clone());
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    reply
 }
 
 #[cfg(test)]

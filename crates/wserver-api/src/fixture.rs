@@ -12,14 +12,21 @@ use wserver_auth::OpenPush;
 use wserver_core::Limits;
 use wserver_node::{Node, Wire};
 
-use crate::api::{Api, Carrier, Settings};
-use crate::observe::metrics::Page;
+use crate::api::{Api, Settings};
+use crate::observe::metrics::page::{Carrier, Page};
 
 /// A wire that takes everything, once it has been waited for.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryWire {
     written: Arc<Mutex<VecDeque<u8>>>,
     was_waited_for: AtomicBool,
+}
+
+impl MemoryWire {
+    /// What was written to it.
+    pub(crate) fn written(&self) -> Vec<u8> {
+        self.written.lock().unwrap().iter().copied().collect()
+    }
 }
 
 impl Wire for MemoryWire {
@@ -64,16 +71,23 @@ impl Carrier for NoCarrier {
     fn write_metrics(&self, _page: &mut Page) {}
 }
 
-/// An API that whoever is on this machine may use.
+/// An API that takes pushes from whoever reaches it.
 pub(crate) fn api() -> Arc<Api<MemoryWire>> {
-    let settings = Settings {
+    api_with(|_| {})
+}
+
+/// The same with other settings.
+pub(crate) fn api_with(change: impl FnOnce(&mut Settings)) -> Arc<Api<MemoryWire>> {
+    let mut settings = Settings {
         limits: Limits::default(),
+        ws_path: "/ws".to_owned(),
         push_path: "/push".to_owned(),
         push_authorizer: Arc::new(OpenPush),
         open_push: None,
         pushes_elsewhere: None,
         demo_page: None,
     };
+    change(&mut settings);
     let stop = CancellationToken::new();
     Arc::new(Api::new(settings, node(), None, stop, ends, Arc::new(NoCarrier)))
 }

@@ -4,30 +4,31 @@
 //! `docs/http-api.md` of the repository is the contract.
 
 mod answer;
+mod routes;
 mod request;
 mod authorize;
 mod body;
 mod parameters;
 mod push;
 mod operate;
-mod cluster;
 mod observe;
 mod demo;
+mod cluster;
 mod api;
 mod counters;
 mod reply;
 #[cfg(test)]
 mod fixture;
 
-pub use answer::{DESCRIPTION_PATH, PREFIX};
-pub use api::{Api, Carrier, Settings};
+pub use api::{Api, Settings};
 pub use authorize::open_push::OpenPushScope;
 pub use authorize::site::{is_loopback_host, is_same_origin};
 pub use counters::Labelled;
 pub use demo::DemoPage;
 pub use observe::health::{ProbeEnds, Verdict};
-pub use observe::metrics::Page;
+pub use observe::metrics::page::{Carrier, Page};
 pub use reply::refused::Elsewhere;
-pub use reply::told::{Told, text};
-pub use reply::{Format, Reply, ReplyBody, negotiate};
+pub use reply::told::Told;
+pub use reply::{Format, Reply, ReplyBody, ReplyStream};
 pub use request::{Request, Side};
+pub use routes::{Endpoint, Found, is_api_path, is_reserved};

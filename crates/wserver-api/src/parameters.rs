@@ -5,28 +5,26 @@ use std::borrow::Cow;
 use http::header::HeaderName;
 use http::{HeaderMap, Uri};
 use percent_encoding::percent_decode_str;
-use wserver_core::{ConnectionId, EventName, NameError, UserId};
+use wserver_core::{ConnectionId, EventName, Limits, NameError, UserId};
 use wserver_protocol::v2::BodyError;
 
-use crate::api::Api;
 use crate::push::idempotency::KEY_BYTES_MAX;
 use crate::reply::refused::Refused;
-use wserver_node::Wire;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A user as a request names it, in `field`.
-pub(crate) fn user<W: Wire>(
-    api: &Api<W>,
+pub(crate) fn user(
+    limits: &Limits,
     field: impl Into<Cow<'static, str>>,
     name: &str,
 ) -> Result<UserId, Refused> {
-    UserId::parse(name, api.limits.name_bytes_max).map_err(|error| refused(error, field.into()))
+    UserId::parse(name, limits.name_bytes_max).map_err(|error| refused(error, field.into()))
 }
 
 /// An event as a request names it.
-pub(crate) fn event<W: Wire>(api: &Api<W>, name: &str) -> Result<EventName, Refused> {
-    let bytes_max = api.limits.name_bytes_max;
+pub(crate) fn event(limits: &Limits, name: &str) -> Result<EventName, Refused> {
+    let bytes_max = limits.name_bytes_max;
     EventName::parse(name, bytes_max).map_err(|error| refused(error, "event".into()))
 }
 

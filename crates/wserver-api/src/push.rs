@@ -2,5 +2,7 @@
 
 pub(crate) mod v1;
 pub(crate) mod v2;
+mod check;
+pub(crate) mod pushes;
 pub(crate) mod idempotency;
 pub(crate) mod outcome;

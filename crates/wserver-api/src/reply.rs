@@ -1,26 +1,31 @@
 //! What a request is answered: successes, and refusals in the one table of `refused`.
 
-pub mod negotiate;
+pub(crate) mod negotiate;
 pub(crate) mod refused;
 pub(crate) mod told;
 
+use std::borrow::Cow;
 use std::fmt;
+use std::pin::Pin;
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
-use http::header::{HeaderName, HeaderValue};
+use futures::Stream;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use wserver_protocol::receipt;
 
 /// An answer in one piece.
 pub type Reply = Response<Bytes>;
 
+/// The parts of a body that has no end of its own.
+pub type ReplyStream = Pin<Box<dyn Stream<Item = Bytes> + Send + Sync>>;
+
 /// The body of an answer.
 pub enum ReplyBody {
     /// In one piece.
     Whole(Bytes),
     /// One piece after the other, without an end of its own.
-    Stream(BoxStream<'static, Bytes>),
+    Stream(ReplyStream),
 }
 
 impl fmt::Debug for ReplyBody {
@@ -43,7 +48,7 @@ pub enum Format {
 
 /// The success of a push, as version 1 has it.
 pub(crate) fn sent(count: usize) -> Reply {
-    told::text(StatusCode::OK, receipt::sent(count))
+    text(StatusCode::OK, receipt::sent(count))
 }
 
 /// Which nodes of a cluster did not answer, so that more may have got it than the count says.
@@ -67,5 +72,29 @@ pub(crate) fn add_replayed(reply: &mut Reply) {
 
 /// A success of the HTTP API.
 pub(crate) fn json(answer: String) -> Reply {
-    told::json(StatusCode::OK, "application/json", answer)
+    json_as(StatusCode::OK, "application/json", answer)
+}
+
+/// Made once: a value is checked byte by byte whenever it is made.
+const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// An answer in text.
+pub(crate) fn text(status: StatusCode, body: impl Into<Cow<'static, str>>) -> Reply {
+    let body = match body.into() {
+        Cow::Borrowed(body) => Bytes::from_static(body.as_bytes()),
+        Cow::Owned(body) => body.into(),
+    };
+    typed(status, PLAIN_TEXT, body)
+}
+
+/// An answer in JSON, of this kind.
+pub(crate) fn json_as(status: StatusCode, content_type: &'static str, body: String) -> Reply {
+    typed(status, HeaderValue::from_static(content_type), body.into())
+}
+
+fn typed(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Reply {
+    let mut reply = Response::new(body);
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, content_type);
+    reply
 }

@@ -7,7 +7,7 @@
 mod answer;
 mod breaker;
 mod cache;
-mod places;
+mod permits;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use http::{Method, StatusCode};
 use serde_json::json;
 use tracing::{debug, info, warn};
 
-use self::answer::{Nonsense, Verdict};
+use self::answer::{Denied, Nonsense, Verdict};
 use self::breaker::{Breaker, Change};
 use self::cache::{Cache, Digest, DigestKey};
-use self::places::{Peer, Place, Places};
+use self::permits::{Peer, Permit, Permits};
 use crate::http_client::{Call, HttpClient, HttpEndpoint, HttpError};
 use crate::listen::{Authenticator, Credentials, Identity, Refusal};
 use crate::publisher_key::NoRandomness;
@@ -231,31 +231,13 @@ pub enum CallbackSettingsError {
 pub struct CallbackAuthenticator {
     settings: CallbackSettings,
     client: HttpClient,
-    places: Places,
+    permits: Permits,
     breaker: Breaker,
     /// The key of the digests under which answers are remembered. Each instance has its own, so
     /// that nobody can predict the digests.
     digest_key: DigestKey,
     identities: Cache<Arc<Identity>>,
     refusals: Cache<Denied>,
-}
-
-/// A refusal that can be remembered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Denied {
-    Unknown,
-    Forbidden,
-    Expired,
-}
-
-impl From<Denied> for Refusal {
-    fn from(denied: Denied) -> Self {
-        match denied {
-            Denied::Unknown => Self::Unknown,
-            Denied::Forbidden => Self::Forbidden,
-            Denied::Expired => Self::Expired,
-        }
-    }
 }
 
 /// Why a call gives no decision.
@@ -304,7 +286,7 @@ impl CallbackAuthenticator {
         settings.check()?;
         Ok(Self {
             client: HttpClient::new(settings.endpoint.clone(), settings.concurrency_max.min(64)),
-            places: Places::new(settings.concurrency_max, settings.waiting_max),
+            permits: Permits::new(settings.concurrency_max, settings.waiting_max),
             breaker: Breaker::new(settings.failures_max, settings.rest),
             digest_key: DigestKey::new()?,
             identities: Cache::new(settings.cache_entries_max),
@@ -341,7 +323,7 @@ impl CallbackAuthenticator {
     async fn ask(&self, credentials: &Credentials, digest: Digest) -> Result<Identity, Refusal> {
         let peer = Peer::of(credentials.peer.ip());
         self.breaker.check(peer, Instant::now()).map_err(|_resting| self.resting())?;
-        let _place = self.place(peer).await?;
+        let _place = self.permit(peer).await?;
         let admission =
             self.breaker.admit(peer, Instant::now()).map_err(|_resting| self.resting())?;
         let host = self.client.host();
@@ -385,9 +367,9 @@ impl CallbackAuthenticator {
     }
 
     /// A place for a call, for which it waits if there is room to wait.
-    async fn place(&self, peer: Peer) -> Result<Place<'_>, Refusal> {
-        let place = self.places.take(peer, self.settings.wait_max).await;
-        place.map_err(|_busy| Refusal::unavailable("too many calls to the backend are under way"))
+    async fn permit(&self, peer: Peer) -> Result<Permit<'_>, Refusal> {
+        let permit = self.permits.take(peer, self.settings.wait_max).await;
+        permit.map_err(|_busy| Refusal::unavailable("too many calls to the backend are under way"))
     }
 
     async fn call(&self, credentials: &Credentials) -> Result<Verdict, CallError> {

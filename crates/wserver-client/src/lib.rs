@@ -67,13 +67,11 @@ pub use connection::{CloseFrame, Connection, NextTextError, ReceiveError, SendEr
 pub use events::{Trace, TraceError, TraceUpdate};
 pub use listener::{GaveUp, Interruption, Listener, Update};
 pub use pool::KeyError;
-#[cfg(feature = "tls")]
-pub use probe::TlsFacts;
 pub use probe::{Dialed, PlainAnswer, Probe, Probed, Secured, Seen, UpgradeError};
 pub use pusher::{PushError, Pusher};
 pub use target::UrlError;
 #[cfg(feature = "tls")]
-pub use tls::CertificateError;
+pub use tls::{CertificateError, TlsFacts};
 pub use wserver_protocol::{CloseCode, v2};
 
 /// The cause of an error, from the library that saw it.

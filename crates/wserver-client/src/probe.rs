@@ -4,8 +4,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-#[cfg(feature = "tls")]
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
@@ -23,6 +21,8 @@ use crate::client::{Client, body_head};
 use crate::connection::{CloseFrame, ReceiveError, SendError, close_message};
 use crate::line::{Body, Line, LineError};
 use crate::stream::Stream;
+#[cfg(feature = "tls")]
+use crate::tls::TlsFacts;
 
 /// The most bytes to read of an answer whose content is irrelevant.
 const PLAIN_BYTES_MAX: usize = 1 << 20;
@@ -56,19 +56,6 @@ impl std::fmt::Debug for Secured<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Secured").field("client", &self.client).finish_non_exhaustive()
     }
-}
-
-/// The facts of a TLS handshake with a server that proved its name.
-#[cfg(feature = "tls")]
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct TlsFacts {
-    /// The negotiated version, such as `TLS 1.3`.
-    pub version: String,
-    /// The DNS names in its certificate.
-    pub names: Vec<String>,
-    /// When its certificate expires.
-    pub not_after: Option<SystemTime>,
 }
 
 impl Probe {

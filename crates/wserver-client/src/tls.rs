@@ -20,9 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::probe::TlsFacts;
-
-/// The certificate authorities that this machine trusts, read once.
+/// The authorities that this machine trusts, read once.
 static NATIVE: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
 
 /// How one client secures its connections to one server.
@@ -263,6 +261,18 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateE
         }
         _ => Err(CertificateError::NoCertificate),
     }
+}
+
+/// What a TLS handshake has shown of a server that proved its name.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TlsFacts {
+    /// The version that was agreed on, as `TLS 1.3`.
+    pub version: String,
+    /// The DNS names in its certificate.
+    pub names: Vec<String>,
+    /// When its certificate ends.
+    pub not_after: Option<SystemTime>,
 }
 
 impl TlsFacts {

@@ -47,7 +47,7 @@ pub struct Counters {
     pub panics_total: Counter,
     /// Registrations that were bound.
     pub registrations_bound_total: Counter,
-    /// Registrations refused because the connection has its most bindings, or the user its most
+    /// Registrations refused because the connection has its most registrations, or the user its most
     /// connections.
     pub registrations_over_limit_total: Counter,
     /// Pushes that were answered, be it that nobody got them.

@@ -1,7 +1,9 @@
 //! One WebSocket from its upgrade to its end.
 
 pub(crate) mod driver;
+pub(crate) mod shared;
 pub(crate) mod hooks;
+pub(crate) mod clock;
 pub(crate) mod wire;
 pub(crate) mod read_buffer;
 pub(crate) mod close;

@@ -6,10 +6,6 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
-/// What a file of keys or certificates may hold in bytes; all the authorities of a system are a
-/// quarter of that.
-pub(crate) const KEYS_BYTES_MAX: u64 = 1024 * 1024;
-
 /// What stands in a file that a setting names, as the server reads those of TLS: a regular one,
 /// through symbolic links, with at most `bytes_max` bytes.
 ///

@@ -16,14 +16,16 @@ mod connection;
 mod metrics;
 mod counters;
 mod files;
-mod edge;
 
 pub use connection::hooks::{Connection, Flow, Received};
 pub use files::read_regular_file;
-pub use server::builder::{BoundServer, BuildError, DEFAULT_ADDRESS, Server, ServerBuilder};
+pub use server::bind::Server;
+pub use server::bound::BoundServer;
+pub use server::builder::{DEFAULT_ADDRESS, ServerBuilder};
+pub use server::error::BuildError;
 pub use server::handle::{Handle, HandleError, Target};
 #[cfg(feature = "tls")]
-pub use tls::TlsSettings;
+pub use tls::settings::TlsSettings;
 pub use upgrade::origin::OriginPolicy;
 pub use wserver_auth as auth;
 pub use wserver_auth::{TokenSource, TokenSourceError};

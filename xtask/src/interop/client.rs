@@ -8,7 +8,6 @@ use anyhow::Context as _;
 use xshell::{Shell, cmd};
 
 use super::stage::Stage;
-use super::testssl;
 use crate::tally::Tally;
 use crate::tools;
 use crate::watch::{self, End};
@@ -32,6 +31,7 @@ const PLAYWRIGHT: &str = "playwright-core@1.65.1";
 const GORILLA_PACKAGE: &str = "golang-github-gorilla-websocket-dev";
 const GORILLA_FOLDER: &str = "/src/github.com/gorilla/websocket";
 const CHROMIUM: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
+const TESTSSL_PROGRAMS: &[&str] = &["testssl", "testssl.sh"];
 const FIREFOX: &[&str] = &["firefox-esr", "firefox"];
 
 /// A program of another project that talks to our server.
@@ -145,7 +145,7 @@ impl Client {
             Self::Tcl if !has_tcllib(sh) => "no tcllib",
             Self::Browsers | Self::Page if program_of(CHROMIUM).is_none() => "no chromium",
             Self::Browsers if program_of(FIREFOX).is_none() => "no firefox",
-            Self::Testssl if program_of(testssl::PROGRAMS).is_none() => "no testssl.sh",
+            Self::Testssl if program_of(TESTSSL_PROGRAMS).is_none() => "no testssl.sh",
             _ => return None,
         };
         Some(missing.to_owned())
@@ -158,7 +158,7 @@ impl Client {
         match self {
             Self::Go if gorilla(sh).is_none() => packages.push(GORILLA_PACKAGE),
             Self::Tcl if !has_tcllib(sh) => packages.push("tcllib"),
-            Self::Testssl if program_of(testssl::PROGRAMS).is_none() => packages.push("testssl.sh"),
+            Self::Testssl if program_of(TESTSSL_PROGRAMS).is_none() => packages.push("testssl.sh"),
             _ => {}
         }
         if matches!(self, Self::Browsers | Self::Page) && program_of(CHROMIUM).is_none() {
@@ -261,7 +261,7 @@ impl Client {
                 command
             }
             Self::Testssl => {
-                Command::new(program_of(testssl::PROGRAMS).context("testssl.sh is gone")?)
+                Command::new(program_of(TESTSSL_PROGRAMS).context("testssl.sh is gone")?)
             }
         })
     }

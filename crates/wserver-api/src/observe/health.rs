@@ -13,17 +13,16 @@ use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderValue};
-use http::{Method, StatusCode};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
+use wserver_cluster::Cluster;
 use wserver_node::{Message, Node, Probe, Wire};
 use wserver_protocol::frame;
 
-use crate::api::Api;
-use crate::reply::refused::Refused;
-use crate::reply::told;
-use crate::reply::{Format, Reply};
+use crate::reply::{self, Reply};
 
 /// How long an answer is told again.
 const CACHED_FOR: Duration = Duration::from_secs(1);
@@ -39,6 +38,10 @@ pub type ProbeEnds<W> = fn() -> io::Result<(W, Box<dyn Read + Send>)>;
 
 /// What is known of a server's health.
 pub(crate) struct Health<W: Wire> {
+    node: Node<W>,
+    cluster: Option<Cluster<W>>,
+    /// Cancelled when a shutdown begins.
+    stop: CancellationToken,
     probe_ends: ProbeEnds<W>,
     tried: Mutex<Tried<W>>,
 }
@@ -58,15 +61,20 @@ struct Itself<W: Wire> {
 }
 
 impl<W: Wire> Health<W> {
-    pub(crate) fn new(probe_ends: ProbeEnds<W>) -> Self {
+    pub(crate) fn new(
+        node: Node<W>,
+        cluster: Option<Cluster<W>>,
+        stop: CancellationToken,
+        probe_ends: ProbeEnds<W>,
+    ) -> Self {
         let tried =
             Tried { at: None, verdict: Err("no message has gone through yet"), itself: None };
-        Self { probe_ends, tried: Mutex::new(tried) }
+        Self { node, cluster, stop, probe_ends, tried: Mutex::new(tried) }
     }
 
     /// Tries it, at most once in [`CACHED_FOR`]. Who asks while it is being tried is told what was
     /// found out last.
-    async fn check(&self, node: &Node<W>) -> Verdict {
+    async fn check(&self) -> Verdict {
         let itself = {
             let mut tried = self.tried();
             let now = Instant::now();
@@ -76,9 +84,11 @@ impl<W: Wire> Health<W> {
             tried.at = Some(now);
             tried.itself.take()
         };
-        let sent =
-            tokio::time::timeout(DELIVERY_TIMEOUT, Itself::deliver(itself, node, self.probe_ends))
-                .await;
+        let sent = tokio::time::timeout(
+            DELIVERY_TIMEOUT,
+            Itself::deliver(itself, &self.node, self.probe_ends),
+        )
+        .await;
         let mut tried = self.tried();
         tried.verdict = match sent {
             Ok(Ok(itself)) => {
@@ -95,6 +105,36 @@ impl<W: Wire> Health<W> {
             }
         };
         tried.verdict
+    }
+
+    /// Answers whether the server should be sent anybody now.
+    pub(crate) async fn ready(self: &Arc<Self>) -> Reply {
+        // Not here: an answer is dropped with its client, and what is being tried must come to an end.
+        let verdict = self.verdict_of_a_worker().await.map_err(Cow::Borrowed);
+        answer(verdict.and_then(|()| match &self.cluster {
+            Some(cluster) => cluster.ready().map_err(Cow::Owned),
+            None => Ok(()),
+        }))
+    }
+
+    /// Whether the server should be sent anybody now, found out by one of the runtime's workers:
+    /// while none of them gets to it there is no answer.
+    pub(crate) async fn verdict_of_a_worker(self: &Arc<Self>) -> Verdict {
+        let (told, verdict_of) = oneshot::channel();
+        let health = Arc::clone(self);
+        self.node.tasks().spawn(async move {
+            // Whoever asked may have given up.
+            let _ = told.send(health.verdict().await);
+        });
+        verdict_of.await.unwrap_or(Err("the server has ended"))
+    }
+
+    async fn verdict(&self) -> Verdict {
+        if self.stop.is_cancelled() {
+            Err("the server is shutting down")
+        } else {
+            self.check().await
+        }
     }
 
     fn tried(&self) -> MutexGuard<'_, Tried<W>> {
@@ -138,51 +178,14 @@ impl<W: Wire> Itself<W> {
 }
 
 /// Answers as long as anything is answered.
-pub(crate) fn live(method: &Method) -> Reply {
-    answer(method, Ok(()))
+pub(crate) fn live() -> Reply {
+    answer(Ok(()))
 }
 
-/// Answers whether the server should be sent anybody now.
-pub(crate) async fn ready<W: Wire>(api: &Arc<Api<W>>, method: &Method) -> Reply {
-    // Not here: an answer is dropped with its client, and what is being tried must come to an end.
-    let verdict = verdict_of_a_worker(api).await.map_err(Cow::Borrowed);
-    answer(
-        method,
-        verdict.and_then(|()| match &api.cluster {
-            Some(cluster) => cluster.ready().map_err(Cow::Owned),
-            None => Ok(()),
-        }),
-    )
-}
-
-/// Whether the server should be sent anybody now, found out by one of the runtime's workers: while
-/// none of them gets to it there is no answer.
-pub(crate) async fn verdict_of_a_worker<W: Wire>(api: &Arc<Api<W>>) -> Verdict {
-    let (told, verdict_of) = oneshot::channel();
-    let api = Arc::clone(api);
-    let tasks = api.node.tasks().clone();
-    tasks.spawn(async move {
-        // Whoever asked may have given up.
-        let _ = told.send(verdict(&api).await);
-    });
-    verdict_of.await.unwrap_or(Err("the server has ended"))
-}
-
-async fn verdict<W: Wire>(api: &Api<W>) -> Verdict {
-    if api.stop.is_cancelled() {
-        Err("the server is shutting down")
-    } else {
-        api.health.check(&api.node).await
-    }
-}
-
-fn answer(method: &Method, verdict: Result<(), Cow<'static, str>>) -> Reply {
-    if method != Method::GET && method != Method::HEAD {
-        return Refused::Method { allow: "GET, HEAD" }.told().reply(Format::Text);
-    }
+fn answer(verdict: Result<(), Cow<'static, str>>) -> Reply {
     let mut reply = match verdict {
-        Ok(()) => told::text(StatusCode::OK, "ok"),
-        Err(why) => told::text(StatusCode::SERVICE_UNAVAILABLE, why.into_owned()),
+        Ok(()) => reply::text(StatusCode::OK, "ok"),
+        Err(why) => reply::text(StatusCode::SERVICE_UNAVAILABLE, why.into_owned()),
     };
     reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     reply
@@ -196,19 +199,23 @@ mod tests {
     use wserver_core::Counts;
 
     use super::*;
-    use crate::fixture;
+    use crate::fixture::{self, MemoryWire};
+
+    fn health(node: &Node<MemoryWire>) -> Health<MemoryWire> {
+        Health::new(node.clone(), None, CancellationToken::new(), fixture::ends)
+    }
 
     #[tokio::test]
     async fn it_is_tried_once_in_a_while_and_shows_in_no_count() {
         let node = fixture::node();
-        let health = Health::new(fixture::ends);
+        let health = health(&node);
         let messages = || health.tried().itself.as_ref().map(|it| it.messages);
         for _ in 0..3 {
-            assert_eq!(health.check(&node).await, Ok(()));
+            assert_eq!(health.check().await, Ok(()));
             assert_eq!(messages(), Some(1));
         }
         health.tried().at = None;
-        assert_eq!(health.check(&node).await, Ok(()));
+        assert_eq!(health.check().await, Ok(()));
         assert_eq!(messages(), Some(2), "over the same connection");
         assert_eq!(node.counts(), Counts::default());
         assert_eq!(node.connections_open(), 0);
@@ -220,14 +227,14 @@ mod tests {
     /// Who asks first and leaves at once must not keep a server that has just started from being ready.
     #[tokio::test]
     async fn what_is_tried_comes_to_an_end_when_its_asker_has_gone() {
-        let api = fixture::api();
+        let health = Arc::new(health(&fixture::node()));
         {
-            let mut asking = std::pin::pin!(ready(&api, &Method::GET));
+            let mut asking = std::pin::pin!(health.ready());
             let first = poll_fn(|cx| Poll::Ready(asking.as_mut().poll(cx).is_pending()));
             assert!(first.await, "a new socket has to be waited for");
         }
         let ends = async {
-            while api.health.tried().verdict.is_err() {
+            while health.tried().verdict.is_err() {
                 tokio::task::yield_now().await;
             }
         };
@@ -237,15 +244,15 @@ mod tests {
     #[tokio::test]
     async fn what_does_not_arrive_is_told_and_the_next_try_is_a_new_one() {
         let node = fixture::node();
-        let health = Health::new(fixture::ends);
-        assert_eq!(health.check(&node).await, Ok(()));
+        let health = health(&node);
+        assert_eq!(health.check().await, Ok(()));
         {
             let mut tried = health.tried();
             tried.itself.as_mut().unwrap().far_end = Box::new(io::empty());
             tried.at = None;
         }
-        assert_eq!(health.check(&node).await, Err("the server cannot deliver to itself"));
+        assert_eq!(health.check().await, Err("the server cannot deliver to itself"));
         health.tried().at = None;
-        assert_eq!(health.check(&node).await, Ok(()));
+        assert_eq!(health.check().await, Ok(()));
     }
 }

@@ -20,14 +20,11 @@ use crate::parameters;
 use crate::reply::refused::Refused;
 use crate::reply::{self, Reply};
 
-/// Connections of one user that are told at most.
-pub(crate) const CONNECTIONS_MAX: usize = 1000;
-
 pub(crate) async fn presence<W: Wire>(api: &Api<W>, body: &Body) -> Result<Reply, Refused> {
     let Presence { users } = Presence::parse(&body.bytes).map_err(Refused::Body)?;
     let here = presence_here(api, &users)?;
     let question = Question::Presence { users };
-    let online = ask::gather(api, Whom::Everybody, &question, here).await;
+    let online = ask::gather(api.cluster.as_ref(), Whom::Everybody, &question, here).await;
     Ok(reply::json(v2::encode(&online)))
 }
 
@@ -38,23 +35,23 @@ pub(crate) fn presence_here<W: Wire>(api: &Api<W>, users: &[String]) -> Result<O
     }
     let named = users.iter().enumerate();
     let ids: Vec<UserId> = named
-        .map(|(index, user)| parameters::user(api, format!("users[{index}]"), user))
+        .map(|(index, user)| parameters::user(&api.limits, format!("users[{index}]"), user))
         .collect::<Result<_, _>>()?;
     let online = users.iter().cloned().zip(api.node.presence(&ids)).collect();
     Ok(Online { online, nodes_missing: Vec::new() })
 }
 
 pub(crate) async fn user_connections<W: Wire>(api: &Api<W>, user: &str) -> Result<Reply, Refused> {
-    let user = parameters::user(api, "user", user)?;
+    let user = parameters::user(&api.limits, "user", user)?;
     let question = Question::UserConnections { user: user.as_str().to_owned() };
     let here = connections_here(api, &user);
-    let connections = ask::gather(api, Whom::Everybody, &question, here).await;
+    let connections = ask::gather(api.cluster.as_ref(), Whom::Everybody, &question, here).await;
     Ok(reply::json(v2::encode(&connections)))
 }
 
 pub(crate) fn connections_here<W: Wire>(api: &Api<W>, user: &UserId) -> Connections {
     let count = api.node.presence(std::slice::from_ref(user)).first().copied();
-    let connections = api.node.user_connections(user, CONNECTIONS_MAX);
+    let connections = api.node.user_connections(user, ask::CONNECTIONS_MAX);
     // Some may have gone or come between the two looks.
     let count = count.unwrap_or_default().max(connections.len());
     let connections = show::connections(&connections);
@@ -69,7 +66,7 @@ fn is_elsewhere<W: Wire>(api: &Api<W>, id: ConnectionId) -> bool {
 pub(crate) async fn connection<W: Wire>(api: &Api<W>, id: ConnectionId) -> Result<Reply, Refused> {
     if is_elsewhere(api, id) {
         return ask::forward::<W, Connection>(
-            api,
+            api.cluster.as_ref(),
             id,
             &Question::Connection { id: id.to_string() },
         )
@@ -90,7 +87,13 @@ pub(crate) async fn close<W: Wire>(api: &Api<W>, id: ConnectionId) -> Result<Rep
     let body = Disconnect::Connection(id.to_string()).encode();
     let closed = if is_elsewhere(api, id) {
         let here = Closed::default();
-        ask::gather(api, Whom::ConnectionsNode(id), &Question::Disconnect { body }, here).await
+        ask::gather(
+            api.cluster.as_ref(),
+            Whom::ConnectionsNode(id),
+            &Question::Disconnect { body },
+            here,
+        )
+        .await
     } else {
         disconnect_here(api, body.as_bytes())?
     };
@@ -109,7 +112,7 @@ pub(crate) async fn disconnect<W: Wire>(api: &Api<W>, body: &Body) -> Result<Rep
     // What was read as JSON is text.
     let body = String::from_utf8_lossy(&body.bytes).into_owned();
     let question = Question::Disconnect { body };
-    let closed = ask::gather(api, Whom::Everybody, &question, here).await;
+    let closed = ask::gather(api.cluster.as_ref(), Whom::Everybody, &question, here).await;
     Ok(reply::json(v2::encode(&closed)))
 }
 
@@ -117,11 +120,11 @@ pub(crate) fn disconnect_here<W: Wire>(api: &Api<W>, body: &[u8]) -> Result<Clos
     let node = &api.node;
     let closed = match Disconnect::parse(body).map_err(Refused::Body)? {
         Disconnect::User(user) => {
-            node.disconnect(Selection::User(&parameters::user(api, "user", &user)?))
+            node.disconnect(Selection::User(&parameters::user(&api.limits, "user", &user)?))
         }
         Disconnect::UserEvent { user, event } => {
-            let user = parameters::user(api, "user", &user)?;
-            node.disconnect(Selection::UserEvent(&user, &parameters::event(api, &event)?))
+            let user = parameters::user(&api.limits, "user", &user)?;
+            node.disconnect(Selection::UserEvent(&user, &parameters::event(&api.limits, &event)?))
         }
         Disconnect::Connection(id) => {
             let id = parameters::connection_field("connection", &id)?;
@@ -141,7 +144,7 @@ pub(crate) async fn register<W: Wire>(
     let Registration { user, event } = Registration::parse(&body.bytes).map_err(Refused::Body)?;
     if is_elsewhere(api, id) {
         let question = Question::Register { id: id.to_string(), user, event };
-        return ask::forward::<W, Registered>(api, id, &question).await;
+        return ask::forward::<W, Registered>(api.cluster.as_ref(), id, &question).await;
     }
     register_here(api, id, &user, &event).map(|it| reply::json(v2::encode(&it)))
 }
@@ -152,7 +155,8 @@ pub(crate) fn register_here<W: Wire>(
     user: &str,
     event: &str,
 ) -> Result<Registered, Refused> {
-    let (user, event) = (parameters::user(api, "user", user)?, parameters::event(api, event)?);
+    let (user, event) =
+        (parameters::user(&api.limits, "user", user)?, parameters::event(&api.limits, event)?);
     let bound = api.node.register(id, &user, &event).map_err(|error| match error {
         RegisterError::Ending => Refused::ConnectionUnknown,
         error => Refused::Registration(error),
@@ -168,7 +172,7 @@ pub(crate) async fn unregister<W: Wire>(
     let [user, event] = parameters::query(uri, ["user", "event"])?;
     if is_elsewhere(api, id) {
         let question = Question::Unregister { id: id.to_string(), user, event };
-        return ask::forward::<W, Registered>(api, id, &question).await;
+        return ask::forward::<W, Registered>(api.cluster.as_ref(), id, &question).await;
     }
     unregister_here(api, id, &user, &event).map(|it| reply::json(v2::encode(&it)))
 }
@@ -179,7 +183,8 @@ pub(crate) fn unregister_here<W: Wire>(
     user: &str,
     event: &str,
 ) -> Result<Registered, Refused> {
-    let (user, event) = (parameters::user(api, "user", user)?, parameters::event(api, event)?);
+    let (user, event) =
+        (parameters::user(&api.limits, "user", user)?, parameters::event(&api.limits, event)?);
     if api.node.connection(id).is_none() {
         return Err(Refused::ConnectionUnknown);
     }

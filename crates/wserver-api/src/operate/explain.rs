@@ -91,7 +91,8 @@ impl Line {
 
 impl Facts {
     fn of<W: Wire>(api: &Api<W>, user: &str, event: &str) -> Result<Self, Refused> {
-        let (user, event) = (parameters::user(api, "user", user)?, parameters::event(api, event)?);
+        let (user, event) =
+            (parameters::user(&api.limits, "user", user)?, parameters::event(&api.limits, event)?);
         let node = &api.node;
         let connections = node.user_connections(&user, CONNECTIONS_MAX);
         let count = node.presence(std::slice::from_ref(&user)).first().copied();

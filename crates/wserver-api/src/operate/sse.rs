@@ -26,9 +26,9 @@ impl Event {
 
 /// `events`, with a comment whenever there was none for `interval`.
 pub(crate) fn kept_alive(
-    events: impl Stream<Item = Event> + Send + 'static,
+    events: impl Stream<Item = Event> + Send + Sync + 'static,
     interval: Duration,
-) -> impl Stream<Item = Bytes> + Send + 'static {
+) -> impl Stream<Item = Bytes> + Send + Sync + 'static {
     stream::unfold(Box::pin(events), move |mut events| async move {
         match tokio::time::timeout(interval, events.next()).await {
             Ok(Some(Event(bytes))) => Some((bytes, events)),
@@ -39,8 +39,10 @@ pub(crate) fn kept_alive(
 }
 
 /// The answer that is a stream of events.
-pub(crate) fn reply(events: impl Stream<Item = Bytes> + Send + 'static) -> Response<ReplyBody> {
-    let mut reply = Response::new(ReplyBody::Stream(events.boxed()));
+pub(crate) fn reply(
+    events: impl Stream<Item = Bytes> + Send + Sync + 'static,
+) -> Response<ReplyBody> {
+    let mut reply = Response::new(ReplyBody::Stream(Box::pin(events)));
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));

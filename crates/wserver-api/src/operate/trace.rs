@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use wserver_cluster::{Cluster, Whom};
 use wserver_core::UserId;
-use wserver_node::{Trace, TraceError, Traced, Wire};
+use wserver_node::{Trace, Traced, Wire};
 use wserver_protocol::v2::{self, Entry, Missed, Question};
 
 use super::show;
@@ -42,21 +42,14 @@ pub(crate) async fn trace<W: Wire>(
     uri: &Uri,
 ) -> Result<Response<ReplyBody>, Refused> {
     let [user] = parameters::query(uri, ["user"])?;
-    let user = parameters::user(api, "user", &user)?;
-    let trace = api.node.trace(&user).map_err(refused)?;
+    let user = parameters::user(&api.limits, "user", &user)?;
+    let trace = api.node.trace(&user).map_err(Refused::of_trace)?;
     let elsewhere = elsewhere(api, &user).await;
     let both = stream::select(events(trace), elsewhere);
     let events = both.take_until(api.stop.clone().cancelled_owned());
     let mut reply = sse::reply(sse::kept_alive(events, KEEP_ALIVE));
     reply.headers_mut().insert(BUFFERING, HeaderValue::from_static("no"));
     Ok(reply)
-}
-
-pub(crate) fn refused(error: TraceError) -> Refused {
-    match error {
-        TraceError::TooMany { max } => Refused::TracesFull { max },
-        _ => Refused::Draining,
-    }
 }
 
 /// What happens to the user on the other nodes of the cluster, of those too that join it meanwhile.
@@ -66,7 +59,7 @@ pub(crate) fn refused(error: TraceError) -> Refused {
 async fn elsewhere<W: Wire>(
     api: &Arc<Api<W>>,
     user: &UserId,
-) -> impl Stream<Item = Event> + Send + use<W> {
+) -> impl Stream<Item = Event> + Send + Sync + use<W> {
     let Some(cluster) = &api.cluster else { return stream::empty().left_stream() };
     let entries = cluster.stream(ENTRIES_MAX);
     let question = Question::Trace { user: user.as_str().to_owned(), stream: entries.id() };
@@ -144,7 +137,7 @@ async fn ask<W: Wire>(cluster: &Cluster<W>, question: &Bytes) {
     cluster.ask(Whom::Everybody, question.clone(), here, |_, _| Some(())).await;
 }
 
-fn events(trace: Trace) -> impl Stream<Item = Event> + Send {
+fn events(trace: Trace) -> impl Stream<Item = Event> + Send + Sync {
     stream::unfold(trace, |mut trace| async move {
         let Traced { missed, entry, .. } = trace.next().await?;
         let missed = (missed > 0).then(|| missed_event(missed));

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use wserver_auth::{Publisher, PublisherId};
-use wserver_node::{Counter, Wire};
+use wserver_node::{Counter, Tasks};
 
-use crate::api::Api;
 use crate::reply::refused::Refused;
 
 /// How long an answer is remembered.
@@ -62,40 +61,6 @@ pub(crate) struct Answered {
     pub(crate) is_replayed: bool,
 }
 
-/// Carries a request out, once for all that come with its key.
-///
-/// It is carried out to its end even when the client goes away meanwhile, since that is when the
-/// client will send it again. Whoever calls this has looked whether the publisher may have it: an
-/// answer is told to the same publisher with the same scope alone, since it was made for that scope.
-pub(crate) async fn once<W: Wire, R>(
-    api: &Arc<Api<W>>,
-    publisher: &Publisher,
-    key: &str,
-    (path, body): (&str, &[u8]),
-    arrived: Instant,
-    work: impl Future<Output = Result<String, R>> + Send + 'static,
-) -> Result<Answered, R>
-where
-    R: From<Refused> + Send + 'static,
-{
-    let request = (path, body, &publisher.scope);
-    let ticket = match api.idempotency.begin(publisher.id(), key, request, arrived)? {
-        Begun::Answered(text) => return Ok(Answered { text, is_replayed: true }),
-        Begun::New(ticket) => ticket,
-    };
-    let (sender, receiver) = oneshot::channel();
-    api.node.tasks().spawn(async move {
-        let answer = work.await.map(Arc::<str>::from);
-        if let Ok(answer) = &answer {
-            ticket.finish(Arc::clone(answer), Instant::now());
-        }
-        // Who asked may be gone.
-        let _ = sender.send(answer);
-    });
-    let text = receiver.await.unwrap_or_else(|_failed| Err(Refused::Failed.into()))?;
-    Ok(Answered { text, is_replayed: false })
-}
-
 /// What there is to do about a request with a key.
 pub(crate) enum Begun {
     /// It is to be carried out, and [`Ticket::finish`] told the answer.
@@ -114,6 +79,41 @@ impl Idempotency {
             evicted_total: Counter::default(),
             replayed_total: Counter::default(),
         }
+    }
+
+    /// Carries a request out, once for all that come with its key.
+    ///
+    /// It is carried out to its end even when the client goes away meanwhile, since that is when the
+    /// client will send it again. Whoever calls this has looked whether the publisher may have it: an
+    /// answer is told to the same publisher with the same scope alone, since it was made for that scope.
+    pub(crate) async fn once<R>(
+        self: &Arc<Self>,
+        tasks: &Tasks,
+        publisher: &Publisher,
+        key: &str,
+        (path, body): (&str, &[u8]),
+        arrived: Instant,
+        work: impl Future<Output = Result<String, R>> + Send + 'static,
+    ) -> Result<Answered, R>
+    where
+        R: From<Refused> + Send + 'static,
+    {
+        let request = (path, body, &publisher.scope);
+        let ticket = match self.begin(publisher.id(), key, request, arrived)? {
+            Begun::Answered(text) => return Ok(Answered { text, is_replayed: true }),
+            Begun::New(ticket) => ticket,
+        };
+        let (sender, receiver) = oneshot::channel();
+        tasks.spawn(async move {
+            let answer = work.await.map(Arc::<str>::from);
+            if let Ok(answer) = &answer {
+                ticket.finish(Arc::clone(answer), Instant::now());
+            }
+            // Who asked may be gone.
+            let _ = sender.send(answer);
+        });
+        let text = receiver.await.unwrap_or_else(|_failed| Err(Refused::Failed.into()))?;
+        Ok(Answered { text, is_replayed: false })
     }
 
     /// Looks whether a request came before.

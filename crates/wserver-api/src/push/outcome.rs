@@ -3,12 +3,11 @@
 use std::time::SystemTime;
 
 use wserver_auth::PushScope;
-use wserver_cluster::{Gathered, NodeName};
+use wserver_cluster::{Cluster, Gathered, NodeName};
 use wserver_core::{CloseReason, EventName, UserId};
 use wserver_node::{Entry, EveryoneReceipt, NoDelivery, Node, PushReceipt, What, Wire};
 use wserver_protocol::v2::{Delivery, NodeDelivery, Reason};
 
-use crate::api::Api;
 use crate::cluster::ask;
 use crate::operate::words::{Ago, Count, Name, of_close};
 
@@ -38,38 +37,39 @@ impl EventsRoom {
 
 /// The outcome of a push to one user, as its publisher may know it.
 pub(crate) fn of_user<W: Wire>(
-    api: &Api<W>,
+    node: &Node<W>,
+    cluster: Option<&Cluster<W>>,
     scope: &PushScope,
     user: &UserId,
     event: &EventName,
     gathered: &Gathered<PushReceipt>,
     room: &mut EventsRoom,
 ) -> Delivery {
-    let mut delivery = of_receipt(&api.node, user, event, gathered.total(), &gathered.others);
+    let mut delivery = of_receipt(node, user, event, gathered.total(), &gathered.others);
     if delivery.reason == Some(Reason::NoRegistrationForEvent) {
-        delivery.events = Some(room.names(scope, &api.node.user_events(user)));
+        delivery.events = Some(room.names(scope, &node.user_events(user)));
     }
-    of_cluster(api, delivery, gathered, |receipt| *receipt)
+    of_cluster(cluster, delivery, gathered, |receipt| *receipt)
 }
 
 /// The outcome of a push to everyone.
 pub(crate) fn of_everyone<W: Wire>(
-    api: &Api<W>,
+    cluster: Option<&Cluster<W>>,
     event: &EventName,
     gathered: &Gathered<EveryoneReceipt>,
 ) -> Delivery {
     let delivery = of_sum(event, gathered.total().total);
-    of_cluster(api, delivery, gathered, |receipt| receipt.total)
+    of_cluster(cluster, delivery, gathered, |receipt| receipt.total)
 }
 
 /// Adds who has a part in it, where there is a cluster.
 fn of_cluster<W: Wire, T>(
-    api: &Api<W>,
+    cluster: Option<&Cluster<W>>,
     delivery: Delivery,
     gathered: &Gathered<T>,
     receipt: impl Fn(&T) -> PushReceipt,
 ) -> Delivery {
-    let Some(cluster) = &api.cluster else { return delivery };
+    let Some(cluster) = cluster else { return delivery };
     let here = cluster.node_name();
     let by_node = gathered.all().map(|(node, said)| {
         let PushReceipt { matched, written, queued, dropped, .. } = receipt(said);

@@ -15,13 +15,12 @@ use wserver_node::{PushOptions, PushReceipt, Wire};
 use wserver_protocol::PushRequest;
 use wserver_protocol::v2::{self, Delivery, PushAnswer};
 
+use super::check::check;
+use super::outcome::{self, EventsRoom};
 use crate::api::Api;
-use crate::authorize;
 use crate::body;
 use crate::cluster::ask;
 use crate::parameters;
-use crate::push::idempotency;
-use crate::push::outcome::{self, EventsRoom};
 use crate::reply::negotiate;
 use crate::reply::refused::Refused;
 use crate::reply::{self, Format, Reply};
@@ -40,24 +39,29 @@ impl From<Refused> for Refusal {
     }
 }
 
-/// Serves one push.
-pub(crate) async fn push<W: Wire>(
-    api: &Arc<Api<W>>,
-    request: Request,
-    body: impl Body<Data = Bytes> + Unpin,
-) -> Reply {
-    let client = request.client;
-    let format = negotiate::format(&request.headers);
-    let span = trace_span!("push", %client);
-    match serve(api, request, format, body).instrument(span).await {
-        Ok(reply) => reply,
-        Err(Refusal { refused, about }) => {
-            debug!(peer = %client, ?refused, "push refused");
-            let told = refused.told();
-            let (user, event) = about.as_ref().map(|(user, event)| (user, event)).unzip();
-            api.node.note_push_refused(user, event, told.name);
-            api.counters.pushes_refused_total.increment(told.name);
-            told.reply(format)
+impl<W: Wire> Api<W> {
+    /// Answers a push of version 1: [`answer`](Self::answer) for those who know that it is one.
+    ///
+    /// # Cancel safety
+    /// What is dropped before it is ready may have been carried out or not.
+    pub async fn answer_push(
+        self: &Arc<Self>,
+        request: Request,
+        body: impl Body<Data = Bytes> + Unpin,
+    ) -> Reply {
+        let client = request.client;
+        let format = negotiate::format(&request.headers);
+        let span = trace_span!("push", %client);
+        match serve(self, request, format, body).instrument(span).await {
+            Ok(reply) => reply,
+            Err(Refusal { refused, about }) => {
+                debug!(peer = %client, ?refused, "push refused");
+                let told = refused.told();
+                let (user, event) = about.as_ref().map(|(user, event)| (user, event)).unzip();
+                self.node.note_push_refused(user, event, told.name);
+                self.pushes.refused_total.increment(told.name);
+                told.reply(format)
+            }
         }
     }
 }
@@ -72,8 +76,8 @@ async fn serve<W: Wire>(
         return Err(Refused::Method { allow: "POST" }.into());
     }
     let (client, headers) = (request.client, Arc::clone(&request.headers));
-    let publisher = authorize::publisher(api, request).await?;
-    let body = body::read(api, &headers, body).await?;
+    let publisher = api.authorization.publisher(request).await?;
+    let body = api.bodies.read(&headers, body).await?;
     let request = PushRequest::parse(&body.bytes).map_err(Refused::Push)?;
     let limits = &api.limits;
     let user =
@@ -81,7 +85,7 @@ async fn serve<W: Wire>(
     let event =
         EventName::parse(&request.event, limits.name_bytes_max).map_err(too_long("event"))?;
     check_user(&publisher, &user)?;
-    if let Err(refused) = check(api, &publisher, &event, &request.message) {
+    if let Err(refused) = check(&api.limits, &publisher, &event, &request.message) {
         return Err(Refusal { refused, about: Some((user, event)) });
     }
     if let Some(key) = parameters::idempotency_key(&headers)? {
@@ -112,10 +116,11 @@ fn answer<W: Wire>(
     event: &EventName,
     gathered: &Gathered<PushReceipt>,
 ) -> PushAnswer {
-    let id = api.push_ids.next();
+    let id = api.pushes.ids.next();
     debug!(push = %id, %client, receipt = ?gathered.total(), "pushed");
     let (scope, mut room) = (&publisher.scope, EventsRoom::default());
-    let delivery = outcome::of_user(api, scope, user, event, gathered, &mut room);
+    let delivery =
+        outcome::of_user(&api.node, api.cluster.as_ref(), scope, user, event, gathered, &mut room);
     PushAnswer { id, delivery, users: None, results: None }
 }
 
@@ -149,9 +154,10 @@ impl Kept {
             }
         };
         // Told as JSON or as text, it is the same answer.
-        let (path, arrived) = (&*api.push_path, Instant::now());
-        let answered =
-            idempotency::once(api, &publisher, key, (path, &bytes), arrived, work).await?;
+        let request = (api.push_path(), &*bytes);
+        let (tasks, arrived) = (api.node.tasks(), Instant::now());
+        let idempotency = &api.pushes.idempotency;
+        let answered = idempotency.once(tasks, &publisher, key, request, arrived, work).await?;
         let mut reply = match format {
             Format::Json => reply::json(answered.text.as_ref().to_owned()),
             Format::Text => {
@@ -178,24 +184,6 @@ fn check_user(publisher: &Publisher, user: &UserId) -> Result<(), Refused> {
     }
     let why = "this push key may not push to this userId";
     Err(Refused::Forbidden { field: "userId".into(), why })
-}
-
-/// What is wrong with a push whose publisher may push to its user, whichever way it came.
-pub(crate) fn check<W: Wire>(
-    api: &Api<W>,
-    publisher: &Publisher,
-    event: &EventName,
-    message: &str,
-) -> Result<(), Refused> {
-    let (bytes, bytes_max) = (message.len(), api.limits.message_bytes_max);
-    if bytes > bytes_max {
-        return Err(Refused::MessageTooLarge { bytes, bytes_max });
-    }
-    if publisher.scope.permits_event(event.as_str()) {
-        return Ok(());
-    }
-    let why = "this push key may not push this event";
-    Err(Refused::Forbidden { field: "event".into(), why })
 }
 
 fn too_long(field: &'static str) -> impl Fn(NameError) -> Refused {

@@ -6,8 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::HeaderMap;
-use tracing::debug;
+use tracing::{Instrument as _, debug, trace_span};
 use wserver_auth::Publisher;
 use wserver_core::{EventName, UserId};
 use wserver_node::{PushOptions, Wire};
@@ -15,32 +14,55 @@ use wserver_protocol::v2::{
     self, Batch, BatchAnswer, BatchItem, Delivery, Push, PushAnswer, Recipients, UserDelivery,
 };
 
+use super::check::check;
+use super::outcome;
 use super::outcome::EventsRoom;
-use super::{idempotency, outcome};
 use crate::api::Api;
 use crate::authorize;
 use crate::body::Body;
 use crate::operate::words::Count;
 use crate::parameters;
-use crate::push::v1;
 use crate::reply::refused::Refused;
 use crate::reply::{self, Reply};
+use crate::request::Request;
+use crate::routes::Endpoint;
 
-const BATCH_PATH: &str = "/v2/push/batch";
+/// Answers a push or a batch. `read` reads its body, once its publisher is known.
+pub(crate) async fn answer<W: Wire>(
+    api: &Arc<Api<W>>,
+    endpoint: Endpoint,
+    request: Request,
+    read: impl Future<Output = Result<Body, Refused>>,
+    arrived: Instant,
+) -> Result<Reply, Refused> {
+    let span = trace_span!("push", client = %request.client);
+    let serving = async {
+        let (headers, uri) = (Arc::clone(&request.headers), request.uri.clone());
+        let publisher = api
+            .authorization
+            .publisher(request)
+            .await
+            .inspect_err(|refused| note_refused(api, refused))?;
+        let body = read.await?;
+        let is_batch = endpoint == Endpoint::Batch;
+        let Some(key) = parameters::idempotency_key(&headers)? else {
+            return carry_out(api, &publisher, is_batch, &body, arrived).await.map(reply::json);
+        };
+        carry_out_once(api, publisher, is_batch, key, uri.path(), body, arrived).await
+    };
+    serving.instrument(span).await.inspect_err(|refused| count_refused(api, refused))
+}
 
-/// Answers a push or a batch whose publisher is known and whose body was read.
-pub(crate) async fn serve<W: Wire>(
+/// A push or a batch with an `Idempotency-Key`, which may outlive its client.
+async fn carry_out_once<W: Wire>(
     api: &Arc<Api<W>>,
     publisher: Publisher,
-    headers: &HeaderMap,
+    is_batch: bool,
+    key: &str,
     path: &str,
     body: Body,
     arrived: Instant,
 ) -> Result<Reply, Refused> {
-    let is_batch = path == BATCH_PATH;
-    let Some(key) = parameters::idempotency_key(headers)? else {
-        return carry_out(api, &publisher, is_batch, &body, arrived).await.map(reply::json);
-    };
     if !is_batch {
         // Who may not push it is not told either what became of it.
         let push = Push::parse(&body.bytes).map_err(Refused::Body)?;
@@ -51,7 +73,10 @@ pub(crate) async fn serve<W: Wire>(
         let (api, publisher) = (Arc::clone(api), publisher.clone());
         async move { carry_out(&api, &publisher, is_batch, &body, arrived).await }
     };
-    let answered = idempotency::once(api, &publisher, key, (path, &bytes), arrived, work).await?;
+    let idempotency = &api.pushes.idempotency;
+    let request = (path, &*bytes);
+    let answered =
+        idempotency.once(api.node.tasks(), &publisher, key, request, arrived, work).await?;
     let mut reply = reply::json(answered.text.as_ref().to_owned());
     if answered.is_replayed {
         reply::add_replayed(&mut reply);
@@ -60,12 +85,12 @@ pub(crate) async fn serve<W: Wire>(
 }
 
 /// Notes a push that was refused before it was known whom it was for.
-pub(crate) fn note_refused<W: Wire>(api: &Api<W>, refused: &Refused) {
+fn note_refused<W: Wire>(api: &Api<W>, refused: &Refused) {
     api.node.note_push_refused(None, None, refused.told().name);
 }
 
-pub(crate) fn count_refused<W: Wire>(api: &Api<W>, refused: &Refused) {
-    api.counters.pushes_refused_total.increment(refused.told().name);
+fn count_refused<W: Wire>(api: &Api<W>, refused: &Refused) {
+    api.pushes.refused_total.increment(refused.told().name);
 }
 
 async fn carry_out<W: Wire>(
@@ -168,7 +193,7 @@ impl Checked {
         push: &Push<'_>,
         arrived: Instant,
     ) -> Result<Self, Refused> {
-        let event = parameters::event(api, &push.event)?;
+        let event = parameters::event(&api.limits, &push.event)?;
         let options = PushOptions {
             exclude: push
                 .exclude_connection
@@ -178,7 +203,7 @@ impl Checked {
             expires_at: push.ttl.map(|ttl| arrived + ttl),
         };
         let users = users(api, publisher, &push.recipients)?;
-        let fits = v1::check(api, publisher, &event, &push.message);
+        let fits = check(&api.limits, publisher, &event, &push.message);
         fits.inspect_err(|refused| {
             for user in &users {
                 api.node.note_push_refused(Some(user), Some(&event), refused.told().name);
@@ -195,7 +220,7 @@ impl Checked {
         room: &mut EventsRoom,
     ) -> PushAnswer {
         let Self { event, options, users } = self;
-        let id = api.push_ids.next();
+        let id = api.pushes.ids.next();
         let mut answer =
             PushAnswer { id, delivery: Delivery::default(), users: None, results: None };
         let mut results = Vec::with_capacity(users.len());
@@ -204,14 +229,22 @@ impl Checked {
             tokio::task::consume_budget().await;
             let gathered = api.deliver(user, &event, &push.message, &options).await;
             let scope = &publisher.scope;
-            let delivery = outcome::of_user(api, scope, user, &event, &gathered, room);
+            let delivery = outcome::of_user(
+                &api.node,
+                api.cluster.as_ref(),
+                scope,
+                user,
+                &event,
+                &gathered,
+                room,
+            );
             results.push(UserDelivery { user: user.as_str().to_owned(), delivery });
         }
         match &push.recipients {
             Recipients::Everyone => {
                 let gathered = api.deliver_to_everyone(&event, &push.message, &options).await;
                 answer.users = Some(gathered.total().users);
-                answer.delivery = outcome::of_everyone(api, &event, &gathered);
+                answer.delivery = outcome::of_everyone(api.cluster.as_ref(), &event, &gathered);
             }
             Recipients::User(_) => {
                 answer.delivery = results.pop().map(|one| one.delivery).unwrap_or_default();
@@ -236,7 +269,7 @@ fn users<W: Wire>(
 ) -> Result<Vec<UserId>, Refused> {
     let forbidden = |field: Cow<'static, str>, why| Refused::Forbidden { field, why };
     let one = |field: Cow<'static, str>, name: &str| {
-        let user = parameters::user(api, field.clone(), name)?;
+        let user = parameters::user(&api.limits, field.clone(), name)?;
         if !publisher.scope.permits_user(user.as_str()) {
             let refused = forbidden(field, "this push key may not push to this user");
             note_refused(api, &refused);

@@ -8,8 +8,7 @@ use crate::reply::Format;
 /// JSON for who asks for it by name, or as `application/*`. `*/*` is what clients of version 1 send
 /// without meaning it, and who names text and does not like it less gets text: HTTP libraries offer
 /// both by default, and programs that use them compare the text.
-#[must_use]
-pub fn format(headers: &HeaderMap) -> Format {
+pub(crate) fn format(headers: &HeaderMap) -> Format {
     let (mut json, mut text) = (0, 0);
     for range in headers.get_all(ACCEPT).iter().filter_map(|it| it.to_str().ok()) {
         for range in range.split(',') {

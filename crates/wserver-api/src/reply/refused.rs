@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use http::StatusCode;
-use wserver_node::RegisterError;
+use wserver_node::{RegisterError, TraceError};
 use wserver_protocol::v2::BodyError;
 use wserver_protocol::{JsonError, PushError, receipt};
 
@@ -118,6 +118,14 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
+    /// Why there is no trace.
+    pub(crate) fn of_trace(error: TraceError) -> Self {
+        match error {
+            TraceError::TooMany { max } => Self::TracesFull { max },
+            _ => Self::Draining,
+        }
+    }
+
     /// What the peer is told of it.
     pub(crate) fn told(&self) -> Told {
         use StatusCode as Status;

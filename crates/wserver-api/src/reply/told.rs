@@ -2,15 +2,14 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
+use http::StatusCode;
 use http::header::{
-    ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION,
-    UPGRADE, WWW_AUTHENTICATE,
+    ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+    WWW_AUTHENTICATE,
 };
-use http::{Response, StatusCode};
 use wserver_protocol::v2::{self, Problem};
 
-use super::{Format, Reply};
+use super::{Format, Reply, json_as, text};
 
 /// Says in a fixed place what exactly was wrong, beside bodies that older clients know.
 pub(crate) const WSERVER_ERROR: HeaderName = HeaderName::from_static("wserver-error");
@@ -125,7 +124,9 @@ impl Told {
     pub fn reply(&self, format: Format) -> Reply {
         let mut reply = match format {
             Format::Text => text(self.status, self.text()),
-            Format::Json => json(self.status, Problem::CONTENT_TYPE, v2::encode(&self.problem())),
+            Format::Json => {
+                json_as(self.status, Problem::CONTENT_TYPE, v2::encode(&self.problem()))
+            }
         };
         let headers = reply.headers_mut();
         // Reasons are our own words and numbers; should one ever not fit a header, the status still tells.
@@ -156,29 +157,5 @@ impl Told {
 /// A problem that another node has found.
 pub(crate) fn problem(problem: &Problem) -> Reply {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    json(status, Problem::CONTENT_TYPE, v2::encode(problem))
-}
-
-/// Made once: a value is checked byte by byte whenever it is made.
-const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-
-/// An answer in text.
-#[must_use]
-pub fn text(status: StatusCode, body: impl Into<Cow<'static, str>>) -> Reply {
-    let body = match body.into() {
-        Cow::Borrowed(body) => Bytes::from_static(body.as_bytes()),
-        Cow::Owned(body) => body.into(),
-    };
-    typed(status, PLAIN_TEXT, body)
-}
-
-pub(crate) fn json(status: StatusCode, content_type: &'static str, body: String) -> Reply {
-    typed(status, HeaderValue::from_static(content_type), body.into())
-}
-
-fn typed(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Reply {
-    let mut reply = Response::new(body);
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, content_type);
-    reply
+    json_as(status, Problem::CONTENT_TYPE, v2::encode(problem))
 }

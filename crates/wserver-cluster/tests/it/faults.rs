@@ -220,12 +220,12 @@ async fn constant_pushes_through_failures_are_never_doubled_or_out_of_order_and_
 /// Listens on a node's channel beside it.
 struct Spy {
     _link: std::sync::Arc<dyn wserver_cluster::Link>,
-    lanes: wserver_cluster::conformance::Heard,
+    lanes: wserver_cluster::conformance::Ear,
 }
 
 impl Spy {
     async fn open(broker: &Loopback, node: u64) -> Self {
-        let (link, lanes) = wserver_cluster::conformance::listen(broker, node).await;
+        let (link, lanes) = wserver_cluster::conformance::Ear::open(broker, node).await.unwrap();
         Self { _link: link, lanes }
     }
 

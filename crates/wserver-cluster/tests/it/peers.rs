@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::runtime::Handle;
-use wserver_cluster::{Broker, Cluster, ClusterSettings, Gathered, Joining};
+use wserver_cluster::{Answerer, Broker, Cluster, ClusterSettings, Gathered, Joining};
 use wserver_core::{EventName, LimitSettings, UserId};
 use wserver_node::{Attachment, Node, PushOptions, PushReceipt, Wire};
 
@@ -84,9 +85,11 @@ impl Member {
 
     pub(crate) fn start_with(broker: &(impl Broker + Clone), settings: ClusterSettings) -> Self {
         let limits = LimitSettings::default().build().unwrap();
-        let node = Node::new(limits, |_| None, Handle::current());
-        let joining = Joining::new(node.clone(), Arc::new(broker.clone()), settings);
-        Self { node, cluster: joining.start() }
+        let broker = Arc::new(broker.clone());
+        let joining = Joining::new(limits, |_| None, Handle::current(), broker, settings);
+        let node = joining.node().clone();
+        let answerer = answerer(joining.cluster());
+        Self { node, cluster: joining.start(answerer) }
     }
 
     /// A connection that is registered.
@@ -117,6 +120,25 @@ impl Member {
     pub(crate) async fn is_ready(&self) {
         eventually("it is ready", async || self.cluster.ready().is_ok()).await;
     }
+}
+
+/// Answers with its own name and what was asked; says nothing to `silence`.
+fn answerer(cluster: &Cluster<Line>) -> Answerer {
+    let name = cluster.node_name();
+    let sender = cluster.clone();
+    Box::new(move |from, question| {
+        let (name, sender) = (name.clone(), sender.clone());
+        Box::pin(async move {
+            let question = std::str::from_utf8(&question).unwrap();
+            if let Some(stream) = question.strip_prefix("stream ") {
+                let stream = stream.parse().unwrap();
+                for entry in ["one", "two"] {
+                    assert!(sender.send(from, stream, Bytes::from(format!("{name} {entry}"))));
+                }
+            }
+            (question != "silence").then(|| Bytes::from(format!("{name}: {question}")))
+        })
+    })
 }
 
 /// Nodes `a`, `b`, … that all know each other.

@@ -3,28 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use wserver_cluster::{Cluster, Loopback, Whom};
+use wserver_cluster::{Loopback, Whom};
 
-use crate::peers::{Line, Member, cluster, eventually, names, user};
-
-/// Answers with its own name and what was asked; says nothing to `silence`.
-fn answer(cluster: &Cluster<Line>) {
-    let name = cluster.node_name();
-    let sender = cluster.clone();
-    cluster.answer_with(Box::new(move |from, question| {
-        let (name, sender) = (name.clone(), sender.clone());
-        Box::pin(async move {
-            let question = std::str::from_utf8(&question).unwrap();
-            if let Some(stream) = question.strip_prefix("stream ") {
-                let stream = stream.parse().unwrap();
-                for entry in ["one", "two"] {
-                    assert!(sender.send(from, stream, Bytes::from(format!("{name} {entry}"))));
-                }
-            }
-            (question != "silence").then(|| Bytes::from(format!("{name}: {question}")))
-        })
-    }));
-}
+use crate::peers::{Member, cluster, eventually, names, user};
 
 fn read(answer: &[u8], _took: Duration) -> Option<String> {
     String::from_utf8(answer.to_vec()).ok()
@@ -33,10 +14,7 @@ fn read(answer: &[u8], _took: Duration) -> Option<String> {
 #[tokio::test]
 async fn those_are_asked_whom_it_concerns() {
     let broker = Loopback::default();
-    let [a, b, c] = cluster(&broker).await;
-    for member in [&a, &b, &c] {
-        answer(&member.cluster);
-    }
+    let [a, b, _c] = cluster(&broker).await;
     let (one, _) = b.join("jack", "news");
     a.knows(1).await;
     let question = Bytes::from_static(b"who?");
@@ -62,7 +40,6 @@ async fn those_are_asked_whom_it_concerns() {
 async fn a_stream_brings_what_others_send_in_order_until_it_is_dropped() {
     let broker = Loopback::default();
     let [a, b] = cluster(&broker).await;
-    answer(&b.cluster);
     let mut stream = a.cluster.stream(16);
     let question = Bytes::from(format!("stream {}", stream.id()));
     let asked = a.cluster.ask(Whom::Everybody, question, async { String::new() }, read).await;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::binding::TokenDigest;
 use super::events::Events;
+use super::registration::TokenDigest;
 use super::roll::{Membership, Roll};
 use crate::{ConnectionId, EventName};
 

@@ -1,38 +1,47 @@
 //! What becomes of the connections of a node that its cluster does not reach: they are told to go, so
 //! that they come back where they are reached.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use wserver_cluster::CutOff;
+use wserver_node::Node;
+use wserver_protocol::CloseCode;
 
 use crate::connection::close;
-use crate::edge::Edge;
+use crate::connection::wire::Socket;
 
 /// How often it is looked whether somebody was on the way in when nobody was to be taken in any more.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Lets connections go whenever the cluster says so, until `stop`: a shutdown does it by itself.
+/// Lets connections go whenever the cluster says so, each slot of them within `spread`, until `stop`:
+/// a shutdown does it by itself.
 pub(crate) async fn run(
-    edge: Arc<Edge>,
+    node: Node<Socket>,
+    spread: Duration,
+    goodbye_code: CloseCode,
     mut cut_off: watch::Receiver<CutOff>,
     stop: CancellationToken,
 ) {
     tokio::select! {
-        () = let_go(&edge, &mut cut_off) => {}
+        () = let_go(&node, spread, goodbye_code, &mut cut_off) => {}
         () = stop.cancelled() => {}
-        () = edge.node.tasks().stopped() => {}
+        () = node.tasks().stopped() => {}
     }
 }
 
 /// Ends with the cluster.
-async fn let_go(edge: &Edge, cut_off: &mut watch::Receiver<CutOff>) {
-    let goodbyes = close::goodbyes_of_cut_off(edge.goodbye_code);
+async fn let_go(
+    node: &Node<Socket>,
+    spread: Duration,
+    goodbye_code: CloseCode,
+    cut_off: &mut watch::Receiver<CutOff>,
+) {
+    let goodbyes = close::goodbyes_of_cut_off(goodbye_code);
     let release = async || {
-        let told = edge.node.release(edge.limits.drain_spread, &goodbyes).await;
+        let told = node.release(spread, &goodbyes).await;
         if told > 0 {
             warn!(connections = told, "cut off from the cluster: connections were told to go");
         }

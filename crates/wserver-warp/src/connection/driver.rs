@@ -24,8 +24,8 @@ use wserver_protocol::{
 
 use crate::connection::hooks::{Connection, Flow, Received};
 use crate::connection::read_buffer;
+use crate::connection::shared::Shared;
 use crate::connection::wire::Socket;
-use crate::edge::Edge;
 use crate::upgrade::addresses::AddressPermit;
 
 /// So much of a message may be half read whatever the others have: a registration whose bytes come in
@@ -84,7 +84,7 @@ enum Farewell {
 
 /// Drives one connection from its upgrade to its end.
 pub(crate) struct Driver {
-    edge: Arc<Edge>,
+    shared: Arc<Shared>,
     attachment: Attachment<Socket>,
     session: Session,
     decoder: Decoder,
@@ -92,7 +92,7 @@ pub(crate) struct Driver {
     peer_ip: IpAddr,
     peer_port: u16,
     farewell: Farewell,
-    /// What it has its part of in `Edge::inbound_bytes`.
+    /// What it has its part of in `EdgeCounters::inbound_bytes`.
     half_read_bytes: u32,
     registering: Option<Box<Registering>>,
     /// What most connections come without.
@@ -127,17 +127,17 @@ type Step = ControlFlow<()>;
 
 impl Driver {
     pub(crate) fn new(
-        edge: Arc<Edge>,
+        shared: Arc<Shared>,
         attachment: Attachment<Socket>,
         peer: SocketAddr,
         handshake: Option<Box<Handshake>>,
     ) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "the low bits of a running number do")]
         let spread = attachment.id().as_u64() as u32;
-        let session = Session::new(&edge.limits, Instant::now(), spread);
+        let session = Session::new(&shared.limits, Instant::now(), spread);
         debug!(conn = %attachment.id(), %peer, "connection opened");
         Self {
-            edge,
+            shared,
             attachment,
             session,
             decoder: Decoder::new(Role::Server),
@@ -167,16 +167,16 @@ impl Driver {
             // Closing wakes this task, and the next poll is of a closing connection.
             return Step::Continue(());
         }
-        let edge = Arc::clone(&self.edge);
-        let (now, wall) = (Instant::now(), edge.wall_clock.now());
+        let shared = Arc::clone(&self.shared);
+        let (now, wall) = (Instant::now(), shared.wall_clock.now());
         if self.is_paused() {
             // Its pong may stand among what is not read yet.
             self.session.handle_paused(now);
         }
         loop {
-            match self.session.poll(&edge.limits, now, wall, written_bytes) {
+            match self.session.poll(&shared.limits, now, wall, written_bytes) {
                 Action::Ping => {
-                    self.attachment.send(&edge.ping);
+                    self.attachment.send(&shared.ping);
                 }
                 // Somebody else has registered it meanwhile.
                 Action::Close(CloseReason::NotRegistered) if self.attachment.was_registered() => {
@@ -215,10 +215,10 @@ impl Driver {
             self.attachment.wake_at(None);
             return Step::Continue(());
         }
-        let edge = Arc::clone(&self.edge);
-        let (now, wall) = (Instant::now(), edge.wall_clock.now());
-        self.session.handle_closing(&edge.limits, now);
-        let is_over = match self.session.poll(&edge.limits, now, wall, written_bytes) {
+        let shared = Arc::clone(&self.shared);
+        let (now, wall) = (Instant::now(), shared.wall_clock.now());
+        self.session.handle_closing(&shared.limits, now);
+        let is_over = match self.session.poll(&shared.limits, now, wall, written_bytes) {
             Action::Wait(deadline) => {
                 self.attachment.wake_at(deadline);
                 false
@@ -314,8 +314,8 @@ impl Driver {
     fn take_in(&mut self, cx: &mut Context<'_>, input: &mut [u8]) {
         let mut decoder = std::mem::replace(&mut self.decoder, Decoder::new(Role::Server));
         let limits = DecodeLimits {
-            message_bytes_max: self.edge.limits.inbound_message_bytes_max,
-            fragments_max: self.edge.limits.inbound_fragments_max,
+            message_bytes_max: self.shared.limits.inbound_message_bytes_max,
+            fragments_max: self.shared.limits.inbound_fragments_max,
         };
         let now = Instant::now();
         let mut consumed = 0;
@@ -359,7 +359,7 @@ impl Driver {
         if held <= before {
             // Nearly every message comes whole, and all connections share this number.
             if held < before {
-                self.edge
+                self.shared
                     .counters
                     .inbound_bytes
                     .fetch_sub((before - held) as usize, Ordering::Relaxed);
@@ -367,8 +367,8 @@ impl Driver {
             return;
         }
         let more = (held - before) as usize;
-        let all = self.edge.counters.inbound_bytes.fetch_add(more, Ordering::Relaxed) + more;
-        if held > HALF_READ_BYTES_FREE && all > self.edge.limits.inbound_bytes_max {
+        let all = self.shared.counters.inbound_bytes.fetch_add(more, Ordering::Relaxed) + more;
+        if held > HALF_READ_BYTES_FREE && all > self.shared.limits.inbound_bytes_max {
             self.attachment.close(CloseReason::InboundFull);
         }
     }
@@ -387,13 +387,13 @@ impl Driver {
 
     fn is_registering_full(&self) -> bool {
         self.registering.as_ref().is_some_and(|registering| {
-            registering.pending.len() >= self.edge.limits.registrations_pending_max
+            registering.pending.len() >= self.shared.limits.registrations_pending_max
         })
     }
 
     fn handle(&mut self, inbound: &Inbound<'_>, now: Instant) -> ControlFlow<()> {
-        let edge = Arc::clone(&self.edge);
-        let limits = &edge.limits;
+        let shared = Arc::clone(&self.shared);
+        let limits = &shared.limits;
         let allowed = match inbound {
             Inbound::Text(_) | Inbound::Binary(_) => self.session.handle_message(limits, now),
             Inbound::Ping(_) => self.session.handle_ping(limits, now),
@@ -427,7 +427,7 @@ impl Driver {
     }
 
     fn handle_message(&mut self, message: Received<'_>) -> ControlFlow<()> {
-        if let Some(hook) = &self.edge.hooks.message {
+        if let Some(hook) = &self.shared.hooks.message {
             let flow = hook(&self.handle_of(), message);
             if flow == Flow::Handled {
                 self.session.handle_registered();
@@ -442,7 +442,7 @@ impl Driver {
         let (token, event) = match self.parse(message.as_bytes()) {
             Ok(register) => register,
             Err(why) => {
-                self.edge.counters.registrations_malformed_total.increment();
+                self.shared.counters.registrations_malformed_total.increment();
                 self.attachment.note_refused(None, None, "malformed");
                 debug!(conn = %self.attachment.id(), why, "register message ignored");
                 return ControlFlow::Continue(());
@@ -458,7 +458,7 @@ impl Driver {
         let handshake_token = self.handshake.as_ref().and_then(|it| it.token.as_deref());
         let register = Register::parse_with_token(message, handshake_token.unwrap_or_default())
             .map_err(|error| error.to_string())?;
-        let bytes_max = self.edge.limits.name_bytes_max;
+        let bytes_max = self.shared.limits.name_bytes_max;
         let event = EventName::parse(&register.event, bytes_max)
             .map_err(|error| format!("event {error}"))?;
         if register.token.len() > bytes_max {
@@ -471,7 +471,7 @@ impl Driver {
     }
 
     fn handle_of(&self) -> Connection {
-        Connection::new(self.edge.node.clone(), self.attachment.outbox(), self.peer())
+        Connection::new(self.shared.node.clone(), self.attachment.outbox(), self.peer())
     }
 
     fn peer(&self) -> SocketAddr {
@@ -513,26 +513,26 @@ impl Driver {
     }
 
     fn authenticate(&self, pending: Pending) -> InFlight {
-        let token = self.edge.node.digest(&pending.token);
+        let token = self.shared.node.digest(&pending.token);
         let mut credentials =
             Credentials::new(pending.token, self.peer()).with_event(pending.event.as_str());
         if let Some(headers) = self.handshake.as_ref().and_then(|it| it.headers.as_ref()) {
             credentials = credentials.with_headers(Arc::clone(headers));
         }
-        let authenticator = Arc::clone(&self.edge.authenticator);
+        let authenticator = Arc::clone(&self.shared.authenticator);
         InFlight {
             answer: Box::pin(async move { authenticator.authenticate(credentials).await }),
             event: pending.event,
             token,
-            deadline: Instant::now() + self.edge.limits.authenticate_timeout,
+            deadline: Instant::now() + self.shared.limits.authenticate_timeout,
         }
     }
 
     fn finish(&mut self, in_flight: &InFlight, answer: Result<Identity, Refusal>) {
         let id = self.attachment.id();
-        let edge = Arc::clone(&self.edge);
-        edge.counters.count_authentication(&answer);
-        let wall = edge.wall_clock.now();
+        let shared = Arc::clone(&self.shared);
+        shared.counters.count_authentication(&answer);
+        let wall = shared.wall_clock.now();
         if self.session.is_expired(wall) {
             // Whoever renews too late has been without for a while.
             self.attachment.close(CloseReason::Expired);
@@ -540,14 +540,14 @@ impl Driver {
         }
         // Under a user only what a token has proven; the rest is a stranger's.
         let refused = |user, error: &dyn std::fmt::Display, reason: &'static str| {
-            edge.counters.registrations_refused_total.increment(reason);
+            shared.counters.registrations_refused_total.increment(reason);
             self.attachment.note_refused(user, Some(&in_flight.event), reason);
             debug!(conn = %id, %error, reason, "registration refused");
         };
         let identity = match answer {
             Ok(identity) => identity,
             Err(refusal) => {
-                edge.counters.registrations_refused_total.increment(refusal.as_str());
+                shared.counters.registrations_refused_total.increment(refusal.as_str());
                 // What is wrong with a token is the operator's to know, and nobody else is told.
                 let noted = refusal.fault().unwrap_or(refusal.as_str());
                 self.attachment.note_refused(None, Some(&in_flight.event), noted);
@@ -559,7 +559,7 @@ impl Driver {
         if identity.is_expired(wall) {
             return refused(None, &Refusal::Expired, Refusal::Expired.as_str());
         }
-        let user = match UserId::parse(&identity.user, self.edge.limits.name_bytes_max) {
+        let user = match UserId::parse(&identity.user, self.shared.limits.name_bytes_max) {
             Ok(user) => user,
             Err(error) => return refused(None, &format_args!("the user id {error}"), "user_id"),
         };
@@ -571,12 +571,12 @@ impl Driver {
                 trace!(conn = %id, ?bound, "registered");
                 self.session.handle_registered();
                 if identity.expires_at.is_some() || self.session.has_expiry() {
-                    let key = self.edge.node.registration_key(&user, &in_flight.event);
+                    let key = self.shared.node.registration_key(&user, &in_flight.event);
                     self.session.handle_expiry(key, identity.expires_at);
                 }
             }
             Err(error) => {
-                edge.counters.registrations_refused_total.increment(error.as_str());
+                shared.counters.registrations_refused_total.increment(error.as_str());
                 debug!(conn = %id, %error, "registration refused");
             }
         }
@@ -607,14 +607,14 @@ impl Drop for Driver {
             Phase::Closing(reason) | Phase::Ended(reason) => reason,
             Phase::Open => CloseReason::PeerGone,
         };
-        self.edge
+        self.shared
             .counters
             .inbound_bytes
             .fetch_sub(self.half_read_bytes as usize, Ordering::Relaxed);
         debug!(conn = %self.attachment.id(), %reason, "connection closed");
         // A hook that has just panicked is not asked again.
         if !std::thread::panicking()
-            && let Some(hook) = &self.edge.hooks.close
+            && let Some(hook) = &self.shared.hooks.close
         {
             hook(&self.handle_of(), reason);
         }

@@ -14,16 +14,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Version};
 use tracing::debug;
-use wserver_api::{Format, Side};
+use wserver_api::{Format, Found, Side};
 
-use crate::edge::Edge;
 use crate::http::date;
 use crate::http::express::{self, Next};
 use crate::http::host;
-use crate::http::io::{HttpIo, Notes};
+use crate::http::io::HttpIo;
 use crate::http::keep_alive;
+use crate::http::notes::Notes;
 use crate::http::refused::Refused;
 use crate::http::routes::{self, AnswerBody};
+use crate::http::site::Site;
 use crate::listen::places::Seat;
 use crate::listen::transport::Transport;
 
@@ -36,20 +37,20 @@ const HTTP_1_REQUIRED: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
 
 /// Serves one connection until it ends or is taken over as a WebSocket.
 pub(crate) async fn serve(
-    edge: &Arc<Edge>,
+    site: &Arc<Site>,
     side: Side,
     stream: Transport,
     peer: SocketAddr,
     seat: &Arc<Seat>,
 ) {
-    let io = HttpIo::new(stream, &edge.limits, Arc::clone(seat));
-    if let Err(error) = serve_io(edge, side, io, peer, seat.is_reserved).await {
+    let io = HttpIo::new(stream, site.api.limits(), Arc::clone(seat));
+    if let Err(error) = serve_io(site, side, io, peer, seat.is_reserved).await {
         debug!(%peer, %error, "HTTP connection ended");
     }
 }
 
 async fn serve_io(
-    edge: &Arc<Edge>,
+    site: &Arc<Site>,
     side: Side,
     mut io: HttpIo,
     peer: SocketAddr,
@@ -57,33 +58,34 @@ async fn serve_io(
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     if side.has_push()
         && !is_reserved
-        && express::serve(edge, side, &mut io, peer).await? == Next::End
+        && express::serve(site, side, &mut io, peer).await? == Next::End
     {
         return Ok(());
     }
     let is_http_2 = tokio::select! {
         biased;
         is_it = poll_fn(|cx| io.poll_ahead(cx).map_ok(|ahead| ahead.starts_with(HTTP_2))) => is_it?,
-        () = edge.node.tasks().stopped() => return Ok(()),
+        () = site.tasks().stopped() => return Ok(()),
     };
     if is_http_2 {
-        return Ok(refuse_http_2(edge, io).await?);
+        return Ok(refuse_http_2(site, io).await?);
     }
     let notes = io.notes();
-    let filters = routes::filters(edge, side);
-    let edge_of_service = Arc::clone(edge);
+    let filters = routes::filters(site, side);
+    let site_of_service = Arc::clone(site);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let edge = Arc::clone(&edge_of_service);
+        let site = Arc::clone(&site_of_service);
         let notes = notes.clone();
-        let asked = Asked::new(&edge, side, &notes, &request);
-        let answering = match check(&edge, &notes, &asked, &mut request) {
-            Ok(()) => Either::Left(routes::serve(&edge, side, &filters, peer, request)),
+        let found = site.api.find(side, request.uri().path());
+        let asked = Asked::new(&notes, found.as_ref(), &request);
+        let answering = match check(&site, &notes, &asked, &mut request) {
+            Ok(()) => Either::Left(routes::serve(&site, side, &filters, peer, found, request)),
             Err(refused) => {
                 Either::Right(ready(Ok(routes::whole(refused.told().reply(Format::Text)))))
             }
         };
         answering.map_ok(move |mut answer| {
-            asked.finish(&edge, &notes, &mut answer);
+            asked.finish(&site, &notes, &mut answer);
             answer
         })
     });
@@ -91,12 +93,12 @@ async fn serve_io(
     // fill its arrays for each request. What is timed is in `HttpIo`.
     let connection = http1::Builder::new()
         .header_read_timeout(None)
-        .max_buf_size(edge.limits.head_bytes_max)
+        .max_buf_size(site.api.limits().head_bytes_max)
         .serve_connection(io, service)
         .with_upgrades();
     tokio::select! {
         served = connection => Ok(served?),
-        () = edge.node.tasks().stopped() => Ok(()),
+        () = site.tasks().stopped() => Ok(()),
     }
 }
 
@@ -108,20 +110,22 @@ struct Asked {
     is_clear: bool,
     /// What only publishers ask.
     is_publishers: bool,
+    is_health: bool,
 }
 
 impl Asked {
-    fn new(edge: &Edge, side: Side, notes: &Notes, request: &Request<Incoming>) -> Self {
+    fn new(notes: &Notes, found: Option<&Found>, request: &Request<Incoming>) -> Self {
         Self {
             version: request.version(),
             is_persistent: keep_alive::is_persistent(request.version(), request.headers()),
             is_clear: notes.begin(request.headers(), &request.body().size_hint()),
-            is_publishers: side.has_push() && routes::has_body(edge, request.uri().path()),
+            is_publishers: found.is_some_and(Found::is_for_publishers),
+            is_health: found.is_some_and(Found::is_health),
         }
     }
 
     /// Adds what every answer says, and notes that it is there.
-    fn finish(&self, edge: &Edge, notes: &Notes, answer: &mut Response<AnswerBody>) {
+    fn finish(&self, site: &Site, notes: &Notes, answer: &mut Response<AnswerBody>) {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             answer.headers_mut().insert(DATE, date::now());
             return;
@@ -135,8 +139,8 @@ impl Asked {
         }
         let is_stream = answer.body().size_hint().exact().is_none();
         let is_persistent = self.is_persistent && !has_unread && !is_stream;
-        let is_kept = keep_alive::is_kept(answer.headers(), edge, notes, is_persistent);
-        keep_alive::finish(answer.headers_mut(), edge, is_kept);
+        let is_kept = site.keep_alive.is_kept(answer.headers(), notes, is_persistent);
+        site.keep_alive.finish(answer.headers_mut(), is_kept);
         if !is_kept {
             // Or hyper would say `keep-alive` beside it to a client of HTTP/1.0 that asked for that.
             *answer.version_mut() = self.version;
@@ -147,7 +151,7 @@ impl Asked {
 
 /// What is wrong with a request before anybody looks where it goes.
 fn check(
-    edge: &Edge,
+    site: &Site,
     notes: &Notes,
     asked: &Asked,
     request: &mut Request<Incoming>,
@@ -162,9 +166,8 @@ fn check(
     let uri = request.uri().clone();
     host::settle(asked.version, &uri, request.headers_mut())
         .map_err(|why| Refused::Host { why })?;
-    if notes.seat().is_reserved && !routes::is_health(uri.path()) {
-        edge.node.counters().connections_refused_total.increment();
-        edge.counters.http_connections_refused_total.increment("http_connections_max");
+    if notes.seat().is_reserved && !asked.is_health {
+        site.count_refused("http_connections_max");
         let setting = Some("http_connections_max");
         return Err(Refused::Busy { why: "http_connections_max is reached", setting });
     }
@@ -172,16 +175,16 @@ fn check(
 }
 
 /// Says which version is spoken, in the other one.
-async fn refuse_http_2(edge: &Edge, mut io: HttpIo) -> io::Result<()> {
+async fn refuse_http_2(site: &Site, mut io: HttpIo) -> io::Result<()> {
     io.notes().leave_unserved();
     tokio::select! {
         biased;
         written = express::write(&mut io, HTTP_1_REQUIRED) => written?,
-        () = edge.node.tasks().stopped() => return Ok(()),
+        () = site.tasks().stopped() => return Ok(()),
     }
     tokio::select! {
         biased;
         shut = io.shut_down() => shut,
-        () = edge.node.tasks().stopped() => Ok(()),
+        () = site.tasks().stopped() => Ok(()),
     }
 }

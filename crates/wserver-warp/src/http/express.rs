@@ -23,10 +23,9 @@ use hyper::{HeaderMap, Method, Uri};
 
 use wserver_api::{Reply, Request, Side};
 
-use crate::edge::Edge;
 use crate::http::host;
 use crate::http::io::HttpIo;
-use crate::http::keep_alive;
+use crate::http::site::Site;
 
 /// Of a request with more, hyper takes care.
 const HEADERS_MAX: usize = 32;
@@ -71,17 +70,17 @@ struct Head {
 /// # Errors
 /// When the socket fails, or the client takes no answer.
 pub(crate) async fn serve(
-    edge: &Arc<Edge>,
+    site: &Arc<Site>,
     side: Side,
     io: &mut HttpIo,
     peer: SocketAddr,
 ) -> io::Result<Next> {
-    let Ok(uri) = edge.api.push_path().parse::<Uri>() else { return Ok(Next::Hyper) };
+    let Ok(uri) = site.api.push_path().parse::<Uri>() else { return Ok(Next::Hyper) };
     let notes = io.notes();
     let mut head = None;
     loop {
         // A stop reaches it by its seat.
-        let coming = poll_fn(|cx| io.poll_take(cx, |input| Came::read(input, edge, &mut head)));
+        let coming = poll_fn(|cx| io.poll_take(cx, |input| Came::read(input, site, &mut head)));
         let Whole { headers, body } = match coming.await? {
             Came::Push(whole) => whole,
             Came::Other(input) => {
@@ -91,28 +90,28 @@ pub(crate) async fn serve(
             Came::Nothing => break,
         };
         notes.asked();
-        let client = edge.proxies.client(peer, &headers);
+        let client = site.proxies.client(peer, &headers);
         let request =
             Request { method: Method::POST, uri: uri.clone(), headers, peer, client, side };
         // Pinned where it is made: it is large, and would be moved for each push.
-        let mut answering = pin!(edge.api.push(request, Full::new(body)));
+        let mut answering = pin!(site.api.answer_push(request, Full::new(body)));
         let reply = tokio::select! {
             biased;
             reply = &mut answering => reply,
             // An answer ends with its client, as with hyper.
             () = poll_fn(|cx| io.poll_gone(cx)) => return Ok(Next::End),
-            () = edge.node.tasks().stopped() => return Ok(Next::End),
+            () = site.tasks().stopped() => return Ok(Next::End),
         };
         let is_success = reply.status().is_success();
         if is_success {
             notes.seat().pushed();
         }
-        let is_kept = keep_alive::is_kept(reply.headers(), edge, &notes, true);
-        let rendered = render(&reply, edge, is_kept);
+        let is_kept = site.keep_alive.is_kept(reply.headers(), &notes, true);
+        let rendered = render(&reply, site, is_kept);
         tokio::select! {
             biased;
             written = write(io, &rendered) => written?,
-            () = edge.node.tasks().stopped() => return Ok(Next::End),
+            () = site.tasks().stopped() => return Ok(Next::End),
         }
         notes.waits();
         if !is_kept {
@@ -125,17 +124,17 @@ pub(crate) async fn serve(
     tokio::select! {
         biased;
         shut = io.shut_down() => shut?,
-        () = edge.node.tasks().stopped() => {}
+        () = site.tasks().stopped() => {}
     }
     Ok(Next::End)
 }
 
 impl Came {
-    fn read(input: &[u8], edge: &Edge, head: &mut Option<Head>) -> Self {
+    fn read(input: &[u8], site: &Site, head: &mut Option<Head>) -> Self {
         if input.is_empty() {
             return Self::Nothing;
         }
-        match Whole::read(input, edge, head) {
+        match Whole::read(input, site, head) {
             Some(whole) => Self::Push(whole),
             None => Self::Other(Bytes::copy_from_slice(input)),
         }
@@ -144,12 +143,12 @@ impl Came {
 
 impl Whole {
     /// Reads `input` as exactly one push in the shape that is known here, whose head is `head` then.
-    fn read(input: &[u8], edge: &Edge, head: &mut Option<Head>) -> Option<Self> {
-        let again = head.as_mut().and_then(|head| head.again(input, edge));
+    fn read(input: &[u8], site: &Site, head: &mut Option<Head>) -> Option<Self> {
+        let again = head.as_mut().and_then(|head| head.again(input, site));
         let body = match again {
             Some(body) => body,
             None => {
-                let (read, body) = Head::read(input, edge)?;
+                let (read, body) = Head::read(input, site)?;
                 *head = Some(read);
                 body
             }
@@ -165,7 +164,7 @@ impl Whole {
 
 impl Head {
     /// Reads the head that `input` begins with, and returns what comes after it too.
-    fn read<'a>(input: &'a [u8], edge: &Edge) -> Option<(Self, &'a [u8])> {
+    fn read<'a>(input: &'a [u8], site: &Site) -> Option<(Self, &'a [u8])> {
         // Most of what is no push is seen at once.
         if !input.starts_with(b"POST ") {
             return None;
@@ -173,10 +172,12 @@ impl Head {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut request = httparse::Request::new(&mut headers);
         let head_bytes = match request.parse(input) {
-            Ok(httparse::Status::Complete(bytes)) if bytes <= edge.limits.head_bytes_max => bytes,
+            Ok(httparse::Status::Complete(bytes)) if bytes <= site.api.limits().head_bytes_max => {
+                bytes
+            }
             _ => return None,
         };
-        let is_push = request.path == Some(edge.api.push_path()) && request.version == Some(1);
+        let is_push = request.path == Some(site.api.push_path()) && request.version == Some(1);
         if !is_push {
             return None;
         }
@@ -217,13 +218,13 @@ impl Head {
 
     /// Returns what comes after the head in `input`, if it is this one with whatever length, which
     /// it is given then.
-    fn again<'a>(&mut self, input: &'a [u8], edge: &Edge) -> Option<&'a [u8]> {
+    fn again<'a>(&mut self, input: &'a [u8], site: &Site) -> Option<&'a [u8]> {
         let rest = input.strip_prefix(&*self.before)?;
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let (length, rest) = rest.split_at(digits);
         let body = rest.strip_prefix(&*self.after)?;
         if self.length != length {
-            if input.len() - body.len() > edge.limits.head_bytes_max {
+            if input.len() - body.len() > site.api.limits().head_bytes_max {
                 return None;
             }
             self.length = HeaderValue::from_bytes(length).ok()?;
@@ -235,7 +236,7 @@ impl Head {
 }
 
 /// The answer as hyper writes it.
-fn render(reply: &Reply, edge: &Edge, is_kept: bool) -> Vec<u8> {
+fn render(reply: &Reply, site: &Site, is_kept: bool) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256 + reply.body().len());
     bytes.extend_from_slice(b"HTTP/1.1 ");
     bytes.extend_from_slice(reply.status().as_str().as_bytes());
@@ -251,7 +252,7 @@ fn render(reply: &Reply, edge: &Edge, is_kept: bool) -> Vec<u8> {
     for (name, value) in reply.headers() {
         line(name.as_str(), value.as_bytes());
     }
-    keep_alive::write(&mut bytes, reply.headers(), edge, is_kept);
+    site.keep_alive.write(&mut bytes, reply.headers(), is_kept);
     bytes.extend_from_slice(b"\r\ncontent-length: ");
     bytes.extend_from_slice(HeaderValue::from(reply.body().len()).as_bytes());
     bytes.extend_from_slice(b"\r\n\r\n");

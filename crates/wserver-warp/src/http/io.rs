@@ -16,21 +16,18 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::HeaderMap;
-use hyper::body::SizeHint;
-use hyper::header::TRANSFER_ENCODING;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use wserver_core::Limits;
 
 use crate::connection::read_buffer;
-use crate::http::framing::{Body, Chunks, Head};
+use crate::http::notes::{Awaited, Notes};
 use crate::listen::places::Seat;
 use crate::listen::transport::Transport;
 
@@ -58,174 +55,6 @@ fn switching_head(bytes: &[u8]) -> Option<Bytes> {
 /// How long a client that has ended its side is kept waiting for its answer. Whether it still reads
 /// shows only when it is answered; nodes of a cluster have less time for theirs.
 const ENDED_TIMEOUT: Duration = Duration::from_secs(40);
-
-/// What those who read and answer one connection know of it. A clone is the same connection's.
-#[derive(Debug, Clone)]
-pub(crate) struct Notes(Arc<Noted>);
-
-#[derive(Debug)]
-struct Noted {
-    seat: Arc<Seat>,
-    /// Of one task, so nobody ever waits for it.
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    reading: Reading,
-    exchange: Exchange,
-    /// Requests that have come.
-    requests: u64,
-    /// Bytes have come since the last request that was served, so some may be left unread.
-    has_unserved: bool,
-}
-
-/// What comes next.
-#[derive(Debug)]
-enum Reading {
-    Head(Head),
-    /// Nothing, until somebody has seen the head that has come.
-    Seen(Head),
-    Body(Body),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exchange {
-    /// No request is under way.
-    Waiting,
-    Asked,
-    /// Answered, and the answer is not out yet.
-    Answered,
-    /// Answered by what has no end of its own: whoever reads it is gone when they end their side.
-    Streaming,
-}
-
-/// What is waited for, and for some time only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Awaited {
-    /// The first request, or the rest of a head.
-    Head,
-    Request,
-    /// The client has ended its side, and waits for its answer.
-    Answer,
-}
-
-impl Notes {
-    fn new(seat: Arc<Seat>) -> Self {
-        let state = State {
-            reading: Reading::Head(Head::default()),
-            exchange: Exchange::Waiting,
-            requests: 0,
-            has_unserved: false,
-        };
-        Self(Arc::new(Noted { seat, state: Mutex::new(state) }))
-    }
-
-    /// A request's head has been seen, whose body is of this size; false when the end of that body
-    /// could be read in two ways: by two lengths, by a length and a transfer encoding, or by any
-    /// encoding but `chunked`.
-    pub(crate) fn begin(&self, headers: &HeaderMap, body: &SizeHint) -> bool {
-        let mut state = self.lock();
-        let head = match std::mem::replace(&mut state.reading, Reading::Head(Head::default())) {
-            Reading::Seen(head) => Some(head),
-            // hyper and we do not agree on where the head ends.
-            Reading::Head(_) | Reading::Body(_) => None,
-        };
-        match body.exact() {
-            Some(0) => {}
-            Some(bytes) => state.reading = Reading::Body(Body::Bytes(bytes)),
-            None => state.reading = Reading::Body(Body::Chunks(Chunks::default())),
-        }
-        drop(state);
-        self.asked();
-        let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
-        let lengths_max = match (encodings.next(), encodings.next()) {
-            (None, _) => 1,
-            (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => 0,
-            (Some(_), _) => return false,
-        };
-        head.is_some_and(|head| head.lengths <= lengths_max)
-    }
-
-    /// A request is under way.
-    pub(crate) fn asked(&self) {
-        self.0.seat.begin();
-        let mut state = self.lock();
-        state.exchange = Exchange::Asked;
-        state.requests += 1;
-    }
-
-    /// The answer is there and is written next; `is_stream` when it has no end of its own.
-    pub(crate) fn answered(&self, is_stream: bool) {
-        self.lock().exchange = if is_stream { Exchange::Streaming } else { Exchange::Answered };
-    }
-
-    /// The answer is out.
-    pub(crate) fn waits(&self) {
-        self.lock().exchange = Exchange::Waiting;
-    }
-
-    /// A request was read whole and served.
-    pub(crate) fn served(&self) {
-        self.lock().has_unserved = false;
-    }
-
-    /// Remembers that the client may be sending what will not be read.
-    pub(crate) fn leave_unserved(&self) {
-        self.lock().has_unserved = true;
-    }
-
-    /// Whether something is left of the body of the request under way.
-    pub(crate) fn has_unread_body(&self) -> bool {
-        matches!(self.lock().reading, Reading::Body(_))
-    }
-
-    pub(crate) fn seat(&self) -> &Seat {
-        &self.0.seat
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// How many of these bytes may be handed over: those of one head, or of one body.
-    fn take(&mut self, bytes: &[u8]) -> usize {
-        self.has_unserved = true;
-        match &mut self.reading {
-            Reading::Head(head) => match head.take(bytes) {
-                Some(end) => {
-                    self.reading = Reading::Seen(std::mem::take(head));
-                    end
-                }
-                None => bytes.len(),
-            },
-            Reading::Seen(_) => 0,
-            Reading::Body(body) => match body.take(bytes) {
-                Some(end) => {
-                    self.reading = Reading::Head(Head::default());
-                    end
-                }
-                None => bytes.len(),
-            },
-        }
-    }
-
-    /// Whether the end of what the client sends may be told.
-    fn may_end(&self) -> bool {
-        matches!(self.exchange, Exchange::Waiting | Exchange::Streaming)
-            || matches!(self.reading, Reading::Body(_))
-    }
-
-    fn awaited(&self) -> Option<Awaited> {
-        match &self.reading {
-            _ if self.exchange != Exchange::Waiting => None,
-            Reading::Head(head) if self.requests > 0 && !head.has_begun => Some(Awaited::Request),
-            Reading::Head(_) | Reading::Seen(_) | Reading::Body(_) => Some(Awaited::Head),
-        }
-    }
-}
 
 /// One accepted socket on its way through hyper.
 #[derive(Debug)]
@@ -339,12 +168,8 @@ impl HttpIo {
     /// Ready when the end of what the client sends is to be told: between requests, within a body,
     /// or when the answer takes too long.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let state = self.notes.lock();
-        if state.may_end() {
-            return Poll::Ready(());
-        }
-        let ended_in = Some((Awaited::Answer, state.requests));
-        drop(state);
+        let Some(request) = self.notes.ended_in() else { return Poll::Ready(()) };
+        let ended_in = Some((Awaited::Answer, request));
         if self.waiting != ended_in {
             self.waiting = ended_in;
             self.timer.as_mut().reset(Instant::now() + ENDED_TIMEOUT);
@@ -354,16 +179,13 @@ impl HttpIo {
 
     /// Ready when a connection without a request has waited long enough, or must go.
     fn poll_waited(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let state = self.notes.lock();
-        let Some(awaited) = state.awaited() else { return Poll::Pending };
-        let waiting = (awaited, state.requests);
-        drop(state);
+        let Some(waiting) = self.notes.awaited() else { return Poll::Pending };
         let seat = self.notes.seat();
         if self.waiting != Some(waiting) {
             self.waiting = Some(waiting);
             let now = Instant::now();
             seat.wait(now.into_std());
-            let timeout = match awaited {
+            let timeout = match waiting.0 {
                 Awaited::Head => self.head_timeout,
                 Awaited::Request => self.idle_timeout,
                 Awaited::Answer => ENDED_TIMEOUT,
@@ -442,7 +264,7 @@ impl Read for HttpIo {
         let this = &mut *self;
         if !this.ahead.is_empty() {
             let room = cursor.remaining().min(this.ahead.len());
-            let here = this.notes.lock().take(&this.ahead[..room]);
+            let here = this.notes.take(&this.ahead[..room]);
             if here == 0 {
                 ready!(this.poll_waited(cx));
             }
@@ -466,7 +288,7 @@ impl Read for HttpIo {
                 this.has_ended = true;
                 return this.poll_end(cx).map(Ok);
             }
-            let here = this.notes.lock().take(bytes);
+            let here = this.notes.take(bytes);
             cursor.put_slice(&bytes[..here]);
             this.ahead = Bytes::copy_from_slice(&bytes[here..]);
             if here == 0 {
@@ -497,16 +319,8 @@ impl Write for HttpIo {
         // A socket is flushed by being written to; TLS may have kept something.
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         ready!(self.within_write_timeout(cx, flushed))?;
-        let mut state = self.notes.lock();
-        // Without hyper it is said what is out.
-        if matches!(state.exchange, Exchange::Asked | Exchange::Waiting) {
-            return Poll::Ready(Ok(()));
-        }
-        if state.exchange == Exchange::Answered {
-            state.exchange = Exchange::Waiting;
-        }
-        let may_end = self.has_ended && state.may_end();
-        drop(state);
+        let Some(may_end) = self.notes.flushed() else { return Poll::Ready(Ok(())) };
+        let may_end = self.has_ended && may_end;
         // hyper has asked for more before, and was not told.
         if may_end || self.poll_waited(cx).is_ready() {
             cx.waker().wake_by_ref();
@@ -519,7 +333,7 @@ impl Write for HttpIo {
             let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
             ready!(self.within_write_timeout(cx, shut))?;
         }
-        let is_lingering = self.notes.lock().has_unserved && !self.notes.seat().is_over();
+        let is_lingering = self.notes.has_unserved() && !self.notes.seat().is_over();
         if is_lingering {
             ready!(self.poll_linger(cx));
         }

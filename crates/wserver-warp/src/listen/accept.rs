@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use wserver_api::Side;
 
-use crate::edge::Edge;
 use crate::http::exchange;
+use crate::http::site::Site;
 use crate::listen::canned;
 use crate::listen::listener::Door;
 use crate::listen::places::{Found, Place, Places, Seat};
@@ -27,13 +27,18 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 const LAST_MAX: usize = 4096;
 
 /// Accepts until `close` is cancelled; then drops the listener, and ends when its connections have
-/// ended, which it tells to once they are waited for no longer.
+/// ended, which it tells to when `last_call` is cancelled: then they are waited for no longer.
 ///
 /// Each listener has `http_connections_max` of its own, so that strangers at the public one keep no
 /// backend out. What one address may have of them holds where strangers come, and not for backends
 /// with a listener of their own, nor for proxies, behind which are many.
-pub(crate) async fn run(edge: Arc<Edge>, door: Door, close: CancellationToken) {
-    let limits = &edge.limits;
+pub(crate) async fn run(
+    site: Arc<Site>,
+    door: Door,
+    close: CancellationToken,
+    last_call: CancellationToken,
+) {
+    let limits = site.api.limits();
     let Door { listener, side, tls } = door;
     let per_address =
         if side.has_listeners() { limits.http_connections_per_address_max } else { 0 };
@@ -67,34 +72,33 @@ pub(crate) async fn run(edge: Arc<Edge>, door: Door, close: CancellationToken) {
             }
         };
         back_off = BACK_OFF;
-        let is_anybodys = side.has_listeners() && !edge.proxies.trusts(peer.ip());
+        let is_anybodys = side.has_listeners() && !site.proxies.trusts(peer.ip());
         let found = places.find(is_anybodys.then(|| addresses::subscriber(peer.ip()))).await;
         let (setting, answer) = match found {
             Found::Place { place, is_evicting } => {
                 if is_evicting {
-                    edge.counters.http_connections_evicted_total.increment();
+                    site.counters.http_connections_evicted_total.increment();
                 }
-                let serving = serve(Arc::clone(&edge), side, tls.clone(), stream, peer, place);
-                edge.node.tasks().spawn(serving);
+                let serving = serve(Arc::clone(&site), side, tls.clone(), stream, peer, place);
+                site.tasks().spawn(serving);
                 continue;
             }
             Found::AllBusy | Found::Leaving => ("http_connections_max", canned::OVERLOADED),
             Found::AddressFull => ("http_connections_per_address_max", canned::ADDRESS_FULL),
         };
-        edge.node.counters().connections_refused_total.increment();
-        edge.counters.http_connections_refused_total.increment(setting);
+        site.count_refused(setting);
         refuse(&stream, tls.is_some(), answer);
     }
     drop(listener);
     tokio::select! {
         () = places.emptied() => {}
-        () = edge.last_call.cancelled() => places.end(),
+        () = last_call.cancelled() => places.end(),
     }
 }
 
 /// Serves one connection to its end.
 async fn serve(
-    edge: Arc<Edge>,
+    site: Arc<Site>,
     side: Side,
     tls: Option<Arc<Tls>>,
     stream: Transport,
@@ -105,8 +109,8 @@ async fn serve(
         // Without it a small frame may wait for the acknowledgement of the one before.
         let _ = stream.set_nodelay(true);
     }
-    if let Some(stream) = secure(&edge, tls.as_deref(), stream, peer, &place.seat).await {
-        exchange::serve(&edge, side, stream, peer, &place.seat).await;
+    if let Some(stream) = secure(&site, tls.as_deref(), stream, peer, &place.seat).await {
+        exchange::serve(&site, side, stream, peer, &place.seat).await;
     }
 }
 
@@ -134,7 +138,7 @@ fn refuse(stream: &Transport, is_tls: bool, reply: &[u8]) {
 
 /// Makes a TLS connection where TLS is spoken, within `header_timeout` and while its place lasts.
 async fn secure(
-    edge: &Edge,
+    site: &Site,
     tls: Option<&Tls>,
     stream: Transport,
     peer: SocketAddr,
@@ -147,7 +151,7 @@ async fn secure(
     // Boxed: it is gone when HTTP begins, and is much larger than what serves that.
     let accepting = Box::pin(tls.accept(stream));
     let secured = tokio::select! {
-        secured = tokio::time::timeout(edge.limits.header_timeout, accepting) => secured,
+        secured = tokio::time::timeout(site.api.limits().header_timeout, accepting) => secured,
         () = std::future::poll_fn(|cx| seat.poll_over(cx)) => return None,
     };
     let error = match secured {
@@ -155,7 +159,7 @@ async fn secure(
         Ok(Err(error)) => error,
         Err(_elapsed) => io::ErrorKind::TimedOut.into(),
     };
-    edge.counters.tls_handshakes_failed_total.increment();
+    site.counters.tls_handshakes_failed_total.increment();
     debug!(%peer, %error, "TLS handshake failed");
     None
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use wserver_api::Api;
 use wserver_cluster::{Cluster, Gathered, MemberInfo, Whom};
 use wserver_core::{ConnectionId, Counts, EventName, NameError, UserId};
 use wserver_node::{
@@ -12,20 +13,25 @@ use wserver_node::{
 };
 use wserver_protocol::v2::{self, Answer, Closed, Disconnect, Question};
 
-use crate::edge::Edge;
-use crate::server::builder::BuildError;
-use crate::tls;
+use crate::connection::wire::Socket;
+use crate::counters::EdgeCounters;
+use crate::server::error::BuildError;
+use crate::tls::{self, Tls};
 
 /// Speaks to a running server from anywhere in the program. A clone is the same server.
 #[derive(Clone)]
 pub struct Handle {
-    pub(crate) edge: Arc<Edge>,
+    api: Arc<Api<Socket>>,
+    /// The TLS of each listener that has any.
+    tls: Arc<[Arc<Tls>]>,
+    counters: Arc<EdgeCounters>,
+    /// Cancelled when a shutdown is to begin.
     stop: CancellationToken,
 }
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("node", &self.edge.node).finish_non_exhaustive()
+        f.debug_struct("Handle").field("node", self.api.node()).finish_non_exhaustive()
     }
 }
 
@@ -78,8 +84,13 @@ pub enum Target<'a> {
 }
 
 impl Handle {
-    pub(crate) const fn new(edge: Arc<Edge>, stop: CancellationToken) -> Self {
-        Self { edge, stop }
+    pub(crate) const fn new(
+        api: Arc<Api<Socket>>,
+        tls: Arc<[Arc<Tls>]>,
+        counters: Arc<EdgeCounters>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { api, tls, counters, stop }
     }
 
     /// Sends `message` verbatim to every live connection of `user` that registered `event`; says how many took it.
@@ -128,7 +139,7 @@ impl Handle {
     ) -> Result<EveryoneReceipt, HandleError> {
         let event = self.event(event)?;
         self.check_message(message)?;
-        let gathered = self.edge.api.deliver_to_everyone(&event, message, options).await;
+        let gathered = self.api.deliver_to_everyone(&event, message, options).await;
         Ok(gathered.total())
     }
 
@@ -148,7 +159,7 @@ impl Handle {
     ) -> Result<Gathered<PushReceipt>, HandleError> {
         let (user, event) = (self.user(user)?, self.event(event)?);
         self.check_message(message)?;
-        Ok(self.edge.api.deliver(&user, &event, message, options).await)
+        Ok(self.api.deliver(&user, &event, message, options).await)
     }
 
     /// Whether the server has part in its cluster now: the broker carries messages, and the users of
@@ -160,13 +171,13 @@ impl Handle {
     /// # Errors
     /// Why not, in a few words.
     pub fn cluster_ready(&self) -> Result<(), String> {
-        self.edge.cluster.as_ref().map_or(Ok(()), Cluster::ready)
+        self.api.cluster().map_or(Ok(()), Cluster::ready)
     }
 
     /// The other nodes of the cluster, in no particular order.
     #[must_use]
     pub fn cluster_members(&self) -> Vec<MemberInfo> {
-        self.edge.cluster.as_ref().map(Cluster::members).unwrap_or_default()
+        self.api.cluster().map(Cluster::members).unwrap_or_default()
     }
 
     /// What happened to `user` of late: its newest `max` refusals, drops and ends, the oldest of
@@ -175,14 +186,14 @@ impl Handle {
     /// # Errors
     /// [`HandleError::User`].
     pub fn recent(&self, user: &str, max: usize) -> Result<Vec<Entry>, HandleError> {
-        Ok(self.edge.node.recent(&self.user(user)?, max))
+        Ok(self.api.node().recent(&self.user(user)?, max))
     }
 
     /// The same of those who had not proven to be anybody: refused tokens, connections that never
     /// registered.
     #[must_use]
     pub fn recent_strangers(&self, max: usize) -> Vec<Entry> {
-        self.edge.node.recent_strangers(max)
+        self.api.node().recent_strangers(max)
     }
 
     /// Follows what happens to `user` from now on: registrations, pushes, refusals, drops, ends.
@@ -190,7 +201,7 @@ impl Handle {
     /// # Errors
     /// [`HandleError::User`], or [`HandleError::Trace`] when there are `traces_max` already.
     pub fn trace(&self, user: &str) -> Result<Trace, HandleError> {
-        self.edge.node.trace(&self.user(user)?).map_err(HandleError::Trace)
+        self.api.node().trace(&self.user(user)?).map_err(HandleError::Trace)
     }
 
     /// The connections of `user`, at most `max`.
@@ -202,7 +213,7 @@ impl Handle {
         user: &str,
         max: usize,
     ) -> Result<Vec<ConnectionInfo>, HandleError> {
-        Ok(self.edge.node.user_connections(&self.user(user)?, max))
+        Ok(self.api.node().user_connections(&self.user(user)?, max))
     }
 
     /// How many connections each of `users` has.
@@ -212,7 +223,7 @@ impl Handle {
     pub fn presence(&self, users: &[&str]) -> Result<Vec<usize>, HandleError> {
         let users: Vec<UserId> =
             users.iter().map(|user| self.user(user)).collect::<Result<_, _>>()?;
-        Ok(self.edge.node.presence(&users))
+        Ok(self.api.node().presence(&users))
     }
 
     /// Registers a live connection for an event of `user`, as if it had asked for it; it is told
@@ -223,7 +234,7 @@ impl Handle {
     /// it or the user has as many registrations or connections as may be; nobody is closed then.
     pub fn register(&self, id: ConnectionId, user: &str, event: &str) -> Result<(), HandleError> {
         let (user, event) = (self.user(user)?, self.event(event)?);
-        self.edge.node.register(id, &user, &event).map_err(HandleError::Register)?;
+        self.api.node().register(id, &user, &event).map_err(HandleError::Register)?;
         Ok(())
     }
 
@@ -239,7 +250,7 @@ impl Handle {
         user: &str,
         event: &str,
     ) -> Result<bool, HandleError> {
-        Ok(self.edge.node.unregister(id, &self.user(user)?, &self.event(event)?))
+        Ok(self.api.node().unregister(id, &self.user(user)?, &self.event(event)?))
     }
 
     /// Closes connections with code 1000, behind what is queued for them; says how many.
@@ -249,7 +260,7 @@ impl Handle {
     /// # Errors
     /// [`HandleError`] when a name is empty or beyond its limit.
     pub fn disconnect(&self, target: Target<'_>) -> Result<usize, HandleError> {
-        let node = &self.edge.node;
+        let node = self.api.node();
         Ok(match target {
             Target::User(user) => node.disconnect(Selection::User(&self.user(user)?)),
             Target::UserEvent { user, event } => {
@@ -273,7 +284,7 @@ impl Handle {
         target: Target<'_>,
     ) -> Result<Gathered<usize>, HandleError> {
         let here = self.disconnect(target)?;
-        let Some(cluster) = &self.edge.cluster else { return Ok(Gathered::alone(here)) };
+        let Some(cluster) = self.api.cluster() else { return Ok(Gathered::alone(here)) };
         let body = match target {
             Target::User(user) => Disconnect::User(user.to_owned()),
             Target::UserEvent { user, event } => {
@@ -300,7 +311,7 @@ impl Handle {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn ready(&self) -> Result<(), &'static str> {
-        self.edge.api.verdict().await
+        self.api.ready().await
     }
 
     /// Begins the shutdown that [`BoundServer::serve_until`](crate::BoundServer::serve_until) describes.
@@ -315,47 +326,47 @@ impl Handle {
     /// # Errors
     /// [`BuildError`] with every problem; then nothing has changed.
     pub fn reload_tls(&self) -> Result<(), BuildError> {
-        tls::reload(&self.edge.tls).map_err(BuildError::new)
+        tls::reload(&self.tls).map_err(BuildError::new)
     }
 
     /// How many connections ended before they were secure: no TLS, no common version or suite, no
     /// certificate of a client that must have one, or too slow.
     #[must_use]
     pub fn tls_handshakes_failed(&self) -> u64 {
-        self.edge.counters.tls_handshakes_failed_total.value()
+        self.counters.tls_handshakes_failed_total.value()
     }
 
     /// Everything that is counted and measured, in Prometheus' text format (0.0.4), as
     /// `GET /metrics` answers. It reads a few files of `/proc`, so it blocks for a moment.
     #[must_use]
     pub fn metrics(&self) -> String {
-        self.edge.api.metrics()
+        self.api.metrics()
     }
 
     /// How many users, connections and bindings there are now.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.edge.node.counts()
+        self.api.node().counts()
     }
 
     /// How many connections are open now, registered or not.
     #[must_use]
     pub fn connections_open(&self) -> usize {
-        self.edge.node.connections_open()
+        self.api.node().connections_open()
     }
 
     /// What the server has counted since it started.
     #[must_use]
     pub fn counters(&self) -> &Counters {
-        self.edge.node.counters()
+        self.api.node().counters()
     }
 
     fn user(&self, user: &str) -> Result<UserId, HandleError> {
-        UserId::parse(user, self.edge.limits.name_bytes_max).map_err(HandleError::User)
+        UserId::parse(user, self.api.limits().name_bytes_max).map_err(HandleError::User)
     }
 
     fn check_message(&self, message: &str) -> Result<(), HandleError> {
-        let bytes_max = self.edge.limits.message_bytes_max;
+        let bytes_max = self.api.limits().message_bytes_max;
         if message.is_empty() {
             return Err(HandleError::MessageEmpty);
         }
@@ -366,6 +377,6 @@ impl Handle {
     }
 
     fn event(&self, event: &str) -> Result<EventName, HandleError> {
-        EventName::parse(event, self.edge.limits.name_bytes_max).map_err(HandleError::Event)
+        EventName::parse(event, self.api.limits().name_bytes_max).map_err(HandleError::Event)
     }
 }

@@ -14,9 +14,13 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use tracing::warn;
 
-use crate::files::{KEYS_BYTES_MAX, read_regular_file};
+use crate::files::read_regular_file;
 
-use super::{Names, Pem, TlsSettings};
+use super::settings::{Names, Pem, TlsSettings};
+
+/// What a file of keys or certificates may hold in bytes; all the authorities of a system are a
+/// quarter of that.
+const KEYS_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A certificate that ends so soon is worth a word.
 const EXPIRY_WARNING: Duration = Duration::from_secs(7 * DAY);

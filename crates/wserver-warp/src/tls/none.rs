@@ -106,4 +106,4 @@ pub(crate) fn reload(_listeners: &[Arc<Tls>]) -> Result<(), Vec<String>> {
 }
 
 #[expect(clippy::unused_async, reason = "as where there is TLS")]
-pub(crate) async fn watch(_listeners: Vec<Arc<Tls>>, _stop: CancellationToken) {}
+pub(crate) async fn watch(_listeners: Arc<[Arc<Tls>]>, _stop: CancellationToken) {}

@@ -11,7 +11,8 @@ use std::task::{Context, Poll, ready};
 use rustls::ServerConnection;
 use tokio::net::TcpStream;
 
-use super::TlsStream;
+/// A TLS connection while HTTP is spoken on it.
+pub(crate) type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
 /// Reads from the socket in one call that bring no plaintext, before other tasks have their turn.
 const EMPTY_READS_MAX: usize = 16;

@@ -14,80 +14,139 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Response, StatusCode, Uri};
 use tracing::debug;
 use wserver_api::{Format, Reply, Request};
+use wserver_auth::TokenSource;
 use wserver_cluster::Cluster;
 use wserver_node::{OpenError, Place};
 
 use crate::connection::driver::{Driver, Handshake};
+use crate::connection::shared::Shared;
 use crate::connection::wire::Socket;
-use crate::edge::Edge;
 use crate::http::io::HttpIo;
 use crate::http::refused::Refused;
+use crate::upgrade::addresses::{Addresses, HandshakeRates};
+use crate::upgrade::origin::OriginPolicy;
+use crate::upgrade::public_page::PublicPage;
 
-/// Answers a handshake; when it is accepted the connection's task starts as soon as hyper lets go of the socket.
-pub(crate) fn upgrade(
-    edge: Arc<Edge>,
-    Request { method, uri, headers, client: peer, .. }: Request,
-    on_upgrade: Option<OnUpgrade>,
-) -> Reply {
-    let accepted = within_rate(&edge, peer)
-        .and_then(|()| check(&edge, &method, &headers))
-        .and_then(|accept| Ok((accept, edge.addresses.acquire(peer)?)))
-        .and_then(|(accept, address)| {
-            let on_upgrade = on_upgrade.ok_or(Refused::Upgrade {
-                why: "a WebSocket handshake needs HTTP/1.1 and Connection: Upgrade",
-            })?;
-            let token = handshake_token(&edge, &headers, &uri)?;
-            if edge.cluster.as_ref().is_some_and(Cluster::refuses_connections) {
-                return Err(Refused::CutOff);
+/// What handshakes are held to, and what comes of them.
+pub(crate) struct Handshakes {
+    /// What their connections will share.
+    pub(crate) shared: Arc<Shared>,
+    /// The node's part in a cluster, if it has one.
+    pub(crate) cluster: Option<Cluster<Socket>>,
+    pub(crate) origin: OriginPolicy,
+    pub(crate) token_source: TokenSource,
+    pub(crate) addresses: Arc<Addresses>,
+    /// `None` when `handshakes_per_address_per_second` is 0.
+    pub(crate) rates: Option<HandshakeRates>,
+    /// Set when pushes need no key where browsers connect.
+    pub(crate) public_page: Option<PublicPage>,
+}
+
+impl Handshakes {
+    /// Answers a handshake; when it is accepted the connection's task starts as soon as hyper lets go
+    /// of the socket.
+    pub(crate) fn answer(
+        &self,
+        Request { method, uri, headers, client: peer, .. }: Request,
+        on_upgrade: Option<OnUpgrade>,
+    ) -> Reply {
+        let node = &self.shared.node;
+        let accepted = self
+            .within_rate(peer)
+            .and_then(|()| self.check(&method, &headers))
+            .and_then(|accept| Ok((accept, self.addresses.acquire(peer)?)))
+            .and_then(|(accept, address)| {
+                let on_upgrade = on_upgrade.ok_or(Refused::Upgrade {
+                    why: "a WebSocket handshake needs HTTP/1.1 and Connection: Upgrade",
+                })?;
+                let token = self.token(&headers, &uri)?;
+                if self.cluster.as_ref().is_some_and(Cluster::refuses_connections) {
+                    return Err(Refused::CutOff);
+                }
+                let place = node.reserve().map_err(|error| match error {
+                    OpenError::Full { max } => Refused::Full { max },
+                    _ => Refused::Draining,
+                })?;
+                Ok((accept, address, token, on_upgrade, place))
+            });
+        let (accept, address, token, on_upgrade, place) = match accepted {
+            Ok(accepted) => accepted,
+            Err(refused) => {
+                if matches!(refused, Refused::AddressFull { .. }) {
+                    node.counters().connections_refused_total.increment();
+                }
+                debug!(%peer, ?refused, "handshake refused");
+                let told = refused.told();
+                self.shared.counters.handshakes_refused_total.increment(told.name);
+                return told.reply(Format::Text);
             }
-            let place = edge.node.reserve().map_err(|error| match error {
-                OpenError::Full { max } => Refused::Full { max },
-                _ => Refused::Draining,
-            })?;
-            Ok((accept, address, token, on_upgrade, place))
-        });
-    let (accept, address, token, on_upgrade, place) = match accepted {
-        Ok(accepted) => accepted,
-        Err(refused) => {
-            if matches!(refused, Refused::AddressFull { .. }) {
-                edge.node.counters().connections_refused_total.increment();
-            }
-            debug!(%peer, ?refused, "handshake refused");
-            let told = refused.told();
-            edge.counters.handshakes_refused_total.increment(told.name);
-            return told.reply(Format::Text);
+        };
+        if let Some(public_page) = &self.public_page {
+            public_page.look(&headers);
         }
-    };
-    if let Some(public_page) = &edge.public_page {
-        public_page.look(&headers);
+        if headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+            // Browsers then end the connection by themselves, with 1006 and no word of why.
+            debug!(%peer, "the client offered a subprotocol, none is spoken");
+        }
+        let handshake = Handshake::new(self.kept_headers(&headers), token, address);
+        let shared = Arc::clone(&self.shared);
+        node.tasks().spawn(take_over(shared, place, peer, on_upgrade, handshake));
+        let mut reply = Response::new(Bytes::new());
+        *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = reply.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.typed_insert(accept);
+        reply
     }
-    if headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
-        // Browsers then end the connection by themselves, with 1006 and no word of why.
-        debug!(%peer, "the client offered a subprotocol, none is spoken");
+
+    /// Counts every attempt, whatever comes of it.
+    fn within_rate(&self, peer: SocketAddr) -> Result<(), Refused> {
+        let Some(rates) = &self.rates else { return Ok(()) };
+        let counters = self.shared.node.counters();
+        rates
+            .acquire(peer.ip(), Instant::now(), &counters.handshake_addresses_evicted_total)
+            .inspect_err(|_refused| counters.handshakes_over_rate_total.increment())
     }
-    let handshake = Handshake::new(kept_headers(&edge, &headers), token, address);
-    let tasks = edge.node.tasks().clone();
-    tasks.spawn(take_over(edge, place, peer, on_upgrade, handshake));
-    let mut reply = Response::new(Bytes::new());
-    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = reply.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.typed_insert(accept);
-    reply
+
+    /// The value to accept with, or why not.
+    fn check(&self, method: &Method, headers: &HeaderMap) -> Result<SecWebsocketAccept, Refused> {
+        let accept = check_form(method, headers)?;
+        if !self.origin.permits(headers) {
+            return Err(Refused::Origin { origin: shown_origin(headers) });
+        }
+        Ok(accept)
+    }
+
+    /// The token that stands in for those that register messages lack.
+    fn token(&self, headers: &HeaderMap, uri: &Uri) -> Result<Option<Box<str>>, Refused> {
+        let Some(token) = self.token_source.token(headers, uri) else { return Ok(None) };
+        let bytes_max = self.shared.limits.name_bytes_max;
+        if token.len() > bytes_max {
+            return Err(Refused::TokenTooLong { bytes: token.len(), bytes_max });
+        }
+        Ok(Some(token.into()))
+    }
+
+    /// Those headers that the authenticator reads. An authenticator may change its mind, and the
+    /// policy of origins does not: with `any` a cookie would stand for whoever visits any page.
+    fn kept_headers(&self, headers: &HeaderMap) -> HeaderMap {
+        let mut kept = HeaderMap::new();
+        for name in self.shared.authenticator.handshake_headers() {
+            if name == COOKIE && self.origin.is_any() {
+                continue;
+            }
+            for value in headers.get_all(&name) {
+                kept.append(&name, value.clone());
+            }
+        }
+        kept
+    }
 }
 
-/// Counts every attempt, whatever comes of it.
-fn within_rate(edge: &Edge, peer: SocketAddr) -> Result<(), Refused> {
-    let Some(rates) = &edge.handshakes else { return Ok(()) };
-    let counters = edge.node.counters();
-    rates
-        .acquire(peer.ip(), Instant::now(), &counters.handshake_addresses_evicted_total)
-        .inspect_err(|_refused| counters.handshakes_over_rate_total.increment())
-}
-
-/// The value to accept with, or why not.
-fn check(edge: &Edge, method: &Method, headers: &HeaderMap) -> Result<SecWebsocketAccept, Refused> {
+/// The value to accept a handshake of this form with (RFC 6455, section 4.2.1), or what is wrong
+/// with it.
+fn check_form(method: &Method, headers: &HeaderMap) -> Result<SecWebsocketAccept, Refused> {
     if method != Method::GET {
         return Err(Refused::Method { allow: "GET" });
     }
@@ -107,24 +166,7 @@ fn check(edge: &Edge, method: &Method, headers: &HeaderMap) -> Result<SecWebsock
     if has_body(headers) {
         return Err(Refused::Upgrade { why: "a WebSocket handshake has no body" });
     }
-    if !edge.origin.permits(headers) {
-        return Err(Refused::Origin { origin: shown_origin(headers) });
-    }
     Ok(SecWebsocketAccept::from(key))
-}
-
-/// The token that stands in for those that register messages lack.
-fn handshake_token(
-    edge: &Edge,
-    headers: &HeaderMap,
-    uri: &Uri,
-) -> Result<Option<Box<str>>, Refused> {
-    let Some(token) = edge.token_source.token(headers, uri) else { return Ok(None) };
-    let bytes_max = edge.limits.name_bytes_max;
-    if token.len() > bytes_max {
-        return Err(Refused::TokenTooLong { bytes: token.len(), bytes_max });
-    }
-    Ok(Some(token.into()))
 }
 
 /// So much of an `Origin` as is repeated to whoever sent it, and logged.
@@ -168,24 +210,9 @@ fn is_key(key: &[u8]) -> bool {
     digits.iter().all(|digit| digit.is_ascii_alphanumeric() || matches!(digit, b'+' | b'/'))
 }
 
-/// Those headers that the authenticator reads. An authenticator may change its mind, and the policy
-/// of origins does not: with `any` a cookie would stand for whoever visits any page.
-fn kept_headers(edge: &Edge, headers: &HeaderMap) -> HeaderMap {
-    let mut kept = HeaderMap::new();
-    for name in edge.authenticator.handshake_headers() {
-        if name == COOKIE && edge.origin.is_any() {
-            continue;
-        }
-        for value in headers.get_all(&name) {
-            kept.append(&name, value.clone());
-        }
-    }
-    kept
-}
-
 /// Takes the socket back from hyper and starts the small task that lives on.
 async fn take_over(
-    edge: Arc<Edge>,
+    shared: Arc<Shared>,
     place: Place<Socket>,
     peer: SocketAddr,
     on_upgrade: OnUpgrade,
@@ -210,13 +237,13 @@ async fn take_over(
     let attachment = match place.open(socket) {
         Ok(attachment) => attachment,
         Err(error) => {
-            edge.counters.handshakes_refused_total.increment("draining");
+            shared.counters.handshakes_refused_total.increment("draining");
             debug!(%peer, %error, "no longer open to connections");
             return;
         }
     };
-    let tasks = edge.node.tasks().clone();
-    let mut driver = Driver::new(edge, attachment, peer, handshake);
+    let tasks = shared.node.tasks().clone();
+    let mut driver = Driver::new(shared, attachment, peer, handshake);
     driver.preload(&[&parts.read_buf, &ahead]);
     // Neither must outlive this line: each may be as large as a whole request.
     drop((parts.read_buf, ahead));

@@ -22,10 +22,10 @@ use wserver_client::{
     Client, Dialed, PlainAnswer, Probe, Probed, Pusher, Seen, TlsFacts, UpgradeError,
 };
 
-use super::output::{Milliseconds, counted};
+use super::outcome::{Failure, Outcome};
+use super::output::{Milliseconds, counted, with_causes};
 use super::secret::secret;
 use super::target::{Authorities, Scheme, endpoint};
-use super::{Failure, Outcome};
 use proxy::Proxy;
 use report::Report;
 
@@ -143,7 +143,7 @@ impl Plan {
         let secured = match dialed.secure().await {
             Ok(secured) => secured,
             Err(error) => {
-                let error = told(&error);
+                let error = with_causes(&error);
                 return report.failed("tls", &error, advice::tls(&error));
             }
         };
@@ -200,7 +200,7 @@ impl Plan {
                 return Ok(None);
             }
             Err(error) => {
-                report.failed("name", told(&error), advice::NAME)?;
+                report.failed("name", with_causes(&error), advice::NAME)?;
                 return Ok(None);
             }
         };
@@ -216,7 +216,7 @@ impl Plan {
                     first = Some(dialed);
                 }
                 Ok(_) => {}
-                Err(error) => silent.push(format!("{address}: {}", told(&error))),
+                Err(error) => silent.push(format!("{address}: {}", with_causes(&error))),
             }
         }
         if first.is_none() {
@@ -246,7 +246,7 @@ fn is_silence(error: &UpgradeError) -> bool {
                 }
                 cause = error.source();
             }
-            told(error).contains("Handshake not finished")
+            with_causes(error).contains("Handshake not finished")
         }
         _ => false,
     }
@@ -280,7 +280,7 @@ fn certificate(tls: &TlsFacts, report: &mut Report) -> io::Result<()> {
 async fn ping(probed: &mut Probed, report: &mut Report) -> io::Result<bool> {
     let started = Instant::now();
     if let Err(error) = probed.ping().await {
-        report.failed("ping", told(&error), advice::BROKEN)?;
+        report.failed("ping", with_causes(&error), advice::BROKEN)?;
         return Ok(false);
     }
     loop {
@@ -323,7 +323,7 @@ async fn silence(
             }
             Some(Seen::Lost(error)) => {
                 let seconds = started.elapsed().as_secs_f64();
-                let what = format!("cut after {seconds:.1} s of silence ({})", told(&error));
+                let what = format!("cut after {seconds:.1} s of silence ({})", with_causes(&error));
                 report.failed("idle", what, &advice::idle(proxy))?;
                 return Ok(false);
             }
@@ -346,7 +346,7 @@ async fn silence(
 /// Sends a Close, and tests whether the server's own Close arrives.
 async fn close(probed: &mut Probed, report: &mut Report) -> io::Result<()> {
     if let Err(error) = probed.close().await {
-        return report.failed("close", told(&error), advice::BROKEN);
+        return report.failed("close", with_causes(&error), advice::BROKEN);
     }
     loop {
         match probed.next(STEP_TIMEOUT).await {
@@ -358,24 +358,10 @@ async fn close(probed: &mut Probed, report: &mut Report) -> io::Result<()> {
                 return report.warning("close", what, advice::CLOSE);
             }
             Some(Seen::Lost(error)) => {
-                return report.warning("close", told(&error), advice::CLOSE);
+                return report.warning("close", with_causes(&error), advice::CLOSE);
             }
             Some(_) => {}
             None => return report.warning("close", "no answer within 10 s", advice::CLOSE),
         }
     }
-}
-
-/// An error with its causes.
-fn told(error: &dyn std::error::Error) -> String {
-    let mut told = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_told = cause.to_string();
-        if !told.ends_with(&cause_told) {
-            told = format!("{told}: {cause_told}");
-        }
-        source = cause.source();
-    }
-    told
 }

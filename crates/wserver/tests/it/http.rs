@@ -1,4 +1,6 @@
 //! Requests as HTTP/1.1 has them: where each ends, which are refused, which methods and paths there are.
+//!
+//! Long because requests that go wrong, and how each is answered, are read beside each other.
 
 use std::io::Read as _;
 

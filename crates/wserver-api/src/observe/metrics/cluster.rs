@@ -3,7 +3,7 @@
 use wserver_cluster::Cluster;
 use wserver_node::Wire;
 
-use super::Page;
+use super::page::Page;
 
 pub(super) fn write<W: Wire>(page: &mut Page, cluster: &Cluster<W>) {
     let (gauges, counters) = (cluster.gauges(), cluster.counters());

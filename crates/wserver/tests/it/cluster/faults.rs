@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use wserver_cluster::conformance::nats;
-use wserver_cluster::conformance::process::is_there;
-use wserver_cluster::conformance::redis::{self, RedisCluster, Sentinels};
+use wserver_test_brokers::nats;
+use wserver_test_brokers::process::is_there;
+use wserver_test_brokers::redis::{self, RedisCluster, Sentinels};
 
 use super::line::{Line, redis_by_cable};
 use super::proxy::{Proxy, Way};

@@ -1,19 +1,14 @@
 //! Redis as processes of a test's own: one server, a master under Sentinels, a Cluster. They need
-//! `redis-server` and nothing else. And an [`Ear`], to hear what one link carries.
+//! `redis-server` and nothing else.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::time::timeout;
-
-use super::process::{Folder, Process, free_port, wait_for};
-use crate::broker::{Broker, BrokerError, Inbound, InboundLane, Link, NodeId};
+use crate::process::{Folder, Process, reserved_port, wait_for};
 
 /// The program that all of this is.
 pub const PROGRAM: &str = "redis-server";
@@ -38,7 +33,7 @@ impl Standalone {
     /// When it does not come up.
     #[must_use]
     pub fn start(lines: &[&str]) -> Self {
-        Self::start_with(Folder::new(), free_port(), false, &[], lines)
+        Self::start_with(Folder::new(), reserved_port(), false, &[], lines)
     }
 
     /// Starts one that speaks TLS and nothing else.
@@ -47,7 +42,7 @@ impl Standalone {
     /// When it does not come up.
     #[must_use]
     pub fn start_tls(certificate_pem: &str, key_pem: &str, lines: &[&str]) -> Self {
-        let (folder, port) = (Folder::new(), free_port());
+        let (folder, port) = (Folder::new(), reserved_port());
         fs::write(folder.path().join("certificate.pem"), certificate_pem).expect("it is written");
         fs::write(folder.path().join("key.pem"), key_pem).expect("it is written");
         let port_line = format!("tls-port {port}");
@@ -151,7 +146,7 @@ impl Sentinels {
         let again = format!("sentinel failover-timeout {MASTER} 4000");
         let sentinels = (0..3).map(|_| {
             let lines = [&*monitor, &down, &again];
-            Standalone::start_with(Folder::new(), free_port(), false, &["--sentinel"], &lines)
+            Standalone::start_with(Folder::new(), reserved_port(), false, &["--sentinel"], &lines)
         });
         let sentinels = sentinels.collect::<Vec<_>>();
         for sentinel in &sentinels {
@@ -224,7 +219,7 @@ impl RedisCluster {
     #[expect(clippy::new_without_default, reason = "it makes something")]
     pub fn new() -> Self {
         // The port for each other is by default the port plus 10000, which may be none.
-        let buses: Vec<u16> = (0..6).map(|_| free_port()).collect();
+        let buses: Vec<u16> = (0..6).map(|_| reserved_port()).collect();
         let servers = buses.iter().map(|bus| {
             let bus = format!("cluster-port {bus}");
             Standalone::start(&["cluster-enabled yes", "cluster-node-timeout 2000", &bus])
@@ -343,34 +338,6 @@ impl RedisCluster {
         let found = self.servers.iter().find_map(|server| owner_port(server.port, slot));
         let found = found.expect("somebody owns it");
         self.servers.iter().position(|server| server.port == found).expect("it is one of ours")
-    }
-}
-
-/// What arrives by one link.
-#[derive(Debug)]
-pub struct Ear(Vec<InboundLane>);
-
-impl Ear {
-    /// Opens a link as the node of this number.
-    ///
-    /// # Errors
-    /// Those of the broker.
-    pub async fn open(
-        broker: &dyn Broker,
-        node: u64,
-    ) -> Result<(Arc<dyn Link>, Self), BrokerError> {
-        let (inbound, lanes) = Inbound::new(broker.lanes(), 1 << 30);
-        let link = broker.open(NodeId::new(node), inbound).await?;
-        Ok((link, Self(lanes)))
-    }
-
-    /// The next message of a lane.
-    ///
-    /// # Panics
-    /// When none comes in time, or the link has ended.
-    pub async fn next(&mut self, lane: u16) -> Bytes {
-        let arrived = timeout(super::PATIENCE, self.0[usize::from(lane)].next()).await;
-        arrived.expect("in time").expect("the link lives")
     }
 }
 

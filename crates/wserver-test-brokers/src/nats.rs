@@ -4,22 +4,11 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::Command;
-use std::sync::Arc;
 
-use super::process::{Folder, Process, free_port, wait_for, wait_for_port};
-use crate::broker::{Broker, BrokerError, Inbound, Link, NodeId};
+use crate::process::{Folder, Process, reserved_port, wait_for, wait_for_port};
 
 /// The program, from Debian's package of that name.
 pub const PROGRAM: &str = "nats-server";
-
-/// Opens a link for a test that does not look at what arrives by it.
-///
-/// # Errors
-/// What the broker says.
-pub async fn open(broker: &dyn Broker, node: NodeId) -> Result<Arc<dyn Link>, BrokerError> {
-    let (inbound, _lanes) = Inbound::new(broker.lanes(), 1);
-    broker.open(node, inbound).await
-}
 
 /// A NATS server on a port that stays the same when it is started again.
 #[derive(Debug)]
@@ -36,7 +25,7 @@ impl Server {
     /// When it does not come up.
     #[must_use]
     pub fn start(config: &str) -> Self {
-        Self::start_on(free_port(), config)
+        Self::start_on(reserved_port(), config)
     }
 
     fn start_on(port: u16, config: &str) -> Self {
@@ -111,9 +100,9 @@ impl Servers {
     /// As [`start`](Self::start).
     #[must_use]
     pub fn start_by(way: impl FnOnce(u16) -> u16) -> Self {
-        let ports = [free_port(), free_port()];
-        let monitors = [free_port(), free_port()];
-        let routes = [free_port(), free_port()];
+        let ports = [reserved_port(), reserved_port()];
+        let monitors = [reserved_port(), reserved_port()];
+        let routes = [reserved_port(), reserved_port()];
         let way = way(routes[1]);
         let start = |at: usize, routes_to: &str| {
             let [monitor, here] = [monitors[at], routes[at]];

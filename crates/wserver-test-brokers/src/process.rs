@@ -35,13 +35,14 @@ pub fn is_there(program: &str) -> bool {
     is_found
 }
 
-/// A port at which nobody listens, for as long as this process lives: nobody is given it by chance,
-/// and a program that is told of it can listen there, over and over.
+/// A port that is this process's own for as long as it lives, and at which nobody listens: it is bound
+/// at once and stays so. Nobody is given it by chance, and a program that is told of it can listen
+/// there, over and over.
 ///
 /// # Panics
 /// When there is none.
 #[must_use]
-pub fn free_port() -> u16 {
+pub fn reserved_port() -> u16 {
     static RESERVED: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
     // Linux gives the port of a socket that is bound and does not listen to nobody who asks for any
     // port, and to every server that names it, since they all set SO_REUSEADDR.
@@ -172,8 +173,8 @@ mod tests {
 
     /// Another program that came between would have made the one that was told of the port fail.
     #[test]
-    fn a_free_port_is_given_to_nobody_by_chance() {
-        let (port, other) = (free_port(), free_port());
+    fn a_reserved_port_is_given_to_nobody_by_chance() {
+        let (port, other) = (reserved_port(), reserved_port());
         assert_ne!(port, other);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         for _ in 0..2 {

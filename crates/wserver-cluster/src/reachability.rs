@@ -23,7 +23,7 @@ const ROUND_TRIPS_MAX: usize = 3;
 
 /// What this node knows of the broker's ability to carry messages.
 #[derive(Debug)]
-pub(crate) struct Health {
+pub(crate) struct Reachability {
     interval: Duration,
     lease: Duration,
     /// When this node started.
@@ -91,7 +91,7 @@ pub(crate) struct Checked {
     pub(crate) is_stuck: bool,
 }
 
-impl Health {
+impl Reachability {
     /// The health of a node with this lease.
     pub(crate) fn new(lanes: u16, lease: Duration) -> Self {
         let interval = NONCE_INTERVAL_MAX.min(lease * 2 / 5);
@@ -253,101 +253,105 @@ mod tests {
 
     #[test]
     fn a_link_is_good_when_messages_come_back_by_every_lane() {
-        let health = Health::new(2, Duration::from_secs(5));
+        let reachability = Reachability::new(2, Duration::from_secs(5));
         let start = Instant::now();
-        assert_eq!(health.verdict(), Err("there is no connection yet".to_owned()));
-        assert_eq!(health.check(start), Checked::default());
-        health.linked(start);
-        assert_eq!(health.check(start).nonces, [(0, 1), (1, 1)]);
-        assert_eq!(health.check(start).nonces, [], "not yet");
-        health.returned(0, 1, start);
+        assert_eq!(reachability.verdict(), Err("there is no connection yet".to_owned()));
+        assert_eq!(reachability.check(start), Checked::default());
+        reachability.linked(start);
+        assert_eq!(reachability.check(start).nonces, [(0, 1), (1, 1)]);
+        assert_eq!(reachability.check(start).nonces, [], "not yet");
+        reachability.returned(0, 1, start);
         let missing = "a message of this node to itself does not come back by lane 1";
-        assert_eq!(health.verdict(), Err(missing.to_owned()));
-        health.returned(1, 1, start);
-        assert_eq!(health.verdict(), Ok(()));
+        assert_eq!(reachability.verdict(), Err(missing.to_owned()));
+        reachability.returned(1, 1, start);
+        assert_eq!(reachability.verdict(), Ok(()));
         for seconds in [2, 4, 6] {
-            let checked = health.check(start + Duration::from_secs(seconds));
+            let checked = reachability.check(start + Duration::from_secs(seconds));
             assert_eq!(checked.is_stuck, seconds == 6);
-            health.returned(1, checked.nonces[1].1, start);
-            assert_eq!(health.verdict().is_ok(), seconds < 6, "{seconds}");
+            reachability.returned(1, checked.nonces[1].1, start);
+            assert_eq!(reachability.verdict().is_ok(), seconds < 6, "{seconds}");
         }
-        health.unlinked("it was cut".to_owned());
-        assert_eq!(health.verdict(), Err("it was cut".to_owned()));
-        health.linked(start);
+        reachability.unlinked("it was cut".to_owned());
+        assert_eq!(reachability.verdict(), Err("it was cut".to_owned()));
+        reachability.linked(start);
         // What comes back now must have been sent by the new link.
-        health.returned(0, 4, start);
-        assert!(health.verdict().is_err());
-        assert_eq!(health.check(start).nonces, [(0, 5), (1, 5)]);
-        health.returned(0, 5, start);
-        health.returned(1, 5, start);
-        health.returned(1, 99, start);
-        assert_eq!(health.verdict(), Ok(()));
+        reachability.returned(0, 4, start);
+        assert!(reachability.verdict().is_err());
+        assert_eq!(reachability.check(start).nonces, [(0, 5), (1, 5)]);
+        reachability.returned(0, 5, start);
+        reachability.returned(1, 5, start);
+        reachability.returned(1, 99, start);
+        assert_eq!(reachability.verdict(), Ok(()));
     }
 
     #[test]
     fn the_way_was_open_when_what_came_back_was_sent() {
-        let health = Health::new(2, Duration::from_secs(5));
+        let reachability = Reachability::new(2, Duration::from_secs(5));
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        health.linked(start);
-        assert_eq!(health.open_since(at(500)), None);
-        health.check(start);
-        health.returned(0, 1, at(10));
-        assert_eq!(health.open_since(at(500)), None, "one lane is not both");
-        health.returned(1, 1, at(20));
-        assert_eq!(health.open_since(at(100)), None, "what came before it may not be here yet");
-        assert_eq!(health.open_since(at(220)), Some(start));
-        health.check(at(2000));
-        health.returned(0, 2, at(2001));
-        health.returned(1, 2, at(2001));
-        assert_eq!(health.open_since(at(2100)), Some(start));
-        assert_eq!(health.open_since(at(2300)), Some(at(2000)));
-        assert_eq!(health.unproven_since(), at(2000));
+        reachability.linked(start);
+        assert_eq!(reachability.open_since(at(500)), None);
+        reachability.check(start);
+        reachability.returned(0, 1, at(10));
+        assert_eq!(reachability.open_since(at(500)), None, "one lane is not both");
+        reachability.returned(1, 1, at(20));
+        assert_eq!(
+            reachability.open_since(at(100)),
+            None,
+            "what came before it may not be here yet"
+        );
+        assert_eq!(reachability.open_since(at(220)), Some(start));
+        reachability.check(at(2000));
+        reachability.returned(0, 2, at(2001));
+        reachability.returned(1, 2, at(2001));
+        assert_eq!(reachability.open_since(at(2100)), Some(start));
+        assert_eq!(reachability.open_since(at(2300)), Some(at(2000)));
+        assert_eq!(reachability.unproven_since(), at(2000));
         // One that is late shows what was when it was sent, and not that the way is open now.
-        health.check(at(4000));
-        health.check(at(6000));
-        health.returned(0, 3, at(6001));
-        health.returned(1, 3, at(6001));
-        assert_eq!(health.open_since(at(7000)), Some(at(4000)));
+        reachability.check(at(4000));
+        reachability.check(at(6000));
+        reachability.returned(0, 3, at(6001));
+        reachability.returned(1, 3, at(6001));
+        assert_eq!(reachability.open_since(at(7000)), Some(at(4000)));
     }
 
     #[test]
     fn a_round_trip_longer_than_the_interval_is_measured_and_is_the_least_of_late() {
-        let health = Health::new(2, Duration::from_secs(5));
+        let reachability = Reachability::new(2, Duration::from_secs(5));
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        health.linked(start);
-        assert_eq!(health.round_trip(), Duration::ZERO);
+        reachability.linked(start);
+        assert_eq!(reachability.round_trip(), Duration::ZERO);
         for number in 0..12 {
-            health.check(at(2000 * number));
-            health.returned(0, number + 1, at(2000 * number + 10));
+            reachability.check(at(2000 * number));
+            reachability.returned(0, number + 1, at(2000 * number + 10));
             if number >= 2 {
-                health.returned(1, number - 1, at(2000 * number));
+                reachability.returned(1, number - 1, at(2000 * number));
             }
         }
-        assert_eq!(health.round_trip(), Duration::from_secs(4), "by the slowest lane");
-        assert_eq!(health.unproven_since(), at(18_000));
+        assert_eq!(reachability.round_trip(), Duration::from_secs(4), "by the slowest lane");
+        assert_eq!(reachability.unproven_since(), at(18_000));
         for number in 12..22 {
-            health.check(at(2000 * number));
-            health.returned(1, number + 1, at(2000 * number + 5));
-            health.returned(0, number + 1, at(2000 * number + 10));
+            reachability.check(at(2000 * number));
+            reachability.returned(1, number + 1, at(2000 * number + 5));
+            reachability.returned(0, number + 1, at(2000 * number + 10));
         }
-        assert_eq!(health.round_trip(), Duration::from_millis(10));
+        assert_eq!(reachability.round_trip(), Duration::from_millis(10));
     }
 
     #[test]
     fn a_node_that_stood_still_is_cut_off_until_it_knows_better() {
         let lease = Duration::from_millis(40);
-        let health = Health::new(1, lease);
+        let reachability = Reachability::new(1, lease);
         let start = Instant::now();
-        health.linked(start);
-        health.check(start);
-        health.returned(0, 1, start);
+        reachability.linked(start);
+        reachability.check(start);
+        reachability.returned(0, 1, start);
         let now = start + 2 * lease;
-        let why = health.verdict_at(now).unwrap_err();
+        let why = reachability.verdict_at(now).unwrap_err();
         assert_eq!(why, "no message of this node to itself has come back for 0 s");
-        health.check(now);
-        health.returned(0, 2, now);
-        assert_eq!(health.verdict_at(now), Ok(()));
+        reachability.check(now);
+        reachability.returned(0, 2, now);
+        assert_eq!(reachability.verdict_at(now), Ok(()));
     }
 }

@@ -20,11 +20,11 @@ const RUNS_MAX: usize = 64;
 #[derive(Default)]
 pub(crate) struct Lane {
     /// Bytes ever accepted: the position of the next frame.
-    pub(super) head: u64,
+    pub(crate) head: u64,
     /// Which walk is under way; zero when none is. A walker whose number is not here has lost its lane.
-    pub(super) walk: u64,
+    pub(crate) walk: u64,
     /// What only busy lanes and lanes with slow readers have.
-    pub(super) extra: Option<Box<Extra>>,
+    pub(crate) extra: Option<Box<Extra>>,
 }
 
 impl Lane {
@@ -45,37 +45,37 @@ impl wserver_core::Lane for Lane {
 }
 
 #[derive(Default)]
-pub(super) struct Extra {
+pub(crate) struct Extra {
     /// Accepted, not yet taken by the walker. Bounded by `walk_bytes_max` and one frame; a push beyond waits.
-    pub(super) tail: VecDeque<Run>,
-    pub(super) tail_bytes: usize,
+    pub(crate) tail: VecDeque<Run>,
+    pub(crate) tail_bytes: usize,
     /// Bytes that the walker is handing out.
-    pub(super) segment_bytes: usize,
+    pub(crate) segment_bytes: usize,
     /// The next frame starts a run: somebody registered since the last append, or that was apart.
     is_sealed: bool,
     /// How often somebody registered while there was this.
-    pub(super) registrations: u64,
+    pub(crate) registrations: u64,
     /// Pushes that wait for room, first in first out. Each is a caller that waits, so callers bound it.
-    pub(super) waiting: VecDeque<Waiting>,
+    pub(crate) waiting: VecDeque<Waiting>,
     /// Slots of members whose queue was not empty when last written to, a bit each.
-    pub(super) laggards: Vec<u64>,
+    pub(crate) laggards: Vec<u64>,
     /// No listed laggard can pass its bound before the head does.
-    pub(super) laggards_safe_until: u64,
+    pub(crate) laggards_safe_until: u64,
 }
 
 /// Frames of one event that every member registered before `start` gets, but for the one that is excluded.
-pub(super) struct Run {
-    pub(super) event: EventName,
-    pub(super) start: u64,
+pub(crate) struct Run {
+    pub(crate) event: EventName,
+    pub(crate) start: u64,
     /// With any of them the run is one frame.
-    pub(super) options: PushOptions,
-    pub(super) body: RunBody,
+    pub(crate) options: PushOptions,
+    pub(crate) body: RunBody,
     /// How many frames there are, and when the first of them was accepted.
-    pub(super) count: u64,
-    pub(super) accepted: Instant,
+    pub(crate) count: u64,
+    pub(crate) accepted: Instant,
 }
 
-pub(super) enum RunBody {
+pub(crate) enum RunBody {
     Shared(Bytes),
     Copied(BytesMut),
 }
@@ -100,7 +100,7 @@ impl RunBody {
         }
     }
 
-    pub(super) fn freeze(self) -> Bytes {
+    pub(crate) fn freeze(self) -> Bytes {
         match self {
             Self::Shared(bytes) => bytes,
             Self::Copied(buffer) => buffer.freeze(),
@@ -108,18 +108,18 @@ impl RunBody {
     }
 }
 
-pub(super) struct Waiting {
-    pub(super) event: EventName,
-    pub(super) frame: Bytes,
-    pub(super) options: PushOptions,
-    /// As in [`Push`](super::Push), when there had been so many `registrations`.
-    pub(super) excluded_slot: Option<usize>,
-    pub(super) registrations: u64,
-    pub(super) accepted: oneshot::Sender<PushReceipt>,
+pub(crate) struct Waiting {
+    pub(crate) event: EventName,
+    pub(crate) frame: Bytes,
+    pub(crate) options: PushOptions,
+    /// Where the excluded connection stood among the members, when there had been so many `registrations`.
+    pub(crate) excluded_slot: Option<usize>,
+    pub(crate) registrations: u64,
+    pub(crate) accepted: oneshot::Sender<PushReceipt>,
 }
 
 /// Takes as many runs as there is room for when so many are under way.
-pub(super) fn take_runs(extra: &mut Extra, under_way: usize) -> Vec<Run> {
+pub(crate) fn take_runs(extra: &mut Extra, under_way: usize) -> Vec<Run> {
     let count = extra.tail.len().min(RUNS_MAX - under_way);
     let segment: Vec<Run> = extra.tail.drain(..count).collect();
     let bytes: usize = segment.iter().map(|run| run.body.len()).sum();
@@ -129,7 +129,7 @@ pub(super) fn take_runs(extra: &mut Extra, under_way: usize) -> Vec<Run> {
 }
 
 /// Appends one frame to the lane's log.
-pub(super) fn append(lane: &mut Lane, event: &EventName, frame: &Bytes, options: PushOptions) {
+pub(crate) fn append(lane: &mut Lane, event: &EventName, frame: &Bytes, options: PushOptions) {
     let start = lane.head;
     lane.head += frame.len() as u64;
     let extra = lane.extra.get_or_insert_with(Box::default);

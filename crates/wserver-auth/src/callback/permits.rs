@@ -1,7 +1,7 @@
-//! Places for calls to the backend, shared fairly among the addresses that ask.
+//! Who may call the backend now: permits for calls, shared fairly among the addresses that ask.
 //!
-//! Each address has its own queue of registrations, and free places go to the addresses in turn: an
-//! address that makes up tokens delays only itself. This file knows no clock and no token.
+//! Registrations wait in a queue for each address, and free permits go round the addresses: one that
+//! makes up tokens waits for itself, and not before everybody else. It knows no clock and no token.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -26,13 +26,12 @@ impl Peer {
 }
 
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct Permits {
     calls_max: usize,
     /// The most calls of one address, so that slow answers to one leave some calls to the others.
     calls_per_peer_max: usize,
     waiting_max: usize,
-    /// Written when a registration arrives, gets a place and leaves; nothing waits while the lock
-    /// is held.
+    /// Written when somebody comes, gets a permit and goes; nothing waits while it is held.
     state: Mutex<State>,
 }
 
@@ -44,7 +43,7 @@ struct State {
     waiting: usize,
     /// The addresses that call or wait.
     peers: HashMap<Peer, Asking>,
-    /// The addresses that wait, each once, in the order in which they get places.
+    /// Those that wait, each once, in the order in which they get permits.
     round: VecDeque<Peer>,
     next: u64,
 }
@@ -55,55 +54,53 @@ struct Asking {
     waiting: VecDeque<(u64, oneshot::Sender<()>)>,
 }
 
-/// There is no place, and either the queue is full or none came free in time.
+/// There is no permit, and none to wait at, or none came in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Busy;
 
 /// Permission for a call, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place<'a> {
-    places: &'a Places,
+pub(crate) struct Permit<'a> {
+    permits: &'a Permits,
     peer: Peer,
 }
 
 /// A waiting registration; dropping it ends the wait.
 struct Waiting<'a> {
-    places: &'a Places,
+    permits: &'a Permits,
     peer: Peer,
     number: u64,
     go: oneshot::Receiver<()>,
-    has_place: bool,
+    has_permit: bool,
 }
 
-impl Places {
+impl Permits {
     pub(crate) fn new(calls_max: usize, waiting_max: usize) -> Self {
         let calls_per_peer_max = calls_max - calls_max / 4;
         Self { calls_max, calls_per_peer_max, waiting_max, state: Mutex::default() }
     }
 
-    /// Returns a place at once, or when it is the turn of `peer`.
-    ///
-    /// Dropping the future gives up the wait and the place.
+    /// A permit at once, or when it is the turn of `peer`.
     ///
     /// # Errors
     /// If no place came free in time, or if too many registrations wait already and no other
     /// address has more of them than `peer`; otherwise the address with the most loses one.
-    pub(crate) async fn take(&self, peer: Peer, wait_max: Duration) -> Result<Place<'_>, Busy> {
+    pub(crate) async fn take(&self, peer: Peer, wait_max: Duration) -> Result<Permit<'_>, Busy> {
         let mut waiting = match self.enter(peer)? {
-            Ok(place) => return Ok(place),
+            Ok(permit) => return Ok(permit),
             Err(waiting) => waiting,
         };
         match tokio::time::timeout(wait_max, &mut waiting.go).await {
             Ok(Ok(())) => {
-                waiting.has_place = true;
-                Ok(Place { places: self, peer })
+                waiting.has_permit = true;
+                Ok(Permit { permits: self, peer })
             }
             Ok(Err(_gave_way)) => Err(Busy),
             Err(_elapsed) => Err(Busy),
         }
     }
 
-    fn enter(&self, peer: Peer) -> Result<Result<Place<'_>, Waiting<'_>>, Busy> {
+    fn enter(&self, peer: Peer) -> Result<Result<Permit<'_>, Waiting<'_>>, Busy> {
         let mut state = self.lock();
         let State { calls, waiting, .. } = *state;
         let held = state.peers.get(&peer).map_or(0, |asking| asking.calls);
@@ -112,7 +109,7 @@ impl Places {
         if calls < self.calls_max && held < self.calls_per_peer_max {
             state.calls += 1;
             state.peers.entry(peer).or_default().calls += 1;
-            return Ok(Ok(Place { places: self, peer }));
+            return Ok(Ok(Permit { permits: self, peer }));
         }
         if waiting >= self.waiting_max {
             state.give_way(peer)?;
@@ -127,7 +124,7 @@ impl Places {
         if is_first {
             state.round.push_back(peer);
         }
-        Ok(Err(Waiting { places: self, peer, number, go, has_place: false }))
+        Ok(Err(Waiting { permits: self, peer, number, go, has_permit: false }))
     }
 
     fn release(&self, peer: Peer) {
@@ -160,8 +157,7 @@ impl State {
         Ok(())
     }
 
-    /// Gives a free place to the address whose turn it is; returns whether there was one that could
-    /// use it.
+    /// Gives a free permit to whose turn it is; whether anybody could have it.
     fn let_in(&mut self, calls_per_peer_max: usize) -> bool {
         for _ in 0..self.round.len() {
             let Some(peer) = self.round.pop_front() else { return false };
@@ -191,18 +187,18 @@ impl State {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.places.release(self.peer);
+        self.permits.release(self.peer);
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if self.has_place {
+        if self.has_permit {
             return;
         }
-        let mut state = self.places.lock();
+        let mut state = self.permits.lock();
         let asking = state.peers.get_mut(&self.peer);
         let found = asking.and_then(|asking| {
             let at = asking.waiting.iter().position(|(number, _)| *number == self.number)?;
@@ -216,9 +212,9 @@ impl Drop for Waiting<'_> {
             state.forget_if_idle(self.peer);
         }
         drop(state);
-        // It got a place at the very moment it went away.
+        // It got a permit at the very moment at which it went.
         if self.go.try_recv().is_ok() {
-            self.places.release(self.peer);
+            self.permits.release(self.peer);
         }
     }
 }
@@ -236,84 +232,84 @@ mod tests {
         Peer::of(IpAddr::from([192, 0, 2, last]))
     }
 
-    type Taking<'a> = Pin<Box<dyn Future<Output = Result<Place<'a>, Busy>> + 'a>>;
+    type Taking<'a> = Pin<Box<dyn Future<Output = Result<Permit<'a>, Busy>> + 'a>>;
 
     /// Asks once, and is polled as far as it goes.
-    fn asks(places: &Places, peer: Peer) -> (Taking<'_>, Poll<Result<Place<'_>, Busy>>) {
-        let mut taking: Taking<'_> = Box::pin(places.take(peer, LONG));
+    fn asks(permits: &Permits, peer: Peer) -> (Taking<'_>, Poll<Result<Permit<'_>, Busy>>) {
+        let mut taking: Taking<'_> = Box::pin(permits.take(peer, LONG));
         let polled = look(&mut taking);
         (taking, polled)
     }
 
-    fn look<'a>(taking: &mut Taking<'a>) -> Poll<Result<Place<'a>, Busy>> {
+    fn look<'a>(taking: &mut Taking<'a>) -> Poll<Result<Permit<'a>, Busy>> {
         taking.as_mut().poll(&mut Context::from_waker(Waker::noop()))
     }
 
-    fn is_empty(places: &Places) -> bool {
-        let state = places.lock();
+    fn is_empty(permits: &Permits) -> bool {
+        let state = permits.lock();
         state.calls == 0 && state.waiting == 0 && state.peers.is_empty() && state.round.is_empty()
     }
 
     #[tokio::test]
     async fn free_places_go_round_the_addresses() {
-        let places = Places::new(1, 100);
-        let (_, first) = asks(&places, peer(1));
-        let mut crowd: Vec<_> = (0..50).map(|_| asks(&places, peer(1)).0).collect();
-        let (mut good, waits) = asks(&places, peer(2));
+        let permits = Permits::new(1, 100);
+        let (_, first) = asks(&permits, peer(1));
+        let mut crowd: Vec<_> = (0..50).map(|_| asks(&permits, peer(1)).0).collect();
+        let (mut good, waits) = asks(&permits, peer(2));
         assert!(waits.is_pending());
         // One of the crowd, which came first, and then the other address.
         drop(first);
-        let Poll::Ready(Ok(place)) = look(&mut crowd[0]) else { panic!("its turn") };
+        let Poll::Ready(Ok(permit)) = look(&mut crowd[0]) else { panic!("its turn") };
         assert!(look(&mut good).is_pending());
-        drop(place);
+        drop(permit);
         assert!(look(&mut crowd[1]).is_pending());
         assert!(matches!(look(&mut good), Poll::Ready(Ok(_))));
         drop((crowd, good));
-        assert!(is_empty(&places));
+        assert!(is_empty(&permits));
     }
 
     #[tokio::test]
     async fn one_address_holds_no_more_than_its_share() {
-        let places = Places::new(4, 100);
-        let crowd: Vec<_> = (0..10).map(|_| asks(&places, peer(1))).collect();
+        let permits = Permits::new(4, 100);
+        let crowd: Vec<_> = (0..10).map(|_| asks(&permits, peer(1))).collect();
         let calling = crowd.iter().filter(|(_, polled)| polled.is_ready()).count();
         assert_eq!(calling, 3, "three quarters");
-        assert!(matches!(asks(&places, peer(2)).1, Poll::Ready(Ok(_))));
+        assert!(matches!(asks(&permits, peer(2)).1, Poll::Ready(Ok(_))));
         drop(crowd);
-        assert!(is_empty(&places));
+        assert!(is_empty(&permits));
     }
 
     #[tokio::test]
     async fn who_has_most_gives_way_where_too_many_wait() {
-        let places = Places::new(1, 4);
-        let (_, calling) = asks(&places, peer(1));
-        let mut crowd: Vec<_> = (0..4).map(|_| asks(&places, peer(1)).0).collect();
-        assert_eq!(asks(&places, peer(1)).1.map(|it| it.map(|_| ())), Poll::Ready(Err(Busy)));
-        let others: Vec<_> = (2..4).map(|last| asks(&places, peer(last))).collect();
+        let permits = Permits::new(1, 4);
+        let (_, calling) = asks(&permits, peer(1));
+        let mut crowd: Vec<_> = (0..4).map(|_| asks(&permits, peer(1)).0).collect();
+        assert_eq!(asks(&permits, peer(1)).1.map(|it| it.map(|_| ())), Poll::Ready(Err(Busy)));
+        let others: Vec<_> = (2..4).map(|last| asks(&permits, peer(last))).collect();
         assert!(others.iter().all(|(_, polled)| polled.is_pending()), "both wait");
         let looked = crowd.iter_mut().map(|it| matches!(look(it), Poll::Ready(Err(Busy))));
         assert_eq!(looked.filter(|gave_way| *gave_way).count(), 2);
-        assert_eq!(places.lock().waiting, 4);
+        assert_eq!(permits.lock().waiting, 4);
         // Whoever has as many gains nothing by another one.
-        assert!(matches!(asks(&places, peer(2)).1, Poll::Ready(Err(Busy))));
+        assert!(matches!(asks(&permits, peer(2)).1, Poll::Ready(Err(Busy))));
         drop((crowd, others, calling));
-        assert!(is_empty(&places));
+        assert!(is_empty(&permits));
     }
 
     #[tokio::test]
     async fn who_goes_leaves_its_place_to_others() {
-        let places = Places::new(1, 4);
-        let (_, calling) = asks(&places, peer(1));
-        let (gone, _) = asks(&places, peer(2));
-        let (chosen, _) = asks(&places, peer(3));
-        let (mut last, _) = asks(&places, peer(4));
+        let permits = Permits::new(1, 4);
+        let (_, calling) = asks(&permits, peer(1));
+        let (gone, _) = asks(&permits, peer(2));
+        let (chosen, _) = asks(&permits, peer(3));
+        let (mut last, _) = asks(&permits, peer(4));
         drop(gone);
-        // Its place is given to it, and it goes without having looked.
+        // Its permit is given to it, and it goes without having looked.
         drop(calling);
         drop(chosen);
         assert!(matches!(look(&mut last), Poll::Ready(Ok(_))));
         drop(last);
-        assert!(is_empty(&places));
+        assert!(is_empty(&permits));
     }
 
     #[test]

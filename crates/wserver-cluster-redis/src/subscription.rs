@@ -11,7 +11,7 @@ use crate::connection::{Connection, late};
 use crate::failure;
 use crate::resp::{self, Reply};
 
-pub(crate) struct Listener {
+pub(crate) struct Subscription {
     connection: Connection,
 }
 
@@ -31,7 +31,7 @@ enum Heard {
     Nonsense,
 }
 
-impl Listener {
+impl Subscription {
     /// Sends `command`s that subscribe to `channels` channels, and waits until all are confirmed.
     ///
     /// Messages that arrive meanwhile go to `take`, so none is lost between two confirmations.

@@ -1,4 +1,4 @@
-//! What a binder stores and what it answers: bindings, what became of them, and what names them.
+//! What a binder stores and what it answers: registrations, what became of them, and what names them.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ impl TokenDigest {
     }
 }
 
-/// How far a binding was the first of its kind, or the last.
+/// How far a registration was the first of its kind, or the last.
 ///
 /// It is what a group of nodes needs in order to subscribe by interest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,23 +47,23 @@ pub enum Scope {
     Connection,
 }
 
-/// What became of a binding that was asked for.
+/// What became of a registration that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bound {
     /// It is stored.
     New {
-        /// What it is the first binding of.
+        /// What it is the first registration of.
         first_for: Scope,
     },
     /// It was stored before; its token is now the newest one.
     Already,
 }
 
-/// Why a binding was not stored.
+/// Why a registration was not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// The connection has as many bindings as it may have.
+    /// The connection has as many registrations as it may have.
     #[error("the connection has {max} bindings already")]
     TooMany {
         /// The limit (`bindings_per_connection_max`).
@@ -96,7 +96,7 @@ impl<'u> UserKey<'u> {
     }
 }
 
-/// A binding that is no more.
+/// A registration that is no more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Unbound {
     /// Whose it was.
@@ -105,11 +105,11 @@ pub struct Unbound {
     pub event: EventName,
     /// What it came with.
     pub token: TokenDigest,
-    /// What it was the last binding of.
+    /// What it was the last registration of.
     pub last_for: Scope,
 }
 
-/// A binding of a connection.
+/// A registration of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Registration {
     /// Whose messages the connection wants.

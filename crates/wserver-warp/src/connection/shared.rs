@@ -1,0 +1,39 @@
+//! What all connections of one server share.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wserver_auth::Authenticator;
+use wserver_core::Limits;
+use wserver_node::Node;
+use wserver_protocol::frame;
+
+use crate::connection::clock::WallClock;
+use crate::connection::hooks::Hooks;
+use crate::connection::wire::Socket;
+use crate::counters::EdgeCounters;
+
+/// What all connections of one server share.
+pub(crate) struct Shared {
+    pub(crate) node: Node<Socket>,
+    pub(crate) limits: Limits,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) hooks: Hooks,
+    pub(crate) wall_clock: WallClock,
+    pub(crate) counters: Arc<EdgeCounters>,
+    /// The one ping frame.
+    pub(crate) ping: Bytes,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        node: Node<Socket>,
+        limits: Limits,
+        authenticator: Arc<dyn Authenticator>,
+        hooks: Hooks,
+        wall_clock: WallClock,
+        counters: Arc<EdgeCounters>,
+    ) -> Self {
+        Self { node, limits, authenticator, hooks, wall_clock, counters, ping: frame::ping() }
+    }
+}

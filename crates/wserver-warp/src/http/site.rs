@@ -1,0 +1,41 @@
+//! What one server serves over HTTP, on all of its listeners.
+
+use std::fmt;
+use std::sync::Arc;
+
+use wserver_api::Api;
+use wserver_node::Tasks;
+
+use crate::connection::wire::Socket;
+use crate::counters::EdgeCounters;
+use crate::http::keep_alive::KeepAlive;
+use crate::http::proxies::TrustedProxies;
+use crate::upgrade::handshake::Handshakes;
+
+/// What one server serves over HTTP, on all of its listeners.
+pub(crate) struct Site {
+    pub(crate) api: Arc<Api<Socket>>,
+    pub(crate) handshakes: Handshakes,
+    pub(crate) proxies: TrustedProxies,
+    pub(crate) keep_alive: KeepAlive,
+    pub(crate) counters: Arc<EdgeCounters>,
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Site").field("api", &self.api).finish_non_exhaustive()
+    }
+}
+
+impl Site {
+    /// Where whatever serves a connection runs.
+    pub(crate) fn tasks(&self) -> &Tasks {
+        self.api.node().tasks()
+    }
+
+    /// Counts a connection, or a request on one, for which `setting` left no place.
+    pub(crate) fn count_refused(&self, setting: &'static str) {
+        self.api.node().counters().connections_refused_total.increment();
+        self.counters.http_connections_refused_total.increment(setting);
+    }
+}

@@ -1,0 +1,190 @@
+//! A server whose settings hold together: its parts are put together when it begins to listen.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::runtime::Handle as Runtime;
+use tokio_util::sync::CancellationToken;
+use wserver_api::{Api, DemoPage, Elsewhere, OpenPushScope, Settings, Side};
+use wserver_cluster::Joining;
+use wserver_core::Limits;
+use wserver_node::{Drained, Node};
+use wserver_protocol::CloseCode;
+
+use crate::connection::close;
+use crate::connection::shared::Shared;
+use crate::connection::wire;
+use crate::counters::EdgeCounters;
+use crate::http::keep_alive::KeepAlive;
+use crate::http::proxies::TrustedProxies;
+use crate::http::site::Site;
+use crate::listen::listener::{Door, Listen};
+use crate::metrics::Metrics;
+use crate::server::bound::BoundServer;
+use crate::server::builder::ServerBuilder;
+use crate::tls::Tls;
+use crate::upgrade::addresses::{Addresses, HandshakeRates};
+use crate::upgrade::handshake::Handshakes;
+use crate::upgrade::public_page::PublicPage;
+
+/// A push server whose settings hold together, not yet listening.
+pub struct Server {
+    pub(super) listen: Listen,
+    pub(super) tls: Option<Arc<Tls>>,
+    /// Where pushes are served, if it is not the same place.
+    pub(super) private: Option<(Listen, Option<Arc<Tls>>)>,
+    /// What is served at `listen`.
+    pub(super) side: Side,
+    pub(super) settings: ServerBuilder,
+    pub(super) limits: Limits,
+    pub(super) proxies: TrustedProxies,
+    pub(super) serves_demo: bool,
+    /// With which code connections are closed when the server shuts down.
+    pub(super) goodbye_code: CloseCode,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("listen", &self.listen)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Starts from the defaults: loopback, `/ws`, `/push`, open authentication, the limits of [`LimitSettings`](crate::LimitSettings).
+    #[must_use]
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::new()
+    }
+
+    /// Starts to listen. To be called within a tokio runtime, which will run the server.
+    ///
+    /// # Errors
+    /// When an address cannot be had, which the error names, or there is no runtime.
+    pub fn bind(self) -> io::Result<BoundServer> {
+        let runtime = Runtime::try_current().map_err(io::Error::other)?;
+        let has_client_ca = self.settings.asks_pushers_for_certificates(self.private.is_some());
+        let tls = [self.tls.clone(), self.private.as_ref().and_then(|(_, tls)| tls.clone())];
+        let tls: Arc<[Arc<Tls>]> = tls.into_iter().flatten().collect();
+        let side = self.side;
+        let is_public_tls = self.tls.is_some();
+        let has_private = self.private.is_some();
+        let public = Door { listener: self.listen.bind("")?, side, tls: self.tls };
+        let address = public.listener.local_addr()?;
+        let mut doors = vec![public];
+        let mut private_address = None;
+        if let Some((listen, tls)) = self.private {
+            let listener = listen.bind("private_address ")?;
+            private_address = listener.local_addr().ok();
+            doors.push(Door { listener, side: Side::Private, tls });
+        }
+        let ServerBuilder { ws_path, push_path, .. } = &self.settings;
+        let pushes_elsewhere = match private_address {
+            Some(address) if self.settings.private_on_loopback => {
+                Some(Elsewhere::At(format!("http://{address}")))
+            }
+            // Where an operator has placed it is his own to tell.
+            _ if has_private || side == Side::Whole => None,
+            _ => Some(Elsewhere::Nowhere),
+        };
+        let sockets = (side == Side::Public).then(|| sockets_origin(address, is_public_tls));
+        let demo_page =
+            self.serves_demo.then(|| DemoPage::new(ws_path, push_path, sockets.as_deref()));
+        let is_open_push = self.settings.push_authorizer.is_open();
+        let is_one_for_all = side == Side::Whole && self.settings.allow_open_push;
+        let public_page = (is_open_push && is_one_for_all).then(PublicPage::default);
+        let open_push = is_open_push.then_some(if self.settings.allow_open_push || has_client_ca {
+            OpenPushScope::Anyone
+        } else {
+            OpenPushScope::Loopback
+        });
+        let stop = CancellationToken::new();
+        let (limits, close_frame) = (self.limits.clone(), close::close_frame);
+        let (node, joining) = match self.settings.cluster {
+            None => (Node::new(limits, close_frame, runtime), None),
+            Some((broker, mut settings)) => {
+                settings.release_spread = limits.drain_spread;
+                let joining = Joining::new(limits, close_frame, runtime, broker, settings);
+                (joining.node().clone(), Some(joining))
+            }
+        };
+        let cluster = joining.as_ref().map(|joining| joining.cluster().clone());
+        let goodbye_code = self.goodbye_code;
+        let counters = Arc::new(EdgeCounters::default());
+        let settings = Settings {
+            limits: self.limits.clone(),
+            ws_path: self.settings.ws_path,
+            push_path: self.settings.push_path,
+            push_authorizer: self.settings.push_authorizer,
+            open_push,
+            pushes_elsewhere,
+            demo_page,
+        };
+        let metrics = Metrics { node: node.clone(), counters: Arc::clone(&counters), goodbye_code };
+        let api = Arc::new(Api::new(
+            settings,
+            node.clone(),
+            cluster.clone(),
+            stop.clone(),
+            wire::pair,
+            Arc::new(metrics),
+        ));
+        let keep_alive = KeepAlive::new(self.limits.http_idle_timeout, stop.clone());
+        let rates = HandshakeRates::new(&self.limits);
+        let addresses = Arc::new(Addresses::new(self.limits.connections_per_address_max));
+        let shared = Shared::new(
+            node,
+            self.limits,
+            self.settings.authenticator,
+            self.settings.hooks,
+            self.settings.wall_clock,
+            Arc::clone(&counters),
+        );
+        let handshakes = Handshakes {
+            shared: Arc::new(shared),
+            cluster,
+            origin: self.settings.origin,
+            token_source: self.settings.token_source,
+            addresses,
+            rates,
+            public_page,
+        };
+        let site = Site { api, handshakes, proxies: self.proxies, keep_alive, counters };
+        let site = Arc::new(site);
+        Ok(BoundServer { doors, address, private_address, site, tls, goodbye_code, stop, joining })
+    }
+
+    /// [`bind`](Self::bind) and serve until [`Handle::shutdown`](crate::Handle::shutdown), or for ever.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub async fn serve(self) -> io::Result<Drained> {
+        Ok(self.bind()?.serve().await)
+    }
+
+    /// [`bind`](Self::bind) and serve until `shutdown` is ready, then drain.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> io::Result<Drained> {
+        Ok(self.bind()?.serve_until(shutdown).await)
+    }
+}
+
+/// Where a page on this machine opens its WebSockets, as a policy of its contents names it.
+fn sockets_origin(address: SocketAddr, is_tls: bool) -> String {
+    let scheme = if is_tls { "wss" } else { "ws" };
+    let (ip, port) = (address.ip(), address.port());
+    if ip.is_unspecified() {
+        format!("{scheme}://{}:{port}", IpAddr::V4(Ipv4Addr::LOCALHOST))
+    } else if ip.is_ipv6() && ip.is_loopback() {
+        // Policies have no word for an IPv6 address.
+        format!("{scheme}://localhost:{port}")
+    } else {
+        format!("{scheme}://{address}")
+    }
+}

@@ -1,0 +1,162 @@
+//! A server that listens: it joins its cluster, serves, and drains.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use wserver_api::Api;
+use wserver_cluster::{Answerer, BrokerError, Joining};
+use wserver_node::Drained;
+use wserver_protocol::CloseCode;
+
+use crate::connection::close;
+use crate::connection::cut_off;
+use crate::connection::wire::Socket;
+use crate::http::site::Site;
+use crate::listen::accept;
+use crate::listen::listener::Door;
+use crate::server::handle::Handle;
+use crate::tls::{self, Tls};
+
+/// How long a kept HTTP connection has for its next request when its listener is closed. Its answer
+/// says that it was the last; without that time the request would cross with the connection's end.
+const KEPT_FOR: Duration = Duration::from_secs(2);
+
+/// A server that listens; connections wait in the kernel until it is served.
+pub struct BoundServer {
+    /// The public one, and then the private one if there is one.
+    pub(super) doors: Vec<Door>,
+    pub(super) address: SocketAddr,
+    pub(super) private_address: Option<SocketAddr>,
+    pub(super) site: Arc<Site>,
+    /// The TLS of each listener that has any.
+    pub(super) tls: Arc<[Arc<Tls>]>,
+    /// With which code connections are closed when the server shuts down.
+    pub(super) goodbye_code: CloseCode,
+    /// Cancelled when a shutdown is to begin.
+    pub(super) stop: CancellationToken,
+    /// What it has not begun to take part in.
+    pub(super) joining: Option<Joining<Socket>>,
+}
+
+impl fmt::Debug for BoundServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoundServer").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl BoundServer {
+    /// Where it listens: the port that was given for port 0.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where pushes are served, if that is an address of its own; `None` of a Unix socket as well.
+    #[must_use]
+    pub fn private_addr(&self) -> Option<SocketAddr> {
+        self.private_address
+    }
+
+    /// Whether the demo page is at `/`.
+    #[must_use]
+    pub fn serves_demo_page(&self) -> bool {
+        self.site.api.serves_demo_page()
+    }
+
+    /// A handle to push, disconnect and shut down; it stays good while the server serves.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        let (api, counters) = (Arc::clone(&self.site.api), Arc::clone(&self.site.counters));
+        Handle::new(api, Arc::clone(&self.tls), counters, self.stop.clone())
+    }
+
+    /// Reaches for the broker of its cluster, so that what is wrong with it is known before anybody is
+    /// served; without a cluster it does nothing.
+    ///
+    /// # Errors
+    /// Why the broker cannot be used, in words for an operator. It may be tried again, and the server
+    /// may be served all the same: it is not ready until it has joined.
+    pub async fn join(&mut self) -> Result<(), BrokerError> {
+        match &mut self.joining {
+            Some(joining) => joining.connect().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Serves until [`Handle::shutdown`], then drains.
+    pub async fn serve(self) -> Drained {
+        self.serve_until(std::future::pending()).await
+    }
+
+    /// Serves until `shutdown` is ready or [`Handle::shutdown`] is called, then drains:
+    ///
+    /// 1. For `drain_delay` all is as before, but `/readyz` says no, so that balancers stop sending.
+    /// 2. Over `drain_spread` every connection gets a Close (1001) behind what is queued for it.
+    ///    New ones are answered 503; pushes are still taken, for those who are still there.
+    /// 3. The listeners are closed, requests in flight are answered, queues are seen out. HTTP
+    ///    connections that are kept have another two seconds for their next request.
+    ///
+    /// From the beginning HTTP answers say `Connection: close`.
+    ///
+    /// It returns when no task is left, at the latest after `drain_timeout`.
+    pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> Drained {
+        let Self { doors, site, tls, goodbye_code, stop, joining, .. } = self;
+        let (node, limits, tasks) = (site.api.node(), site.api.limits(), site.tasks().clone());
+        if let Some(joining) = joining {
+            joining.start(answerer(&site.api));
+        }
+        let close = CancellationToken::new();
+        let last_call = CancellationToken::new();
+        for door in doors {
+            let site = Arc::clone(&site);
+            tasks.spawn(accept::run(site, door, close.clone(), last_call.clone()));
+        }
+        let cluster = site.api.cluster();
+        if let Some(cluster) = cluster {
+            let (node, spread, cut_off) = (node.clone(), limits.drain_spread, cluster.cut_off());
+            tasks.spawn(cut_off::run(node, spread, goodbye_code, cut_off, stop.clone()));
+        }
+        if !tls.is_empty() {
+            tasks.spawn(tls::watch(tls, close.clone()));
+        }
+        tokio::select! {
+            () = shutdown => stop.cancel(),
+            () = stop.cancelled() => {}
+        }
+        let deadline = tokio::time::Instant::now() + limits.drain_timeout;
+        if let Some(cluster) = cluster {
+            cluster.drain();
+        }
+        tokio::time::sleep(limits.drain_delay).await;
+        let goodbyes = close::goodbyes(goodbye_code);
+        let told = node.dismiss(limits.drain_spread, deadline, &goodbyes).await;
+        close.cancel();
+        let kept_until = deadline.min(tokio::time::Instant::now() + KEPT_FOR);
+        let mut drained = node.drain(deadline).await;
+        drained.closed += told;
+        // The others have had its users until now.
+        if let Some(cluster) = cluster {
+            cluster.leave();
+        }
+        let is_over = tokio::time::timeout_at(kept_until, tasks.finished()).await.is_ok();
+        last_call.cancel();
+        if !is_over && tokio::time::timeout_at(deadline, tasks.finished()).await.is_err() {
+            tasks.stop();
+            tasks.finished().await;
+        }
+        drained
+    }
+}
+
+/// Answers the questions of other nodes for as long as the server is there.
+fn answerer(api: &Arc<Api<Socket>>) -> Answerer {
+    // Whoever answers must not keep the server alive.
+    let api = Arc::downgrade(api);
+    Box::new(move |from, question| match api.upgrade() {
+        Some(api) => api.answer_node(from, &question),
+        None => Box::pin(std::future::ready(None)),
+    })
+}

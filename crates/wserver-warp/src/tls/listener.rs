@@ -1,0 +1,179 @@
+//! One listener's TLS while it serves: the handshake, and the reload of its files.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rustls::ServerConfig;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::load;
+use super::settings::{Names, TlsSettings};
+use super::socket::TlsStream;
+use crate::listen::canned;
+
+/// How often certificate files are looked at for a change.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long looking at them may take before that is told.
+const LOOK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The first byte of whoever means TLS (RFC 8446, section 5.1: a record of a handshake).
+const HANDSHAKE: u8 = 22;
+
+/// Of a plain request as much is read, so that the answer is not overtaken by a reset.
+const PLAIN_REQUEST_BYTES_MAX: usize = 16 * 1024;
+
+/// What a file looked like: when it was modified, and its length in bytes. `None` if there was none.
+type Stamp = Option<(SystemTime, u64)>;
+
+/// One listener's TLS while it serves.
+pub(crate) struct Tls {
+    settings: TlsSettings,
+    names: Names,
+    /// For connections that come from now on. Written by a reload.
+    config: Mutex<Arc<ServerConfig>>,
+    /// The files as they were when they were last read, whatever came of it: a mistake is told once.
+    seen: Mutex<Vec<Stamp>>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// Reads and checks everything; the error is every problem, each naming its setting.
+    pub(crate) fn new(settings: &TlsSettings, names: Names) -> Result<Self, Vec<String>> {
+        let seen = Mutex::new(stamps(settings));
+        let config = Mutex::new(load::config(settings, names)?);
+        Ok(Self { settings: settings.clone(), names, config, seen })
+    }
+
+    /// Makes a TLS connection of `stream`. A client that does not mean TLS is told so.
+    ///
+    /// It may take for ever: the deadline is the caller's.
+    pub(crate) async fn accept(&self, mut stream: TcpStream) -> io::Result<TlsStream> {
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if first[0] != HANDSHAKE {
+            if first[0].is_ascii_uppercase() {
+                let _ = stream.try_read(&mut [0; PLAIN_REQUEST_BYTES_MAX]);
+                stream.write_all(canned::PLAIN_HTTP).await?;
+                stream.shutdown().await?;
+            }
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it does not speak TLS"));
+        }
+        let config = Arc::clone(&lock(&self.config));
+        TlsAcceptor::from(config).accept(stream).await
+    }
+
+    fn has_files(&self) -> bool {
+        self.settings.files_named().next().is_some()
+    }
+
+    fn has_changed(&self) -> bool {
+        *lock(&self.seen) != stamps(&self.settings)
+    }
+
+    fn read(&self) -> Result<Arc<ServerConfig>, Vec<String>> {
+        // Looked at before they are read, so that a change in between is seen later.
+        *lock(&self.seen) = stamps(&self.settings);
+        load::config(&self.settings, self.names)
+    }
+}
+
+/// Whether a file of any listener differs from when it was last read.
+pub(crate) fn have_changed(listeners: &[Arc<Tls>]) -> bool {
+    listeners.iter().any(|tls| tls.has_changed())
+}
+
+/// Reads everything anew; connections from now on get it, those that live keep what they have.
+/// If anything is wrong, nothing changes.
+pub(crate) fn reload(listeners: &[Arc<Tls>]) -> Result<(), Vec<String>> {
+    let mut configs = Vec::new();
+    let mut problems = Vec::new();
+    for tls in listeners {
+        match tls.read() {
+            Ok(config) => configs.push(config),
+            Err(more) => problems.extend(more),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    for (tls, config) in listeners.iter().zip(configs) {
+        *lock(&tls.config) = config;
+    }
+    Ok(())
+}
+
+/// Reloads when files have changed, until `stop`.
+pub(crate) async fn watch(listeners: Arc<[Arc<Tls>]>, stop: CancellationToken) {
+    if !listeners.iter().any(|tls| tls.has_files()) {
+        return;
+    }
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(WATCH_INTERVAL) => {}
+        }
+        let listeners = Arc::clone(&listeners);
+        let look = move || have_changed(&listeners).then(|| reload(&listeners));
+        let looked = tokio::select! {
+            () = stop.cancelled() => return,
+            looked = in_thread(look) => looked,
+        };
+        match looked {
+            Ok(None) => {}
+            Ok(Some(Ok(()))) => info!("certificates changed and were reloaded"),
+            Ok(Some(Err(problems))) => {
+                warn!(
+                    problems = problems.join("; "),
+                    "certificates changed and cannot be used; the old ones stay"
+                );
+            }
+            Err(error) => warn!(%error, "certificates could not be looked at"),
+        }
+    }
+}
+
+/// Does what may wait for a disk that does not answer, in a thread that neither a shutdown nor the
+/// end of the runtime waits for.
+async fn in_thread<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    let (answer, mut looked) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new().name("certificates".to_owned());
+    thread.spawn(move || {
+        // Whoever asked may have gone.
+        let _ = answer.send(look());
+    })?;
+    let looked = match tokio::time::timeout(LOOK_PATIENCE, &mut looked).await {
+        Ok(looked) => looked,
+        Err(_elapsed) => {
+            warn!(waited = ?LOOK_PATIENCE, "the files of certificates do not answer, and are waited for");
+            looked.await
+        }
+    };
+    looked.map_err(|_panicked| io::Error::other("looking at them panicked"))
+}
+
+fn stamps(settings: &TlsSettings) -> Vec<Stamp> {
+    let stamp = |path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    settings.files_named().map(stamp).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What stands in these is replaced whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
