@@ -1,6 +1,9 @@
 //! The one table of routes: what is asked where, by which methods, at which listener, and by whom.
 //!
 //! A test holds it to `openapi.json` and to the guide, `docs/http-api.md`.
+//!
+//! `openapi.json` is written by hand. Deriving it from the types would take a macro on each type and a
+//! dozen crates, for one file that a test and schemathesis hold to what is served.
 
 use http::{HeaderMap, Method};
 

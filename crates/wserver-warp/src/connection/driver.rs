@@ -2,6 +2,8 @@
 //!
 //! The task owns the reading side and the session; every byte out goes through the outbox. Written
 //! as one state machine by hand, because its size is most of what an idle connection costs.
+//!
+//! `warp::ws()` is not used: it keeps a read buffer of 128 KiB for each connection.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};

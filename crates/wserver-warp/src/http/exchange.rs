@@ -1,4 +1,6 @@
 //! One HTTP connection, from its first byte to its end or its upgrade: by the short way, and by hyper.
+//!
+//! HTTP/2 is not spoken: its floods cost more than a push would gain.
 
 use std::error::Error;
 use std::future::{poll_fn, ready};
