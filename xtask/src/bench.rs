@@ -5,11 +5,14 @@
 //! the page shows medians, and ratios of runs of the same round. `xtask/peers/` has the programs of
 //! the floor and the peers; what they need is installed under `target/bench`.
 
+mod setup;
 mod subject;
 mod measure;
+mod programs;
 mod server;
 mod load;
 mod runs;
+mod failures;
 mod budget;
 mod binder;
 mod memory;
@@ -19,21 +22,20 @@ mod machine;
 mod page;
 mod secured;
 mod cluster;
+mod outcome;
+mod rounds;
 mod builds;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use xshell::cmd;
 
-use self::binder::Binder;
-use self::cluster::{Broker, Clusters};
+use self::cluster::Broker;
 use self::measure::Measure;
-use self::memory::Memory;
-use self::runs::{Run, Runs};
-use self::scaling::Scaling;
-use self::server::Server;
+use self::outcome::Outcome;
+use self::rounds::measure_all;
+use self::setup::{Effort, Place};
 use self::subject::Subject;
 use crate::project::Project;
 use crate::section::Report;
@@ -46,10 +48,7 @@ const CLUSTER_PAGE: &str = "docs/benchmarks/cluster.md";
 /// With fewer rounds the median has no interval (order statistics, 95 %).
 const PAGE_ROUNDS_MIN: u32 = 6;
 
-/// How often to try a run that is void; if all tries are, the round lacks it.
-const TRIES_MAX: u32 = 6;
-
-/// What is measured only of our server, in addition to [`Measure`].
+/// What is measured of ours alone, besides [`Measure`].
 const PARTS: [&str; 4] = ["binder", "memory", "scaling", "cluster"];
 
 /// What to run.
@@ -69,105 +68,7 @@ pub(crate) struct Choice {
     pub(crate) install: bool,
 }
 
-/// How much to measure.
-#[derive(Debug, Clone, Copy)]
-struct Effort {
-    /// Rounds of the measures that the budget judges.
-    rounds: u32,
-    seconds: u32,
-    paced_seconds: u32,
-    /// Processes that measure the binder, each with another layout of its memory.
-    binder_rounds: u32,
-    idle_connections: u32,
-    scaling_rounds: u32,
-    scaling_seconds: u32,
-    cluster_rounds: u32,
-    cluster_seconds: u32,
-}
-
-impl Effort {
-    /// A complete run takes an hour and a half. Of twenty rounds the interval leaves out five at
-    /// each end, and more rounds are worth more than longer windows, because runs differ more than
-    /// seconds. The exception is a server that is idle nine tenths of the time: figures of 10 s
-    /// vary half as much as those of 2 s.
-    fn new(is_quick: bool) -> Self {
-        match is_quick {
-            true => Self {
-                rounds: 1,
-                seconds: 1,
-                paced_seconds: 1,
-                binder_rounds: 1,
-                idle_connections: 2000,
-                scaling_rounds: 1,
-                scaling_seconds: 1,
-                cluster_rounds: 1,
-                cluster_seconds: 1,
-            },
-            false => Self {
-                rounds: 20,
-                seconds: 1,
-                paced_seconds: 5,
-                binder_rounds: 12,
-                idle_connections: 15_000,
-                scaling_rounds: 2,
-                scaling_seconds: 2,
-                cluster_rounds: 3,
-                cluster_seconds: 2,
-            },
-        }
-    }
-}
-
-/// Paths and settings of a run.
-#[derive(Debug, Clone, Default)]
-struct Place {
-    root: PathBuf,
-    home: PathBuf,
-    dist: PathBuf,
-    /// Our server.
-    ours: PathBuf,
-    /// An earlier build of our server, if two builds are compared.
-    before: PathBuf,
-    /// Whether the server has one core and the generator another.
-    is_pinned: bool,
-}
-
-/// All that was measured.
-#[derive(Debug, Default)]
-struct Outcome {
-    runs: Runs,
-    binder: Binder,
-    memory: Memory,
-    scaling: Scaling,
-    clusters: Clusters,
-    /// Whether this run wrote the page of clusters that the other page links to.
-    has_cluster_page: bool,
-    /// Runs without figures.
-    failed: Vec<(Subject, String)>,
-}
-
-impl Outcome {
-    /// Returns the result of a part, or notes that the part failed, so that the rest is still
-    /// measured.
-    fn take<T>(&mut self, subject: Subject, what: &str, found: anyhow::Result<T>) -> Option<T> {
-        let note = |err| {
-            eprintln!("\n!!! FAILED {what} of {}: {err:#}\n", subject.name());
-            self.failed.push((subject, format!("{what} failed: {err:#}")));
-        };
-        found.map_err(note).ok()
-    }
-
-    /// What is wrong with our server: untrue answers, or failed runs.
-    fn wrong(&self) -> Vec<String> {
-        let failed = self.failed.iter().filter(|(subject, _)| subject.is_ours());
-        let failed = failed.map(|(_, what)| what.clone()).collect();
-        let ours = Subject::ALL.into_iter().chain([Subject::Before]).filter(|it| it.is_ours());
-        let untrue = ours.flat_map(|subject| self.runs.untrue(subject)).collect();
-        [untrue, self.scaling.untrue(), self.clusters.untrue(), failed].concat()
-    }
-}
-
-/// Runs everything chosen, and prints how it compares with the budget.
+/// Runs everything chosen and tells how it stands against the budget.
 pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> anyhow::Result<()> {
     let began = Instant::now();
     let sh = &project.sh;
@@ -219,7 +120,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
     sh.write_file(place.home.join("runs.json"), outcome.runs.to_json())?;
     if parts.contains(&"binder") {
         let binder = binder::run(sh, &place, effort.binder_rounds, choice.quick);
-        outcome.binder = outcome.take(Subject::Ours, "binder", binder).unwrap_or_default();
+        outcome.binder = outcome.failures.take(Subject::Ours, "binder", binder).unwrap_or_default();
     }
     if parts.contains(&"memory") {
         if choice.install && !tools::found("valgrind") {
@@ -228,14 +129,14 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
         if tools::found("valgrind") {
             let memory = memory::run(sh, &place, effort);
             outcome.memory =
-                outcome.take(Subject::Ours, "memory by part", memory).unwrap_or_default();
+                outcome.failures.take(Subject::Ours, "memory by part", memory).unwrap_or_default();
         } else {
             let why = "no valgrind (Debian package valgrind)";
             report.skip("bench memory", why);
         }
     }
     if parts.contains(&"scaling") {
-        scaling::run(&place, effort, choice.quick, &mut outcome);
+        outcome.scaling = scaling::run(&place, effort, choice.quick, &mut outcome.failures);
     }
     if parts.contains(&"cluster") {
         measure_clusters(project, &place, effort, choice, report, &mut outcome)?;
@@ -281,7 +182,8 @@ fn measure_clusters(
             Some(missing) => report.skip(&format!("bench cluster, {}", broker.name()), &missing),
         }
     }
-    cluster::run(sh, place, effort, choice.quick, &brokers, outcome);
+    outcome.clusters =
+        cluster::run(sh, place, effort, choice.quick, &brokers, &mut outcome.failures);
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     let mut facts = machine::describe(sh, &[], place)?;
     facts.extend(brokers.iter().filter_map(|it| it.version(sh)));
@@ -329,83 +231,6 @@ fn chosen<T: Copy + 'static>(
     }
     let is_wanted = |one: &T| wanted.contains(&name(*one).as_str()) || name(*one) == "wserver";
     Ok(all.iter().copied().filter(is_wanted).collect())
-}
-
-fn measure_all(
-    place: &Place,
-    effort: Effort,
-    subjects: &[Subject],
-    measures: &[Measure],
-    outcome: &mut Outcome,
-) {
-    for round in 0..effort.rounds {
-        for &measure in measures {
-            let is_due =
-                |it: &Subject| measure.concerns(*it) && round < measure.rounds(*it, effort.rounds);
-            let mut order: Vec<Subject> = subjects.iter().copied().filter(is_due).collect();
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for turn in 0..measure.turns() {
-                for &subject in &order {
-                    let (name, number) = (measure.name(), round + 1);
-                    println!("round {number} of {}: {name} of {}", effort.rounds, subject.name());
-                    measure_one(place, effort, measure, subject, (round, turn), outcome);
-                }
-                // Reverse the order every other time, so that no subject is always the first.
-                order.reverse();
-            }
-        }
-    }
-}
-
-/// Repeats a measure until a run is not void, or has been tried often enough.
-fn measure_one(
-    place: &Place,
-    effort: Effort,
-    measure: Measure,
-    subject: Subject,
-    (round, turn): (u32, u32),
-    outcome: &mut Outcome,
-) {
-    let words = measure.words(effort, subject, &outcome.runs, round);
-    let what = format!("{}, round {}", measure.name(), round + 1);
-    for _ in 0..TRIES_MAX {
-        let json = once(place, measure, subject, &words);
-        let Some(json) = outcome.take(subject, &what, json) else { break };
-        let lateness = json.pointer("/latencies_us/generator lateness/p99");
-        let lateness = lateness.and_then(serde_json::Value::as_f64).unwrap_or(0.0);
-        let is_void = lateness > measure.lateness_max();
-        outcome.runs.push(Run { round, turn, measure, subject, is_void, json });
-        if !is_void {
-            break;
-        }
-        println!("void: the generator was {lateness:.0} µs late");
-    }
-}
-
-/// Starts the server, puts the load on it, and takes the figures.
-fn once(
-    place: &Place,
-    measure: Measure,
-    subject: Subject,
-    words: &[String],
-) -> anyhow::Result<serde_json::Value> {
-    let log = place.home.join(format!("{}.log", subject.name()));
-    let mut server = Server::start(&log, |address| subject.command(place, address, measure))?;
-    let json = load::start(place, subject, &server, words, "run.json")?.finish(&server)?;
-    server.stop()?;
-    Ok(json)
-}
-
-/// A command on one core, if the system supports that.
-fn pinned(place: &Place, core: usize, program: &Path) -> Command {
-    if !place.is_pinned {
-        return Command::new(program);
-    }
-    let mut command = Command::new("taskset");
-    command.arg("--cpu-list").arg(core.to_string()).arg(program);
-    command
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Each rule is a function from text to problems, so that its test can break it. What clippy or
 //! rustc can check is left to them (`dbg!`, `todo!`, unsafe code, disallowed methods).
 
+mod circles;
 mod purity;
 mod scrub;
 mod source;
@@ -21,6 +22,10 @@ use source::Source;
 
 /// No larger file belongs in the repository.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// A file with more lines says in its head why, in a sentence that begins with these words.
+const FILE_LINES_MAX: usize = 500;
+const WHY_LONG: &str = "Long because";
 
 /// Crates that write their own lint table because they need unsafe code.
 const UNSAFE_ALLOWED: &[&str] = &[];
@@ -54,6 +59,7 @@ pub(crate) fn run(project: &Project) -> anyhow::Result<()> {
         }
     }
     problems.extend(sources.iter().flat_map(rules));
+    problems.extend(circles::check(&sources));
     for member in project.metadata.members() {
         let manifest = fs::read_to_string(&member.manifest)?;
         problems.extend(lints(&member.name, &member.manifest.display().to_string(), &manifest));
@@ -84,6 +90,7 @@ fn rules(source: &Source) -> Vec<Problem> {
     let code = scrub::code(&source.text);
     let mut problems = Vec::new();
     problems.extend(head(source));
+    problems.extend(length(source));
     problems.extend(module_file(source));
     problems.extend(test_attributes(source, &code));
     problems.extend(ignored_examples(source));
@@ -104,6 +111,17 @@ fn head(source: &Source) -> Option<Problem> {
     (!says_what_it_is).then(|| {
         let fix = "say in `//!` what this room holds and what it does not know";
         Problem::new(format!("{}:1", source.path), "does not open with `//!`", fix)
+    })
+}
+
+/// One room holds one idea; where that takes more than most, the head says so.
+fn length(source: &Source) -> Option<Problem> {
+    let lines = source.text.lines().count();
+    let mut head = source.text.lines().map_while(|line| line.strip_prefix("//!"));
+    let says_why = head.any(|line| line.trim_start().starts_with(WHY_LONG));
+    (lines > FILE_LINES_MAX && !says_why).then(|| {
+        let fix = format!("split it by an idea, or say in its `//!`: \"{WHY_LONG} …\"");
+        Problem::new(&source.path, format!("has {lines} lines"), fix)
     })
 }
 
@@ -233,6 +251,22 @@ mod tests {
     fn told(path: &str, text: &str) -> Vec<String> {
         let source = Source { path: path.to_owned(), text: text.to_owned() };
         rules(&source).into_iter().map(|it| format!("{}: {}", it.place, it.what)).collect()
+    }
+
+    #[test]
+    fn a_long_file_says_why() {
+        let file = |head: &str, lines: usize| format!("{head}\n{}", "\n".repeat(lines - 1));
+        for (path, text, expected) in [
+            ("a/src/lib.rs", file("//! A room.", 500), None),
+            ("a/src/lib.rs", file("//! A room.", 501), Some("a/src/lib.rs: has 501 lines")),
+            (
+                "a/src/lib.rs",
+                file("//! A room.\n//!\n//! Long because it is one table.", 501),
+                None,
+            ),
+        ] {
+            assert_eq!(told(path, &text), Vec::from_iter(expected), "{path}");
+        }
     }
 
     #[test]

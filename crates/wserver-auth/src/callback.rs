@@ -7,7 +7,7 @@
 mod answer;
 mod breaker;
 mod cache;
-mod places;
+mod permits;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,12 +22,14 @@ use http::header::{
 use http::{Method, StatusCode};
 use serde_json::json;
 use tracing::{debug, info, warn};
+use wserver_outgoing::AskError;
 
-use self::answer::{Nonsense, Verdict};
+use self::answer::{Denied, Nonsense, Verdict};
 use self::breaker::{Breaker, Change};
 use self::cache::{Cache, Digest, DigestKey};
-use self::places::{Peer, Place, Places};
-use crate::http_client::{Call, HttpClient, HttpEndpoint, HttpError};
+use self::permits::{Peer, Permit, Permits};
+use crate::endpoint::HttpEndpoint;
+use crate::http_client::{Call, HttpClient, HttpError};
 use crate::listen::{Authenticator, Credentials, Identity, Refusal};
 use crate::publisher_key::NoRandomness;
 
@@ -231,31 +233,13 @@ pub enum CallbackSettingsError {
 pub struct CallbackAuthenticator {
     settings: CallbackSettings,
     client: HttpClient,
-    places: Places,
+    permits: Permits,
     breaker: Breaker,
     /// The key of the digests under which answers are remembered. Each instance has its own, so
     /// that nobody can predict the digests.
     digest_key: DigestKey,
     identities: Cache<Arc<Identity>>,
     refusals: Cache<Denied>,
-}
-
-/// A refusal that can be remembered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Denied {
-    Unknown,
-    Forbidden,
-    Expired,
-}
-
-impl From<Denied> for Refusal {
-    fn from(denied: Denied) -> Self {
-        match denied {
-            Denied::Unknown => Self::Unknown,
-            Denied::Forbidden => Self::Forbidden,
-            Denied::Expired => Self::Expired,
-        }
-    }
 }
 
 /// Why a call gives no decision.
@@ -281,9 +265,11 @@ enum Blame {
 impl CallError {
     fn blame(&self) -> Blame {
         match self {
-            Self::Http(HttpError::Connect(_) | HttpError::Tls(_)) => Blame::Backend,
-            Self::Http(HttpError::Timeout { .. } | HttpError::Http(_)) => Blame::Either,
-            Self::Http(HttpError::TooLarge { .. } | HttpError::Encoded) => Blame::Token,
+            Self::Http(HttpError::Ask(AskError::Connect(_) | AskError::Tls(_))) => Blame::Backend,
+            Self::Http(HttpError::Ask(AskError::TooLong { .. }) | HttpError::Encoded) => {
+                Blame::Token
+            }
+            Self::Http(HttpError::Ask(_)) => Blame::Either,
             Self::Answer(Nonsense::Status(
                 StatusCode::BAD_GATEWAY
                 | StatusCode::SERVICE_UNAVAILABLE
@@ -304,7 +290,7 @@ impl CallbackAuthenticator {
         settings.check()?;
         Ok(Self {
             client: HttpClient::new(settings.endpoint.clone(), settings.concurrency_max.min(64)),
-            places: Places::new(settings.concurrency_max, settings.waiting_max),
+            permits: Permits::new(settings.concurrency_max, settings.waiting_max),
             breaker: Breaker::new(settings.failures_max, settings.rest),
             digest_key: DigestKey::new()?,
             identities: Cache::new(settings.cache_entries_max),
@@ -341,7 +327,7 @@ impl CallbackAuthenticator {
     async fn ask(&self, credentials: &Credentials, digest: Digest) -> Result<Identity, Refusal> {
         let peer = Peer::of(credentials.peer.ip());
         self.breaker.check(peer, Instant::now()).map_err(|_resting| self.resting())?;
-        let _place = self.place(peer).await?;
+        let _place = self.permit(peer).await?;
         let admission =
             self.breaker.admit(peer, Instant::now()).map_err(|_resting| self.resting())?;
         let host = self.client.host();
@@ -385,9 +371,9 @@ impl CallbackAuthenticator {
     }
 
     /// A place for a call, for which it waits if there is room to wait.
-    async fn place(&self, peer: Peer) -> Result<Place<'_>, Refusal> {
-        let place = self.places.take(peer, self.settings.wait_max).await;
-        place.map_err(|_busy| Refusal::unavailable("too many calls to the backend are under way"))
+    async fn permit(&self, peer: Peer) -> Result<Permit<'_>, Refusal> {
+        let permit = self.permits.take(peer, self.settings.wait_max).await;
+        permit.map_err(|_busy| Refusal::unavailable("too many calls to the backend are under way"))
     }
 
     async fn call(&self, credentials: &Credentials) -> Result<Verdict, CallError> {

@@ -15,6 +15,7 @@
 
 mod algorithm;
 mod claims;
+mod fault;
 mod key;
 mod keys;
 #[cfg(feature = "jwks")]
@@ -29,6 +30,7 @@ mod sign;
 pub use algorithm::{JwtAlgorithm, UnknownAlgorithm};
 pub use authenticator::JwtAuthenticator;
 pub use claims::JwtAudience;
+pub use fault::JWT_BYTES_MAX;
 pub use inspect::{Inspection, inspect_jwt};
 pub use key::{JWT_SECRET_BYTES_MIN, JwtKeyError};
 pub use keys::JwtKeys;
@@ -39,7 +41,3 @@ pub use sign::{JwtDraft, JwtSignError, JwtSigner};
 pub use verifier::{
     JWT_LEEWAY_DEFAULT, JWT_LEEWAY_MAX, JwtSettings, JwtSettingsError, JwtVerifier,
 };
-
-/// The longest token that is examined, in bytes. Servers usually allow as much for all headers of a
-/// request together; tokens of large issuers stay below a quarter of it.
-pub const JWT_BYTES_MAX: usize = 16 * 1024;

@@ -38,13 +38,12 @@
 //! certificate authorities that the machine trusts. Of the server it knows only the documented
 //! contract, which wserver-protocol contains.
 
-mod stream;
-mod target;
 mod text;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "tls")]
 mod tls_fault;
+mod endpoint;
 
 mod client;
 mod connection;
@@ -54,8 +53,7 @@ mod heartbeat;
 mod backoff;
 mod listener;
 
-mod line;
-mod pool;
+mod http_client;
 mod refusal;
 mod pusher;
 
@@ -66,19 +64,16 @@ pub use api::{Api, ApiError};
 pub use backoff::Backoff;
 pub use client::{Client, ConnectError};
 pub use connection::{CloseFrame, Connection, NextTextError, ReceiveError, SendError};
+pub use endpoint::UrlError;
 pub use events::{Trace, TraceError, TraceUpdate};
+pub use http_client::KeyError;
 pub use listener::{GaveUp, Interruption, Listener, Update};
-pub use pool::KeyError;
-#[cfg(feature = "tls")]
-pub use probe::TlsFacts;
 pub use probe::{Dialed, PlainAnswer, Probe, Probed, Secured, Seen, UpgradeError};
 pub use pusher::{PushError, Pusher};
-pub use target::UrlError;
 #[cfg(feature = "tls")]
-pub use tls::CertificateError;
+pub use tls::{CertificateError, TlsFacts};
 #[cfg(feature = "tls")]
 pub use tls_fault::TlsFault;
 pub use wserver_protocol::{CloseCode, v2};
 
-/// The cause of an error, from the library that saw it.
-type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
+use wserver_outgoing::Cause;

@@ -12,7 +12,7 @@ use rustls::ClientConfig;
 use tokio::time::{Instant, timeout};
 use wserver_cluster::{Broker, BrokerError, BrokerErrorKind, Inbound, Link, NodeId};
 
-use crate::link::{Health, LANE, NatsLink, told};
+use crate::link::{FirstFailure, LANE, NatsLink, told};
 use crate::servers::{self, Server};
 use crate::settings::{Identity, NatsSettings};
 use crate::tls;
@@ -71,8 +71,8 @@ impl NatsBroker {
         inbound: &Inbound,
         time: Duration,
     ) -> Result<NatsLink, BrokerError> {
-        let health = Health::default();
-        let client = self.connect(server, &health, time).await?;
+        let failure = FirstFailure::default();
+        let client = self.connect(server, &failure, time).await?;
         let max_payload = client.server_info().max_payload;
         if max_payload < PAYLOAD_BYTES_MAX {
             return Err(BrokerError::refused(format!(
@@ -80,18 +80,18 @@ impl NatsBroker {
                  is needed"
             )));
         }
-        NatsLink::open(client, server.clone(), &self.settings, health, node, inbound).await
+        NatsLink::open(client, server.clone(), &self.settings, failure, node, inbound).await
     }
 
     async fn connect(
         &self,
         server: &Server,
-        health: &Health,
+        failure: &FirstFailure,
         time: Duration,
     ) -> Result<Client, BrokerError> {
         let options = self.settings.options()?;
-        let (health, told_by, permissions) =
-            (health.clone(), server.clone(), self.settings.permissions());
+        let (failure, told_by, permissions) =
+            (failure.clone(), server.clone(), self.settings.permissions());
         let options = options
             .name("wserver")
             .tls_client_config(self.tls.clone())
@@ -104,7 +104,7 @@ impl NatsBroker {
             // This is the minimum; zero would mean forever.
             .max_reconnects(1)
             .event_callback(move |event| {
-                health.handle_event(event, &told_by, &permissions);
+                failure.handle_event(event, &told_by, &permissions);
                 std::future::ready(())
             });
         let connected = Box::pin(options.connect(server.address())).await;

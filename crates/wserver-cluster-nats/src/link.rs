@@ -26,7 +26,7 @@ pub(crate) struct NatsLink {
     server: Server,
     cluster: String,
     publish_timeout: Duration,
-    health: Health,
+    failure: FirstFailure,
     /// The task that passes on what arrives; it ends when this is dropped.
     _forwarding: JoinSet<()>,
 }
@@ -42,7 +42,7 @@ impl NatsLink {
         client: Client,
         server: Server,
         settings: &NatsSettings,
-        health: Health,
+        failure: FirstFailure,
         node: NodeId,
         inbound: &Inbound,
     ) -> Result<Self, BrokerError> {
@@ -71,12 +71,12 @@ impl NatsLink {
         };
         tokio::select! {
             biased;
-            error = health.broken() => return Err(error),
+            error = failure.failed() => return Err(error),
             opened = opening => opened?,
         }
         let mut forwarding = JoinSet::new();
         for subscriber in subscribers {
-            let forward = forward(subscriber, inbound.clone(), health.clone(), ended(&server));
+            let forward = forward(subscriber, inbound.clone(), failure.clone(), ended(&server));
             forwarding.spawn(forward);
         }
         Ok(Self {
@@ -84,7 +84,7 @@ impl NatsLink {
             server,
             cluster: settings.cluster.clone(),
             publish_timeout: settings.connect_timeout,
-            health,
+            failure,
             _forwarding: forwarding,
         })
     }
@@ -102,7 +102,7 @@ impl Link for NatsLink {
         };
         let error = tokio::select! {
             biased;
-            error = self.health.broken() => return Err(error),
+            error = self.failure.failed() => return Err(error),
             published = timeout(self.publish_timeout, publishing) => match published {
                 Ok(Some(())) => return Ok(()),
                 Ok(None) => ended(&self.server),
@@ -112,12 +112,12 @@ impl Link for NatsLink {
                 }
             }
         };
-        self.health.break_with(error.clone());
+        self.failure.fail(error.clone());
         Err(error)
     }
 
     async fn broken(&self) -> BrokerError {
-        self.health.broken().await
+        self.failure.failed().await
     }
 }
 
@@ -125,7 +125,7 @@ impl Link for NatsLink {
 async fn forward(
     mut subscriber: Subscriber,
     inbound: Inbound,
-    health: Health,
+    failure: FirstFailure,
     at_end: BrokerError,
 ) {
     let forwarding = async {
@@ -135,8 +135,8 @@ async fn forward(
     };
     tokio::select! {
         biased;
-        _ = health.broken() => {}
-        () = forwarding => health.break_with(at_end),
+        _ = failure.failed() => {}
+        () = forwarding => failure.fail(at_end),
     }
 }
 
@@ -167,11 +167,11 @@ impl Probe {
 
 /// Whether a link is still good, and if not, why. Clones share the state.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Health(Arc<watch::Sender<Option<BrokerError>>>);
+pub(crate) struct FirstFailure(Arc<watch::Sender<Option<BrokerError>>>);
 
-impl Health {
+impl FirstFailure {
     /// The first reason stays.
-    fn break_with(&self, error: BrokerError) {
+    fn fail(&self, error: BrokerError) {
         self.0.send_if_modified(|reason| {
             let is_first = reason.is_none();
             reason.get_or_insert(error);
@@ -197,10 +197,10 @@ impl Health {
             }
             Event::ServerError(ServerError::Other(text)) => told(server, &text, permissions),
         };
-        self.break_with(error);
+        self.fail(error);
     }
 
-    async fn broken(&self) -> BrokerError {
+    async fn failed(&self) -> BrokerError {
         let mut reason = self.0.subscribe();
         let reason = reason.wait_for(Option::is_some).await;
         let reason = reason.expect("the sender is in self").clone();

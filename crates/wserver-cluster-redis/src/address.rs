@@ -7,7 +7,7 @@ use wserver_cluster::BrokerError;
 
 /// The content of a URL.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Deployment {
     pub(crate) topology: Topology,
     pub(crate) is_tls: bool,
     /// The servers to ask first. Invariant: never empty, and exactly one for
@@ -57,7 +57,7 @@ impl Topology {
     }
 }
 
-impl Place {
+impl Deployment {
     pub(crate) fn parse(url: &str) -> Result<Self, BrokerError> {
         let refused = |message: &str| Err(BrokerError::refused(message));
         let Some((scheme, rest)) = url.split_once("://") else {
@@ -156,8 +156,8 @@ mod tests {
     use super::*;
 
     fn read(url: &str) -> String {
-        match Place::parse(url) {
-            Ok(Place { topology, is_tls, seeds }) => {
+        match Deployment::parse(url) {
+            Ok(Deployment { topology, is_tls, seeds }) => {
                 let seeds: Vec<String> = seeds.iter().map(ToString::to_string).collect();
                 format!("{topology:?} {is_tls} {}", seeds.join(" "))
             }

@@ -19,7 +19,7 @@ pub(crate) fn answered(site: &Site, at: &Address, command: &str, answer: &[u8]) 
              &+switch-master +sentinel|get-master-addr-by-name +subscribe +ping"
         )),
         "NOPERM" => {
-            let commands = match site.place.topology {
+            let commands = match site.deployment.topology {
                 Topology::Standalone | Topology::Sentinel { .. } => "+publish +subscribe +ping",
                 Topology::Cluster => "+spublish +ssubscribe +cluster|slots +ping",
             };

@@ -27,9 +27,10 @@ mod address;
 mod resp;
 mod tls;
 mod failure;
+mod first_failure;
 mod connection;
 mod shards;
-mod listener;
+mod subscription;
 mod subscriber;
 mod watcher;
 mod publisher;
@@ -44,7 +45,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use wserver_cluster::{Broker, BrokerError, BrokerErrorKind, Inbound, Link, NodeId};
 
-use crate::address::{Address, Place, Topology};
+use crate::address::{Address, Deployment, Topology};
 use crate::connection::{Access, Deadline};
 use crate::link::RedisLink;
 
@@ -110,7 +111,7 @@ pub struct RedisBroker {
 /// The checked settings.
 #[derive(Debug)]
 struct Site {
-    place: Place,
+    deployment: Deployment,
     cluster: String,
     access: Access,
     connect_timeout: Duration,
@@ -123,21 +124,21 @@ impl RedisBroker {
     /// If the settings can never work; the error says what to write instead.
     pub fn new(settings: RedisSettings) -> Result<Self, BrokerError> {
         let RedisSettings { url, cluster, username, password, ca_pem, connect_timeout } = settings;
-        let place = Place::parse(&url)?;
+        let deployment = Deployment::parse(&url)?;
         if connect_timeout.is_zero() {
             return Err(BrokerError::refused("the time to connect to the broker is zero"));
         }
-        let tls = match (place.is_tls, ca_pem) {
+        let tls = match (deployment.is_tls, ca_pem) {
             (true, ca_pem) => Some(tls::config(ca_pem.as_deref())?),
             (false, None) => None,
             (false, Some(_)) => {
-                let scheme = place.topology.scheme(true);
+                let scheme = deployment.topology.scheme(true);
                 let message = "a certificate authority is set for a broker without TLS";
                 return Err(BrokerError::refused(format!("{message}: write {scheme}://")));
             }
         };
         let access = Access { username, password, tls };
-        let site = Arc::new(Site { place, cluster, access, connect_timeout });
+        let site = Arc::new(Site { deployment, cluster, access, connect_timeout });
         Ok(Self { site, first: AtomicUsize::new(0) })
     }
 
@@ -161,14 +162,14 @@ impl Broker for RedisBroker {
     }
 
     fn lanes(&self) -> u16 {
-        match self.site.place.topology {
+        match self.site.deployment.topology {
             Topology::Standalone | Topology::Sentinel { .. } => 1,
             Topology::Cluster => CLUSTER_LANES,
         }
     }
 
     fn is_one_place(&self) -> bool {
-        matches!(self.site.place.topology, Topology::Standalone)
+        matches!(self.site.deployment.topology, Topology::Standalone)
     }
 
     /// 1 MiB, because Redis cuts off a subscriber for which 32 MiB wait, or 8 MiB for a minute.
@@ -179,7 +180,7 @@ impl Broker for RedisBroker {
     async fn open(&self, node: NodeId, inbound: Inbound) -> Result<Arc<dyn Link>, BrokerError> {
         let deadline = Deadline::new(Instant::now(), self.site.connect_timeout);
         let first = self.first.load(Ordering::Relaxed);
-        let seeds = &self.site.place.seeds;
+        let seeds = &self.site.deployment.seeds;
         let mut failure: Option<BrokerError> = None;
         for tried in 0..seeds.len() {
             // A server that does not answer leaves the others their share of the time.
@@ -200,6 +201,6 @@ impl Broker for RedisBroker {
             }
         }
         self.first.store((first + 1) % seeds.len(), Ordering::Relaxed);
-        Err(failure.expect("a place has a seed at least, see `Place`"))
+        Err(failure.expect("a deployment has a seed at least, see `Deployment`"))
     }
 }

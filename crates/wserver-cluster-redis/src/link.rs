@@ -5,13 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::{try_join, try_join_all};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use wserver_cluster::{BrokerError, Inbound, Link, NodeId, To};
 
 use crate::Site;
 use crate::connection::{Deadline, late};
+use crate::first_failure::FirstFailure;
 use crate::publisher::{self, Encoder, Publisher};
 use crate::shards::Found;
 use crate::subscriber::Subscriber;
@@ -22,29 +22,9 @@ pub(crate) struct RedisLink {
     /// The publisher of each lane, as an index into `publishers`. Invariant: every index is valid.
     lanes: Vec<usize>,
     publishers: Vec<Publisher>,
-    health: Health,
+    failure: FirstFailure,
     /// The tasks that own the connections; they end with the link.
     _tasks: JoinSet<()>,
-}
-
-/// Why a link is no longer usable, once it is not. The first reason stays.
-#[derive(Clone)]
-pub(crate) struct Health(watch::Sender<Option<BrokerError>>);
-
-impl Health {
-    pub(crate) fn fail(&self, error: BrokerError) {
-        self.0.send_if_modified(|reason| {
-            let is_first = reason.is_none();
-            reason.get_or_insert(error);
-            is_first
-        });
-    }
-
-    async fn failed(&self) -> BrokerError {
-        let mut reasons = self.0.subscribe();
-        let reason = reasons.wait_for(Option::is_some).await.expect("its sender is here");
-        reason.clone().expect("it was waited for")
-    }
 }
 
 impl RedisLink {
@@ -70,20 +50,20 @@ impl RedisLink {
         });
         let connections = try_join_all(connections).await?;
         let mut tasks = JoinSet::new();
-        let health = Health(watch::Sender::new(None));
+        let failure = FirstFailure::none();
         let mut lanes = vec![0; shards.iter().map(|shard| shard.lanes.len()).sum()];
         let mut publishers = Vec::new();
         for (shard, (subscriber, connection)) in shards.iter().zip(connections) {
             shard.lanes.iter().for_each(|&lane| lanes[usize::from(lane)] = publishers.len());
-            publishers.push(Publisher::start(site, connection, &mut tasks, &health));
-            let (broken, silence) = (health.clone(), site.connect_timeout);
+            publishers.push(Publisher::start(site, connection, &mut tasks, &failure));
+            let (broken, silence) = (failure.clone(), site.connect_timeout);
             tasks.spawn(async move { broken.fail(subscriber.run(silence).await) });
         }
         if let Some(watcher) = watcher {
-            let (broken, silence) = (health.clone(), site.connect_timeout);
+            let (broken, silence) = (failure.clone(), site.connect_timeout);
             tasks.spawn(async move { broken.fail(watcher.run(silence).await) });
         }
-        Ok(Self { site: Arc::clone(site), lanes, publishers, health, _tasks: tasks })
+        Ok(Self { site: Arc::clone(site), lanes, publishers, failure, _tasks: tasks })
     }
 }
 
@@ -102,14 +82,14 @@ impl Link for RedisLink {
         let time = self.site.connect_timeout;
         tokio::select! {
             biased;
-            error = self.health.failed() => Err(error),
+            error = self.failure.failed() => Err(error),
             published = timeout(time, publisher.publish(encoder)) => match published {
                 Ok(Some(())) => Ok(()),
                 // Its tasks have ended, and are about to store the reason.
-                Ok(None) => Err(self.health.failed().await),
+                Ok(None) => Err(self.failure.failed().await),
                 Err(_elapsed) => {
                     let error = late(&publisher.at, time);
-                    self.health.fail(error.clone());
+                    self.failure.fail(error.clone());
                     Err(error)
                 }
             },
@@ -117,6 +97,6 @@ impl Link for RedisLink {
     }
 
     async fn broken(&self) -> BrokerError {
-        self.health.failed().await
+        self.failure.failed().await
     }
 }

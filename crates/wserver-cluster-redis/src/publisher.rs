@@ -10,7 +10,7 @@ use crate::Site;
 use crate::address::{Address, Topology};
 use crate::connection::{Connection, Reader, Writer};
 use crate::failure;
-use crate::link::Health;
+use crate::first_failure::FirstFailure;
 use crate::resp::{self, Reply};
 use crate::shards::{self, Shard};
 
@@ -68,7 +68,7 @@ impl<'a> Encoder<'a> {
 }
 
 fn command(site: &Site) -> &'static str {
-    match site.place.topology {
+    match site.deployment.topology {
         Topology::Standalone | Topology::Sentinel { .. } => "PUBLISH",
         Topology::Cluster => "SPUBLISH",
     }
@@ -94,15 +94,15 @@ impl Publisher {
         site: &Arc<Site>,
         connection: Connection,
         tasks: &mut JoinSet<()>,
-        health: &Health,
+        failure: &FirstFailure,
     ) -> Self {
         let Connection { reader, writer } = connection;
         let at = reader.at.clone();
         let (calls, called) = mpsc::channel(CALLS_MAX);
         let (waiters, waiting) = mpsc::channel(CALLS_MAX);
-        let (site, broken) = (Arc::clone(site), health.clone());
+        let (site, broken) = (Arc::clone(site), failure.clone());
         tasks.spawn(async move { broken.fail(read(&site, reader, waiting).await) });
-        let broken = health.clone();
+        let broken = failure.clone();
         tasks.spawn(async move {
             if let Err(error) = write(writer, called, waiters).await {
                 broken.fail(error);

@@ -31,7 +31,7 @@ const SLOTS: u16 = 16384;
 /// Asks the server at `seed`.
 pub(crate) async fn find(site: &Site, seed: &Address, lanes: u16) -> Result<Found, BrokerError> {
     let all = |master| vec![Shard { master, lanes: (0..lanes).collect() }];
-    let (ask, name) = match &site.place.topology {
+    let (ask, name) = match &site.deployment.topology {
         Topology::Standalone => {
             return Ok(Found { shards: all(seed.clone()), sentinel: None });
         }
@@ -42,7 +42,7 @@ pub(crate) async fn find(site: &Site, seed: &Address, lanes: u16) -> Result<Foun
         Topology::Cluster => (vec![b"CLUSTER".as_slice(), b"SLOTS"], "CLUSTER SLOTS"),
     };
     let (mut connection, greeting) = Connection::open(site, seed).await?;
-    match &site.place.topology {
+    match &site.deployment.topology {
         Topology::Sentinel { .. } if greeting.mode != "sentinel" => {
             let message = format!("{seed} is no Sentinel: write the addresses of the Sentinels");
             return Err(BrokerError::refused(message));
@@ -54,7 +54,7 @@ pub(crate) async fn find(site: &Site, seed: &Address, lanes: u16) -> Result<Foun
     if let Reply::Error(answer) = &reply {
         return Err(failure::answered(site, seed, name, answer));
     }
-    match &site.place.topology {
+    match &site.deployment.topology {
         Topology::Sentinel { master } => {
             let master = master_of(&reply).ok_or_else(|| {
                 let message = format!("the Sentinel {seed} knows no master named {master}");
@@ -86,14 +86,14 @@ pub(crate) fn check_master(
 }
 
 fn check_mode(site: &Site, at: &Address, greeting: &Greeting) -> Result<(), BrokerError> {
-    let is_cluster = site.place.topology == Topology::Cluster;
+    let is_cluster = site.deployment.topology == Topology::Cluster;
     let (what, topology) = match greeting.mode.as_str() {
         "cluster" if !is_cluster => ("is part of a Redis Cluster", Topology::Cluster),
         "sentinel" => ("is a Sentinel", Topology::Sentinel { master: "mastername".to_owned() }),
         "standalone" if is_cluster => ("is no part of a Redis Cluster", Topology::Standalone),
         _ => return Ok(()),
     };
-    let url = site.place.with_topology(&topology, at);
+    let url = site.deployment.with_topology(&topology, at);
     Err(BrokerError::refused(format!("{at} {what}: write {url}")))
 }
 

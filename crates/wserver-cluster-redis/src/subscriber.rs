@@ -9,12 +9,12 @@ use wserver_cluster::{BrokerError, Channel, Inbound, NodeId};
 use crate::Site;
 use crate::address::Topology;
 use crate::connection::Connection;
-use crate::listener::Listener;
 use crate::resp;
 use crate::shards::{self, Shard};
+use crate::subscription::Subscription;
 
 pub(crate) struct Subscriber {
-    listener: Listener,
+    subscription: Subscription,
     sorter: Sorter,
 }
 
@@ -48,7 +48,7 @@ impl Subscriber {
     ) -> Result<Self, BrokerError> {
         let (connection, greeting) = Connection::open(site, &shard.master).await?;
         shards::check_master(site, &shard.master, &greeting)?;
-        let command = match site.place.topology {
+        let command = match site.deployment.topology {
             Topology::Standalone | Topology::Sentinel { .. } => "SUBSCRIBE",
             Topology::Cluster => "SSUBSCRIBE",
         };
@@ -67,17 +67,18 @@ impl Subscriber {
         let channels = lanes.len();
         let sorter = Sorter { lanes, inbound: inbound.clone() };
         let take = |channel, payload| sorter.take(&channel, payload);
-        let listener = Listener::open(site, connection, command, (&output, channels), take).await?;
-        Ok(Self { listener, sorter })
+        let subscription =
+            Subscription::open(site, connection, command, (&output, channels), take).await?;
+        Ok(Self { subscription, sorter })
     }
 
     /// Receives until the connection fails.
     pub(crate) async fn run(self, silence: Duration) -> BrokerError {
-        let Self { listener, sorter } = self;
+        let Self { subscription, sorter } = self;
         let take = |channel, payload| {
             sorter.take(&channel, payload);
             Ok(())
         };
-        listener.run(silence, take).await
+        subscription.run(silence, take).await
     }
 }

@@ -12,8 +12,8 @@ use wserver_cluster::{BrokerError, BrokerErrorKind};
 use crate::Site;
 use crate::address::{Address, Topology};
 use crate::connection::Connection;
-use crate::listener::Listener;
 use crate::resp;
+use crate::subscription::Subscription;
 
 /// The channel on which Sentinels publish `name old-host old-port new-host new-port`.
 const CHANNEL: &[u8] = b"+switch-master";
@@ -21,7 +21,7 @@ const CHANNEL: &[u8] = b"+switch-master";
 pub(crate) struct Watcher {
     at: Address,
     master: String,
-    listener: Listener,
+    subscription: Subscription,
 }
 
 impl Watcher {
@@ -30,15 +30,15 @@ impl Watcher {
         site: &Site,
         connection: Connection,
     ) -> Result<Option<Self>, BrokerError> {
-        let Topology::Sentinel { master } = &site.place.topology else { return Ok(None) };
+        let Topology::Sentinel { master } = &site.deployment.topology else { return Ok(None) };
         let at = connection.reader.at.clone();
         let mut output = Vec::new();
         resp::encode(&mut output, &[b"SUBSCRIBE", CHANNEL]);
         // The master's role, which is asked for after this, shows a move since the Sentinel's
         // answer, unless the old master has not heard of it itself; that takes more than a moment.
         let ignore = |_channel, _payload| {};
-        match Listener::open(site, connection, "SUBSCRIBE", (&output, 1), ignore).await {
-            Ok(listener) => Ok(Some(Self { at, master: master.clone(), listener })),
+        match Subscription::open(site, connection, "SUBSCRIBE", (&output, 1), ignore).await {
+            Ok(subscription) => Ok(Some(Self { at, master: master.clone(), subscription })),
             Err(error) if error.kind() == BrokerErrorKind::Refused => Ok(None),
             Err(error) => Err(error),
         }
@@ -46,7 +46,7 @@ impl Watcher {
 
     /// Receives until the connection fails, or there is another master.
     pub(crate) async fn run(self, silence: Duration) -> BrokerError {
-        let Self { at, master, listener } = self;
+        let Self { at, master, subscription } = self;
         let take = |_channel: Bytes, payload: Bytes| {
             let text = String::from_utf8_lossy(&payload);
             let words = text.split(' ').collect::<Vec<_>>();
@@ -58,6 +58,6 @@ impl Watcher {
                 _ => Ok(()),
             }
         };
-        listener.run(silence, take).await
+        subscription.run(silence, take).await
     }
 }

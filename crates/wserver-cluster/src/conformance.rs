@@ -3,17 +3,13 @@
 //! An adapter's tests start its broker and call this. The product's tests, which have three nodes
 //! and real clients, cover brokers that are killed, paused or cut off.
 
-pub mod nats;
-pub mod process;
-pub mod redis;
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use crate::broker::{Broker, Inbound, InboundLane, Link, NodeId, To};
+use crate::broker::{Broker, BrokerError, Inbound, InboundLane, Link, NodeId, To};
 
 /// How long to wait before something counts as not happening.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -137,26 +133,34 @@ async fn check_ends(broker: &dyn Broker, one: End, mut two: End, three: End) {
 
 /// Messages that arrived by a test's own link, in order.
 #[derive(Debug)]
-pub struct Heard(Vec<InboundLane>);
+pub struct Ear(Vec<InboundLane>);
 
-impl Heard {
+impl Ear {
+    /// Opens a link as the node of this number.
+    ///
+    /// # Errors
+    /// Those of the broker.
+    pub async fn open(
+        broker: &dyn Broker,
+        node: u64,
+    ) -> Result<(Arc<dyn Link>, Self), BrokerError> {
+        let (inbound, lanes) = Inbound::new(broker.lanes(), 1 << 30);
+        let link = broker.open(NodeId::new(node), inbound).await?;
+        Ok((link, Self(lanes)))
+    }
+
+    /// The next message of a lane.
+    ///
+    /// # Panics
+    /// When none comes in time, or the link has ended.
+    pub async fn next(&mut self, lane: u16) -> Bytes {
+        let arrived = timeout(PATIENCE, self.0[usize::from(lane)].next()).await;
+        arrived.expect("in time").expect("the link lives")
+    }
+
     /// All messages so far.
     pub fn all(&mut self) -> Vec<Bytes> {
         let lanes = self.0.iter_mut();
         lanes.flat_map(|lane| std::iter::from_fn(|| lane.try_next())).collect()
     }
-}
-
-/// Subscribes as the node with this number, in addition to the node itself if there is one.
-///
-/// # Cancel safety
-///
-/// If the future is dropped, no link is open.
-///
-/// # Panics
-/// If the broker cannot be used.
-pub async fn listen(broker: &dyn Broker, node: u64) -> (Arc<dyn Link>, Heard) {
-    let (inbound, lanes) = Inbound::new(broker.lanes(), 1 << 30);
-    let link = broker.open(NodeId::new(node), inbound).await.expect("the broker is there");
-    (link, Heard(lanes))
 }

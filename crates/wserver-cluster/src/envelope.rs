@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use crate::outbound::JUMP;
+use crate::sequence;
 
 /// The version that this release writes.
 pub(crate) const VERSION: u32 = 1;
@@ -271,9 +271,6 @@ pub(crate) enum Unreadable {
     Implausible,
 }
 
-/// No node has run for this many milliseconds: 34 years.
-const SENT_MS_MAX: u64 = 1 << 40;
-
 /// The maximum length of a node's name and release that is accepted, in bytes.
 const WORD_BYTES_MAX: usize = 64;
 
@@ -287,11 +284,10 @@ impl Part {
         if part.readable_from > VERSION {
             return Err(Unreadable::TooNew);
         }
-        // Numbers begin at the time when their channel does, and no node writes as many messages in
-        // a millisecond as lie between two such beginnings: both come from the same clock.
-        let is_plausible =
-            part.sent_ms < SENT_MS_MAX && part.sequence <= (part.sent_ms + 1) << JUMP.ilog2();
-        if is_plausible { Ok(part) } else { Err(Unreadable::Implausible) }
+        if !sequence::is_plausible(part.sequence, part.sent_ms) {
+            return Err(Unreadable::Implausible);
+        }
+        Ok(part)
     }
 }
 

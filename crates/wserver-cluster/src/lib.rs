@@ -9,18 +9,23 @@
 //! `receive.rs` (what the others do).
 
 mod cluster;
+mod joining;
+mod state;
+mod ids;
 mod run;
 mod outage;
 mod seldom;
 mod receive;
 mod envelope;
 mod outbound;
+mod sequence;
 mod requests;
 mod streams;
 mod members;
+mod arrival;
 mod directory;
 mod measure;
-mod health;
+mod reachability;
 mod receipt;
 mod settings;
 mod counters;
@@ -30,14 +35,17 @@ mod broker;
 pub mod conformance;
 
 pub use broker::{Broker, BrokerError, BrokerErrorKind, Channel, Inbound, Link, NodeId, To};
-pub use cluster::{Answerer, Cluster, CutOff, Gauges, Joining, Whom};
+pub use cluster::{Cluster, Gauges, Whom};
 pub use counters::Counters;
 #[doc(hidden)]
 pub use envelope::fuzz;
+pub use joining::Joining;
 pub use loopback::Loopback;
 #[doc(hidden)]
 pub use measure::measure_directory;
 pub use members::MemberInfo;
 pub use receipt::{Gathered, NodeName};
+pub use receive::Answerer;
 pub use settings::{ClusterProblem, ClusterSettings};
+pub use state::CutOff;
 pub use streams::Stream;

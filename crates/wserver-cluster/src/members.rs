@@ -2,35 +2,24 @@
 //! that disappeared without a goodbye is remembered, because it may be cut off and have connections
 //! that no push reaches.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-
+use crate::arrival::{Arrival, Clock, Incoming};
 use crate::broker::NodeId;
 use crate::directory::Seat;
 use crate::envelope::{self, Heartbeat, Part};
-use crate::outbound::JUMP;
 use crate::receipt::NodeName;
-
-/// How long the fastest transit of a message counts as the minimum. The last two windows are used,
-/// so that the minimum follows clocks that drift, or stop while a machine sleeps.
-const WINDOW: Duration = Duration::from_secs(10);
 
 /// The most vanished nodes, and the most departed ones, that are remembered: the latest.
 const REMEMBERED_MAX: usize = 256;
 /// The most nodes that are accepted: a stranger at the broker can make up more than any memory
 /// holds.
 const NODES_MAX: usize = 4096;
-
-/// How far a message may be ahead of the fastest recent ones of its node. An honest message is
-/// further ahead only if this machine's clock stopped; its node is then heard again after a lease.
-const AHEAD_MS_MAX: i64 = 60_000;
-
-/// Two messages of a node that were sent within this time of each other may be numbered in the
-/// other order.
-const NUMBERED_WITHIN_MS: u64 = 1000;
 
 /// The other nodes.
 #[derive(Debug, Default)]
@@ -91,42 +80,6 @@ struct Member {
     channels: HashMap<(u16, bool), Incoming>,
 }
 
-/// One channel of one origin.
-#[derive(Debug, Default)]
-struct Incoming {
-    sequence: u64,
-    /// When the last one was sent, by its node's clock.
-    sent_ms: u64,
-    /// The parts of a body that have arrived, and how many have not.
-    parts: BytesMut,
-    parts_left: u32,
-}
-
-/// The offset of an origin's clock: the smallest difference seen, which is that of a message
-/// without delay.
-#[derive(Debug)]
-struct Clock {
-    /// The last window, and the current one.
-    least: [i64; 2],
-    since: Instant,
-}
-
-/// The result of an arrived part.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Arrival {
-    /// A whole body, its time in transit beyond the minimum, and how many messages before it were
-    /// lost.
-    Whole { body: Bytes, age: Duration, lost: u64 },
-    /// A part of a body that is not complete.
-    Part { lost: u64 },
-    /// A duplicate, or a message that a later one has overtaken.
-    Late,
-    /// A body with too many parts, or with parts of different bodies.
-    Broken,
-    /// A message that its node cannot have sent.
-    Implausible,
-}
-
 /// The consequences of a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Beat {
@@ -159,7 +112,7 @@ impl Members {
     pub(crate) fn arrive(
         &self,
         part: Part,
-        (lane, is_for_all): (u16, bool),
+        channel: (u16, bool),
         now_ms: u64,
         now: Instant,
         bytes_max: usize,
@@ -172,55 +125,14 @@ impl Members {
         if all.by_id.len() >= NODES_MAX && !all.by_id.contains_key(&origin) {
             return Arrival::Implausible;
         }
-        let member = all.member(origin, now);
-        if member.clock.is_ahead(part.sent_ms, now_ms) {
-            return Arrival::Implausible;
-        }
-        let age = member.clock.age(part.sent_ms, now_ms, now);
-        let incoming = member.channels.entry((lane, is_for_all)).or_default();
-        if part.sequence <= incoming.sequence {
-            // A node numbers its messages in the order of its clock. If a lower number was sent
-            // later, the higher one was not its own; otherwise all its further messages would be
-            // ignored.
-            let is_forged = part.sent_ms > incoming.sent_ms + NUMBERED_WITHIN_MS
-                || member.clock.is_ahead(incoming.sent_ms, now_ms);
-            if is_forged {
-                let (sequence, sent_ms) = (part.sequence, part.sent_ms);
-                *incoming = Incoming { sequence, sent_ms, ..Incoming::default() };
-                return Arrival::Implausible;
-            }
-            return Arrival::Late;
-        }
+        let Member { clock, channels, heard_at, .. } = all.member(origin, now);
+        let incoming = channels.entry(channel).or_default();
+        let arrival = incoming.take(part, clock, now_ms, now, bytes_max);
         // A dropped message is no sign of life.
-        member.heard_at = now;
-        incoming.sent_ms = part.sent_ms;
-        let gap = part.sequence - incoming.sequence - 1;
-        // For a new channel, the number of earlier messages is unknown.
-        let lost = if incoming.sequence == 0 || gap >= JUMP { 0 } else { gap };
-        incoming.sequence = part.sequence;
-        if gap > 0 {
-            (incoming.parts, incoming.parts_left) = (BytesMut::new(), 0);
+        if arrival.is_sign_of_life() {
+            *heard_at = now;
         }
-        if part.parts_left == 0 && part.parts_before == 0 && incoming.parts.is_empty() {
-            return Arrival::Whole { body: part.body, age, lost };
-        }
-        let is_begun = !incoming.parts.is_empty();
-        let fits = incoming.parts.len() + part.body.len() <= bytes_max;
-        let is_next = if is_begun {
-            part.parts_before > 0 && incoming.parts_left == part.parts_left.saturating_add(1)
-        } else {
-            part.parts_before == 0
-        };
-        if !fits || !is_next {
-            (incoming.parts, incoming.parts_left) = (BytesMut::new(), 0);
-            return Arrival::Broken;
-        }
-        incoming.parts.extend_from_slice(&part.body);
-        incoming.parts_left = part.parts_left;
-        if part.parts_left > 0 {
-            return Arrival::Part { lost };
-        }
-        Arrival::Whole { body: std::mem::take(&mut incoming.parts).freeze(), age, lost }
+        arrival
     }
 
     /// Handles a heartbeat; `sum` is that of this node's view of its users.
@@ -421,7 +333,7 @@ impl All {
             let known = known.and_then(|at| vanished.remove(at));
             gone.retain(|it| *it != id);
             let (clock, channels) = known.map_or_else(
-                || (Clock { least: [i64::MAX; 2], since: now }, HashMap::new()),
+                || (Clock::new(now), HashMap::new()),
                 |known| (known.clock, known.channels),
             );
             let free = seats.iter().position(Option::is_none);
@@ -480,263 +392,5 @@ impl From<&envelope::Vanished> for NodeName {
 impl Member {
     fn named(&self, id: NodeId) -> NodeName {
         NodeName { id, name: Arc::clone(&self.name) }
-    }
-}
-
-impl Clock {
-    /// Whether a message claims to be sent in the future, as far as can be known.
-    fn is_ahead(&self, sent_ms: u64, now_ms: u64) -> bool {
-        let difference = now_ms.cast_signed().saturating_sub(sent_ms.cast_signed());
-        let least = self.least[0].min(self.least[1]);
-        least != i64::MAX && difference < least.saturating_sub(AHEAD_MS_MAX)
-    }
-
-    /// The time of a message in transit, beyond the recent minimum.
-    fn age(&mut self, sent_ms: u64, now_ms: u64, now: Instant) -> Duration {
-        let difference = now_ms.cast_signed().saturating_sub(sent_ms.cast_signed());
-        if now.saturating_duration_since(self.since) >= WINDOW {
-            self.least = [self.least[1], i64::MAX];
-            self.since = now;
-        }
-        self.least[1] = self.least[1].min(difference);
-        let least = self.least[0].min(self.least[1]);
-        Duration::from_millis(difference.saturating_sub(least).unsigned_abs())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ONE: NodeId = NodeId::new(1);
-
-    fn part(sequence: u64, sent_ms: u64, parts_left: u32, body: &'static str) -> Part {
-        let body = Bytes::from_static(body.as_bytes());
-        Part { origin: 1, sequence, sent_ms, parts_left, body, ..Part::default() }
-    }
-
-    /// One that is not the first of its body.
-    fn later(sequence: u64, parts_left: u32, body: &'static str) -> Part {
-        Part { parts_before: 1, ..part(sequence, 0, parts_left, body) }
-    }
-
-    #[test]
-    fn what_follows_a_lost_part_is_no_body() {
-        let members = Members::default();
-        assert_eq!(arrive(&members, part(1, 0, 0, "a"), 0), whole("a", 0, 0));
-        // Number 2, the first of three, never comes.
-        assert_eq!(arrive(&members, later(3, 1, "b"), 0), Arrival::Broken);
-        assert_eq!(arrive(&members, later(4, 0, "c"), 0), Arrival::Broken);
-        assert_eq!(arrive(&members, part(5, 0, 0, "d"), 0), whole("d", 0, 0));
-    }
-
-    fn arrive(members: &Members, part: Part, now_ms: u64) -> Arrival {
-        let now = Instant::now();
-        members.arrive(part, (0, false), now_ms, now, 100)
-    }
-
-    fn whole(body: &'static str, age_ms: u64, lost: u64) -> Arrival {
-        let age = Duration::from_millis(age_ms);
-        Arrival::Whole { body: Bytes::from_static(body.as_bytes()), age, lost }
-    }
-
-    #[test]
-    fn nothing_comes_twice_or_late_and_what_is_missing_is_counted() {
-        let members = Members::default();
-        assert_eq!(arrive(&members, part(7, 0, 0, "a"), 1000), whole("a", 0, 0));
-        assert_eq!(arrive(&members, part(8, 10, 0, "b"), 1010), whole("b", 0, 0));
-        assert_eq!(arrive(&members, part(8, 10, 0, "b"), 1010), Arrival::Late);
-        assert_eq!(arrive(&members, part(12, 20, 0, "c"), 1020), whole("c", 0, 3));
-        assert_eq!(arrive(&members, part(9, 15, 0, "x"), 1021), Arrival::Late);
-        let beginning = part(12 + 2 * JUMP, 30, 0, "d");
-        assert_eq!(arrive(&members, beginning, 1030), whole("d", 0, 0), "no loss but a beginning");
-    }
-
-    #[test]
-    fn a_forged_jump_does_not_silence_a_node() {
-        let members = Members::default();
-        assert_eq!(arrive(&members, part(7, 5000, 0, "a"), 9000), whole("a", 0, 0));
-        // As high as may be, sent when nobody can know better: the node's next one shows it.
-        assert_eq!(arrive(&members, part(9000 << 16, 6000, 0, "x"), 10_000), whole("x", 0, 0));
-        assert_eq!(arrive(&members, part(8, 6500, 0, "b"), 10_500), Arrival::Late);
-        assert_eq!(arrive(&members, part(9, 7500, 0, "c"), 11_500), Arrival::Implausible);
-        assert_eq!(arrive(&members, part(10, 7501, 0, "d"), 11_501), whole("d", 0, 0));
-        assert_eq!(arrive(&members, part(10, 7501, 0, "d"), 11_501), Arrival::Late);
-        // One that was sent in a time to come is none of its own, whatever its number.
-        let ahead = part(1 << 50, 1 << 35, 0, "x");
-        assert_eq!(arrive(&members, ahead, 11_502), Arrival::Implausible);
-        assert_eq!(arrive(&members, part(11, 7503, 0, "e"), 11_503), whole("e", 0, 0));
-    }
-
-    #[test]
-    fn who_says_only_what_is_let_go_is_not_heard_of() {
-        let members = Members::default();
-        let start = Instant::now();
-        let later = start + Duration::from_secs(1);
-        let arrive = |part, now| members.arrive(part, (0, false), 1000, now, 100);
-        assert_eq!(arrive(part(7, 0, 0, "a"), start), whole("a", 0, 0));
-        assert_eq!(arrive(part(7, 0, 0, "a"), later), Arrival::Late);
-        assert_eq!(members.silent_since(later), [ONE]);
-        assert_eq!(arrive(part(8, 0, 0, "b"), later), whole("b", 0, 0));
-        assert!(members.silent_since(later).is_empty());
-    }
-
-    #[test]
-    fn made_up_nodes_are_bounded() {
-        let members = Members::default();
-        for origin in 1..=NODES_MAX as u64 + 5 {
-            arrive(&members, Part { origin, ..part(1, 0, 0, "a") }, 0);
-        }
-        assert_eq!(members.len(), NODES_MAX);
-        assert_eq!(arrive(&members, part(2, 0, 0, "b"), 0), whole("b", 0, 0));
-    }
-
-    #[test]
-    fn parts_make_a_body_or_none() {
-        let members = Members::default();
-        assert_eq!(arrive(&members, part(1, 0, 2, "a"), 0), Arrival::Part { lost: 0 });
-        assert_eq!(arrive(&members, later(2, 1, "b"), 0), Arrival::Part { lost: 0 });
-        assert_eq!(arrive(&members, later(3, 0, "c"), 0), whole("abc", 0, 0));
-        // One in the middle is lost, and a whole one comes next.
-        assert_eq!(arrive(&members, part(4, 0, 2, "a"), 0), Arrival::Part { lost: 0 });
-        assert_eq!(arrive(&members, part(6, 0, 0, "c"), 0), whole("c", 0, 1));
-        assert_eq!(arrive(&members, part(7, 0, 2, "a"), 0), Arrival::Part { lost: 0 });
-        assert_eq!(arrive(&members, part(8, 0, 0, "c"), 0), Arrival::Broken);
-        let long = "x".repeat(60).leak();
-        assert_eq!(arrive(&members, part(9, 0, 2, long), 0), Arrival::Part { lost: 0 });
-        assert_eq!(arrive(&members, later(10, 1, long), 0), Arrival::Broken, "too large");
-    }
-
-    #[test]
-    fn the_age_of_a_message_needs_no_clock_in_common() {
-        let start = Instant::now();
-        let mut clock = Clock { least: [i64::MAX; 2], since: start };
-        let mut age = |sent, now_ms, seconds: u64| {
-            clock.age(sent, now_ms, start + Duration::from_secs(seconds)).as_millis()
-        };
-        assert_eq!(age(1_000_000, 5, 0), 0, "the first is the measure");
-        assert_eq!(age(1_000_010, 12, 0), 0, "quicker");
-        assert_eq!(age(1_000_020, 30, 0), 8);
-        assert_eq!(age(1_004_000, 9000, 9), 4998, "a broker that stood still");
-        assert_eq!(age(1_005_000, 35_000, 35), 29_998, "however long");
-        assert_eq!(age(1_016_000, 46_000, 46), 0, "a clock that was stopped is caught up with");
-    }
-
-    #[test]
-    fn who_is_not_heard_of_leaves_and_the_seat_is_free_again() {
-        let members = Members::default();
-        let start = Instant::now();
-        let heartbeat = Heartbeat {
-            name: "b".to_owned(),
-            release: "1".to_owned(),
-            interest_sum: 5,
-            ..Heartbeat::default()
-        };
-        let beat = members.beat(ONE, &heartbeat, |_| 5, start);
-        assert_eq!(beat, Beat { seat: 0, is_in_doubt: false, is_first: true, replaces: None });
-        assert!(members.agree_since(start));
-        let beat = members.beat(ONE, &heartbeat, |_| 6, start);
-        assert!(!beat.is_in_doubt, "it may be on its way");
-        assert!(members.beat(ONE, &heartbeat, |_| 6, start).is_in_doubt);
-        assert!(members.expire(start, start, true).is_empty());
-        assert!(members.vanished().is_empty());
-        let later = start + Duration::from_secs(1);
-        let expired = members.expire(later, later, true);
-        assert_eq!(expired.len(), 1);
-        assert_eq!((&*expired[0].0.name, expired[0].1), ("b", 0));
-        let two = NodeId::new(2);
-        assert_eq!(members.beat(two, &heartbeat, |_| 5, later).seat, 1, "not yet free");
-        members.free(0);
-        let three = NodeId::new(3);
-        let beat = members.beat(three, &heartbeat, |_| 6, later);
-        assert_eq!(beat, Beat { seat: 0, is_in_doubt: true, is_first: true, replaces: None });
-        assert_eq!(members.at(&[0, 1]).iter().map(|it| it.id).collect::<Vec<_>>(), [three, two]);
-        assert!(!members.agree_since(later));
-    }
-
-    fn vanished(members: &Members) -> Vec<String> {
-        members.vanished().iter().map(ToString::to_string).collect()
-    }
-
-    fn unreached(members: &Members) -> Vec<String> {
-        members.unreached(NodeId::new(9), None).iter().map(ToString::to_string).collect()
-    }
-
-    fn named(name: &str) -> Heartbeat {
-        Heartbeat { name: name.to_owned(), release: "1".to_owned(), ..Heartbeat::default() }
-    }
-
-    #[test]
-    fn who_vanished_is_missed_until_it_holds_no_connection_by_its_own_rule() {
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        for (gone_after_ms, are_at_one_place, is_gone) in
-            [(60_000, true, true), (60_000, false, false), (0, true, false)]
-        {
-            let members = Members::default();
-            members.beat(ONE, &Heartbeat { gone_after_ms, ..named("b") }, |_| 0, start);
-            assert_eq!(unreached(&members), [""; 0]);
-            members.expire(at(5), at(10), are_at_one_place);
-            assert_eq!(
-                (vanished(&members), unreached(&members)),
-                (vec!["b".to_owned()], vec!["b".to_owned()])
-            );
-            assert_eq!(members.known_gone(at(69)), []);
-            assert_eq!(!members.known_gone(at(70)).is_empty(), is_gone);
-            assert_eq!(vanished(&members).is_empty(), is_gone);
-        }
-    }
-
-    #[test]
-    fn one_of_the_same_name_that_comes_later_replaces_who_vanished() {
-        let members = Members::default();
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let two = NodeId::new(2);
-        for id in [ONE, two] {
-            members.beat(id, &named("b"), |_| 0, start);
-        }
-        // Two of one name is a mistake: the other one was there all the time.
-        members.beat(two, &named("b"), |_| 0, at(9));
-        members.arrive(Part { origin: 2, ..part(1, 0, 0, "a") }, (0, false), 0, at(9), 100);
-        members.expire(at(5), at(10), true);
-        assert_eq!(members.beat(two, &named("b"), |_| 0, at(11)).replaces, None);
-        assert_eq!(vanished(&members), ["b"]);
-        let beat = members.beat(NodeId::new(3), &named("b"), |_| 0, at(12));
-        assert_eq!(beat.replaces.map(|it| it.id), Some(ONE));
-        assert_eq!(vanished(&members), [""; 0]);
-    }
-
-    #[test]
-    fn who_vanished_before_this_node_came_is_told_by_those_who_saw_it() {
-        let members = Members::default();
-        let now = Instant::now();
-        let told = |ids: &[u64]| {
-            let one = |id: &u64| envelope::Vanished { id: *id, name: format!("node {id}") };
-            Heartbeat { vanished: ids.iter().map(one).collect(), ..named("b") }
-        };
-        members.beat(ONE, &told(&[5, 9]), |_| 0, now);
-        assert_eq!(unreached(&members), ["node 5"], "and it is not itself");
-        assert_eq!(vanished(&members), [""; 0], "who has only heard of it does not tell it on");
-        members.leave(NodeId::new(5));
-        assert_eq!(unreached(&members), [""; 0], "one that said goodbye to this node");
-        members.beat(ONE, &told(&[6]), |_| 0, now);
-        assert_eq!(unreached(&members), ["node 6"]);
-        members.beat(ONE, &told(&[]), |_| 0, now);
-        assert_eq!(unreached(&members), [""; 0]);
-    }
-
-    #[test]
-    fn what_was_held_back_is_as_old_as_it_is_when_its_origin_had_vanished() {
-        let members = Members::default();
-        let start = Instant::now();
-        let later = start + Duration::from_secs(9);
-        assert_eq!(arrive(&members, part(1, 0, 0, "a"), 0), whole("a", 0, 0));
-        members.beat(ONE, &named("b"), |_| 0, start);
-        assert_eq!(members.expire(later, later, true).len(), 1);
-        assert_eq!(arrive(&members, part(1, 0, 0, "a"), 9000), Arrival::Late);
-        assert_eq!(arrive(&members, part(2, 10, 0, "b"), 9000), whole("b", 8990, 0));
-        members.leave(ONE);
-        assert_eq!(arrive(&members, part(3, 20, 0, "c"), 9000), Arrival::Late, "after its goodbye");
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::broker::{NodeId, To};
 use crate::envelope::{self, Item, Part};
+use crate::sequence;
 
 /// The most bytes that items fill in one message, unless a single item is larger.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -46,15 +47,6 @@ struct ChannelQueue {
     /// The number of the last message.
     sequence: u64,
 }
-
-/// The first number of a channel. Other nodes may remember the numbers from before a node was
-/// forgotten, and these are beyond them.
-const fn first_sequence(sent_ms: u64) -> u64 {
-    sent_ms << JUMP.ilog2()
-}
-
-/// A gap in a channel's numbers that means a new beginning, and not a loss.
-pub(crate) const JUMP: u64 = 1 << 16;
 
 /// The messages given to the broker at once.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -147,7 +139,7 @@ impl Outbound {
             batch_bytes += bytes;
             taken.items += items.len();
             if channel.sequence == 0 {
-                channel.sequence = first_sequence(sent_ms);
+                channel.sequence = sequence::first(sent_ms);
             }
             let mut head = Part {
                 origin: origin.as_u64(),

@@ -13,14 +13,14 @@ use tracing::{debug, info, warn};
 use wserver_core::{ConnectionId, EventName, UserId};
 use wserver_node::{Message, PushOptions, Wire};
 
+use crate::arrival::Arrival;
 use crate::broker::{InboundLane, NodeId, To};
-use crate::cluster::Inner;
 use crate::directory::Digest;
 use crate::envelope::{
     Body, Content, Heartbeat, Interest, InterestRequest, InterestSlot, InterestSlots, Item,
     Outcome, Part, Push, Reply, Request, Unreadable, Wanted,
 };
-use crate::members::Arrival;
+use crate::state::ClusterState;
 
 /// The most pushes of other nodes that wait for a fan-out in progress, per lane. Beyond that the
 /// lane waits, and its bounded queue fills.
@@ -40,30 +40,42 @@ struct Way {
 /// A push that has its place in the order of its user's messages, and waits for its count.
 type WaitingPush = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-impl<W: Wire> Inner<W> {
+/// Answers the questions of other nodes; `None` means that a question cannot be answered.
+///
+/// Questions and answers are opaque to the cluster. The first argument is the node that asks.
+pub type Answerer = Box<dyn Fn(NodeId, Bytes) -> BoxFuture<'static, Option<Bytes>> + Send + Sync>;
+
+/// What one lane needs to do what others ask.
+struct Answering {
+    answerer: Arc<Answerer>,
+    /// At most [`WAITING_MAX`].
+    waiting: FuturesUnordered<WaitingPush>,
+}
+
+impl<W: Wire> ClusterState<W> {
     /// Handles the messages of one lane, in order.
-    pub(crate) async fn receive(self: Arc<Self>, lane: u16, mut inbound: InboundLane) {
-        let mut waiting: FuturesUnordered<WaitingPush> = FuturesUnordered::new();
+    pub(crate) async fn receive(
+        self: Arc<Self>,
+        lane: u16,
+        mut inbound: InboundLane,
+        answerer: Arc<Answerer>,
+    ) {
+        let mut answering = Answering { answerer, waiting: FuturesUnordered::new() };
         loop {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
                 () = self.node.tasks().stopped() => return,
-                Some(()) = waiting.next(), if !waiting.is_empty() => {}
-                payload = inbound.next(), if waiting.len() < WAITING_MAX => {
+                Some(()) = answering.waiting.next(), if !answering.waiting.is_empty() => {}
+                payload = inbound.next(), if answering.waiting.len() < WAITING_MAX => {
                     let Some(payload) = payload else { return };
-                    self.arrived(lane, payload, &mut waiting);
+                    self.arrived(lane, payload, &mut answering);
                 }
             }
         }
     }
 
-    fn arrived(
-        self: &Arc<Self>,
-        lane: u16,
-        payload: Bytes,
-        waiting: &mut FuturesUnordered<WaitingPush>,
-    ) {
+    fn arrived(self: &Arc<Self>, lane: u16, payload: Bytes, answering: &mut Answering) {
         self.counters.received_total.increment();
         self.counters.received_bytes_total.add(payload.len() as u64);
         let part = match Part::read(payload) {
@@ -79,7 +91,7 @@ impl<W: Wire> Inner<W> {
         let channel = (lane, part.is_for_all);
         let bytes_max = self.settings.queue_bytes_max;
         let (body, age) = match self.members.arrive(part, channel, self.now_ms(), now, bytes_max) {
-            Arrival::Whole { body, age, lost } => {
+            Arrival::Body { body, age, lost } => {
                 self.counters.lost_total.add(lost);
                 (body, age)
             }
@@ -93,7 +105,7 @@ impl<W: Wire> Inner<W> {
             Err(unreadable) => return self.unreadable(unreadable),
         };
         for content in body.items.into_iter().filter_map(|item| item.content) {
-            self.heard(lane, origin, Way { age, sent_ms }, content, waiting);
+            self.heard(lane, origin, Way { age, sent_ms }, content, answering);
         }
     }
 
@@ -129,7 +141,7 @@ impl<W: Wire> Inner<W> {
         let Ok(body) = Body::read(part.body) else { return };
         for item in body.items {
             if let Some(Content::Nonce(nonce)) = item.content {
-                self.health.returned(lane, nonce.number, Instant::now());
+                self.reachability.returned(lane, nonce.number, Instant::now());
             }
         }
     }
@@ -140,7 +152,7 @@ impl<W: Wire> Inner<W> {
         origin: NodeId,
         way: Way,
         content: Content,
-        waiting: &mut FuturesUnordered<WaitingPush>,
+        answering: &mut Answering,
     ) {
         match content {
             Content::Heartbeat(heartbeat) => self.heard_heartbeat(origin, &heartbeat.believed()),
@@ -153,7 +165,7 @@ impl<W: Wire> Inner<W> {
             Content::Interest(interest) => self.heard_interest(origin, &interest),
             Content::InterestRequest(request) => self.tell_users(lane, origin, &request),
             Content::InterestSlots(slots) => self.heard_users(origin, slots),
-            Content::Request(request) => self.asked(lane, origin, way, request, waiting),
+            Content::Request(request) => self.asked(lane, origin, way, request, answering),
             Content::Reply(Reply { id, outcome }) => {
                 let outcome =
                     outcome.unwrap_or_else(|| Outcome::Failed("of a later release".to_owned()));
@@ -240,7 +252,7 @@ impl<W: Wire> Inner<W> {
         origin: NodeId,
         way: Way,
         request: Request,
-        waiting: &mut FuturesUnordered<WaitingPush>,
+        answering: &mut Answering,
     ) {
         let Request { id, budget_ms, wanted, asked_ms } = request;
         let waited = match asked_ms {
@@ -252,23 +264,15 @@ impl<W: Wire> Inner<W> {
         // of order. An age is a message's time in transit beyond the minimum, and the minimum is at
         // most one round trip to the broker: that of its origin, whose budget excludes it, and that
         // of this node.
-        if age + self.health.round_trip() >= Duration::from_millis(budget_ms.into()) {
+        if age + self.reachability.round_trip() >= Duration::from_millis(budget_ms.into()) {
             self.counters.dropped_expired_total.increment();
             return;
         }
-        let answering: BoxFuture<'static, Outcome> = match wanted {
+        let outcome: BoxFuture<'static, Outcome> = match wanted {
             Some(Wanted::Push(push)) => Box::pin(Arc::clone(self).push(push, age)),
             Some(Wanted::Everyone(push)) => Box::pin(Arc::clone(self).push_everyone(push, age)),
             Some(Wanted::Query(question)) => {
-                let Some(answerer) = self.answerer.get() else {
-                    return self.reply(
-                        lane,
-                        origin,
-                        id,
-                        Outcome::Failed("nobody answers here".to_owned()),
-                    );
-                };
-                let answer = answerer(origin, question);
+                let answer = (answering.answerer)(origin, question);
                 Box::pin(async move {
                     let failed = || Outcome::Failed("it cannot be answered".to_owned());
                     answer.await.map_or_else(failed, Outcome::Answer)
@@ -281,14 +285,14 @@ impl<W: Wire> Inner<W> {
         };
         let node = Arc::clone(self);
         let mut answered: WaitingPush = Box::pin(async move {
-            let outcome = answering.await;
+            let outcome = outcome.await;
             node.counters.answered_total.increment();
             node.reply(lane, origin, id, outcome);
         });
         // A push is accepted when it is first polled, so pushes keep their order even if this one
         // then waits for its count.
         if answered.as_mut().now_or_never().is_none() {
-            waiting.push(answered);
+            answering.waiting.push(answered);
         }
     }
 

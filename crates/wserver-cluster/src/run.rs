@@ -10,13 +10,14 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 use wserver_node::Wire;
 
-use crate::broker::{BrokerError, Link, NodeId, To};
-use crate::cluster::{Cluster, CutOff, Inner, Lanes};
+use crate::broker::{BrokerError, InboundLane, Link, NodeId, To};
 use crate::directory::Seat;
 use crate::envelope::{Content, Heartbeat, Interest, Leave, Nonce, PART_HEAD_BYTES_MAX, Vanished};
 use crate::outage::Outage;
 use crate::outbound::Batch;
 use crate::receipt::NodeName;
+use crate::receive::Answerer;
+use crate::state::{ClusterState, CutOff};
 
 /// How often the periodic task checks for new and departed users, and for other work that is due.
 pub(crate) const ROUND: Duration = Duration::from_millis(50);
@@ -27,21 +28,26 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most users announced in one item: 64 KiB.
 const USERS_PER_ITEM: usize = 8192;
 
-impl<W: Wire> Cluster<W> {
-    pub(crate) fn start(&self, lanes: Lanes, link: Option<Arc<dyn Link>>) {
-        let tasks = self.inner.node.tasks();
-        tasks.spawn(Arc::clone(&self.inner).keep_link(link));
-        tasks.spawn(Arc::clone(&self.inner).go_round());
-        for lane in 0..self.inner.lanes {
-            tasks.spawn(Arc::clone(&self.inner).send(lane));
+impl<W: Wire> ClusterState<W> {
+    /// Starts them, on the node's runtime.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        inbound_lanes: Vec<InboundLane>,
+        link: Option<Arc<dyn Link>>,
+        answerer: Answerer,
+    ) {
+        let answerer = Arc::new(answerer);
+        let tasks = self.node.tasks();
+        tasks.spawn(Arc::clone(self).keep_link(link));
+        tasks.spawn(Arc::clone(self).go_round());
+        for lane in 0..self.lanes {
+            tasks.spawn(Arc::clone(self).send(lane));
         }
-        for (lane, inbound) in (0..).zip(lanes) {
-            tasks.spawn(Arc::clone(&self.inner).receive(lane, inbound));
+        for (lane, inbound) in (0..).zip(inbound_lanes) {
+            tasks.spawn(Arc::clone(self).receive(lane, inbound, Arc::clone(&answerer)));
         }
     }
-}
 
-impl<W: Wire> Inner<W> {
     /// Waits until the node leaves, or stops at once.
     async fn left(&self) {
         tokio::select! {
@@ -84,7 +90,7 @@ impl<W: Wire> Inner<W> {
                     error
                 }
                 Err(error) => {
-                    self.health.unlinked(error.to_string());
+                    self.reachability.unlinked(error.to_string());
                     error
                 }
             };
@@ -108,7 +114,7 @@ impl<W: Wire> Inner<W> {
         self.counters.links_opened_total.increment();
         // Users that came to other nodes meanwhile are not known.
         self.is_informed.store(false, Ordering::Relaxed);
-        self.health.linked(Instant::now());
+        self.reachability.linked(Instant::now());
         self.link.send_replace(Some(Arc::clone(link)));
         debug!(broker = self.broker.kind(), "a link to the broker is open");
         self.say_heartbeat(true);
@@ -116,7 +122,7 @@ impl<W: Wire> Inner<W> {
 
     fn unlinked(&self, error: &BrokerError) {
         self.counters.links_broken_total.increment();
-        self.health.unlinked(error.to_string());
+        self.reachability.unlinked(error.to_string());
         self.link.send_replace(None);
         self.let_go_of_what_waits();
         // The other nodes may never have received the requests.
@@ -213,14 +219,14 @@ impl<W: Wire> Inner<W> {
             self.is_informed.store(self.knows_all_users(), Ordering::Relaxed);
             self.tell_verdict();
             self.tell_cut_off(now, awake_since);
-            let checked = self.health.check(now);
+            let checked = self.reachability.check(now);
             if checked.is_stuck {
                 self.relink.notify_one();
             }
             for (lane, number) in checked.nonces {
                 self.say(lane, To::Node(self.id), Content::Nonce(Nonce { number }).into());
             }
-            let Some(linked_since) = self.health.linked_since() else { continue };
+            let Some(linked_since) = self.reachability.linked_since() else { continue };
             self.say_interest();
             let is_wanted = self.is_heartbeat_wanted.swap(false, Ordering::Relaxed);
             if is_wanted || now >= heartbeat_at {
@@ -249,7 +255,7 @@ impl<W: Wire> Inner<W> {
     /// Decides what must happen to this node's connections.
     fn tell_cut_off(&self, now: Instant, awake_since: Option<Instant>) {
         let settings = &self.settings;
-        let unproven = now.saturating_duration_since(self.health.unproven_since());
+        let unproven = now.saturating_duration_since(self.reachability.unproven_since());
         let is_refused = settings.refuses_after().is_some_and(|after| unproven >= after);
         // A process that has just woken cannot know yet.
         let is_awake = awake_since.is_none_or(|since| now >= since + AWAKE_AFTER);
@@ -277,14 +283,15 @@ impl<W: Wire> Inner<W> {
     fn silence_limit(&self, now: Instant, linked_since: Instant) -> Option<Instant> {
         let lease = self.settings.lease;
         let limit = now.checked_sub(lease)?;
-        let open_since = self.health.open_since(now)?.checked_sub(lease / 2)?;
-        (linked_since <= limit && self.health.verdict().is_ok()).then(|| limit.min(open_since))
+        let open_since = self.reachability.open_since(now)?.checked_sub(lease / 2)?;
+        (linked_since <= limit && self.reachability.verdict().is_ok())
+            .then(|| limit.min(open_since))
     }
 
     /// Logs once that this node has become ready, or that it no longer is.
     fn tell_verdict(&self) {
         let verdict = self.verdict();
-        if !self.health.has_changed(verdict.is_ok()) {
+        if !self.reachability.has_changed(verdict.is_ok()) {
             return;
         }
         match verdict {

@@ -3,7 +3,7 @@
 //! The binder stores facts and answers questions; it sends nothing, and what a connection's
 //! handle is only its owner knows.
 
-mod binding;
+mod registration;
 mod connections;
 mod events;
 mod group;
@@ -23,10 +23,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
-pub use binding::{BindError, Bound, Lane, Registration, Scope, TokenDigest, Unbound, UserKey};
 pub use group::{EventRef, Group, Member, Members};
+pub use registration::{
+    BindError, Bound, Lane, Registration, Scope, TokenDigest, Unbound, UserKey,
+};
 
-use connections::{Connections, Place};
+use connections::{Connections, Position};
 use shards::{Shards, high_half, low_half};
 use table::{Candidate, Cursor, Remains, Table};
 
@@ -55,7 +57,7 @@ const COMPARISONS_PER_LOCK: usize = 4096;
 /// [`with_user`](Self::with_user) runs under a lock and must not call the binder.
 ///
 /// Names that strangers choose are hashed with random keys. Nothing of a connection, a user or
-/// an event remains when its last binding is gone.
+/// an event remains when its last registration is gone.
 ///
 /// ```
 /// use wserver_core::{Binder, Bound, ConnectionId, EventName, Scope, UserId};
@@ -78,14 +80,14 @@ pub struct Binder<H, L = ()> {
     connections_per_user_max: usize,
     name_keys: RandomState,
     token_keys: RandomState,
-    /// Invariant: each place a connection names holds a member with that connection's id, and
+    /// Invariant: each position a connection names holds a member with that connection's id, and
     /// each member is named by one connection. Both change under the connection's lock.
     connections: Shards<Connections>,
     users: Shards<Table<H, L>>,
     /// Invariant: what the shards hold, whenever none of them is locked.
     user_count: AtomicUsize,
     connection_count: AtomicUsize,
-    binding_count: AtomicUsize,
+    registration_count: AtomicUsize,
 }
 
 /// Where [`Binder::event_users`] goes on. The default is the beginning.
@@ -100,7 +102,7 @@ pub struct UserCursor {
 pub struct Counts {
     /// Users with at least one connection.
     pub users: usize,
-    /// Connections with at least one binding.
+    /// Connections with at least one registration.
     pub connections: usize,
     /// (connection, user, event) triples.
     pub bindings: usize,
@@ -126,7 +128,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
             name_keys,
             user_count: AtomicUsize::new(0),
             connection_count: AtomicUsize::new(0),
-            binding_count: AtomicUsize::new(0),
+            registration_count: AtomicUsize::new(0),
         }
     }
 
@@ -180,7 +182,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
             return Ok(Bound::Already);
         }
         let max = self.bindings_per_connection_max;
-        if connection.map_or(0, |connection| connection.bindings()) >= max {
+        if connection.map_or(0, |connection| connection.registrations()) >= max {
             return Err(BindError::TooMany { max });
         }
         let max = self.connections_per_user_max;
@@ -189,14 +191,14 @@ impl<H: Clone, L: Lane> Binder<H, L> {
         }
         let candidate = Candidate { id, handle, user, hash, event, token };
         let stored = users.register(found, slot, &candidate);
-        let place = Place { shard, user: stored.user, slot: stored.slot };
-        if connections.add_binding(id, place) {
+        let position = Position { shard, user: stored.user, slot: stored.slot };
+        if connections.add_registration(id, position) {
             self.connection_count.fetch_add(1, Ordering::Relaxed);
         }
         if found.is_none() {
             self.user_count.fetch_add(1, Ordering::Relaxed);
         }
-        self.binding_count.fetch_add(1, Ordering::Relaxed);
+        self.registration_count.fetch_add(1, Ordering::Relaxed);
         Ok(Bound::New { first_for: stored.first_for })
     }
 
@@ -209,14 +211,14 @@ impl<H: Clone, L: Lane> Binder<H, L> {
         let index = users.find(hash, user)?;
         let slot = connections.get(id)?.slot(shard, index)?;
         let (unbound, remains) = users.unregister(index, key, slot, event)?;
-        let left = remains.member_is_gone().then_some(Place { shard, user: index, slot });
-        if connections.subtract_binding(id, left) {
+        let left = remains.member_is_gone().then_some(Position { shard, user: index, slot });
+        if connections.subtract_registration(id, left) {
             self.connection_count.fetch_sub(1, Ordering::Relaxed);
         }
         if remains.user_is_gone() {
             self.user_count.fetch_sub(1, Ordering::Relaxed);
         }
-        self.binding_count.fetch_sub(1, Ordering::Relaxed);
+        self.registration_count.fetch_sub(1, Ordering::Relaxed);
         drop(users);
         drop(connections);
         drop(remains);
@@ -225,19 +227,19 @@ impl<H: Clone, L: Lane> Binder<H, L> {
 
     /// Ends every registration of a connection and tells each.
     ///
-    /// O(bindings of the connection), whatever the number of members of its users.
+    /// O(registrations of the connection), whatever the number of members of its users.
     pub fn unbind_connection(&self, id: ConnectionId) -> Vec<Unbound> {
         let mut connections = self.connections.lock(self.connection_shard(id));
         let Some(connection) = connections.remove(id) else { return Vec::new() };
-        let mut unbound = Vec::with_capacity(connection.bindings());
+        let mut unbound = Vec::with_capacity(connection.registrations());
         let mut remains: SmallVec<[Remains<H, L>; 1]> = SmallVec::new();
-        for Place { shard, user, slot } in connection.places() {
+        for Position { shard, user, slot } in connection.positions() {
             remains.push(self.users.lock(shard).leave(user, None, slot, &mut unbound));
         }
         let users = remains.iter().filter(|remains| remains.user_is_gone()).count();
         self.connection_count.fetch_sub(1, Ordering::Relaxed);
         self.user_count.fetch_sub(users, Ordering::Relaxed);
-        self.binding_count.fetch_sub(unbound.len(), Ordering::Relaxed);
+        self.registration_count.fetch_sub(unbound.len(), Ordering::Relaxed);
         drop(connections);
         drop(remains);
         unbound
@@ -246,7 +248,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
     /// Ends a connection's registrations for those of its users whose lane `is_at_rest`, which is
     /// asked under the user's lock; tells each, and whether none is left.
     ///
-    /// O(bindings of the connection), and of several users O(users²).
+    /// O(registrations of the connection), and of several users O(users²).
     pub fn unbind_at_rest(
         &self,
         id: ConnectionId,
@@ -254,12 +256,12 @@ impl<H: Clone, L: Lane> Binder<H, L> {
     ) -> (Vec<Unbound>, bool) {
         let mut connections = self.connections.lock(self.connection_shard(id));
         let Some(connection) = connections.get(id) else { return (Vec::new(), true) };
-        let places: SmallVec<[Place; 1]> = connection.places().collect();
+        let positions: SmallVec<[Position; 1]> = connection.positions().collect();
         let mut unbound = Vec::new();
         let mut remains: SmallVec<[Remains<H, L>; 1]> = SmallVec::new();
         let mut is_gone = false;
-        for place in places {
-            let Place { shard, user, slot } = place;
+        for position in positions {
+            let Position { shard, user, slot } = position;
             let mut users = self.users.lock(shard);
             if !users.group(user).is_some_and(|group| is_at_rest(group.lane)) {
                 continue;
@@ -269,22 +271,23 @@ impl<H: Clone, L: Lane> Binder<H, L> {
             drop(users);
             let left = unbound.len() - before;
             for number in 1..=left {
-                is_gone = connections.subtract_binding(id, (number == left).then_some(place));
+                is_gone =
+                    connections.subtract_registration(id, (number == left).then_some(position));
             }
         }
         let users = remains.iter().filter(|remains| remains.user_is_gone()).count();
         self.connection_count.fetch_sub(usize::from(is_gone), Ordering::Relaxed);
         self.user_count.fetch_sub(users, Ordering::Relaxed);
-        self.binding_count.fetch_sub(unbound.len(), Ordering::Relaxed);
+        self.registration_count.fetch_sub(unbound.len(), Ordering::Relaxed);
         drop(connections);
         drop(remains);
         (unbound, is_gone)
     }
 
-    /// A connection's handle, if it has a binding. O(1).
+    /// A connection's handle, if it has a registration. O(1).
     pub fn connection(&self, id: ConnectionId) -> Option<H> {
         let connections = self.connections.lock(self.connection_shard(id));
-        let Place { shard, user, slot } = connections.get(id)?.places().next()?;
+        let Position { shard, user, slot } = connections.get(id)?.positions().next()?;
         self.users.lock(shard).handle(user, slot).cloned()
     }
 
@@ -292,8 +295,8 @@ impl<H: Clone, L: Lane> Binder<H, L> {
     pub fn registrations(&self, id: ConnectionId) -> Vec<Registration> {
         let connections = self.connections.lock(self.connection_shard(id));
         let Some(connection) = connections.get(id) else { return Vec::new() };
-        let mut registrations = Vec::with_capacity(connection.bindings());
-        for Place { shard, user, slot } in connection.places() {
+        let mut registrations = Vec::with_capacity(connection.registrations());
+        for Position { shard, user, slot } in connection.positions() {
             registrations.extend(self.users.lock(shard).registrations(user, slot));
         }
         registrations
@@ -352,8 +355,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
     ///
     /// It looks at every member of every user, some 10 to 30 ns each, a few thousand under one
     /// lock: meant for a logout, not for a push. An index would answer at once, but cost every
-    /// binding 20 to 30 bytes for the sake of the rarest question. Who knows the user asks
-    /// [`Member::came_with`] instead.
+    /// binding 20 to 30 bytes for the sake of the rarest question.
     pub fn token_connections(&self, token: TokenDigest) -> Vec<(ConnectionId, H)> {
         let mut found = Vec::new();
         for shard in self.users.numbers() {
@@ -394,7 +396,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
         Counts {
             users: self.user_count.load(Ordering::Relaxed),
             connections: self.connection_count.load(Ordering::Relaxed),
-            bindings: self.binding_count.load(Ordering::Relaxed),
+            bindings: self.registration_count.load(Ordering::Relaxed),
         }
     }
 
@@ -455,14 +457,15 @@ impl<H: Clone, L: Lane> Binder<H, L> {
             table.check_invariants();
             for connection in table.iter() {
                 counts.connections += 1;
-                let mut bindings = 0;
-                for place in connection.places() {
-                    let (id, registrations) = members.remove(&place).expect("a place has a member");
-                    assert_eq!(id, connection.id(), "the member at a place is the connection");
-                    bindings += registrations;
+                let mut all = 0;
+                for position in connection.positions() {
+                    let (id, registrations) =
+                        members.remove(&position).expect("a position has a member");
+                    assert_eq!(id, connection.id(), "the member at a position is the connection");
+                    all += registrations;
                 }
-                assert_eq!(bindings, connection.bindings(), "a connection counts its bindings");
-                assert!(bindings <= self.bindings_per_connection_max, "within the limit");
+                assert_eq!(all, connection.registrations(), "a connection counts them");
+                assert!(all <= self.bindings_per_connection_max, "within the limit");
             }
         }
         assert!(members.is_empty(), "each member is named by its connection");
@@ -490,7 +493,7 @@ impl<H, L> fmt::Debug for Binder<H, L> {
         f.debug_struct("Binder")
             .field("users", &self.user_count)
             .field("connections", &self.connection_count)
-            .field("bindings", &self.binding_count)
+            .field("bindings", &self.registration_count)
             .finish_non_exhaustive()
     }
 }

@@ -11,10 +11,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 
-use crate::engine::{Engine, histogram, micros};
+use crate::engine::{Engine, micros};
 use crate::process::{Process, own_cpu};
 use crate::progress::progress;
 use crate::report::Report;
+use crate::sampler::histogram;
 use crate::settings::Window;
 use crate::stamp::{SEQUENCE_MAX, first_of};
 

@@ -2,6 +2,8 @@
 //!
 //! It waits for events and hands each to its socket; the scenario decides what to push and when.
 
+mod probe;
+
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -20,9 +22,10 @@ use crate::frames::{HEADROOM, Item};
 use crate::ledger::Ledger;
 use crate::listener::{self, End, Listener, Phase, Progress};
 use crate::pusher::{Answer, Pusher};
+use crate::sampler::{Sampler, histogram, wrapped};
 use crate::settings::Common;
 use crate::socket::{Socket, Tls};
-use crate::stamp::{PROBE_STREAM, Stamp, first_of};
+use crate::stamp::{Stamp, first_of};
 use crate::target::{self, Target, Tokens};
 
 /// Bytes of one read: large enough to read a server that merges frames with few calls.
@@ -47,47 +50,14 @@ const QUIET: Duration = Duration::from_millis(20);
 /// How often a held generator checks whether it can go on.
 const HOLD_TURN: Duration = Duration::from_millis(20);
 
-/// How long to wait for the answer to a probe.
-const PROBE_PATIENCE: Duration = Duration::from_secs(20);
-
-/// A change in a listener's state.
+/// What is told when a listener changes its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
     Opened(usize),
     Ended(usize),
 }
 
-/// Samples the latency of messages that were due in a window: of all, or of some.
-#[derive(Debug)]
-pub(crate) struct Sampler {
-    pub(crate) histogram: Histogram<u64>,
-    /// The start of the window, in microseconds of the engine's clock modulo 2³².
-    from: u32,
-    length: u32,
-    /// Samples messages whose sum of stream and sequence number has none of these bits.
-    mask: u32,
-}
-
-impl Sampler {
-    fn idle() -> Self {
-        Self { histogram: histogram(), from: 0, length: 0, mask: 0 }
-    }
-
-    #[inline]
-    fn record(&mut self, stamp: Stamp, now: u32) {
-        let number = stamp.sequence.wrapping_add(u32::from(stamp.stream));
-        if number & self.mask == 0 && stamp.micros.wrapping_sub(self.from) < self.length {
-            self.histogram.saturating_record(u64::from(now.wrapping_sub(stamp.micros)));
-        }
-    }
-}
-
-/// A histogram of microseconds, up to ten minutes, with three significant digits.
-pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are in order")
-}
-
-/// Sockets, clock and ledger.
+/// Sockets, clock and books.
 #[derive(Debug)]
 pub(crate) struct Engine {
     poll: Poll,
@@ -190,12 +160,7 @@ impl Engine {
     /// Samples messages that are due within `length` microseconds from `from`: one in `every`, a
     /// power of two.
     pub(crate) fn sample(&mut self, from: u64, length: u64, every: u32) {
-        self.latency = Sampler {
-            histogram: histogram(),
-            from: wrapped(from),
-            length: wrapped(length),
-            mask: every - 1,
-        };
+        self.latency = Sampler::new(from, length, every);
     }
 
     /// Opens a listener for `user`; returns its number.
@@ -432,77 +397,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Pushes once to `user` through the first pusher, which must be idle; returns the count in the
-    /// answer.
-    pub(crate) fn probe(&mut self, user: u32) -> Result<u64> {
-        self.probe_by(0, user)
-    }
-
-    fn probe_by(&mut self, pusher: usize, user: u32) -> Result<u64> {
-        self.open_pushers(pusher + 1)?;
-        let sent = self.now();
-        // A listener of several users has its group's number.
-        let first = first_of(user / self.registered_users);
-        self.push(pusher, user, 0, (PROBE_STREAM, first), sent)?;
-        loop {
-            self.turn(Some(Duration::from_millis(100)))?;
-            if let Some(answer) = self.answers.pop() {
-                ensure!(
-                    self.target.is_accepted(answer.status),
-                    "a push was answered {}",
-                    answer.status
-                );
-                return answer.count.context("an answer that does not count");
-            }
-            let waited = Duration::from_micros(self.now() - sent);
-            ensure!(waited < PROBE_PATIENCE, "a push is not answered");
-        }
-    }
-
-    /// Pushes to `user` until this many connections take it, at whatever node; returns how many
-    /// took the probes in total.
-    pub(crate) fn probe_until(&mut self, user: u32, expected: u64) -> Result<u64> {
-        let servers = 0..self.pusher_addresses.len();
-        servers.map(|pusher| self.probe_by_until(pusher, user, expected)).sum()
-    }
-
-    fn probe_by_until(&mut self, pusher: usize, user: u32, expected: u64) -> Result<u64> {
-        let began = Instant::now();
-        let mut sum = 0;
-        loop {
-            let count = self.probe_by(pusher, user)?;
-            sum += count;
-            if count == expected {
-                return Ok(sum);
-            }
-            ensure!(
-                began.elapsed() < PROBE_PATIENCE,
-                "{count} instead of {expected} take a message"
-            );
-            self.turn(Some(Duration::from_millis(20)))?;
-        }
-    }
-
-    /// Pushes to `user` until this many connections take it or `deadline` has passed; returns how
-    /// many took the probes in total, and how many took the last one.
-    pub(crate) fn probe_before(
-        &mut self,
-        user: u32,
-        expected: u64,
-        deadline: Instant,
-    ) -> Result<(u64, u64)> {
-        let mut sum = 0;
-        loop {
-            let count = self.probe(user)?;
-            sum += count;
-            if count == expected || Instant::now() > deadline {
-                return Ok((sum, count));
-            }
-            self.turn(Some(Duration::from_millis(20)))?;
-        }
-    }
-
-    /// Waits until `expected` messages have arrived in total, or no more arrive.
+    /// Waits until `expected` messages have come in all, or none comes any more.
     pub(crate) fn drain(&mut self, expected: u64) -> Result<()> {
         let mut progress_at = Instant::now();
         while self.ledger.received() < expected && progress_at.elapsed() < self.patience {
@@ -553,12 +448,4 @@ fn wait(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> Resu
 /// Whole microseconds.
 pub(crate) fn micros(duration: Duration) -> u64 {
     duration.as_secs() * 1_000_000 + u64::from(duration.subsec_micros())
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a stamp has the low 32 bits, and differences stay right"
-)]
-fn wrapped(micros: u64) -> u32 {
-    micros as u32
 }

@@ -10,6 +10,7 @@ pub mod settings;
 
 mod drive;
 mod engine;
+mod sampler;
 mod frames;
 mod ledger;
 mod listener;

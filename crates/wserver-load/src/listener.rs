@@ -37,9 +37,9 @@ pub(crate) enum Phase {
 pub(crate) enum End {
     /// The generator left.
     Left,
-    /// The server sent a Close with this code.
-    Told(u16),
-    /// The server closed or reset the connection without a Close.
+    /// The server said Close with this code.
+    Closed(u16),
+    /// The server closed or reset the connection without a word.
     Cut,
 }
 
@@ -217,7 +217,7 @@ impl Listener {
             return Ok(());
         }
         if let Some(code) = told {
-            self.end(End::Told(code));
+            self.end(End::Closed(code));
         }
         Ok(())
     }

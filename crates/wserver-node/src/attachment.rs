@@ -9,56 +9,10 @@ use bytes::Bytes;
 use wserver_core::{Bound, CloseReason, ConnectionId, EventName, TokenDigest, UserId};
 use wserver_protocol::DecodeError;
 
-use crate::inner::Inner;
-use crate::journal::What;
+use crate::entry::What;
 use crate::outbox::{Flush, Outbox, Sent, Wire};
-
-/// Why a registration was not bound: a closed list, which counters and answers follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RegisterError {
-    /// The connection has its most bindings (`bindings_per_connection_max`).
-    #[error("the connection has its {max} bindings")]
-    TooMany {
-        /// The limit.
-        max: usize,
-    },
-    /// The user has its most connections (`connections_per_user_max`), so this one is closed.
-    #[error("the user has its {max} connections")]
-    UserFull {
-        /// The limit.
-        max: usize,
-    },
-    /// The names of the connection's registrations would be too long together
-    /// (`names_per_connection_bytes_max`).
-    #[error("the names of the connection's registrations have {max} bytes")]
-    NamesTooLong {
-        /// The limit.
-        max: usize,
-    },
-    /// The names of all registrations would be too long together (`names_bytes_max`).
-    #[error("the names of all registrations have {max} bytes")]
-    NamesFull {
-        /// The limit.
-        max: usize,
-    },
-    /// The connection is ending.
-    #[error("the connection is ending")]
-    Ending,
-}
-
-impl RegisterError {
-    /// A fixed `snake_case` label for logs and the journal.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::TooMany { .. } => "too_many_registrations",
-            Self::UserFull { .. } => "user_full",
-            Self::NamesTooLong { .. } => "names_too_long",
-            Self::NamesFull { .. } => "names_full",
-            Self::Ending => "connection_ending",
-        }
-    }
-}
+use crate::registration::RegisterError;
+use crate::state::NodeState;
 
 /// One live connection of the node, held by the task that drives it.
 ///
@@ -66,7 +20,7 @@ impl RegisterError {
 /// reason of its close if there was one, as [`CloseReason::Internal`] if its task panicked,
 /// otherwise as [`CloseReason::PeerGone`].
 pub struct Attachment<W: Wire> {
-    node: Arc<Inner<W>>,
+    node: Arc<NodeState<W>>,
     outbox: Arc<Outbox<W>>,
 }
 
@@ -77,7 +31,7 @@ impl<W: Wire> fmt::Debug for Attachment<W> {
 }
 
 impl<W: Wire> Attachment<W> {
-    pub(crate) fn new(node: Arc<Inner<W>>, outbox: Arc<Outbox<W>>) -> Self {
+    pub(crate) fn new(node: Arc<NodeState<W>>, outbox: Arc<Outbox<W>>) -> Self {
         Self { node, outbox }
     }
 
@@ -99,7 +53,7 @@ impl<W: Wire> Attachment<W> {
     /// those opened first are, by `connections_per_user_policy`.
     ///
     /// # Errors
-    /// [`RegisterError`] when the connection has its most bindings or bytes of names, the user its
+    /// [`RegisterError`] when the connection has its most registrations or bytes of names, the user its
     /// most connections, or the connection is ending.
     pub fn register(
         &self,

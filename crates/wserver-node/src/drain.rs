@@ -12,10 +12,10 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use wserver_core::CloseReason;
 
-use crate::fanout::Lane;
-use crate::inner::{Inner, lock};
+use crate::lane::Lane;
 use crate::node::Node;
 use crate::outbox::{Outbox, Wire};
+use crate::state::{NodeState, lock};
 
 /// Connections are told to go in slots of this length, each at a random moment of its slot, so that
 /// servers that are stopped together do not send their clients back in step.
@@ -79,7 +79,7 @@ impl<W: Wire> Node<W> {
         deadline: Instant,
         goodbyes: &[Bytes],
     ) -> usize {
-        let inner = &self.inner;
+        let state = &self.state;
         // Ids are dealt to the shards in turn, so tabs that were opened together are told apart.
         let outboxes = self.outboxes();
         let start = Instant::now();
@@ -89,12 +89,12 @@ impl<W: Wire> Node<W> {
         let mut closed = 0;
         let mut busy = Vec::new();
         let mut tell = |outbox: &Arc<Outbox<W>>, is_patient: bool| {
-            if is_patient && !inner.leave_at_rest(outbox, reason) {
+            if is_patient && !state.leave_at_rest(outbox, reason) {
                 return false;
             }
             let is_first = match goodbyes.get(random(goodbyes.len())) {
-                Some(goodbye) => inner.close_with(outbox, reason, goodbye),
-                None => inner.close(outbox, reason),
+                Some(goodbye) => state.close_with(outbox, reason, goodbye),
+                None => state.close(outbox, reason),
             };
             closed += usize::from(is_first);
             true
@@ -124,13 +124,13 @@ impl<W: Wire> Node<W> {
     /// # Cancel safety
     /// Draining goes on as far as it got; call it again to wait for the end.
     pub async fn drain(&self, deadline: Instant) -> Drained {
-        let inner = &self.inner;
+        let state = &self.state;
         let (pushes, deliveries) = self.begin_drain();
         let outboxes = self.outboxes();
-        let closed = outboxes.iter().filter(|it| inner.close(it, CloseReason::Shutdown)).count();
+        let closed = outboxes.iter().filter(|it| state.close(it, CloseReason::Shutdown)).count();
         drop(outboxes);
         loop {
-            let gone = inner.connections_gone.notified();
+            let gone = state.connections_gone.notified();
             if self.connections_open() == 0 {
                 break;
             }
@@ -138,41 +138,62 @@ impl<W: Wire> Node<W> {
                 break;
             }
         }
-        let outboxes = self.outboxes();
-        let mut bytes_lost = 0;
-        for outbox in &outboxes {
-            bytes_lost += outbox.queued_bytes();
-            outbox.cut_off(&inner.outbox_rules, CloseReason::Shutdown);
-        }
-        inner.journal.end_traces();
-        inner.is_drained.store(true, Ordering::Relaxed);
-        let counters = &inner.counters;
+        let (cut_off, bytes_lost) = self.cut_off_rest();
+        let counters = &state.counters;
         Drained {
             closed,
-            cut_off: outboxes.len(),
+            cut_off,
             bytes_lost,
             pushes: counters.pushes_total.value() - pushes,
             deliveries: counters.deliveries_total.value() - deliveries,
         }
     }
 
+    /// Ends the node at once: admits no new connection, sends each open one the Close of a shutdown
+    /// if its socket takes it without waiting, cuts all of them off, and tells every task to stop.
+    ///
+    /// This is for an owner that has no time for [`dismiss`](Self::dismiss) and
+    /// [`drain`](Self::drain); after these it changes nothing.
+    pub fn end(&self) {
+        self.begin_drain();
+        for outbox in self.outboxes() {
+            self.state.close(&outbox, CloseReason::Shutdown);
+        }
+        self.cut_off_rest();
+        self.tasks().stop();
+    }
+
+    /// Cuts off every connection that is left. Returns their number, and the bytes queued for them.
+    fn cut_off_rest(&self) -> (usize, usize) {
+        let state = &self.state;
+        let outboxes = self.outboxes();
+        let mut bytes_lost = 0;
+        for outbox in &outboxes {
+            bytes_lost += outbox.queued_bytes();
+            outbox.cut_off(&state.outbox_rules, CloseReason::Shutdown);
+        }
+        state.journal.end_traces();
+        state.is_drained.store(true, Ordering::Relaxed);
+        (outboxes.len(), bytes_lost)
+    }
+
     /// Lets nobody in from now on; says what had been pushed and delivered until then.
     fn begin_drain(&self) -> (u64, u64) {
-        let counters = &self.inner.counters;
+        let counters = &self.state.counters;
         *self
-            .inner
+            .state
             .drain_began
             .get_or_init(|| (counters.pushes_total.value(), counters.deliveries_total.value()))
     }
 
     /// Everybody who is here. Whoever is not among them finds that the drain has begun.
     fn outboxes(&self) -> Vec<Arc<Outbox<W>>> {
-        let shards = self.inner.connections.iter();
+        let shards = self.state.connections.iter();
         shards.flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>()).collect()
     }
 }
 
-impl<W: Wire> Inner<W> {
+impl<W: Wire> NodeState<W> {
     /// Unbinds a connection from those of its users for whom no fan-out is under way; whether that
     /// was all of them, so that nothing that was counted for it is still to come.
     fn leave_at_rest(&self, outbox: &Outbox<W>, reason: CloseReason) -> bool {

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use wserver_core::{EventName, UserCursor};
 
-use crate::node::{Message, Node};
+use crate::message::Message;
+use crate::node::Node;
 use crate::outbox::Wire;
 use crate::receipt::{EveryoneReceipt, NoDelivery, PushOptions};
 
@@ -30,7 +31,7 @@ impl<W: Wire> Node<W> {
         message: &Message,
         options: &PushOptions,
     ) -> EveryoneReceipt {
-        let inner = &self.inner;
+        let state = &self.state;
         let mut receipt = EveryoneReceipt::default();
         let mut users = Vec::new();
         let mut cursor = Some(UserCursor::default());
@@ -40,14 +41,14 @@ impl<W: Wire> Node<W> {
                 receipt.total.reason = receipt.total.reason.max(Some(NoDelivery::Expired));
                 break;
             }
-            cursor = inner.binder.event_users(event, from, SLICE_USERS_MAX, &mut users);
+            cursor = state.binder.event_users(event, from, SLICE_USERS_MAX, &mut users);
             for user in users.drain(..) {
-                receipt.add(inner.push(&user, event, &message.frame, options).await);
+                receipt.add(state.push(&user, event, &message.frame, options).await);
                 let_others(&mut since).await;
             }
             let_others(&mut since).await;
         }
-        inner.counters.pushes_total.increment();
+        state.counters.pushes_total.increment();
         receipt.settled()
     }
 }

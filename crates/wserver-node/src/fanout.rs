@@ -5,8 +5,10 @@
 //! of its own. What is accepted during a walk is appended to the lane's log, and the next walk
 //! hands it to each member in one write: the busier the lane, the more frames a write carries.
 //! It knows nothing of HTTP, sockets or deadlines.
+//!
+//! There is no channel and no wake-up per delivery: they would double the latency of a push to one
+//! connection, and merge nothing.
 
-mod lane;
 mod under_way;
 mod walk;
 
@@ -18,13 +20,11 @@ use tokio::sync::oneshot;
 use tracing::{Instrument as _, Level, enabled, trace, trace_span};
 use wserver_core::{CloseReason, EventName, EventRef, Group, UserId, UserKey};
 
-pub(crate) use lane::Lane;
-
-use crate::inner::Inner;
-use crate::journal::What;
+use crate::entry::What;
+use crate::lane::{Lane, Waiting, append};
 use crate::outbox::{Outbox, Run, Sent, Wire};
 use crate::receipt::{NoDelivery, PushOptions, PushReceipt};
-use lane::{Waiting, append};
+use crate::state::NodeState;
 use under_way::UnderWay;
 
 /// Groups of up to so many slots are written by the pusher itself.
@@ -65,7 +65,29 @@ enum Admission<W> {
     Waiting(oneshot::Receiver<PushReceipt>),
 }
 
-impl<W: Wire> Inner<W> {
+impl<W: Wire> NodeState<W> {
+    /// One push to one user, counted and told to those who trace the user.
+    pub(crate) async fn push(
+        self: &Arc<Self>,
+        user: &UserId,
+        event: &EventName,
+        frame: &Bytes,
+        options: &PushOptions,
+    ) -> PushReceipt {
+        let FannedOut { receipt, took } = self.fan_out(user, event, frame, options).await;
+        if let Some(took) = took {
+            self.counters.push_delivery.observe(took, 1);
+        }
+        self.counters.deliveries_total.add(receipt.delivered() as u64);
+        if receipt.dropped > 0 {
+            self.counters.deliveries_dropped_total.add(receipt.dropped as u64);
+        }
+        if self.journal.is_traced() {
+            self.journal.note(What::Pushed { receipt }, None, Some(user), Some(event));
+        }
+        receipt
+    }
+
     /// Hands `frame` to every connection of `user` that registered `event`; says what became of it.
     pub(crate) async fn fan_out(
         self: &Arc<Self>,

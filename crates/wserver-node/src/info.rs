@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use wserver_core::{ConnectionId, EventName, UserId};
 
-use crate::inner::Inner;
-use crate::journal::{Entry, What};
+use crate::entry::{Entry, What};
 use crate::node::Node;
 use crate::outbox::{Outbox, Wire};
+use crate::state::NodeState;
 use crate::trace::{Trace, TraceError};
 
 /// Events of one user that are told at most.
@@ -47,27 +47,27 @@ impl<W: Wire> Node<W> {
     /// The connections of a user, at most `max`.
     #[must_use]
     pub fn user_connections(&self, user: &UserId, max: usize) -> Vec<ConnectionInfo> {
-        let found = self.inner.binder.some_user_connections(user, None, max);
-        found.iter().map(|(_, outbox)| self.inner.info(outbox)).collect()
+        let found = self.state.binder.some_user_connections(user, None, max);
+        found.iter().map(|(_, outbox)| self.state.info(outbox)).collect()
     }
 
     /// One live connection; `None` when there is no such one any more.
     #[must_use]
     pub fn connection_info(&self, id: ConnectionId) -> Option<ConnectionInfo> {
-        self.connection(id).map(|outbox| self.inner.info(&outbox))
+        self.connection(id).map(|outbox| self.state.info(&outbox))
     }
 
     /// How many connections each of `users` has.
     #[must_use]
     pub fn presence(&self, users: &[UserId]) -> Vec<usize> {
-        let count = |user| self.inner.binder.with_user(user, |group| group.members.len());
+        let count = |user| self.state.binder.with_user(user, |group| group.members.len());
         users.iter().map(|user| count(user).unwrap_or_default()).collect()
     }
 
     /// How many connections of a user are registered for an event: to so many a push would go now.
     #[must_use]
     pub fn registered(&self, user: &UserId, event: &EventName) -> usize {
-        let count = self.inner.binder.with_user(user, |group| {
+        let count = self.state.binder.with_user(user, |group| {
             let Some(event) = group.members.event(event) else { return 0 };
             group.members.iter().filter(|member| member.registered(event).is_some()).count()
         });
@@ -77,7 +77,7 @@ impl<W: Wire> Node<W> {
     /// The events that connections of a user are registered for, at most 128, in no particular order.
     #[must_use]
     pub fn user_events(&self, user: &UserId) -> Vec<EventName> {
-        let events = self.inner.binder.with_user(user, |group| {
+        let events = self.state.binder.with_user(user, |group| {
             group.members.events().take(USER_EVENTS_MAX).cloned().collect()
         });
         events.unwrap_or_default()
@@ -88,19 +88,19 @@ impl<W: Wire> Node<W> {
     /// Refusals, drops and ends, as far back as `journal_bytes_max` reaches.
     #[must_use]
     pub fn recent(&self, user: &UserId, max: usize) -> Vec<Entry> {
-        self.inner.journal.recent(Some(user), max)
+        self.state.journal.recent(Some(user), max)
     }
 
     /// The same of those who had not proven to be anybody.
     #[must_use]
     pub fn recent_strangers(&self, max: usize) -> Vec<Entry> {
-        self.inner.journal.recent(None, max)
+        self.state.journal.recent(None, max)
     }
 
     /// Entries the journal holds, and the bytes they take.
     #[must_use]
     pub fn journal_size(&self) -> (usize, usize) {
-        (self.inner.journal.len(), self.inner.journal.bytes())
+        (self.state.journal.len(), self.state.journal.bytes())
     }
 
     /// Follows what happens to `user` from now on, registrations and pushes as well.
@@ -108,7 +108,7 @@ impl<W: Wire> Node<W> {
     /// # Errors
     /// [`TraceError`] when there are as many traces as there may be, or the node is shutting down.
     pub fn trace(&self, user: &UserId) -> Result<Trace, TraceError> {
-        self.inner.journal.trace(user)
+        self.state.journal.trace(user)
     }
 
     /// Notes that a push was refused: under `user` if its publisher may name whom it likes, or else
@@ -119,11 +119,11 @@ impl<W: Wire> Node<W> {
         event: Option<&EventName>,
         reason: &'static str,
     ) {
-        self.inner.journal.note(What::PushRefused { reason }, None, user, event);
+        self.state.journal.note(What::PushRefused { reason }, None, user, event);
     }
 }
 
-impl<W: Wire> Inner<W> {
+impl<W: Wire> NodeState<W> {
     fn info(&self, outbox: &Outbox<W>) -> ConnectionInfo {
         let now = self.seconds_at(Instant::now());
         let since = |then: u32| Duration::from_secs(now.saturating_sub(then).into());

@@ -6,9 +6,13 @@
 //! as a [`Trace`]. The fan-out is described in the project's `docs/architecture.md`.
 
 mod node;
-mod inner;
+mod state;
 mod attachment;
+mod registration;
+mod sweep;
+mod message;
 mod fanout;
+mod lane;
 mod receipt;
 mod everyone;
 mod info;
@@ -16,6 +20,7 @@ mod interest;
 mod outbox;
 mod room;
 mod journal;
+mod entry;
 mod trace;
 mod tasks;
 mod drain;
@@ -23,16 +28,18 @@ mod counters;
 mod histogram;
 mod probe;
 
-pub use attachment::{Attachment, RegisterError};
+pub use attachment::Attachment;
 pub use counters::{Counter, Counters};
 pub use drain::Drained;
+pub use entry::{Entry, What};
 pub use histogram::Histogram;
 pub use info::ConnectionInfo;
 pub use interest::Interest;
-pub use journal::{Entry, What};
-pub use node::{Message, Node, OpenError, Place, Selection};
+pub use message::Message;
+pub use node::{Node, OpenError, Place, Selection};
 pub use outbox::{Flush, Outbox, Phase, Sent, Wire};
 pub use probe::Probe;
 pub use receipt::{EveryoneReceipt, NoDelivery, PushOptions, PushReceipt};
+pub use registration::RegisterError;
 pub use tasks::Tasks;
 pub use trace::{Trace, TraceError, Traced};

@@ -13,31 +13,18 @@ use wserver_core::{
     Bound, CloseReason, ConnectionId, Counts, EventName, Limits, RegistrationKey, TokenDigest,
     UserId,
 };
-use wserver_protocol::frame;
 
-use crate::attachment::{Attachment, RegisterError};
+use crate::attachment::Attachment;
 use crate::counters::Counters;
-use crate::inner::Inner;
+use crate::entry::What;
 use crate::interest::Interest;
-use crate::journal::What;
+use crate::message::Message;
 use crate::outbox::{Outbox, Sent, Wire};
 use crate::probe::Probe;
 use crate::receipt::{PushOptions, PushReceipt};
+use crate::registration::RegisterError;
+use crate::state::NodeState;
 use crate::tasks::Tasks;
-
-/// One push, encoded once for every connection that gets it.
-#[derive(Debug, Clone)]
-pub struct Message {
-    pub(crate) frame: Bytes,
-}
-
-impl Message {
-    /// A message that arrives verbatim, as one text frame.
-    #[must_use]
-    pub fn text(message: &str) -> Self {
-        Self { frame: frame::text(message) }
-    }
-}
 
 /// Whom a disconnect concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +58,7 @@ pub enum OpenError {
 /// A place among a node's connections, given back when it is dropped unused.
 pub struct Place<W: Wire> {
     /// `None` once the place is taken: the attachment counts out then.
-    node: Option<Arc<Inner<W>>>,
+    node: Option<Arc<NodeState<W>>>,
 }
 
 impl<W: Wire> fmt::Debug for Place<W> {
@@ -114,12 +101,12 @@ impl<W: Wire> Drop for Place<W> {
 
 /// One running node. A clone is the same node.
 pub struct Node<W: Wire> {
-    pub(crate) inner: Arc<Inner<W>>,
+    pub(crate) state: Arc<NodeState<W>>,
 }
 
 impl<W: Wire> Clone for Node<W> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
+        Self { state: Arc::clone(&self.state) }
     }
 }
 
@@ -140,20 +127,27 @@ impl<W: Wire> Node<W> {
         close_frame: fn(CloseReason) -> Option<Bytes>,
         runtime: Handle,
     ) -> Self {
-        Self { inner: Inner::new(limits, close_frame, runtime) }
+        Self::start(NodeState::new(limits, close_frame, runtime, 1, None))
     }
 
-    /// Tells `interest` of users that come and go from now on; false when somebody is told already.
-    ///
-    /// To be called before the first connection, or those who are here by then are not told.
-    pub fn watch_users(&self, interest: impl Interest) -> bool {
-        self.inner.interest.set(Box::new(interest)).is_ok()
+    /// The same as one of several that are one to their clients: `interest` is told of users that
+    /// come and go, and connections are counted from `first_connection` on, so that no two nodes
+    /// give an id twice.
+    #[must_use]
+    pub fn one_of_several(
+        limits: Limits,
+        close_frame: fn(CloseReason) -> Option<Bytes>,
+        runtime: Handle,
+        first_connection: u64,
+        interest: impl Interest,
+    ) -> Self {
+        let interest: Box<dyn Interest> = Box::new(interest);
+        Self::start(NodeState::new(limits, close_frame, runtime, first_connection, Some(interest)))
     }
 
-    /// Counts connections from `first` on, so that nodes which are one to their clients give no id
-    /// twice. To be called before the first connection.
-    pub fn number_connections_from(&self, first: u64) {
-        self.inner.next_connection.store(first, Ordering::Relaxed);
+    fn start(state: Arc<NodeState<W>>) -> Self {
+        state.start_sweep();
+        Self { state }
     }
 
     /// Keeps a place for a connection whose socket is still on its way.
@@ -161,12 +155,12 @@ impl<W: Wire> Node<W> {
     /// # Errors
     /// [`OpenError`] when the node is full or draining.
     pub fn reserve(&self) -> Result<Place<W>, OpenError> {
-        let inner = &self.inner;
-        let max = inner.limits.connections_max;
-        let before = inner.connections_open.fetch_add(1, Ordering::Relaxed);
+        let state = &self.state;
+        let max = state.limits.connections_max;
+        let before = state.connections_open.fetch_add(1, Ordering::Relaxed);
         // Counts out again when it is dropped, be it in an error below.
-        let place = Place { node: Some(Arc::clone(inner)) };
-        let error = if inner.drain_began.get().is_some() {
+        let place = Place { node: Some(Arc::clone(state)) };
+        let error = if state.drain_began.get().is_some() {
             OpenError::Draining
         } else if before >= max {
             OpenError::Full { max }
@@ -206,15 +200,15 @@ impl<W: Wire> Node<W> {
         message: &Message,
         options: &PushOptions,
     ) -> PushReceipt {
-        let inner = &self.inner;
-        let receipt = inner.push(user, event, &message.frame, options).await;
-        inner.counters.pushes_total.increment();
+        let state = &self.state;
+        let receipt = state.push(user, event, &message.frame, options).await;
+        state.counters.pushes_total.increment();
         receipt
     }
 
     /// Sends a Close (1000) to the selected connections and unbinds them; says how many there were.
     pub fn disconnect(&self, selection: Selection<'_>) -> usize {
-        let binder = &self.inner.binder;
+        let binder = &self.state.binder;
         let selected = match selection {
             Selection::User(user) => binder.user_connections(user, None),
             Selection::UserEvent(user, event) => binder.user_connections(user, Some(event)),
@@ -225,7 +219,7 @@ impl<W: Wire> Node<W> {
         };
         selected
             .iter()
-            .filter(|(_, outbox)| self.inner.close(outbox, CloseReason::Disconnected))
+            .filter(|(_, outbox)| self.state.close(outbox, CloseReason::Disconnected))
             .count()
     }
 
@@ -244,18 +238,18 @@ impl<W: Wire> Node<W> {
     ) -> Result<Bound, RegisterError> {
         let outbox = self.connection(id).ok_or(RegisterError::Ending)?;
         // No register message has an empty token.
-        self.inner.bind(&outbox, user, event, self.digest(""))
+        self.state.bind(&outbox, user, event, self.digest(""))
     }
 
     /// Ends one registration of a live connection; false when there is no such registration.
     ///
     /// If the registration came with an expiry, the connection still ends when that comes.
     pub fn unregister(&self, id: ConnectionId, user: &UserId, event: &EventName) -> bool {
-        let unbound = self.inner.binder.unbind(id, user, event);
-        self.inner.let_go(unbound.as_slice());
+        let unbound = self.state.binder.unbind(id, user, event);
+        self.state.let_go(unbound.as_slice());
         let is_ended = unbound.is_some();
-        if is_ended && self.inner.journal.is_traced() {
-            self.inner.journal.note(What::Unregistered, Some(id), Some(user), Some(event));
+        if is_ended && self.state.journal.is_traced() {
+            self.state.journal.note(What::Unregistered, Some(id), Some(user), Some(event));
         }
         is_ended
     }
@@ -263,36 +257,36 @@ impl<W: Wire> Node<W> {
     /// A live connection by its id.
     #[must_use]
     pub fn connection(&self, id: ConnectionId) -> Option<Arc<Outbox<W>>> {
-        self.inner.shard(id).get(&id).cloned()
+        self.state.shard(id).get(&id).cloned()
     }
 
     /// Sends one whole frame to one connection.
     pub fn send(&self, outbox: &Outbox<W>, frame: &Bytes) -> Sent {
-        self.inner.send(outbox, frame)
+        self.state.send(outbox, frame)
     }
 
     /// Begins the end of one connection; false when it was ending already.
     pub fn close(&self, outbox: &Outbox<W>, reason: CloseReason) -> bool {
-        self.inner.close(outbox, reason)
+        self.state.close(outbox, reason)
     }
 
-    /// The keyed digest under which bindings remember a token.
+    /// The keyed digest under which registrations remember a token.
     #[must_use]
     pub fn digest(&self, token: &str) -> TokenDigest {
-        self.inner.binder.digest(token)
+        self.state.binder.digest(token)
     }
 
     /// What stands for a user's event in the sessions of its connections.
     #[must_use]
     pub fn registration_key(&self, user: &UserId, event: &EventName) -> RegistrationKey {
-        self.inner.binder.registration_key(user, event)
+        self.state.binder.registration_key(user, event)
     }
 
-    /// How many users, connections and bindings the binder holds, a [`Probe`] left out.
+    /// How many users, connections and registrations the binder holds, a [`Probe`] left out.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let counts = self.inner.binder.counts();
-        let probes = usize::from(self.inner.has_probe.load(Ordering::Relaxed));
+        let counts = self.state.binder.counts();
+        let probes = usize::from(self.state.has_probe.load(Ordering::Relaxed));
         Counts {
             users: counts.users.saturating_sub(probes),
             connections: counts.connections.saturating_sub(probes),
@@ -303,36 +297,36 @@ impl<W: Wire> Node<W> {
     /// A connection to itself over `wire`, by which the node can show that it delivers; `None`
     /// while there is another one.
     pub fn probe(&self, wire: W) -> Option<Probe<W>> {
-        Probe::new(Arc::clone(&self.inner), wire)
+        Probe::new(Arc::clone(&self.state), wire)
     }
 
     /// Connections that are open, registered or not.
     #[must_use]
     pub fn connections_open(&self) -> usize {
-        self.inner.connections_open.load(Ordering::Relaxed)
+        self.state.connections_open.load(Ordering::Relaxed)
     }
 
     /// Bytes queued over all connections; what is shared counts once for each that waits for it.
     #[must_use]
     pub fn outboxes_bytes(&self) -> usize {
-        self.inner.outbox_rules.queued_bytes()
+        self.state.outbox_rules.queued_bytes()
     }
 
     /// What the node has counted.
     #[must_use]
     pub fn counters(&self) -> &Counters {
-        &self.inner.counters
+        &self.state.counters
     }
 
     /// The limits in force.
     #[must_use]
     pub fn limits(&self) -> &Limits {
-        &self.inner.limits
+        &self.state.limits
     }
 
     /// Where everything that belongs to this node is spawned.
     #[must_use]
     pub fn tasks(&self) -> &Tasks {
-        &self.inner.tasks
+        &self.state.tasks
     }
 }

@@ -3,21 +3,30 @@
 //! A write goes straight to the socket while nothing is queued; what the socket does not take is
 //! queued (shared, not copied) and the connection's own task is woken to finish it. It knows
 //! nothing of users and events; it knows of frames only where they end.
+//!
+//! Long because all of it happens under one lock: what holds there is read in one piece.
+//!
+//! Messages that expire in a queue are dropped when they reach its front. Searching the queue was
+//! rejected: a reader that takes a byte at a time would have a long queue searched again and again.
+//! The client's address is not kept here either: it would cost 24 bytes per connection, and the kernel
+//! knows the peer.
 
 mod queue;
+mod rules;
 mod wire;
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
-use wserver_core::{CloseReason, ConnectionId, Limits};
+use wserver_core::{CloseReason, ConnectionId};
 
 pub(crate) use queue::Run;
+pub(crate) use rules::{NoRoom, OutboxRules};
 pub use wire::Wire;
 
 use queue::Queue;
@@ -51,15 +60,6 @@ impl Sent {
     }
 }
 
-/// All queues together have no room for what a connection is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NoRoom {
-    /// Nothing of it was taken; so many bytes would have to wait.
-    Refused { bytes: usize },
-    /// The socket took a part, so the rest is queued beyond the bound.
-    Begun,
-}
-
 /// Where a connection stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -80,59 +80,6 @@ pub struct Flush {
     pub is_empty: bool,
     /// Bytes the wire has taken since it opened.
     pub written_bytes: u64,
-}
-
-/// What all outboxes of a node have in common.
-#[derive(Debug)]
-pub(crate) struct OutboxRules {
-    /// Of one queue.
-    bytes_max: usize,
-    /// Of all queues together.
-    all_bytes_max: usize,
-    /// Bytes queued over all outboxes. Written when a queue grows or shrinks, so never by a write
-    /// that the socket takes at once. Beyond `all_bytes_max` stand only Close frames, the rest of the
-    /// frame that a connection was in the middle of when it began to close, and for a moment what a
-    /// socket had begun to take when there was no more room.
-    all_bytes: AtomicUsize,
-    /// Encodes the Close frame of a reason, if one is sent for it.
-    close_frame: fn(CloseReason) -> Option<Bytes>,
-}
-
-impl OutboxRules {
-    pub(crate) fn new(limits: &Limits, close_frame: fn(CloseReason) -> Option<Bytes>) -> Self {
-        Self {
-            bytes_max: limits.outbox_bytes_max,
-            all_bytes_max: limits.outboxes_bytes_max,
-            all_bytes: AtomicUsize::new(0),
-            close_frame,
-        }
-    }
-
-    /// Bytes queued over all outboxes.
-    pub(crate) fn queued_bytes(&self) -> usize {
-        self.all_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that may still be queued; `None` beyond the bound.
-    pub(crate) fn room_bytes(&self) -> Option<usize> {
-        self.all_bytes_max.checked_sub(self.queued_bytes())
-    }
-
-    /// Takes room for bytes among those of all queues; false when there is none.
-    fn reserve(&self, bytes: usize) -> bool {
-        let grown = |all: usize| all.checked_add(bytes).filter(|all| *all <= self.all_bytes_max);
-        self.all_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok()
-    }
-
-    /// Takes room that has to be there.
-    fn charge(&self, bytes: usize) {
-        self.all_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn release(&self, bytes: usize) {
-        let before = self.all_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        debug_assert!(before >= bytes, "what is released was taken");
-    }
 }
 
 struct State {
@@ -271,7 +218,7 @@ impl<W: Wire> Outbox<W> {
         if was_empty {
             wake(state);
         }
-        if has_room { Ok(Sent::Queued) } else { Err(NoRoom::Begun) }
+        if has_room { Ok(Sent::Queued) } else { Err(NoRoom::Partial) }
     }
 
     /// Answers a ping, unless an answer is waiting already (RFC 6455, section 5.5.3) or there is no
@@ -284,7 +231,7 @@ impl<W: Wire> Outbox<W> {
             Ok(sent) => sent,
             // A peer that does not read needs none, and makes nobody go for it.
             Err(NoRoom::Refused { .. }) => return None,
-            Err(NoRoom::Begun) => Sent::Queued,
+            Err(NoRoom::Partial) => Sent::Queued,
         };
         if sent == Sent::Queued {
             let mut state = self.lock();

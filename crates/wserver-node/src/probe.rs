@@ -10,17 +10,17 @@ use std::sync::atomic::Ordering;
 
 use wserver_core::{CloseReason, ConnectionId, EventName, UserId};
 
-use crate::inner::Inner;
-use crate::node::Message;
+use crate::message::Message;
 use crate::outbox::{Outbox, Wire};
 use crate::receipt::PushOptions;
+use crate::state::NodeState;
 
 /// The node's connection to itself, bound until it is dropped.
 ///
 /// It takes no place of `connections_max`, and no count or counter knows of it. Its user and its
 /// event have names that are longer than any may be, so nobody else registers or pushes for them.
 pub struct Probe<W: Wire> {
-    node: Arc<Inner<W>>,
+    node: Arc<NodeState<W>>,
     outbox: Arc<Outbox<W>>,
     user: UserId,
     event: EventName,
@@ -33,7 +33,7 @@ impl<W: Wire> fmt::Debug for Probe<W> {
 }
 
 impl<W: Wire> Probe<W> {
-    pub(crate) fn new(node: Arc<Inner<W>>, wire: W) -> Option<Self> {
+    pub(crate) fn new(node: Arc<NodeState<W>>, wire: W) -> Option<Self> {
         let name = "-".repeat(node.limits.name_bytes_max.saturating_add(1));
         let user = UserId::parse(&name, name.len()).ok()?;
         let event = EventName::parse(&name, name.len()).ok()?;

@@ -2,6 +2,9 @@
 //! and one whose peer takes nothing of what waits for it is let go.
 //!
 //! Signs of life say nothing about reading, so neither is decided by them.
+//!
+//! Memory is counted by connection and not by message: each message would need an owner that counts it
+//! out.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,8 +12,8 @@ use std::sync::Arc;
 
 use wserver_core::{CloseReason, ConnectionId};
 
-use crate::inner::{Inner, lock};
 use crate::outbox::{NoRoom, Outbox, Phase, Run, Sent, Wire};
+use crate::state::{NodeState, lock};
 
 /// Hoarders that are looked for at once.
 const HOARDERS_MAX: usize = 64;
@@ -19,7 +22,7 @@ const HOARDERS_MAX: usize = 64;
 /// before as much as the bound has been queued anew.
 const ROOM_SHARE: usize = 64;
 
-impl<W: Wire> Inner<W> {
+impl<W: Wire> NodeState<W> {
     /// Sends runs of whole frames, in order and all or nothing; lets hoarders go where there is no
     /// room for them. To be called without a lock.
     pub(crate) fn deliver(&self, outbox: &Outbox<W>, runs: &[Run<'_>]) -> Sent {
@@ -35,8 +38,8 @@ impl<W: Wire> Inner<W> {
             NoRoom::Refused { bytes } if self.make_room(outbox, bytes) => {
                 outbox.send(&self.outbox_rules, runs).ok()
             }
-            NoRoom::Begun if self.make_room(outbox, 0) => Some(Sent::Queued),
-            NoRoom::Refused { .. } | NoRoom::Begun => None,
+            NoRoom::Partial if self.make_room(outbox, 0) => Some(Sent::Queued),
+            NoRoom::Refused { .. } | NoRoom::Partial => None,
         };
         // It has more than anybody else, or somebody was faster.
         let close = || match outbox.close(&self.outbox_rules, CloseReason::Slow) {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use wserver_core::UserId;
 
-use crate::journal::Entry;
+use crate::entry::Entry;
 
 /// Entries that wait for one reader; what comes then is counted and let go.
 const TRACE_ENTRIES_MAX: usize = 256;

@@ -63,11 +63,11 @@ pub struct Decoder {
     /// arrived, within the limits given to `decode`. While passing it holds no payload.
     partial: Option<Box<Partial>>,
     role: Role,
-    phase: Phase,
+    reading: Reading,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum Reading {
     Open,
     /// The stream was refused, or no more of it is wanted: the decoder only looks for the peer's
     /// Close.
@@ -80,7 +80,7 @@ impl Decoder {
     /// A decoder at the start of a stream.
     #[must_use]
     pub const fn new(role: Role) -> Self {
-        Self { partial: None, role, phase: Phase::Open }
+        Self { partial: None, role, reading: Reading::Open }
     }
 
     /// Whether a frame or a message is half read, so that the decoder holds memory for it.
@@ -100,13 +100,13 @@ impl Decoder {
     /// everything after it.
     #[must_use]
     pub const fn is_ended(&self) -> bool {
-        !matches!(self.phase, Phase::Open)
+        !matches!(self.reading, Reading::Open)
     }
 
     /// Whether the peer's Close has arrived, even if it was not valid and so not delivered.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Closed)
+        matches!(self.reading, Reading::Closed)
     }
 
     /// Reads `input`, the next bytes of the stream, and passes each message and control frame that
@@ -131,7 +131,7 @@ impl Decoder {
     ) -> Result<usize, DecodeError> {
         let bytes = input.len();
         let mut rest = input;
-        while !rest.is_empty() && self.phase == Phase::Open {
+        while !rest.is_empty() && self.reading == Reading::Open {
             match self.decode_frame(limits, &mut rest, &mut sink) {
                 Ok(ControlFlow::Continue(())) => {}
                 Ok(ControlFlow::Break(())) => return Ok(bytes - rest.len()),
@@ -153,21 +153,21 @@ impl Decoder {
     /// nothing and keeps no payload. If the peer's frames can no longer be told apart, its Close
     /// may never be found, so the caller must limit the time it waits.
     pub fn pass_over(&mut self, input: &[u8]) -> bool {
-        if self.phase == Phase::Open {
-            self.phase = Phase::Passing;
+        if self.reading == Reading::Open {
+            self.reading = Reading::Passing;
         }
         self.pass_over_if_ended(input);
         self.is_closed()
     }
 
     fn pass_over_if_ended(&mut self, input: &[u8]) {
-        if self.phase != Phase::Passing {
+        if self.reading != Reading::Passing {
             return;
         }
         let mut passing =
             self.partial.take().map(|partial| Passing::from(*partial)).unwrap_or_default();
         if passing.pass_over(input) {
-            self.phase = Phase::Closed;
+            self.reading = Reading::Closed;
         } else if !passing.is_idle() {
             self.partial = Some(Box::new(Partial { passing: Some(passing), ..Partial::default() }));
         }
@@ -272,7 +272,7 @@ impl Decoder {
     /// nothing is half read, no memory is kept.
     fn settle(&mut self, opcode: Opcode) {
         if opcode == Opcode::Close {
-            self.phase = Phase::Closed;
+            self.reading = Reading::Closed;
             self.partial = None;
         } else if self.partial.as_ref().is_some_and(|partial| partial.is_idle()) {
             self.partial = None;
@@ -284,7 +284,7 @@ impl fmt::Debug for Decoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decoder")
             .field("role", &self.role)
-            .field("phase", &self.phase)
+            .field("reading", &self.reading)
             .field("is_partial", &self.is_partial())
             .finish_non_exhaustive()
     }

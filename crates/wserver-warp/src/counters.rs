@@ -9,7 +9,7 @@ use wserver_node::Counter;
 
 /// Everything that the carrier of one server has counted since it started.
 #[derive(Debug)]
-pub(crate) struct EdgeCounters {
+pub(crate) struct CarrierCounters {
     /// Bytes of clients' messages that are half read. Written by connections when they have read;
     /// bounded by `inbound_bytes_max`, and what each connection may have beyond it.
     pub(crate) inbound_bytes: AtomicUsize,
@@ -66,7 +66,7 @@ impl From<&Result<Identity, Refusal>> for Authentication {
     }
 }
 
-impl Default for EdgeCounters {
+impl Default for CarrierCounters {
     fn default() -> Self {
         Self {
             inbound_bytes: AtomicUsize::new(0),

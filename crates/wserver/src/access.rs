@@ -3,25 +3,25 @@
 //! This module builds the authenticator and the authoriser. It knows neither the server nor when a
 //! reload exchanges them.
 
+mod problems;
 mod contents;
 mod endpoint;
 mod jwt;
 mod callback;
 mod publishers;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use wserver_auth::{
-    AnyOf, AnyOfPush, Authenticator, JwtKeys, PublisherKeys, PushAuthorizer, StaticTokens,
-};
+use wserver_auth::{AnyOf, AnyOfPush, Authenticator, PublisherKeys, PushAuthorizer, StaticTokens};
 
 pub(crate) use contents::Contents;
 pub(crate) use endpoint::is_plain_http;
 pub(crate) use jwt::{jwt_listeners, jwt_signer};
 
 use contents::source;
+use jwt::{Issuers, JwtReader};
+use problems::Problems;
 
 use crate::settings::{Loaded, Problem, Settings};
 use crate::swap::Swap;
@@ -37,44 +37,6 @@ pub(crate) struct Access {
     pub(crate) contents: Contents,
 }
 
-/// Keys of issuers that are fetched over HTTP, each under a digest of all settings for fetching
-/// them.
-///
-/// Tables with equal settings share the keys, and so does a reload with the settings before it: an
-/// issuer that is down during the reload takes no keys away.
-pub(crate) type Issuers = BTreeMap<u64, JwtKeys>;
-
-/// Collects problems while reading goes on.
-#[derive(Debug, Default)]
-struct Problems(Vec<Problem>);
-
-impl Problems {
-    fn tell(&mut self, problem: Problem) {
-        self.0.push(problem);
-    }
-
-    /// Returns the value that was read, or notes why there is none.
-    fn note<T>(&mut self, read: Result<T>) -> Option<T> {
-        read.map_err(|error| self.tell(Problem::of(&error))).ok()
-    }
-
-    /// Reports settings of the table `prefix` that have no effect without `needed`, if they differ
-    /// from their defaults.
-    fn tell_idle(&mut self, loaded: &Loaded, prefix: &str, needed: &str) {
-        let defaults = Loaded::defaults();
-        for it in &loaded.effective {
-            let is_ours =
-                it.definition.name.strip_prefix(prefix).is_some_and(|it| it.starts_with('_'));
-            let default = defaults.effective(it.definition.name);
-            let is_default = default.is_some_and(|default| default.shown == it.shown);
-            if is_ours && !is_default {
-                let name = it.definition.name;
-                self.tell(Problem::new([name], format!("{name} needs {needed}")));
-            }
-        }
-    }
-}
-
 impl Access {
     /// Reads the authenticator of clients from whichever settings define one; returns the problems.
     /// Takes over the keys that `running` has fetched from its issuers.
@@ -82,8 +44,8 @@ impl Access {
         let mut problems = Problems::default();
         let tokens = self.read_tokens(&loaded.settings);
         let tokens = problems.note(tokens).flatten();
-        let jwt = self.read_jwt(loaded, &running.issuers, &mut problems);
-        let callback = self.read_callback(loaded, &mut problems);
+        let jwt = self.jwt_reader(running).listeners(loaded, &mut problems);
+        let callback = callback::read(&mut self.contents, loaded, &mut problems);
         let is_open = tokens.is_none() && jwt.is_none() && callback.is_none();
         let mut any = AnyOf::new();
         if let Some(tokens) = tokens {
@@ -106,14 +68,14 @@ impl Access {
     /// Publishers keep their counts from `running`.
     pub(crate) fn read_publishers(&mut self, loaded: &Loaded, running: &Self) -> Vec<Problem> {
         let mut problems = Problems::default();
-        let keys = self.read_push_keys(&loaded.settings);
+        let keys = publishers::keys(&mut self.contents, &loaded.settings);
         let keys = problems.note(keys).flatten();
         let publishers = problems.note(publishers::named(&loaded.settings.publisher)).flatten();
         let publishers = publishers.map(|publishers| match &running.publishers {
             Some(counted) => Arc::new(publishers.with_counts_of(counted)),
             None => Arc::new(publishers),
         });
-        let jwt = self.read_push_jwt(loaded, &running.issuers, &mut problems);
+        let jwt = self.jwt_reader(running).publishers(loaded, &mut problems);
         let is_open = keys.is_none() && publishers.is_none() && jwt.is_none();
         let mut any = AnyOfPush::new();
         if let Some(keys) = keys {
@@ -130,6 +92,14 @@ impl Access {
         }
         self.publishers = publishers;
         problems.0
+    }
+
+    fn jwt_reader<'a>(&'a mut self, running: &'a Self) -> JwtReader<'a> {
+        JwtReader {
+            contents: &mut self.contents,
+            issuers: &mut self.issuers,
+            known: &running.issuers,
+        }
     }
 
     fn read_tokens(&mut self, settings: &Settings) -> Result<Option<StaticTokens>> {

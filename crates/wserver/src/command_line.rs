@@ -1,16 +1,13 @@
 //! The command line: the tasks of wserver, and the flags from the table of settings.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{NonEmptyStringValueParser, ValueParser};
-use clap::error::ErrorKind;
-use clap::parser::ValueSource;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::settings::{Definition, Shape, Sources, definitions};
+use crate::flags::{config, file_sources, hidden, sources, with_settings};
+use crate::settings::Sources;
 use crate::token::Draft;
 use crate::tool::{self, Tool};
 
@@ -87,9 +84,6 @@ pub(crate) fn parse() -> Result<Task, clap::Error> {
 
 /// The whole command line.
 pub(crate) fn command() -> Command {
-    let with_settings = |command: Command| {
-        command.max_term_width(100).arg(config()).args(definitions().map(argument))
-    };
     let check = Command::new("check")
         .about("Check all settings, and print those in force and where each comes from")
         .long_about(
@@ -121,24 +115,6 @@ pub(crate) fn command() -> Command {
             _ => command,
         }))
         .subcommand(token())
-}
-
-/// Hides a setting's flag in a command that is not about settings.
-fn hidden(argument: Arg) -> Arg {
-    let is_setting = definitions().any(|it| it.name == argument.get_id().as_str());
-    argument.hide(is_setting)
-}
-
-/// The settings that the words of a server's command line contain.
-///
-/// # Errors
-/// The message of clap, also if the words belong to another command.
-pub(crate) fn server_sources(words: Vec<OsString>) -> Result<Sources, clap::Error> {
-    let matches = command().try_get_matches_from(words)?;
-    match matches.subcommand_name() {
-        None => Ok(sources(&matches)),
-        Some(_) => Err(clap::Error::new(ErrorKind::InvalidSubcommand)),
-    }
 }
 
 fn token() -> Command {
@@ -220,58 +196,6 @@ fn draft(matches: &ArgMatches) -> Draft {
         key_file: matches.get_one("key-file").cloned(),
         key_id: matches.get_one("key-id").cloned(),
     }
-}
-
-/// The settings for a command that has no flags of the server.
-fn file_sources(matches: &ArgMatches) -> Sources {
-    Sources::new(BTreeMap::new(), matches.get_one("config").cloned())
-}
-
-fn config() -> Arg {
-    Arg::new("config")
-        .short('c')
-        .long("config")
-        .value_name("FILE")
-        .value_parser(value_parser!(PathBuf))
-        .help("Settings file, as `wserver config` prints it; WSERVER_CONFIG in the environment. The server searches for no other file")
-}
-
-/// The flag of one setting. The layers of settings read its value, not clap.
-fn argument(definition: &'static Definition) -> Arg {
-    let argument = Arg::new(definition.name)
-        .long(definition.long())
-        .help(definition.doc())
-        .help_heading(definition.heading)
-        .value_name(definition.form.value_name)
-        .value_parser(ValueParser::os_string());
-    let argument = match definition.short {
-        Some(short) => argument.short(short),
-        None => argument,
-    };
-    let argument = match definition.default {
-        Some(default) if definition.form.shape != Shape::Switch => argument.default_value(default),
-        _ => argument,
-    };
-    match definition.form.shape {
-        Shape::One | Shape::File | Shape::Hidden => argument,
-        Shape::List => argument.action(ArgAction::Append),
-        Shape::Switch => {
-            argument.num_args(0..=1).require_equals(true).default_missing_value("true")
-        }
-        // It is parsed only to report what is wrong with it.
-        Shape::Secret | Shape::Records => argument.hide(true),
-    }
-}
-
-fn sources(matches: &ArgMatches) -> Sources {
-    let given = |definition: &Definition| {
-        let is_given = matches.value_source(definition.name) == Some(ValueSource::CommandLine);
-        let texts = matches.get_many::<OsString>(definition.name).filter(|_| is_given)?;
-        Some(texts.cloned().collect())
-    };
-    let flags: BTreeMap<&'static str, Vec<OsString>> =
-        definitions().filter_map(|it| Some((it.name, given(it)?))).collect();
-    Sources::new(flags, matches.get_one("config").cloned())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The `wserver` binary: settings, parts, run, exit code.
 
+mod flags;
 mod command_line;
 mod settings;
 mod inherited;

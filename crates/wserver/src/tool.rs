@@ -4,6 +4,7 @@
 //! come from files and the environment, never from arguments, which every user of a machine can
 //! read.
 
+mod outcome;
 mod target;
 mod secret;
 mod output;
@@ -25,6 +26,7 @@ use clap::{Args, Command, FromArgMatches};
 
 use crate::settings::Sources;
 use crate::tell;
+use outcome::{Failure, Outcome};
 
 /// The tools, with their arguments.
 #[derive(Debug)]
@@ -39,29 +41,6 @@ pub(crate) enum Tool {
     Completions(page::CompletionsArguments),
     Man(page::ManArguments),
 }
-
-/// Why a tool ended without doing its work.
-#[derive(Debug)]
-enum Failure {
-    /// The request is impossible.
-    Usage(anyhow::Error),
-    /// The request failed.
-    Failed(anyhow::Error),
-}
-
-impl Failure {
-    fn usage(error: impl Into<anyhow::Error>) -> Self {
-        Self::Usage(error.into())
-    }
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-type Outcome = Result<ExitCode, Failure>;
 
 /// The subcommands, in the order in which help shows them.
 pub(crate) fn commands() -> [Command; 9] {
@@ -117,7 +96,7 @@ impl Tool {
             Self::Trace(arguments) => wait(trace::run(arguments)),
             Self::Doctor(arguments) => wait(doctor::run(arguments)),
             Self::Nodes(arguments) => wait(nodes::run(arguments)),
-            Self::Ready(arguments, sources) => wait(ready::run(arguments, sources)),
+            Self::Ready(arguments, sources) => wait(ready::run(arguments, sources, whole)),
             Self::Completions(arguments) => page::completions(&arguments, whole),
             Self::Man(arguments) => page::man(&arguments, whole),
         };

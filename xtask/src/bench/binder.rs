@@ -3,8 +3,8 @@
 use anyhow::Context as _;
 use xshell::{Shell, cmd};
 
-use super::Place;
 use super::runs::Series;
+use super::setup::Place;
 
 /// Names of figures, as the benchmark prints them.
 pub(super) const BIND: &str = "bind + unbind, one more user among all";

@@ -7,8 +7,11 @@ use anyhow::Context as _;
 use xshell::{Shell, cmd};
 
 use super::measure::Measure;
+use super::outcome::Outcome;
+use super::rounds::measure_all;
+use super::setup::{Effort, Place};
 use super::subject::Subject;
-use super::{Effort, Outcome, Place, budget, machine, measure_all, page};
+use super::{budget, machine, page};
 
 /// Measures `files`, two programs separated by a comma, in turns, and prints the ratios.
 pub(super) fn run(

@@ -17,10 +17,12 @@ use xshell::Shell;
 
 pub(super) use self::broker::Broker;
 use self::subscribe::Subscribed;
+use super::failures::Failures;
+use super::load;
 use super::runs::{Series, untrue_checks};
 use super::server::Server;
+use super::setup::{Effort, Place};
 use super::subject::Subject;
-use super::{Effort, Outcome, Place, load};
 
 /// Users that get pushes.
 const USERS: u32 = 1000;
@@ -233,10 +235,10 @@ pub(super) fn run(
     effort: Effort,
     is_quick: bool,
     brokers: &[Broker],
-    outcome: &mut Outcome,
-) {
+    failures: &mut Failures,
+) -> Clusters {
     let (rounds, seconds) = (effort.cluster_rounds, effort.cluster_seconds);
-    outcome.clusters = Clusters { rounds, seconds, ..Clusters::default() };
+    let mut clusters = Clusters { rounds, seconds, ..Clusters::default() };
     let mut shapes = vec![Shape::Alone];
     shapes.extend(brokers.iter().map(|&broker| Shape::Nodes(broker, 2)));
     for shape in shapes {
@@ -247,8 +249,8 @@ pub(super) fn run(
             }
             println!("cluster: users that wait, {shape}, {users} of each connection");
             let json = wait(place, waiting, is_quick);
-            if let Some(json) = outcome.take(Subject::Ours, &format!("users of {shape}"), json) {
-                outcome.clusters.waiting.push((waiting, json));
+            if let Some(json) = failures.take(Subject::Ours, &format!("users of {shape}"), json) {
+                clusters.waiting.push((waiting, json));
             }
         }
     }
@@ -256,8 +258,8 @@ pub(super) fn run(
         println!("cluster: subscriptions of {}", broker.name());
         let subscribed = subscribe::run(place, broker, NODE_USERS / if is_quick { 100 } else { 1 });
         let what = format!("subscriptions of {}", broker.name());
-        if let Some(subscribed) = outcome.take(Subject::Ours, &what, subscribed) {
-            outcome.clusters.subscribed.push((broker, subscribed));
+        if let Some(subscribed) = failures.take(Subject::Ours, &what, subscribed) {
+            clusters.subscribed.push((broker, subscribed));
         }
     }
     for round in 0..rounds {
@@ -268,14 +270,15 @@ pub(super) fn run(
         for case in cases {
             println!("cluster, round {} of {rounds}: {case}", round + 1);
             let json = once(place, case, seconds);
-            if let Some(json) = outcome.take(Subject::Ours, &case.to_string(), json) {
-                outcome.clusters.cases.push((round, case, json));
+            if let Some(json) = failures.take(Subject::Ours, &case.to_string(), json) {
+                clusters.cases.push((round, case, json));
             }
         }
     }
     let path = place.home.join("cluster-runs.json");
-    let written = sh.write_file(path, outcome.clusters.to_json()).map_err(Into::into);
-    outcome.take(Subject::Ours, "the record of the cluster's runs", written);
+    let written = sh.write_file(path, clusters.to_json()).map_err(Into::into);
+    failures.take(Subject::Ours, "the record of the cluster's runs", written);
+    clusters
 }
 
 fn once(place: &Place, case: Case, seconds: u32) -> anyhow::Result<Value> {

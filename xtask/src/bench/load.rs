@@ -7,9 +7,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use anyhow::Context as _;
 use serde_json::Value;
 
+use super::secured;
 use super::server::Server;
+use super::setup::{Place, pinned};
 use super::subject::Subject;
-use super::{Place, pinned, secured};
 
 /// A run under way. Dropping it ends it.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::fs;
 
 use xshell::{Shell, cmd};
 
-use super::Place;
+use super::setup::Place;
 use super::subject::Subject;
 
 /// How many cores this process may use.

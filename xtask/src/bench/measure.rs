@@ -1,7 +1,6 @@
 //! The measures: what is measured, of which subject, and with which load.
 
-use super::Effort;
-use super::runs::Runs;
+use super::setup::Effort;
 use super::subject::Subject;
 
 /// The default time between two of our server's heartbeats.
@@ -128,13 +127,12 @@ impl Measure {
         if self == Self::Idle { "8s" } else { DEFAULT_PING_INTERVAL }
     }
 
-    /// The arguments of `wserver-load`.
+    /// The words of `wserver-load`; the rate of this round's slower unicast is what one is made of.
     pub(super) fn words(
         self,
         effort: Effort,
         subject: Subject,
-        runs: &Runs,
-        round: u32,
+        slower_unicast: Option<f64>,
     ) -> Vec<String> {
         let Effort { seconds, paced_seconds, idle_connections, .. } = effort;
         let seconds = if self == Self::Paced { paced_seconds } else { seconds };
@@ -152,7 +150,7 @@ impl Measure {
             Self::Even => format!("fanout --paced 1000 {window}"),
             Self::Unicast => format!("unicast {window}"),
             Self::UnicastHalf => {
-                let rate = runs.slower_unicast(round).unwrap_or(10_000.0) / 2.0;
+                let rate = slower_unicast.unwrap_or(10_000.0) / 2.0;
                 format!("unicast --rate {rate:.0} {window}")
             }
             Self::SlowReaders => format!(

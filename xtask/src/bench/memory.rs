@@ -12,8 +12,8 @@ use xshell::{Shell, cmd};
 use super::load;
 use super::runs::{Series, figure};
 use super::server::Server;
+use super::setup::{Effort, Place};
 use super::subject::Subject;
-use super::{Effort, Place};
 
 /// One part of a connection: the call stacks of its allocations contain all of `frames`.
 struct Part {

@@ -4,9 +4,12 @@ use std::fmt::Write as _;
 
 use super::budget::{self, Row};
 use super::measure::Measure;
+use super::outcome::Outcome;
+use super::rounds::TRIES_MAX;
 use super::runs::{Runs, figure};
+use super::secured;
+use super::setup::{Effort, Place};
 use super::subject::Subject;
-use super::{Effort, Outcome, Place, TRIES_MAX, secured};
 
 /// The page with a placeholder `{a name}` for each figure.
 const TEMPLATE: &str = include_str!("page.md");
@@ -254,8 +257,8 @@ fn untrue(outcome: &Outcome) -> String {
     for line in outcome.scaling.untrue() {
         let _ = writeln!(out, "- wserver: {line}");
     }
-    for (subject, line) in &outcome.failed {
-        // The output of a program can have several lines; an item of a list has one.
+    for (subject, line) in &outcome.failures.0 {
+        // What a program said may have lines; an item of a list has one.
         let _ = writeln!(out, "- {}: {}", subject.name(), line.replace('\n', " "));
     }
     if out.is_empty() { "All of them held, for every subject.".to_owned() } else { out }

@@ -7,13 +7,15 @@ use std::iter;
 
 use serde_json::Value;
 
+use super::failures::Failures;
 use super::load::{self, Load};
+use super::machine;
 use super::measure::DEFAULT_PING_INTERVAL;
 use super::plot::{self, Dot, Panel};
 use super::runs::{Series, figure, untrue_checks};
 use super::server::Server;
+use super::setup::{Effort, Place};
 use super::subject::Subject;
-use super::{Effort, Outcome, Place, machine};
 
 /// Maximum number of connections in one process, below the usual hard limit of descriptors.
 const PROCESS_CONNECTIONS_MAX: u32 = 15_000;
@@ -235,8 +237,14 @@ pub(super) struct Scaling {
 }
 
 /// Measures every axis.
-pub(super) fn run(place: &Place, effort: Effort, is_quick: bool, outcome: &mut Outcome) {
+pub(super) fn run(
+    place: &Place,
+    effort: Effort,
+    is_quick: bool,
+    failures: &mut Failures,
+) -> Scaling {
     let memory = machine::available_bytes();
+    let mut scaling = Scaling::default();
     for round in 0..effort.scaling_rounds {
         for axis in Axis::ALL {
             for value in axis.values(is_quick, memory) {
@@ -251,16 +259,16 @@ pub(super) fn run(place: &Place, effort: Effort, is_quick: bool, outcome: &mut O
                     {
                         // The measure looks for this machine's limit.
                         let refused = format!("{} did not open: {err:#}", axis.text(value));
-                        outcome.scaling.refused = Some(refused);
+                        scaling.refused = Some(refused);
                         continue;
                     }
                     if let Some(jsons) =
-                        outcome.take(Subject::Ours, &what, opened.and_then(measure))
+                        failures.take(Subject::Ours, &what, opened.and_then(measure))
                     {
-                        outcome.scaling.told.push(Told { axis, value, jsons });
+                        scaling.told.push(Told { axis, value, jsons });
                     }
                 }
-                if axis == Axis::Connections && !outcome.scaling.is_in_time(value) {
+                if axis == Axis::Connections && !scaling.is_in_time(value) {
                     println!(
                         "no more connections: so many do not open, or their pushes do not keep up"
                     );
@@ -269,6 +277,7 @@ pub(super) fn run(place: &Place, effort: Effort, is_quick: bool, outcome: &mut O
             }
         }
     }
+    scaling
 }
 
 /// A load and its server. The load is dropped first, because a server without connections ends

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use xshell::{Shell, cmd};
 
-use super::Place;
 use super::measure::Measure;
 use super::runs::Runs;
+use super::setup::Place;
 use super::subject::Subject;
 
 /// Users of the loads that need a token: as many as a unicast load has.

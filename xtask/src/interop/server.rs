@@ -6,15 +6,14 @@ use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::poll::{START_TIMEOUT, poll};
 use super::stage::Scene;
 use crate::address::free_address;
 
-pub(super) const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// A drain may take 30 seconds.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 const LAST_WORDS_LINES: usize = 30;
@@ -93,22 +92,5 @@ impl Drop for Server {
         // Both fail only if it has ended already.
         drop(self.child.kill());
         drop(self.child.wait());
-    }
-}
-
-pub(super) fn poll<T>(
-    timeout: Duration,
-    mut check: impl FnMut() -> anyhow::Result<Option<T>>,
-) -> anyhow::Result<Option<T>> {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = check()? {
-            return Ok(Some(found));
-        }
-        if start.elapsed() > timeout {
-            return Ok(None);
-        }
-        #[expect(clippy::disallowed_methods, reason = "there is no runtime here to block")]
-        thread::sleep(Duration::from_millis(20));
     }
 }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::Context as _;
 use xshell::{Shell, cmd};
 
-use super::server;
+use super::poll::{START_TIMEOUT, poll};
 use crate::address::free_address;
 
 /// One way to set the server up.
@@ -180,7 +180,7 @@ impl Broker {
         command.arg(address.port().to_string()).stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.spawn().context("cannot run redis-server")?;
         let broker = Self { child, address };
-        server::poll(server::START_TIMEOUT, || Ok(TcpStream::connect(address).ok()))?
+        poll(START_TIMEOUT, || Ok(TcpStream::connect(address).ok()))?
             .context("redis-server accepts nothing")?;
         Ok(broker)
     }

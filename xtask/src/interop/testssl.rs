@@ -16,9 +16,6 @@ use crate::watch::{self, End};
 /// It takes half a minute, most of it waiting.
 const EXAMINATION_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Its names in Debian and elsewhere.
-pub(super) const PROGRAMS: &[&str] = &["testssl", "testssl.sh"];
-
 /// The sections: protocols, standard ciphers, forward secrecy, vulnerabilities.
 const SECTIONS: [&str; 4] = ["--protocols", "--std", "--fs", "--vulnerable"];
 

@@ -10,8 +10,8 @@ use wserver_protocol::{JsonError, PushError, receipt};
 
 use crate::limits::HttpLimitSettings;
 
+use super::details::ProblemDetails;
 use super::kind::ProblemKind as Kind;
-use super::told::Told;
 
 /// Where pushes that need no key are taken, since it is not where browsers connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Elsewhere {
     Nowhere,
 }
 
-/// Why a request was not served. [`Refused::told`] is its table.
+/// Why a request was not served. [`Refused::details`] is its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refused {
     NotFound,
@@ -129,35 +129,35 @@ impl Refused {
         }
     }
 
-    /// What the peer is told of it.
-    pub(crate) fn told(&self) -> Told {
+    /// What the peer is told about it.
+    pub(crate) fn details(&self) -> ProblemDetails {
         match self {
             Self::NotFound => {
-                Told::new(Kind::NotFound, "not found", "no such path")
+                ProblemDetails::new(Kind::NotFound, "not found", "no such path")
             }
-            Self::Method { allow } => Told::new(
+            Self::Method { allow } => ProblemDetails::new(
                 Kind::MethodNotAllowed,
                 "method not allowed",
                 "the method is not allowed here, see Allow",
             )
             .allow(allow),
-            Self::ContentCoding { coding } => Told::new(
+            Self::ContentCoding { coding } => ProblemDetails::new(
                 Kind::ContentCoding,
                 "content coding not supported",
                 format!("the body is coded as {coding}, and must be sent as it is: without Content-Encoding"),
             )
             .field("Content-Encoding"),
             Self::Unauthorized { why } => {
-                Told::new(Kind::Unauthorized, "unauthorized", *why).closing()
+                ProblemDetails::new(Kind::Unauthorized, "unauthorized", *why).closing()
             }
-            Self::AuthorizerUnavailable => Told::new(
+            Self::AuthorizerUnavailable => ProblemDetails::new(
                 Kind::AuthorizerUnavailable,
                 "authoriser unavailable",
                 "the push authoriser is unavailable",
             )
             .retry(1),
             // Its body is unread: only closing spares reading it.
-            Self::PushRate { wait } => Told::new(
+            Self::PushRate { wait } => ProblemDetails::new(
                 Kind::PushRate,
                 "too many pushes",
                 "this push key has reached its pushes_per_second",
@@ -166,7 +166,7 @@ impl Refused {
             // A second too late is better than a moment too early.
             .retry(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
             .closing(),
-            Self::OpenPush { why } => Told::new(
+            Self::OpenPush { why } => ProblemDetails::new(
                 Kind::PushNeedsKey,
                 "push without a key is only for programs on this machine",
                 format!("{why}; set a push key, or allow_open_push if this is meant"),
@@ -178,7 +178,7 @@ impl Refused {
                     Elsewhere::At(url) => format!("on this machine they are taken at {url}"),
                     Elsewhere::Nowhere => "in the program itself its handle pushes".to_owned(),
                 };
-                Told::new(
+                ProblemDetails::new(
                     Kind::PushNeedsKey,
                     "pushes without a key are not taken at this address",
                     format!(
@@ -190,18 +190,18 @@ impl Refused {
                 .closing()
             }
             Self::Forbidden { field, why } => {
-                Told::new(Kind::OutOfScope, "forbidden", *why)
+                ProblemDetails::new(Kind::OutOfScope, "forbidden", *why)
                     .field(&**field)
                     .setting("publisher")
             }
-            Self::NotAdmin => Told::new(
+            Self::NotAdmin => ProblemDetails::new(
                 Kind::NotAdmin,
                 "forbidden",
                 "this push key may not administer the server: its publisher needs admin = true",
             )
             .setting("publisher.admin")
             .closing(),
-            Self::OpenAdmin { why } => Told::new(
+            Self::OpenAdmin { why } => ProblemDetails::new(
                 Kind::AdminNeedsKey,
                 "administration without a key is only for programs on this machine",
                 format!("{why}; set a publisher with admin = true and present its key"),
@@ -209,35 +209,35 @@ impl Refused {
             .setting("publisher.admin")
             .closing(),
             Self::Push(error) => {
-                let told = illegal(Kind::BodyInvalid, error.to_string());
+                let details = illegal(Kind::BodyInvalid, error.to_string());
                 match error {
                     PushError::Empty { field }
-                    | PushError::Json(JsonError::NotAString { field }) => told.field(*field),
-                    _ => told,
+                    | PushError::Json(JsonError::NotAString { field }) => details.field(*field),
+                    _ => details,
                 }
             }
             Self::Body(error) => {
-                let told = illegal(Kind::BodyInvalid, error.to_string());
+                let details = illegal(Kind::BodyInvalid, error.to_string());
                 match &error.field {
-                    Some(field) => told.field(field),
-                    None => told,
+                    Some(field) => details.field(field),
+                    None => details,
                 }
             }
-            Self::Parameter { name, problem } => Told::new(
+            Self::Parameter { name, problem } => ProblemDetails::new(
                 Kind::ParameterInvalid,
                 // As every 400 of version 1 has it, whose path takes a header too.
                 "request data illegal",
                 format!("{name} {problem}"),
             )
             .field(*name),
-            Self::TooMany { field, items, max } => Told::new(
+            Self::TooMany { field, items, max } => ProblemDetails::new(
                 Kind::TooManyItems,
                 "too many items",
                 format!("{field} has {items} items, the limit batch_pushes_max is {max}"),
             )
             .field(*field)
             .limit(setting_name!(HttpLimitSettings, batch_pushes_max), *max),
-            Self::TooManyInAll { max } => Told::new(
+            Self::TooManyInAll { max } => ProblemDetails::new(
                 Kind::TooManyItems,
                 "too many items",
                 format!(
@@ -246,7 +246,7 @@ impl Refused {
             )
             .field("pushes")
             .limit(setting_name!(HttpLimitSettings, batch_pushes_max), *max),
-            Self::BeyondBurst { burst } => Told::new(
+            Self::BeyondBurst { burst } => ProblemDetails::new(
                 Kind::TooManyItems,
                 "too many items",
                 format!(
@@ -261,7 +261,7 @@ impl Refused {
             )
             .field(&**field)
             .limit(setting_name!(LimitSettings, name_bytes_max), *bytes_max),
-            Self::MessageTooLarge { bytes, bytes_max } => Told::new(
+            Self::MessageTooLarge { bytes, bytes_max } => ProblemDetails::new(
                 Kind::MessageTooLarge,
                 "message too large",
                 format!(
@@ -270,14 +270,14 @@ impl Refused {
             )
             .field("message")
             .limit(setting_name!(LimitSettings, message_bytes_max), *bytes_max),
-            Self::BodyTooLarge { bytes_max } => Told::new(
+            Self::BodyTooLarge { bytes_max } => ProblemDetails::new(
                 Kind::BodyTooLarge,
                 "body too large",
                 format!("the body is longer than the limit push_body_bytes_max, {bytes_max}"),
             )
             .limit(setting_name!(HttpLimitSettings, push_body_bytes_max), *bytes_max)
             .closing(),
-            Self::BodyTimeout { seconds } => Told::new(
+            Self::BodyTimeout { seconds } => ProblemDetails::new(
                 Kind::BodyTooSlow,
                 "body too slow",
                 format!("the body took longer than the limit push_body_timeout, {seconds} s"),
@@ -286,34 +286,34 @@ impl Refused {
             .closing(),
             Self::BodyBroken => illegal(Kind::BodyBroken, "the body broke off").closing(),
             Self::Busy { why, setting } => {
-                let told = Told::new(Kind::Busy, "busy", *why);
+                let details = ProblemDetails::new(Kind::Busy, "busy", *why);
                 match setting {
-                    Some(setting) => told.setting(setting),
-                    None => told,
+                    Some(setting) => details.setting(setting),
+                    None => details,
                 }
                 .retry(1)
                 .closing()
             }
-            Self::KeyInUse => Told::new(
+            Self::KeyInUse => ProblemDetails::new(
                 Kind::IdempotencyKeyInUse,
                 "the same request is under way",
                 "a request with this Idempotency-Key is under way",
             )
             .field("Idempotency-Key")
             .retry(1),
-            Self::KeyReused => Told::new(
+            Self::KeyReused => ProblemDetails::new(
                 Kind::IdempotencyKeyReused,
                 "the Idempotency-Key was used for another request",
                 "a request with this Idempotency-Key and another path or body was answered already",
             )
             .field("Idempotency-Key"),
-            Self::ConnectionUnknown => Told::new(
+            Self::ConnectionUnknown => ProblemDetails::new(
                 Kind::ConnectionUnknown,
                 "no such connection",
                 "no live connection has this id",
             )
             .field("id"),
-            Self::NodeMissing { node } => Told::new(
+            Self::NodeMissing { node } => ProblemDetails::new(
                 Kind::NodeMissing,
                 "a node of the cluster does not answer",
                 format!("no answer of {node} within cluster_answer_timeout"),
@@ -321,38 +321,38 @@ impl Refused {
             .setting("cluster_answer_timeout")
             .retry(1),
             Self::Registration(error) => {
-                let told = Told::new(
+                let details = ProblemDetails::new(
                     Kind::RegistrationRefused,
                     "registration refused",
                     error.to_string(),
                 );
                 match error {
                     RegisterError::TooMany { max } => {
-                        told.limit(setting_name!(LimitSettings, bindings_per_connection_max), *max)
+                        details.limit(setting_name!(LimitSettings, bindings_per_connection_max), *max)
                     }
-                    RegisterError::UserFull { max } => told.limit(setting_name!(LimitSettings, connections_per_user_max), *max),
+                    RegisterError::UserFull { max } => details.limit(setting_name!(LimitSettings, connections_per_user_max), *max),
                     RegisterError::NamesTooLong { max } => {
-                        told.limit(setting_name!(LimitSettings, names_per_connection_bytes_max), *max)
+                        details.limit(setting_name!(LimitSettings, names_per_connection_bytes_max), *max)
                     }
-                    RegisterError::NamesFull { max } => told.limit(setting_name!(LimitSettings, names_bytes_max), *max),
-                    RegisterError::Ending => told,
+                    RegisterError::NamesFull { max } => details.limit(setting_name!(LimitSettings, names_bytes_max), *max),
+                    RegisterError::Ending => details,
                 }
             }
-            Self::TracesFull { max } => Told::new(
+            Self::TracesFull { max } => ProblemDetails::new(
                 Kind::TracesFull,
                 "too many traces",
                 format!("traces_max is {max}"),
             )
             .limit(setting_name!(LimitSettings, traces_max), *max)
             .retry(5),
-            Self::Draining => Told::new(
+            Self::Draining => ProblemDetails::new(
                 Kind::Draining,
                 "shutting down",
                 "the server is shutting down",
             )
             .retry(1)
             .closing(),
-            Self::Failed => Told::new(
+            Self::Failed => ProblemDetails::new(
                 Kind::Internal,
                 "internal error",
                 "the server failed, and its log says more",
@@ -362,6 +362,6 @@ impl Refused {
 }
 
 /// The 400 whose body version 1 has promised.
-fn illegal(kind: Kind, why: impl Into<Cow<'static, str>>) -> Told {
-    Told::new(kind, receipt::REQUEST_ILLEGAL, why)
+fn illegal(kind: Kind, why: impl Into<Cow<'static, str>>) -> ProblemDetails {
+    ProblemDetails::new(kind, receipt::REQUEST_ILLEGAL, why)
 }

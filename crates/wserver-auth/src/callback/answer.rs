@@ -5,9 +5,8 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::callback::Denied;
 use crate::http_client::Answer;
-use crate::listen::Identity;
+use crate::listen::{Identity, Refusal};
 use crate::scope::EventScope;
 
 /// What the backend decided.
@@ -15,6 +14,24 @@ use crate::scope::EventScope;
 pub(crate) enum Verdict {
     Accepted(Identity),
     Denied(Denied),
+}
+
+/// A refusal that can be remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Denied {
+    Unknown,
+    Forbidden,
+    Expired,
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Unknown => Self::Unknown,
+            Denied::Forbidden => Self::Forbidden,
+            Denied::Expired => Self::Expired,
+        }
+    }
 }
 
 /// Why an answer gives no decision. No variant contains any part of it.
@@ -91,6 +108,8 @@ pub(crate) fn body(body: &[u8], now: SystemTime) -> Result<Verdict, Nonsense> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     const NOW: u64 = 1_800_000_000;
@@ -98,7 +117,7 @@ mod tests {
     fn check(status: u16, body: &str, expected: &str) {
         let answer = Answer {
             status: StatusCode::from_u16(status).unwrap(),
-            body: body.as_bytes().to_vec(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
         };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
         let shown = match read(&answer, now) {

@@ -7,7 +7,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::places::Peer;
+use super::permits::Peer;
 
 /// The most addresses that are told apart; a limit on failures beyond that means that calls never
 /// stop.

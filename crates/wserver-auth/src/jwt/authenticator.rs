@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use serde_json::{Map, Value};
 use tracing::debug;
 
-use crate::jwt::claims::{JwtFault, patterns, user};
-use crate::jwt::verifier::{JwtRefusal, JwtVerifier};
+use crate::jwt::claims::{patterns, user};
+use crate::jwt::fault::{JwtFault, JwtRefusal};
+use crate::jwt::verifier::JwtVerifier;
 use crate::listen::{Authenticator, Credentials, Identity, Refusal};
 use crate::scope::EventScope;
 

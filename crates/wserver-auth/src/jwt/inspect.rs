@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value};
 
 use crate::jwt::authenticator::JwtAuthenticator;
-use crate::jwt::claims::{JwtFault, Times, issued_at};
-use crate::jwt::verifier::{Head, JwtRefusal, JwtVerifier, json, parts};
+use crate::jwt::claims::{Times, issued_at};
+use crate::jwt::fault::{JwtFault, JwtRefusal};
+use crate::jwt::verifier::{Head, JwtVerifier, json, parts};
 use crate::listen::Identity;
 
 /// What a token says, and what is wrong with it.

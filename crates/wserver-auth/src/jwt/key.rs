@@ -13,7 +13,7 @@ use jsonwebtoken::jwk::{
 use serde_json::Value;
 
 use crate::jwt::algorithm::{self, JwtAlgorithm};
-use crate::jwt::claims::JwtFault;
+use crate::jwt::fault::JwtFault;
 
 /// The minimum length of a shared secret, in bytes: that of the hash of HS256 (RFC 7518, section
 /// 3.2). An attacker can find a shorter one by trying, from a single token.

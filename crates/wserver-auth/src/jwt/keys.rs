@@ -6,11 +6,10 @@ use std::sync::Arc;
 #[cfg(feature = "jwks")]
 use crate::BackendError;
 use crate::jwt::algorithm::{self, JwtAlgorithm};
-use crate::jwt::claims::JwtFault;
+use crate::jwt::fault::{JwtFault, JwtRefusal};
 use crate::jwt::key::{JwtKeyError, Key, KeySet, Secrets};
 #[cfg(feature = "jwks")]
 use crate::jwt::remote::{JwksUrl, RemoteKeys};
-use crate::jwt::verifier::JwtRefusal;
 
 /// The keys that verify tokens. Cloning is cheap because clones share the keys.
 ///

@@ -7,8 +7,9 @@ use serde_json::Value;
 use tracing::debug;
 
 use crate::identity::{Method, PublisherId};
-use crate::jwt::claims::{JwtFault, patterns};
-use crate::jwt::verifier::{JwtRefusal, JwtVerifier};
+use crate::jwt::claims::patterns;
+use crate::jwt::fault::{JwtFault, JwtRefusal};
+use crate::jwt::verifier::JwtVerifier;
 use crate::push::{Publisher, PushAuthorizer, PushCredentials, PushRefusal};
 use crate::scope::PushScope;
 

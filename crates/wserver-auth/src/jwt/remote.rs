@@ -17,10 +17,10 @@ use http::{Method, StatusCode};
 use tracing::{info, warn};
 
 use crate::BackendError;
-use crate::http_client::{Call, HttpClient, HttpEndpoint};
-use crate::jwt::claims::JwtFault;
+use crate::endpoint::HttpEndpoint;
+use crate::http_client::{Call, HttpClient};
+use crate::jwt::fault::{JwtFault, JwtRefusal};
 use crate::jwt::key::{KeySet, Secrets};
-use crate::jwt::verifier::JwtRefusal;
 
 /// How long a caller waits for a renewal if the old keys would do.
 const RENEWAL_WAIT: Duration = Duration::from_secs(1);

@@ -6,10 +6,9 @@ use std::time::{Duration, SystemTime};
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Map, Value};
 
-use crate::BackendError;
-use crate::jwt::JWT_BYTES_MAX;
 use crate::jwt::algorithm::JwtAlgorithm;
-use crate::jwt::claims::{Demands, JwtAudience, JwtFault, Times};
+use crate::jwt::claims::{Demands, JwtAudience, Times};
+use crate::jwt::fault::{JWT_BYTES_MAX, JwtFault, JwtRefusal};
 use crate::jwt::key::{Key, KeySet};
 use crate::jwt::keys::JwtKeys;
 
@@ -163,18 +162,6 @@ pub(crate) struct Verified {
     pub(crate) claims: Map<String, Value>,
     /// Its `exp` and the leeway.
     pub(crate) void_at: SystemTime,
-}
-
-/// Why a token was not accepted.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum JwtRefusal {
-    /// The token has a fault.
-    #[error("the token is refused: {0}")]
-    Fault(#[from] JwtFault),
-    /// The keys are not available, so the token cannot be judged.
-    #[cfg_attr(not(feature = "jwks"), expect(dead_code, reason = "keys from a URL may fail"))]
-    #[error("the keys that verify tokens are unavailable")]
-    Unavailable(#[source] BackendError),
 }
 
 /// The parts of a token's header that are used.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use wserver_cluster::conformance::nats::{Server, Servers, open};
-use wserver_cluster::conformance::process::free_port;
 use wserver_cluster::{BrokerError, BrokerErrorKind, Link, NodeId, To};
+use wserver_test_brokers::nats::{Server, Servers};
+use wserver_test_brokers::process::reserved_port;
 
-use crate::{broker, is_nats_there};
+use crate::{broker, is_nats_there, open};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -95,7 +95,7 @@ async fn of_two_servers_the_living_one_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nobody_listens() {
-    let [one, two] = [free_port(), free_port()];
+    let [one, two] = [reserved_port(), reserved_port()];
     let broker = broker(&format!("nats://127.0.0.1:{one},127.0.0.1:{two}"), |_| {});
     let error = open(&broker, NodeId::new(2)).await.err().unwrap();
     let told = format!(

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use wserver_cluster::conformance::check_links;
-use wserver_cluster::conformance::nats::{Server, Servers};
-use wserver_cluster::conformance::process::Folder;
 use wserver_cluster::{Broker, BrokerError, Channel, Inbound, Link, NodeId, To};
 use wserver_cluster_nats::NatsBroker;
+use wserver_test_brokers::nats::{Server, Servers};
+use wserver_test_brokers::process::Folder;
 
 use crate::{USERS, as_node, broker, is_nats_there, tls};
 

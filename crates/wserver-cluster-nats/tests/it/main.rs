@@ -6,14 +6,21 @@ mod refusals;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
-use wserver_cluster::Broker as _;
-use wserver_cluster::conformance::nats::PROGRAM;
-use wserver_cluster::conformance::process::is_there;
+use wserver_cluster::conformance::Ear;
+use wserver_cluster::{Broker, BrokerError, Link, NodeId};
 use wserver_cluster_nats::{NatsBroker, NatsSettings};
+use wserver_test_brokers::nats::PROGRAM;
+use wserver_test_brokers::process::is_there;
 
 /// A server's only user, who may do anything.
 const USERS: &str = r#"authorization { users = [ { user: "node", password: "s3cret" } ] }"#;
+
+/// Opens a link for a test that does not look at what arrives by it.
+async fn open(broker: &dyn Broker, node: NodeId) -> Result<Arc<dyn Link>, BrokerError> {
+    Ear::open(broker, node.as_u64()).await.map(|(link, _ear)| link)
+}
 
 /// Whether there is a server to start.
 fn is_nats_there() -> bool {

@@ -1,11 +1,11 @@
 //! What an operator reads when a server cannot be used as it is.
 
-use wserver_cluster::conformance::nats::{Server, open};
-use wserver_cluster::conformance::process::Folder;
 use wserver_cluster::{BrokerErrorKind, NodeId};
 use wserver_cluster_nats::NatsSettings;
+use wserver_test_brokers::nats::Server;
+use wserver_test_brokers::process::Folder;
 
-use crate::{USERS, as_node, broker, is_nats_there, tls};
+use crate::{USERS, as_node, broker, is_nats_there, open, tls};
 
 async fn check(config: &str, scheme: &str, change: impl FnOnce(&mut NatsSettings), told: &str) {
     if !is_nats_there() {

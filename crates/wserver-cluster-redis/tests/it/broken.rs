@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::timeout;
-use wserver_cluster::conformance::process::{is_there, wait_for};
-use wserver_cluster::conformance::redis::{Ear, PROGRAM, RedisCluster, Sentinels, Standalone, ask};
+use wserver_cluster::conformance::Ear;
 use wserver_cluster::{Broker, BrokerError, BrokerErrorKind, Link, To};
+use wserver_test_brokers::process::{is_there, wait_for};
+use wserver_test_brokers::redis::{PROGRAM, RedisCluster, Sentinels, Standalone, ask};
 
 use crate::broker::{broker, failure, settings};
 

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use futures::future::join_all;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::time::timeout;
-use wserver_cluster::conformance::check_links;
-use wserver_cluster::conformance::process::{free_port, is_there, wait_for};
-use wserver_cluster::conformance::redis::{Ear, PROGRAM, RedisCluster, Sentinels, Standalone, ask};
+use wserver_cluster::conformance::{Ear, check_links};
 use wserver_cluster::{BrokerError, To};
 use wserver_cluster_redis::{RedisBroker, RedisSettings};
+use wserver_test_brokers::process::{is_there, reserved_port, wait_for};
+use wserver_test_brokers::redis::{PROGRAM, RedisCluster, Sentinels, Standalone, ask};
 
 /// What channels begin with.
 pub(crate) const CLUSTER: &str = "shop";
@@ -97,7 +97,7 @@ async fn a_cluster_over_tls() {
     }
     let [authority, certificate, key] = certificates();
     // Of one server, which has a plain port as well: it must not be what it says of itself.
-    let (plain, bus) = (free_port(), free_port());
+    let (plain, bus) = (reserved_port(), reserved_port());
     let ports = [format!("port {plain}"), format!("cluster-port {bus}")];
     let authority_line = "tls-ca-cert-file certificate.pem";
     let lines = [&*ports[0], &ports[1], authority_line, "cluster-enabled yes", "tls-cluster yes"];

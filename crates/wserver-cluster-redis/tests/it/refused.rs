@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use wserver_cluster::conformance::process::{free_port, is_there};
-use wserver_cluster::conformance::redis::{PROGRAM, RedisCluster, Sentinels, Standalone, ask};
 use wserver_cluster::{BrokerError, BrokerErrorKind};
 use wserver_cluster_redis::{RedisBroker, RedisSettings};
+use wserver_test_brokers::process::{is_there, reserved_port};
+use wserver_test_brokers::redis::{PROGRAM, RedisCluster, Sentinels, Standalone, ask};
 
 use crate::broker::{broker, certificates, failure, settings};
 
@@ -164,7 +164,7 @@ async fn one_kind_of_redis_taken_for_another() {
     check(with_user(&url, Some("push"), "sesame"), port, Refused, said).await;
     // Somebody who knows no slot's master yet.
     let alone =
-        Standalone::start(&["cluster-enabled yes", &format!("cluster-port {}", free_port())]);
+        Standalone::start(&["cluster-enabled yes", &format!("cluster-port {}", reserved_port())]);
     let port = alone.port();
     let said = "AT knows nobody who serves slot 13907";
     check(settings(&format!("redis-cluster://127.0.0.1:{port}")), port, Unreachable, said).await;
@@ -173,7 +173,7 @@ async fn one_kind_of_redis_taken_for_another() {
 #[tokio::test]
 async fn nobody_there_or_too_many() {
     use BrokerErrorKind::Unreachable;
-    let port = free_port();
+    let port = reserved_port();
     let said = "AT cannot be reached: Connection refused (os error 111)";
     check(settings(&format!("redis://127.0.0.1:{port}")), port, Unreachable, said).await;
     if !is_there(PROGRAM) {

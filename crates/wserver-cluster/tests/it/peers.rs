@@ -12,7 +12,7 @@ use wserver_core::{EventName, LimitSettings, UserId};
 use wserver_node::{Attachment, Node, PushOptions, PushReceipt, Wire};
 
 /// How long anything may take before a test gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Short, so that tests see it pass.
 pub(crate) const LEASE: Duration = Duration::from_millis(600);
 
@@ -85,8 +85,9 @@ impl Member {
 
     pub(crate) fn start_with(broker: &(impl Broker + Clone), settings: ClusterSettings) -> Self {
         let limits = LimitSettings::default().build().unwrap();
-        let node = Node::new(limits, |_| None, Handle::current());
-        let joining = Joining::new(node.clone(), Arc::new(broker.clone()), settings);
+        let broker = Arc::new(broker.clone());
+        let joining = Joining::new(limits, |_| None, Handle::current(), broker, settings);
+        let node = joining.node().clone();
         let answerer = answerer(joining.cluster());
         Self { node, cluster: joining.start(answerer) }
     }

@@ -1,6 +1,6 @@
 //! The connections of one shard: where each one's memberships are.
 //!
-//! A connection names its users by their place in the user tables, never by their name. Its
+//! A connection names its users by their position in the user tables, never by their name. Its
 //! handle lives with the membership, where a push needs it.
 
 use super::index::Index;
@@ -10,7 +10,7 @@ use crate::ConnectionId;
 
 /// Where one membership is: a user's table, the user in it, the member of that user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(super) struct Position {
     pub(super) shard: u16,
     pub(super) user: u32,
     pub(super) slot: u32,
@@ -23,21 +23,21 @@ pub(super) struct Connections {
     entries: Slab<Connection>,
 }
 
-/// One connection. Invariant: at least one place, at least one binding for each.
+/// One connection. Invariant: at least one position, at least one registration for each.
 pub(super) struct Connection {
     id: ConnectionId,
-    places: Places,
+    positions: Positions,
 }
 
 /// Nearly every connection speaks for one user: that case costs no allocation.
-enum Places {
-    One { shard: u16, user: u32, slot: u32, bindings: u32 },
-    Many(Box<ManyPlaces>),
+enum Positions {
+    One { shard: u16, user: u32, slot: u32, registrations: u32 },
+    Many(Box<ManyPositions>),
 }
 
-struct ManyPlaces {
-    places: Vec<Place>,
-    bindings: u32,
+struct ManyPositions {
+    positions: Vec<Position>,
+    registrations: u32,
 }
 
 impl Connections {
@@ -60,26 +60,30 @@ impl Connections {
         self.index.find(mix(id.as_u64()), same)
     }
 
-    /// Counts a binding at `place`, which is new to the connection if it had none there.
-    /// Tells whether the connection is new. O(places of the connection).
-    pub(super) fn add_binding(&mut self, id: ConnectionId, place: Place) -> bool {
+    /// Counts a registration at `position`, which is new to the connection if it had none there.
+    /// Tells whether the connection is new. O(positions of the connection).
+    pub(super) fn add_registration(&mut self, id: ConnectionId, position: Position) -> bool {
         if let Some(connection) = self.get_mut(id) {
-            connection.places.add(place);
+            connection.positions.add(position);
             return false;
         }
-        let Place { shard, user, slot } = place;
-        let places = Places::One { shard, user, slot, bindings: 1 };
-        let index = self.entries.insert(Connection { id, places });
+        let Position { shard, user, slot } = position;
+        let positions = Positions::One { shard, user, slot, registrations: 1 };
+        let index = self.entries.insert(Connection { id, positions });
         self.index.insert(mix(id.as_u64()), index);
         true
     }
 
-    /// Counts a binding out; `left` is the place it was the last of.
-    /// Tells whether the connection is gone. O(places of the connection).
-    pub(super) fn subtract_binding(&mut self, id: ConnectionId, left: Option<Place>) -> bool {
+    /// Counts a registration out; `left` is the position it was the last of.
+    /// Tells whether the connection is gone. O(positions of the connection).
+    pub(super) fn subtract_registration(
+        &mut self,
+        id: ConnectionId,
+        left: Option<Position>,
+    ) -> bool {
         let Some(index) = self.find(id) else { return false };
         let Some(connection) = self.entries.get_mut(index) else { return false };
-        if connection.places.subtract(left) > 0 {
+        if connection.positions.subtract(left) > 0 {
             return false;
         }
         self.remove_at(id, index).is_some()
@@ -111,8 +115,11 @@ impl Connections {
         assert_eq!(self.index.len(), self.entries.len(), "each connection is indexed");
         for (index, connection) in self.entries.iter() {
             assert_eq!(self.find(connection.id), Some(index), "a connection is found by its id");
-            assert!(connection.places().count() > 0, "a connection has a place");
-            assert!(connection.bindings() >= connection.places().count(), "each place a binding");
+            assert!(connection.positions().count() > 0, "a connection has a position");
+            assert!(
+                connection.registrations() >= connection.positions().count(),
+                "each position a registration"
+            );
         }
     }
 }
@@ -123,68 +130,72 @@ impl Connection {
     }
 
     /// How many (user, event) pairs it has. O(1).
-    pub(super) fn bindings(&self) -> usize {
-        match &self.places {
-            Places::One { bindings, .. } => *bindings as usize,
-            Places::Many(many) => many.bindings as usize,
+    pub(super) fn registrations(&self) -> usize {
+        match &self.positions {
+            Positions::One { registrations, .. } => *registrations as usize,
+            Positions::Many(many) => many.registrations as usize,
         }
     }
 
     /// Where it is a member.
-    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
-        let (one, many) = match &self.places {
-            Places::One { shard, user, slot, .. } => {
-                (Some(Place { shard: *shard, user: *user, slot: *slot }), &[][..])
+    pub(super) fn positions(&self) -> impl Iterator<Item = Position> {
+        let (one, many) = match &self.positions {
+            Positions::One { shard, user, slot, .. } => {
+                (Some(Position { shard: *shard, user: *user, slot: *slot }), &[][..])
             }
-            Places::Many(many) => (None, &many.places[..]),
+            Positions::Many(many) => (None, &many.positions[..]),
         };
         one.into_iter().chain(many.iter().copied())
     }
 
-    /// Its slot among the members of one user. O(places).
+    /// Its slot among the members of one user. O(positions).
     pub(super) fn slot(&self, shard: u16, user: u32) -> Option<u32> {
-        let mut places = self.places();
-        places.find(|place| place.shard == shard && place.user == user).map(|place| place.slot)
+        let mut positions = self.positions();
+        positions
+            .find(|position| position.shard == shard && position.user == user)
+            .map(|position| position.slot)
     }
 }
 
-impl Places {
-    fn add(&mut self, place: Place) {
+impl Positions {
+    fn add(&mut self, position: Position) {
         match self {
-            Self::One { shard, user, slot, bindings } => {
-                let only = Place { shard: *shard, user: *user, slot: *slot };
-                if only == place {
-                    *bindings += 1;
+            Self::One { shard, user, slot, registrations } => {
+                let only = Position { shard: *shard, user: *user, slot: *slot };
+                if only == position {
+                    *registrations += 1;
                 } else {
-                    let bindings = *bindings + 1;
-                    *self =
-                        Self::Many(Box::new(ManyPlaces { places: vec![only, place], bindings }));
+                    let registrations = *registrations + 1;
+                    *self = Self::Many(Box::new(ManyPositions {
+                        positions: vec![only, position],
+                        registrations,
+                    }));
                 }
             }
             Self::Many(many) => {
-                many.bindings += 1;
-                if !many.places.contains(&place) {
-                    many.places.push(place);
+                many.registrations += 1;
+                if !many.positions.contains(&position) {
+                    many.positions.push(position);
                 }
             }
         }
     }
 
-    /// Tells how many bindings remain.
-    fn subtract(&mut self, left: Option<Place>) -> u32 {
+    /// Tells how many registrations remain.
+    fn subtract(&mut self, left: Option<Position>) -> u32 {
         match self {
-            Self::One { bindings, .. } => {
-                *bindings -= 1;
-                *bindings
+            Self::One { registrations, .. } => {
+                *registrations -= 1;
+                *registrations
             }
             Self::Many(many) => {
-                many.bindings -= 1;
-                let bindings = many.bindings;
-                many.places.retain(|place| Some(*place) != left);
-                if let [Place { shard, user, slot }] = many.places[..] {
-                    *self = Self::One { shard, user, slot, bindings };
+                many.registrations -= 1;
+                let registrations = many.registrations;
+                many.positions.retain(|position| Some(*position) != left);
+                if let [Position { shard, user, slot }] = many.positions[..] {
+                    *self = Self::One { shard, user, slot, registrations };
                 }
-                bindings
+                registrations
             }
         }
     }

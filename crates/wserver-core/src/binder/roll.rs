@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
-use super::binding::TokenDigest;
+use super::registration::TokenDigest;
 use super::slab::Slab;
 use crate::ConnectionId;
 
@@ -137,7 +137,7 @@ impl<H> Roll<H> {
     /// Registers a member for an event it is not registered for.
     pub(super) fn register(&mut self, slot: u32, registered: Registered) {
         let Some(member) = self.get_mut(slot) else {
-            unreachable!("a place names a member that is bound")
+            unreachable!("a position names a member that is bound")
         };
         member.registrations.insert(registered);
         if let Self::Many(crowd) = self {
@@ -162,7 +162,7 @@ impl<H> Roll<H> {
     /// Ends one registration of a member that has another.
     pub(super) fn unregister(&mut self, slot: u32, event: u32) {
         let Some(member) = self.get_mut(slot) else {
-            unreachable!("a place names a member that is bound")
+            unreachable!("a position names a member that is bound")
         };
         member.registrations.remove(event);
         if let Self::Many(crowd) = self {

@@ -4,7 +4,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The most shards, since a place names its shard in 16 bits.
+/// The most shards, since a position names its shard in 16 bits.
 pub(super) const SHARDS_MAX: usize = 1 << 16;
 
 /// A power of two of tables, each behind its own lock.
@@ -54,7 +54,7 @@ pub(super) const fn low_half(hash: u64) -> u32 {
     (hash & 0xFFFF_FFFF) as u32
 }
 
-/// The half of a hash that chooses the shard, so that it says nothing about the place within it.
+/// The half of a hash that chooses the shard, so that it says nothing about the position within it.
 pub(super) const fn high_half(hash: u64) -> u64 {
     hash >> 32
 }

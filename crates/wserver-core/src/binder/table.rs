@@ -1,16 +1,16 @@
 //! One shard of the users: who of them has which connections, registered for which events.
 //!
-//! All rules of a binding are here. It knows no lock, and of the connection tables only that
-//! they remember the places it hands out.
+//! All rules of a registration are here. It knows no lock, and of the connection tables only that
+//! they remember the positions it hands out.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-use super::binding::{Lane, Registration, Scope, TokenDigest, Unbound, UserKey};
-use super::connections::Place;
+use super::connections::Position;
 use super::events::Events;
 use super::group::Group;
 use super::index::Index;
+use super::registration::{Lane, Registration, Scope, TokenDigest, Unbound, UserKey};
 use super::roll::{Membership, Registered, Registrations, Roll};
 use super::shards::low_half;
 use super::short_name::ShortName;
@@ -320,7 +320,7 @@ impl<H: Clone, L: Lane> Table<H, L> {
         None
     }
 
-    /// Checks everything within the table, and collects each member's place, connection and
+    /// Checks everything within the table, and collects each member's position, connection and
     /// number of registrations.
     ///
     /// # Panics
@@ -328,7 +328,7 @@ impl<H: Clone, L: Lane> Table<H, L> {
     pub(super) fn check_invariants(
         &self,
         shard: u16,
-        places: &mut HashMap<Place, (ConnectionId, usize)>,
+        positions: &mut HashMap<Position, (ConnectionId, usize)>,
     ) {
         self.users.check_invariants();
         self.index.check_invariants();
@@ -343,8 +343,8 @@ impl<H: Clone, L: Lane> Table<H, L> {
                 for registered in member.registrations.iter() {
                     *uses.entry(registered.event).or_default() += 1;
                 }
-                let place = Place { shard, user: index, slot };
-                places.insert(place, (member.id, member.registrations.len()));
+                let position = Position { shard, user: index, slot };
+                positions.insert(position, (member.id, member.registrations.len()));
             }
         }
         self.events.check_invariants(&uses);

@@ -70,7 +70,7 @@ pub(super) fn run(common: &Common, churn: &Churn) -> Result<Report> {
                     bail!("connection {number} of those that stay ended: {phase:?}")
                 }
                 Change::Ended(number) => match engine.listeners[number].phase {
-                    Phase::Closed(End::Told(1000)) => engine.reopen(number)?,
+                    Phase::Closed(End::Closed(1000)) => engine.reopen(number)?,
                     Phase::Closed(End::Cut) => {
                         unanswered += 1;
                         engine.reopen(number)?;

@@ -7,8 +7,9 @@ use anyhow::{Result, bail, ensure};
 
 use super::account::{begin, check_group};
 use crate::drive::{Audience, Moment, Pace, Plan, drive};
-use crate::engine::{Change, Engine, histogram};
+use crate::engine::{Change, Engine};
 use crate::report::Report;
+use crate::sampler::histogram;
 use crate::settings::{Common, MassDisconnect};
 
 /// Pushes a second to the connections that stay.

@@ -73,7 +73,7 @@ pub(super) fn run(common: &Common, slow: &SlowReaders) -> Result<Report> {
             |it: &usize| matches!(engine.listeners[*it].phase, Phase::Closed(end) if wanted(end));
         stalled.clone().filter(is_wanted).count() as u64
     };
-    report.count("stalled_told_1013", ends(|end| end == End::Told(1013)));
+    report.count("stalled_told_1013", ends(|end| end == End::Closed(1013)));
     report.count("stalled_cut", ends(|end| end == End::Cut));
     let evicted = ends(|_| true);
     report.count("stalled_evicted", evicted);

@@ -5,21 +5,21 @@ use std::thread;
 
 use wserver_core::{CloseReason, UserKey};
 
-use crate::inner::Inner;
 use crate::outbox::Wire;
+use crate::state::NodeState;
 
 /// A walk under way, by a walker or by a pusher. Held until the walk is over.
 ///
 /// After a panic nobody knows which members have got what they were counted for. So all of them are
 /// closed: a count is exact for connections that live on, and clients that come back start afresh.
 pub(super) struct UnderWay<'a, W: Wire> {
-    node: &'a Inner<W>,
+    node: &'a NodeState<W>,
     key: UserKey<'a>,
     walk: u64,
 }
 
 impl<'a, W: Wire> UnderWay<'a, W> {
-    pub(super) const fn new(node: &'a Inner<W>, key: UserKey<'a>, walk: u64) -> Self {
+    pub(super) const fn new(node: &'a NodeState<W>, key: UserKey<'a>, walk: u64) -> Self {
         Self { node, key, walk }
     }
 

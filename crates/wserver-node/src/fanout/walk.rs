@@ -13,13 +13,13 @@ use bytes::Bytes;
 use tracing::{Level, enabled, trace};
 use wserver_core::{EventName, EventRef, UserId, UserKey};
 
-use super::lane::{self, Extra, append, take_runs};
 use super::under_way::UnderWay;
 use super::{Evicted, Member, Push, UserGroup, note_sent};
-use crate::inner::Inner;
-use crate::journal::What;
+use crate::entry::What;
+use crate::lane::{self, Extra, append, take_runs};
 use crate::outbox::{Outbox, Run, Sent, Wire};
 use crate::receipt::{NoDelivery, PushOptions, PushReceipt, is_over};
+use crate::state::NodeState;
 
 /// Members looked up per acquisition of the user's lock.
 const WALK_SLICE: usize = 16;
@@ -134,7 +134,7 @@ impl Round {
     }
 }
 
-impl<W: Wire> Inner<W> {
+impl<W: Wire> NodeState<W> {
     /// Hands out the log until nothing is left in it.
     pub(super) async fn walk(self: Arc<Self>, user: &UserId, walk: u64) {
         let key = self.binder.key(user);
@@ -365,7 +365,7 @@ fn touch<W: Wire>(outbox: &Member<W>) {
 }
 
 fn send_masked<W: Wire>(
-    node: &Inner<W>,
+    node: &NodeState<W>,
     outbox: &Outbox<W>,
     mask: u64,
     parts: &VecDeque<Part>,
@@ -390,7 +390,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fanout::lane::RunBody;
+    use crate::lane::RunBody;
 
     fn run(start: u64) -> lane::Run {
         lane::Run {

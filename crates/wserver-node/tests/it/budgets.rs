@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wserver_core::{CloseReason, ConnectionId, ConnectionsPerUserPolicy, LimitSettings};
 use wserver_node::{Node, Phase, RegisterError};
@@ -196,7 +196,9 @@ async fn a_peer_that_takes_nothing_of_its_queue_is_closed() {
         assert_eq!(push_now(&node, name, "news", &"x".repeat(98)), 1);
     }
     let mut taken = 10;
+    let since = Instant::now();
     while node.counters().stalled_evictions_total.value() == 0 {
+        assert!(since.elapsed() < Duration::from_secs(60), "it was not closed");
         taken += usize::from(taken < 99);
         slow.line.stall_after(taken);
         slow.flush();

@@ -3,6 +3,7 @@
 use super::head::{Head, HeadBytes};
 use super::message::Message;
 use super::passing::Passing;
+use crate::frame::Opcode;
 
 /// What the decoder keeps while a frame or message is half read.
 #[derive(Default)]
@@ -24,6 +25,21 @@ impl Partial {
     pub(super) fn is_idle(&self) -> bool {
         debug_assert!(self.head.is_empty() && self.control.is_empty());
         self.frame.is_none() && self.message.is_none()
+    }
+}
+
+/// From where it stands.
+impl From<Partial> for Passing {
+    fn from(partial: Partial) -> Self {
+        match (partial.passing, partial.frame) {
+            (Some(passing), _) => passing,
+            (None, Some(frame)) => Self {
+                head: HeadBytes::default(),
+                missing: (frame.head.payload_len - frame.arrived) as u64,
+                is_close: frame.head.opcode == Opcode::Close,
+            },
+            (None, None) => Self { head: partial.head, ..Self::default() },
+        }
     }
 }
 

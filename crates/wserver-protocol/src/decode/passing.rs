@@ -1,7 +1,6 @@
 //! Skips a stream that nobody reads any more, up to the peer's Close.
 
 use super::head::HeadBytes;
-use super::partial::Partial;
 use crate::frame::{self, Opcode};
 
 /// The position within the frames of a stream that is skipped.
@@ -10,11 +9,11 @@ use crate::frame::{self, Opcode};
 #[derive(Default)]
 pub(super) struct Passing {
     /// A head that has begun.
-    head: HeadBytes,
+    pub(super) head: HeadBytes,
     /// How many payload bytes are missing of a frame whose head was read.
-    missing: u64,
+    pub(super) missing: u64,
     /// Whether that frame is a Close.
-    is_close: bool,
+    pub(super) is_close: bool,
 }
 
 impl Passing {
@@ -45,20 +44,6 @@ impl Passing {
             input = &input[head_len - begun.as_slice().len()..];
             self.missing = payload_len;
             self.is_close = opcode == Opcode::Close as u8;
-        }
-    }
-}
-
-impl From<Partial> for Passing {
-    fn from(partial: Partial) -> Self {
-        match (partial.passing, partial.frame) {
-            (Some(passing), _) => passing,
-            (None, Some(frame)) => Self {
-                head: HeadBytes::default(),
-                missing: (frame.head.payload_len - frame.arrived) as u64,
-                is_close: frame.head.opcode == Opcode::Close,
-            },
-            (None, None) => Self { head: partial.head, ..Self::default() },
         }
     }
 }

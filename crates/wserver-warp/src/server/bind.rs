@@ -16,7 +16,7 @@ use wserver_protocol::CloseCode;
 use crate::connection::close;
 use crate::connection::shared::Shared;
 use crate::connection::wire;
-use crate::counters::EdgeCounters;
+use crate::counters::CarrierCounters;
 use crate::http::keep_alive::KeepAlive;
 use crate::http::proxies::TrustedProxies;
 use crate::http::site::Site;
@@ -105,14 +105,18 @@ impl Server {
             OpenPushScope::Loopback
         });
         let stop = CancellationToken::new();
-        let node = Node::new(self.limits.clone(), close::close_frame, runtime);
-        let joining = self.settings.cluster.map(|(broker, mut settings)| {
-            settings.release_spread = self.limits.drain_spread;
-            Joining::new(node.clone(), broker, settings)
-        });
+        let (limits, close_frame) = (self.limits.clone(), close::close_frame);
+        let (node, joining) = match self.settings.cluster {
+            None => (Node::new(limits, close_frame, runtime), None),
+            Some((broker, mut settings)) => {
+                settings.release_spread = limits.drain_spread;
+                let joining = Joining::new(limits, close_frame, runtime, broker, settings);
+                (joining.node().clone(), Some(joining))
+            }
+        };
         let cluster = joining.as_ref().map(|joining| joining.cluster().clone());
         let goodbye_code = self.goodbye_code;
-        let counters = Arc::new(EdgeCounters::default());
+        let counters = Arc::new(CarrierCounters::default());
         let settings = Settings {
             limits: self.limits.clone(),
             http_limits: self.http_limits.clone(),

@@ -13,12 +13,13 @@ use hyper::header::{
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Response, StatusCode, Uri};
 use tracing::debug;
-use wserver_api::{Format, ProblemKind, Reply, Request};
+use wserver_api::{ProblemKind, Reply, Request};
 use wserver_auth::TokenSource;
 use wserver_cluster::Cluster;
 use wserver_node::{OpenError, Place};
 
-use crate::connection::driver::{Driver, Handshake};
+use crate::connection::driver::Driver;
+use crate::connection::registering::Handshake;
 use crate::connection::shared::Shared;
 use crate::connection::wire::Socket;
 use crate::http::io::HttpIo;
@@ -73,9 +74,9 @@ impl Handshakes {
             Ok(accepted) => accepted,
             Err(refused) => {
                 debug!(%peer, ?refused, "handshake refused");
-                let told = refused.told();
-                self.shared.counters.handshakes_refused_total.increment(told.kind);
-                return told.reply(Format::Text);
+                let kind = refused.details().kind;
+                self.shared.counters.handshakes_refused_total.increment(kind);
+                return refused.reply();
             }
         };
         if let Some(public_page) = &self.public_page {

@@ -5,8 +5,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use wserver_auth::{HttpEndpoint, HttpEndpointError};
 
-use super::Access;
-use super::contents::source;
+use super::contents::{Contents, source};
 use crate::settings::Problem;
 
 /// The settings of one URL.
@@ -49,29 +48,27 @@ pub(crate) fn is_plain_http(url: &str) -> bool {
     url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"))
 }
 
-impl Access {
-    pub(super) fn endpoint(&mut self, url: &Url<'_>) -> Result<HttpEndpoint> {
-        let Some(file) = url.ca_file else {
-            let endpoint = if url.allow_plain_http {
-                HttpEndpoint::allowing_plain_http(url.url)
-            } else {
-                HttpEndpoint::new(url.url)
-            };
-            return Ok(endpoint.map_err(|error| url.problem(&error))?);
+pub(super) fn endpoint(contents: &mut Contents, url: &Url<'_>) -> Result<HttpEndpoint> {
+    let Some(file) = url.ca_file else {
+        let endpoint = if url.allow_plain_http {
+            HttpEndpoint::allowing_plain_http(url.url)
+        } else {
+            HttpEndpoint::new(url.url)
         };
-        let name = format!("{}_ca_file", url.prefix);
-        let authorities = self.contents.text(&name, file)?;
-        if is_plain_http(url.url) {
-            let words = format!("{name} is for https://, and {} is http://", url.name);
-            return Err(Problem::new([&name, &url.name], words).into());
-        }
-        HttpEndpoint::trusting(url.url, &authorities).map_err(|error| match error {
-            HttpEndpointError::Authority => {
-                anyhow!("there is no certificate in it, or one that is broken")
-                    .context(source(&name, file))
-            }
-            HttpEndpointError::AuthorityHalfRead => anyhow!(error).context(source(&name, file)),
-            error => url.problem(&error).into(),
-        })
+        return Ok(endpoint.map_err(|error| url.problem(&error))?);
+    };
+    let name = format!("{}_ca_file", url.prefix);
+    let authorities = contents.text(&name, file)?;
+    if is_plain_http(url.url) {
+        let words = format!("{name} is for https://, and {} is http://", url.name);
+        return Err(Problem::new([&name, &url.name], words).into());
     }
+    HttpEndpoint::trusting(url.url, &authorities).map_err(|error| match error {
+        HttpEndpointError::Authority => {
+            anyhow!("there is no certificate in it, or one that is broken")
+                .context(source(&name, file))
+        }
+        HttpEndpointError::AuthorityHalfRead => anyhow!(error).context(source(&name, file)),
+        error => url.problem(&error).into(),
+    })
 }

@@ -1,6 +1,7 @@
 //! The tables `[jwt]` and `[push_jwt]`: the source of the keys, and the claims that tokens must
 //! have.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,9 +12,9 @@ use wserver_auth::{
     JwtSigner, JwtVerifier, without_byte_order_mark,
 };
 
-use super::contents::{secret_bytes, source};
-use super::endpoint::Url;
-use super::{Access, Issuers, Problems};
+use super::contents::{Contents, secret_bytes, source};
+use super::endpoint::{Url, endpoint};
+use super::problems::Problems;
 use crate::files::{self, KEYS_BYTES_MAX};
 use crate::settings::{Loaded, Problem};
 
@@ -197,16 +198,30 @@ impl<'a> Table<'a> {
     }
 }
 
-impl Access {
-    pub(super) fn read_jwt(
+/// The keys of issuers that are asked over HTTP, each under a digest of all that says how.
+///
+/// Settings that ask the same share them, and so does a reload with the settings before it: an
+/// issuer that is down just then takes no keys away.
+pub(crate) type Issuers = BTreeMap<u64, JwtKeys>;
+
+/// Reads keys: from files, or from those who are asked for them already.
+pub(super) struct JwtReader<'a> {
+    pub(super) contents: &'a mut Contents,
+    /// Those that were read.
+    pub(super) issuers: &'a mut Issuers,
+    /// Those of the settings before.
+    pub(super) known: &'a Issuers,
+}
+
+impl JwtReader<'_> {
+    pub(super) fn listeners(
         &mut self,
         loaded: &Loaded,
-        known: &Issuers,
         problems: &mut Problems,
     ) -> Option<JwtAuthenticator> {
         let settings = &loaded.settings;
         let table = Table::of_listeners(loaded);
-        let verifier = self.read_verifier(loaded, &table, known, problems);
+        let verifier = self.read_verifier(loaded, &table, problems);
         let claims = [
             ("jwt_user_claim", Some(&settings.jwt_user_claim)),
             ("jwt_events_claim", settings.jwt_events_claim.as_ref()),
@@ -224,21 +239,19 @@ impl Access {
         })
     }
 
-    pub(super) fn read_push_jwt(
+    pub(super) fn publishers(
         &mut self,
         loaded: &Loaded,
-        known: &Issuers,
         problems: &mut Problems,
     ) -> Option<JwtPublishers> {
         let table = Table::of_publishers(loaded);
-        self.read_verifier(loaded, &table, known, problems).map(JwtPublishers::new)
+        self.read_verifier(loaded, &table, problems).map(JwtPublishers::new)
     }
 
     fn read_verifier(
         &mut self,
         loaded: &Loaded,
         table: &Table<'_>,
-        known: &Issuers,
         problems: &mut Problems,
     ) -> Option<JwtVerifier> {
         let sources = table.sources();
@@ -258,7 +271,7 @@ impl Access {
             problems.tell(Problem::new([name], words));
         }
         let keys = match sources.as_slice() {
-            [source] => self.read_keys(table, source, known),
+            [source] => self.read_keys(table, source),
             _ => {
                 let names = table.key_names();
                 let [secret, public, jwks, url] = &names;
@@ -272,14 +285,9 @@ impl Access {
         problems.note(verifier)
     }
 
-    fn read_keys(
-        &mut self,
-        table: &Table<'_>,
-        from: &Source<'_>,
-        known: &Issuers,
-    ) -> Result<JwtKeys> {
+    fn read_keys(&mut self, table: &Table<'_>, from: &Source<'_>) -> Result<JwtKeys> {
         let (key, file) = match from {
-            Source::Url(url) => return self.read_jwks_url(table, url, known),
+            Source::Url(url) => return self.read_jwks_url(table, url),
             Source::Secret(file) => ("secret_file", file),
             Source::PublicKey(file) => ("public_key_file", file),
             Source::Jwks(file) => ("jwks_file", file),
@@ -296,7 +304,7 @@ impl Access {
         keys.with_context(|| source(&name, file))
     }
 
-    fn read_jwks_url(&mut self, table: &Table<'_>, url: &str, known: &Issuers) -> Result<JwtKeys> {
+    fn read_jwks_url(&mut self, table: &Table<'_>, url: &str) -> Result<JwtKeys> {
         let from = Url {
             name: table.name("jwks_url"),
             url,
@@ -304,7 +312,7 @@ impl Access {
             ca_file: table.ca_file.as_deref(),
             allow_plain_http: table.allow_plain_http,
         };
-        let mut jwks = JwksUrl::new(self.endpoint(&from)?);
+        let mut jwks = JwksUrl::new(endpoint(self.contents, &from)?);
         table.check_times()?;
         jwks.timeout = table.jwks_timeout;
         jwks.renew_after = table.jwks_renew_after;
@@ -315,7 +323,7 @@ impl Access {
         let mut hasher = DefaultHasher::new();
         (url, authorities, table.allow_plain_http, times).hash(&mut hasher);
         let digest = hasher.finish();
-        let shared = self.issuers.get(&digest).or_else(|| known.get(&digest)).cloned();
+        let shared = self.issuers.get(&digest).or_else(|| self.known.get(&digest)).cloned();
         let keys = shared.unwrap_or_else(|| JwtKeys::jwks_url(jwks));
         self.issuers.insert(digest, keys.clone());
         Ok(keys)
@@ -328,7 +336,12 @@ impl Access {
 /// Everything that is wrong with the table `[jwt]`.
 pub(crate) fn jwt_listeners(loaded: &Loaded) -> Result<Option<JwtAuthenticator>, Vec<Problem>> {
     let mut problems = Problems::default();
-    let jwt = Access::default().read_jwt(loaded, &Issuers::default(), &mut problems);
+    let mut reader = JwtReader {
+        contents: &mut Contents::default(),
+        issuers: &mut Issuers::new(),
+        known: &Issuers::new(),
+    };
+    let jwt = reader.listeners(loaded, &mut problems);
     if problems.0.is_empty() { Ok(jwt) } else { Err(problems.0) }
 }
 

@@ -5,30 +5,27 @@ use std::num::NonZeroU32;
 use anyhow::{Context, Result, anyhow};
 use wserver_auth::{PublisherEntry, PublisherKeys, PushRate, PushScope, StaticPushKeys};
 
-use super::Access;
-use super::contents::source;
+use super::contents::{Contents, source};
 use crate::settings::{Problem, Publisher, Settings, Shown};
 
-impl Access {
-    pub(super) fn read_push_keys(&mut self, settings: &Settings) -> Result<Option<StaticPushKeys>> {
-        let (source, text) = match (&settings.push_key_file, &settings.push_key) {
-            (None, None) => return Ok(None),
-            (Some(_), Some(_)) => {
-                let words = "push_key_file and push_key are both set, choose one";
-                return Err(Problem::new(["push_key_file", "push_key"], words).into());
-            }
-            (None, Some(key)) => (Problem::new(["push_key"], "push_key"), key.expose().to_owned()),
-            (Some(file), None) => {
-                (source("push_key_file", file), self.contents.text("push_key_file", file)?)
-            }
-        };
-        let keys: Vec<&str> = text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !(line.is_empty() || line.starts_with('#')))
-            .collect();
-        Ok(Some(StaticPushKeys::new(keys).with_context(|| source)?))
-    }
+pub(super) fn keys(contents: &mut Contents, settings: &Settings) -> Result<Option<StaticPushKeys>> {
+    let (source, text) = match (&settings.push_key_file, &settings.push_key) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            let words = "push_key_file and push_key are both set, choose one";
+            return Err(Problem::new(["push_key_file", "push_key"], words).into());
+        }
+        (None, Some(key)) => (Problem::new(["push_key"], "push_key"), key.expose().to_owned()),
+        (Some(file), None) => {
+            (source("push_key_file", file), contents.text("push_key_file", file)?)
+        }
+    };
+    let keys: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !(line.is_empty() || line.starts_with('#')))
+        .collect();
+    Ok(Some(StaticPushKeys::new(keys).with_context(|| source)?))
 }
 
 /// The publishers with a name; `None` if there are none.

@@ -1,117 +1,4 @@
-//! The definition of one setting, and the macro that makes a struct and its definitions from one
-//! list.
-
-use super::TABLES;
-use super::kind::Form;
-use super::layers::Layers;
-
-/// Everything about one setting except its type.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Definition {
-    pub(crate) name: &'static str,
-    /// The lines of its comment, each with the space after the slashes.
-    doc: &'static [&'static str],
-    /// The heading above it in the help.
-    pub(crate) heading: &'static str,
-    /// In the form that a flag takes.
-    pub(crate) default: Option<&'static str>,
-    pub(crate) form: Form,
-    pub(crate) short: Option<char>,
-    pub(crate) on_reload: OnReload,
-}
-
-/// What a reload does with a changed setting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OnReload {
-    Applied,
-    /// Applied, unless clients need no authentication before or after the change, which is fixed at
-    /// the start.
-    AppliedToListeners,
-    /// Applied, unless publishers need no authentication before or after the change.
-    AppliedToPublishers,
-    NeedsRestart,
-}
-
-impl Definition {
-    pub(crate) const fn new(
-        name: &'static str,
-        doc: &'static [&'static str],
-        heading: &'static str,
-        default: Option<&'static str>,
-        form: Form,
-    ) -> Self {
-        Self { name, doc, heading, default, form, short: None, on_reload: OnReload::NeedsRestart }
-    }
-
-    /// Adds a flag of one letter.
-    pub(crate) const fn short(self, short: char) -> Self {
-        Self { short: Some(short), ..self }
-    }
-
-    /// Makes a reload apply it.
-    pub(crate) const fn reloads(self) -> Self {
-        Self { on_reload: OnReload::Applied, ..self }
-    }
-
-    /// Makes a reload apply it together with the other settings for the access of clients.
-    pub(crate) const fn reloads_listeners(self) -> Self {
-        Self { on_reload: OnReload::AppliedToListeners, ..self }
-    }
-
-    /// Makes a reload apply it together with the other settings for the access of publishers.
-    pub(crate) const fn reloads_publishers(self) -> Self {
-        Self { on_reload: OnReload::AppliedToPublishers, ..self }
-    }
-
-    /// Its help text, in one line.
-    pub(crate) fn doc(&self) -> String {
-        self.doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
-    }
-
-    /// Its flag, without the two dashes.
-    pub(crate) fn long(&self) -> String {
-        self.name.replace('_', "-")
-    }
-
-    /// Its table and key in the file, if the file has the tables `tables`.
-    pub(crate) fn key_in<'a>(&self, tables: &[&'a str]) -> (Option<&'a str>, &'static str) {
-        let inner = |table: &'a str| {
-            let key = self.name.strip_prefix(table)?.strip_prefix('_')?;
-            Some((Some(table), key))
-        };
-        tables.iter().copied().find_map(inner).unwrap_or((None, self.name))
-    }
-
-    /// Its full key in the file.
-    pub(crate) fn key(&self) -> String {
-        match self.key_in(TABLES) {
-            (Some(table), key) => format!("{table}.{key}"),
-            (None, key) => key.to_owned(),
-        }
-    }
-
-    /// Its environment variable.
-    pub(crate) fn variable(&self) -> String {
-        variable(self.name)
-    }
-}
-
-/// The prefix of all our environment variables.
-pub(crate) const VARIABLE_PREFIX: &str = "WSERVER_";
-
-/// The environment variable of `name`.
-pub(crate) fn variable(name: &str) -> String {
-    format!("{VARIABLE_PREFIX}{}", name.to_uppercase())
-}
-
-/// A struct whose fields are settings.
-pub(crate) trait Record: Sized {
-    const DEFINITIONS: &'static [Definition];
-
-    /// Reads every field from the layers; `None` if a field could not be read, and the layers then
-    /// hold the problem.
-    fn read(layers: &mut Layers) -> Option<Self>;
-}
+//! The macro that makes a struct and the definitions of its settings out of one list.
 
 /// `struct Name` defines a struct and fills it; `fill Name by parts` fills the fields of the parts of a
 /// struct defined elsewhere.
@@ -128,7 +15,7 @@ macro_rules! settings {
         pub(crate) struct $record {
             $($(
                 $(#[doc = $doc])+
-                pub(crate) $name: <$kind as $crate::settings::kind::Kind>::Value,
+                pub(crate) $name: <$kind as $crate::settings::layers::Kind>::Value,
             )+)+
         }
 
@@ -147,15 +34,15 @@ macro_rules! settings {
             $name:ident: $kind:ty $(= $default:expr)? $(, $property:ident($($argument:expr)?))*;
         )+ })+
     ) => {
-        impl $crate::settings::define::Record for $record {
-            const DEFINITIONS: &'static [$crate::settings::define::Definition] = &[
+        impl $crate::settings::layers::Record for $record {
+            const DEFINITIONS: &'static [$crate::settings::definition::Definition] = &[
                 $($(
-                    $crate::settings::define::Definition::new(
+                    $crate::settings::definition::Definition::new(
                         stringify!($name),
                         &[$($doc),+],
                         $heading,
                         settings!(@default $($default)?),
-                        <$kind as $crate::settings::kind::Kind>::FORM,
+                        <$kind as $crate::settings::layers::Kind>::FORM,
                     )$(.$property($($argument)?))*,
                 )+)+
             ];
@@ -177,15 +64,15 @@ macro_rules! settings {
             $part:ident.$name:ident: $kind:ty $(= $default:expr)? $(, $property:ident($($argument:expr)?))*;
         )+ })+
     ) => {
-        impl $crate::settings::define::Record for $record {
-            const DEFINITIONS: &'static [$crate::settings::define::Definition] = &[
+        impl $crate::settings::layers::Record for $record {
+            const DEFINITIONS: &'static [$crate::settings::definition::Definition] = &[
                 $($(
-                    $crate::settings::define::Definition::new(
+                    $crate::settings::definition::Definition::new(
                         stringify!($name),
                         &[$($doc),+],
                         $heading,
                         settings!(@default $($default)?),
-                        <$kind as $crate::settings::kind::Kind>::FORM,
+                        <$kind as $crate::settings::layers::Kind>::FORM,
                     )$(.$property($($argument)?))*,
                 )+)+
             ];
@@ -212,9 +99,10 @@ pub(crate) use settings;
 mod tests {
     use std::path::Path;
 
-    use super::*;
+    use crate::settings::definition::Definition;
     use crate::settings::file::parse;
-    use crate::settings::kind::{Count, Kind, List, Records, Switch, Text};
+    use crate::settings::kind::{Count, List, Records, Switch, Text};
+    use crate::settings::layers::{Kind, Layers};
 
     settings! {
         /// A record like `[[publisher]]`.

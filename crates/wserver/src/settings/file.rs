@@ -16,8 +16,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use crate::files;
 
-use super::define::Definition;
-use super::kind::Shape;
+use super::definition::{Definition, Shape};
 use super::layers::{Given, Layers, Origin, SHOWN_CHARS_MAX, Shown, nearest};
 
 /// A larger file was named by mistake.

@@ -10,93 +10,13 @@ use std::time::{Duration, SystemTime};
 use wserver_auth::PublisherKeyHash;
 use wserver_warp::{ConnectionsPerUserPolicy, TokenSource};
 
-use super::define::{Definition, Record};
-use super::layers::Given;
-
-/// How the values of one setting are written.
-pub(crate) trait Kind {
-    /// The type that the program gets.
-    type Value;
-    /// How the help describes it.
-    const FORM: Form;
-
-    /// Parses one text, or any number for a [`Shape::List`]. `None` if they are not of this kind.
-    fn parse(texts: &[OsString]) -> Option<Self::Value>;
-
-    /// The value if nothing is given and there is no default.
-    fn unset() -> Option<Self::Value> {
-        None
-    }
-
-    /// The value in the form of the file; `None` if it is unset or a secret.
-    fn show(value: &Self::Value) -> Option<String>;
-
-    /// Reads the value that one layer gives, and how to show it; `None` if that is a problem.
-    fn read(
-        given: Given,
-        definition: &Definition,
-        problems: &mut Vec<String>,
-    ) -> Option<(Self::Value, Option<String>)> {
-        let Some(value) = Self::parse(&given.texts) else {
-            problems.push(given.mismatch(definition));
-            return None;
-        };
-        let shown = Self::show(&value);
-        Some((value, shown))
-    }
-}
-
-/// A kind without its type: what flags, file and documentation need.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Form {
-    /// The placeholder of a value in the help.
-    pub(crate) value_name: &'static str,
-    /// How to write the value, as an imperative.
-    pub(crate) accepted: &'static str,
-    pub(crate) shape: Shape,
-    /// Which TOML types can hold it, by the library's names for them.
-    pub(crate) toml: &'static [&'static str],
-    /// The example in the default file if there is no default.
-    pub(crate) example: &'static str,
-    /// The members of a record; empty for all other shapes.
-    pub(crate) members: &'static [Definition],
-}
-
-/// How flags and the reload treat a kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
-    One,
-    List,
-    /// A flag without a value means true.
-    Switch,
-    /// A file that the server watches for changes.
-    File,
-    /// Only in the environment, and never shown.
-    Secret,
-    /// A value that could be a key by mistake, so that no message repeats it.
-    Hidden,
-    /// Tables with the same name, only in the file.
-    Records,
-}
+use super::definition::{Definition, Form, Shape, form};
+use super::layers::{Given, Kind, Record};
 
 const STRING: &str = "string";
 const INTEGER: &str = "integer";
 const BOOLEAN: &str = "boolean";
 const ARRAY: &str = "array";
-
-const fn form(value_name: &'static str, accepted: &'static str, shape: Shape) -> Form {
-    Form { value_name, accepted, shape, toml: &[STRING], example: "\"…\"", members: &[] }
-}
-
-impl Form {
-    const fn in_toml(self, toml: &'static [&'static str]) -> Self {
-        Self { toml, ..self }
-    }
-
-    const fn like(self, example: &'static str) -> Self {
-        Self { example, ..self }
-    }
-}
 
 fn one(texts: &[OsString]) -> Option<&OsStr> {
     texts.last().map(OsString::as_os_str)

@@ -1,5 +1,6 @@
-//! The layers of settings: flags override the environment, the environment overrides the file, and
-//! the file overrides the default.
+//! How a setting is read from what the layers give: the strongest holds, every one is checked.
+//!
+//! It knows neither where a layer comes from nor which settings and kinds there are.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,23 +8,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::define::{Definition, Record, VARIABLE_PREFIX, variable};
-use super::file;
-use super::kind::{Kind, Shape};
-use super::problem::Problem;
-use super::{Limits, Settings, TABLES, definitions};
+use super::definition::{Definition, Form, Shape};
 
 /// Maximum length of a value in a message; the rest is cut off.
 pub(crate) const SHOWN_CHARS_MAX: usize = 80;
 
-/// The name of the file's own flag and variable. It is not a setting, because a file cannot name
-/// itself.
-pub(crate) const CONFIG: &str = "config";
-
-/// The name of the variable of `wserver listen`, which is not a setting either.
-const TOKEN: &str = "token";
-
-/// The source of an effective value.
+/// Where an effective value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
     Default,
@@ -56,7 +46,7 @@ pub(crate) struct Given {
 }
 
 impl Given {
-    fn new(texts: Vec<OsString>, origin: Origin) -> Self {
+    pub(crate) fn new(texts: Vec<OsString>, origin: Origin) -> Self {
         let shown = Shown(&texts.join(",".as_ref()).to_string_lossy()).to_string();
         Self { texts, shown, origin, records: None }
     }
@@ -74,7 +64,48 @@ impl Given {
     }
 }
 
-/// The values of all layers, from which records are read.
+/// How the values of one setting are written.
+pub(crate) trait Kind {
+    /// What the program gets.
+    type Value;
+    /// What a person is told.
+    const FORM: Form;
+
+    /// The value of these texts: one, or for a [`Shape::List`] any number. `None` when they are not of this kind.
+    fn parse(texts: &[OsString]) -> Option<Self::Value>;
+
+    /// The value where nothing is given and there is no default.
+    fn unset() -> Option<Self::Value> {
+        None
+    }
+
+    /// The value as the file has it; `None` when it is unset or a secret.
+    fn show(value: &Self::Value) -> Option<String>;
+
+    /// The value of what one layer gives, and how it is shown; `None` when that is a problem.
+    fn read(
+        given: Given,
+        definition: &Definition,
+        problems: &mut Vec<String>,
+    ) -> Option<(Self::Value, Option<String>)> {
+        let Some(value) = Self::parse(&given.texts) else {
+            problems.push(given.mismatch(definition));
+            return None;
+        };
+        let shown = Self::show(&value);
+        Some((value, shown))
+    }
+}
+
+/// A struct whose fields are settings.
+pub(crate) trait Record: Sized {
+    const DEFINITIONS: &'static [Definition];
+
+    /// Takes every field from the layers; `None` when one of them could not be read, which they keep as a problem.
+    fn read(layers: &mut Layers) -> Option<Self>;
+}
+
+/// What all layers give, while records are read from it.
 #[derive(Debug)]
 pub(crate) struct Layers {
     definitions: Vec<&'static Definition>,
@@ -82,7 +113,7 @@ pub(crate) struct Layers {
     given: BTreeMap<&'static str, Vec<Given>>,
     /// The prefix of a message about a missing setting.
     place: String,
-    effective: Vec<Effective>,
+    pub(crate) effective: Vec<Effective>,
     pub(crate) problems: Vec<String>,
 }
 
@@ -98,7 +129,16 @@ pub(crate) struct Effective {
 }
 
 impl Layers {
-    /// One table of the file that is a record of its own.
+    /// What all of them give for these settings, the strongest last; with what is known to be wrong.
+    pub(crate) fn new(
+        definitions: Vec<&'static Definition>,
+        given: BTreeMap<&'static str, Vec<Given>>,
+        problems: Vec<String>,
+    ) -> Self {
+        Self { definitions, given, place: String::new(), effective: Vec::new(), problems }
+    }
+
+    /// One table of the file that is a record by itself.
     pub(crate) fn table(
         definitions: Vec<&'static Definition>,
         given: BTreeMap<&'static str, Given>,
@@ -136,7 +176,12 @@ impl Layers {
         Some(value)
     }
 
-    /// The values that were read, as an inline table of the file.
+    /// Whether every setting that was given has been asked for.
+    pub(crate) fn is_read(&self) -> bool {
+        self.given.is_empty()
+    }
+
+    /// What was read, as an inline table of the file.
     pub(crate) fn shown_inline(&self) -> String {
         let members = self.effective.iter().filter_map(|it| {
             it.shown.as_ref().map(|shown| format!("{} = {shown}", it.definition.name))
@@ -157,123 +202,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// The sources of settings, kept so that a reload can read them again.
-#[derive(Debug, Clone)]
-pub(crate) struct Sources {
-    /// The values on the command line, by setting.
-    pub(crate) flags: BTreeMap<&'static str, Vec<OsString>>,
-    /// The file that the command line names.
-    pub(crate) config: Option<PathBuf>,
-    /// The variables with our prefix.
-    pub(crate) environment: BTreeMap<String, OsString>,
-}
-
-/// Settings that were read and are each valid; whether they fit together is not yet known.
-#[derive(Debug, Clone)]
-pub(crate) struct Loaded {
-    pub(crate) settings: Settings,
-    pub(crate) limits: Limits,
-    pub(crate) effective: Vec<Effective>,
-    /// The file they were read from.
-    pub(crate) config: Option<PathBuf>,
-    /// What is not wrong, but probably not meant.
-    pub(crate) warnings: Vec<String>,
-}
-
-impl Sources {
-    /// The values on the command line, and the environment of this process.
-    pub(crate) fn new(
-        flags: BTreeMap<&'static str, Vec<OsString>>,
-        config: Option<PathBuf>,
-    ) -> Self {
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-            .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX))
-            .collect();
-        Self { flags, config, environment }
-    }
-
-    /// The settings file, from whichever source names it.
-    pub(crate) fn config(&self) -> Option<PathBuf> {
-        self.config.clone().or_else(|| self.environment.get(&variable(CONFIG)).map(PathBuf::from))
-    }
-
-    /// Reads every layer.
-    ///
-    /// # Errors
-    /// All problems, not only the first.
-    pub(crate) fn load(&self) -> Result<Loaded, Vec<String>> {
-        let mut given: BTreeMap<&'static str, Vec<Given>> = BTreeMap::new();
-        let mut problems = Vec::new();
-        let config = self.config();
-        if let Some(path) = &config {
-            for (name, value) in
-                file::read(path, &definitions().collect::<Vec<_>>(), TABLES, &mut problems)
-            {
-                given.entry(name).or_default().push(value);
-            }
-        }
-        for definition in definitions() {
-            let variable = self.environment.get(&definition.variable());
-            let flag = self.flags.get(definition.name);
-            if flag.is_some() && definition.form.shape == Shape::Secret {
-                problems.push(format!(
-                    "--{}: {} is a secret, and every user of the machine can read a program's flags: \
-                     choose another, and set {}",
-                    definition.long(),
-                    definition.name,
-                    definition.variable()
-                ));
-                continue;
-            }
-            let layers = given.entry(definition.name).or_default();
-            layers.extend(variable.map(|text| Given::new(vec![text.clone()], Origin::Environment)));
-            layers.extend(flag.map(|texts| Given::new(texts.clone(), Origin::Flag)));
-        }
-        let mut layers = Layers {
-            definitions: definitions().collect(),
-            given,
-            place: String::new(),
-            effective: Vec::new(),
-            problems,
-        };
-        let settings = Settings::read(&mut layers);
-        let limits = Limits::read(&mut layers);
-        debug_assert!(layers.given.is_empty(), "every setting is a field of a record");
-        match (settings, limits) {
-            (Some(settings), Some(limits)) if layers.problems.is_empty() => Ok(Loaded {
-                settings,
-                limits,
-                effective: layers.effective,
-                config,
-                warnings: self.unknown_variables(),
-            }),
-            _ => Err(layers.problems),
-        }
-    }
-
-    /// Variables with our prefix that are not ours, and are probably misspelt.
-    ///
-    /// They are not errors, because service managers set variables named after a service.
-    pub(super) fn unknown_variables(&self) -> Vec<String> {
-        let known: Vec<&str> = definitions().map(|it| it.name).chain([CONFIG, TOKEN]).collect();
-        let lower = |variable: &String| variable[VARIABLE_PREFIX.len()..].to_lowercase();
-        let unknown =
-            self.environment.keys().filter(|variable| !known.contains(&&*lower(variable)));
-        unknown
-            .map(|name| {
-                let meant = nearest(&lower(name), known.iter().copied()).map(variable);
-                let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
-                format!(
-                    "environment variable {} looks like a setting, but there is none of this name{hint}",
-                    Shown(name)
-                )
-            })
-            .collect()
-    }
-}
-
-/// The known name that `name` most probably means.
+/// The name that was most likely meant by `name`.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     /// Typing errors have a higher likeness than this, unrelated names a lower one.
     const LIKENESS_MIN: f64 = 0.7;
@@ -282,39 +211,4 @@ pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
         .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, known)| known)
-}
-
-impl Loaded {
-    /// All settings with their defaults.
-    pub(crate) fn defaults() -> Self {
-        let nothing =
-            Sources { flags: BTreeMap::new(), config: None, environment: BTreeMap::new() };
-        nothing.load().expect("the defaults can be read, a test reads them")
-    }
-
-    /// `problem`, behind the places of the settings that it is about.
-    pub(crate) fn placed(&self, problem: &Problem) -> String {
-        let mut places = Vec::new();
-        for name in problem.settings() {
-            let named = self.effective(name);
-            let place = named.and_then(|it| it.origin.place(it.definition));
-            places.extend(place.filter(|place| !places.contains(place)));
-        }
-        if places.is_empty() {
-            problem.to_string()
-        } else {
-            format!("{}: {problem}", places.join(", "))
-        }
-    }
-
-    /// The effective setting `name`.
-    pub(crate) fn effective(&self, name: &str) -> Option<&Effective> {
-        self.effective.iter().find(|it| it.definition.name == name)
-    }
-
-    /// Every file that the server has read or will read.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
-        let named = self.effective.iter().filter_map(|it| it.file.as_deref());
-        self.config.as_deref().into_iter().chain(named)
-    }
 }

@@ -2,10 +2,9 @@
 
 use std::fmt::{self, Write};
 
-use super::define::{Definition, OnReload};
-use super::definitions;
-use super::kind::Shape;
-use super::layers::Loaded;
+use super::definition::{Definition, OnReload, Shape};
+use super::sources::Loaded;
+use super::table::definitions;
 
 /// An example for a setting without a default.
 fn example(definition: &Definition) -> String {

@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use clap::Args;
 use wserver_client::{Api, Pusher};
 
-use super::Failure;
+use super::outcome::Failure;
 use super::secret::secret;
 use super::target::{Authorities, PRIVATE, PUBLIC, Scheme, endpoint};
 

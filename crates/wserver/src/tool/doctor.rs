@@ -22,10 +22,10 @@ use wserver_client::{
     Client, Dialed, PlainAnswer, Probe, Probed, Pusher, Seen, TlsFacts, UpgradeError,
 };
 
-use super::output::{Milliseconds, counted};
+use super::outcome::{Failure, Outcome};
+use super::output::{Milliseconds, counted, with_causes};
 use super::secret::secret;
 use super::target::{Authorities, Scheme, endpoint};
-use super::{Failure, Outcome};
 use proxy::Proxy;
 use report::Report;
 
@@ -143,7 +143,7 @@ impl Plan {
         let secured = match dialed.secure().await {
             Ok(secured) => secured,
             Err(error) => {
-                return report.failed("tls", told(&error), advice::tls(&error));
+                return report.failed("tls", with_causes(&error), advice::tls(&error));
             }
         };
         match &secured.tls {
@@ -199,7 +199,7 @@ impl Plan {
                 return Ok(None);
             }
             Err(error) => {
-                report.failed("name", told(&error), advice::NAME)?;
+                report.failed("name", with_causes(&error), advice::NAME)?;
                 return Ok(None);
             }
         };
@@ -215,7 +215,7 @@ impl Plan {
                     first = Some(dialed);
                 }
                 Ok(_) => {}
-                Err(error) => silent.push(format!("{address}: {}", told(&error))),
+                Err(error) => silent.push(format!("{address}: {}", with_causes(&error))),
             }
         }
         if first.is_none() {
@@ -260,7 +260,7 @@ fn certificate(tls: &TlsFacts, report: &mut Report) -> io::Result<()> {
 async fn ping(probed: &mut Probed, report: &mut Report) -> io::Result<bool> {
     let started = Instant::now();
     if let Err(error) = probed.ping().await {
-        report.failed("ping", told(&error), advice::BROKEN)?;
+        report.failed("ping", with_causes(&error), advice::BROKEN)?;
         return Ok(false);
     }
     loop {
@@ -303,7 +303,7 @@ async fn silence(
             }
             Some(Seen::Lost(error)) => {
                 let seconds = started.elapsed().as_secs_f64();
-                let what = format!("cut after {seconds:.1} s of silence ({})", told(&error));
+                let what = format!("cut after {seconds:.1} s of silence ({})", with_causes(&error));
                 report.failed("idle", what, &advice::idle(proxy))?;
                 return Ok(false);
             }
@@ -326,7 +326,7 @@ async fn silence(
 /// Sends a Close, and tests whether the server's own Close arrives.
 async fn close(probed: &mut Probed, report: &mut Report) -> io::Result<()> {
     if let Err(error) = probed.close().await {
-        return report.failed("close", told(&error), advice::BROKEN);
+        return report.failed("close", with_causes(&error), advice::BROKEN);
     }
     loop {
         match probed.next(STEP_TIMEOUT).await {
@@ -338,24 +338,10 @@ async fn close(probed: &mut Probed, report: &mut Report) -> io::Result<()> {
                 return report.warning("close", what, advice::CLOSE);
             }
             Some(Seen::Lost(error)) => {
-                return report.warning("close", told(&error), advice::CLOSE);
+                return report.warning("close", with_causes(&error), advice::CLOSE);
             }
             Some(_) => {}
             None => return report.warning("close", "no answer within 10 s", advice::CLOSE),
         }
     }
-}
-
-/// An error with its causes.
-fn told(error: &dyn std::error::Error) -> String {
-    let mut told = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_told = cause.to_string();
-        if !told.ends_with(&cause_told) {
-            told = format!("{told}: {cause_told}");
-        }
-        source = cause.source();
-    }
-    told
 }

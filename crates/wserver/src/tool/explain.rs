@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use wserver_client::v2;
 
-use super::Outcome;
 use super::access::Access;
+use super::outcome::Outcome;
 use super::output::{OneLine, line};
 use super::push::EXIT_NOBODY;
 

@@ -9,10 +9,10 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use wserver_client::{Client, GaveUp, Listener, Update};
 
+use super::outcome::{Failure, Outcome};
 use super::output::{OneLine, line};
 use super::secret::secret;
 use super::target::{Scheme, Target};
-use super::{Failure, Outcome};
 use crate::signal::Signals;
 use crate::tell;
 

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use wserver_client::v2::{self, NodeInfo, Nodes};
 
-use super::Outcome;
 use super::access::Access;
+use super::outcome::Outcome;
 use super::output::{OneLine, line};
 
 /// A node does not answer, or does not take part in the cluster.

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::{Failure, Outcome};
+use super::outcome::{Failure, Outcome};
 
 /// Print the completions for a shell
 #[derive(Debug, Args)]

@@ -7,8 +7,8 @@ use anyhow::{Context, bail};
 use clap::Args;
 use wserver_client::v2;
 
-use super::Outcome;
 use super::access::Access;
+use super::outcome::Outcome;
 use super::output::{OneLine, counted, line};
 
 /// Exit code: the server accepted the message, and nobody got it.

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
-use clap::Args;
+use clap::error::ErrorKind;
+use clap::{Args, Command};
 use wserver_client::Api;
 
+use super::outcome::{Failure, Outcome};
 use super::output::line;
 use super::target::{Authorities, Scheme, endpoint};
-use super::{Failure, Outcome};
-use crate::command_line;
+use crate::flags;
 use crate::settings::{Settings, Sources};
 
 /// Ask a server whether it is ready, for example as the health check of a container
@@ -40,40 +41,41 @@ pub(crate) struct Arguments {
     pid: Option<u32>,
 }
 
-pub(super) async fn run(arguments: Arguments, sources: Sources) -> Outcome {
+/// `whole` is the command line of this program, which reads that of a process.
+pub(super) async fn run(arguments: Arguments, sources: Sources, whole: Command) -> Outcome {
     let Arguments { url, authorities, pid } = arguments;
-    let place = match url {
-        Some(url) => Place::at(url),
+    let destination = match url {
+        Some(url) => Destination::at(url),
         None => {
             let sources = match pid {
-                Some(pid) => of_process(pid).map_err(Failure::Usage)?,
+                Some(pid) => of_process(pid, whole).map_err(Failure::Usage)?,
                 None => sources,
             };
             let loaded = sources.load().map_err(|problems| {
                 Failure::Usage(anyhow!("the settings are wrong: {}", problems.join("; ")))
             })?;
-            Place::of(&loaded.settings).map_err(Failure::Usage)?
+            Destination::of(&loaded.settings).map_err(Failure::Usage)?
         }
     };
-    let mut api = place.api()?;
+    let mut api = destination.api()?;
     if let Some(authorities) = authorities.read()? {
         api = api.with_ca_pem(&authorities).map_err(Failure::usage)?;
     }
-    api.ready().await.with_context(|| place.to_string())?;
+    api.ready().await.with_context(|| destination.to_string())?;
     line("ready")?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The server to ask, and how to reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct Destination {
     url: String,
     unix_socket: Option<PathBuf>,
     /// The file with the server's own certificate.
     certificate: Option<PathBuf>,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.unix_socket {
             Some(path) => write!(f, "asked at {}", path.display()),
@@ -82,7 +84,7 @@ impl std::fmt::Display for Place {
     }
 }
 
-impl Place {
+impl Destination {
     fn at(url: String) -> Self {
         Self { url, unix_socket: None, certificate: None }
     }
@@ -114,8 +116,8 @@ impl Place {
     fn plain(name: &str, address: &str) -> anyhow::Result<Self> {
         Ok(match address.strip_prefix("unix:") {
             Some(path) => {
-                let place = Self::at("http://localhost".to_owned());
-                Self { unix_socket: Some(path.into()), ..place }
+                let destination = Self::at("http://localhost".to_owned());
+                Self { unix_socket: Some(path.into()), ..destination }
             }
             None => Self::at(format!("http://{}", from_here(name, address)?)),
         })
@@ -149,8 +151,8 @@ fn from_here(name: &str, address: &str) -> anyhow::Result<String> {
     Ok(format!("{host}:{port}"))
 }
 
-/// The settings from the command line of a process, over the environment of this process.
-fn of_process(pid: u32) -> anyhow::Result<Sources> {
+/// The settings that the command line of a process gives, over the environment of this one.
+fn of_process(pid: u32, whole: Command) -> anyhow::Result<Sources> {
     let path = format!("/proc/{pid}/cmdline");
     let words = fs::read(&path).with_context(|| path)?;
     let words = words.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
@@ -163,7 +165,16 @@ fn of_process(pid: u32) -> anyhow::Result<Sources> {
     if words.is_empty() {
         bail!(what());
     }
-    command_line::server_sources(words).with_context(what)
+    server_sources(words, whole).with_context(what)
+}
+
+/// The settings that the words of a server's command line give, and no other command's.
+fn server_sources(words: Vec<OsString>, whole: Command) -> Result<Sources, clap::Error> {
+    let matches = whole.try_get_matches_from(words)?;
+    match matches.subcommand_name() {
+        None => Ok(flags::sources(&matches)),
+        Some(_) => Err(clap::Error::new(ErrorKind::InvalidSubcommand)),
+    }
 }
 
 #[cfg(test)]
@@ -173,10 +184,10 @@ mod tests {
 
     #[test]
     fn it_is_asked_where_the_settings_say() {
-        let at = |url: &str| Place::at(url.to_owned());
+        let at = |url: &str| Destination::at(url.to_owned());
         let pem = || Some(PathBuf::from("/c.pem"));
         type Change = fn(&mut Settings);
-        let cases: [(Change, Result<Place, &str>); 9] = [
+        let cases: [(Change, Result<Destination, &str>); 9] = [
             (|_| {}, Ok(at("http://127.0.0.1:12345"))),
             (|it| it.address = ":9000".to_owned(), Ok(at("http://127.0.0.1:9000"))),
             (|it| it.address = "[::]:9000".to_owned(), Ok(at("http://[::1]:9000"))),
@@ -184,7 +195,7 @@ mod tests {
             (|it| it.address = "127.0.0.1:0".to_owned(), Err("--url")),
             (
                 |it| it.tls_certificate_file = Some("/c.pem".into()),
-                Ok(Place { certificate: pem(), ..at("https://127.0.0.1:12345") }),
+                Ok(Destination { certificate: pem(), ..at("https://127.0.0.1:12345") }),
             ),
             (
                 |it| {
@@ -198,7 +209,10 @@ mod tests {
                     it.tls_certificate_file = Some("/c.pem".into());
                     it.private_address = Some("unix:/run/w.sock".to_owned());
                 },
-                Ok(Place { unix_socket: Some("/run/w.sock".into()), ..at("http://localhost") }),
+                Ok(Destination {
+                    unix_socket: Some("/run/w.sock".into()),
+                    ..at("http://localhost")
+                }),
             ),
             (
                 |it| {
@@ -211,8 +225,8 @@ mod tests {
         for (change, expected) in cases {
             let mut settings = Loaded::defaults().settings;
             change(&mut settings);
-            match (Place::of(&settings), expected) {
-                (Ok(place), Ok(expected)) => assert_eq!(place, expected),
+            match (Destination::of(&settings), expected) {
+                (Ok(destination), Ok(expected)) => assert_eq!(destination, expected),
                 (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
                 other => panic!("{other:?}"),
             }

@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 
 use wserver_auth::{invisible_character, without_byte_order_mark};
 
-use super::Failure;
+use super::outcome::Failure;
 
 /// A longer input is not a secret but the wrong file.
 const BYTES_MAX: usize = 64 << 10;

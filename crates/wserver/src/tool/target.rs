@@ -8,7 +8,7 @@ use http::Uri;
 
 use crate::files::{self, KEYS_BYTES_MAX};
 
-use super::Failure;
+use super::outcome::Failure;
 
 /// The address where a server listens by default.
 pub(super) const PUBLIC: &str = "http://127.0.0.1:12345";

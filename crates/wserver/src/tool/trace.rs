@@ -8,8 +8,8 @@ use clap::Args;
 use wserver_client::{Trace, TraceUpdate, v2};
 
 use super::access::Access;
+use super::outcome::{Failure, Outcome};
 use super::output::{OneLine, counted, line};
-use super::{Failure, Outcome};
 use crate::signal::Signals;
 use crate::tell;
 

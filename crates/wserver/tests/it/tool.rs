@@ -1,9 +1,12 @@
 //! The binary as a tool, against the binary as a server.
 
+mod explain;
+mod ready;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStderr, ChildStdout, Output, Stdio};
 
-use wserver_cluster::conformance::process::free_port;
+use wserver_test_brokers::process::reserved_port;
 
 use crate::harness::{Server, command, eventually};
 use crate::settings::file;
@@ -268,7 +271,7 @@ fn a_key_with_what_nobody_sees_is_the_key_or_told() {
 #[test]
 fn a_listener_comes_back_to_a_server_that_restarts() {
     // A port of any other kind could be another program's before the server is back.
-    let address = format!("127.0.0.1:{}", free_port());
+    let address = format!("127.0.0.1:{}", reserved_port());
     let server = Server::start_at(&address, &[], &[]);
     let url = url(&server);
     let flags = ["--url", &url, "--user", "jack", "--event", "news"];
@@ -296,25 +299,6 @@ fn a_listener_ends_where_there_is_no_use_in_coming_back() {
     assert!(told.contains("closed by the server with 1008"), "{told}");
     assert!(told.contains("the token may be wrong"), "{told}");
     assert!(!told.contains("canary"), "{told}");
-}
-
-#[test]
-fn readiness_is_an_exit_code() {
-    let server = Server::start();
-    let (code, told, error) = said(&tool(&["ready", "--url", &url(&server)], &[], ""));
-    assert_eq!((code, told.as_str(), error.as_str()), (0, "ready\n", ""));
-    let gone = url(&server);
-    server.signal("TERM");
-    server.wait();
-    let (code, told, error) = said(&tool(&["ready", "--url", &gone], &[], ""));
-    assert_eq!((code, told.as_str()), (1, ""));
-    assert!(error.contains("server unreachable"), "{error}");
-    let shutting_down = Server::start_with(&["--drain-delay", "20s"], &[]);
-    shutting_down.signal("TERM");
-    eventually("the shutdown has begun", || {
-        let output = tool(&["ready", "--url", &url(&shutting_down)], &[], "");
-        said(&output).2.contains("the server is shutting down")
-    });
 }
 
 #[test]
@@ -375,72 +359,6 @@ fn completions_and_manual_pages_know_every_command() {
     }
 }
 
-/// What `wserver explain` says, in lines.
-fn explain(server: &Server, arguments: &[&str]) -> (i32, Vec<String>) {
-    let url = url(server);
-    let (code, printed, told) =
-        said(&tool(&[&["explain", "--url", &url], arguments].concat(), &[], ""));
-    assert_eq!(told, "", "{printed}");
-    (code, printed.lines().map(str::to_owned).collect())
-}
-
-#[test]
-fn a_push_says_why_nobody_got_it_and_explain_says_more() {
-    let server = Server::start();
-    let (code, printed, _) = push(&server, "jack", "news", "m");
-    assert_eq!((code, &*printed), (2, "nobody got it: user jack has no connection\n"));
-    let url = url(&server);
-    let flags = ["--url", &url, "--user", "jack", "--event", "chat"];
-    let listening = Listening::start(&flags, &[], "").bound(&server, "jack", "chat");
-    let (code, printed, _) = push(&server, "jack", "news", "m");
-    assert_eq!(code, 2);
-    assert!(printed.contains("none registered for news (registered: chat)"), "{printed}");
-    let (code, lines) = explain(&server, &["--user", "jack", "--event", "news"]);
-    assert_eq!(code, 2);
-    assert!(lines[0].contains("none registered for news"), "{lines:?}");
-    let (code, lines) = explain(&server, &["--user", "jack", "--event", "chat"]);
-    assert_eq!(code, 0);
-    assert!(lines[0].contains("would go to 1 connection"), "{lines:?}");
-    let (_, lines) = explain(&server, &["--user", "jack", "--event", "chat", "--json"]);
-    let json: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
-    assert_eq!(json["now"]["would_deliver_to"], 1);
-    drop(listening);
-
-    let answer =
-        tool(&["push", "--json", "--url", &url, "-u", "nobody", "-e", "news", "-m", "m"], &[], "");
-    let (code, printed, _) = said(&answer);
-    let json: serde_json::Value = serde_json::from_str(&printed).unwrap();
-    assert_eq!((code, json["reason"].as_str()), (2, Some("user_offline")));
-}
-
-#[test]
-fn a_trace_prints_what_happens() {
-    let server = Server::start();
-    let url = url(&server);
-    let flags = ["trace", "--url", &url, "--user", "jack"];
-    for is_json in [false, true] {
-        let flags = if is_json { [&flags[..], &["--json"]].concat() } else { flags.to_vec() };
-        let mut tracing = Listening::spawn(&flags, &[], "");
-        assert_eq!(tracing.told(), "tracing: jack\n");
-        push(&server, "rose", "news", "m");
-        push(&server, "jack", "news", "m");
-        let line = tracing.message();
-        if is_json {
-            let entry: serde_json::Value = serde_json::from_str(&line).unwrap();
-            assert_eq!((&entry["what"], &entry["event"]), (&"pushed".into(), &"news".into()));
-        } else {
-            assert!(line.contains("Z a push for news went to nobody"), "{line}");
-        }
-        assert_eq!(tracing.interrupt(), (0, String::new(), String::new()));
-    }
-    let mut tracing = Listening::spawn(&flags, &[], "");
-    assert_eq!(tracing.told(), "tracing: jack\n");
-    server.signal("TERM");
-    let (code, _, told) = tracing.end();
-    assert_eq!(code, 1);
-    assert!(told.contains("the server ended the trace"), "{told}");
-}
-
 #[test]
 fn a_private_unix_socket_is_reached() {
     let folder = file("folder", "");
@@ -475,58 +393,6 @@ fn who_aims_a_tool_at_the_public_port_is_told_the_private_one() {
     assert!(told.contains(&private), "{told}");
     let (code, _, told) = said(&tool(&["nodes", "--url", &private], &[], ""));
     assert_eq!((code, &*told), (0, ""));
-}
-
-/// The settings say where, so a health check needs no URL.
-#[test]
-fn ready_follows_the_settings() {
-    // A server cannot be at port 0 to a program that only knows its settings.
-    let free = || {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().to_string()
-    };
-    let mut params = rcgen::CertificateParams::new(["push.example.com".to_owned()]).unwrap();
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = file("certificate.pem", params.self_signed(&key).unwrap().pem());
-    let key = file("key.pem", key.serialize_pem());
-    let tls = ["--tls-certificate-file", certificate.path(), "--tls-key-file", key.path()];
-    let client_ca = ["--tls-client-ca-file", certificate.path()];
-    let socket = file("ready-socket", "");
-    let unix = format!("unix:{}.sock", socket.path());
-    for flags in [
-        &[][..],
-        &tls,
-        &[&tls[..], &["--private-address", &unix]].concat(),
-        &[&tls[..], &client_ca, &["--private-address", &unix]].concat(),
-    ] {
-        let address = free();
-        let server = Server::start_at(&address, flags, &[]);
-        let flags = [&["--address", &address][..], flags].concat();
-        let (code, printed, told) = said(&tool(&[&["ready"], &*flags].concat(), &[], ""));
-        assert_eq!((code, &*printed, &*told), (0, "ready\n", ""), "{flags:?}");
-        // The same by the process's own command line.
-        let pid = server.pid().to_string();
-        let (code, printed, told) = said(&tool(&["ready", "--pid", &pid], &[], ""));
-        assert_eq!((code, &*printed, &*told), (0, "ready\n", ""), "{flags:?}");
-    }
-    // By the environment, and by a file.
-    let address = free();
-    let server = Server::start_at(&address, &[], &[]);
-    let environment = [("WSERVER_ADDRESS", &*address)];
-    assert_eq!(said(&tool(&["ready"], &environment, "")).0, 0);
-    let config = file("ready.toml", format!("address = {address:?}\n"));
-    assert_eq!(said(&tool(&["ready", "--config", config.path()], &[], "")).0, 0);
-    assert_eq!(said(&tool(&["ready"], &[("WSERVER_CONFIG", config.path())], "")).0, 0);
-    drop(server);
-    let (code, _, told) = said(&tool(&["ready", "--config", config.path()], &[], ""));
-    assert!(code == 1 && told.contains(&address), "{told}");
-    // What nobody can know is said.
-    let (code, _, told) = said(&tool(&["ready", "--address", "127.0.0.1:0"], &[], ""));
-    assert!(code == 64 && told.contains("--url"), "{told}");
-    let own = std::process::id().to_string();
-    let (code, _, told) = said(&tool(&["ready", "--pid", &own], &[], ""));
-    assert!(code == 64 && told.contains("no server"), "{told}");
 }
 
 /// As `openssl req -x509` makes them: one that has signed itself, and may sign others.

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use xshell::{Shell, cmd};
 
 use super::super::server::Server;
-use super::super::{Place, pinned};
+use super::super::setup::{Place, pinned};
 use crate::tools;
 
 /// The broker of a cluster.

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use super::super::page;
 use super::super::runs::{Series, figure};
-use super::super::{Place, page};
+use super::super::setup::Place;
 use super::{
     Broker, CONNECTION_USERS, Case, Clusters, NODE_CONNECTIONS, NODE_USERS, PUSHERS, Pace, RATE,
     Reach, Shape, Subscribed, USERS, Waiting, subscribe,

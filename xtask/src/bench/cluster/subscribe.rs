@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::super::Place;
+use super::super::setup::Place;
 use super::broker::Broker;
 use super::metrics;
 

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use wserver_client::{PlainAnswer, PushError, Seen, TlsFault, UpgradeError};
 
 use super::proxy::{Fault, Proxy};
-use super::told;
+use crate::tool::output::with_causes;
 
 pub(super) const NAME: &str = "is the name spelt right, and its DNS record published?";
 pub(super) const TCP: &str = "nobody listens there, or a firewall drops it: is the server, or the \
@@ -76,7 +76,7 @@ pub(super) fn upgrade(error: &UpgradeError) -> (String, String) {
             (what, advice)
         }
         error => (
-            told(error),
+            with_causes(error),
             "the answer is no upgrade of this handshake: a proxy changed its headers, or this is \
              no WebSocket server"
                 .to_owned(),
@@ -92,13 +92,14 @@ pub(super) fn unanswered(
     let PlainAnswer { status, headers, .. } = match plain {
         Ok(plain) => plain,
         Err(plain) => {
-            let what = format!("{}; a plain GET: {}", told(error), told(plain));
+            let what = format!("{}; a plain GET: {}", with_causes(error), with_causes(plain));
             let advice = "the port is open and nobody answers, plain requests neither: does the proxy \
                           reach the server, and is it a port of HTTP?";
             return (what, advice.to_owned());
         }
     };
-    let what = format!("{}; a plain GET is answered with {status} ({})", told(error), by(headers));
+    let what =
+        format!("{}; a plain GET is answered with {status} ({})", with_causes(error), by(headers));
     let proxy = Proxy::of(headers);
     let advice = if text(headers, WSERVER_ERROR).is_some() {
         format!(
@@ -205,7 +206,7 @@ pub(super) fn lost(seen: &Seen) -> (String, String) {
         Seen::Closed(frame) => {
             (format!("closed by the server with {frame}"), closed(frame.code).to_owned())
         }
-        Seen::Lost(error) => (told(error), BROKEN.to_owned()),
+        Seen::Lost(error) => (with_causes(error), BROKEN.to_owned()),
         _ => (String::new(), String::new()),
     }
 }
@@ -236,7 +237,7 @@ pub(super) fn push(error: &PushError) -> (String, &'static str) {
         PushError::NoReceipt { .. } => "this is no wserver: name its URL with --push-url",
         _ => "is it reachable from here? --push-url names another place",
     };
-    (told(error), advice)
+    (with_causes(error), advice)
 }
 
 /// For a push whose key was refused: the finding and the remedy. `None` if that is not the error.

@@ -8,7 +8,8 @@ use wserver_client::{Probed, PushError, Seen};
 
 use super::proxy::Proxy;
 use super::report::Report;
-use super::{Plan, STEP_TIMEOUT, advice, told};
+use super::{Plan, STEP_TIMEOUT, advice};
+use crate::tool::output::with_causes;
 
 /// Something holds back a message that takes longer than this.
 const DELIVERY_MAX: Duration = Duration::from_secs(1);
@@ -42,7 +43,7 @@ impl Plan {
         report: &mut Report,
     ) -> io::Result<bool> {
         if let Err(error) = probed.register(&self.token, EVENT).await {
-            report.failed("register", told(&error), advice::BROKEN)?;
+            report.failed("register", with_causes(&error), advice::BROKEN)?;
             return Ok(false);
         }
         let Some(user) = &self.user else {

@@ -3,8 +3,8 @@
 use std::net::TcpListener;
 
 use serde_json::{Value, json};
-use wserver_cluster::conformance::process::{free_port, is_there};
-use wserver_cluster::conformance::{nats, redis};
+use wserver_test_brokers::process::{is_there, reserved_port};
+use wserver_test_brokers::{nats, redis};
 
 use super::stage::{self, NAMES, is_cut_off, is_told, joined, knows, names, node, one_each, three};
 use crate::api::{connections, good, push_v1};
@@ -152,7 +152,9 @@ fn a_nats_server_is_waited_for() {
 fn a_broker_that_says_nothing_is_waited_for() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
-    for url in [format!("redis://127.0.0.1:{port}"), format!("redis://127.0.0.1:{}", free_port())] {
+    for url in
+        [format!("redis://127.0.0.1:{port}"), format!("redis://127.0.0.1:{}", reserved_port())]
+    {
         let server = node(&url, "a", &["--cluster-wait-for-broker"]);
         is_told(&server, is_cut_off);
         server.signal("TERM");

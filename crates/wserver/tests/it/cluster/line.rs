@@ -4,8 +4,8 @@ use std::io::{Write as _, stderr};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 
-use wserver_cluster::conformance::process::is_there;
-use wserver_cluster::conformance::redis;
+use wserver_test_brokers::process::is_there;
+use wserver_test_brokers::redis;
 
 use super::namespace::Namespace;
 use super::proxy::{Proxy, Way};

@@ -1,8 +1,8 @@
 //! Settings of a cluster that are wrong, and brokers that cannot be used: what is said, and the exit
 //! code.
 
-use wserver_cluster::conformance::process::{free_port, is_there};
-use wserver_cluster::conformance::{nats, redis};
+use wserver_test_brokers::process::{is_there, reserved_port};
+use wserver_test_brokers::{nats, redis};
 
 use crate::harness::command;
 use crate::settings::{File, file};
@@ -135,7 +135,7 @@ fn a_redis_that_cannot_be_used() {
     if !is_there(redis::PROGRAM) {
         return;
     }
-    let nobody = format!("redis://127.0.0.1:{}", free_port());
+    let nobody = format!("redis://127.0.0.1:{}", reserved_port());
     check_failed(&nobody, &[], "HOST cannot be reached: Connection refused (os error 111)");
     let server = redis::Standalone::start(&[
         "requirepass canary-password",
@@ -193,7 +193,7 @@ fn a_nats_server_that_cannot_be_used() {
     if !is_there(nats::PROGRAM) {
         return;
     }
-    let nobody = format!("nats://127.0.0.1:{}", free_port());
+    let nobody = format!("nats://127.0.0.1:{}", reserved_port());
     check_failed(&nobody, &[], "nobody listens at NATS server HOST");
     let server = nats::Server::start(
         "authorization { users: [\n  {user: good, password: canary-password}\n  \

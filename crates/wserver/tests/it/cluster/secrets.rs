@@ -1,8 +1,8 @@
 //! The password of a broker, and what nodes tell each other, are in no log at any level.
 
 use serde_json::json;
-use wserver_cluster::conformance::process::is_there;
-use wserver_cluster::conformance::{nats, redis};
+use wserver_test_brokers::process::is_there;
+use wserver_test_brokers::{nats, redis};
 
 use super::stage::{is_told, joined, knows, node};
 use crate::api::{good, push_v1};

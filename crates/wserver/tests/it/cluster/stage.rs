@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use wserver_cluster::conformance::process::is_there;
-use wserver_cluster::conformance::{nats, redis};
+use wserver_test_brokers::process::is_there;
+use wserver_test_brokers::{nats, redis};
 
 use crate::api::good;
 use crate::harness::{PATIENCE, Server, eventually};

@@ -1,8 +1,8 @@
 //! Clusters at length: every fault again and again, with the lease that servers have, and brokers that
 //! are many processes.
 
-use wserver_cluster::conformance::process::is_there;
-use wserver_cluster::conformance::redis::{PROGRAM, RedisCluster, Sentinels};
+use wserver_test_brokers::process::is_there;
+use wserver_test_brokers::redis::{PROGRAM, RedisCluster, Sentinels};
 
 use super::is_left_out;
 use crate::cluster::faults::{

@@ -1,0 +1,34 @@
+//! The numbers of nodes and of their connections, which no two nodes of a cluster share.
+
+use wserver_core::ConnectionId;
+
+use crate::broker::NodeId;
+
+/// The low bits of a connection's id, which number the connections of one node; the bits above
+/// identify the node.
+const CONNECTION_BITS: u32 = 40;
+
+/// An id that no other node has or had.
+pub(crate) fn new_id() -> NodeId {
+    let mut bytes = [0; 8];
+    // Without randomness from the system nothing could start, because hash maps need it too.
+    getrandom::fill(&mut bytes).expect("the system has randomness");
+    // The bits that mark a node's connections must not be zero, which means a node without a
+    // cluster.
+    NodeId::new(u64::from_ne_bytes(bytes) | 1 << CONNECTION_BITS)
+}
+
+/// The bits above the numbers of a node's connections.
+const fn tag(id: NodeId) -> u64 {
+    id.as_u64() >> CONNECTION_BITS
+}
+
+/// The first number of a node's connections.
+pub(crate) const fn first_connection(id: NodeId) -> u64 {
+    tag(id) << CONNECTION_BITS | 1
+}
+
+/// Whether a connection is one of this node's.
+pub(crate) const fn is_of(connection: ConnectionId, node: NodeId) -> bool {
+    connection.as_u64() >> CONNECTION_BITS == tag(node)
+}

@@ -1,0 +1,68 @@
+//! What all outboxes of a node have in common: their bounds, and the room that they share.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use wserver_core::{CloseReason, Limits};
+
+/// All queues together have no room for what a connection is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoRoom {
+    /// Nothing of it was taken; so many bytes would have to wait.
+    Refused { bytes: usize },
+    /// The socket took a part, so the rest is queued beyond the bound.
+    Partial,
+}
+
+/// What all outboxes of a node have in common.
+#[derive(Debug)]
+pub(crate) struct OutboxRules {
+    /// Of one queue.
+    pub(super) bytes_max: usize,
+    /// Of all queues together.
+    all_bytes_max: usize,
+    /// Bytes queued over all outboxes. Written when a queue grows or shrinks, so never by a write
+    /// that the socket takes at once. Beyond `all_bytes_max` stand only Close frames, the rest of the
+    /// frame that a connection was in the middle of when it began to close, and for a moment what a
+    /// socket had begun to take when there was no more room.
+    all_bytes: AtomicUsize,
+    /// Encodes the Close frame of a reason, if one is sent for it.
+    pub(super) close_frame: fn(CloseReason) -> Option<Bytes>,
+}
+
+impl OutboxRules {
+    pub(crate) fn new(limits: &Limits, close_frame: fn(CloseReason) -> Option<Bytes>) -> Self {
+        Self {
+            bytes_max: limits.outbox_bytes_max,
+            all_bytes_max: limits.outboxes_bytes_max,
+            all_bytes: AtomicUsize::new(0),
+            close_frame,
+        }
+    }
+
+    /// Bytes queued over all outboxes.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.all_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that may still be queued; `None` beyond the bound.
+    pub(crate) fn room_bytes(&self) -> Option<usize> {
+        self.all_bytes_max.checked_sub(self.queued_bytes())
+    }
+
+    /// Takes room for bytes among those of all queues; false when there is none.
+    pub(super) fn reserve(&self, bytes: usize) -> bool {
+        let grown = |all: usize| all.checked_add(bytes).filter(|all| *all <= self.all_bytes_max);
+        self.all_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok()
+    }
+
+    /// Takes room that has to be there.
+    pub(super) fn charge(&self, bytes: usize) {
+        self.all_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn release(&self, bytes: usize) {
+        let before = self.all_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "what is released was taken");
+    }
+}

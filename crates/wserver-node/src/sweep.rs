@@ -1,0 +1,81 @@
+//! The node's one clockwork: it wakes the connections whose deadline has come, so that none of them
+//! owns a timer.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use wserver_core::Limits;
+
+use crate::outbox::Wire;
+use crate::state::{NodeState, SHARDS, lock};
+use crate::tasks::Tasks;
+
+/// How often each connection's deadlines are looked at, at most.
+const SWEEP_INTERVAL_MAX: Duration = Duration::from_secs(1);
+
+impl<W: Wire> NodeState<W> {
+    /// Starts the sweep, which ends with the node.
+    pub(crate) fn start_sweep(self: &Arc<Self>) {
+        let interval = sweep_interval(&self.limits);
+        self.tasks.spawn(sweep(Arc::downgrade(self), self.tasks.clone(), interval));
+    }
+
+    /// Wakes the connections of one shard whose deadline has come, and looks whether those go on that
+    /// have something queued.
+    fn sweep_shard(&self, shard: usize) {
+        let now = self.clock_at(Instant::now());
+        let due: Vec<_> = lock(&self.connections[shard])
+            .values()
+            .filter(|outbox| outbox.wake_at() <= now || outbox.queued_bytes() > 0)
+            .cloned()
+            .collect();
+        for outbox in due {
+            if outbox.queued_bytes() > 0 {
+                self.check_progress(&outbox, now);
+            }
+            if outbox.wake_at() <= now {
+                outbox.wake();
+            }
+        }
+    }
+}
+
+/// The shortest timeout is looked at four times in its length.
+fn sweep_interval(limits: &Limits) -> Duration {
+    let timeouts = [
+        limits.register_timeout,
+        limits.ping_interval,
+        limits.pong_timeout,
+        limits.close_timeout,
+        limits.stall_timeout,
+    ];
+    let shortest = timeouts
+        .into_iter()
+        .filter(|timeout| !timeout.is_zero())
+        .min()
+        .unwrap_or(SWEEP_INTERVAL_MAX);
+    (shortest / 4).clamp(Duration::from_millis(10), SWEEP_INTERVAL_MAX)
+}
+
+/// Looks at every connection's deadline once per `interval`, an eighth of the shards at a time.
+async fn sweep<W: Wire>(node: Weak<NodeState<W>>, tasks: Tasks, interval: Duration) {
+    const STEPS: usize = 8;
+    let mut ticks = tokio::time::interval(interval / 8);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut step = 0;
+    loop {
+        tokio::select! {
+            () = tasks.stopped() => return,
+            _ = ticks.tick() => {}
+        }
+        let Some(node) = node.upgrade() else { return };
+        if node.is_drained.load(Ordering::Relaxed) {
+            return;
+        }
+        for shard in (step..SHARDS).step_by(STEPS) {
+            node.sweep_shard(shard);
+        }
+        step = (step + 1) % STEPS;
+    }
+}
