@@ -8,6 +8,8 @@
 
 mod queue;
 mod rules;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::fmt;

@@ -15,6 +15,22 @@ use wserver_protocol::{CloseCode, frame};
 use crate::peer::{Peer, poll, push_now, walked};
 use crate::wire::{FakeWire, Fate, Line, event, limits, node, read_frames, user};
 
+/// Whether a task was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Woken {
+    fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 const NOTHING: Counts = Counts { users: 0, connections: 0, bindings: 0 };
 
 #[tokio::test]
@@ -56,6 +72,42 @@ async fn a_push_during_close_is_not_counted() {
     peer.line.unstall();
     assert!(peer.flush().is_empty);
     assert_eq!(peer.line.texts(), ["before", "close 1000"]);
+}
+
+/// Each selection names its connections and no others, and counts whom it has closed itself.
+#[tokio::test]
+async fn a_disconnect_closes_whom_it_selects() {
+    let node = node(LimitSettings::default());
+    let join = || {
+        let [news, chat, bob] = [("ann", "news"), ("ann", "chat"), ("bob", "news")]
+            .map(|(name, about)| Peer::join(&node, name, &[about]));
+        let token = node.digest("another token");
+        chat.attachment.register(&user("ann"), &event("mail"), token).unwrap();
+        [news, chat, bob]
+    };
+    let open = |peers: &[Peer; 3]| {
+        peers.each_ref().map(|peer| peer.attachment.outbox().phase() == Phase::Open)
+    };
+    let (ann, news) = (user("ann"), event("news"));
+    for (selection, closed) in [
+        (Selection::User(&ann), [true, true, false]),
+        (Selection::UserEvent(&ann, &news), [true, false, false]),
+        (Selection::Token("another token"), [false, true, false]),
+        (Selection::Token("token"), [true, true, true]),
+        (Selection::Token("no token"), [false; 3]),
+    ] {
+        let peers = join();
+        let count = closed.iter().filter(|closed| **closed).count();
+        assert_eq!(node.disconnect(selection), count);
+        assert_eq!(open(&peers), closed.map(|closed| !closed));
+    }
+    let peers = join();
+    let id = peers[0].attachment.id();
+    assert_eq!(node.disconnect(Selection::Connection(id)), 1);
+    assert_eq!(open(&peers), [false, true, true]);
+    assert_eq!(node.disconnect(Selection::Connection(id)), 0, "it is ending already");
+    drop(peers);
+    assert_eq!(node.disconnect(Selection::Connection(id)), 0, "it has gone");
 }
 
 #[tokio::test]
@@ -181,6 +233,7 @@ async fn a_drain_closes_everybody_behind_what_is_queued() {
     }
     let drained = draining.join_all().await.remove(0);
     assert_eq!((drained.closed, drained.cut_off), (21, 0));
+    assert_eq!((drained.pushes, drained.deliveries), (0, 0), "all were before it");
     node.tasks().finished().await;
 }
 
@@ -223,6 +276,20 @@ async fn who_is_dismissed_goes_a_few_at_a_time() {
     let drained = node.drain(deadline).await;
     assert_eq!((drained.closed, drained.cut_off, drained.bytes_lost), (0, 0, 0));
     assert_eq!((drained.pushes, drained.deliveries), (1, 35));
+}
+
+/// Half of the time until the deadline is left for queues, however long the spread is.
+#[tokio::test]
+async fn who_is_dismissed_is_told_in_half_of_the_time() {
+    let node = node(LimitSettings::default());
+    let peers: Vec<Peer> = (0..300).map(|_| Peer::join(&node, "ann", &["news"])).collect();
+    let hour = Duration::from_secs(3600);
+    let deadline = Instant::now() + Duration::from_millis(1100);
+    let mut dismissing = pin!(node.dismiss(hour, deadline, &[]));
+    assert!(poll(dismissing.as_mut()).is_pending());
+    let told = peers.iter().filter(|it| it.attachment.outbox().phase() != Phase::Open).count();
+    // A slot is 50 ms. In 22 slots instead of ten or less it would have told 25.
+    assert!(told >= 30, "{told}");
 }
 
 /// More than a pusher writes itself: what was counted is still on its way when everybody is told.
@@ -337,22 +404,16 @@ async fn a_pong_that_has_left_does_not_stand_in_the_way_of_the_next() {
 /// What a wire has taken and still holds is nobody's queue, and is seen out all the same.
 #[tokio::test]
 async fn what_a_wire_holds_back_is_seen_out() {
-    struct Woken(AtomicBool);
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
     let node = node(limits(200, 256));
     let peer = Peer::join(&node, "ann", &["news"]);
-    let woken = Arc::new(Woken(AtomicBool::new(false)));
+    let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
     let flush = || peer.attachment.poll_flush(&mut Context::from_waker(&waker));
     assert!(flush().is_empty);
 
     peer.line.hold(2);
     assert_eq!(push_now(&node, "ann", "news", "held"), 1);
-    assert!(woken.0.load(Ordering::Relaxed), "somebody must see it out");
+    assert!(woken.take(), "somebody must see it out");
     assert_eq!(peer.attachment.outbox().queued_bytes(), 0);
     assert!(peer.line.taken().is_empty());
 
@@ -362,4 +423,100 @@ async fn what_a_wire_holds_back_is_seen_out() {
     assert!(!flush().is_empty, "the peer has not got its Close");
     assert!(flush().is_empty);
     assert_eq!(peer.line.texts(), ["held", "queued", "close 1000"]);
+}
+
+/// A task sleeps on its outbox: it is woken for the first bytes that wait and for each change of
+/// phase, and for nothing else.
+#[tokio::test]
+async fn a_task_is_woken_when_it_has_something_to_do() {
+    let node = node(limits(100, 100));
+    let join = |fate| Peer::join_with(&node, "ann", &["news"], fate);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let sleep = |peer: &Peer| {
+        let _ = peer.attachment.poll_flush(&mut Context::from_waker(&waker));
+        woken.take();
+    };
+    let frame = frame::text(&"x".repeat(98));
+
+    let peer = join(Fate::StallAfter(150));
+    sleep(&peer);
+    assert_eq!((peer.attachment.send(&frame), woken.take()), (Sent::Written, false));
+    assert_eq!((peer.attachment.send(&frame), woken.take()), (Sent::Queued, true));
+    sleep(&peer);
+    for _ in 0..3 {
+        assert_eq!((peer.attachment.send(&frame), woken.take()), (Sent::Queued, false));
+    }
+    assert_eq!((peer.attachment.send(&frame), woken.take()), (Sent::Overflow, true));
+    sleep(&peer);
+    assert!(!peer.attachment.close(CloseReason::Disconnected));
+    assert!(!woken.take(), "it is closing already");
+
+    let peer = join(Fate::BreakAfter(0));
+    sleep(&peer);
+    assert_eq!((peer.attachment.send(&frame), woken.take()), (Sent::Ended, true));
+
+    let peer = join(Fate::Flow);
+    sleep(&peer);
+    assert!(peer.attachment.close(CloseReason::Disconnected) && woken.take());
+
+    let peer = join(Fate::Flow);
+    sleep(&peer);
+    let goodbye = frame::close(CloseCode::NORMAL, "bye");
+    assert!(peer.attachment.close_with(CloseReason::PeerClosed, &goodbye) && woken.take());
+
+    // Closing already, and then cut off.
+    sleep(&peer);
+    assert_eq!(node.drain(Instant::now()).await.closed, 0);
+    assert!(woken.take());
+    assert_eq!(peer.flush().phase, Phase::Ended(CloseReason::PeerClosed));
+}
+
+/// No connection owns a timer: the sweep wakes the task whose deadline has come, and no other.
+#[tokio::test]
+async fn the_sweep_wakes_whose_deadline_has_come() {
+    let node = node(LimitSettings::default());
+    let [due, other] = [(); 2].map(|()| Peer::join(&node, "ann", &["news"]));
+    let deadline = std::time::Instant::now() + Duration::from_millis(20);
+    due.attachment.wake_at(Some(deadline));
+    other.attachment.wake_at(None);
+    let woken = [(); 2].map(|()| Arc::new(Woken::default()));
+    for (peer, woken) in [&due, &other].into_iter().zip(&woken) {
+        let waker = Waker::from(Arc::clone(woken));
+        assert!(peer.attachment.poll_flush(&mut Context::from_waker(&waker)).is_empty);
+    }
+    while !woken[0].take() {
+        tokio::task::yield_now().await;
+    }
+    // A node's clock counts whole milliseconds.
+    assert!(std::time::Instant::now() + Duration::from_millis(1) >= deadline);
+    assert!(!woken[1].take());
+}
+
+/// As many as may be are let in, those whose socket is still on its way included. Who is refused
+/// takes no place.
+#[tokio::test]
+async fn a_node_that_is_full_lets_nobody_in() {
+    let node = node(LimitSettings { connections_max: 2, ..LimitSettings::default() });
+    let first = Peer::join(&node, "ann", &["news"]);
+    let place = node.reserve().unwrap();
+    for _ in 0..2 {
+        let refused = node.open(FakeWire(Line::calm())).unwrap_err();
+        assert_eq!(refused, OpenError::Full { max: 2 });
+        assert_eq!(node.connections_open(), 2);
+    }
+    drop(place);
+    let _second = Peer::join(&node, "ann", &["news"]);
+    assert_eq!(node.reserve().unwrap_err(), OpenError::Full { max: 2 });
+    drop(first);
+    let place = node.reserve().unwrap();
+    let counters = node.counters();
+    assert_eq!(counters.connections_refused_total.value(), 3);
+    assert_eq!(counters.connections_opened_total.value(), 2);
+
+    // A place is no right to come in when everybody is told to go.
+    node.drain(Instant::now()).await;
+    assert_eq!(place.open(FakeWire(Line::calm())).unwrap_err(), OpenError::Draining);
+    assert_eq!(counters.connections_refused_total.value(), 4);
+    assert_eq!(node.connections_open(), 1);
 }

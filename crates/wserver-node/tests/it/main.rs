@@ -4,6 +4,7 @@
 mod budgets;
 mod everyone;
 mod info;
+mod interest;
 mod journal;
 mod life;
 mod merge;
