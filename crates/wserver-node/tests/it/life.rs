@@ -485,9 +485,12 @@ async fn the_sweep_wakes_whose_deadline_has_come() {
         let waker = Waker::from(Arc::clone(woken));
         assert!(peer.attachment.poll_flush(&mut Context::from_waker(&waker)).is_empty);
     }
-    while !woken[0].take() {
-        tokio::task::yield_now().await;
-    }
+    let sweep = async {
+        while !woken[0].take() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), sweep).await.expect("the sweep comes by");
     // A node's clock counts whole milliseconds.
     assert!(std::time::Instant::now() + Duration::from_millis(1) >= deadline);
     assert!(!woken[1].take());
