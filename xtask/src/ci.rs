@@ -1,12 +1,15 @@
 //! `cargo xtask ci`: everything that must hold, in timed sections, the same on any machine and in
 //! CI.
 //!
-//! Cheap sections come first, so that common mistakes show within a minute.
+//! Cheap sections come first, so that common mistakes show within a minute. The sections that only
+//! compile follow, while CI installs what the last ones need: those that run programs. All sections
+//! share one profile, so that none compiles what another has compiled.
 
 use std::process::ExitCode;
 
 use xshell::cmd;
 
+use crate::build::{self, CI_PROFILE};
 use crate::interop::Choice;
 use crate::project::Project;
 use crate::section::Sections;
@@ -16,6 +19,9 @@ use crate::{deny, dist, features, fuzz, interop, msrv, package, test, tidy};
 /// Runs all sections and prints the summary; its last line is only the count of tests.
 pub(crate) fn run(project: &Project, slow: bool, only: Option<String>) -> anyhow::Result<ExitCode> {
     let sh = &project.sh;
+    // A section that runs alone installs what it needs by itself.
+    let begins = project.in_ci && only.is_none();
+    let installation = begins.then(|| interop::install(project, test::lacks()));
     let mut sections = Sections::new(only);
     let plan = Plan::new(project, slow);
 
@@ -24,26 +30,28 @@ pub(crate) fn run(project: &Project, slow: bool, only: Option<String>) -> anyhow
     sections.run("deny", |_| deny::run(project));
     sections.run("msrv", |_| msrv::run(project));
     sections.run("clippy", |_| {
-        let clippy = cmd!(sh, "cargo clippy --workspace --all-targets --all-features");
-        Ok(clippy.args(["--", "-D", "warnings"]).run()?)
+        let all = ["--profile", CI_PROFILE, "--workspace", "--all-targets", "--all-features"];
+        Ok(cmd!(sh, "cargo clippy {all...} -- -D warnings").run()?)
     });
     sections.run("features", |_| features::run(project));
-    sections.run("test", |report| test::workspace(project, plan, &mut report.tally));
     sections.run("doc", |_| {
-        let doc = cmd!(sh, "cargo doc --workspace --no-deps --all-features");
+        let doc = cmd!(sh, "cargo doc --profile {CI_PROFILE} --workspace --no-deps --all-features");
         Ok(doc.env("RUSTDOCFLAGS", "-D warnings").run()?)
     });
     sections.run("package", |_| package::run(project));
     sections.run("fuzz", |report| fuzz::check(project, report));
+    if let Some(installation) = installation {
+        sections.run("install", |_| installation.end());
+    }
+    sections.run("test", |report| test::workspace(project, CI_PROFILE, plan, &mut report.tally));
     sections.run("interop", |report| {
-        let choice = Choice { server: None, only: None, install: project.in_ci };
+        let server = Some(build::tested_server(project)?);
+        let choice = Choice { server, only: None, install: project.in_ci };
         interop::run(project, &choice, report)
     });
     sections.run("dist", |report| {
-        // Reuse the binary that interop has built, because a build with the profile `dist` takes
-        // minutes.
-        let choice = dist::Choice { profile: "release".to_owned(), install: project.in_ci };
-        dist::run(project, &choice, report)
+        let server = build::tested_server(project)?;
+        dist::run(project, &dist::Choice { server, install: project.in_ci }, report)
     });
     if plan == Plan::SlowApart {
         sections.run("slow", |report| test::slow(project, report));

@@ -21,15 +21,15 @@ use parts::{Packages, Parts, write};
 /// What to make, and whether to try it.
 #[derive(Debug)]
 pub(crate) struct Choice {
-    /// The profile of the binary.
-    pub(crate) profile: String,
+    /// The binary to pack.
+    pub(crate) server: PathBuf,
     /// Whether to try the packages, and install and purge the Debian one.
     pub(crate) install: bool,
 }
 
 /// Makes the packages, and tries them if `choice` says so.
 pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> anyhow::Result<()> {
-    let packages = make(project, &choice.profile)?;
+    let packages = make(project, &choice.server)?;
     println!("made {} and {}", packages.tarball.display(), packages.deb.display());
     if choice.install {
         trial::run(project, &packages, &mut report.tally)
@@ -40,12 +40,12 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
     }
 }
 
-fn make(project: &Project, profile: &str) -> anyhow::Result<Packages> {
+fn make(project: &Project, server: &Path) -> anyhow::Result<Packages> {
     let sh = &project.sh;
     let folder = project.metadata.target.join("dist-packages");
     sh.remove_path(&folder)?;
     sh.create_dir(&folder)?;
-    let parts = Parts::gather(project, profile, &folder)?;
+    let parts = Parts::gather(project, server, &folder)?;
     let tarball = tarball(&parts, &folder)?;
     let deb = deb::make(&parts, &folder)?;
     let _here = sh.push_dir(&folder);

@@ -6,6 +6,7 @@
 
 use xshell::cmd;
 
+use crate::build::CI_PROFILE;
 use crate::metadata::Package;
 use crate::project::Project;
 
@@ -15,7 +16,11 @@ pub(crate) fn run(project: &Project) -> anyhow::Result<()> {
     for package in project.metadata.members() {
         let name = &package.name;
         for flags in combinations(package) {
-            if cmd!(sh, "cargo check --package {name}").args(&flags).run().is_err() {
+            if cmd!(sh, "cargo check --profile {CI_PROFILE} --package {name}")
+                .args(&flags)
+                .run()
+                .is_err()
+            {
                 broken.push(format!("{name} {}", flags.join(" ")).trim().to_owned());
             }
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use xshell::cmd;
 
+use crate::build::CI_PROFILE;
 use crate::project::Project;
 use crate::section::Report;
 use crate::tools;
@@ -48,11 +49,15 @@ pub(crate) fn check(project: &Project, report: &mut Report) -> anyhow::Result<()
     if folders.is_empty() {
         report.skip("fuzz", "no crate has fuzz targets");
     }
-    let target = project.metadata.target.join("fuzz");
+    let target = &project.metadata.target;
     for folder in folders {
         let manifest = folder.join("Cargo.toml");
         cmd!(sh, "cargo fmt --check --manifest-path {manifest}").run()?;
-        cmd!(sh, "cargo check --manifest-path {manifest} --target-dir {target}").run()?;
+        // In the workspace's folder and with its profile, because most dependencies are there.
+        let check = cmd!(sh, "cargo check --profile {CI_PROFILE} --target-dir {target}");
+        // A check links nothing, so libfuzzer-sys need not compile the fuzzer itself, in C++.
+        let check = check.env("CUSTOM_LIBFUZZER_PATH", target.join("libfuzzer.a"));
+        check.arg("--manifest-path").arg(manifest).run()?;
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ mod watch;
 mod address;
 mod arrows;
 mod bench;
+mod build;
 mod ci;
 mod deny;
 mod dist;
@@ -67,10 +68,8 @@ fn run(command: XtaskCmd) -> anyhow::Result<ExitCode> {
             interop::run(&project, &choice, &mut report)?;
         }
         XtaskCmd::Dist(dist) => {
-            let choice = dist::Choice {
-                profile: dist.profile.unwrap_or_else(|| "dist".to_owned()),
-                install: project.in_ci || dist.install,
-            };
+            let server = build::server(&project, dist.profile.as_deref().unwrap_or("dist"))?;
+            let choice = dist::Choice { server, install: project.in_ci || dist.install };
             dist::run(&project, &choice, &mut report)?;
         }
         XtaskCmd::Bench(bench) => {

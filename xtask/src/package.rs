@@ -6,11 +6,10 @@
 //! the dependencies that other sections have already checked.
 
 use std::fmt::Write as _;
-use std::fs;
 
-use anyhow::Context as _;
 use xshell::cmd;
 
+use crate::build::CI_PROFILE;
 use crate::metadata::{Metadata, Package};
 use crate::problem::{Problem, report};
 use crate::project::Project;
@@ -33,12 +32,11 @@ pub(crate) fn run(project: &Project) -> anyhow::Result<()> {
         let archive = packed.join(format!("{}.crate", folder(member)));
         cmd!(sh, "tar --extract --gzip --file {archive} --directory {unpacked}").run()?;
     }
-    let root = fs::read_to_string(project.root.join("Cargo.toml"))?;
-    sh.write_file(unpacked.join("Cargo.toml"), workspace(&project.metadata, &root)?)?;
+    sh.write_file(unpacked.join("Cargo.toml"), workspace(&project.metadata)?)?;
     sh.copy_file(project.root.join("Cargo.lock"), unpacked.join("Cargo.lock"))?;
     let (manifest, target) = (unpacked.join("Cargo.toml"), &project.metadata.target);
-    Ok(cmd!(sh, "cargo check --workspace --manifest-path {manifest} --target-dir {target}")
-        .run()?)
+    let check = cmd!(sh, "cargo check --profile {CI_PROFILE} --target-dir {target}");
+    Ok(check.arg("--workspace").arg("--manifest-path").arg(manifest).run()?)
 }
 
 fn published(metadata: &Metadata) -> impl Iterator<Item = &Package> {
@@ -50,16 +48,13 @@ fn folder(package: &Package) -> String {
     format!("{}-{}", package.name, package.version)
 }
 
-/// The manifest over the unpacked crates: each finds the others here and not at a registry, and the
-/// profiles of `root` make cargo reuse the dependencies that are already checked.
-fn workspace(metadata: &Metadata, root: &str) -> anyhow::Result<String> {
+/// The manifest over the unpacked crates: each finds the others here and not at a registry.
+fn workspace(metadata: &Metadata) -> anyhow::Result<String> {
     let mut manifest = "[workspace]\nresolver = \"3\"\nmembers = [\"*-*\"]\n".to_owned();
     manifest.push_str("\n[patch.crates-io]\n");
     for package in published(metadata) {
         writeln!(manifest, "{} = {{ path = {:?} }}", package.name, folder(package))?;
     }
-    let profiles = root.find("\n[profile.").context("the root manifest has no profiles")?;
-    manifest.push_str(&root[profiles..]);
     Ok(manifest)
 }
 
@@ -103,13 +98,12 @@ mod tests {
         };
         let packages = vec![package("wserver-core", true), package("xtask", false)];
         let metadata = Metadata { packages, ..Metadata::default() };
-        let manifest = workspace(&metadata, "[workspace]\n\n[profile.dev]\ndebug = 1\n").unwrap();
+        let manifest = workspace(&metadata).unwrap();
         assert!(
             manifest.contains("wserver-core = { path = \"wserver-core-0.1.0\" }"),
             "{manifest}"
         );
         assert!(!manifest.contains("xtask"), "{manifest}");
-        assert!(manifest.ends_with("[profile.dev]\ndebug = 1\n"), "{manifest}");
     }
 
     #[test]

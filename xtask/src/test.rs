@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use xshell::cmd;
 
+use crate::build::CI_PROFILE;
 use crate::project::Project;
 use crate::section::Report;
 use crate::tally::{self, Patience, Tally};
@@ -25,7 +26,9 @@ const PROGRAMS: &[(&str, &str)] =
 /// Runs the tests, and the slow ones too if `slow` is set or this is a CI run.
 pub(crate) fn run(project: &Project, slow_too: bool, report: &mut Report) -> anyhow::Result<()> {
     let plan = Plan::new(project, slow_too);
-    let ordinary = workspace(project, plan, &mut report.tally);
+    // The ordinary and the slow tests share one build.
+    let profile = if plan == Plan::SlowApart { CI_PROFILE } else { "dev" };
+    let ordinary = workspace(project, profile, plan, &mut report.tally);
     match plan {
         Plan::SlowApart => slow(project, report)?,
         Plan::SlowLeftOut => report.skip("slow tests", "run `cargo xtask test --slow`"),
@@ -38,7 +41,7 @@ pub(crate) fn run(project: &Project, slow_too: bool, report: &mut Report) -> any
 pub(crate) enum Plan {
     /// They skip themselves and say so.
     SlowLeftOut,
-    /// They have a separate run, so that the ordinary one need not wait for them in a debug build.
+    /// They have a separate run, so that the ordinary ones do not disturb what they measure.
     SlowApart,
 }
 
@@ -53,7 +56,12 @@ impl Plan {
 ///
 /// Doc tests are a separate run, because cargo counts them to no target; so are benchmarks, because
 /// their harness does not know `--skip`.
-pub(crate) fn workspace(project: &Project, plan: Plan, tally: &mut Tally) -> anyhow::Result<()> {
+pub(crate) fn workspace(
+    project: &Project,
+    profile: &str,
+    plan: Plan,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
     let sh = &project.sh;
     install_programs(project)?;
     let skip: &[&str] = match plan {
@@ -61,8 +69,8 @@ pub(crate) fn workspace(project: &Project, plan: Plan, tally: &mut Tally) -> any
         Plan::SlowApart => &["--", "--skip", SLOW_MODULE],
     };
     let kinds = ["--lib", "--bins", "--tests", "--examples"];
-    // Without this, tests behind a feature would silently not run.
-    let all = ["--workspace", "--all-features", "--no-fail-fast"];
+    // Without all features, tests behind a feature would silently not run.
+    let all = ["--profile", profile, "--workspace", "--all-features", "--no-fail-fast"];
     let runs = [
         cmd!(sh, "cargo test {all...} {kinds...} {skip...}"),
         cmd!(sh, "cargo test {all...} --bench *"),
@@ -76,22 +84,29 @@ pub(crate) fn workspace(project: &Project, plan: Plan, tally: &mut Tally) -> any
     outcome
 }
 
+/// The system's packages that the tests need and this machine lacks.
+pub(crate) fn lacks() -> Vec<&'static str> {
+    let missing = PROGRAMS.iter().filter(|(program, _)| !tools::found(program));
+    missing.map(|(_, package)| *package).collect()
+}
+
 /// In CI no test is skipped.
 fn install_programs(project: &Project) -> anyhow::Result<()> {
-    let missing = PROGRAMS.iter().filter(|(program, _)| !tools::found(program));
-    let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    let missing = lacks();
     if project.in_ci && !missing.is_empty() {
         tools::apt_install(&project.sh, &missing)?;
     }
     Ok(())
 }
 
-/// The slow product tests, against a release build, because their numbers mean nothing in a debug
-/// build.
+/// The slow product tests, against the optimised build of the ordinary ones in CI, because their
+/// numbers mean nothing in a debug build.
 pub(crate) fn slow(project: &Project, report: &mut Report) -> anyhow::Result<()> {
     let sh = &project.sh;
-    let slow = cmd!(sh, "cargo test --release -p wserver --test it --no-fail-fast {SLOW_MODULE}");
-    let slow = slow.env("WSERVER_SLOW", "1");
+    // The features of the whole workspace select the binaries that are already built. The filter
+    // matches nothing in the test binaries of the other crates.
+    let all = ["--profile", CI_PROFILE, "--workspace", "--all-features", "--no-fail-fast"];
+    let slow = cmd!(sh, "cargo test {all...} --test it {SLOW_MODULE}").env("WSERVER_SLOW", "1");
     install_programs(project)?;
     let before = report.tally;
     tally::cargo_test(slow, patience(project, SLOW_LIMIT), &mut report.tally)?;

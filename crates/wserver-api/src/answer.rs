@@ -51,14 +51,14 @@ impl<W: Wire> Api<W> {
             routes::format_of_refusal(found.endpoint, request.uri.path(), &request.headers);
         self.serve(found, request, body).await.unwrap_or_else(|refused| {
             debug!(peer = %client, ?refused, "request refused");
-            refused.told().reply(format).map(ReplyBody::Whole)
+            refused.details().reply(format).map(ReplyBody::Whole)
         })
     }
 
     /// The answer where nothing is found.
     #[must_use]
     pub fn not_found() -> Reply {
-        Refused::NotFound.told().reply(Format::Text)
+        Refused::NotFound.details().reply(Format::Text)
     }
 
     async fn serve(

@@ -2,7 +2,7 @@
 
 pub(crate) mod negotiate;
 pub(crate) mod refused;
-pub(crate) mod told;
+pub(crate) mod details;
 
 use std::borrow::Cow;
 use std::fmt;

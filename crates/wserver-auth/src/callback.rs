@@ -22,12 +22,14 @@ use http::header::{
 use http::{Method, StatusCode};
 use serde_json::json;
 use tracing::{debug, info, warn};
+use wserver_outgoing::AskError;
 
 use self::answer::{Denied, Nonsense, Verdict};
 use self::breaker::{Breaker, Change};
 use self::cache::{Cache, Digest, DigestKey};
 use self::permits::{Peer, Permit, Permits};
-use crate::http_client::{Call, HttpClient, HttpEndpoint, HttpError};
+use crate::endpoint::HttpEndpoint;
+use crate::http_client::{Call, HttpClient, HttpError};
 use crate::listen::{Authenticator, Credentials, Identity, Refusal};
 use crate::publisher_key::NoRandomness;
 
@@ -263,9 +265,11 @@ enum Blame {
 impl CallError {
     fn blame(&self) -> Blame {
         match self {
-            Self::Http(HttpError::Connect(_) | HttpError::Tls(_)) => Blame::Backend,
-            Self::Http(HttpError::Timeout { .. } | HttpError::Http(_)) => Blame::Either,
-            Self::Http(HttpError::TooLarge { .. } | HttpError::Encoded) => Blame::Token,
+            Self::Http(HttpError::Ask(AskError::Connect(_) | AskError::Tls(_))) => Blame::Backend,
+            Self::Http(HttpError::Ask(AskError::TooLong { .. }) | HttpError::Encoded) => {
+                Blame::Token
+            }
+            Self::Http(HttpError::Ask(_)) => Blame::Either,
             Self::Answer(Nonsense::Status(
                 StatusCode::BAD_GATEWAY
                 | StatusCode::SERVICE_UNAVAILABLE

@@ -50,6 +50,8 @@ mod digest;
 mod head;
 mod identity;
 #[cfg(any(feature = "callback", feature = "jwks"))]
+mod endpoint;
+#[cfg(any(feature = "callback", feature = "jwks"))]
 mod http_client;
 #[cfg(feature = "jwt")]
 mod jwt;
@@ -66,7 +68,7 @@ pub use any_of::{AnyOf, AnyOfPush};
 pub use callback::{CallbackAuthenticator, CallbackSettings, CallbackSettingsError};
 pub use closures::{AuthenticateWith, AuthorizeWith, authenticate_with, authorize_with};
 #[cfg(any(feature = "callback", feature = "jwks"))]
-pub use http_client::{HttpEndpoint, HttpEndpointError};
+pub use endpoint::{HttpEndpoint, HttpEndpointError};
 pub use identity::PublisherId;
 #[cfg(feature = "jwks")]
 pub use jwt::JwksUrl;

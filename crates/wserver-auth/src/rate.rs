@@ -1,13 +1,10 @@
-//! How often something may happen: a token bucket in one atomic number.
-//!
-//! The state is the moment at which the bucket will be full again (the generic cell rate
-//! algorithm), which carries the same information as a count of tokens and the time of its last
-//! change. It takes twenty lines: a rate-limiting library would bring keyed stores and clocks that
-//! are not needed here.
+//! The rate of one publisher: a bucket in one atomic number, shared by all of its requests.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use wserver_core::Rate;
 
 /// How often a publisher may push: a sustained rate, and a burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +27,7 @@ pub(crate) enum Short {
 /// The bucket of one publisher.
 #[derive(Debug)]
 pub(crate) struct Bucket {
-    /// Time between two pushes at the rate, in nanoseconds.
-    interval: u64,
-    /// How far `full_at` may be ahead of now for a push to pass, in nanoseconds.
-    tolerance: u64,
+    rate: Rate,
     /// How many tokens it holds when it is full.
     burst: u32,
     origin: Instant,
@@ -44,16 +38,14 @@ pub(crate) struct Bucket {
 impl Bucket {
     /// A full bucket.
     pub(crate) fn new(rate: PushRate, origin: Instant) -> Self {
-        let interval = 1_000_000_000 / u64::from(rate.pushes_per_second.get());
-        let interval = interval.max(1);
         let burst = rate.burst.get();
-        let tolerance = interval.saturating_mul(u64::from(burst - 1));
-        Self { interval, tolerance, burst, origin, full_at: AtomicU64::new(0) }
+        let rate = Rate::new(rate.pushes_per_second.get(), burst);
+        Self { rate, burst, origin, full_at: AtomicU64::new(0) }
     }
 
     /// Whether both were made for the same rate.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
-        (self.interval, self.tolerance) == (other.interval, other.tolerance)
+        self.rate == other.rate
     }
 
     /// Takes one token.
@@ -63,8 +55,7 @@ impl Bucket {
     /// If there is none: how long until there is one.
     pub(crate) fn take(&self, now: Instant) -> Result<(), Duration> {
         let now = self.nanoseconds(now);
-        self.take_at(now, 1)
-            .map_err(|full_at| Duration::from_nanos((full_at - now).saturating_sub(self.tolerance)))
+        self.take_at(now, 1).map_err(|full_at| self.rate.wait(full_at, now, 1))
     }
 
     /// Takes `count` tokens in addition to the one that the same request has taken: all, or none.
@@ -77,24 +68,16 @@ impl Bucket {
             return Err(Short::Ever { burst: self.burst });
         }
         let now = self.nanoseconds(now);
-        self.take_at(now, count).map_err(|full_at| {
-            let all = self.interval.saturating_mul(u64::from(count));
-            let ahead = (full_at - now).saturating_add(all);
-            Short::Until(Duration::from_nanos(ahead.saturating_sub(self.tolerance)))
-        })
+        let taken = if count == 0 { Ok(()) } else { self.take_at(now, count) };
+        taken.map_err(|full_at| Short::Until(self.rate.wait(full_at, now, count + 1)))
     }
 
-    /// Takes `count` tokens at `now` if there are as many, or else returns when the bucket would be
-    /// full.
+    /// Takes out `count` at `now` if they are there, or else tells when it is full.
     fn take_at(&self, now: u64, count: u32) -> Result<(), u64> {
-        let Some(others) = count.checked_sub(1) else { return Ok(()) };
-        let others = self.interval.saturating_mul(u64::from(others));
         let taken = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
-            let full_at = full_at.max(now);
-            let fits = (full_at - now).saturating_add(others) <= self.tolerance;
-            fits.then(|| full_at.saturating_add(others).saturating_add(self.interval))
+            self.rate.take(full_at, now, count)
         });
-        taken.map(|_before| ()).map_err(|full_at| full_at.max(now))
+        taken.map(|_before| ())
     }
 
     fn nanoseconds(&self, now: Instant) -> u64 {
@@ -113,21 +96,6 @@ mod tests {
             burst: burst.try_into().unwrap(),
         };
         Bucket::new(rate, origin)
-    }
-
-    #[test]
-    fn a_burst_passes_and_then_the_rate() {
-        let start = Instant::now();
-        let bucket = bucket(10, 3, start);
-        let at = |milliseconds| bucket.take(start + Duration::from_millis(milliseconds));
-        assert_eq!([at(0), at(0), at(0)], [Ok(()); 3]);
-        assert_eq!(at(0), Err(Duration::from_millis(100)));
-        assert_eq!(at(40), Err(Duration::from_millis(60)));
-        assert_eq!(at(100), Ok(()));
-        assert_eq!(at(100), Err(Duration::from_millis(100)));
-        // A pause fills it to the burst and no further.
-        assert_eq!([at(9000), at(9000), at(9000)], [Ok(()); 3]);
-        assert_eq!(at(9000), Err(Duration::from_millis(100)));
     }
 
     #[test]
@@ -176,19 +144,5 @@ mod tests {
         assert_eq!(fast.take(start), Ok(()));
         assert_eq!(fast.charge(start, 0), Ok(()));
         assert_eq!(fast.take(start + Duration::from_secs(u64::from(u32::MAX) * 8)), Ok(()));
-    }
-
-    /// In one second of model time, however it is cut, burst and rate pass and not one more.
-    #[test]
-    fn never_more_than_burst_and_rate() {
-        let start = Instant::now();
-        for (rate, burst, step) in [(7, 1, 13), (100, 20, 1), (3, 9, 50)] {
-            let bucket = bucket(rate, burst, start);
-            let times = (0..=1000).step_by(step).flat_map(|at| [at; 40]);
-            let passed =
-                times.filter(|at| bucket.take(start + Duration::from_millis(*at)).is_ok()).count();
-            let most = (rate + burst) as usize;
-            assert!((most - 2..=most).contains(&passed), "{rate} {burst}: {passed}");
-        }
     }
 }

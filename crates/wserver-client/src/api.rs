@@ -9,17 +9,17 @@ use http::header::{HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use wserver_outgoing::Body;
 use wserver_protocol::v2::{
     self, Batch, BatchAnswer, BodyError, Closed, Connection, Connections, Disconnect, Explanation,
     NodeInfo, Nodes, Online, Presence, Problem, Push, PushAnswer, Registered, Registration,
 };
 
 use crate::Cause;
+use crate::endpoint::UrlError;
 use crate::events::Trace;
-use crate::line::Body;
-use crate::pool::{AskError, KeyError, Pool};
+use crate::http_client::{AskError, HttpClient, KeyError};
 use crate::refusal::{self, refusal_shown};
-use crate::target::UrlError;
 #[cfg(feature = "tls")]
 use crate::tls::CertificateError;
 
@@ -55,7 +55,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// ```
 #[derive(Debug, Clone)]
 pub struct Api {
-    pool: Pool,
+    http: HttpClient,
 }
 
 impl Api {
@@ -66,7 +66,7 @@ impl Api {
     ///
     /// When the URL is not a valid `http://` or `https://` URL.
     pub fn new(url: &str) -> Result<Self, UrlError> {
-        Ok(Self { pool: Pool::new(url)? })
+        Ok(Self { http: HttpClient::new(url)? })
     }
 
     /// Sends this key with each request, as `Authorization: Bearer`.
@@ -75,7 +75,7 @@ impl Api {
     ///
     /// When the key is empty or cannot stand in a header.
     pub fn with_key(mut self, key: &str) -> Result<Self, KeyError> {
-        self.pool = self.pool.with_key(key)?;
+        self.http = self.http.with_key(key)?;
         Ok(self)
     }
 
@@ -83,7 +83,8 @@ impl Api {
     #[cfg(unix)]
     #[must_use]
     pub fn with_unix_socket(mut self, path: impl Into<PathBuf>) -> Self {
-        self.pool = self.pool.with_unix_socket(path.into());
+        let endpoint = self.http.endpoint().with_unix_socket(path.into());
+        self.http = self.http.at(endpoint);
         self
     }
 
@@ -95,7 +96,8 @@ impl Api {
     /// When the text contains no certificate that can be an authority.
     #[cfg(feature = "tls")]
     pub fn with_ca_pem(mut self, pem: &[u8]) -> Result<Self, CertificateError> {
-        self.pool = self.pool.with_ca_pem(pem)?;
+        let endpoint = self.http.endpoint().with_ca_pem(pem)?;
+        self.http = self.http.at(endpoint);
         Ok(self)
     }
 
@@ -108,7 +110,8 @@ impl Api {
     /// When the text contains no certificate.
     #[cfg(feature = "tls")]
     pub fn with_server_certificate_pem(mut self, pem: &[u8]) -> Result<Self, CertificateError> {
-        self.pool = self.pool.with_server_certificate_pem(pem)?;
+        let endpoint = self.http.endpoint().with_server_certificate_pem(pem)?;
+        self.http = self.http.at(endpoint);
         Ok(self)
     }
 
@@ -124,7 +127,8 @@ impl Api {
         certificate: &[u8],
         key: &[u8],
     ) -> Result<Self, CertificateError> {
-        self.pool = self.pool.with_identity_pem(certificate, key)?;
+        let endpoint = self.http.endpoint().with_identity_pem(certificate, key)?;
+        self.http = self.http.at(endpoint);
         Ok(self)
     }
 
@@ -132,7 +136,7 @@ impl Api {
     /// the limit ends when the trace has started.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.pool.timeout = timeout;
+        self.http = self.http.with_timeout(timeout);
         self
     }
 
@@ -300,7 +304,7 @@ impl Api {
     pub async fn trace(&self, user: &str) -> Result<Trace, ApiError> {
         let path = format!("/v2/trace?user={}", encoded(user));
         let request = self.request(Method::GET, &path, None, EVENT_STREAM);
-        let (head, incoming) = self.pool.ask_for_stream(request).await?;
+        let (head, incoming) = self.http.ask_for_stream(request).await?;
         if head.status == StatusCode::OK {
             return Ok(Trace::new(incoming));
         }
@@ -323,14 +327,14 @@ impl Api {
         body: Option<String>,
         accept: &'static str,
     ) -> Request<Body> {
-        let prefix = self.pool.resource().path().trim_end_matches('/');
+        let prefix = self.http.resource().path().trim_end_matches('/');
         let resource = PathAndQuery::try_from(format!("{prefix}{path}"));
         let resource = resource.expect("a path with what is encoded behind it is one");
-        self.pool.request(method, resource, body, Some(accept))
+        self.http.request(method, resource, body, Some(accept))
     }
 
     async fn call(&self, request: Request<Body>) -> Result<bytes::Bytes, ApiError> {
-        let (head, body) = self.pool.ask(request, ANSWER_BYTES_MAX).await?;
+        let (head, body) = self.http.ask(request, ANSWER_BYTES_MAX).await?;
         if head.status == StatusCode::OK { Ok(body) } else { Err(ApiError::refused(&head, &body)) }
     }
 }

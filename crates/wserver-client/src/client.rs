@@ -13,9 +13,9 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::Cause;
 use crate::connection::Connection;
+use crate::endpoint::{Endpoint, UrlError};
 use crate::heartbeat::Heartbeat;
 use crate::refusal;
-use crate::target::{Target, UrlError};
 use crate::text::reason_shown;
 #[cfg(feature = "tls")]
 use crate::tls::CertificateError;
@@ -35,7 +35,7 @@ const BODY_BYTES_MAX: usize = 1 << 10;
 /// Opens connections to one server. It is cheap to clone, and can open any number of connections.
 #[derive(Clone)]
 pub struct Client {
-    pub(crate) target: Target,
+    pub(crate) endpoint: Endpoint,
     pub(crate) headers: HeaderMap,
     pub(crate) connect_timeout: Duration,
     message_bytes_max: usize,
@@ -51,7 +51,7 @@ impl Client {
     /// When the URL is not a valid `ws://` or `wss://` URL.
     pub fn new(url: &str) -> Result<Self, UrlError> {
         Ok(Self {
-            target: Target::parse(url, "ws", "wss")?,
+            endpoint: Endpoint::parse(url, "ws", "wss")?,
             headers: HeaderMap::new(),
             connect_timeout: CONNECT_TIMEOUT,
             message_bytes_max: MESSAGE_BYTES_MAX,
@@ -85,7 +85,7 @@ impl Client {
     /// When the text contains no certificate that can be an authority.
     #[cfg(feature = "tls")]
     pub fn with_ca_pem(mut self, pem: &[u8]) -> Result<Self, CertificateError> {
-        self.target = self.target.with_ca_pem(pem)?;
+        self.endpoint = self.endpoint.with_ca_pem(pem)?;
         Ok(self)
     }
 
@@ -101,7 +101,7 @@ impl Client {
         certificate: &[u8],
         key: &[u8],
     ) -> Result<Self, CertificateError> {
-        self.target = self.target.with_identity_pem(certificate, key)?;
+        self.endpoint = self.endpoint.with_identity_pem(certificate, key)?;
         Ok(self)
     }
 
@@ -154,8 +154,8 @@ impl Client {
 
     async fn handshake(&self) -> Result<Connection, ConnectError> {
         let request = self.request().map_err(ConnectError::of)?;
-        let dialed = self.target.dial().await;
-        let stream = dialed.map_err(|source| ConnectError::Unreachable { source })?;
+        let dialed = self.endpoint.target().dial().await;
+        let stream = dialed.map_err(|error| ConnectError::Unreachable { source: error.into() })?;
         let (socket, _response) = client_async_with_config(request, stream, Some(self.config()))
             .await
             .map_err(ConnectError::of)?;
@@ -177,11 +177,11 @@ impl Client {
         let uri = Uri::builder()
             .scheme("ws")
             .authority("localhost")
-            .path_and_query(self.target.resource().clone())
+            .path_and_query(self.endpoint.target().resource().clone())
             .build()?;
         let mut request = uri.into_client_request()?;
         let headers = request.headers_mut();
-        headers.insert(HOST, self.target.authority().clone());
+        headers.insert(HOST, self.endpoint.target().authority().clone());
         let own: Vec<HeaderName> = headers.keys().cloned().collect();
         for (name, value) in self.headers.iter().filter(|(name, _)| !own.contains(name)) {
             headers.append(name, value.clone());
@@ -192,7 +192,7 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("target", &self.target).finish_non_exhaustive()
+        f.debug_struct("Client").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
 

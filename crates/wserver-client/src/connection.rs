@@ -15,11 +15,11 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame as WsCloseFrame, Message};
+use wserver_outgoing::Stream;
 use wserver_protocol::{CloseCode, Register};
 
 use crate::Cause;
 use crate::heartbeat::{Beat, Heartbeat};
-use crate::stream::Stream;
 use crate::text;
 
 /// How long the other side may take for its part of a closing handshake.

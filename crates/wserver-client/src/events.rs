@@ -6,10 +6,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures::{Stream, StreamExt as _};
+use wserver_outgoing::Incoming;
 use wserver_protocol::v2::{BodyError, Entry, Missed};
 
 use crate::Cause;
-use crate::line::Incoming;
 
 /// The longest event that the client keeps.
 const EVENT_BYTES_MAX: usize = 1 << 20;

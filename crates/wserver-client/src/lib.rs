@@ -38,11 +38,10 @@
 //! certificate authorities that the machine trusts. Of the server it knows only the documented
 //! contract, which wserver-protocol contains.
 
-mod stream;
-mod target;
 mod text;
 #[cfg(feature = "tls")]
 mod tls;
+mod endpoint;
 
 mod client;
 mod connection;
@@ -52,8 +51,7 @@ mod heartbeat;
 mod backoff;
 mod listener;
 
-mod line;
-mod pool;
+mod http_client;
 mod refusal;
 mod pusher;
 
@@ -64,15 +62,14 @@ pub use api::{Api, ApiError};
 pub use backoff::Backoff;
 pub use client::{Client, ConnectError};
 pub use connection::{CloseFrame, Connection, NextTextError, ReceiveError, SendError};
+pub use endpoint::UrlError;
 pub use events::{Trace, TraceError, TraceUpdate};
+pub use http_client::KeyError;
 pub use listener::{GaveUp, Interruption, Listener, Update};
-pub use pool::KeyError;
 pub use probe::{Dialed, PlainAnswer, Probe, Probed, Secured, Seen, UpgradeError};
 pub use pusher::{PushError, Pusher};
-pub use target::UrlError;
 #[cfg(feature = "tls")]
 pub use tls::{CertificateError, TlsFacts};
 pub use wserver_protocol::{CloseCode, v2};
 
-/// The cause of an error, from the library that saw it.
-type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
+use wserver_outgoing::Cause;

@@ -7,20 +7,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
-use http::header::HOST;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+use wserver_outgoing::{AskError, Line, LineError, Stream};
 use wserver_protocol::{CloseCode, Register};
 
 use crate::Cause;
 use crate::client::{Client, body_head};
 use crate::connection::{CloseFrame, ReceiveError, SendError, close_message};
-use crate::line::{Body, Line, LineError};
-use crate::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::TlsFacts;
 
@@ -70,7 +68,7 @@ impl Probe {
     /// # Errors
     /// The resolver's error.
     pub async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        self.within(self.client.target.addresses()).await
+        self.within(self.client.endpoint.target().addresses()).await
     }
 
     /// Connects to one of the addresses.
@@ -101,7 +99,7 @@ impl<'a> Dialed<'a> {
     /// or is not for this name.
     pub async fn secure(self) -> io::Result<Secured<'a>> {
         let Self { client, stream, .. } = self;
-        let stream = within(client, client.target.secure(stream)).await?;
+        let stream = within(client, client.endpoint.target().secure(stream)).await?;
         Ok(Secured {
             #[cfg(feature = "tls")]
             tls: stream.tls().map(TlsFacts::of),
@@ -130,9 +128,9 @@ impl Secured<'_> {
     pub async fn get(self) -> io::Result<PlainAnswer> {
         let Self { client, stream, .. } = self;
         let asking = async {
-            let mut request = Request::new(Body::default());
-            *request.uri_mut() = client.target.resource().clone().into();
-            request.headers_mut().insert(HOST, client.target.authority().clone());
+            let target = client.endpoint.target();
+            let resource = target.resource().clone();
+            let mut request = target.request(Method::GET, resource, Bytes::new());
             for (name, value) in client.headers.iter() {
                 request.headers_mut().append(name, value.clone());
             }
@@ -141,6 +139,7 @@ impl Secured<'_> {
                 Ok((head, _body)) => Ok(PlainAnswer { status: head.status, headers: head.headers }),
                 Err(LineError::Lost(cause)) => Err(io::Error::other(cause)),
                 Err(LineError::Unsent(_)) => Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) => Err(io::Error::other(AskError::from(error))),
             }
         };
         within(client, asking).await

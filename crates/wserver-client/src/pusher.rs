@@ -11,9 +11,9 @@ use wserver_protocol::v2::{Problem, PushAnswer};
 use wserver_protocol::{PushRequest, receipt};
 
 use crate::Cause;
-use crate::pool::{AskError, KeyError, Pool};
+use crate::endpoint::UrlError;
+use crate::http_client::{AskError, HttpClient, KeyError};
 use crate::refusal::{self, refusal_shown};
-use crate::target::UrlError;
 use crate::text::shown;
 #[cfg(feature = "tls")]
 use crate::tls::CertificateError;
@@ -38,7 +38,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Pusher {
-    pool: Pool,
+    http: HttpClient,
 }
 
 impl Pusher {
@@ -49,7 +49,7 @@ impl Pusher {
     ///
     /// When the URL is not a valid `http://` or `https://` URL.
     pub fn new(url: &str) -> Result<Self, UrlError> {
-        Ok(Self { pool: Pool::new(url)? })
+        Ok(Self { http: HttpClient::new(url)? })
     }
 
     /// Sends this key with each push, as `Authorization: Bearer`.
@@ -58,7 +58,7 @@ impl Pusher {
     ///
     /// When the key is empty or cannot stand in a header.
     pub fn with_key(mut self, key: &str) -> Result<Self, KeyError> {
-        self.pool = self.pool.with_key(key)?;
+        self.http = self.http.with_key(key)?;
         Ok(self)
     }
 
@@ -66,7 +66,8 @@ impl Pusher {
     #[cfg(unix)]
     #[must_use]
     pub fn with_unix_socket(mut self, path: impl Into<PathBuf>) -> Self {
-        self.pool = self.pool.with_unix_socket(path.into());
+        let endpoint = self.http.endpoint().with_unix_socket(path.into());
+        self.http = self.http.at(endpoint);
         self
     }
 
@@ -78,7 +79,8 @@ impl Pusher {
     /// When the text contains no certificate that can be an authority.
     #[cfg(feature = "tls")]
     pub fn with_ca_pem(mut self, pem: &[u8]) -> Result<Self, CertificateError> {
-        self.pool = self.pool.with_ca_pem(pem)?;
+        let endpoint = self.http.endpoint().with_ca_pem(pem)?;
+        self.http = self.http.at(endpoint);
         Ok(self)
     }
 
@@ -94,21 +96,22 @@ impl Pusher {
         certificate: &[u8],
         key: &[u8],
     ) -> Result<Self, CertificateError> {
-        self.pool = self.pool.with_identity_pem(certificate, key)?;
+        let endpoint = self.http.endpoint().with_identity_pem(certificate, key)?;
+        self.http = self.http.at(endpoint);
         Ok(self)
     }
 
     /// Gives up on an attempt to connect after this time; 5 s by default.
     #[must_use]
     pub fn with_connect_timeout(mut self, connect_timeout: Duration) -> Self {
-        self.pool.connect_timeout = connect_timeout;
+        self.http = self.http.with_connect_timeout(connect_timeout);
         self
     }
 
     /// Gives up on a push after this time, which includes connecting; 10 s by default.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.pool.timeout = timeout;
+        self.http = self.http.with_timeout(timeout);
         self
     }
 
@@ -116,7 +119,7 @@ impl Pusher {
     /// pushes under way.
     #[must_use]
     pub fn with_idle_connections_max(mut self, idle_connections_max: usize) -> Self {
-        self.pool.idle_connections_max = idle_connections_max;
+        self.http = self.http.with_idle_connections_max(idle_connections_max);
         self
     }
 
@@ -174,9 +177,9 @@ impl Pusher {
     ) -> Result<(Parts, bytes::Bytes), PushError> {
         let push =
             PushRequest { user_id: user.into(), event: event.into(), message: message.into() };
-        let resource = self.pool.resource().clone();
-        let request = self.pool.request(Method::POST, resource, Some(push.encode()), accept);
-        Ok(self.pool.ask(request, ANSWER_BYTES_MAX).await?)
+        let resource = self.http.resource().clone();
+        let request = self.http.request(Method::POST, resource, Some(push.encode()), accept);
+        Ok(self.http.ask(request, ANSWER_BYTES_MAX).await?)
     }
 }
 

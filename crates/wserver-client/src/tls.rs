@@ -1,14 +1,11 @@
-//! Trust and the TLS handshake of a client. There is no way to trust every certificate, not even on
-//! request.
+//! Whom a client trusts, and what it shows. Nothing here trusts everybody, not even on request.
 
 use std::fmt;
-use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WantsClientCert, WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -16,9 +13,7 @@ use rustls::{
     ClientConfig, ClientConnection, ConfigBuilder, DigitallySignedStruct, Error, OtherError,
     ProtocolVersion, RootCertStore, SignatureScheme,
 };
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use wserver_tls::AuthoritiesError;
 
 /// The authorities that this machine trusts, read once.
 static NATIVE: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
@@ -26,8 +21,6 @@ static NATIVE: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
 /// How one client secures its connections to one server.
 #[derive(Clone)]
 pub(crate) struct Tls {
-    /// The name that the server's certificate must be for.
-    host: ServerName<'static>,
     trust: Trust,
     identity: Option<Arc<Identity>>,
     config: Arc<ClientConfig>,
@@ -52,7 +45,6 @@ struct Identity {
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")
-            .field("host", &self.host)
             .field("has_identity", &self.identity.is_some())
             .finish_non_exhaustive()
     }
@@ -82,15 +74,20 @@ pub enum CertificateError {
 }
 
 impl Tls {
-    /// Trusts the machine's certificate authorities; the first call reads them.
-    pub(crate) fn new(host: ServerName<'static>) -> Self {
-        let native = NATIVE.get_or_init(|| rustls_native_certs::load_native_certs().certs);
+    /// Reads whom the machine trusts, the first time.
+    pub(crate) fn new() -> Self {
+        let native = NATIVE.get_or_init(wserver_tls::system_certificates);
         let mut roots = RootCertStore::empty();
         // Machines have some that are too old to be parsed; the others work without them.
         roots.add_parsable_certificates(native.iter().cloned());
         let trust = Trust { roots: Arc::new(roots), given: [].into(), pinned: None };
         let config = finished(builder(&trust).with_no_client_auth());
-        Self { host, trust, identity: None, config }
+        Self { trust, identity: None, config }
+    }
+
+    /// How rustls connects.
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.config)
     }
 
     pub(crate) fn with_authorities(&self, pem: &[u8]) -> Result<Self, CertificateError> {
@@ -132,23 +129,13 @@ impl Tls {
                 .map_err(|_ignored| CertificateError::Key)?,
             None => builder.with_no_client_auth(),
         };
-        Ok(Self { host: self.host.clone(), trust, identity, config: finished(config) })
-    }
-
-    /// Makes the handshake, on a connection to the host.
-    pub(crate) async fn connect(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let connector = TlsConnector::from(Arc::clone(&self.config));
-        // Boxed, so that connections without TLS do not carry its size.
-        Box::pin(connector.connect(self.host.clone(), stream)).await
+        Ok(Self { trust, identity, config: finished(config) })
     }
 }
 
 fn builder(trust: &Trust) -> ConfigBuilder<ClientConfig, WantsClientCert> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .expect("the provider has suites for these versions");
-    let roots = Arc::clone(&trust.roots);
+    let builder = wserver_tls::builder();
+    let (roots, provider) = (Arc::clone(&trust.roots), Arc::clone(builder.crypto_provider()));
     let Ok(authorities) = WebPkiServerVerifier::builder_with_provider(roots, provider).build()
     else {
         // Without any trusted authority there is no verifier; handshakes fail and say so.
@@ -242,25 +229,11 @@ fn finished(mut config: ClientConfig) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// How many certificates a PEM text announces, anywhere in a line and by any name. The reader skips
-/// those that do not start a line, for example where two files were joined without a line end.
-fn certificates_announced(pem: &[u8]) -> usize {
-    let text = String::from_utf8_lossy(pem);
-    let labels = text.split("-----BEGIN ").skip(1).filter_map(|rest| rest.split("-----").next());
-    labels.filter(|label| label.ends_with("CERTIFICATE")).count()
-}
-
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    match certificates {
-        Ok(certificates) if !certificates.is_empty() => {
-            if certificates.len() < certificates_announced(pem) {
-                return Err(CertificateError::HalfRead);
-            }
-            Ok(certificates)
-        }
-        _ => Err(CertificateError::NoCertificate),
-    }
+    wserver_tls::certificates(pem).map_err(|error| match error {
+        AuthoritiesError::HalfRead => CertificateError::HalfRead,
+        _ => CertificateError::NoCertificate,
+    })
 }
 
 /// What a TLS handshake has shown of a server that proved its name.

@@ -131,7 +131,7 @@ async fn check_ends(broker: &dyn Broker, one: End, mut two: End, three: End) {
     assert!(is_broken.is_err(), "a good link is not broken: {is_broken:?}");
 }
 
-/// What arrives by one link.
+/// Messages that arrived by a test's own link, in order.
 #[derive(Debug)]
 pub struct Ear(Vec<InboundLane>);
 

@@ -355,8 +355,7 @@ impl<H: Clone, L: Lane> Binder<H, L> {
     ///
     /// It looks at every member of every user, some 10 to 30 ns each, a few thousand under one
     /// lock: meant for a logout, not for a push. An index would answer at once, but cost every
-    /// registration 20 to 30 bytes for the sake of the rarest question. Who knows the user asks
-    /// [`Member::came_with`] instead.
+    /// binding 20 to 30 bytes for the sake of the rarest question.
     pub fn token_connections(&self, token: TokenDigest) -> Vec<(ConnectionId, H)> {
         let mut found = Vec::new();
         for shard in self.users.numbers() {

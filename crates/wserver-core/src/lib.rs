@@ -8,6 +8,8 @@
 //!   someone; `examples/reuse.rs` is one of threads and channels.
 //! - [`Session`] is the life of one WebSocket as a state machine: heartbeats, the register
 //!   deadline, expiry, the flood bound, the close deadline. It takes 56 bytes.
+//! - [`Rate`] is how often something may happen, and [`Generations`] a map that forgets the oldest
+//!   entries: the small parts of which several crates make their bounds.
 //! - [`UserId`], [`EventName`] and [`ConnectionId`] are what both speak of; [`Limits`] holds
 //!   every bound of the server, [`CloseReason`] every way a connection ends.
 //!
@@ -55,6 +57,8 @@ mod names;
 mod id;
 mod binder;
 mod expiries;
+mod rate;
+mod generations;
 mod session;
 mod limits;
 mod close;
@@ -65,7 +69,9 @@ pub use binder::{
 };
 pub use close::CloseReason;
 pub use expiries::RegistrationKey;
+pub use generations::Generations;
 pub use id::ConnectionId;
 pub use limits::{ConnectionsPerUserPolicy, LimitSettings, Limits, LimitsError, UnknownPolicy};
 pub use names::{EventName, NameError, UserId};
+pub use rate::Rate;
 pub use session::{Action, Session};

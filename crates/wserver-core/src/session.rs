@@ -9,6 +9,7 @@ mod tests;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::expiries::Expiries;
+use crate::rate::Rate;
 use crate::{CloseReason, Limits, RegistrationKey};
 
 /// Bytes written for which a pong may take one second longer, since the ping waits behind them.
@@ -62,7 +63,7 @@ pub struct Session {
     registered: Registered,
     /// The registrations that expire, if any does.
     expiries: Option<Box<Expiries>>,
-    /// When the bucket would be full again.
+    /// When the bucket of the peer's messages is full again.
     bucket_full: u64,
     /// Bytes the socket had taken when the last pong came.
     written_at_pong: u64,
@@ -275,20 +276,13 @@ impl Session {
         nanos(limits.pong_timeout.saturating_add(more).min(most))
     }
 
-    /// The bucket as one number, the time at which it is full again: each message moves it on by
-    /// the time of one token, and it may be ahead by the time of a burst.
     fn take_token(&mut self, limits: &Limits, now: Instant) -> Result<(), CloseReason> {
         if self.liveness == Liveness::Closing {
             return Ok(());
         }
-        let now = self.nanos_at(now);
-        let token = 1_000_000_000 / u64::from(limits.inbound_messages_per_second.max(1));
-        let burst = token.saturating_mul(u64::from(limits.inbound_messages_burst));
-        let full = self.bucket_full.max(now).saturating_add(token);
-        if full > now.saturating_add(burst) {
-            return Err(CloseReason::Flood);
-        }
-        self.bucket_full = full;
+        let rate = Rate::new(limits.inbound_messages_per_second, limits.inbound_messages_burst);
+        let full_at = rate.take(self.bucket_full, self.nanos_at(now), 1);
+        self.bucket_full = full_at.ok_or(CloseReason::Flood)?;
         Ok(())
     }
 

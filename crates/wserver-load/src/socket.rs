@@ -2,6 +2,7 @@
 //!
 //! It never blocks, and verifies only that the server is the intended one.
 
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,9 +11,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use mio::net::TcpStream;
 use rustls::client::Resumption;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 
 /// The TLS configuration for one server.
 #[derive(Debug, Clone)]
@@ -25,18 +25,12 @@ impl Tls {
     /// For a server at `address` whose certificate is signed by one of the authorities in
     /// `ca_file`.
     pub(crate) fn new(ca_file: &Path, address: SocketAddr) -> Result<Self> {
-        let mut roots = RootCertStore::empty();
-        let certificates = CertificateDer::pem_file_iter(ca_file)
-            .with_context(|| format!("cannot read {}", ca_file.display()))?;
-        for certificate in certificates {
-            roots.add(certificate?)?;
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        // Every listener stands for another browser, which the server has not seen before.
+        let pem =
+            fs::read(ca_file).with_context(|| format!("cannot read {}", ca_file.display()))?;
+        let roots =
+            wserver_tls::authorities(&pem).with_context(|| ca_file.display().to_string())?;
+        let mut config = wserver_tls::trusting(roots).with_no_client_auth();
+        // Every listener is another browser, which the server has not seen before.
         config.resumption = Resumption::disabled();
         Ok(Self { config: Arc::new(config), name: address.ip().into() })
     }
@@ -135,7 +129,7 @@ mod tests {
         let pair = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let name = format!("wserver-load-{}-{bytes}.pem", std::process::id());
         let ca_file = std::env::temp_dir().join(name);
-        std::fs::write(&ca_file, pair.cert.pem()).unwrap();
+        fs::write(&ca_file, pair.cert.pem()).unwrap();
         let key = PrivateKeyDer::Pkcs8(pair.signing_key.serialize_der().into());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -163,7 +157,7 @@ mod tests {
         const BYTES: usize = 300_000;
         let (address, ca_file) = echo(BYTES);
         let tls = Tls::new(&ca_file, address).unwrap();
-        std::fs::remove_file(ca_file).unwrap();
+        fs::remove_file(ca_file).unwrap();
         let mut socket = Socket::new(TcpStream::connect(address).unwrap(), Some(&tls)).unwrap();
         let mut poll = Poll::new().unwrap();
         let interest = Interest::READABLE | Interest::WRITABLE;

@@ -8,7 +8,7 @@ use wserver_node::Counter;
 
 /// Everything that the carrier of one server has counted since it started.
 #[derive(Debug)]
-pub(crate) struct EdgeCounters {
+pub(crate) struct CarrierCounters {
     /// Bytes of clients' messages that are half read. Written by connections when they have read;
     /// bounded by `inbound_bytes_max`, and what each connection may have beyond it.
     pub(crate) inbound_bytes: AtomicUsize,
@@ -33,7 +33,7 @@ pub(crate) struct EdgeCounters {
 /// How an authenticator refuses: `Refusal::as_str`.
 const REFUSALS: [&str; 5] = ["unknown", "expired", "not_yet_valid", "forbidden", "unavailable"];
 
-impl Default for EdgeCounters {
+impl Default for CarrierCounters {
     fn default() -> Self {
         Self {
             inbound_bytes: AtomicUsize::new(0),
@@ -70,7 +70,7 @@ impl Default for EdgeCounters {
     }
 }
 
-impl EdgeCounters {
+impl CarrierCounters {
     /// Counts an answer of the authenticator.
     pub(crate) fn count_authentication(&self, answer: &Result<Identity, Refusal>) {
         match answer {

@@ -10,13 +10,13 @@ use wserver_protocol::CloseCode;
 
 use crate::connection::close;
 use crate::connection::wire::Socket;
-use crate::counters::EdgeCounters;
+use crate::counters::CarrierCounters;
 
 /// Where the figures stand.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) node: Node<Socket>,
-    pub(crate) counters: Arc<EdgeCounters>,
+    pub(crate) counters: Arc<CarrierCounters>,
     pub(crate) goodbye_code: CloseCode,
 }
 

@@ -40,16 +40,14 @@ pub(super) struct Packages {
 impl<'a> Parts<'a> {
     pub(super) fn gather(
         project: &'a Project,
-        profile: &str,
+        server: &Path,
         folder: &Path,
     ) -> anyhow::Result<Self> {
         let sh = &project.sh;
-        cmd!(sh, "cargo build --profile {profile} --package wserver").run()?;
-        let built = project.metadata.target.join(profile).join("wserver");
         let binary = folder.join("wserver");
         // Nobody reads function names in the binary: reports contain a trace of addresses, and a
         // new build of the tag has the symbols.
-        cmd!(sh, "strip --strip-unneeded -o {binary} {built}").run()?;
+        cmd!(sh, "strip --strip-unneeded -o {binary} {server}").run()?;
         let version = project.metadata.members().find(|it| it.name == "wserver");
         let version = version.context("no package wserver")?.version.clone();
         let about = cmd!(sh, "rustc --version --verbose").quiet().read()?;

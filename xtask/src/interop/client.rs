@@ -1,6 +1,5 @@
 //! The foreign clients: what each needs, and how to install it, run it and read its output.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -74,23 +73,25 @@ pub(super) enum Client {
 }
 
 impl Client {
+    /// Two run at a time: the longest come first, and those that wait alternate with those that
+    /// compute.
     pub(super) const ALL: [Self; 16] = [
+        Self::Testssl,
+        Self::Browsers,
+        Self::Proxies,
+        Self::Page,
+        Self::Nginx,
+        Self::Api,
         Self::Go,
         Self::Python,
-        Self::Api,
         Self::Node,
         Self::Websocket,
         Self::Tcl,
         Self::Kept,
-        Self::Browsers,
-        Self::Page,
         Self::Curl,
-        Self::Nginx,
-        Self::Proxies,
         Self::Pyjwt,
         Self::Jose,
         Self::Prometheus,
-        Self::Testssl,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -150,64 +151,43 @@ impl Client {
         Some(missing.to_owned())
     }
 
-    /// Installs what is missing: programs from the system, libraries under `home`.
-    pub(super) fn install(self, sh: &Shell, home: &Path) -> anyhow::Result<()> {
-        let programs: Vec<&str> =
-            self.programs().iter().copied().filter(|it| !tools::found(it)).collect();
-        let mut system: Vec<&str> = programs.into_iter().map(system_package).collect();
+    /// The system's packages that it needs and this machine lacks.
+    pub(super) fn lacks(self, sh: &Shell) -> Vec<&'static str> {
+        let programs = self.programs().iter().copied().filter(|it| !tools::found(it));
+        let mut packages: Vec<&str> = programs.map(system_package).collect();
         match self {
-            Self::Go if gorilla(sh).is_none() => system.push(GORILLA_PACKAGE),
-            Self::Tcl if !has_tcllib(sh) => system.push("tcllib"),
-            Self::Testssl if program_of(TESTSSL_PROGRAMS).is_none() => system.push("testssl.sh"),
+            Self::Go if gorilla(sh).is_none() => packages.push(GORILLA_PACKAGE),
+            Self::Tcl if !has_tcllib(sh) => packages.push("tcllib"),
+            Self::Testssl if program_of(TESTSSL_PROGRAMS).is_none() => packages.push("testssl.sh"),
             _ => {}
         }
         if matches!(self, Self::Browsers | Self::Page) && program_of(CHROMIUM).is_none() {
-            system.push("chromium");
+            packages.push("chromium");
         }
         if self == Self::Browsers && program_of(FIREFOX).is_none() {
-            system.push("firefox-esr");
+            packages.push("firefox-esr");
         }
-        if self.packages().iter().any(|it| is_npm(it)) && !tools::found("npm") {
-            system.push("npm");
-        }
-        if !system.is_empty() {
-            tools::apt_install(sh, &system)?;
-        }
-        let (npm, pip): (Vec<&str>, Vec<&str>) =
-            self.packages().iter().copied().partition(|it| is_npm(it));
-        if !pip.is_empty() {
-            let (folder, program) = (venv(home), venv(home).join("bin").join("pip"));
-            if cmd!(sh, "python3 -m venv {folder}").run().is_err() {
-                tools::apt_install(sh, &["python3-venv"])?;
-                cmd!(sh, "python3 -m venv --clear {folder}").run()?;
-            }
-            cmd!(sh, "{program} install --quiet {pip...}").run()?;
-        }
-        if !npm.is_empty() {
-            // All at once, because npm removes packages that an install does not name.
-            let all: BTreeSet<&str> = Self::ALL
-                .into_iter()
-                .flat_map(Self::packages)
-                .copied()
-                .filter(|it| is_npm(it))
-                .collect();
-            let flags = ["--no-audit", "--no-fund", "--no-save"];
-            cmd!(sh, "npm install --prefix {home} {flags...} {all...}").run()?;
-        }
-        for package in self.packages() {
-            sh.write_file(stamp(home, package), "")?;
-        }
-        match self.missing(sh, home) {
-            Some(missing) => anyhow::bail!("{missing}, even after installing it"),
-            None => Ok(()),
-        }
+        packages
     }
 
-    /// Makes the files that the server needs before it starts.
+    /// Builds the client if it is compiled, and makes the files that the server needs before it
+    /// starts.
     pub(super) fn prepare(self, sh: &Shell, root: &Path, home: &Path) -> anyhow::Result<PathBuf> {
         let scripts = root.join("xtask/interop");
         let keys = home.join(self.name());
         let mut maker = match self {
+            Self::Go => {
+                let gopath = gorilla(sh).context("gorilla is gone")?;
+                let (source, program) = (scripts.join("client.go"), go_program(home));
+                // Debian's packages are from the time before Go modules, so they need no network.
+                cmd!(sh, "go build -o {program} {source}")
+                    .env("GO111MODULE", "off")
+                    .env("GOPATH", gopath)
+                    .env("GOCACHE", home.join("go-cache"))
+                    .env_remove("GOFLAGS")
+                    .run()?;
+                return Ok(keys);
+            }
             Self::Pyjwt => {
                 let mut command = python(home);
                 command.arg(scripts.join("python").join("issuer.py"));
@@ -223,21 +203,10 @@ impl Client {
     }
 
     /// The command that runs it; the server's origin is its only argument.
-    pub(super) fn command(self, sh: &Shell, root: &Path, home: &Path) -> anyhow::Result<Command> {
+    pub(super) fn command(self, root: &Path, home: &Path) -> anyhow::Result<Command> {
         let scripts = root.join("xtask/interop");
         Ok(match self {
-            Self::Go => {
-                let gopath = gorilla(sh).context("gorilla is gone")?;
-                let (source, program) = (scripts.join("client.go"), home.join("go-client"));
-                // Debian's packages are from the time before Go modules, so they need no network.
-                cmd!(sh, "go build -o {program} {source}")
-                    .env("GO111MODULE", "off")
-                    .env("GOPATH", gopath)
-                    .env("GOCACHE", home.join("go-cache"))
-                    .env_remove("GOFLAGS")
-                    .run()?;
-                Command::new(program)
-            }
+            Self::Go => Command::new(go_program(home)),
             Self::Python => {
                 let mut command = python(home);
                 command.arg(scripts.join("client.py"));
@@ -318,7 +287,7 @@ impl Client {
     }
 
     /// The packages of Python and npm that it needs.
-    fn packages(self) -> &'static [&'static str] {
+    pub(super) fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Go | Self::Tcl | Self::Kept | Self::Curl | Self::Nginx | Self::Testssl => &[],
             Self::Python | Self::Prometheus => &[WEBSOCKETS],
@@ -332,6 +301,10 @@ impl Client {
             Self::Jose => &[JOSE, WS],
         }
     }
+}
+
+fn go_program(home: &Path) -> PathBuf {
+    home.join("go-client")
 }
 
 fn node(scripts: &Path, home: &Path, script: &str) -> Command {
@@ -383,21 +356,21 @@ fn parse_case(line: &str) -> Tally {
     }
 }
 
-fn venv(home: &Path) -> PathBuf {
+pub(super) fn venv(home: &Path) -> PathBuf {
     home.join("venv")
 }
 
 /// An empty file that shows that exactly this version was installed.
-fn stamp(home: &Path, package: &str) -> PathBuf {
+pub(super) fn stamp(home: &Path, package: &str) -> PathBuf {
     home.join(format!("{package}.installed"))
 }
 
-fn has_package(home: &Path, package: &str) -> bool {
+pub(super) fn has_package(home: &Path, package: &str) -> bool {
     stamp(home, package).is_file()
 }
 
 /// npm packages have the version after an @, Python packages after two equals signs.
-fn is_npm(package: &str) -> bool {
+pub(super) fn is_npm(package: &str) -> bool {
     package.contains('@')
 }
 

@@ -108,7 +108,7 @@ fn imports<'m>(
         rest = &rest[start..];
         let end = rest.find(|it: char| !it.is_alphanumeric() && it != '_').unwrap_or(rest.len());
         if &rest[..end] == "use" {
-            let (tree, behind) = rest[end..].split_once(';').unwrap_or((&rest[end..], ""));
+            let (tree, behind) = rest[end..].split_once(';').unwrap_or_else(|| (&rest[end..], ""));
             spread(&[], tree, &mut add);
             rest = behind;
         } else {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use wserver_core::CloseReason;
+use wserver_core::{CloseReason, EventName, UserId};
 use wserver_node::{Entry, What};
 
 /// The most characters of a name that a sentence repeats.
@@ -76,6 +76,38 @@ impl fmt::Display for Ago {
             _ => (seconds / 3600, "h"),
         };
         write!(f, "{count} {unit} ago")
+    }
+}
+
+/// Where a push of an event to a user would go: to `reached` of `count` connections, which have
+/// registered for `events`.
+pub(crate) fn verdict(
+    user: &UserId,
+    event: &EventName,
+    reached: usize,
+    count: usize,
+    events: &[String],
+) -> String {
+    let (user, event) = (Name(user.as_str()), Name(event.as_str()));
+    let connections = Count(count, "connection");
+    match (reached, count) {
+        (0, 0) => format!("user {user} has no connection, so a push of {event} goes to nobody"),
+        (0, _) if events.is_empty() => format!(
+            "user {user} has {connections}, not registered for anything any more, so a push of \
+             {event} goes to nobody"
+        ),
+        (0, _) => {
+            let events: Vec<String> = events.iter().map(|it| Name(it).to_string()).collect();
+            let events = events.join(", ");
+            format!("user {user} has {connections}, none registered for {event}, but for: {events}")
+        }
+        (reached, count) if reached >= count => {
+            let reached = Count(reached, "connection");
+            format!("a push of {event} to user {user} would go to {reached}, all there are")
+        }
+        (reached, _) => format!(
+            "a push of {event} to user {user} would go to {reached} of the user's {connections}"
+        ),
     }
 }
 

@@ -86,11 +86,11 @@ async fn carry_out_once<W: Wire>(
 
 /// Notes a push that was refused before it was known whom it was for.
 fn note_refused<W: Wire>(api: &Api<W>, refused: &Refused) {
-    api.node.note_push_refused(None, None, refused.told().name);
+    api.node.note_push_refused(None, None, refused.details().name);
 }
 
 fn count_refused<W: Wire>(api: &Api<W>, refused: &Refused) {
-    api.pushes.refused_total.increment(refused.told().name);
+    api.pushes.refused_total.increment(refused.details().name);
 }
 
 async fn carry_out<W: Wire>(
@@ -138,7 +138,7 @@ async fn batch<W: Wire>(
                 Ok(checked) => Ok(checked.carry_out(api, publisher, &push, &mut room).await),
                 Err(refused) => {
                     count_refused(api, &refused);
-                    let mut problem = refused.told().problem();
+                    let mut problem = refused.details().problem();
                     problem.field = problem.field.map(|field| format!("pushes[{index}].{field}"));
                     Err(problem)
                 }
@@ -146,7 +146,7 @@ async fn batch<W: Wire>(
             Err(error) => {
                 let refused = Refused::Body(error);
                 count_refused(api, &refused);
-                Err(refused.told().problem())
+                Err(refused.details().problem())
             }
         };
         results.push(match outcome {
@@ -206,7 +206,7 @@ impl Checked {
         let fits = check(&api.limits, publisher, &event, &push.message);
         fits.inspect_err(|refused| {
             for user in &users {
-                api.node.note_push_refused(Some(user), Some(&event), refused.told().name);
+                api.node.note_push_refused(Some(user), Some(&event), refused.details().name);
             }
         })?;
         Ok(Self { event, options, users })

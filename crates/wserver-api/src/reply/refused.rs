@@ -8,7 +8,7 @@ use wserver_node::{RegisterError, TraceError};
 use wserver_protocol::v2::BodyError;
 use wserver_protocol::{JsonError, PushError, receipt};
 
-use super::told::Told;
+use super::details::ProblemDetails;
 
 /// Where pushes that need no key are taken, since it is not where browsers connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Elsewhere {
     Nowhere,
 }
 
-/// Why a request was not served. [`Refused::told`] is its table.
+/// Why a request was not served. [`Refused::details`] is its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refused {
     NotFound,
@@ -127,20 +127,20 @@ impl Refused {
     }
 
     /// What the peer is told of it.
-    pub(crate) fn told(&self) -> Told {
+    pub(crate) fn details(&self) -> ProblemDetails {
         use StatusCode as Status;
         match self {
             Self::NotFound => {
-                Told::new(Status::NOT_FOUND, "not_found", "not found", "no such path")
+                ProblemDetails::new(Status::NOT_FOUND, "not_found", "not found", "no such path")
             }
-            Self::Method { allow } => Told::new(
+            Self::Method { allow } => ProblemDetails::new(
                 Status::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
                 "method not allowed",
                 "the method is not allowed here, see Allow",
             )
             .allow(allow),
-            Self::ContentCoding { coding } => Told::new(
+            Self::ContentCoding { coding } => ProblemDetails::new(
                 Status::UNSUPPORTED_MEDIA_TYPE,
                 "content_coding",
                 "content coding not supported",
@@ -148,9 +148,9 @@ impl Refused {
             )
             .field("Content-Encoding"),
             Self::Unauthorized { why } => {
-                Told::new(Status::UNAUTHORIZED, "unauthorized", "unauthorized", *why).closing()
+                ProblemDetails::new(Status::UNAUTHORIZED, "unauthorized", "unauthorized", *why).closing()
             }
-            Self::AuthorizerUnavailable => Told::new(
+            Self::AuthorizerUnavailable => ProblemDetails::new(
                 Status::SERVICE_UNAVAILABLE,
                 "authorizer_unavailable",
                 "authoriser unavailable",
@@ -158,7 +158,7 @@ impl Refused {
             )
             .retry(1),
             // Its body is unread: only closing spares reading it.
-            Self::PushRate { wait } => Told::new(
+            Self::PushRate { wait } => ProblemDetails::new(
                 Status::TOO_MANY_REQUESTS,
                 "push_rate",
                 "too many pushes",
@@ -168,7 +168,7 @@ impl Refused {
             // A second too late is better than a moment too early.
             .retry(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
             .closing(),
-            Self::OpenPush { why } => Told::new(
+            Self::OpenPush { why } => ProblemDetails::new(
                 Status::FORBIDDEN,
                 "push_needs_key",
                 "push without a key is only for programs on this machine",
@@ -181,7 +181,7 @@ impl Refused {
                     Elsewhere::At(url) => format!("on this machine they are taken at {url}"),
                     Elsewhere::Nowhere => "in the program itself its handle pushes".to_owned(),
                 };
-                Told::new(
+                ProblemDetails::new(
                     Status::FORBIDDEN,
                     "push_needs_key",
                     "pushes without a key are not taken at this address",
@@ -194,11 +194,11 @@ impl Refused {
                 .closing()
             }
             Self::Forbidden { field, why } => {
-                Told::new(Status::FORBIDDEN, "out_of_scope", "forbidden", *why)
+                ProblemDetails::new(Status::FORBIDDEN, "out_of_scope", "forbidden", *why)
                     .field(&**field)
                     .setting("publisher")
             }
-            Self::NotAdmin => Told::new(
+            Self::NotAdmin => ProblemDetails::new(
                 Status::FORBIDDEN,
                 "not_admin",
                 "forbidden",
@@ -206,7 +206,7 @@ impl Refused {
             )
             .setting("publisher.admin")
             .closing(),
-            Self::OpenAdmin { why } => Told::new(
+            Self::OpenAdmin { why } => ProblemDetails::new(
                 Status::FORBIDDEN,
                 "admin_needs_key",
                 "administration without a key is only for programs on this machine",
@@ -215,21 +215,21 @@ impl Refused {
             .setting("publisher.admin")
             .closing(),
             Self::Push(error) => {
-                let told = illegal("body_invalid", error.to_string());
+                let details = illegal("body_invalid", error.to_string());
                 match error {
                     PushError::Empty { field }
-                    | PushError::Json(JsonError::NotAString { field }) => told.field(*field),
-                    _ => told,
+                    | PushError::Json(JsonError::NotAString { field }) => details.field(*field),
+                    _ => details,
                 }
             }
             Self::Body(error) => {
-                let told = illegal("body_invalid", error.to_string());
+                let details = illegal("body_invalid", error.to_string());
                 match &error.field {
-                    Some(field) => told.field(field),
-                    None => told,
+                    Some(field) => details.field(field),
+                    None => details,
                 }
             }
-            Self::Parameter { name, problem } => Told::new(
+            Self::Parameter { name, problem } => ProblemDetails::new(
                 Status::BAD_REQUEST,
                 "parameter_invalid",
                 // As every 400 of version 1 has it, whose path takes a header too.
@@ -237,7 +237,7 @@ impl Refused {
                 format!("{name} {problem}"),
             )
             .field(*name),
-            Self::TooMany { field, items, max } => Told::new(
+            Self::TooMany { field, items, max } => ProblemDetails::new(
                 Status::BAD_REQUEST,
                 "too_many_items",
                 "too many items",
@@ -245,7 +245,7 @@ impl Refused {
             )
             .field(*field)
             .limit("batch_pushes_max", *max),
-            Self::TooManyInAll { max } => Told::new(
+            Self::TooManyInAll { max } => ProblemDetails::new(
                 Status::BAD_REQUEST,
                 "too_many_items",
                 "too many items",
@@ -255,7 +255,7 @@ impl Refused {
             )
             .field("pushes")
             .limit("batch_pushes_max", *max),
-            Self::BeyondBurst { burst } => Told::new(
+            Self::BeyondBurst { burst } => ProblemDetails::new(
                 Status::BAD_REQUEST,
                 "too_many_items",
                 "too many items",
@@ -271,7 +271,7 @@ impl Refused {
             )
             .field(&**field)
             .limit("name_bytes_max", *bytes_max),
-            Self::MessageTooLarge { bytes, bytes_max } => Told::new(
+            Self::MessageTooLarge { bytes, bytes_max } => ProblemDetails::new(
                 Status::PAYLOAD_TOO_LARGE,
                 "message_too_large",
                 "message too large",
@@ -281,7 +281,7 @@ impl Refused {
             )
             .field("message")
             .limit("message_bytes_max", *bytes_max),
-            Self::BodyTooLarge { bytes_max } => Told::new(
+            Self::BodyTooLarge { bytes_max } => ProblemDetails::new(
                 Status::PAYLOAD_TOO_LARGE,
                 "body_too_large",
                 "body too large",
@@ -289,7 +289,7 @@ impl Refused {
             )
             .limit("push_body_bytes_max", *bytes_max)
             .closing(),
-            Self::BodyTimeout { seconds } => Told::new(
+            Self::BodyTimeout { seconds } => ProblemDetails::new(
                 Status::REQUEST_TIMEOUT,
                 "body_too_slow",
                 "body too slow",
@@ -299,15 +299,15 @@ impl Refused {
             .closing(),
             Self::BodyBroken => illegal("body_broken", "the body broke off").closing(),
             Self::Busy { why, setting } => {
-                let told = Told::new(Status::SERVICE_UNAVAILABLE, "busy", "busy", *why);
+                let details = ProblemDetails::new(Status::SERVICE_UNAVAILABLE, "busy", "busy", *why);
                 match setting {
-                    Some(setting) => told.setting(setting),
-                    None => told,
+                    Some(setting) => details.setting(setting),
+                    None => details,
                 }
                 .retry(1)
                 .closing()
             }
-            Self::KeyInUse => Told::new(
+            Self::KeyInUse => ProblemDetails::new(
                 Status::CONFLICT,
                 "idempotency_key_in_use",
                 "the same request is under way",
@@ -315,21 +315,21 @@ impl Refused {
             )
             .field("Idempotency-Key")
             .retry(1),
-            Self::KeyReused => Told::new(
+            Self::KeyReused => ProblemDetails::new(
                 Status::UNPROCESSABLE_ENTITY,
                 "idempotency_key_reused",
                 "the Idempotency-Key was used for another request",
                 "a request with this Idempotency-Key and another path or body was answered already",
             )
             .field("Idempotency-Key"),
-            Self::ConnectionUnknown => Told::new(
+            Self::ConnectionUnknown => ProblemDetails::new(
                 Status::NOT_FOUND,
                 "connection_unknown",
                 "no such connection",
                 "no live connection has this id",
             )
             .field("id"),
-            Self::NodeMissing { node } => Told::new(
+            Self::NodeMissing { node } => ProblemDetails::new(
                 Status::SERVICE_UNAVAILABLE,
                 "node_missing",
                 "a node of the cluster does not answer",
@@ -338,7 +338,7 @@ impl Refused {
             .setting("cluster_answer_timeout")
             .retry(1),
             Self::Registration(error) => {
-                let told = Told::new(
+                let details = ProblemDetails::new(
                     Status::CONFLICT,
                     "registration_refused",
                     "registration refused",
@@ -346,17 +346,17 @@ impl Refused {
                 );
                 match error {
                     RegisterError::TooMany { max } => {
-                        told.limit("bindings_per_connection_max", *max)
+                        details.limit("bindings_per_connection_max", *max)
                     }
-                    RegisterError::UserFull { max } => told.limit("connections_per_user_max", *max),
+                    RegisterError::UserFull { max } => details.limit("connections_per_user_max", *max),
                     RegisterError::NamesTooLong { max } => {
-                        told.limit("names_per_connection_bytes_max", *max)
+                        details.limit("names_per_connection_bytes_max", *max)
                     }
-                    RegisterError::NamesFull { max } => told.limit("names_bytes_max", *max),
-                    _ => told,
+                    RegisterError::NamesFull { max } => details.limit("names_bytes_max", *max),
+                    _ => details,
                 }
             }
-            Self::TracesFull { max } => Told::new(
+            Self::TracesFull { max } => ProblemDetails::new(
                 Status::SERVICE_UNAVAILABLE,
                 "traces_full",
                 "too many traces",
@@ -364,7 +364,7 @@ impl Refused {
             )
             .limit("traces_max", *max)
             .retry(5),
-            Self::Draining => Told::new(
+            Self::Draining => ProblemDetails::new(
                 Status::SERVICE_UNAVAILABLE,
                 "draining",
                 "shutting down",
@@ -372,7 +372,7 @@ impl Refused {
             )
             .retry(1)
             .closing(),
-            Self::Failed => Told::new(
+            Self::Failed => ProblemDetails::new(
                 Status::INTERNAL_SERVER_ERROR,
                 "internal",
                 "internal error",
@@ -383,8 +383,8 @@ impl Refused {
 }
 
 /// The 400 whose body version 1 has promised.
-fn illegal(name: &'static str, why: impl Into<Cow<'static, str>>) -> Told {
-    Told::new(StatusCode::BAD_REQUEST, name, receipt::REQUEST_ILLEGAL, why)
+fn illegal(name: &'static str, why: impl Into<Cow<'static, str>>) -> ProblemDetails {
+    ProblemDetails::new(StatusCode::BAD_REQUEST, name, receipt::REQUEST_ILLEGAL, why)
 }
 
 #[cfg(test)]
@@ -425,7 +425,7 @@ mod tests {
             Refused::Draining,
             Refused::Failed,
         ] {
-            let problem = refused.told().problem();
+            let problem = refused.details().problem();
             let line = guide.lines().find(|line| {
                 line.starts_with(&format!("| {} |", problem.status))
                     && line.contains(&format!("`{}`", problem.name()))

@@ -108,6 +108,8 @@ pub(crate) fn body(body: &[u8], now: SystemTime) -> Result<Verdict, Nonsense> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     const NOW: u64 = 1_800_000_000;
@@ -115,7 +117,7 @@ mod tests {
     fn check(status: u16, body: &str, expected: &str) {
         let answer = Answer {
             status: StatusCode::from_u16(status).unwrap(),
-            body: body.as_bytes().to_vec(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
         };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
         let shown = match read(&answer, now) {

@@ -1,17 +1,15 @@
 //! Recent answers, under keyed digests, limited in time and number.
 //!
-//! It keeps two generations of a hash map: when the younger is full, the older is dropped and the
-//! younger takes its place. That forgets the oldest answers without an ordered list, and needs no
-//! library; the well-kept libraries (moka, quick_cache) bring threads, locks or unsafe code for
-//! speeds that do not matter next to a call over the network.
+//! The oldest are forgotten a generation at a time, which needs no library: the well-kept ones
+//! (moka, quick_cache) bring threads, locks or unsafe code for speeds that do not matter beside a
+//! call over the network.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::mem;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
+use wserver_core::Generations;
 
 use crate::publisher_key::NoRandomness;
 
@@ -40,20 +38,13 @@ impl DigestKey {
     }
 }
 
-pub(crate) struct Cache<T> {
-    /// How many entries one generation holds: half of the total.
-    generation_max: usize,
+/// Answers, each until its time is over or it is one of the oldest.
+pub(crate) struct Cache<T>(
     /// Written by every caller that got an answer.
-    generations: Mutex<Generations<T>>,
-}
+    Mutex<Entries<T>>,
+);
 
-struct Generations<T> {
-    /// Invariant: at most `generation_max` entries, as in `older`.
-    younger: Entries<T>,
-    older: Entries<T>,
-}
-
-type Entries<T> = HashMap<Digest, Entry<T>, BuildHasherDefault<FirstBytes>>;
+type Entries<T> = Generations<Digest, Entry<T>, BuildHasherDefault<FirstBytes>>;
 
 struct Entry<T> {
     value: T,
@@ -62,27 +53,20 @@ struct Entry<T> {
 
 impl<T: Clone> Cache<T> {
     pub(crate) fn new(entries_max: usize) -> Self {
-        let generations = Generations { younger: Entries::default(), older: Entries::default() };
-        Self { generation_max: entries_max / 2, generations: Mutex::new(generations) }
+        Self(Mutex::new(Entries::new(entries_max / 2)))
     }
 
     pub(crate) fn find(&self, digest: &Digest, now: Instant) -> Option<T> {
-        let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = generations.younger.get(digest).or_else(|| generations.older.get(digest))?;
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = entries.find(digest)?;
         (now < entry.until).then(|| entry.value.clone())
     }
 
     /// Remembers `value` for the time `keep`.
     pub(crate) fn insert(&self, digest: Digest, value: T, now: Instant, keep: Duration) {
         let Some(until) = now.checked_add(keep).filter(|until| *until > now) else { return };
-        if self.generation_max == 0 {
-            return;
-        }
-        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        if generations.younger.len() >= self.generation_max {
-            generations.older = mem::take(&mut generations.younger);
-        }
-        generations.younger.insert(digest, Entry { value, until });
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.insert(digest, Entry { value, until });
     }
 }
 
@@ -129,13 +113,11 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_forgotten() {
+    fn no_more_than_the_bound_are_remembered() {
         const MAX: usize = 100;
         let (cache, now) = (Cache::new(MAX), Instant::now());
         for number in 0..10 * MAX {
             cache.insert(digest(number), number, now, Duration::from_secs(1));
-            let generations = cache.generations.lock().unwrap();
-            assert!(generations.younger.len() + generations.older.len() <= MAX);
         }
         let kept = (0..10 * MAX).filter(|number| cache.find(&digest(*number), now).is_some());
         assert!(kept.eq(9 * MAX..10 * MAX));

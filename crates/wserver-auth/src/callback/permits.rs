@@ -1,7 +1,7 @@
-//! Who may call the backend now: permits for calls, shared fairly among the addresses that ask.
+//! Places for calls to the backend, shared fairly among the addresses that ask.
 //!
-//! Registrations wait in a queue for each address, and free permits go round the addresses: one that
-//! makes up tokens waits for itself, and not before everybody else. It knows no clock and no token.
+//! Each address has its own queue of registrations, and free places go to the addresses in turn: an
+//! address that makes up tokens delays only itself. This file knows no clock and no token.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -31,7 +31,8 @@ pub(crate) struct Permits {
     /// The most calls of one address, so that slow answers to one leave some calls to the others.
     calls_per_peer_max: usize,
     waiting_max: usize,
-    /// Written when somebody comes, gets a permit and goes; nothing waits while it is held.
+    /// Written when a registration arrives, gets a place and leaves; nothing waits while the lock
+    /// is held.
     state: Mutex<State>,
 }
 
@@ -43,7 +44,7 @@ struct State {
     waiting: usize,
     /// The addresses that call or wait.
     peers: HashMap<Peer, Asking>,
-    /// Those that wait, each once, in the order in which they get permits.
+    /// The addresses that wait, each once, in the order in which they get places.
     round: VecDeque<Peer>,
     next: u64,
 }
@@ -54,7 +55,7 @@ struct Asking {
     waiting: VecDeque<(u64, oneshot::Sender<()>)>,
 }
 
-/// There is no permit, and none to wait at, or none came in time.
+/// There is no place, and either the queue is full or none came free in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Busy;
 
@@ -80,7 +81,9 @@ impl Permits {
         Self { calls_max, calls_per_peer_max, waiting_max, state: Mutex::default() }
     }
 
-    /// A permit at once, or when it is the turn of `peer`.
+    /// Returns a place at once, or when it is the turn of `peer`.
+    ///
+    /// Dropping the future gives up the wait and the place.
     ///
     /// # Errors
     /// If no place came free in time, or if too many registrations wait already and no other
@@ -157,7 +160,8 @@ impl State {
         Ok(())
     }
 
-    /// Gives a free permit to whose turn it is; whether anybody could have it.
+    /// Gives a free place to the address whose turn it is; returns whether there was one that could
+    /// use it.
     fn let_in(&mut self, calls_per_peer_max: usize) -> bool {
         for _ in 0..self.round.len() {
             let Some(peer) = self.round.pop_front() else { return false };
@@ -212,7 +216,7 @@ impl Drop for Waiting<'_> {
             state.forget_if_idle(self.peer);
         }
         drop(state);
-        // It got a permit at the very moment at which it went.
+        // It got a place at the very moment it went away.
         if self.go.try_recv().is_ok() {
             self.permits.release(self.peer);
         }

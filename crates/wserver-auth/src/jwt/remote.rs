@@ -17,7 +17,8 @@ use http::{Method, StatusCode};
 use tracing::{info, warn};
 
 use crate::BackendError;
-use crate::http_client::{Call, HttpClient, HttpEndpoint};
+use crate::endpoint::HttpEndpoint;
+use crate::http_client::{Call, HttpClient};
 use crate::jwt::fault::{JwtFault, JwtRefusal};
 use crate::jwt::key::{KeySet, Secrets};
 

@@ -12,7 +12,7 @@ use wserver_core::{EventName, LimitSettings, UserId};
 use wserver_node::{Attachment, Node, PushOptions, PushReceipt, Wire};
 
 /// How long anything may take before a test gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Short, so that tests see it pass.
 pub(crate) const LEASE: Duration = Duration::from_millis(600);
 

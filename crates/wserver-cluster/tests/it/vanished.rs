@@ -6,7 +6,7 @@ use std::time::Duration;
 use wserver_cluster::{CutOff, Loopback, NodeId};
 use wserver_node::PushOptions;
 
-use crate::peers::{LEASE, Member, cluster, event, eventually, names, settings};
+use crate::peers::{LEASE, Member, PATIENCE, cluster, event, eventually, names, settings};
 
 /// Nothing of this node reaches anybody, and nothing reaches it.
 fn cut(broker: &Loopback, node: &Member) {
@@ -93,7 +93,7 @@ async fn a_node_is_told_to_let_its_connections_go_when_it_is_cut_off_and_not_bef
     let mut told = b.cluster.cut_off();
     let mut states = Vec::new();
     while states.last() != Some(&CutOff::Refused) {
-        told.changed().await.unwrap();
+        tokio::time::timeout(PATIENCE, told.changed()).await.expect("in time").unwrap();
         states.push(*told.borrow_and_update());
     }
     assert_eq!(states, [CutOff::Released, CutOff::Refused]);

@@ -4,7 +4,6 @@ use std::fmt;
 use std::ops::Range;
 
 use super::events::Events;
-use super::registration::TokenDigest;
 use super::roll::{Membership, Roll};
 use crate::{ConnectionId, EventName};
 
@@ -104,12 +103,6 @@ impl<'g, H> Members<'g, H> {
         let events = self.events;
         self.roll.events().map(|event| events.name(event))
     }
-
-    /// How many members are registered for an event. O(1).
-    #[must_use]
-    pub fn event_count(&self, event: &EventName) -> usize {
-        self.event(event).map_or(0, |event| event.count())
-    }
 }
 
 impl<H> Clone for Members<'_, H> {
@@ -145,12 +138,6 @@ impl<'g, H> Member<'g, H> {
     #[must_use]
     pub fn registered(&self, event: EventRef<'_>) -> Option<u64> {
         self.membership.registrations.get(event.index).map(|registered| registered.mark)
-    }
-
-    /// Whether one of its registrations came with this token. O(events of the member).
-    #[must_use]
-    pub fn came_with(&self, token: TokenDigest) -> bool {
-        self.membership.registrations.iter().any(|registered| registered.token == token)
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use wserver_core::Limits;
 
-use crate::connection::read_buffer;
+use crate::connection::read_buffer::{self, READS_MAX};
 use crate::http::notes::{Awaited, Notes};
 use crate::listen::places::Seat;
 use crate::listen::transport::Transport;
@@ -35,8 +35,6 @@ use crate::listen::transport::Transport;
 const LINGER: Duration = Duration::from_secs(2);
 /// What is read and dropped meanwhile, at most: far beyond any body that is taken, and no gigabytes.
 const LINGER_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Reads of one poll, before other tasks have their turn.
-const READS_MAX: usize = 4;
 /// How much longer a connection is kept than its client is told, so that a request which is sent in
 /// the last moment still arrives.
 const IDLE_MARGIN: Duration = Duration::from_secs(1);

@@ -2,12 +2,11 @@
 //! client is told.
 
 use hyper::StatusCode;
-use wserver_api::Told;
+use wserver_api::{Format, ProblemDetails, Reply};
 
-/// Why a request was not served. [`Refused::told`] is its table.
+/// Why a request was not served. [`Refused::details`] is its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refused {
-    NotFound,
     Method {
         allow: &'static str,
     },
@@ -53,21 +52,23 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
+    /// The answer, as clients of version 1 read it.
+    pub(crate) fn reply(&self) -> Reply {
+        self.details().reply(Format::Text)
+    }
+
     /// What the peer is told of it.
-    pub(crate) fn told(&self) -> Told {
+    pub(crate) fn details(&self) -> ProblemDetails {
         use StatusCode as Status;
         match self {
-            Self::NotFound => {
-                Told::new(Status::NOT_FOUND, "not_found", "not found", "no such path")
-            }
-            Self::Method { allow } => Told::new(
+            Self::Method { allow } => ProblemDetails::new(
                 Status::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
                 "method not allowed",
                 "the method is not allowed here, see Allow",
             )
             .allow(allow),
-            Self::AmbiguousLength => Told::new(
+            Self::AmbiguousLength => ProblemDetails::new(
                 Status::BAD_REQUEST,
                 "length_ambiguous",
                 "bad request",
@@ -75,18 +76,20 @@ impl Refused {
             )
             .closing(),
             Self::Host { why } => {
-                Told::new(Status::BAD_REQUEST, "host_invalid", "bad request", *why).closing()
+                ProblemDetails::new(Status::BAD_REQUEST, "host_invalid", "bad request", *why)
+                    .closing()
             }
             Self::Busy { why, setting } => {
-                let told = Told::new(Status::SERVICE_UNAVAILABLE, "busy", "busy", *why);
+                let details =
+                    ProblemDetails::new(Status::SERVICE_UNAVAILABLE, "busy", "busy", *why);
                 match setting {
-                    Some(setting) => told.setting(setting),
-                    None => told,
+                    Some(setting) => details.setting(setting),
+                    None => details,
                 }
                 .retry(1)
                 .closing()
             }
-            Self::Origin { origin } => Told::new(
+            Self::Origin { origin } => ProblemDetails::new(
                 Status::FORBIDDEN,
                 "origin_not_allowed",
                 "origin not allowed",
@@ -96,17 +99,20 @@ impl Refused {
             )
             .setting("origin")
             .closing(),
-            Self::Upgrade { why } => {
-                Told::new(Status::BAD_REQUEST, "not_a_handshake", "not a WebSocket handshake", *why)
-                    .closing()
-            }
-            Self::UpgradeVersion => Told::new(
+            Self::Upgrade { why } => ProblemDetails::new(
+                Status::BAD_REQUEST,
+                "not_a_handshake",
+                "not a WebSocket handshake",
+                *why,
+            )
+            .closing(),
+            Self::UpgradeVersion => ProblemDetails::new(
                 Status::UPGRADE_REQUIRED,
                 "websocket_version",
                 "WebSocket version not supported",
                 "Sec-WebSocket-Version must be 13",
             ),
-            Self::TokenTooLong { bytes, bytes_max } => Told::new(
+            Self::TokenTooLong { bytes, bytes_max } => ProblemDetails::new(
                 Status::BAD_REQUEST,
                 "token_too_long",
                 "token too long",
@@ -114,7 +120,7 @@ impl Refused {
             )
             .limit("name_bytes_max", *bytes_max)
             .closing(),
-            Self::Full { max } => Told::new(
+            Self::Full { max } => ProblemDetails::new(
                 Status::SERVICE_UNAVAILABLE,
                 "connections_full",
                 "too many connections",
@@ -123,7 +129,7 @@ impl Refused {
             .limit("connections_max", *max)
             .retry(5)
             .closing(),
-            Self::AddressFull { max } => Told::new(
+            Self::AddressFull { max } => ProblemDetails::new(
                 Status::TOO_MANY_REQUESTS,
                 "address_full",
                 "too many connections from this address",
@@ -132,7 +138,7 @@ impl Refused {
             .limit("connections_per_address_max", *max)
             .retry(5)
             .closing(),
-            Self::HandshakeRate { per_second, seconds } => Told::new(
+            Self::HandshakeRate { per_second, seconds } => ProblemDetails::new(
                 Status::TOO_MANY_REQUESTS,
                 "handshake_rate",
                 "too many handshakes from this address",
@@ -141,7 +147,7 @@ impl Refused {
             .limit("handshakes_per_address_per_second", *per_second as usize)
             .retry(*seconds)
             .closing(),
-            Self::Draining => Told::new(
+            Self::Draining => ProblemDetails::new(
                 Status::SERVICE_UNAVAILABLE,
                 "draining",
                 "shutting down",
@@ -149,7 +155,7 @@ impl Refused {
             )
             .retry(1)
             .closing(),
-            Self::CutOff => Told::new(
+            Self::CutOff => ProblemDetails::new(
                 Status::SERVICE_UNAVAILABLE,
                 "cut_off",
                 "cut off from the cluster",
@@ -158,6 +164,30 @@ impl Refused {
             )
             .retry(5)
             .closing(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What may be met by whoever asks for a WebSocket or a push is described by its name and status.
+    #[test]
+    fn problems_are_described() {
+        let guide = include_str!("../../../../docs/http-api.md");
+        for refused in [
+            Refused::Method { allow: "GET" },
+            Refused::Busy { why: "", setting: None },
+            Refused::Draining,
+            Refused::CutOff,
+        ] {
+            let problem = refused.details().problem();
+            let line = guide.lines().find(|line| {
+                line.starts_with(&format!("| {} |", problem.status))
+                    && line.contains(&format!("`{}`", problem.name()))
+            });
+            assert!(line.is_some(), "{} {} is not in the guide", problem.status, problem.name());
         }
     }
 }

@@ -7,7 +7,7 @@ use wserver_api::Api;
 use wserver_node::Tasks;
 
 use crate::connection::wire::Socket;
-use crate::counters::EdgeCounters;
+use crate::counters::CarrierCounters;
 use crate::http::keep_alive::KeepAlive;
 use crate::http::proxies::TrustedProxies;
 use crate::upgrade::handshake::Handshakes;
@@ -18,7 +18,7 @@ pub(crate) struct Site {
     pub(crate) handshakes: Handshakes,
     pub(crate) proxies: TrustedProxies,
     pub(crate) keep_alive: KeepAlive,
-    pub(crate) counters: Arc<EdgeCounters>,
+    pub(crate) counters: Arc<CarrierCounters>,
 }
 
 impl fmt::Debug for Site {

@@ -41,7 +41,7 @@ pub(crate) async fn run(
     let limits = site.api.limits();
     let Door { listener, side, tls } = door;
     let per_address =
-        if side.has_listeners() { limits.http_connections_per_address_max } else { 0 };
+        if side.has_websockets() { limits.http_connections_per_address_max } else { 0 };
     let places = Places::new(limits.http_connections_max, per_address);
     let mut back_off = BACK_OFF;
     let mut last = 0;
@@ -72,7 +72,7 @@ pub(crate) async fn run(
             }
         };
         back_off = BACK_OFF;
-        let is_anybodys = side.has_listeners() && !site.proxies.trusts(peer.ip());
+        let is_anybodys = side.has_websockets() && !site.proxies.trusts(peer.ip());
         let found = places.find(is_anybodys.then(|| addresses::subscriber(peer.ip()))).await;
         let (setting, answer) = match found {
             Found::Place { place, is_evicting } => {

@@ -16,7 +16,7 @@ use wserver_protocol::CloseCode;
 use crate::connection::close;
 use crate::connection::shared::Shared;
 use crate::connection::wire;
-use crate::counters::EdgeCounters;
+use crate::counters::CarrierCounters;
 use crate::http::keep_alive::KeepAlive;
 use crate::http::proxies::TrustedProxies;
 use crate::http::site::Site;
@@ -114,7 +114,7 @@ impl Server {
         };
         let cluster = joining.as_ref().map(|joining| joining.cluster().clone());
         let goodbye_code = self.goodbye_code;
-        let counters = Arc::new(EdgeCounters::default());
+        let counters = Arc::new(CarrierCounters::default());
         let settings = Settings {
             limits: self.limits.clone(),
             ws_path: self.settings.ws_path,

@@ -1,12 +1,12 @@
 //! What one address may have: connections at once, and handshakes per second. Both count subscribers.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map::{Entry, IntoValues};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use wserver_core::Limits;
+use wserver_core::{Generations, Limits, Rate};
 use wserver_node::Counter;
 
 use crate::http::refused::Refused;
@@ -78,11 +78,9 @@ const GENERATION_MAX: usize = 32 * 1024;
 #[derive(Debug)]
 pub(crate) struct HandshakeRates {
     per_second: u32,
-    /// The time in which one token comes.
-    token: Duration,
-    /// The time in which an empty bucket fills.
-    burst: Duration,
-    generations: Mutex<Generations>,
+    rate: Rate,
+    origin: Instant,
+    buckets: Mutex<Buckets>,
 }
 
 /// The buckets that are not full, and some that are.
@@ -92,11 +90,10 @@ pub(crate) struct HandshakeRates {
 /// too many addresses it is so earlier: those seen the longest time ago are forgotten, so that
 /// whoever goes on too fast stays known, and the counter tells.
 #[derive(Debug)]
-struct Generations {
-    /// When each bucket will be full. Written at each handshake, bounded by `GENERATION_MAX`.
-    recent: HashMap<IpAddr, Instant>,
-    /// What was recent before. Bounded alike.
-    before: HashMap<IpAddr, Instant>,
+struct Buckets {
+    /// When each bucket is full, in nanoseconds since the origin. Written at each handshake.
+    full_at: Generations<IpAddr, u64>,
+    /// When the younger generation began.
     since: Instant,
 }
 
@@ -107,16 +104,13 @@ impl HandshakeRates {
         if per_second == 0 {
             return None;
         }
-        let token = Duration::from_secs(1) / per_second;
+        let origin = Instant::now();
+        let full_at = Generations::new(GENERATION_MAX);
         Some(Self {
             per_second,
-            token,
-            burst: token * limits.handshakes_per_address_burst,
-            generations: Mutex::new(Generations {
-                recent: HashMap::new(),
-                before: HashMap::new(),
-                since: Instant::now(),
-            }),
+            rate: Rate::new(per_second, limits.handshakes_per_address_burst),
+            origin,
+            buckets: Mutex::new(Buckets { full_at, since: origin }),
         })
     }
 
@@ -128,24 +122,27 @@ impl HandshakeRates {
         evicted: &Counter,
     ) -> Result<(), Refused> {
         let address = subscriber(address);
-        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        let generations = &mut *generations;
-        let is_old = now.saturating_duration_since(generations.since) >= self.burst;
-        if is_old || generations.recent.len() >= GENERATION_MAX {
-            let forgotten =
-                std::mem::replace(&mut generations.before, std::mem::take(&mut generations.recent));
-            generations.since = now;
-            evicted.add(forgotten.values().filter(|full| **full > now).count() as u64);
+        let nanoseconds = now.saturating_duration_since(self.origin).as_nanos();
+        let nanoseconds = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let Buckets { full_at, since } = &mut *buckets;
+        let is_old = now.saturating_duration_since(*since) >= self.rate.time_to_fill();
+        let mut begin = |forgotten: IntoValues<IpAddr, u64>| {
+            *since = now;
+            evicted.add(forgotten.filter(|full_at| *full_at > nanoseconds).count() as u64);
+        };
+        if is_old {
+            begin(full_at.turn());
         }
-        let known = generations.before.remove(&address);
-        let full = generations.recent.entry(address).or_insert_with(|| known.unwrap_or(now));
-        let next = (*full).max(now) + self.token;
-        // The bucket is as far from full as it may be when that takes the time of a burst.
-        let wait = next.saturating_duration_since(now + self.burst);
-        if wait.is_zero() {
-            *full = next;
+        let (full_at, forgotten) = full_at.renew(address, || nanoseconds);
+        if let Some(forgotten) = forgotten {
+            begin(forgotten);
+        }
+        if let Some(full_then) = self.rate.take(*full_at, nanoseconds, 1) {
+            *full_at = full_then;
             return Ok(());
         }
+        let wait = self.rate.wait(*full_at, nanoseconds, 1);
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         Err(Refused::HandshakeRate { per_second: self.per_second, seconds })
     }
@@ -163,6 +160,8 @@ pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use wserver_core::LimitSettings;
 
     use super::*;
@@ -238,8 +237,7 @@ mod tests {
                 assert!(rates.acquire(jack, now, &evicted).is_err());
             }
         }
-        let generations = rates.generations.lock().unwrap();
-        assert!(generations.recent.len() + generations.before.len() <= 2 * GENERATION_MAX);
+        assert!(rates.buckets.lock().unwrap().full_at.len() <= 2 * GENERATION_MAX);
         assert!(evicted.value() >= GENERATION_MAX as u64, "{}", evicted.value());
     }
 

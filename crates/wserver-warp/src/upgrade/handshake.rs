@@ -13,12 +13,13 @@ use hyper::header::{
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Response, StatusCode, Uri};
 use tracing::debug;
-use wserver_api::{Format, Reply, Request};
+use wserver_api::{Reply, Request};
 use wserver_auth::TokenSource;
 use wserver_cluster::Cluster;
 use wserver_node::{OpenError, Place};
 
-use crate::connection::driver::{Driver, Handshake};
+use crate::connection::driver::Driver;
+use crate::connection::registering::Handshake;
 use crate::connection::shared::Shared;
 use crate::connection::wire::Socket;
 use crate::http::io::HttpIo;
@@ -76,9 +77,9 @@ impl Handshakes {
                     node.counters().connections_refused_total.increment();
                 }
                 debug!(%peer, ?refused, "handshake refused");
-                let told = refused.told();
-                self.shared.counters.handshakes_refused_total.increment(told.name);
-                return told.reply(Format::Text);
+                let name = refused.details().name;
+                self.shared.counters.handshakes_refused_total.increment(name);
+                return refused.reply();
             }
         };
         if let Some(public_page) = &self.public_page {

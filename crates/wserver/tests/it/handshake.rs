@@ -244,6 +244,10 @@ fn origins_are_held_to_the_policy() {
         (below, Some("https://evilexample.com"), false),
         (below, Some("https://evil.example:1.example.com"), false),
         (below, Some("https://app.example.com.evil.example"), false),
+        // Of a frame in a sandbox, and of a file, where that is meant.
+        ("null,file://", Some("null"), true),
+        ("null,file://", Some("file://"), true),
+        ("null,file://", Some("https://app.example.com"), false),
     ] {
         let server = Server::start_with(&["--origin", policy], &[]);
         let name = format!("{policy} {origin:?}");

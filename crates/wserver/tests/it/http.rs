@@ -433,6 +433,9 @@ fn a_request_has_one_host() {
         ("POST /push HTTP/1.1", &[], 400),
         ("POST /push HTTP/1.1", &["localhost", "localhost"], 400),
         ("POST /push HTTP/1.1", &["local host"], 400),
+        // Neither is this machine, whatever it begins with.
+        ("POST /push HTTP/1.1", &["[::1].evil.example"], 400),
+        ("POST /push HTTP/1.1", &["localhost:80@evil.example"], 400),
     ] {
         let hosts: Vec<String> = hosts.iter().map(|host| format!("Host: {host}")).collect();
         let mut lines: Vec<&str> = hosts.iter().map(String::as_str).collect();

@@ -147,15 +147,17 @@ fn no_publisher_takes_the_end_of_a_stop_for_an_answer() {
 fn an_idle_publisher_has_its_next_request_answered_when_the_server_stops() {
     let witness = Server::start();
     for way in WAYS {
-        let mut server = Server::start();
-        let mut log = server.follow_log();
+        let server = Server::start();
+        let mut listener = Socket::registered(&server, "rose", "news");
         let mut raw = Raw::connect(&server);
         push_by(&mut raw, way, &witness);
         server.signal("TERM");
-        log.until("shutting down");
-        // The log tells of it a moment before it begins; what is answered until then is kept.
-        while push_by(&mut raw, way, &witness).header("connection") == Some("keep-alive") {}
+        // By then nobody is let in any more.
+        assert_eq!(listener.closed().code, 1001);
+        let answer = push_by(&mut raw, way, &witness);
+        assert_eq!(answer.header("connection"), Some("close"), "{way}");
         assert_eq!(raw.end(), End::Eof, "{way}");
+        drop(listener);
         assert_eq!(server.wait().0.code(), Some(0));
     }
 }
@@ -283,7 +285,7 @@ fn an_early_answer_leaves_the_connection_good_or_says_that_it_ends() {
         raw.send(body);
         let answer = raw.answer();
         assert_eq!(answer.status, status, "{method} {target}");
-        assert_eq!(answer.header("connection"), Some("keep-alive"), "{method} {target}");
+        assert_ne!(answer.header("connection"), Some("close"), "{method} {target}");
         assert_eq!(raw.push("jack", "news", "good"), 0, "{method} {target}");
     }
     // A body that is not worth reading ends the connection, and no reset eats the answer.

@@ -38,6 +38,7 @@ mod metrics;
 mod mistakes;
 mod problems;
 mod push_jwt;
+mod readme;
 mod reload;
 mod rotation;
 mod scope;

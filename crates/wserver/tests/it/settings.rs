@@ -116,6 +116,12 @@ fn mistakes_are_told_and_nothing_is_bound() {
         (&["--origin", "https://*.com"], &["origin \"https://*.com\"", "everybody's domains"]),
         (&["--origin", "any,https://app.example.com"], &["origin \"any\""]),
         (&["--origin", "https://app.example.com:443"], &["write https://app.example.com"]),
+        (&["--origin", "https://app.example.com:0443"], &["write https://app.example.com"]),
+        (&["--origin", "wss://app.example.com"], &["write https://app.example.com"]),
+        (&["--origin", "HTTPS://App.Example.com"], &["write https://app.example.com"]),
+        (&["--origin", "https://b\u{fc}cher.example"], &["write the host as xn--"]),
+        (&["--origin", "https://::1"], &["write https://[::1]"]),
+        (&["--log", "verbose"], &["\"verbose\" is no level: write one of off, error, warn"]),
         (&["--origin", ""], &["origin \"\""]),
         (
             &["--trusted-proxies", "10.0.0.0/8,proxy"],

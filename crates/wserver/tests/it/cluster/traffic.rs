@@ -165,8 +165,8 @@ impl Traffic {
         let ledger = Ledger { pushed, heard, is_dead: self.is_dead };
         ledger.check_order();
         ledger.check_counts(they);
-        ledger.check_sessions();
         ledger.check_late();
+        ledger.check_sessions();
         for (at, node) in self.living() {
             let counted = scrape(node).of("wserver_cluster_missing_total");
             let told = ledger.missing(at);

@@ -25,6 +25,17 @@ fn readiness_is_an_exit_code() {
 #[test]
 fn ready_follows_the_settings() {
     // A server cannot be at port 0 to a program that only knows its settings.
+    // By the environment, and by a file.
+    let address = format!("127.0.0.1:{}", reserved_port());
+    let server = Server::start_at(&address, &[], &[]);
+    let environment = [("WSERVER_ADDRESS", &*address)];
+    assert_eq!(said(&tool(&["ready"], &environment, "")).0, 0);
+    let config = file("ready.toml", format!("address = {address:?}\n"));
+    assert_eq!(said(&tool(&["ready", "--config", config.path()], &[], "")).0, 0);
+    assert_eq!(said(&tool(&["ready"], &[("WSERVER_CONFIG", config.path())], "")).0, 0);
+    drop(server);
+    let (code, _, told) = said(&tool(&["ready", "--config", config.path()], &[], ""));
+    assert!(code == 1 && told.contains(&address), "{told}");
     let mut params = rcgen::CertificateParams::new(["push.example.com".to_owned()]).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let key = rcgen::KeyPair::generate().unwrap();
@@ -50,17 +61,6 @@ fn ready_follows_the_settings() {
         let (code, printed, told) = said(&tool(&["ready", "--pid", &pid], &[], ""));
         assert_eq!((code, &*printed, &*told), (0, "ready\n", ""), "{flags:?}");
     }
-    // By the environment, and by a file.
-    let address = format!("127.0.0.1:{}", reserved_port());
-    let server = Server::start_at(&address, &[], &[]);
-    let environment = [("WSERVER_ADDRESS", &*address)];
-    assert_eq!(said(&tool(&["ready"], &environment, "")).0, 0);
-    let config = file("ready.toml", format!("address = {address:?}\n"));
-    assert_eq!(said(&tool(&["ready", "--config", config.path()], &[], "")).0, 0);
-    assert_eq!(said(&tool(&["ready"], &[("WSERVER_CONFIG", config.path())], "")).0, 0);
-    drop(server);
-    let (code, _, told) = said(&tool(&["ready", "--config", config.path()], &[], ""));
-    assert!(code == 1 && told.contains(&address), "{told}");
     // What nobody can know is said.
     let (code, _, told) = said(&tool(&["ready", "--address", "127.0.0.1:0"], &[], ""));
     assert!(code == 64 && told.contains("--url"), "{told}");

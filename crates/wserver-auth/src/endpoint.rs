@@ -4,12 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::Uri;
-use http::header::HeaderValue;
-use http::uri::Scheme;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use wserver_outgoing::{Target, TargetError};
+use wserver_tls::AuthoritiesError;
 
 /// A URL of a backend or an issuer, and how a connection to it is secured.
 ///
@@ -27,18 +23,9 @@ use rustls::{ClientConfig, RootCertStore};
 /// ```
 #[derive(Clone)]
 pub struct HttpEndpoint {
+    /// As the URL has it, with the brackets of an IPv6 address.
     host: String,
-    port: u16,
-    host_header: HeaderValue,
-    /// Path and query.
-    target: Uri,
-    security: Security,
-}
-
-#[derive(Clone)]
-pub(crate) enum Security {
-    Plain,
-    Tls { config: Arc<ClientConfig>, name: ServerName<'static> },
+    target: Target,
 }
 
 impl HttpEndpoint {
@@ -77,39 +64,35 @@ impl HttpEndpoint {
         plain: Plain,
         authorities: Option<&str>,
     ) -> Result<Self, HttpEndpointError> {
-        let uri: Uri = url.parse().map_err(|_not_quoted| HttpEndpointError::NoUrl)?;
-        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-            return Err(HttpEndpointError::NoUrl);
+        let target = Target::parse(url, "http", "https").map_err(|error| match error {
+            TargetError::OtherScheme => HttpEndpointError::Scheme,
+            TargetError::UserInfo => HttpEndpointError::UserInfo,
+            _ => HttpEndpointError::NoUrl,
+        })?;
+        let host = match target.host() {
+            address if address.contains(':') => format!("[{address}]"),
+            host => host.to_owned(),
         };
-        if authority.as_str().contains('@') {
-            return Err(HttpEndpointError::UserInfo);
-        }
-        let host = authority.host();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        if bare.is_empty() {
-            return Err(HttpEndpointError::NoUrl);
-        }
-        let (security, port) = if *scheme == Scheme::HTTPS {
-            let name = ServerName::try_from(bare.to_owned())
-                .map_err(|_not_a_name| HttpEndpointError::NoUrl)?;
-            (Security::Tls { config: tls(authorities)?, name }, 443)
-        } else if *scheme == Scheme::HTTP {
-            if plain == Plain::Nowhere || plain == Plain::Loopback && !is_loopback(bare) {
-                return Err(HttpEndpointError::Plain { host: host.to_owned() });
+        if !target.is_secure() {
+            if plain == Plain::Nowhere || plain == Plain::Loopback && !is_loopback(target.host()) {
+                return Err(HttpEndpointError::Plain { host });
             }
-            (Security::Plain, 80)
-        } else {
-            return Err(HttpEndpointError::Scheme);
+            return Ok(Self { host, target });
+        }
+        let roots = match authorities {
+            Some(pem) => wserver_tls::authorities(pem.as_bytes()).map_err(|error| match error {
+                AuthoritiesError::HalfRead => HttpEndpointError::AuthorityHalfRead,
+                _ => HttpEndpointError::Authority,
+            })?,
+            None => wserver_tls::system_authorities(),
         };
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        Ok(Self {
-            host: host.to_owned(),
-            port: authority.port_u16().unwrap_or(port),
-            host_header: HeaderValue::from_str(authority.as_str())
-                .map_err(|_not_a_header| HttpEndpointError::NoUrl)?,
-            target: target.parse().map_err(|_not_quoted| HttpEndpointError::NoUrl)?,
-            security,
-        })
+        if roots.is_empty() {
+            return Err(HttpEndpointError::NoAuthorities);
+        }
+        let mut config = wserver_tls::trusting(roots).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let target = target.with_tls(Arc::new(config));
+        Ok(Self { host, target: target.map_err(|_no_name| HttpEndpointError::NoUrl)? })
     }
 
     /// The host of the URL, fit for logs.
@@ -117,25 +100,8 @@ impl HttpEndpoint {
         &self.host
     }
 
-    /// The host in the form for a resolver.
-    pub(crate) fn connect_host(&self) -> &str {
-        self.host.trim_start_matches('[').trim_end_matches(']')
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
-    pub(crate) fn host_header(&self) -> &HeaderValue {
-        &self.host_header
-    }
-
-    pub(crate) fn target(&self) -> &Uri {
+    pub(crate) fn target(&self) -> &Target {
         &self.target
-    }
-
-    pub(crate) fn security(&self) -> &Security {
-        &self.security
     }
 }
 
@@ -150,48 +116,6 @@ enum Plain {
 fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// How many certificates the PEM text announces, anywhere in a line and under any label. The reader
-/// skips those that do not begin a line, for example if two files were joined without a line end.
-fn certificates_announced(pem: &[u8]) -> usize {
-    let text = String::from_utf8_lossy(pem);
-    let labels = text.split("-----BEGIN ").skip(1).filter_map(|rest| rest.split("-----").next());
-    labels.filter(|label| label.ends_with("CERTIFICATE")).count()
-}
-
-fn tls(authorities: Option<&str>) -> Result<Arc<ClientConfig>, HttpEndpointError> {
-    let mut roots = RootCertStore::empty();
-    if let Some(pem) = authorities {
-        let mut read = 0;
-        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            read += 1;
-            let added = certificate.is_ok_and(|certificate| roots.add(certificate).is_ok());
-            if !added {
-                return Err(HttpEndpointError::Authority);
-            }
-        }
-        if roots.is_empty() {
-            return Err(HttpEndpointError::Authority);
-        }
-        if read < certificates_announced(pem.as_bytes()) {
-            return Err(HttpEndpointError::AuthorityHalfRead);
-        }
-    } else {
-        // Systems carry an odd certificate or two that nothing can read; they are skipped.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(HttpEndpointError::NoAuthorities);
-        }
-    }
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()
-        .expect("the provider has suites for both versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
 }
 
 impl fmt::Debug for HttpEndpoint {
@@ -242,10 +166,10 @@ mod tests {
         let shown = match HttpEndpoint::new(url) {
             Ok(endpoint) => format!(
                 "{} {} {:?} {}",
-                endpoint.connect_host(),
-                endpoint.port,
-                endpoint.host_header,
-                endpoint.target
+                endpoint.target.host(),
+                endpoint.target.port(),
+                endpoint.target.authority(),
+                endpoint.target.resource()
             ),
             Err(error) => error.to_string(),
         };
@@ -280,6 +204,7 @@ mod tests {
         check("", &expect!["this is no URL as https://host/path"]);
         check("/canary", &expect!["this is no URL as https://host/path"]);
         check("localhost:80", &expect!["this is no URL as https://host/path"]);
+        check("http://localhost:65536/", &expect!["this is no URL as https://host/path"]);
         check("https://", &expect!["this is no URL as https://host/path"]);
     }
 

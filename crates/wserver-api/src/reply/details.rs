@@ -16,7 +16,7 @@ pub(crate) const WSERVER_ERROR: HeaderName = HeaderName::from_static("wserver-er
 
 /// One line of the table in `reply`.
 #[derive(Debug)]
-pub struct Told {
+pub struct ProblemDetails {
     status: StatusCode,
     /// Which problem it is, from a closed list.
     pub name: &'static str,
@@ -33,7 +33,7 @@ pub struct Told {
     is_closing: bool,
 }
 
-impl Told {
+impl ProblemDetails {
     /// A refusal with this status, name, title and detail.
     #[must_use]
     pub fn new(

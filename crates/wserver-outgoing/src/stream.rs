@@ -1,13 +1,14 @@
-//! The byte stream under a connection: TCP, with or without TLS, or a Unix socket.
+//! The stream under a connection: TCP with or without TLS, or a Unix socket.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-/// The stream that carries HTTP and WebSocket.
-pub(crate) type Stream = Box<dyn Io>;
+/// The stream that carries HTTP or WebSocket.
+pub type Stream = Box<dyn Io>;
 
-pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
-    /// The TLS session, if there is one.
+/// A stream of bytes in both directions.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
+    /// The TLS connection, if there is one.
     #[cfg(feature = "tls")]
     fn tls(&self) -> Option<&rustls::ClientConnection> {
         None
