@@ -15,4 +15,5 @@ mod receipt;
 mod trace;
 mod ttl;
 mod verdict;
+mod wake;
 mod wire;
