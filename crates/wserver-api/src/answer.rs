@@ -288,7 +288,7 @@ mod tests {
     #[tokio::test]
     async fn bodies_are_bounded() {
         let api = fixture::api();
-        let long = "x".repeat(api.limits().push_body_bytes_max + 1);
+        let long = "x".repeat(api.http_limits().push_body_bytes_max + 1);
         let answer = asking(&api).ask(Method::POST, "/v2/push", &long).await;
         assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(answer.problem(), "body_too_large");

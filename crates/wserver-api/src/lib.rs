@@ -6,6 +6,7 @@
 mod answer;
 mod routes;
 mod request;
+mod limits;
 mod authorize;
 mod body;
 mod parameters;
@@ -16,6 +17,7 @@ mod demo;
 mod cluster;
 mod api;
 mod counters;
+mod registration;
 mod reply;
 #[cfg(test)]
 mod fixture;
@@ -25,9 +27,12 @@ pub use authorize::open_push::OpenPushScope;
 pub use authorize::site::{is_loopback_host, is_same_origin};
 pub use counters::Labelled;
 pub use demo::DemoPage;
+pub use limits::{HttpLimitSettings, HttpLimits};
 pub use observe::health::{ProbeEnds, Verdict};
 pub use observe::metrics::page::{Carrier, Page};
+pub use registration::RegistrationRefusal;
 pub use reply::details::ProblemDetails;
+pub use reply::kind::ProblemKind;
 pub use reply::refused::Elsewhere;
 pub use reply::{Format, Reply, ReplyBody, ReplyStream};
 pub use request::{Request, Side};

@@ -1,6 +1,7 @@
 //! What a request is answered: successes, and refusals in the one table of `refused`.
 
 pub(crate) mod negotiate;
+pub(crate) mod kind;
 pub(crate) mod refused;
 pub(crate) mod details;
 

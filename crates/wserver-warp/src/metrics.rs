@@ -53,6 +53,11 @@ impl Carrier for Metrics {
             "Connections that ended before they were secure.",
             counters.tls_handshakes_failed_total.value(),
         );
+        page.one_counter(
+            "wserver_handshake_addresses_evicted_total",
+            "Addresses whose rate of handshakes was forgotten early because there were too many.",
+            counters.handshake_addresses_evicted_total.value(),
+        );
         page.labelled(
             "wserver_handshakes_refused_total",
             "WebSocket handshakes that were not accepted.",
@@ -74,7 +79,7 @@ impl Carrier for Metrics {
             "wserver_authentications_total",
             "Tokens that were checked, by what came of it.",
             "result",
-            counters.authentications(),
+            counters.authentications_total.values(),
         );
 
         let held = counters.inbound_bytes.load(Ordering::Relaxed);

@@ -252,7 +252,11 @@ impl Facts {
                 entry.event.as_ref().is_none_or(|event| *event == self.event)
             }
             What::PushRefused { .. } | What::ProtocolBroken { .. } => true,
-            _ => false,
+            What::Registered
+            | What::Unregistered
+            | What::Dropped { .. }
+            | What::Closed { .. }
+            | What::Pushed { .. } => false,
         };
         sentences.extend(self.folded(&self.strangers, is_telling, |entry| match entry.what {
             What::PushRefused { .. } => OF_PUBLISHERS,

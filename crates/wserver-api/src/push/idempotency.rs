@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use wserver_auth::{Publisher, PublisherId};
+use wserver_core::setting_name;
 use wserver_node::{Counter, Tasks};
 
+use crate::limits::HttpLimitSettings;
 use crate::reply::refused::Refused;
 
 /// How long an answer is remembered.
@@ -145,7 +147,7 @@ impl Idempotency {
         if store.running >= self.running_max {
             return Err(Refused::Busy {
                 why: "as many requests with an Idempotency-Key are under way as may be",
-                setting: Some("http_connections_max"),
+                setting: Some(setting_name!(HttpLimitSettings, http_connections_max)),
             });
         }
         store.entries.insert(Arc::clone(&id), Entry { digest, answer: None });

@@ -58,8 +58,8 @@ impl<W: Wire> Api<W> {
                 debug!(peer = %client, ?refused, "push refused");
                 let details = refused.details();
                 let (user, event) = about.as_ref().map(|(user, event)| (user, event)).unzip();
-                self.node.note_push_refused(user, event, details.name);
-                self.pushes.refused_total.increment(details.name);
+                self.node.note_push_refused(user, event, details.kind.as_str());
+                self.pushes.refused_total.increment(details.kind);
                 details.reply(format)
             }
         }

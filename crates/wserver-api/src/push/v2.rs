@@ -86,11 +86,11 @@ async fn carry_out_once<W: Wire>(
 
 /// Notes a push that was refused before it was known whom it was for.
 fn note_refused<W: Wire>(api: &Api<W>, refused: &Refused) {
-    api.node.note_push_refused(None, None, refused.details().name);
+    api.node.note_push_refused(None, None, refused.details().kind.as_str());
 }
 
 fn count_refused<W: Wire>(api: &Api<W>, refused: &Refused) {
-    api.pushes.refused_total.increment(refused.details().name);
+    api.pushes.refused_total.increment(refused.details().kind);
 }
 
 async fn carry_out<W: Wire>(
@@ -119,7 +119,7 @@ async fn batch<W: Wire>(
 ) -> Result<BatchAnswer, Refused> {
     let batch = Batch::parse(&body.bytes).map_err(Refused::Body)?;
     check_count(api, "pushes", batch.len())?;
-    let max = api.limits.batch_pushes_max;
+    let max = api.http_limits.batch_pushes_max;
     let (mut pushes, mut items) = (Vec::with_capacity(batch.len()), 0);
     for push in batch.pushes() {
         // Before the rest is read: a push may name as many users as one request may name in all.
@@ -206,7 +206,11 @@ impl Checked {
         let fits = check(&api.limits, publisher, &event, &push.message);
         fits.inspect_err(|refused| {
             for user in &users {
-                api.node.note_push_refused(Some(user), Some(&event), refused.details().name);
+                api.node.note_push_refused(
+                    Some(user),
+                    Some(&event),
+                    refused.details().kind.as_str(),
+                );
             }
         })?;
         Ok(Self { event, options, users })
@@ -290,7 +294,7 @@ fn users<W: Wire>(
 }
 
 fn check_count<W: Wire>(api: &Api<W>, field: &'static str, items: usize) -> Result<(), Refused> {
-    let max = api.limits.batch_pushes_max;
+    let max = api.http_limits.batch_pushes_max;
     if items > max { Err(Refused::TooMany { field, items, max }) } else { Ok(()) }
 }
 

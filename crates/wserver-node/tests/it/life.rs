@@ -402,12 +402,10 @@ async fn a_node_that_is_full_lets_nobody_in() {
     drop(first);
     let place = node.reserve().unwrap();
     let counters = node.counters();
-    assert_eq!(counters.connections_refused_total.value(), 3);
     assert_eq!(counters.connections_opened_total.value(), 2);
 
     // A place is no right to come in when everybody is told to go.
     node.drain(Instant::now()).await;
     assert_eq!(place.open(FakeWire(Line::calm())).unwrap_err(), OpenError::Draining);
-    assert_eq!(counters.connections_refused_total.value(), 4);
     assert_eq!(node.connections_open(), 1);
 }

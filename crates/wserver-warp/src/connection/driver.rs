@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tracing::{debug, trace};
+use wserver_api::RegistrationRefusal;
 use wserver_auth::{Identity, Refusal};
 use wserver_core::{Action, CloseReason, Session};
 use wserver_node::{Attachment, Flush, Phase};
@@ -26,6 +27,7 @@ use crate::connection::read_buffer::{self, READS_MAX};
 use crate::connection::registering::{self, Handshake, InFlight, Pending, Registering};
 use crate::connection::shared::Shared;
 use crate::connection::wire::Socket;
+use crate::counters::Authentication;
 
 /// So much of a message may be half read whatever the others have: a registration whose bytes come in
 /// two pieces is no hoard.
@@ -233,7 +235,7 @@ impl Driver {
         self.decoder = decoder;
         if let Err(error) = result {
             debug!(conn = %self.attachment.id(), %error, "refused what was read");
-            self.attachment.note_protocol_broken(error.as_str());
+            self.attachment.note_protocol_broken(error);
             self.attachment.close_with(
                 close_reason(&error),
                 &frame::close(error.close_code(), &error.to_string()),
@@ -391,7 +393,7 @@ impl Driver {
     fn finish(&mut self, in_flight: &InFlight, answer: Result<Identity, Refusal>) {
         let id = self.attachment.id();
         let shared = Arc::clone(&self.shared);
-        shared.counters.count_authentication(&answer);
+        shared.counters.authentications_total.increment(Authentication::from(&answer));
         let wall = shared.wall_clock.now();
         if self.session.is_expired(wall) {
             // Whoever renews too late has been without for a while.
@@ -406,6 +408,7 @@ impl Driver {
                     let reason = declined.reason();
                     shared.counters.registrations_refused_total.increment(reason);
                     self.attachment.note_refused(declined.user(), Some(event), declined.noted());
+                    let reason = reason.as_str();
                     debug!(conn = %id, error = %declined, reason, "registration refused");
                     return;
                 }
@@ -420,7 +423,10 @@ impl Driver {
                 }
             }
             Err(error) => {
-                shared.counters.registrations_refused_total.increment(error.as_str());
+                shared
+                    .counters
+                    .registrations_refused_total
+                    .increment(RegistrationRefusal::from(&error));
                 debug!(conn = %id, %error, "registration refused");
             }
         }

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
 use hyper::HeaderMap;
+use wserver_api::RegistrationRefusal;
 use wserver_auth::{Authenticator, Credentials, Identity, Refusal};
 use wserver_core::{EventName, NameError, TokenDigest, UserId};
 use wserver_protocol::Register;
@@ -137,13 +138,13 @@ pub(crate) enum Declined {
 }
 
 impl Declined {
-    /// By which label it is counted.
-    pub(crate) fn reason(&self) -> &'static str {
+    /// How it is counted.
+    pub(crate) fn reason(&self) -> RegistrationRefusal {
         match self {
-            Self::Refused(refusal) => refusal.as_str(),
-            Self::Expired => Refusal::Expired.as_str(),
-            Self::User(_) => "user_id",
-            Self::Forbidden(_) => Refusal::Forbidden.as_str(),
+            Self::Refused(refusal) => RegistrationRefusal::from(refusal),
+            Self::Expired => RegistrationRefusal::Expired,
+            Self::User(_) => RegistrationRefusal::UserId,
+            Self::Forbidden(_) => RegistrationRefusal::Forbidden,
         }
     }
 
@@ -152,7 +153,7 @@ impl Declined {
     pub(crate) fn noted(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.fault().unwrap_or(refusal.as_str()),
-            declined => declined.reason(),
+            declined => declined.reason().as_str(),
         }
     }
 

@@ -19,6 +19,7 @@ use tracing::debug;
 use wserver_api::{Api, Found, Reply, Side};
 
 use crate::connection::wire::Socket;
+use crate::counters::HttpBound;
 use crate::http::date;
 use crate::http::express::{self, Next};
 use crate::http::host;
@@ -46,7 +47,7 @@ pub(crate) async fn serve(
     peer: SocketAddr,
     seat: &Arc<Seat>,
 ) {
-    let io = HttpIo::new(stream, site.api.limits(), Arc::clone(seat));
+    let io = HttpIo::new(stream, site.api.http_limits(), Arc::clone(seat));
     if let Err(error) = serve_io(site, side, io, peer, seat.is_reserved).await {
         debug!(%peer, %error, "HTTP connection ended");
     }
@@ -94,7 +95,7 @@ async fn serve_io(
     // fill its arrays for each request. What is timed is in `HttpIo`.
     let connection = http1::Builder::new()
         .header_read_timeout(None)
-        .max_buf_size(site.api.limits().head_bytes_max)
+        .max_buf_size(site.api.http_limits().head_bytes_max)
         .serve_connection(io, service)
         .with_upgrades();
     tokio::select! {
@@ -169,8 +170,8 @@ fn refusal(
         return Some(Refused::Host { why }.reply());
     }
     if notes.seat().is_reserved && !asked.is_health {
-        site.count_refused("http_connections_max");
-        let setting = Some("http_connections_max");
+        site.count_refused(HttpBound::Listener);
+        let setting = Some(HttpBound::Listener.as_str());
         let busy = Refused::Busy { why: "http_connections_max is reached", setting };
         return Some(busy.reply());
     }

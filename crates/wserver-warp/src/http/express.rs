@@ -172,7 +172,9 @@ impl Head {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut request = httparse::Request::new(&mut headers);
         let head_bytes = match request.parse(input) {
-            Ok(httparse::Status::Complete(bytes)) if bytes <= site.api.limits().head_bytes_max => {
+            Ok(httparse::Status::Complete(bytes))
+                if bytes <= site.api.http_limits().head_bytes_max =>
+            {
                 bytes
             }
             _ => return None,
@@ -224,7 +226,7 @@ impl Head {
         let (length, rest) = rest.split_at(digits);
         let body = rest.strip_prefix(&*self.after)?;
         if self.length != length {
-            if input.len() - body.len() > site.api.limits().head_bytes_max {
+            if input.len() - body.len() > site.api.http_limits().head_bytes_max {
                 return None;
             }
             self.length = HeaderValue::from_bytes(length).ok()?;

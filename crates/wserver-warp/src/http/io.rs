@@ -24,7 +24,7 @@ use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
-use wserver_core::Limits;
+use wserver_api::HttpLimits;
 
 use crate::connection::read_buffer::{self, READS_MAX};
 use crate::http::notes::{Awaited, Notes};
@@ -79,7 +79,7 @@ pub(crate) struct HttpIo {
 }
 
 impl HttpIo {
-    pub(crate) fn new(stream: Transport, limits: &Limits, seat: Arc<Seat>) -> Self {
+    pub(crate) fn new(stream: Transport, limits: &HttpLimits, seat: Arc<Seat>) -> Self {
         Self {
             stream,
             ahead: Bytes::new(),

@@ -1,8 +1,8 @@
 //! What is refused before anybody looks what is asked for, and handshakes: one table of what the
 //! client is told.
 
-use hyper::StatusCode;
-use wserver_api::{Format, ProblemDetails, Reply};
+use wserver_api::{Format, HttpLimitSettings, ProblemDetails, ProblemKind as Kind, Reply};
+use wserver_core::{LimitSettings, setting_name};
 
 /// Why a request was not served. [`Refused::details`] is its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,31 +57,26 @@ impl Refused {
         self.details().reply(Format::Text)
     }
 
-    /// What the peer is told of it.
+    /// What the peer is told about it.
     pub(crate) fn details(&self) -> ProblemDetails {
-        use StatusCode as Status;
         match self {
             Self::Method { allow } => ProblemDetails::new(
-                Status::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
+                Kind::MethodNotAllowed,
                 "method not allowed",
                 "the method is not allowed here, see Allow",
             )
             .allow(allow),
             Self::AmbiguousLength => ProblemDetails::new(
-                Status::BAD_REQUEST,
-                "length_ambiguous",
+                Kind::LengthAmbiguous,
                 "bad request",
                 "content-length may come once, or transfer-encoding: chunked once, and not both",
             )
             .closing(),
             Self::Host { why } => {
-                ProblemDetails::new(Status::BAD_REQUEST, "host_invalid", "bad request", *why)
-                    .closing()
+                ProblemDetails::new(Kind::HostInvalid, "bad request", *why).closing()
             }
             Self::Busy { why, setting } => {
-                let details =
-                    ProblemDetails::new(Status::SERVICE_UNAVAILABLE, "busy", "busy", *why);
+                let details = ProblemDetails::new(Kind::Busy, "busy", *why);
                 match setting {
                     Some(setting) => details.setting(setting),
                     None => details,
@@ -90,8 +85,7 @@ impl Refused {
                 .closing()
             }
             Self::Origin { origin } => ProblemDetails::new(
-                Status::FORBIDDEN,
-                "origin_not_allowed",
+                Kind::OriginNotAllowed,
                 "origin not allowed",
                 format!(
                     "the Origin \"{origin}\" is not among those that the setting origin allows"
@@ -99,65 +93,56 @@ impl Refused {
             )
             .setting("origin")
             .closing(),
-            Self::Upgrade { why } => ProblemDetails::new(
-                Status::BAD_REQUEST,
-                "not_a_handshake",
-                "not a WebSocket handshake",
-                *why,
-            )
-            .closing(),
+            Self::Upgrade { why } => {
+                ProblemDetails::new(Kind::NotAHandshake, "not a WebSocket handshake", *why)
+                    .closing()
+            }
             Self::UpgradeVersion => ProblemDetails::new(
-                Status::UPGRADE_REQUIRED,
-                "websocket_version",
+                Kind::WebsocketVersion,
                 "WebSocket version not supported",
                 "Sec-WebSocket-Version must be 13",
             ),
             Self::TokenTooLong { bytes, bytes_max } => ProblemDetails::new(
-                Status::BAD_REQUEST,
-                "token_too_long",
+                Kind::TokenTooLong,
                 "token too long",
                 format!("the token is {bytes} bytes long, the limit name_bytes_max is {bytes_max}"),
             )
-            .limit("name_bytes_max", *bytes_max)
+            .limit(setting_name!(LimitSettings, name_bytes_max), *bytes_max)
             .closing(),
             Self::Full { max } => ProblemDetails::new(
-                Status::SERVICE_UNAVAILABLE,
-                "connections_full",
+                Kind::ConnectionsFull,
                 "too many connections",
                 format!("connections_max is {max}"),
             )
-            .limit("connections_max", *max)
+            .limit(setting_name!(LimitSettings, connections_max), *max)
             .retry(5)
             .closing(),
             Self::AddressFull { max } => ProblemDetails::new(
-                Status::TOO_MANY_REQUESTS,
-                "address_full",
+                Kind::AddressFull,
                 "too many connections from this address",
                 format!("connections_per_address_max is {max}"),
             )
-            .limit("connections_per_address_max", *max)
+            .limit(setting_name!(HttpLimitSettings, connections_per_address_max), *max)
             .retry(5)
             .closing(),
             Self::HandshakeRate { per_second, seconds } => ProblemDetails::new(
-                Status::TOO_MANY_REQUESTS,
-                "handshake_rate",
+                Kind::HandshakeRate,
                 "too many handshakes from this address",
                 format!("handshakes_per_address_per_second is {per_second}"),
             )
-            .limit("handshakes_per_address_per_second", *per_second as usize)
+            .limit(
+                setting_name!(HttpLimitSettings, handshakes_per_address_per_second),
+                *per_second as usize,
+            )
             .retry(*seconds)
             .closing(),
-            Self::Draining => ProblemDetails::new(
-                Status::SERVICE_UNAVAILABLE,
-                "draining",
-                "shutting down",
-                "the server is shutting down",
-            )
-            .retry(1)
-            .closing(),
+            Self::Draining => {
+                ProblemDetails::new(Kind::Draining, "shutting down", "the server is shutting down")
+                    .retry(1)
+                    .closing()
+            }
             Self::CutOff => ProblemDetails::new(
-                Status::SERVICE_UNAVAILABLE,
-                "cut_off",
+                Kind::CutOff,
                 "cut off from the cluster",
                 "the server has been cut off from its cluster for cluster_cut_off_max, and takes \
                  nobody in until it is back",

@@ -326,7 +326,7 @@ impl Handle {
     /// # Errors
     /// [`BuildError`] with every problem; then nothing has changed.
     pub fn reload_tls(&self) -> Result<(), BuildError> {
-        tls::reload(&self.tls).map_err(BuildError::new)
+        tls::reload(&self.tls).map_err(BuildError::from)
     }
 
     /// How many connections ended before they were secure: no TLS, no common version or suite, no
