@@ -81,12 +81,12 @@ impl Outbound {
     }
 
     /// Appends an item to its receiver's queue.
-    pub(crate) fn push(&self, to: To, item: Item) -> Result<(), Full> {
-        self.push_to_each(&[to], item)
+    pub(crate) fn add(&self, to: To, item: Item) -> Result<(), Full> {
+        self.add_for_each(&[to], item)
     }
 
     /// Appends an item to the queue of each receiver, or to none if there is no room.
-    pub(crate) fn push_to_each(&self, whom: &[To], item: Item) -> Result<(), Full> {
+    pub(crate) fn add_for_each(&self, whom: &[To], item: Item) -> Result<(), Full> {
         if whom.is_empty() {
             return Ok(());
         }
@@ -215,11 +215,11 @@ mod tests {
         let outbound = Outbound::new(1 << 20);
         let (one, two) = (To::Node(NodeId::new(1)), To::Node(NodeId::new(2)));
         for number in 1..=3 {
-            outbound.push(one, item(number, 10)).unwrap();
-            outbound.push(two, item(10 + number, 10)).unwrap();
+            outbound.add(one, item(number, 10)).unwrap();
+            outbound.add(two, item(10 + number, 10)).unwrap();
         }
-        outbound.push(one, item(4, 100_000)).unwrap();
-        outbound.push(one, item(5, 10)).unwrap();
+        outbound.add(one, item(4, 100_000)).unwrap();
+        outbound.add(one, item(5, 10)).unwrap();
         let taken = outbound.take(HERE, 0, 1 << 20);
         assert_eq!(taken.items, 8);
         let taken: Vec<_> =
@@ -234,19 +234,19 @@ mod tests {
     fn it_is_bounded_and_what_is_let_go_is_counted() {
         let outbound = Outbound::new(1000);
         let to = To::All;
-        outbound.push(to, item(1, 5000)).expect("one is taken, however large");
-        assert_eq!(outbound.push(to, item(2, 1)), Err(Full));
+        outbound.add(to, item(1, 5000)).expect("one is taken, however large");
+        assert_eq!(outbound.add(to, item(2, 1)), Err(Full));
         assert_eq!(outbound.clear(), 1);
         assert_eq!(outbound.bytes(), 0);
         for number in 0..10 {
-            outbound.push(to, item(number, 10)).unwrap();
+            outbound.add(to, item(number, 10)).unwrap();
         }
-        assert_eq!(outbound.push(to, item(2, 900)), Err(Full));
+        assert_eq!(outbound.add(to, item(2, 900)), Err(Full));
         assert_eq!(outbound.forget(NodeId::new(3)), 0);
         // The numbers go on, so that nobody takes what comes for old.
         let first = Part::read(outbound.take(HERE, 0, 4096).messages[0].1.clone()).unwrap();
         assert_eq!(first.sequence, 1);
-        outbound.push(to, item(1, 10)).unwrap();
+        outbound.add(to, item(1, 10)).unwrap();
         let next = Part::read(outbound.take(HERE, 0, 4096).messages[0].1.clone()).unwrap();
         assert_eq!(next.sequence, 2);
     }
@@ -256,9 +256,9 @@ mod tests {
         const BODY: usize = 900_000;
         let whom = [1, 2, 3, 4].map(|number| To::Node(NodeId::new(number)));
         let outbound = Outbound::new(BODY + 1000);
-        outbound.push_to_each(&whom, item(1, BODY)).unwrap();
+        outbound.add_for_each(&whom, item(1, BODY)).unwrap();
         assert!((BODY..BODY + 1000).contains(&outbound.bytes()), "{}", outbound.bytes());
-        assert_eq!(outbound.push_to_each(&whom, item(2, BODY)), Err(Full));
+        assert_eq!(outbound.add_for_each(&whom, item(2, BODY)), Err(Full));
         // Who goes takes nothing with it that others still wait for.
         assert_eq!(outbound.forget(NodeId::new(2)), 1);
         assert!(outbound.bytes() > BODY);
@@ -271,9 +271,9 @@ mod tests {
         assert_eq!(told, [0, 2, 3].map(|at| (whom[at], vec![1])));
         assert_eq!(outbound.bytes(), 0);
         // What is let go leaves no room behind that is never free again.
-        outbound.push_to_each(&whom, item(4, BODY)).unwrap();
+        outbound.add_for_each(&whom, item(4, BODY)).unwrap();
         assert_eq!((outbound.clear(), outbound.bytes()), (4, 0));
-        outbound.push_to_each(&whom[..1], item(5, BODY)).unwrap();
+        outbound.add_for_each(&whom[..1], item(5, BODY)).unwrap();
         outbound.forget(NodeId::new(1));
         assert_eq!(outbound.bytes(), 0);
     }

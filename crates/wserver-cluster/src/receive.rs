@@ -269,7 +269,7 @@ impl<W: Wire> ClusterState<W> {
             return;
         }
         let outcome: BoxFuture<'static, Outcome> = match wanted {
-            Some(Wanted::Push(push)) => Box::pin(Arc::clone(self).push(push, age)),
+            Some(Wanted::Push(push)) => Box::pin(Arc::clone(self).carry_out(push, age)),
             Some(Wanted::Everyone(push)) => Box::pin(Arc::clone(self).push_everyone(push, age)),
             Some(Wanted::Query(question)) => {
                 let answer = (answering.answerer)(origin, question);
@@ -301,7 +301,7 @@ impl<W: Wire> ClusterState<W> {
         self.say(lane, To::Node(origin), Item::from(reply));
     }
 
-    async fn push(self: Arc<Self>, push: Push, age: Duration) -> Outcome {
+    async fn carry_out(self: Arc<Self>, push: Push, age: Duration) -> Outcome {
         let name_bytes_max = self.node.limits().name_bytes_max;
         let user = match UserId::parse(&push.user, name_bytes_max) {
             Ok(user) => user,

@@ -137,7 +137,7 @@ impl<W: Wire> ClusterState<W> {
     async fn say_goodbye(&self, link: &Arc<dyn Link>) {
         let lane = self.own_lane();
         let outbound = &self.outbound[usize::from(lane)];
-        let _ = outbound.push(To::All, Content::Leave(Leave {}).into());
+        let _ = outbound.add(To::All, Content::Leave(Leave {}).into());
         let goodbye = async {
             loop {
                 let batch = outbound.take(self.id, self.now_ms(), self.message_bytes_max());

@@ -153,7 +153,7 @@ impl<W: Wire> ClusterState<W> {
             self.counters.dropped_no_link_total.add(whom.len() as u64);
             return false;
         }
-        let is_taken = self.outbound[usize::from(lane)].push_to_each(whom, item).is_ok();
+        let is_taken = self.outbound[usize::from(lane)].add_for_each(whom, item).is_ok();
         if !is_taken {
             self.counters.dropped_outbound_full_total.add(whom.len() as u64);
         }

@@ -247,7 +247,7 @@ impl Drive<'_> {
                 && let Some(due) = due.take(now)
             {
                 idle.pop_front();
-                self.push(first, due)?;
+                self.send(first, due)?;
             }
             let timeout = match due.next() {
                 Some(next) if !idle.is_empty() => {
@@ -283,7 +283,7 @@ impl Drive<'_> {
         Ok(())
     }
 
-    fn push(&mut self, Idle { pusher, since }: Idle, due: u64) -> Result<()> {
+    fn send(&mut self, Idle { pusher, since }: Idle, due: u64) -> Result<()> {
         let (user, stream, counter) = match self.plan.audience {
             Audience::One => (0, u8::try_from(pusher)?, pusher),
             Audience::Each(users) => {
@@ -305,7 +305,7 @@ impl Drive<'_> {
         }
         self.pushed += 1;
         let number = sequence.wrapping_add(first_of(user)) & SEQUENCE_MAX;
-        self.engine.push(pusher, user, event, (stream, number), due)
+        self.engine.send(pusher, user, event, (stream, number), due)
     }
 
     fn take_answers(&mut self, mut idle: Option<&mut VecDeque<Idle>>) {

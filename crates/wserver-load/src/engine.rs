@@ -268,12 +268,12 @@ impl Engine {
             .with_context(|| format!("cannot connect to {address}"))?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.pusher_poll.registry().register(&mut stream, Token(number), interest)?;
-        let request = self.target.push(address, self.push_key.as_deref(), self.message_bytes);
+        let request = self.target.request(address, self.push_key.as_deref(), self.message_bytes);
         Ok(Pusher::new(Socket::new(stream, self.tls.as_ref())?, request))
     }
 
     /// Sends one push; the answer comes in a later turn.
-    pub(crate) fn push(
+    pub(crate) fn send(
         &mut self,
         pusher: usize,
         user: u32,

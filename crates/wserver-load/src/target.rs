@@ -101,7 +101,7 @@ impl Target {
     }
 
     /// The request of a push, with fields to fill in.
-    pub(crate) fn push(
+    pub(crate) fn request(
         self,
         address: SocketAddr,
         key: Option<&str>,
@@ -217,7 +217,7 @@ mod tests {
     fn a_template_becomes_any_push() {
         let address = "127.0.0.1:80".parse().unwrap();
         for (target, body_start) in [(Target::Wserver, "{"), (Target::Nchan, "@")] {
-            let mut template = target.push(address, Some("secret"), 40);
+            let mut template = target.request(address, Some("secret"), 40);
             let stamp = Stamp { stream: 1, sequence: 2, micros: 3 };
             template.fill(4_294_967_295, 17, stamp);
             let text = std::str::from_utf8(template.bytes()).unwrap();

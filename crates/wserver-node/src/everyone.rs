@@ -43,7 +43,7 @@ impl<W: Wire> Node<W> {
             }
             cursor = state.binder.event_users(event, from, SLICE_USERS_MAX, &mut users);
             for user in users.drain(..) {
-                receipt.add(state.push(&user, event, &message.frame, options).await);
+                receipt.add(state.push_to(&user, event, &message.frame, options).await);
                 let_others(&mut since).await;
             }
             let_others(&mut since).await;

@@ -67,7 +67,7 @@ enum Admission<W> {
 
 impl<W: Wire> NodeState<W> {
     /// One push to one user, counted and told to those who trace the user.
-    pub(crate) async fn push(
+    pub(crate) async fn push_to(
         self: &Arc<Self>,
         user: &UserId,
         event: &EventName,

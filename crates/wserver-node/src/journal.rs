@@ -78,7 +78,7 @@ impl Journal {
             self.tracers.tell(&entry);
         }
         if is_kept && let Some(mut stripe) = self.stripe(user) {
-            stripe.push(entry, self.stripe_bytes_max);
+            stripe.append(entry, self.stripe_bytes_max);
         }
     }
 
@@ -121,7 +121,7 @@ impl Journal {
 }
 
 impl Stripe {
-    fn push(&mut self, entry: Entry, bytes_max: usize) {
+    fn append(&mut self, entry: Entry, bytes_max: usize) {
         let bytes = bytes(&entry);
         if bytes > bytes_max {
             return;

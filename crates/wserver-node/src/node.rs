@@ -201,7 +201,7 @@ impl<W: Wire> Node<W> {
         options: &PushOptions,
     ) -> PushReceipt {
         let state = &self.state;
-        let receipt = state.push(user, event, &message.frame, options).await;
+        let receipt = state.push_to(user, event, &message.frame, options).await;
         state.counters.pushes_total.increment();
         receipt
     }

@@ -470,7 +470,7 @@ impl<W: Wire> Outbox<W> {
         for run in runs {
             let offset = taken.min(run.frames.len());
             taken -= offset;
-            bytes += queue.push(*run, offset);
+            bytes += queue.append(*run, offset);
         }
         if queue.runs.is_empty() {
             state.queue = None;

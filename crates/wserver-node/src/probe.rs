@@ -49,7 +49,7 @@ impl<W: Wire> Probe<W> {
     }
 
     /// Pushes `message` to the probe alone; whether its wire or its queue took it.
-    pub async fn push(&self, message: &Message) -> bool {
+    pub async fn deliver(&self, message: &Message) -> bool {
         let options = PushOptions::default();
         let sent = self.node.fan_out(&self.user, &self.event, &message.frame, &options).await;
         sent.receipt.delivered() == 1

@@ -166,7 +166,7 @@ impl<W: Wire> SelfConnection<W> {
         poll_fn(|cx| connection.probe.wire().poll_write_ready(cx)).await?;
         connection.messages += 1;
         let text = connection.messages.to_string();
-        if !connection.probe.push(&Message::text(&text)).await {
+        if !connection.probe.deliver(&Message::text(&text)).await {
             return Err(io::Error::other("the push reached nobody"));
         }
         let expected = frame::text(&text);

@@ -22,7 +22,7 @@ impl Engine {
         let sent = self.now();
         // A listener of several users is known by the number of its group.
         let first = first_of(user / self.registered_users);
-        self.push(pusher, user, 0, (PROBE_STREAM, first), sent)?;
+        self.send(pusher, user, 0, (PROBE_STREAM, first), sent)?;
         loop {
             self.turn(Some(Duration::from_millis(100)))?;
             if let Some(answer) = self.answers.pop() {

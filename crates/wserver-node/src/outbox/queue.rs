@@ -56,7 +56,7 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Adds a run without its first `offset` bytes; says how many there are then.
-    pub(super) fn push(&mut self, run: Run<'_>, offset: usize) -> usize {
+    pub(super) fn append(&mut self, run: Run<'_>, offset: usize) -> usize {
         let rest = run.frames.len() - offset;
         if rest > 0 {
             self.may_expire |= run.expires_at.is_some();

@@ -225,7 +225,7 @@ pub(super) fn closed(code: Option<u16>) -> &'static str {
 }
 
 /// For a push that failed: the finding and the remedy.
-pub(super) fn push(error: &PushError) -> (String, &'static str) {
+pub(super) fn refused_push(error: &PushError) -> (String, &'static str) {
     let advice = match error {
         PushError::Refused { status, .. } => match status.as_u16() {
             401 => "name a push key with --key-file",

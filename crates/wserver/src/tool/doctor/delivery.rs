@@ -71,7 +71,7 @@ impl Plan {
                 report.warning("delivery", what, advice::TOKEN)?;
             }
             Delivery::Refused(error) => {
-                let (what, advice) = advice::push(&error);
+                let (what, advice) = advice::refused_push(&error);
                 let key = if self.has_key { advice::key(&error) } else { None };
                 match (error, key) {
                     (_, Some((what, advice))) => report.failed("delivery", what, &advice)?,
