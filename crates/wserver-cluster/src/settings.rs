@@ -70,13 +70,15 @@ impl ClusterSettings {
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_word) {
             problems.push(format!(
-                "cluster_name is {name:?}, it must be 1 to {NAME_BYTES_MAX} letters, digits, - and _"
+                "cluster_name is {name:?}, but must be 1 to {NAME_BYTES_MAX} letters, digits, - \
+                 and _"
             ));
         }
         let is_visible = node_name.bytes().all(|byte| byte.is_ascii_graphic());
         if node_name.len() > NAME_BYTES_MAX || !is_visible {
             problems.push(format!(
-                "cluster_node_name is {node_name:?}, it must be at most {NAME_BYTES_MAX} visible ASCII characters"
+                "cluster_node_name is {node_name:?}, but must be at most {NAME_BYTES_MAX} visible \
+                 ASCII characters"
             ));
         }
         for (setting, value, range) in [
@@ -85,19 +87,19 @@ impl ClusterSettings {
         ] {
             if !range.contains(value) {
                 let (from, to) = (range.start(), range.end());
-                problems.push(format!("{setting} is {value:?}, it must be {from:?} to {to:?}"));
+                problems.push(format!("{setting} is {value:?}, but must be {from:?} to {to:?}"));
             }
         }
         // One message and its overhead.
         let least = message_bytes_max.saturating_add(64 << 10);
         if *queue_bytes_max < least {
             problems.push(format!(
-                "cluster_queue_bytes_max is {queue_bytes_max}, it must be at least {least}, since \
-                 message_bytes_max is {message_bytes_max}"
+                "cluster_queue_bytes_max is {queue_bytes_max}, but must be at least {least}, \
+                 because message_bytes_max is {message_bytes_max}"
             ));
         }
         if *requests_max == 0 {
-            problems.push("cluster_requests_max is 0, it must be at least 1".to_owned());
+            problems.push("cluster_requests_max is 0, but must be at least 1".to_owned());
         }
         problems
     }
@@ -145,12 +147,13 @@ mod tests {
         assert_eq!(
             bad.problems(1000),
             [
-                "cluster_name is \"two words\", it must be 1 to 64 letters, digits, - and _",
-                "cluster_node_name is \"a b\", it must be at most 64 visible ASCII characters",
-                "cluster_lease is 0ns, it must be 500ms to 60s",
-                "cluster_answer_timeout is 31s, it must be 10ms to 30s",
-                "cluster_queue_bytes_max is 1000, it must be at least 66536, since message_bytes_max is 1000",
-                "cluster_requests_max is 0, it must be at least 1",
+                "cluster_name is \"two words\", but must be 1 to 64 letters, digits, - and _",
+                "cluster_node_name is \"a b\", but must be at most 64 visible ASCII characters",
+                "cluster_lease is 0ns, but must be 500ms to 60s",
+                "cluster_answer_timeout is 31s, but must be 10ms to 30s",
+                "cluster_queue_bytes_max is 1000, but must be at least 66536, because \
+                 message_bytes_max is 1000",
+                "cluster_requests_max is 0, but must be at least 1",
             ]
         );
     }
