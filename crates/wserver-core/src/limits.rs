@@ -225,23 +225,23 @@ impl LimitSettings {
             ("idempotency_bytes_max", self.idempotency_bytes_max),
         ] {
             if value > 1024 * MIB {
-                problems.push(format!("{name} is {value}, it must be at most 1 GiB"));
+                problems.push(format!("{name} is {value}, but must be at most 1 GiB"));
             }
         }
         if self.drain_delay >= self.drain_timeout {
             problems.push(format!(
-                "drain_delay is {:?}, it must be shorter than drain_timeout, {:?}",
+                "drain_delay is {:?}, but must be shorter than drain_timeout, {:?}",
                 self.drain_delay, self.drain_timeout
             ));
         }
         // A part of it is searched under a lock.
         let bytes = self.journal_bytes_max;
         if bytes > 64 * MIB {
-            problems.push(format!("journal_bytes_max is {bytes}, it must be at most 64 MiB"));
+            problems.push(format!("journal_bytes_max is {bytes}, but must be at most 64 MiB"));
         }
         let mut at_least = |name: &str, value: usize, least: usize, why: &str| {
             if value < least {
-                problems.push(format!("{name} is {value}, it must be at least {least}: {why}"));
+                problems.push(format!("{name} is {value}, but must be at least {least}: {why}"));
             }
         };
         // 8 KiB is what the HTTP library needs for its own read buffer.
@@ -249,25 +249,25 @@ impl LimitSettings {
             "head_bytes_max",
             self.head_bytes_max,
             8 * KIB,
-            "8 KiB hold an ordinary request head",
+            "an ordinary request head needs up to 8 KiB",
         );
         at_least(
             "inbound_message_bytes_max",
             self.inbound_message_bytes_max,
             self.name_bytes_max.saturating_mul(2).saturating_add(64),
-            "a register message holds a token and an event of name_bytes_max each",
+            "a register message contains a token and an event of up to name_bytes_max each",
         );
         at_least(
             "names_per_connection_bytes_max",
             self.names_per_connection_bytes_max,
             self.name_bytes_max.saturating_mul(2),
-            "a registration has a user id and an event of name_bytes_max each",
+            "a registration has a user id and an event of up to name_bytes_max each",
         );
         at_least(
             "names_bytes_max",
             self.names_bytes_max,
             self.names_per_connection_bytes_max,
-            "it holds at least the names of one connection",
+            "it must hold the names of at least one connection",
         );
         at_least(
             "inbound_bytes_max",
@@ -279,19 +279,19 @@ impl LimitSettings {
             "push_body_bytes_max",
             self.push_body_bytes_max,
             self.message_bytes_max.saturating_mul(6).saturating_add(64 * KIB),
-            "JSON may escape each byte of message_bytes_max as six",
+            "JSON can write each byte of message_bytes_max as six",
         );
         at_least(
             "push_bodies_bytes_max",
             self.push_bodies_bytes_max,
             self.push_body_bytes_max,
-            "it holds at least one body of push_body_bytes_max",
+            "it must hold at least one body of push_body_bytes_max",
         );
         at_least(
             "idempotency_bytes_max",
             self.idempotency_bytes_max,
             MIB,
-            "1 MiB holds a few thousand answers",
+            "a few thousand answers need 1 MiB",
         );
         // A reader that was within its bound when a message was accepted for it must still be so
         // when that message reaches it: one segment on its way, one waiting, each ended by a
@@ -301,13 +301,13 @@ impl LimitSettings {
             "outbox_bytes_max",
             self.outbox_bytes_max,
             self.walk_bytes_max.saturating_add(frame).saturating_mul(2),
-            "it holds twice walk_bytes_max and the largest message",
+            "it must hold twice the sum of walk_bytes_max and the largest message",
         );
         at_least(
             "outboxes_bytes_max",
             self.outboxes_bytes_max,
             self.outbox_bytes_max,
-            "it holds at least one queue of outbox_bytes_max",
+            "it must hold at least one queue of outbox_bytes_max",
         );
         if problems.is_empty() { Ok(Limits(self)) } else { Err(LimitsError(problems)) }
     }
@@ -342,7 +342,7 @@ impl fmt::Display for ConnectionsPerUserPolicy {
 
 /// A word that names no [`ConnectionsPerUserPolicy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a policy, write refuse_new or close_oldest")]
+#[error("unknown policy: write refuse_new or close_oldest")]
 pub struct UnknownPolicy;
 
 impl FromStr for ConnectionsPerUserPolicy {
