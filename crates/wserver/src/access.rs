@@ -108,7 +108,7 @@ impl Access {
         let source = || source("tokens_file", file);
         let tokens = StaticTokens::parse(&text).with_context(source)?;
         if tokens.is_empty() {
-            return Err(anyhow!("{} holds no token, so nobody could register", source()));
+            return Err(anyhow!("{} contains no token, so nobody could register", source()));
         }
         Ok(Some(tokens))
     }

@@ -55,7 +55,7 @@ fn settings(contents: &mut Contents, loaded: &Loaded, url: &str) -> Result<Callb
     }
     for header in settings.callback_forward_headers.iter().flatten() {
         let name = header.parse().with_context(|| {
-            format!("callback_forward_headers {header:?} is no name of a header")
+            format!("callback_forward_headers: {header:?} is not the name of a header")
         })?;
         callback.forward_headers.push(name);
     }
@@ -70,7 +70,7 @@ fn settings(contents: &mut Contents, loaded: &Loaded, url: &str) -> Result<Callb
     callback.rest = settings.callback_rest;
     if callback.timeout.saturating_add(callback.wait_max) >= patience {
         return Err(anyhow!(
-            "callback_timeout and callback_wait_max are {:?} and {:?}, together they must be less \
+            "callback_timeout and callback_wait_max are {:?} and {:?}, but together must be less \
              than authenticate_timeout, which is {patience:?}",
             callback.timeout,
             callback.wait_max

@@ -23,12 +23,12 @@ impl Url<'_> {
         let Self { name, prefix, .. } = self;
         match error {
             HttpEndpointError::Plain { host } => anyhow!(
-                "{name}: http:// to {host} can be read and changed on the way: use https://, or set \
-                 {prefix}_allow_plain_http if nobody else is in that network"
+                "{name}: plain http:// to {host} can be read and changed in transit: use https://, \
+                 or set {prefix}_allow_plain_http if you trust that network"
             ),
             HttpEndpointError::NoAuthorities => anyhow!(
-                "{name}: the system has no certificate authorities: install them, or name a file of \
-                 them with {prefix}_ca_file"
+                "{name}: the system has no certificate authorities: install them, or name a file \
+                 that contains them with {prefix}_ca_file"
             ),
             error => anyhow!("{name}: {error}"),
         }
@@ -52,11 +52,14 @@ pub(super) fn endpoint(contents: &mut Contents, url: &Url<'_>) -> Result<HttpEnd
     let name = format!("{}_ca_file", url.prefix);
     let authorities = contents.text(&name, file)?;
     if is_plain_http(url.url) {
-        return Err(anyhow!("{name} is for https://, and {} is http://", url.name));
+        return Err(anyhow!("{name} needs https://, but {} is http://", url.name));
     }
     HttpEndpoint::trusting(url.url, &authorities).map_err(|error| match error {
         HttpEndpointError::Authority => {
-            anyhow!("{}: there is no certificate in it, or one that is broken", source(&name, file))
+            anyhow!(
+                "{}: it contains no certificate, or one that cannot be read",
+                source(&name, file)
+            )
         }
         HttpEndpointError::AuthorityHalfRead => anyhow!("{}: {error}", source(&name, file)),
         error => url.problem(&error),

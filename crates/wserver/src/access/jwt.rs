@@ -123,7 +123,7 @@ impl<'a> Table<'a> {
             )),
             Some([_]) => Ok(()),
             Some(list) if list.iter().any(|it| it == "any") => Err(anyhow!(
-                "{} has any among others: write it alone, or leave it out",
+                "{} contains \"any\" among others: write only \"any\", or leave it out",
                 self.name("audience")
             )),
             Some(_) => Ok(()),
@@ -167,7 +167,8 @@ impl<'a> Table<'a> {
         }
         if timeout >= patience {
             return Err(anyhow!(
-                "{} is {timeout:?}, it must be less than authenticate_timeout, which is {patience:?}",
+                "{} is {timeout:?}, but must be less than authenticate_timeout, which is \
+                 {patience:?}",
                 self.name("jwks_timeout")
             ));
         }
@@ -178,7 +179,7 @@ impl<'a> Table<'a> {
         ] {
             if stale_max < time {
                 return Err(anyhow!(
-                    "{} is {stale_max:?}, it must be at least {}, which is {time:?}",
+                    "{} is {stale_max:?}, but must be at least {}, which is {time:?}",
                     self.name("jwks_stale_max"),
                     self.name(key)
                 ));
@@ -218,7 +219,7 @@ impl JwtReader<'_> {
         ];
         for (name, claim) in claims {
             if claim.is_some_and(String::is_empty) {
-                problems.tell(format!("{name} is empty, write the name of a claim"));
+                problems.tell(format!("{name} is empty: write the name of a claim"));
             }
         }
         let jwt = JwtAuthenticator::new(verifier?).with_user_claim(&settings.jwt_user_claim);
@@ -257,7 +258,7 @@ impl JwtReader<'_> {
         }
         let keys = match sources.as_slice() {
             [source] => self.read_keys(table, source),
-            _ => Err(anyhow!("{}: choose one", table.key_names("and"))),
+            _ => Err(anyhow!("{}: set only one of them", table.key_names("and"))),
         };
         let keys = problems.note(keys);
         let audience = problems.note(table.check_audience());
@@ -336,8 +337,8 @@ pub(crate) fn jwt_signer(loaded: &Loaded, key_file: Option<&Path>) -> Result<Jwt
         (None, Some(file)) => ("jwt_secret_file", file.as_path()),
         (None, None) => {
             return Err(anyhow!(
-                "there is no key to sign with: the settings have no jwt_secret_file; \
-                 give the issuer's private key with --key-file"
+                "there is no key to sign with: the settings have no jwt_secret_file; name the \
+                 issuer's private key with --key-file"
             ));
         }
     };

@@ -30,8 +30,9 @@ pub(super) fn cluster(settings: &Settings) -> Result<Option<Part>, String> {
         _ if scheme.starts_with("redis") => redis(url, settings)?,
         _ => {
             return Err(format!(
-                "cluster_broker is {}, it must begin with redis://, redis-sentinel://, \
-                 redis-cluster://, rediss://, rediss-sentinel://, rediss-cluster://, nats:// or tls://",
+                "cluster_broker is {}, but must begin with redis://, redis-sentinel://, \
+                 redis-cluster://, rediss://, rediss-sentinel://, rediss-cluster://, nats:// or \
+                 tls://",
                 shown(url)
             ));
         }
@@ -87,11 +88,11 @@ fn secret(name: &str, file: Option<&Path>) -> Result<Option<String>, String> {
     let Some(text) = text(name, file)? else { return Ok(None) };
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.is_empty() {
-        return Err(format!("{name} has nothing in it"));
+        return Err(format!("{name} is empty"));
     }
     if let Some(character) = invisible_character(secret) {
         let code = u32::from(character);
-        return Err(format!("{name} has U+{code:04X} in it, which cannot be seen"));
+        return Err(format!("{name} contains the invisible character U+{code:04X}"));
     }
     Ok(Some(secret.to_owned()))
 }
@@ -108,7 +109,7 @@ fn problem(error: &BrokerError) -> String {
 fn redis(url: &str, settings: &Settings) -> Result<Arc<dyn Broker>, String> {
     use wserver_cluster_redis::{RedisBroker, RedisSettings};
     if settings.cluster_credentials_file.is_some() {
-        return Err("cluster_credentials_file is for NATS, and cluster_broker is Redis: set \
+        return Err("cluster_credentials_file is for NATS, but cluster_broker is Redis: set \
                     cluster_password_file"
             .to_owned());
     }
@@ -123,7 +124,7 @@ fn redis(url: &str, settings: &Settings) -> Result<Arc<dyn Broker>, String> {
 
 #[cfg(not(feature = "redis"))]
 fn redis(_: &str, _: &Settings) -> Result<Arc<dyn Broker>, String> {
-    Err("cluster_broker is Redis, and this wserver was built without the feature redis".to_owned())
+    Err("cluster_broker is Redis, but this wserver was built without the feature redis".to_owned())
 }
 
 #[cfg(feature = "nats")]
@@ -148,5 +149,5 @@ fn nats(url: &str, settings: &Settings) -> Result<Arc<dyn Broker>, String> {
 
 #[cfg(not(feature = "nats"))]
 fn nats(_: &str, _: &Settings) -> Result<Arc<dyn Broker>, String> {
-    Err("cluster_broker is NATS, and this wserver was built without the feature nats".to_owned())
+    Err("cluster_broker is NATS, but this wserver was built without the feature nats".to_owned())
 }

@@ -71,8 +71,14 @@ fn tls(names: Names, files: Files<'_>) -> Result<Option<TlsSettings>, String> {
             }))
         }
         [None, None, None] => Ok(None),
-        [Some(_), None, _] => Err(format!("{certificate_name} is set, {key_name} is missing")),
-        [None, Some(_), _] => Err(format!("{key_name} is set, {certificate_name} is missing")),
+        [Some(_), None, _] => Err(format!(
+            "{certificate_name} is set, but but but {key_name} is \
+                                           missing"
+        )),
+        [None, Some(_), _] => Err(format!(
+            "{key_name} is set, but but but {certificate_name} is \
+                                           missing"
+        )),
         [None, None, Some(_)] => {
             Err(format!("{client_ca_name} needs {certificate_name} and {key_name}"))
         }
