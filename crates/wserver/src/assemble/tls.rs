@@ -72,11 +72,11 @@ fn tls(names: Names, files: Files<'_>) -> Result<Option<TlsSettings>, String> {
         }
         [None, None, None] => Ok(None),
         [Some(_), None, _] => Err(format!(
-            "{certificate_name} is set, but but but {key_name} is \
+            "{certificate_name} is set, but {key_name} is \
                                            missing"
         )),
         [None, Some(_), _] => Err(format!(
-            "{key_name} is set, but but but {certificate_name} is \
+            "{key_name} is set, but {certificate_name} is \
                                            missing"
         )),
         [None, None, Some(_)] => {
