@@ -51,14 +51,14 @@ impl<W: Wire> Api<W> {
             routes::format_of_refusal(found.endpoint, request.uri.path(), &request.headers);
         self.serve(found, request, body).await.unwrap_or_else(|refused| {
             debug!(peer = %client, ?refused, "request refused");
-            refused.told().reply(format).map(ReplyBody::Whole)
+            refused.details().reply(format).map(ReplyBody::Whole)
         })
     }
 
     /// The answer where nothing is found.
     #[must_use]
     pub fn not_found() -> Reply {
-        Refused::NotFound.told().reply(Format::Text)
+        Refused::NotFound.details().reply(Format::Text)
     }
 
     async fn serve(
@@ -288,7 +288,7 @@ mod tests {
     #[tokio::test]
     async fn bodies_are_bounded() {
         let api = fixture::api();
-        let long = "x".repeat(api.limits().push_body_bytes_max + 1);
+        let long = "x".repeat(api.http_limits().push_body_bytes_max + 1);
         let answer = asking(&api).ask(Method::POST, "/v2/push", &long).await;
         assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(answer.problem(), "body_too_large");

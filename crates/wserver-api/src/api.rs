@@ -15,6 +15,7 @@ use crate::authorize::open_push::OpenPushScope;
 use crate::body::Bodies;
 use crate::cluster::lent::LentTraces;
 use crate::demo::DemoPage;
+use crate::limits::HttpLimits;
 use crate::observe::health::{Health, ProbeEnds, Verdict};
 use crate::observe::metrics::page::Carrier;
 use crate::push::pushes::Pushes;
@@ -23,8 +24,10 @@ use crate::routes::Routes;
 
 /// What is answered where, and to whom.
 pub struct Settings {
-    /// Every bound.
+    /// Every bound of sessions and their node.
     pub limits: Limits,
+    /// Every bound of HTTP.
+    pub http_limits: HttpLimits,
     /// The path at which browsers open their WebSockets.
     pub ws_path: String,
     /// The path of version 1's pushes.
@@ -56,6 +59,7 @@ pub struct Api<W: Wire> {
     /// The node's part in a cluster, if it has one.
     pub(crate) cluster: Option<Cluster<W>>,
     pub(crate) limits: Limits,
+    pub(crate) http_limits: HttpLimits,
     pub(crate) routes: Routes,
     pub(crate) authorization: Authorization,
     pub(crate) bodies: Bodies,
@@ -90,7 +94,7 @@ impl<W: Wire> Api<W> {
         probe_ends: ProbeEnds<W>,
         carrier: Arc<dyn Carrier>,
     ) -> Self {
-        let Settings { limits, ws_path, push_path, demo_page, .. } = settings;
+        let Settings { limits, http_limits, ws_path, push_path, demo_page, .. } = settings;
         let routes = Routes {
             ws_path,
             push_path,
@@ -105,14 +109,15 @@ impl<W: Wire> Api<W> {
             cluster,
             routes,
             authorization: Authorization::new(settings.push_authorizer, settings.open_push),
-            bodies: Bodies::new(&limits),
-            pushes: Pushes::new(&limits),
+            bodies: Bodies::new(&http_limits),
+            pushes: Pushes::new(&http_limits),
             pushes_elsewhere: settings.pushes_elsewhere,
             demo_page,
             carrier,
             started_at: Instant::now(),
             stop,
             limits,
+            http_limits,
         }
     }
 
@@ -128,10 +133,16 @@ impl<W: Wire> Api<W> {
         self.cluster.as_ref()
     }
 
-    /// Every bound.
+    /// Every bound of sessions and their node.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Every bound of HTTP.
+    #[must_use]
+    pub fn http_limits(&self) -> &HttpLimits {
+        &self.http_limits
     }
 
     /// Whether a shutdown has begun.

@@ -84,6 +84,6 @@ pub(crate) fn refused(refusal: &PushRefusal) -> Refused {
         PushRefusal::RateExceeded { wait } => Refused::PushRate { wait: *wait },
         PushRefusal::BeyondBurst { burst } => Refused::BeyondBurst { burst: *burst },
         PushRefusal::Unavailable { .. } => Refused::AuthorizerUnavailable,
-        _ => Refused::Unauthorized { why: "the push key is wrong" },
+        PushRefusal::Wrong => Refused::Unauthorized { why: "the push key is wrong" },
     }
 }

@@ -11,8 +11,9 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wserver_core::Limits;
+use wserver_core::setting_name;
 
+use crate::limits::{HttpLimitSettings, HttpLimits};
 use crate::reply::refused::Refused;
 
 /// A body is read into a buffer that starts no larger than this, whatever its length claims.
@@ -36,7 +37,7 @@ pub(crate) struct Bodies {
 }
 
 impl Bodies {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &HttpLimits) -> Self {
         Self {
             shares: Arc::new(Semaphore::new(limits.push_bodies_bytes_max)),
             bytes_max: limits.push_body_bytes_max,
@@ -105,7 +106,7 @@ async fn collect(
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         Arc::clone(shares).try_acquire_many_owned(bytes).map_err(|_none_left| Refused::Busy {
             why: "push_bodies_bytes_max is reached by other requests",
-            setting: Some("push_bodies_bytes_max"),
+            setting: Some(setting_name!(HttpLimitSettings, push_bodies_bytes_max)),
         })
     };
     let first = next(&mut body).await?.unwrap_or_default();

@@ -1,48 +1,52 @@
-//! What is counted beside the node: by labels from closed lists, the names of problems.
+//! What is counted beside the node, by labels from closed lists.
 
 use wserver_node::Counter;
 
-/// What stands for everything that is in no list.
+/// What stands for everything that has no counter of its own in its family.
 const OTHER: &str = "other";
 
 /// Counters of one family, told apart by a label.
 ///
 /// Looking the label up is for what is rare; what happens all the time has a counter of its own.
 #[derive(Debug)]
-pub struct Labelled(Box<[(&'static str, Counter)]>);
+pub struct Labelled<L> {
+    own: Box<[(L, Counter)]>,
+    other: Counter,
+}
 
-impl Labelled {
+impl<L: Copy + PartialEq + Into<&'static str>> Labelled<L> {
     /// One counter for each label, and one for all others.
     #[must_use]
-    pub fn new(labels: &[&'static str]) -> Self {
-        Self(labels.iter().chain([&OTHER]).map(|label| (*label, Counter::default())).collect())
+    pub fn new(labels: impl IntoIterator<Item = L>) -> Self {
+        let own = labels.into_iter().map(|label| (label, Counter::default())).collect();
+        Self { own, other: Counter::default() }
     }
 
-    /// Counts one more of `label`, which is one of those it was made with.
-    pub fn increment(&self, label: &str) {
-        let of_label = self.0.iter().find(|(it, _)| *it == label);
-        debug_assert!(of_label.is_some(), "{label} is in no list");
-        if let Some((_, counter)) = of_label.or_else(|| self.0.last()) {
-            counter.increment();
-        }
+    /// Counts one more of `label`.
+    pub fn increment(&self, label: L) {
+        let own = self.own.iter().find(|(it, _)| *it == label).map(|(_, counter)| counter);
+        own.unwrap_or(&self.other).increment();
     }
 
     /// Each label with its count.
     pub fn values(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        self.0.iter().map(|(label, counter)| (*label, counter.value()))
+        let own = self.own.iter().map(|(label, counter)| ((*label).into(), counter.value()));
+        own.chain([(OTHER, self.other.value())])
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reply::kind::ProblemKind;
 
     #[test]
     fn each_label_has_a_counter_of_its_own() {
-        let counters = Labelled::new(&["a", "b"]);
-        counters.increment("b");
-        counters.increment("b");
-        counters.increment(OTHER);
-        assert_eq!(counters.values().collect::<Vec<_>>(), [("a", 0), ("b", 2), (OTHER, 1)]);
+        let counters = Labelled::new([ProblemKind::Busy, ProblemKind::PushRate]);
+        counters.increment(ProblemKind::PushRate);
+        counters.increment(ProblemKind::PushRate);
+        counters.increment(ProblemKind::CutOff);
+        let values: Vec<_> = counters.values().collect();
+        assert_eq!(values, [("busy", 0), ("push_rate", 2), (OTHER, 1)]);
     }
 }

@@ -13,6 +13,7 @@ use wserver_core::Limits;
 use wserver_node::{Node, Wire};
 
 use crate::api::{Api, Settings};
+use crate::limits::HttpLimitSettings;
 use crate::observe::metrics::page::{Carrier, Page};
 
 /// A wire that takes everything, once it has been waited for.
@@ -78,8 +79,10 @@ pub(crate) fn api() -> Arc<Api<MemoryWire>> {
 
 /// The same with other settings.
 pub(crate) fn api_with(change: impl FnOnce(&mut Settings)) -> Arc<Api<MemoryWire>> {
+    let limits = Limits::default();
     let mut settings = Settings {
-        limits: Limits::default(),
+        http_limits: HttpLimitSettings::default().build(&limits).unwrap(),
+        limits,
         ws_path: "/ws".to_owned(),
         push_path: "/push".to_owned(),
         push_authorizer: Arc::new(OpenPush),

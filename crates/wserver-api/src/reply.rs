@@ -1,8 +1,9 @@
 //! What a request is answered: successes, and refusals in the one table of `refused`.
 
 pub(crate) mod negotiate;
+pub(crate) mod kind;
 pub(crate) mod refused;
-pub(crate) mod told;
+pub(crate) mod details;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -19,7 +19,7 @@ pub enum Side {
 impl Side {
     /// Whether browsers open their WebSockets there.
     #[must_use]
-    pub fn has_listeners(self) -> bool {
+    pub fn has_websockets(self) -> bool {
         matches!(self, Self::Whole | Self::Public)
     }
 

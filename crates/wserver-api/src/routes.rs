@@ -1,6 +1,9 @@
 //! The one table of routes: what is asked where, by which methods, at which listener, and by whom.
 //!
 //! A test holds it to `openapi.json` and to the guide, `docs/http-api.md`.
+//!
+//! `openapi.json` is written by hand. Deriving it from the types would take a macro on each type and a
+//! dozen crates, for one file that a test and schemathesis hold to what is served.
 
 use http::{HeaderMap, Method};
 
@@ -60,7 +63,7 @@ pub enum Endpoint {
 
 /// At which listeners it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ServedAt {
     Everywhere,
     /// Where browsers connect.
     Browsers,
@@ -85,7 +88,7 @@ struct Route {
     template: &'static str,
     /// As `Allow` lists them.
     methods: &'static str,
-    place: Place,
+    served_at: ServedAt,
     asker: Asker,
 }
 
@@ -93,10 +96,10 @@ const fn route(
     endpoint: Endpoint,
     template: &'static str,
     methods: &'static str,
-    place: Place,
+    served_at: ServedAt,
     asker: Asker,
 ) -> Route {
-    Route { endpoint, template, methods, place, asker }
+    Route { endpoint, template, methods, served_at, asker }
 }
 
 /// The table. What is asked most stands first; the paths of the settings go before the demo page,
@@ -104,7 +107,7 @@ const fn route(
 static ROUTES: [Route; 18] = {
     use Asker::{Admin, Anybody, Monitoring, Publisher};
     use Endpoint as E;
-    use Place::{Backends, Browsers, Everywhere};
+    use ServedAt::{Backends, Browsers, Everywhere};
     [
         route(E::Push, "{push_path}", "POST", Backends, Publisher),
         route(E::PushV2, "/v2/push", "POST", Backends, Publisher),
@@ -231,10 +234,10 @@ impl Routes {
 
 impl Route {
     fn is_at(&self, side: Side) -> bool {
-        match self.place {
-            Place::Everywhere => true,
-            Place::Browsers => side.has_listeners(),
-            Place::Backends => side.has_push(),
+        match self.served_at {
+            ServedAt::Everywhere => true,
+            ServedAt::Browsers => side.has_websockets(),
+            ServedAt::Backends => side.has_push(),
         }
     }
 }

@@ -182,9 +182,8 @@ impl Identity {
     }
 }
 
-/// Why a register message was refused.
+/// Why a register message was refused: a closed list, which counters and answers follow.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Refusal {
     /// The token belongs to nobody: never issued, revoked, malformed or wrongly signed.
     #[error("token unknown")]

@@ -208,9 +208,8 @@ impl Publisher {
     }
 }
 
-/// Why a push request was refused.
+/// Why a push request was refused: a closed list, which answers follow.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum PushRefusal {
     /// The request presents no key or token.
     #[error("push key missing")]

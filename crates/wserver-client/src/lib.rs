@@ -41,6 +41,8 @@
 mod text;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod tls_fault;
 mod endpoint;
 
 mod client;
@@ -70,6 +72,8 @@ pub use probe::{Dialed, PlainAnswer, Probe, Probed, Secured, Seen, UpgradeError}
 pub use pusher::{PushError, Pusher};
 #[cfg(feature = "tls")]
 pub use tls::{CertificateError, TlsFacts};
+#[cfg(feature = "tls")]
+pub use tls_fault::TlsFault;
 pub use wserver_protocol::{CloseCode, v2};
 
 use wserver_outgoing::Cause;

@@ -11,6 +11,7 @@ use http::{HeaderMap, Method, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use wserver_outgoing::{AskError, Line, LineError, Stream};
@@ -166,8 +167,26 @@ impl Secured<'_> {
                 body: body_head(&response),
                 headers: Box::new(response.into_parts().0.headers),
             }),
+            Err(error) if is_silence(&error) => {
+                Err(UpgradeError::Unanswered { source: error.into() })
+            }
             Err(error) => Err(UpgradeError::Failed { source: error.into() }),
         }
+    }
+}
+
+/// Whether the connection ended without an answer.
+fn is_silence(error: &WsError) -> bool {
+    match error {
+        WsError::Protocol(ProtocolError::HandshakeIncomplete) => true,
+        WsError::Io(error) => matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+        ),
+        _ => false,
     }
 }
 
@@ -185,7 +204,14 @@ pub enum UpgradeError {
         /// The part of its body that came with the head, up to 1 KiB.
         body: String,
     },
-    /// The answer is not an upgrade for this handshake, or the connection broke.
+    /// The connection ended before an answer arrived.
+    #[error("handshake failed")]
+    Unanswered {
+        /// What the connection showed last.
+        #[source]
+        source: Cause,
+    },
+    /// The answer is not an upgrade for this handshake.
     #[error("handshake failed")]
     Failed {
         /// What went wrong.

@@ -46,6 +46,6 @@ pub use measure::measure_directory;
 pub use members::MemberInfo;
 pub use receipt::{Gathered, NodeName};
 pub use receive::Answerer;
-pub use settings::ClusterSettings;
+pub use settings::{ClusterProblem, ClusterSettings};
 pub use state::CutOff;
 pub use streams::Stream;

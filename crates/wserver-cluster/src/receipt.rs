@@ -122,7 +122,7 @@ impl From<envelope::Receipt> for PushReceipt {
         receipt.queued = number(told.queued);
         receipt.dropped = number(told.dropped);
         // A later release may have reasons that this one does not know.
-        let known = NoDelivery::ALL.into_iter().find(|reason| reason.as_str() == told.reason);
+        let known = NoDelivery::from_word(&told.reason);
         receipt.reason = match known {
             None if !told.reason.is_empty() => Some(NoDelivery::UserOffline),
             known => known,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use wserver_core::{LimitSettings, setting_name};
+
 /// The settings of one node's part in a cluster. All nodes should have the same, except for
 /// `node_name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,47 +61,110 @@ const LEASE: std::ops::RangeInclusive<Duration> =
 const ANSWER_TIMEOUT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(30);
 
-impl ClusterSettings {
-    /// Everything that is wrong with the settings, one sentence each that names the setting;
-    /// `message_bytes_max` is the limit of the node.
+/// The name of a setting: that of its field behind the table it stands in.
+macro_rules! name {
+    ($field:ident) => {{
+        const _: usize = std::mem::offset_of!(ClusterSettings, $field);
+        concat!("cluster_", stringify!($field))
+    }};
+}
+
+/// One thing that is wrong with [`ClusterSettings`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClusterProblem {
+    /// No cluster can be called so.
+    #[error("cluster_name is {value:?}, it must be 1 to {NAME_BYTES_MAX} letters, digits, - and _")]
+    Name {
+        /// The name.
+        value: String,
+    },
+    /// No node can be called so.
+    #[error(
+        "cluster_node_name is {value:?}, it must be at most {NAME_BYTES_MAX} visible ASCII characters"
+    )]
+    NodeName {
+        /// The name.
+        value: String,
+    },
+    /// A time is out of its range.
+    #[error("{setting} is {value:?}, it must be {min:?} to {max:?}")]
+    OutOfRange {
+        /// The setting's name.
+        setting: &'static str,
+        /// Its value.
+        value: Duration,
+        /// The shortest time.
+        min: Duration,
+        /// The longest time.
+        max: Duration,
+    },
+    /// The largest message does not fit into the queue to the broker.
+    #[error(
+        "cluster_queue_bytes_max is {value}, it must be at least {min}, since message_bytes_max is \
+         {message_bytes_max}"
+    )]
+    QueueTooSmall {
+        /// Its bytes.
+        value: usize,
+        /// What it must hold at least.
+        min: usize,
+        /// The bound of messages, which that follows from.
+        message_bytes_max: usize,
+    },
+    /// Nothing may wait for the answers of other nodes.
+    #[error("cluster_requests_max is 0, it must be at least 1")]
+    NoRequests,
+}
+
+impl ClusterProblem {
+    /// The names of the settings that it is about, the one that is wrong first.
     #[must_use]
-    pub fn problems(&self, message_bytes_max: usize) -> Vec<String> {
+    pub fn settings(&self) -> Vec<&'static str> {
+        match self {
+            Self::Name { .. } => vec![name!(name)],
+            Self::NodeName { .. } => vec![name!(node_name)],
+            Self::OutOfRange { setting, .. } => vec![setting],
+            Self::QueueTooSmall { .. } => {
+                vec![name!(queue_bytes_max), setting_name!(LimitSettings, message_bytes_max)]
+            }
+            Self::NoRequests => vec![name!(requests_max)],
+        }
+    }
+}
+
+impl ClusterSettings {
+    /// Everything that is wrong with the settings; `message_bytes_max` is the limit of the node.
+    #[must_use]
+    pub fn problems(&self, message_bytes_max: usize) -> Vec<ClusterProblem> {
         let mut problems = Vec::new();
         let Self { name, node_name, lease, answer_timeout, queue_bytes_max, requests_max, .. } =
             self;
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_word) {
-            problems.push(format!(
-                "cluster_name is {name:?}, but must be 1 to {NAME_BYTES_MAX} letters, digits, - \
-                 and _"
-            ));
+            problems.push(ClusterProblem::Name { value: name.clone() });
         }
         let is_visible = node_name.bytes().all(|byte| byte.is_ascii_graphic());
         if node_name.len() > NAME_BYTES_MAX || !is_visible {
-            problems.push(format!(
-                "cluster_node_name is {node_name:?}, but must be at most {NAME_BYTES_MAX} visible \
-                 ASCII characters"
-            ));
+            problems.push(ClusterProblem::NodeName { value: node_name.clone() });
         }
         for (setting, value, range) in [
-            ("cluster_lease", lease, LEASE),
-            ("cluster_answer_timeout", answer_timeout, ANSWER_TIMEOUT),
+            (name!(lease), *lease, LEASE),
+            (name!(answer_timeout), *answer_timeout, ANSWER_TIMEOUT),
         ] {
-            if !range.contains(value) {
-                let (from, to) = (range.start(), range.end());
-                problems.push(format!("{setting} is {value:?}, but must be {from:?} to {to:?}"));
+            if !range.contains(&value) {
+                let (min, max) = range.into_inner();
+                problems.push(ClusterProblem::OutOfRange { setting, value, min, max });
             }
         }
         // One message and its overhead.
-        let least = message_bytes_max.saturating_add(64 << 10);
-        if *queue_bytes_max < least {
-            problems.push(format!(
-                "cluster_queue_bytes_max is {queue_bytes_max}, but must be at least {least}, \
-                 because message_bytes_max is {message_bytes_max}"
-            ));
+        let min = message_bytes_max.saturating_add(64 << 10);
+        if *queue_bytes_max < min {
+            let value = *queue_bytes_max;
+            problems.push(ClusterProblem::QueueTooSmall { value, min, message_bytes_max });
         }
         if *requests_max == 0 {
-            problems.push("cluster_requests_max is 0, but must be at least 1".to_owned());
+            problems.push(ClusterProblem::NoRequests);
         }
         problems
     }
@@ -144,8 +209,21 @@ mod tests {
             requests_max: 0,
             ..ClusterSettings::default()
         };
+        let problems = bad.problems(1000);
+        let settings: Vec<_> = problems.iter().map(ClusterProblem::settings).collect();
         assert_eq!(
-            bad.problems(1000),
+            settings,
+            [
+                &["cluster_name"][..],
+                &["cluster_node_name"],
+                &["cluster_lease"],
+                &["cluster_answer_timeout"],
+                &["cluster_queue_bytes_max", "message_bytes_max"],
+                &["cluster_requests_max"],
+            ]
+        );
+        assert_eq!(
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [
                 "cluster_name is \"two words\", but must be 1 to 64 letters, digits, - and _",
                 "cluster_node_name is \"a b\", but must be at most 64 visible ASCII characters",

@@ -11,7 +11,7 @@
 //! - [`Rate`] is how often something may happen, and [`Generations`] a map that forgets the oldest
 //!   entries: the small parts of which several crates make their bounds.
 //! - [`UserId`], [`EventName`] and [`ConnectionId`] are what both speak of; [`Limits`] holds
-//!   every bound of the server, [`CloseReason`] every way a connection ends.
+//!   every bound of sessions and their node, [`CloseReason`] every way a connection ends.
 //!
 //! ```
 //! use wserver_core::{Binder, ConnectionId, EventName, UserId};
@@ -53,6 +53,7 @@
 //! handle is one more. In a mass disconnect of 100,000 members of one user the slowest single
 //! call took 0.1 to 0.7 ms, scheduling included, which bounds every lock that it held.
 
+mod words;
 mod names;
 mod id;
 mod binder;
@@ -71,7 +72,10 @@ pub use close::CloseReason;
 pub use expiries::RegistrationKey;
 pub use generations::Generations;
 pub use id::ConnectionId;
-pub use limits::{ConnectionsPerUserPolicy, LimitSettings, Limits, LimitsError, UnknownPolicy};
+pub use limits::{
+    ConnectionsPerUserPolicy, LimitChecks, LimitProblem, LimitSettings, Limits, LimitsError,
+    UnknownPolicy,
+};
 pub use names::{EventName, NameError, UserId};
 pub use rate::Rate;
 pub use session::{Action, Session};

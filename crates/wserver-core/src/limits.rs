@@ -1,11 +1,16 @@
-//! Every bound of the server in one place, and the relations between them.
+//! Every bound of sessions and of the node that holds them, and the relations between them.
 //!
 //! [`LimitSettings`] is what a person writes; [`Limits`] is the proof that it holds together.
 
-use std::fmt;
+mod problem;
+
 use std::ops::Deref;
 use std::str::FromStr;
 use std::time::Duration;
+
+pub use problem::{LimitChecks, LimitProblem, LimitsError};
+
+use crate::words;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -13,10 +18,15 @@ const MIB: usize = 1024 * KIB;
 /// The bytes a server-side frame head may add to a payload (RFC 6455, section 5.2).
 const FRAME_HEAD_BYTES_MAX: usize = 10;
 
-/// Beyond it a deadline might not fit the clock.
-const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The name of a limit.
+macro_rules! name {
+    ($field:ident) => {
+        $crate::setting_name!(LimitSettings, $field)
+    };
+}
 
-/// Every bound, as a person sets it. [`LimitSettings::build`] checks the relations.
+/// Every bound of sessions and their node, as a person sets it. [`LimitSettings::build`] checks the
+/// relations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitSettings {
     /// How long a connection may stay without a registration; zero means for ever. Default: 30 s.
@@ -55,24 +65,6 @@ pub struct LimitSettings {
     pub name_bytes_max: usize,
     /// The largest message of a push, in bytes of UTF-8. Default: 1 MiB.
     pub message_bytes_max: usize,
-    /// The largest body of a push request. Default: 8 MiB.
-    pub push_body_bytes_max: usize,
-    /// How long the whole body of a push may take. Default: 20 s.
-    pub push_body_timeout: Duration,
-    /// Bytes of push bodies that are held at once, over all requests. Default: 256 MiB.
-    pub push_bodies_bytes_max: usize,
-    /// The most pushes of one batch, and the most users of one request, over all its pushes. Default: 1,000.
-    pub batch_pushes_max: usize,
-    /// Bytes of answers that are remembered for requests with an `Idempotency-Key`. Default: 16 MiB.
-    pub idempotency_bytes_max: usize,
-    /// How long a request head may take, from its first byte or from when its connection was opened,
-    /// and a client may take nothing of a reply. Default: 10 s.
-    pub header_timeout: Duration,
-    /// How long an HTTP connection is kept for its next request; answers say so, in whole seconds.
-    /// Default: 75 s, longer than the proxies and balancers in front keep theirs.
-    pub http_idle_timeout: Duration,
-    /// The largest request head. Default: 16 KiB.
-    pub head_bytes_max: usize,
     /// The most bytes queued for one connection. Default: 4 MiB.
     pub outbox_bytes_max: usize,
     /// The most bytes queued over all connections. A message that waits at many connections counts
@@ -82,22 +74,10 @@ pub struct LimitSettings {
     pub walk_bytes_max: usize,
     /// The most WebSocket connections at once. Default: 100,000.
     pub connections_max: usize,
-    /// The most WebSocket connections from one address (IPv6: one /64); zero means no bound. Default: 0.
-    pub connections_per_address_max: usize,
     /// The most connections of one user, those that registered for it; zero means no bound. Default: 0.
     pub connections_per_user_max: usize,
     /// What becomes of one more. Default: it is refused.
     pub connections_per_user_policy: ConnectionsPerUserPolicy,
-    /// Handshakes from one address (IPv6: one /64) per second in the long run; zero means no bound.
-    /// Default: 0.
-    pub handshakes_per_address_per_second: u32,
-    /// Handshakes from one address at once, where there is a bound. Default: 50.
-    pub handshakes_per_address_burst: u32,
-    /// The most plain HTTP connections at once, handshakes included. Default: 4,096.
-    pub http_connections_max: usize,
-    /// The most of them from one address (IPv6: one /64) that is no trusted proxy; zero means no
-    /// bound. Default: 0.
-    pub http_connections_per_address_max: usize,
     /// How long a shutdown may take over all of it: the delay, telling everybody, and the queues.
     /// Default: 30 s.
     pub drain_timeout: Duration,
@@ -137,26 +117,13 @@ impl Default for LimitSettings {
             inbound_bytes_max: 256 * MIB,
             name_bytes_max: 4 * KIB,
             message_bytes_max: MIB,
-            push_body_bytes_max: 8 * MIB,
-            push_body_timeout: Duration::from_secs(20),
-            push_bodies_bytes_max: 256 * MIB,
-            batch_pushes_max: 1000,
-            idempotency_bytes_max: 16 * MIB,
-            header_timeout: Duration::from_secs(10),
-            http_idle_timeout: Duration::from_secs(75),
-            head_bytes_max: 16 * KIB,
             outbox_bytes_max: 4 * MIB,
             // A thousand connections may wait for the largest message twice.
             outboxes_bytes_max: 2048 * MIB,
             walk_bytes_max: 128 * KIB,
             connections_max: 100_000,
-            connections_per_address_max: 0,
             connections_per_user_max: 0,
             connections_per_user_policy: ConnectionsPerUserPolicy::RefuseNew,
-            handshakes_per_address_per_second: 0,
-            handshakes_per_address_burst: 50,
-            http_connections_max: 4096,
-            http_connections_per_address_max: 0,
             drain_timeout: Duration::from_secs(30),
             drain_delay: Duration::ZERO,
             // So 100,000 clients come back at 7,000 a second, which a core that speaks TLS can take.
@@ -173,170 +140,113 @@ impl LimitSettings {
     /// # Errors
     /// [`LimitsError`] with all that is wrong, not only the first.
     pub fn build(self) -> Result<Limits, LimitsError> {
-        let mut problems = Vec::new();
+        let mut checks = LimitChecks::default();
         for (name, value) in [
-            ("register_timeout", self.register_timeout),
-            ("authenticate_timeout", self.authenticate_timeout),
-            ("ping_interval", self.ping_interval),
-            ("pong_timeout", self.pong_timeout),
-            ("close_timeout", self.close_timeout),
-            ("stall_timeout", self.stall_timeout),
-            ("push_body_timeout", self.push_body_timeout),
-            ("header_timeout", self.header_timeout),
-            ("http_idle_timeout", self.http_idle_timeout),
-            ("drain_timeout", self.drain_timeout),
-            ("drain_delay", self.drain_delay),
-            ("drain_spread", self.drain_spread),
+            (name!(authenticate_timeout), self.authenticate_timeout),
+            (name!(ping_interval), self.ping_interval),
+            (name!(pong_timeout), self.pong_timeout),
+            (name!(close_timeout), self.close_timeout),
+            (name!(stall_timeout), self.stall_timeout),
+            (name!(drain_timeout), self.drain_timeout),
         ] {
-            let may_be_zero = ["register_timeout", "drain_delay", "drain_spread"].contains(&name);
-            if value.is_zero() && !may_be_zero {
-                problems.push(format!("{name} must be longer than zero"));
-            }
-            if value > TIME_MAX {
-                problems.push(format!("{name} must be at most a year"));
-            }
+            checks.time(name, value);
         }
         for (name, value) in [
-            ("inbound_fragments_max", self.inbound_fragments_max),
-            ("registrations_pending_max", self.registrations_pending_max),
-            ("bindings_per_connection_max", self.bindings_per_connection_max),
-            ("name_bytes_max", self.name_bytes_max),
-            ("message_bytes_max", self.message_bytes_max),
-            ("walk_bytes_max", self.walk_bytes_max),
-            ("batch_pushes_max", self.batch_pushes_max),
-            ("connections_max", self.connections_max),
-            ("http_connections_max", self.http_connections_max),
-            ("inbound_messages_per_second", self.inbound_messages_per_second as usize),
-            ("inbound_messages_burst", self.inbound_messages_burst as usize),
-            ("handshakes_per_address_burst", self.handshakes_per_address_burst as usize),
+            (name!(register_timeout), self.register_timeout),
+            (name!(drain_delay), self.drain_delay),
+            (name!(drain_spread), self.drain_spread),
         ] {
-            if value == 0 {
-                problems.push(format!("{name} must be at least 1"));
-            }
+            checks.time_or_zero(name, value);
         }
         for (name, value) in [
-            ("inbound_message_bytes_max", self.inbound_message_bytes_max),
-            ("names_per_connection_bytes_max", self.names_per_connection_bytes_max),
-            ("message_bytes_max", self.message_bytes_max),
-            ("push_body_bytes_max", self.push_body_bytes_max),
-            ("push_bodies_bytes_max", self.push_bodies_bytes_max),
-            ("outbox_bytes_max", self.outbox_bytes_max),
-            ("walk_bytes_max", self.walk_bytes_max),
-            ("idempotency_bytes_max", self.idempotency_bytes_max),
+            (name!(inbound_fragments_max), self.inbound_fragments_max),
+            (name!(registrations_pending_max), self.registrations_pending_max),
+            (name!(bindings_per_connection_max), self.bindings_per_connection_max),
+            (name!(name_bytes_max), self.name_bytes_max),
+            (name!(message_bytes_max), self.message_bytes_max),
+            (name!(walk_bytes_max), self.walk_bytes_max),
+            (name!(connections_max), self.connections_max),
+            (name!(inbound_messages_per_second), self.inbound_messages_per_second as usize),
+            (name!(inbound_messages_burst), self.inbound_messages_burst as usize),
         ] {
-            if value > 1024 * MIB {
-                problems.push(format!("{name} is {value}, but must be at most 1 GiB"));
-            }
+            checks.at_least_one(name, value);
         }
-        if self.drain_delay >= self.drain_timeout {
-            problems.push(format!(
-                "drain_delay is {:?}, but must be shorter than drain_timeout, {:?}",
-                self.drain_delay, self.drain_timeout
-            ));
+        for (name, value) in [
+            (name!(inbound_message_bytes_max), self.inbound_message_bytes_max),
+            (name!(names_per_connection_bytes_max), self.names_per_connection_bytes_max),
+            (name!(message_bytes_max), self.message_bytes_max),
+            (name!(outbox_bytes_max), self.outbox_bytes_max),
+            (name!(walk_bytes_max), self.walk_bytes_max),
+        ] {
+            checks.at_most(name, value, 1024 * MIB);
         }
-        // A part of it is searched under a lock.
-        let bytes = self.journal_bytes_max;
-        if bytes > 64 * MIB {
-            problems.push(format!("journal_bytes_max is {bytes}, but must be at most 64 MiB"));
-        }
-        let mut at_least = |name: &str, value: usize, least: usize, why: &str| {
-            if value < least {
-                problems.push(format!("{name} is {value}, but must be at least {least}: {why}"));
-            }
-        };
-        // 8 KiB is what the HTTP library needs for its own read buffer.
-        at_least(
-            "head_bytes_max",
-            self.head_bytes_max,
-            8 * KIB,
-            "an ordinary request head needs up to 8 KiB",
+        checks.shorter(
+            name!(drain_delay),
+            self.drain_delay,
+            name!(drain_timeout),
+            self.drain_timeout,
         );
-        at_least(
-            "inbound_message_bytes_max",
+        // A part of it is searched under a lock.
+        checks.at_most(name!(journal_bytes_max), self.journal_bytes_max, 64 * MIB);
+        checks.at_least(
+            name!(inbound_message_bytes_max),
             self.inbound_message_bytes_max,
             self.name_bytes_max.saturating_mul(2).saturating_add(64),
-            "a register message contains a token and an event of up to name_bytes_max each",
+            &[name!(name_bytes_max)],
+            "a register message holds a token and an event of name_bytes_max each",
         );
-        at_least(
-            "names_per_connection_bytes_max",
+        checks.at_least(
+            name!(names_per_connection_bytes_max),
             self.names_per_connection_bytes_max,
             self.name_bytes_max.saturating_mul(2),
-            "a registration has a user id and an event of up to name_bytes_max each",
+            &[name!(name_bytes_max)],
+            "a registration has a user id and an event of name_bytes_max each",
         );
-        at_least(
-            "names_bytes_max",
+        checks.at_least(
+            name!(names_bytes_max),
             self.names_bytes_max,
             self.names_per_connection_bytes_max,
-            "it must hold the names of at least one connection",
+            &[name!(names_per_connection_bytes_max)],
+            "it holds at least the names of one connection",
         );
-        at_least(
-            "inbound_bytes_max",
+        checks.at_least(
+            name!(inbound_bytes_max),
             self.inbound_bytes_max,
             self.inbound_message_bytes_max.saturating_mul(2),
+            &[name!(inbound_message_bytes_max)],
             "a message of inbound_message_bytes_max takes up to twice its length while it arrives",
-        );
-        at_least(
-            "push_body_bytes_max",
-            self.push_body_bytes_max,
-            self.message_bytes_max.saturating_mul(6).saturating_add(64 * KIB),
-            "JSON can write each byte of message_bytes_max as six",
-        );
-        at_least(
-            "push_bodies_bytes_max",
-            self.push_bodies_bytes_max,
-            self.push_body_bytes_max,
-            "it must hold at least one body of push_body_bytes_max",
-        );
-        at_least(
-            "idempotency_bytes_max",
-            self.idempotency_bytes_max,
-            MIB,
-            "a few thousand answers need 1 MiB",
         );
         // A reader that was within its bound when a message was accepted for it must still be so
         // when that message reaches it: one segment on its way, one waiting, each ended by a
         // message that was let in just below walk_bytes_max. Otherwise a count could be untrue.
         let frame = self.message_bytes_max.saturating_add(FRAME_HEAD_BYTES_MAX);
-        at_least(
-            "outbox_bytes_max",
+        checks.at_least(
+            name!(outbox_bytes_max),
             self.outbox_bytes_max,
             self.walk_bytes_max.saturating_add(frame).saturating_mul(2),
-            "it must hold twice the sum of walk_bytes_max and the largest message",
+            &[name!(walk_bytes_max), name!(message_bytes_max)],
+            "it holds twice walk_bytes_max and the largest message",
         );
-        at_least(
-            "outboxes_bytes_max",
+        checks.at_least(
+            name!(outboxes_bytes_max),
             self.outboxes_bytes_max,
             self.outbox_bytes_max,
-            "it must hold at least one queue of outbox_bytes_max",
+            &[name!(outbox_bytes_max)],
+            "it holds at least one queue of outbox_bytes_max",
         );
-        if problems.is_empty() { Ok(Limits(self)) } else { Err(LimitsError(problems)) }
+        checks.finish().map(|()| Limits(self))
     }
 }
 
-/// What becomes of one more connection of a user who has `connections_per_user_max`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ConnectionsPerUserPolicy {
-    /// The connection that registers is closed.
-    #[default]
-    RefuseNew,
-    /// Those that were opened first are closed, so that the user keeps the ones opened last.
-    CloseOldest,
-}
-
-impl ConnectionsPerUserPolicy {
-    /// The word for it in settings.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::RefuseNew => "refuse_new",
-            Self::CloseOldest => "close_oldest",
-        }
-    }
-}
-
-impl fmt::Display for ConnectionsPerUserPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// What becomes of one more connection of a user who has `connections_per_user_max`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub enum ConnectionsPerUserPolicy {
+        /// The connection that registers is closed.
+        #[default]
+        RefuseNew = "refuse_new",
+        /// Those that were opened first are closed, so that the user keeps the ones opened last.
+        CloseOldest = "close_oldest",
     }
 }
 
@@ -349,10 +259,7 @@ impl FromStr for ConnectionsPerUserPolicy {
     type Err = UnknownPolicy;
 
     fn from_str(word: &str) -> Result<Self, UnknownPolicy> {
-        [Self::RefuseNew, Self::CloseOldest]
-            .into_iter()
-            .find(|policy| policy.as_str() == word)
-            .ok_or(UnknownPolicy)
+        Self::from_word(word).ok_or(UnknownPolicy)
     }
 }
 
@@ -374,26 +281,6 @@ impl Deref for Limits {
     }
 }
 
-/// All that is wrong with a set of limits, each problem naming the setting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LimitsError(Vec<String>);
-
-impl LimitsError {
-    /// The problems, one sentence each.
-    #[must_use]
-    pub fn problems(&self) -> &[String] {
-        &self.0
-    }
-}
-
-impl fmt::Display for LimitsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("; "))
-    }
-}
-
-impl std::error::Error for LimitsError {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -405,7 +292,7 @@ mod tests {
 
     #[test]
     fn policies_are_written_as_they_are_read() {
-        for policy in [ConnectionsPerUserPolicy::RefuseNew, ConnectionsPerUserPolicy::CloseOldest] {
+        for policy in ConnectionsPerUserPolicy::ALL {
             assert_eq!(policy.to_string().parse(), Ok(policy));
         }
         assert_eq!("oldest".parse::<ConnectionsPerUserPolicy>(), Err(UnknownPolicy));
@@ -422,18 +309,17 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_is_named_at_once() {
+    fn every_problem_is_found_at_once_by_its_setting() {
         let settings = LimitSettings {
             ping_interval: Duration::ZERO,
             outbox_bytes_max: MIB,
-            push_body_bytes_max: MIB,
             ..LimitSettings::default()
         };
         let error = settings.build().unwrap_err();
-        let text = error.to_string();
-        assert_eq!(error.problems().len(), 3, "{text}");
-        for name in ["ping_interval", "outbox_bytes_max", "push_body_bytes_max"] {
-            assert!(text.contains(name), "{text}");
-        }
+        let found: Vec<_> = error.problems().iter().map(LimitProblem::settings).collect();
+        assert_eq!(
+            found,
+            [&["ping_interval"][..], &["outbox_bytes_max", "walk_bytes_max", "message_bytes_max"],]
+        );
     }
 }

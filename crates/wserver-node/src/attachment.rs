@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use wserver_core::{Bound, CloseReason, ConnectionId, EventName, TokenDigest, UserId};
+use wserver_protocol::DecodeError;
 
 use crate::entry::What;
 use crate::outbox::{Flush, Outbox, Sent, Wire};
@@ -81,7 +82,7 @@ impl<W: Wire> Attachment<W> {
 
     /// Notes which rule of the protocol the peer broke, under each user that the connection is
     /// registered for, or else among strangers. To be called before it is closed for it.
-    pub fn note_protocol_broken(&self, rule: &'static str) {
+    pub fn note_protocol_broken(&self, rule: DecodeError) {
         let what = What::ProtocolBroken { rule };
         let registrations = self.node.binder.registrations(self.id());
         if registrations.is_empty() {

@@ -34,12 +34,6 @@ impl Counter {
 pub struct Counters {
     /// Connections that were opened.
     pub connections_opened_total: Counter,
-    /// Connections that were not opened because a cap was reached or the node was draining.
-    pub connections_refused_total: Counter,
-    /// Handshakes refused because their address made too many.
-    pub handshakes_over_rate_total: Counter,
-    /// Addresses whose rate of handshakes was forgotten early because there were too many of them.
-    pub handshake_addresses_evicted_total: Counter,
     /// Connections that ended, by [`CloseReason::ALL`].
     connections_closed_total: [Counter; CloseReason::ALL.len()],
     /// Panics of connections' tasks and of fan-outs. The connection ends as
@@ -47,9 +41,6 @@ pub struct Counters {
     pub panics_total: Counter,
     /// Registrations that were bound.
     pub registrations_bound_total: Counter,
-    /// Registrations refused because the connection has its most registrations, or the user its most
-    /// connections.
-    pub registrations_over_limit_total: Counter,
     /// Pushes that were answered, be it that nobody got them.
     pub pushes_total: Counter,
     /// Pushes that had to wait for a fan-out under way.

@@ -138,6 +138,34 @@ impl<W: Wire> Node<W> {
                 break;
             }
         }
+        let (cut_off, bytes_lost) = self.cut_off_rest();
+        let counters = &state.counters;
+        Drained {
+            closed,
+            cut_off,
+            bytes_lost,
+            pushes: counters.pushes_total.value() - pushes,
+            deliveries: counters.deliveries_total.value() - deliveries,
+        }
+    }
+
+    /// Ends the node at once: admits no new connection, sends each open one the Close of a shutdown
+    /// if its socket takes it without waiting, cuts all of them off, and tells every task to stop.
+    ///
+    /// This is for an owner that has no time for [`dismiss`](Self::dismiss) and
+    /// [`drain`](Self::drain); after these it changes nothing.
+    pub fn end(&self) {
+        self.begin_drain();
+        for outbox in self.outboxes() {
+            self.state.close(&outbox, CloseReason::Shutdown);
+        }
+        self.cut_off_rest();
+        self.tasks().stop();
+    }
+
+    /// Cuts off every connection that is left. Returns their number, and the bytes queued for them.
+    fn cut_off_rest(&self) -> (usize, usize) {
+        let state = &self.state;
         let outboxes = self.outboxes();
         let mut bytes_lost = 0;
         for outbox in &outboxes {
@@ -146,14 +174,7 @@ impl<W: Wire> Node<W> {
         }
         state.journal.end_traces();
         state.is_drained.store(true, Ordering::Relaxed);
-        let counters = &state.counters;
-        Drained {
-            closed,
-            cut_off: outboxes.len(),
-            bytes_lost,
-            pushes: counters.pushes_total.value() - pushes,
-            deliveries: counters.deliveries_total.value() - deliveries,
-        }
+        (outboxes.len(), bytes_lost)
     }
 
     /// Lets nobody in from now on; says what had been pushed and delivered until then.

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use wserver_core::{CloseReason, ConnectionId, EventName, UserId};
+use wserver_protocol::DecodeError;
 
 use crate::receipt::{NoDelivery, PushReceipt};
 
@@ -36,9 +37,8 @@ impl Entry {
     }
 }
 
-/// What happened.
+/// What happened: a closed list, which answers follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum What {
     /// The connection is bound to the user and the event; not kept.
     Registered,
@@ -58,8 +58,8 @@ pub enum What {
     /// The peer broke a rule of the WebSocket protocol, or went beyond a bound of it; the connection
     /// begins to end for it.
     ProtocolBroken {
-        /// A label from a closed list.
-        rule: &'static str,
+        /// Which.
+        rule: DecodeError,
     },
     /// The connection began to end.
     Closed {

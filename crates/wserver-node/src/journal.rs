@@ -3,6 +3,9 @@
 //! Refusals, drops and ends are kept, in rings that are bounded in bytes; registrations and pushes
 //! are told to those who trace the user, and to nobody else. It knows neither the binder nor a
 //! socket.
+//!
+//! It does not keep registrations and pushes: a busy user would displace within a second what explains
+//! yesterday.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};

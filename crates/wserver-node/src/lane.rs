@@ -1,6 +1,9 @@
 //! What a node keeps beside each user: the lane's log, and who of its members lags behind.
 //!
 //! All of it is guarded by the user's lock in the binder. It knows frames by their bytes only.
+//!
+//! A chain of log segments that slow readers follow was rejected: a queue of shared runs costs the
+//! walker one visit per slow reader, and there is no list to take apart.
 
 use std::collections::VecDeque;
 use std::time::Instant;

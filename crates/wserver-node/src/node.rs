@@ -81,7 +81,6 @@ impl<W: Wire> Place<W> {
             // Looked at under the shard's lock, so that a drain that has passed this shard is seen.
             if node.drain_began.get().is_some() {
                 drop(shard);
-                node.counters.connections_refused_total.increment();
                 node.count_out();
                 return Err(OpenError::Draining);
             }
@@ -168,7 +167,6 @@ impl<W: Wire> Node<W> {
         } else {
             return Ok(place);
         };
-        state.counters.connections_refused_total.increment();
         Err(error)
     }
 

@@ -5,6 +5,11 @@
 //! nothing of users and events; it knows of frames only where they end.
 //!
 //! Long because all of it happens under one lock: what holds there is read in one piece.
+//!
+//! Messages that expire in a queue are dropped when they reach its front. Searching the queue was
+//! rejected: a reader that takes a byte at a time would have a long queue searched again and again.
+//! The client's address is not kept here either: it would cost 24 bytes per connection, and the kernel
+//! knows the peer.
 
 mod queue;
 mod rules;

@@ -1,9 +1,8 @@
 //! What a push asks for beside its message, and what its caller is told became of it.
 
-use std::fmt;
 use std::time::Instant;
 
-use wserver_core::ConnectionId;
+use wserver_core::{ConnectionId, words};
 
 use crate::outbox::Sent;
 
@@ -103,60 +102,32 @@ impl EveryoneReceipt {
     }
 }
 
-/// Why a push went to nobody. In ascending order of what there is to do about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum NoDelivery {
-    /// The user has no connection.
-    UserOffline,
-    /// The user has connections, and none is registered for the event.
-    NoRegistrationForEvent,
-    /// The only connection that is registered for the event is the one that the push excludes.
-    Excluded,
-    /// The push's time was over before it was accepted.
-    Expired,
-    /// Every connection that was registered for it was found ending.
-    ConnectionEnding,
-    /// Every connection that was registered for it was ending, and at least one was cut off
-    /// because it reads too slowly.
-    SlowConsumer,
+words! {
+    /// Why a push went to nobody. In ascending order of what there is to do about it.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum NoDelivery {
+        /// The user has no connection.
+        UserOffline = "user_offline",
+        /// The user has connections, and none is registered for the event.
+        NoRegistrationForEvent = "no_registration_for_event",
+        /// The only connection that is registered for the event is the one that the push excludes.
+        Excluded = "excluded",
+        /// The push's time was over before it was accepted.
+        Expired = "expired",
+        /// Every connection that was registered for it was found ending.
+        ConnectionEnding = "connection_ending",
+        /// Every connection that was registered for it was ending, and at least one was cut off
+        /// because it reads too slowly.
+        SlowConsumer = "slow_consumer",
+    }
 }
 
 impl NoDelivery {
-    /// Every reason.
-    pub const ALL: [Self; 6] = [
-        Self::UserOffline,
-        Self::NoRegistrationForEvent,
-        Self::Excluded,
-        Self::Expired,
-        Self::ConnectionEnding,
-        Self::SlowConsumer,
-    ];
-
-    /// A fixed `snake_case` label for answers, logs and counters.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::UserOffline => "user_offline",
-            Self::NoRegistrationForEvent => "no_registration_for_event",
-            Self::Excluded => "excluded",
-            Self::Expired => "expired",
-            Self::ConnectionEnding => "connection_ending",
-            Self::SlowConsumer => "slow_consumer",
-        }
-    }
-
     pub(crate) const fn of(sent: Sent) -> Option<Self> {
         match sent {
             Sent::Written | Sent::Queued => None,
             Sent::Ended => Some(Self::ConnectionEnding),
             Sent::Overflow | Sent::NoRoom => Some(Self::SlowConsumer),
         }
-    }
-}
-
-impl fmt::Display for NoDelivery {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }

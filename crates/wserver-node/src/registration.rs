@@ -12,9 +12,8 @@ use crate::entry::What;
 use crate::outbox::{Outbox, Phase, Wire};
 use crate::state::NodeState;
 
-/// Why a registration was not bound.
+/// Why a registration was not bound: a closed list, which counters and answers follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum RegisterError {
     /// The connection has its most bindings (`bindings_per_connection_max`).
     #[error("the connection already has {max} registrations (bindings_per_connection_max)")]
@@ -95,14 +94,14 @@ impl<W: Wire> NodeState<W> {
         event: &EventName,
         token: TokenDigest,
     ) -> Result<Bound, RegisterError> {
-        let bound = self.binder.bind(outbox.id(), outbox, user, event, token).map_err(|error| {
-            self.counters.registrations_over_limit_total.increment();
-            match error {
-                BindError::TooMany { max } => RegisterError::TooMany { max },
-                BindError::UserFull { max } => RegisterError::UserFull { max },
-                _ => RegisterError::Ending,
-            }
-        })?;
+        let bound =
+            self.binder.bind(outbox.id(), outbox, user, event, token).map_err(
+                |error| match error {
+                    BindError::TooMany { max } => RegisterError::TooMany { max },
+                    BindError::UserFull { max } => RegisterError::UserFull { max },
+                    _ => RegisterError::Ending,
+                },
+            )?;
         if let (Bound::New { first_for: Scope::User }, Some(interest)) = (bound, &self.interest) {
             interest.came(user);
         }
@@ -141,7 +140,6 @@ impl<W: Wire> NodeState<W> {
         } else {
             return Ok(());
         };
-        self.counters.registrations_over_limit_total.increment();
         self.let_go(self.binder.unbind(outbox.id(), user, event).as_slice());
         Err(error)
     }

@@ -2,6 +2,9 @@
 //! and one whose peer takes nothing of what waits for it is let go.
 //!
 //! Signs of life say nothing about reading, so neither is decided by them.
+//!
+//! Memory is counted by connection and not by message: each message would need an owner that counts it
+//! out.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

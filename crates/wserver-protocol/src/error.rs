@@ -65,10 +65,9 @@ pub enum JsonError {
     },
 }
 
-/// Why a stream of frames is refused. The caller must close the connection with
+/// Why a stream of frames is refused: a closed list. The caller must close the connection with
 /// [`close_code`](Self::close_code).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum DecodeError {
     /// A reserved bit is set, though no extension was agreed (section 5.2).
     #[error("a reserved bit is set")]

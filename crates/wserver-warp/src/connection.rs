@@ -1,6 +1,8 @@
 //! One WebSocket from its upgrade to its end.
 
 pub(crate) mod driver;
+pub(crate) mod registering;
+pub(crate) mod farewell;
 pub(crate) mod shared;
 pub(crate) mod hooks;
 pub(crate) mod clock;

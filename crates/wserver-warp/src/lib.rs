@@ -1,7 +1,7 @@
 //! The wserver push server as a library: [`Server::builder`] begins one.
 //!
-//! `docs/library.md` of the repository is the guide. This crate is the edge, the only one that
-//! knows HTTP; start reading at `connection/driver.rs`.
+//! `docs/library.md` of the repository is the guide. This crate carries requests and
+//! connections; what requests are answered is in `wserver-api`. Start reading at `listen/accept.rs`.
 
 mod server;
 mod listen;
@@ -19,27 +19,33 @@ mod files;
 
 pub use connection::hooks::{Connection, Flow, Received};
 pub use files::read_regular_file;
+pub use http::proxies::{ProxyFault, ProxyProblem};
+pub use listen::listener::{AddressFault, AddressProblem};
 pub use server::bind::Server;
 pub use server::bound::BoundServer;
 pub use server::builder::{DEFAULT_ADDRESS, ServerBuilder};
-pub use server::error::BuildError;
+pub use server::error::{BuildError, BuildProblem, CookieReader, setting};
 pub use server::handle::{Handle, HandleError, Target};
+pub use tls::TlsProblem;
 #[cfg(feature = "tls")]
-pub use tls::settings::TlsSettings;
-pub use upgrade::origin::OriginPolicy;
+pub use tls::{TlsPart, TlsSettings};
+pub use upgrade::origin::{OriginFault, OriginPolicy, OriginProblem};
+pub use wserver_api::HttpLimitSettings;
 pub use wserver_auth as auth;
 pub use wserver_auth::{TokenSource, TokenSourceError};
 pub use wserver_cluster::{
-    Broker, BrokerError, BrokerErrorKind, ClusterSettings, Gathered, Loopback, MemberInfo, NodeName,
+    Broker, BrokerError, BrokerErrorKind, ClusterProblem, ClusterSettings, Gathered, Loopback,
+    MemberInfo, NodeName,
 };
 pub use wserver_core::{
-    CloseReason, ConnectionId, ConnectionsPerUserPolicy, Counts, EventName, LimitSettings,
-    UnknownPolicy, UserId,
+    CloseReason, ConnectionId, ConnectionsPerUserPolicy, Counts, EventName, LimitProblem,
+    LimitSettings, UnknownPolicy, UserId,
 };
 pub use wserver_node::{
     ConnectionInfo, Counters, Drained, Entry, EveryoneReceipt, NoDelivery, PushOptions,
     PushReceipt, RegisterError, Trace, TraceError, Traced, What,
 };
+pub use wserver_protocol::DecodeError;
 
 /// The guide, whose examples run as tests.
 #[cfg(doctest)]

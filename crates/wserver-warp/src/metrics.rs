@@ -10,13 +10,13 @@ use wserver_protocol::CloseCode;
 
 use crate::connection::close;
 use crate::connection::wire::Socket;
-use crate::counters::EdgeCounters;
+use crate::counters::CarrierCounters;
 
 /// Where the figures stand.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) node: Node<Socket>,
-    pub(crate) counters: Arc<EdgeCounters>,
+    pub(crate) counters: Arc<CarrierCounters>,
     pub(crate) goodbye_code: CloseCode,
 }
 
@@ -53,6 +53,11 @@ impl Carrier for Metrics {
             "Connections that ended before they were secure.",
             counters.tls_handshakes_failed_total.value(),
         );
+        page.one_counter(
+            "wserver_handshake_addresses_evicted_total",
+            "Addresses whose rate of handshakes was forgotten early because there were too many.",
+            counters.handshake_addresses_evicted_total.value(),
+        );
         page.labelled(
             "wserver_handshakes_refused_total",
             "WebSocket handshakes that were not accepted.",
@@ -74,7 +79,7 @@ impl Carrier for Metrics {
             "wserver_authentications_total",
             "Tokens that were checked, by what came of it.",
             "result",
-            counters.authentications(),
+            counters.authentications_total.values(),
         );
 
         let held = counters.inbound_bytes.load(Ordering::Relaxed);

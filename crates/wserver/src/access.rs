@@ -12,7 +12,7 @@ mod publishers;
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use wserver_auth::{AnyOf, AnyOfPush, Authenticator, PublisherKeys, PushAuthorizer, StaticTokens};
 
 pub(crate) use contents::Contents;
@@ -23,7 +23,7 @@ use contents::source;
 use jwt::{Issuers, JwtReader};
 use problems::Problems;
 
-use crate::settings::{Loaded, Settings};
+use crate::settings::{Loaded, Problem, Settings};
 use crate::swap::Swap;
 
 /// The authenticator of clients and the authoriser of publishers; `None` lets everybody in.
@@ -40,7 +40,7 @@ pub(crate) struct Access {
 impl Access {
     /// Reads the authenticator of clients from whichever settings define one; returns the problems.
     /// Takes over the keys that `running` has fetched from its issuers.
-    pub(crate) fn read_listeners(&mut self, loaded: &Loaded, running: &Self) -> Vec<String> {
+    pub(crate) fn read_listeners(&mut self, loaded: &Loaded, running: &Self) -> Vec<Problem> {
         let mut problems = Problems::default();
         let tokens = self.read_tokens(&loaded.settings);
         let tokens = problems.note(tokens).flatten();
@@ -66,7 +66,7 @@ impl Access {
 
     /// Reads the authoriser of publishers from whichever settings define one; returns the problems.
     /// Publishers keep their counts from `running`.
-    pub(crate) fn read_publishers(&mut self, loaded: &Loaded, running: &Self) -> Vec<String> {
+    pub(crate) fn read_publishers(&mut self, loaded: &Loaded, running: &Self) -> Vec<Problem> {
         let mut problems = Problems::default();
         let keys = publishers::keys(&mut self.contents, &loaded.settings);
         let keys = problems.note(keys).flatten();
@@ -108,7 +108,8 @@ impl Access {
         let source = || source("tokens_file", file);
         let tokens = StaticTokens::parse(&text).with_context(source)?;
         if tokens.is_empty() {
-            return Err(anyhow!("{} contains no token, so nobody could register", source()));
+            let words = format!("{} holds no token, so nobody could register", source());
+            return Err(Problem::new(["tokens_file"], words).into());
         }
         Ok(Some(tokens))
     }

@@ -3,16 +3,16 @@
 use std::net::SocketAddr;
 
 use tracing::{info, warn};
-use wserver_warp::{BoundServer, LimitSettings, TokenSource};
+use wserver_warp::{BoundServer, TokenSource};
 
 use crate::access::{Access, is_plain_http};
-use crate::settings::{Loaded, Origin, Settings};
+use crate::settings::{Limits, Loaded, Origin, Settings};
 
 /// The facts that the start-up log reports.
 #[derive(Debug)]
 pub(crate) struct Announcement<'a> {
     pub(crate) loaded: &'a Loaded,
-    pub(crate) limits: &'a LimitSettings,
+    pub(crate) limits: &'a Limits,
     pub(crate) access: &'a Access,
     /// Where pushes were placed, by a setting or by the program that started this one.
     pub(crate) private: Option<String>,
@@ -137,13 +137,12 @@ impl Announcement<'_> {
     }
 
     fn tell_limits(&self) {
-        let limits = self.limits;
-        if limits.connections_max < self.loaded.limits.connections_max {
+        let Limits { session: limits, http } = self.limits;
+        if limits.connections_max < self.loaded.limits.session.connections_max {
             warn!(
                 connections_max = limits.connections_max,
-                http_connections_max = limits.http_connections_max,
-                "the limit of open files lowers the connection limits; raise it (ulimit -n, \
-                 LimitNOFILE)"
+                http_connections_max = http.http_connections_max,
+                "the limit of open files lowers the limits of connections; raise it (ulimit -n, LimitNOFILE)"
             );
         }
         info!(

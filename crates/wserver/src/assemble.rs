@@ -7,11 +7,11 @@ mod tls;
 use std::io;
 
 use tracing_subscriber::EnvFilter;
-use wserver_warp::{LimitSettings, OriginPolicy, Server};
+use wserver_warp::{BuildProblem, CookieReader, OriginPolicy, Server, setting};
 
 use crate::access::Access;
 use crate::inherited::Inherited;
-use crate::settings::Loaded;
+use crate::settings::{Limits, Loaded, Problem};
 use crate::telemetry;
 
 /// Descriptors reserved for listening sockets, logs, the runtime and files.
@@ -21,7 +21,7 @@ const DESCRIPTORS_RESERVED: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Assembled {
     pub(crate) server: Server,
-    pub(crate) limits: LimitSettings,
+    pub(crate) limits: Limits,
     pub(crate) access: Access,
     pub(crate) log: EnvFilter,
 }
@@ -37,7 +37,7 @@ pub(crate) fn assemble(
     running: Option<&Access>,
 ) -> Result<Assembled, Vec<String>> {
     let settings = &loaded.settings;
-    let mut problems: Vec<String> = Vec::new();
+    let mut problems: Vec<Problem> = Vec::new();
     let mut access = Access::default();
     tls::note(settings, &mut access.contents);
     let nobody = Access::default();
@@ -60,7 +60,8 @@ pub(crate) fn assemble(
         .token_source(settings.token_source.clone())
         .drain_close_code(settings.drain_close_code)
         .private_on_loopback()
-        .limits(limits.clone());
+        .limits(limits.session.clone())
+        .http_limits(limits.http.clone());
     let is_private_unix = inherited.private_address().or_else(|| settings.private_address.clone());
     let is_private_unix = is_private_unix.is_some_and(|it| it.starts_with("unix:"));
     match settings.no_demo {
@@ -104,23 +105,42 @@ pub(crate) fn assemble(
     if let Some(push_authorizer) = &access.push_authorizer {
         builder = builder.push_authorizer(push_authorizer.clone());
     }
-    let log = telemetry::filter(&settings.log).map_err(|error| problems.push(format!("{error:#}")));
-    let server = builder.build().map_err(|error| problems.extend_from_slice(error.problems()));
+    let log = telemetry::filter(&settings.log).map_err(|error| problems.push(Problem::of(&error)));
+    let server =
+        builder.build().map_err(|error| problems.extend(error.problems().iter().map(by_setting)));
     match (server, log) {
         (Ok(server), Ok(log)) if problems.is_empty() => {
             Ok(Assembled { server, limits, access, log })
         }
-        _ => Err(problems.iter().map(|problem| loaded.placed(&by_setting(problem))).collect()),
+        _ => Err(problems.iter().map(|problem| loaded.placed(problem)).collect()),
     }
 }
 
-/// A problem of the library, with the name of the setting in place of the library's name.
-fn by_setting(problem: &str) -> String {
-    problem.replacen(
-        "an authenticator that reads cookies",
-        "callback_forward_headers with cookie",
-        1,
-    )
+/// A problem of the library, by the settings that stand for its parts.
+fn by_setting(problem: &BuildProblem) -> Problem {
+    let settings = problem.settings().into_iter().map(setting_of);
+    let words = match problem {
+        BuildProblem::CookiesOfAnyPage { reader: CookieReader::Authenticator, origin } => {
+            format!(
+                "callback_forward_headers with cookie and origin {origin} do not go together, since any \
+                 web page could then listen as its visitor: set origin to same-origin, or to the origins \
+                 of your pages"
+            )
+        }
+        problem => problem.to_string(),
+    };
+    Problem::new(settings, words)
+}
+
+/// The setting that stands for what the library calls `name`.
+fn setting_of(name: &'static str) -> &'static str {
+    match name {
+        setting::AUTHENTICATOR => "callback_forward_headers",
+        setting::PUSH_AUTHORIZER => "push_key_file",
+        setting::DEMO_PAGE => "no_demo",
+        setting::PRIVATE_TLS => "private_tls_certificate_file",
+        name => name,
+    }
 }
 
 /// Raises the soft limit of open files to the hard one; returns the limit in force.
@@ -133,16 +153,17 @@ pub(crate) fn raise_descriptors() -> io::Result<usize> {
 /// there are as many WebSockets as allowed.
 ///
 /// Each listener has its own HTTP connections.
-fn fit(mut limits: LimitSettings, descriptors: Option<usize>, listeners: usize) -> LimitSettings {
+fn fit(mut limits: Limits, descriptors: Option<usize>, listeners: usize) -> Limits {
     let Some(descriptors) = descriptors else { return limits };
     let usable = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(2 * listeners);
-    limits.http_connections_max = limits.http_connections_max.min(usable / 2 / listeners);
-    let http = limits.http_connections_max * listeners;
-    limits.connections_max = limits.connections_max.min(usable - http);
+    let Limits { session, http } = &mut limits;
+    http.http_connections_max = http.http_connections_max.min(usable / 2 / listeners);
+    let reserved = http.http_connections_max * listeners;
+    session.connections_max = session.connections_max.min(usable - reserved);
     limits
 }
 
-fn origin(origins: &[String]) -> OriginPolicy {
+pub(crate) fn origin(origins: &[String]) -> OriginPolicy {
     match origins {
         [only] if only == "any" => OriginPolicy::any(),
         [only] if only == "same-origin" => OriginPolicy::same_origin(),
@@ -153,6 +174,15 @@ fn origin(origins: &[String]) -> OriginPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::definitions;
+
+    #[test]
+    fn what_the_library_names_is_a_setting() {
+        for name in setting::ALL {
+            let setting = setting_of(name);
+            assert!(definitions().any(|it| it.name == setting), "{name}");
+        }
+    }
 
     #[test]
     fn caps_fit_the_descriptors() {
@@ -163,13 +193,13 @@ mod tests {
             (Some(1024), 1, 480, 480),
             (Some(1024), 2, 240, 480),
         ] {
-            let limits = fit(LimitSettings::default(), descriptors, listeners);
+            let limits = fit(Limits::default(), descriptors, listeners);
             assert_eq!(
-                (limits.http_connections_max, limits.connections_max),
+                (limits.http.http_connections_max, limits.session.connections_max),
                 (http, ws),
                 "{descriptors:?}"
             );
-            assert!(limits.build().is_ok());
+            assert!(limits.session.build().is_ok());
         }
     }
 }

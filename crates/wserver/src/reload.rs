@@ -17,7 +17,7 @@ use wserver_auth::Authenticator as _;
 use wserver_warp::Handle;
 
 use crate::access::Access;
-use crate::assemble::assemble;
+use crate::assemble::{self, assemble};
 use crate::files;
 use crate::inherited::Inherited;
 use crate::settings::{Effective, Loaded, OnReload, Sources};
@@ -33,6 +33,8 @@ pub(crate) struct Reloader {
     inherited: Inherited,
     /// The settings in force, by name.
     running: BTreeMap<&'static str, Effective>,
+    /// The policy of origins, which is that of the start.
+    origin: Vec<String>,
     reload_interval: Duration,
     access: Access,
     log: LogFilter,
@@ -53,7 +55,18 @@ impl Reloader {
         let mut watch = Watch::default();
         watch.set(loaded.files());
         let reload_interval = loaded.settings.reload_interval;
-        Self { sources, descriptors, inherited, running, reload_interval, access, log, watch }
+        let origin = loaded.settings.origin.clone();
+        Self {
+            sources,
+            descriptors,
+            inherited,
+            running,
+            origin,
+            reload_interval,
+            access,
+            log,
+            watch,
+        }
     }
 
     /// The authenticator and the authoriser in force.
@@ -128,7 +141,9 @@ impl Reloader {
             return Err(Failed::GivenUp);
         }
         // This is the last step that can fail; what it needs was read a moment ago.
-        server.reload_tls().map_err(|error| Failed::Problems(error.problems().to_vec()))?;
+        server.reload_tls().map_err(|error| {
+            Failed::Problems(error.problems().iter().map(ToString::to_string).collect())
+        })?;
         let has_listeners =
             self.access.authenticator.is_some() == next.access.authenticator.is_some();
         let has_publishers =
@@ -201,14 +216,10 @@ impl Reloader {
             .authenticator
             .as_ref()
             .is_some_and(|authenticator| authenticator.handshake_headers().contains(&COOKIE));
-        let origin = self.running.get("origin").and_then(|origin| origin.shown.as_deref());
-        let is_open = |origin: &&str| {
-            ["\"any\"", "\"null\"", "\"file://\""].iter().any(|open| origin.contains(open))
-        };
-        if reads_cookies && let Some(origin) = origin.filter(is_open) {
-            let origin = origin.trim_matches(['[', ']']).replace('"', "");
+        if reads_cookies && assemble::origin(&self.origin).is_any() {
             return Err(vec![format!(
-                "callback_forward_headers contains cookie, but origin is {origin} until a restart"
+                "callback_forward_headers has cookie, and origin is {} until a restart",
+                self.origin.join(", ")
             )]);
         }
         Ok(())

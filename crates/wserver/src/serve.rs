@@ -4,14 +4,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use tracing::{error, info, warn};
-use wserver_warp::{BoundServer, LimitSettings, Server};
+use wserver_warp::{BoundServer, Server};
 
 use crate::announce::Announcement;
 use crate::assemble::{self, Assembled};
 use crate::inherited::Inherited;
 use crate::permissions;
 use crate::reload::Reloader;
-use crate::settings::{Loaded, Sources};
+use crate::settings::{Limits, Loaded, Sources};
 use crate::signal::{self, Signals};
 use crate::systemd;
 use crate::telemetry;
@@ -42,12 +42,7 @@ pub(crate) fn run(sources: Sources) -> Result<ExitCode, Vec<String>> {
     }))
 }
 
-fn start(
-    loaded: &Loaded,
-    server: Server,
-    limits: &LimitSettings,
-    reloader: Reloader,
-) -> Result<ExitCode> {
+fn start(loaded: &Loaded, server: Server, limits: &Limits, reloader: Reloader) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -61,7 +56,7 @@ fn start(
 async fn serve(
     loaded: &Loaded,
     server: Server,
-    limits: &LimitSettings,
+    limits: &Limits,
     reloader: Reloader,
 ) -> Result<ExitCode> {
     let mut signals = Signals::new().context("cannot install signal handlers")?;
@@ -96,7 +91,7 @@ async fn serve(
         never = systemd::heartbeat(&handle) => match never {},
         never = prefetching => match never {},
         () = signals.shutdown() => {
-            systemd::stopping(limits.drain_timeout);
+            systemd::stopping(limits.session.drain_timeout);
             handle.shutdown();
             tokio::select! {
                 drained = serving => drained,

@@ -7,6 +7,7 @@
 mod definition;
 mod layers;
 mod kind;
+mod problem;
 mod define;
 mod publisher;
 mod table;
@@ -17,7 +18,8 @@ mod write;
 pub(crate) use definition::{Definition, OnReload, Shape};
 pub(crate) use kind::LogFormat;
 pub(crate) use layers::{Effective, Origin, Shown};
+pub(crate) use problem::Problem;
 pub(crate) use publisher::Publisher;
 pub(crate) use sources::{Loaded, Sources};
-pub(crate) use table::{Settings, definitions};
+pub(crate) use table::{Limits, Settings, definitions};
 pub(crate) use write::{default_file, effective};

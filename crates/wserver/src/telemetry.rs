@@ -13,7 +13,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::settings::LogFormat;
+use crate::settings::{LogFormat, Problem};
 
 /// Exchanges the log filter.
 pub(crate) struct LogFilter(Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send>);
@@ -39,12 +39,17 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter> {
     let mut directives =
         text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).peekable();
     if directives.peek().is_none() {
-        return Err(anyhow!("log is empty: write one of {LEVELS}"));
+        return Err(problem(format!("log is empty, write one of {LEVELS}")).into());
     }
     for directive in directives {
-        check(directive).with_context(|| format!("log {text:?}"))?;
+        check(directive).with_context(|| problem(format!("log {text:?}")))?;
     }
-    EnvFilter::try_new(with_answers(text)).with_context(|| format!("log {text:?} is not a filter"))
+    EnvFilter::try_new(with_answers(text))
+        .with_context(|| problem(format!("log {text:?} is not a filter")))
+}
+
+fn problem(words: String) -> Problem {
+    Problem::new(["log"], words)
 }
 
 /// To operators `wserver_warp` is all of the edge: what it says of the carrier holds for the answers

@@ -10,7 +10,7 @@ use wserver_auth::{EventScope, Identity, Inspection, JwtAuthenticator, JwtDraft,
 use wserver_core::UserId;
 
 use crate::access::{jwt_listeners, jwt_signer};
-use crate::settings::{Loaded, Sources};
+use crate::settings::{Loaded, Problem, Sources};
 use crate::tool::is_plain;
 
 /// Maximum input from standard input: several times the longest token.
@@ -58,7 +58,7 @@ pub(crate) fn make(sources: &Sources, draft: Draft) -> Result<Made, Vec<String>>
         };
         Ok(Made { token, problems })
     };
-    made().map_err(|error: anyhow::Error| vec![loaded.placed(&format!("{error:#}"))])
+    made().map_err(|error: anyhow::Error| vec![loaded.placed(&Problem::of(&error))])
 }
 
 fn sign(loaded: &Loaded, draft: Draft) -> Result<String> {
@@ -133,7 +133,7 @@ pub(crate) fn inspect(sources: &Sources, token: &str) -> Result<Verdict, Vec<Str
             Ok(Verdict { text: told(&inspection, "problem") + NO_KEYS, is_accepted })
         }
     };
-    judged().map_err(|error: anyhow::Error| vec![loaded.placed(&format!("{error:#}"))])
+    judged().map_err(|error: anyhow::Error| vec![loaded.placed(&Problem::of(&error))])
 }
 
 const NO_KEYS: &str = "help: with --config FILE, it is checked against the [jwt] of that file\n";
@@ -145,7 +145,7 @@ fn authenticator(loaded: &Loaded) -> Result<Option<JwtAuthenticator>, Vec<String
 
 fn judge(loaded: &Loaded, authenticator: &JwtAuthenticator, token: &str) -> Result<Inspection> {
     let mut inspection = block_on(authenticator.inspect(token, SystemTime::now()))?;
-    let bytes_max = loaded.limits.name_bytes_max;
+    let bytes_max = loaded.limits.session.name_bytes_max;
     if token.len() > bytes_max {
         let bytes = token.len();
         let problem = format!(

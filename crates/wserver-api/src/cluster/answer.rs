@@ -61,6 +61,6 @@ fn answer_here<W: Wire>(api: &Arc<Api<W>>, from: NodeId, question: Question) -> 
 fn encode<T: Said>(answer: Result<T, Refused>) -> String {
     v2::encode(&match answer {
         Ok(answer) => Answer::Ok(answer),
-        Err(refused) => Answer::Problem(refused.told().problem()),
+        Err(refused) => Answer::Problem(refused.details().problem()),
     })
 }

@@ -11,8 +11,8 @@ use wserver_protocol::v2::{
     self, Answer, Closed, Connection, Connections, Entry, Online, Question, Said,
 };
 
+use crate::reply::details;
 use crate::reply::refused::Refused;
-use crate::reply::told;
 use crate::reply::{self, Reply};
 
 /// Connections of one user that are told at most.
@@ -123,6 +123,6 @@ pub(crate) async fn forward<W: Wire, T: Said>(
     match gathered.others.into_iter().find_map(|(_, answer)| answer) {
         None => Err(Refused::ConnectionUnknown),
         Some(Answer::Ok(answer)) => Ok(reply::json(v2::encode(&answer))),
-        Some(Answer::Problem(problem)) => Ok(told::problem(&problem)),
+        Some(Answer::Problem(problem)) => Ok(details::problem(&problem)),
     }
 }

@@ -32,7 +32,7 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Whether the server should be sent anybody now, or why not.
 pub type Verdict = Result<(), &'static str>;
 
-/// Makes the two ends of a connection of the server to itself: what is written to the wire is read,
+/// Makes the two ends of a connection of the server to connection: what is written to the wire is read,
 /// without waiting, at the other end.
 pub type ProbeEnds<W> = fn() -> io::Result<(W, Box<dyn Read + Send>)>;
 
@@ -43,18 +43,18 @@ pub(crate) struct Health<W: Wire> {
     /// Cancelled when a shutdown begins.
     stop: CancellationToken,
     probe_ends: ProbeEnds<W>,
-    tried: Mutex<Tried<W>>,
+    last: Mutex<LastCheck<W>>,
 }
 
-struct Tried<W: Wire> {
+struct LastCheck<W: Wire> {
     at: Option<Instant>,
     verdict: Verdict,
     /// Taken out while a message is on its way.
-    itself: Option<Itself<W>>,
+    connection: Option<SelfConnection<W>>,
 }
 
 /// The server's connection to itself.
-struct Itself<W: Wire> {
+struct SelfConnection<W: Wire> {
     probe: Probe<W>,
     far_end: Box<dyn Read + Send>,
     messages: u64,
@@ -67,32 +67,35 @@ impl<W: Wire> Health<W> {
         stop: CancellationToken,
         probe_ends: ProbeEnds<W>,
     ) -> Self {
-        let tried =
-            Tried { at: None, verdict: Err("no message has gone through yet"), itself: None };
-        Self { node, cluster, stop, probe_ends, tried: Mutex::new(tried) }
+        let last = LastCheck {
+            at: None,
+            verdict: Err("no message has gone through yet"),
+            connection: None,
+        };
+        Self { node, cluster, stop, probe_ends, last: Mutex::new(last) }
     }
 
     /// Tries it, at most once in [`CACHED_FOR`]. Who asks while it is being tried is told what was
     /// found out last.
     async fn check(&self) -> Verdict {
-        let itself = {
-            let mut tried = self.tried();
+        let connection = {
+            let mut last = self.last();
             let now = Instant::now();
-            if tried.at.is_some_and(|at| now < at + CACHED_FOR) {
-                return tried.verdict;
+            if last.at.is_some_and(|at| now < at + CACHED_FOR) {
+                return last.verdict;
             }
-            tried.at = Some(now);
-            tried.itself.take()
+            last.at = Some(now);
+            last.connection.take()
         };
         let sent = tokio::time::timeout(
             DELIVERY_TIMEOUT,
-            Itself::deliver(itself, &self.node, self.probe_ends),
+            SelfConnection::deliver(connection, &self.node, self.probe_ends),
         )
         .await;
-        let mut tried = self.tried();
-        tried.verdict = match sent {
-            Ok(Ok(itself)) => {
-                tried.itself = Some(itself);
+        let mut last = self.last();
+        last.verdict = match sent {
+            Ok(Ok(connection)) => {
+                last.connection = Some(connection);
                 Ok(())
             }
             Ok(Err(error)) => {
@@ -104,7 +107,7 @@ impl<W: Wire> Health<W> {
                 Err("a message of the server to itself takes too long")
             }
         };
-        tried.verdict
+        last.verdict
     }
 
     /// Answers whether the server should be sent anybody now.
@@ -137,13 +140,13 @@ impl<W: Wire> Health<W> {
         }
     }
 
-    fn tried(&self) -> MutexGuard<'_, Tried<W>> {
+    fn last(&self) -> MutexGuard<'_, LastCheck<W>> {
         // Whoever panicked has left a whole verdict, at worst an old one.
-        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<W: Wire> Itself<W> {
+impl<W: Wire> SelfConnection<W> {
     fn connect(node: &Node<W>, probe_ends: ProbeEnds<W>) -> io::Result<Self> {
         let (near_end, far_end) = probe_ends()?;
         let probe = node.probe(near_end);
@@ -154,26 +157,26 @@ impl<W: Wire> Itself<W> {
 
     /// Sends a message and reads it. What it did not work with is not used again.
     async fn deliver(
-        itself: Option<Self>,
+        connection: Option<Self>,
         node: &Node<W>,
         probe_ends: ProbeEnds<W>,
     ) -> io::Result<Self> {
-        let mut itself = itself.map_or_else(|| Self::connect(node, probe_ends), Ok)?;
+        let mut connection = connection.map_or_else(|| Self::connect(node, probe_ends), Ok)?;
         // A socket that is new is not known to take bytes.
-        poll_fn(|cx| itself.probe.wire().poll_write_ready(cx)).await?;
-        itself.messages += 1;
-        let text = itself.messages.to_string();
-        if !itself.probe.push(&Message::text(&text)).await {
+        poll_fn(|cx| connection.probe.wire().poll_write_ready(cx)).await?;
+        connection.messages += 1;
+        let text = connection.messages.to_string();
+        if !connection.probe.push(&Message::text(&text)).await {
             return Err(io::Error::other("the push reached nobody"));
         }
         let expected = frame::text(&text);
         let mut received = vec![0; expected.len()];
         // What one end has taken can be read at the other.
-        itself.far_end.read_exact(&mut received)?;
+        connection.far_end.read_exact(&mut received)?;
         if received != expected {
             return Err(io::Error::other("something else arrived"));
         }
-        Ok(itself)
+        Ok(connection)
     }
 }
 
@@ -209,12 +212,12 @@ mod tests {
     async fn it_is_tried_once_in_a_while_and_shows_in_no_count() {
         let node = fixture::node();
         let health = health(&node);
-        let messages = || health.tried().itself.as_ref().map(|it| it.messages);
+        let messages = || health.last().connection.as_ref().map(|it| it.messages);
         for _ in 0..3 {
             assert_eq!(health.check().await, Ok(()));
             assert_eq!(messages(), Some(1));
         }
-        health.tried().at = None;
+        health.last().at = None;
         assert_eq!(health.check().await, Ok(()));
         assert_eq!(messages(), Some(2), "over the same connection");
         assert_eq!(node.counts(), Counts::default());
@@ -234,7 +237,7 @@ mod tests {
             assert!(first.await, "a new socket has to be waited for");
         }
         let ends = async {
-            while health.tried().verdict.is_err() {
+            while health.last().verdict.is_err() {
                 tokio::task::yield_now().await;
             }
         };
@@ -247,12 +250,12 @@ mod tests {
         let health = health(&node);
         assert_eq!(health.check().await, Ok(()));
         {
-            let mut tried = health.tried();
-            tried.itself.as_mut().unwrap().far_end = Box::new(io::empty());
-            tried.at = None;
+            let mut last = health.last();
+            last.connection.as_mut().unwrap().far_end = Box::new(io::empty());
+            last.at = None;
         }
         assert_eq!(health.check().await, Err("the server cannot deliver to itself"));
-        health.tried().at = None;
+        health.last().at = None;
         assert_eq!(health.check().await, Ok(()));
     }
 }

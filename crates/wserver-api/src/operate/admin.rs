@@ -29,7 +29,7 @@ pub(crate) async fn presence<W: Wire>(api: &Api<W>, body: &Body) -> Result<Reply
 }
 
 pub(crate) fn presence_here<W: Wire>(api: &Api<W>, users: &[String]) -> Result<Online, Refused> {
-    let max = api.limits.batch_pushes_max;
+    let max = api.http_limits.batch_pushes_max;
     if users.len() > max {
         return Err(Refused::TooMany { field: "users", items: users.len(), max });
     }

@@ -9,7 +9,7 @@ use wserver_node::{ConnectionInfo, Entry, What, Wire};
 use wserver_protocol::v2::{self, Answer, Explanation, Now, Question};
 
 use super::show;
-use super::words::{Ago, Count, Name, of_entry};
+use super::words::{Ago, Count, Name, of_entry, verdict};
 use crate::api::Api;
 use crate::cluster::ask;
 use crate::parameters;
@@ -252,7 +252,11 @@ impl Facts {
                 entry.event.as_ref().is_none_or(|event| *event == self.event)
             }
             What::PushRefused { .. } | What::ProtocolBroken { .. } => true,
-            _ => false,
+            What::Registered
+            | What::Unregistered
+            | What::Dropped { .. }
+            | What::Closed { .. }
+            | What::Pushed { .. } => false,
         };
         sentences.extend(self.folded(&self.strangers, is_telling, |entry| match entry.what {
             What::PushRefused { .. } => OF_PUBLISHERS,
@@ -281,37 +285,6 @@ impl Facts {
             _ => format!("{ago}, and {} before: {words}", Count(before, "time")),
         };
         told.into_iter().map(sentence).collect()
-    }
-}
-
-/// Where a push would go.
-fn verdict(
-    user: &UserId,
-    event: &EventName,
-    reached: usize,
-    count: usize,
-    events: &[String],
-) -> String {
-    let (user, event) = (Name(user.as_str()), Name(event.as_str()));
-    let connections = Count(count, "connection");
-    match (reached, count) {
-        (0, 0) => format!("user {user} has no connection, so a push of {event} goes to nobody"),
-        (0, _) if events.is_empty() => format!(
-            "user {user} has {connections}, not registered for anything any more, so a push of \
-             {event} goes to nobody"
-        ),
-        (0, _) => {
-            let events: Vec<String> = events.iter().map(|it| Name(it).to_string()).collect();
-            let events = events.join(", ");
-            format!("user {user} has {connections}, none registered for {event}, but for: {events}")
-        }
-        (reached, count) if reached >= count => {
-            let reached = Count(reached, "connection");
-            format!("a push of {event} to user {user} would go to {reached}, all there are")
-        }
-        (reached, _) => format!(
-            "a push of {event} to user {user} would go to {reached} of the user's {connections}"
-        ),
     }
 }
 

@@ -50,14 +50,14 @@ pub(crate) fn entry(entry: &Entry) -> v2::Entry {
             (Some((*reason).to_owned()), None)
         }
         What::Dropped { reason } => (Some(reason.as_str().to_owned()), None),
-        What::ProtocolBroken { rule } => (Some((*rule).to_owned()), None),
+        What::ProtocolBroken { rule } => (Some(rule.as_str().to_owned()), None),
         What::Closed { reason } => (Some(reason.as_str().to_owned()), None),
         What::Pushed { receipt } => {
             let mut delivery = outcome::counts(receipt);
             delivery.reason = receipt.reason.map(outcome::reason);
             (None, Some(delivery))
         }
-        _ => (None, None),
+        What::Registered | What::Unregistered => (None, None),
     };
     v2::Entry {
         node: None,

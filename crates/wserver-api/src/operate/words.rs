@@ -3,8 +3,12 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use wserver_core::CloseReason;
-use wserver_node::{Entry, What};
+use wserver_core::{CloseReason, EventName, UserId};
+use wserver_node::{Entry, NoDelivery, What};
+use wserver_protocol::DecodeError;
+
+use crate::registration::RegistrationRefusal;
+use crate::reply::kind::ProblemKind;
 
 /// The most characters of a name that a sentence repeats.
 const NAME_CHARS_MAX: usize = 80;
@@ -79,6 +83,38 @@ impl fmt::Display for Ago {
     }
 }
 
+/// Where a push of an event to a user would go: to `reached` of `count` connections, which have
+/// registered for `events`.
+pub(crate) fn verdict(
+    user: &UserId,
+    event: &EventName,
+    reached: usize,
+    count: usize,
+    events: &[String],
+) -> String {
+    let (user, event) = (Name(user.as_str()), Name(event.as_str()));
+    let connections = Count(count, "connection");
+    match (reached, count) {
+        (0, 0) => format!("user {user} has no connection, so a push of {event} goes to nobody"),
+        (0, _) if events.is_empty() => format!(
+            "user {user} has {connections}, not registered for anything any more, so a push of \
+             {event} goes to nobody"
+        ),
+        (0, _) => {
+            let events: Vec<String> = events.iter().map(|it| Name(it).to_string()).collect();
+            let events = events.join(", ");
+            format!("user {user} has {connections}, none registered for {event}, but for: {events}")
+        }
+        (reached, count) if reached >= count => {
+            let reached = Count(reached, "connection");
+            format!("a push of {event} to user {user} would go to {reached}, all there are")
+        }
+        (reached, _) => format!(
+            "a push of {event} to user {user} would go to {reached} of the user's {connections}"
+        ),
+    }
+}
+
 /// Why a connection was closed.
 pub(crate) fn of_close(reason: CloseReason) -> &'static str {
     match reason {
@@ -118,8 +154,35 @@ pub(crate) fn of_close(reason: CloseReason) -> &'static str {
 
 /// Why a registration was refused; the label of a later list is told as it is.
 fn of_refusal(label: &str) -> &str {
+    if let Some(refusal) = RegistrationRefusal::from_word(label) {
+        return match refusal {
+            RegistrationRefusal::Unknown => "its token is unknown",
+            RegistrationRefusal::Expired => "its token has expired",
+            RegistrationRefusal::NotYetValid => "its token is not yet valid",
+            RegistrationRefusal::Forbidden => "its token is good, but not for this event",
+            RegistrationRefusal::Unavailable => {
+                "nobody could check its token: the authenticator did not answer"
+            }
+            RegistrationRefusal::UserId => {
+                "the authenticator named a user id that is empty or beyond name_bytes_max"
+            }
+            RegistrationRefusal::TooManyRegistrations => {
+                "the connection has bindings_per_connection_max registrations already"
+            }
+            RegistrationRefusal::UserFull => {
+                "the user had connections_per_user_max connections already"
+            }
+            RegistrationRefusal::NamesTooLong => {
+                "the names of the connection's registrations have names_per_connection_bytes_max bytes"
+            }
+            RegistrationRefusal::NamesFull => {
+                "the names of all registrations have names_bytes_max bytes"
+            }
+            RegistrationRefusal::ConnectionEnding => "the connection was about to end",
+        };
+    }
+    // What is wrong with a token, for the operator alone.
     match label {
-        "unknown" => "its token is unknown",
         "jwt_malformed" => "its token is no JSON Web Token, or one that cannot be read",
         "jwt_algorithm" => "its token is signed with an algorithm that the keys do not permit",
         "jwt_key_unknown" => "its token names a key (kid) that is not among the issuer's",
@@ -132,61 +195,76 @@ fn of_refusal(label: &str) -> &str {
         "jwt_audience" => "its token is meant for none of the audiences in the settings (aud)",
         "jwt_issuer" => "its token is from none of the issuers in the settings (iss)",
         "malformed" => "its register message was malformed",
-        "expired" => "its token has expired",
-        "not_yet_valid" => "its token is not yet valid",
-        "forbidden" => "its token is good, but not for this event",
-        "unavailable" => "nobody could check its token: the authenticator did not answer",
-        "user_id" => "the authenticator named a user id that is empty or beyond name_bytes_max",
-        "too_many_registrations" => {
-            "the connection has bindings_per_connection_max registrations already"
-        }
-        "user_full" => "the user had connections_per_user_max connections already",
-        "names_too_long" => {
-            "the names of the connection's registrations have names_per_connection_bytes_max bytes"
-        }
-        "names_full" => "the names of all registrations have names_bytes_max bytes",
-        "connection_ending" => "the connection was about to end",
         other => other,
     }
 }
 
-/// Why a push was refused, by the name of its problem.
+/// Why a push was refused, by the name of its problem; the label of a later list is told as it is.
 fn of_push_refusal(label: &str) -> &str {
-    match label {
-        "unauthorized" => "its key is missing, wrong or expired",
-        "out_of_scope" => "it is not within the scope of its key",
-        "push_rate" => "its key has reached its pushes_per_second",
-        "push_needs_key" => {
+    let Some(kind) = ProblemKind::from_word(label) else { return label };
+    match kind {
+        ProblemKind::Unauthorized => "its key is missing, wrong or expired",
+        ProblemKind::OutOfScope => "it is not within the scope of its key",
+        ProblemKind::PushRate => "its key has reached its pushes_per_second",
+        ProblemKind::PushNeedsKey => {
             "no push key is set, and it did not come from a program on this machine"
         }
-        "message_too_large" => "its message was beyond message_bytes_max",
-        "body_too_large" => "its body was beyond push_body_bytes_max",
-        "body_too_slow" => "its body took longer than push_body_timeout",
-        "body_invalid" => "its body was not what is expected",
-        "name_too_long" => "its user or event was beyond name_bytes_max",
-        "busy" => "the server had no room for it",
-        "authorizer_unavailable" => "nobody could check its key: the authoriser did not answer",
-        other => other,
+        ProblemKind::MessageTooLarge => "its message was beyond message_bytes_max",
+        ProblemKind::BodyTooLarge => "its body was beyond push_body_bytes_max",
+        ProblemKind::BodyTooSlow => "its body took longer than push_body_timeout",
+        ProblemKind::BodyInvalid => "its body was not what is expected",
+        ProblemKind::NameTooLong => "its user or event was beyond name_bytes_max",
+        ProblemKind::Busy => "the server had no room for it",
+        ProblemKind::AuthorizerUnavailable => {
+            "nobody could check its key: the authoriser did not answer"
+        }
+        // Their names say it, or no push is refused for them.
+        ProblemKind::MethodNotAllowed
+        | ProblemKind::ContentCoding
+        | ProblemKind::BodyBroken
+        | ProblemKind::TooManyItems
+        | ProblemKind::ParameterInvalid
+        | ProblemKind::IdempotencyKeyInUse
+        | ProblemKind::IdempotencyKeyReused
+        | ProblemKind::Internal
+        | ProblemKind::NotAHandshake
+        | ProblemKind::WebsocketVersion
+        | ProblemKind::OriginNotAllowed
+        | ProblemKind::TokenTooLong
+        | ProblemKind::ConnectionsFull
+        | ProblemKind::AddressFull
+        | ProblemKind::HandshakeRate
+        | ProblemKind::Draining
+        | ProblemKind::CutOff
+        | ProblemKind::NotFound
+        | ProblemKind::LengthAmbiguous
+        | ProblemKind::HostInvalid
+        | ProblemKind::NotAdmin
+        | ProblemKind::AdminNeedsKey
+        | ProblemKind::ConnectionUnknown
+        | ProblemKind::NodeMissing
+        | ProblemKind::RegistrationRefused
+        | ProblemKind::TracesFull => label,
     }
 }
 
-/// Which rule of RFC 6455 was broken, or which bound; the label of a later list is told as it is.
-fn of_rule(label: &str) -> &str {
-    match label {
-        "reserved_bit" => "a reserved bit is set, as by compression that was not agreed",
-        "reserved_opcode" => "an opcode is reserved",
-        "control_fragmented" => "a ping, pong or Close is fragmented",
-        "control_too_long" => "a ping, pong or Close is longer than 125 bytes",
-        "continuation_unexpected" => "a continuation came without a message",
-        "continuation_expected" => "a new message came inside a fragmented one",
-        "not_masked" => "a frame is not masked, as those of clients must be",
-        "length_not_shortest" => "a length is not in its shortest form",
-        "close_truncated" => "a Close has half a code",
-        "close_code_invalid" => "a Close has a code that may not be sent",
-        "not_utf8" => "text is not UTF-8",
-        "message_too_long" => "a message is longer than inbound_message_bytes_max",
-        "too_many_fragments" => "a message has more fragments than inbound_fragments_max",
-        other => other,
+/// Which rule of RFC 6455 was broken, or which bound.
+const fn of_rule(rule: DecodeError) -> &'static str {
+    match rule {
+        DecodeError::ReservedBit => "a reserved bit is set, as by compression that was not agreed",
+        DecodeError::ReservedOpcode => "an opcode is reserved",
+        DecodeError::ControlFragmented => "a ping, pong or Close is fragmented",
+        DecodeError::ControlTooLong => "a ping, pong or Close is longer than 125 bytes",
+        DecodeError::ContinuationUnexpected => "a continuation came without a message",
+        DecodeError::ContinuationExpected => "a new message came inside a fragmented one",
+        DecodeError::NotMasked => "a frame is not masked, as those of clients must be",
+        DecodeError::LengthNotShortest => "a length is not in its shortest form",
+        DecodeError::CloseTruncated => "a Close has half a code",
+        DecodeError::CloseCodeInvalid(_) => "a Close has a code that may not be sent",
+        DecodeError::NotUtf8 => "text is not UTF-8",
+        DecodeError::MessageTooLong => "a message is longer than inbound_message_bytes_max",
+        DecodeError::TooManyFragments => "a message has more fragments than inbound_fragments_max",
+        DecodeError::Masked => "a frame is masked, as only those of clients are",
     }
 }
 
@@ -207,16 +285,18 @@ pub(crate) fn of_entry(entry: &Entry) -> String {
             format!("{connection} was refused a registration{event}: {}", of_refusal(reason))
         }
         What::Dropped { reason } => {
-            let why = match reason.as_str() {
-                "slow_consumer" => "it read too slowly",
-                "connection_ending" => "it was about to end",
-                "expired" => "its time to live was over",
-                other => other,
+            let why = match reason {
+                NoDelivery::SlowConsumer => "it read too slowly",
+                NoDelivery::ConnectionEnding => "it was about to end",
+                NoDelivery::Expired => "its time to live was over",
+                NoDelivery::UserOffline
+                | NoDelivery::NoRegistrationForEvent
+                | NoDelivery::Excluded => reason.as_str(),
             };
             format!("a message{event} did not reach {connection}: {why}")
         }
         What::ProtocolBroken { rule } => {
-            format!("{connection} sent what breaks the WebSocket protocol: {}", of_rule(rule))
+            format!("{connection} sent what breaks the WebSocket protocol: {}", of_rule(*rule))
         }
         What::Closed { reason } => format!("{connection} was closed: {}", of_close(*reason)),
         What::Pushed { receipt } => {
@@ -229,7 +309,6 @@ pub(crate) fn of_entry(entry: &Entry) -> String {
         What::PushRefused { reason } => {
             format!("a push{event} was refused: {}", of_push_refusal(reason))
         }
-        _ => entry.what.as_str().to_owned(),
     }
 }
 

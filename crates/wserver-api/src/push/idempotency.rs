@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use wserver_auth::{Publisher, PublisherId};
+use wserver_core::setting_name;
 use wserver_node::{Counter, Tasks};
 
+use crate::limits::HttpLimitSettings;
 use crate::reply::refused::Refused;
 
 /// How long an answer is remembered.
@@ -62,7 +64,7 @@ pub(crate) struct Answered {
 }
 
 /// What there is to do about a request with a key.
-pub(crate) enum Begun {
+pub(crate) enum Lookup {
     /// It is to be carried out, and [`Ticket::finish`] told the answer.
     New(Ticket),
     /// It was answered with this.
@@ -100,8 +102,8 @@ impl Idempotency {
     {
         let request = (path, body, &publisher.scope);
         let ticket = match self.begin(publisher.id(), key, request, arrived)? {
-            Begun::Answered(text) => return Ok(Answered { text, is_replayed: true }),
-            Begun::New(ticket) => ticket,
+            Lookup::Answered(text) => return Ok(Answered { text, is_replayed: true }),
+            Lookup::New(ticket) => ticket,
         };
         let (sender, receiver) = oneshot::channel();
         tasks.spawn(async move {
@@ -127,7 +129,7 @@ impl Idempotency {
         key: &str,
         request: impl Hash,
         now: Instant,
-    ) -> Result<Begun, Refused> {
+    ) -> Result<Lookup, Refused> {
         let id: Id = Arc::new((publisher, key.to_owned()));
         let digest = self.digests.hash_one(request);
         let mut store = self.lock();
@@ -138,19 +140,19 @@ impl Idempotency {
                 None => Err(Refused::KeyInUse),
                 Some((answer, _)) => {
                     self.replayed_total.increment();
-                    Ok(Begun::Answered(Arc::clone(answer)))
+                    Ok(Lookup::Answered(Arc::clone(answer)))
                 }
             };
         }
         if store.running >= self.running_max {
             return Err(Refused::Busy {
                 why: "as many requests with an Idempotency-Key are under way as may be",
-                setting: Some("http_connections_max"),
+                setting: Some(setting_name!(HttpLimitSettings, http_connections_max)),
             });
         }
         store.entries.insert(Arc::clone(&id), Entry { digest, answer: None });
         store.running += 1;
-        Ok(Begun::New(Ticket { store: Arc::clone(self), id }))
+        Ok(Lookup::New(Ticket { store: Arc::clone(self), id }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {
@@ -240,13 +242,13 @@ mod tests {
         key: &str,
         body: &str,
         now: Instant,
-    ) -> Result<Begun, Refused> {
+    ) -> Result<Lookup, Refused> {
         store.begin(publisher("shop"), key, ("/v2/push", body.as_bytes()), now)
     }
 
     /// Carries a request out.
     fn run(store: &Arc<Idempotency>, key: &str, now: Instant) {
-        let Ok(Begun::New(ticket)) = begin(store, key, "body", now) else {
+        let Ok(Lookup::New(ticket)) = begin(store, key, "body", now) else {
             panic!("{key} is known")
         };
         ticket.finish("answer".into(), now);
@@ -254,8 +256,8 @@ mod tests {
 
     fn is_known(store: &Arc<Idempotency>, key: &str, now: Instant) -> bool {
         match begin(store, key, "body", now).unwrap() {
-            Begun::New(_) => false,
-            Begun::Answered(answer) => &*answer == "answer",
+            Lookup::New(_) => false,
+            Lookup::Answered(answer) => &*answer == "answer",
         }
     }
 
@@ -269,7 +271,7 @@ mod tests {
         let elsewhere = store.begin(publisher("shop"), "a", ("/v2/push/batch", b"body"), now);
         assert!(matches!(elsewhere, Err(Refused::KeyReused)));
         let other = store.begin(publisher("blog"), "a", ("/v2/push", b"body"), now);
-        assert!(matches!(other, Ok(Begun::New(_))), "another publisher's key is another key");
+        assert!(matches!(other, Ok(Lookup::New(_))), "another publisher's key is another key");
         drop(other);
         assert!(!is_known(&store, "a", now + LIFETIME));
         assert_eq!((store.replayed_total.value(), store.evicted_total.value()), (1, 0));
@@ -300,7 +302,7 @@ mod tests {
             [false, true, true, true]
         );
         assert_eq!(store.evicted_total.value(), 1);
-        let Ok(Begun::New(ticket)) = begin(&store, "e", "body", now) else { panic!("e is known") };
+        let Ok(Lookup::New(ticket)) = begin(&store, "e", "body", now) else { panic!("e is known") };
         ticket.finish("x".repeat(1000).into(), now);
         assert!(is_known(&store, "d", now) && !is_known(&store, "e", now), "too long to be kept");
         let store = store.lock();

@@ -127,7 +127,6 @@ fn of_receipt<W: Wire>(
                 Count(receipt.dropped, "connection")
             ),
         ),
-        _ => (Reason::Other, no_delivery.as_str().to_owned()),
     };
     (delivery.reason, delivery.detail) = (Some(reason), Some(detail));
     delivery
@@ -153,7 +152,6 @@ pub(crate) fn reason(no_delivery: NoDelivery) -> Reason {
         NoDelivery::Expired => Reason::Expired,
         NoDelivery::ConnectionEnding => Reason::ConnectionEnding,
         NoDelivery::SlowConsumer => Reason::SlowConsumer,
-        _ => Reason::Other,
     }
 }
 

@@ -4,48 +4,28 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use wserver_core::Limits;
-
 use super::idempotency::Idempotency;
 use crate::counters::Labelled;
+use crate::limits::HttpLimits;
+use crate::reply::kind::ProblemKind;
 
 /// What all pushes of one server share.
 pub(crate) struct Pushes {
     pub(crate) ids: PushIds,
     pub(crate) idempotency: Arc<Idempotency>,
     /// Pushes that were not accepted.
-    pub(crate) refused_total: Labelled,
+    pub(crate) refused_total: Labelled<ProblemKind>,
 }
 
 impl Pushes {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &HttpLimits) -> Self {
         Self {
             ids: PushIds::new(),
             idempotency: Arc::new(Idempotency::new(
                 limits.idempotency_bytes_max,
                 limits.http_connections_max,
             )),
-            refused_total: Labelled::new(&[
-                "method_not_allowed",
-                "push_needs_key",
-                "unauthorized",
-                "content_coding",
-                "authorizer_unavailable",
-                "push_rate",
-                "out_of_scope",
-                "body_invalid",
-                "body_too_large",
-                "body_too_slow",
-                "body_broken",
-                "busy",
-                "name_too_long",
-                "message_too_large",
-                "too_many_items",
-                "parameter_invalid",
-                "idempotency_key_in_use",
-                "idempotency_key_reused",
-                "internal",
-            ]),
+            refused_total: Labelled::new(ProblemKind::of_pushes()),
         }
     }
 }

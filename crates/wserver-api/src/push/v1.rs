@@ -27,13 +27,13 @@ use crate::reply::{self, Format, Reply};
 use crate::request::Request;
 
 /// A push that was not.
-struct Refusal {
+struct RefusedPush {
     refused: Refused,
     /// Whom it was for and what, if its publisher may push to them.
     about: Option<(UserId, EventName)>,
 }
 
-impl From<Refused> for Refusal {
+impl From<Refused> for RefusedPush {
     fn from(refused: Refused) -> Self {
         Self { refused, about: None }
     }
@@ -54,13 +54,13 @@ impl<W: Wire> Api<W> {
         let span = trace_span!("push", %client);
         match serve(self, request, format, body).instrument(span).await {
             Ok(reply) => reply,
-            Err(Refusal { refused, about }) => {
+            Err(RefusedPush { refused, about }) => {
                 debug!(peer = %client, ?refused, "push refused");
-                let told = refused.told();
+                let details = refused.details();
                 let (user, event) = about.as_ref().map(|(user, event)| (user, event)).unzip();
-                self.node.note_push_refused(user, event, told.name);
-                self.pushes.refused_total.increment(told.name);
-                told.reply(format)
+                self.node.note_push_refused(user, event, details.kind.as_str());
+                self.pushes.refused_total.increment(details.kind);
+                details.reply(format)
             }
         }
     }
@@ -71,7 +71,7 @@ async fn serve<W: Wire>(
     request: Request,
     format: Format,
     body: impl Body<Data = Bytes> + Unpin,
-) -> Result<Reply, Refusal> {
+) -> Result<Reply, RefusedPush> {
     if request.method != Method::POST {
         return Err(Refused::Method { allow: "POST" }.into());
     }
@@ -86,7 +86,7 @@ async fn serve<W: Wire>(
         EventName::parse(&request.event, limits.name_bytes_max).map_err(too_long("event"))?;
     check_user(&publisher, &user)?;
     if let Err(refused) = check(&api.limits, &publisher, &event, &request.message) {
-        return Err(Refusal { refused, about: Some((user, event)) });
+        return Err(RefusedPush { refused, about: Some((user, event)) });
     }
     if let Some(key) = parameters::idempotency_key(&headers)? {
         let message = request.message.into_owned();
@@ -140,7 +140,7 @@ impl Kept {
         key: &str,
         client: SocketAddr,
         format: Format,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Reply, RefusedPush> {
         let (publisher, bytes) = (self.publisher.clone(), self.body.bytes.clone());
         let work = {
             let api = Arc::clone(api);
@@ -153,7 +153,7 @@ impl Kept {
                 Ok::<_, Refused>(v2::encode(&answer))
             }
         };
-        // Told as JSON or as text, it is the same answer.
+        // ProblemDetails as JSON or as text, it is the same answer.
         let request = (api.push_path(), &*bytes);
         let (tasks, arrived) = (api.node.tasks(), Instant::now());
         let idempotency = &api.pushes.idempotency;

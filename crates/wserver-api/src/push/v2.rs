@@ -86,11 +86,11 @@ async fn carry_out_once<W: Wire>(
 
 /// Notes a push that was refused before it was known whom it was for.
 fn note_refused<W: Wire>(api: &Api<W>, refused: &Refused) {
-    api.node.note_push_refused(None, None, refused.told().name);
+    api.node.note_push_refused(None, None, refused.details().kind.as_str());
 }
 
 fn count_refused<W: Wire>(api: &Api<W>, refused: &Refused) {
-    api.pushes.refused_total.increment(refused.told().name);
+    api.pushes.refused_total.increment(refused.details().kind);
 }
 
 async fn carry_out<W: Wire>(
@@ -119,7 +119,7 @@ async fn batch<W: Wire>(
 ) -> Result<BatchAnswer, Refused> {
     let batch = Batch::parse(&body.bytes).map_err(Refused::Body)?;
     check_count(api, "pushes", batch.len())?;
-    let max = api.limits.batch_pushes_max;
+    let max = api.http_limits.batch_pushes_max;
     let (mut pushes, mut items) = (Vec::with_capacity(batch.len()), 0);
     for push in batch.pushes() {
         // Before the rest is read: a push may name as many users as one request may name in all.
@@ -138,7 +138,7 @@ async fn batch<W: Wire>(
                 Ok(checked) => Ok(checked.carry_out(api, publisher, &push, &mut room).await),
                 Err(refused) => {
                     count_refused(api, &refused);
-                    let mut problem = refused.told().problem();
+                    let mut problem = refused.details().problem();
                     problem.field = problem.field.map(|field| format!("pushes[{index}].{field}"));
                     Err(problem)
                 }
@@ -146,7 +146,7 @@ async fn batch<W: Wire>(
             Err(error) => {
                 let refused = Refused::Body(error);
                 count_refused(api, &refused);
-                Err(refused.told().problem())
+                Err(refused.details().problem())
             }
         };
         results.push(match outcome {
@@ -206,7 +206,11 @@ impl Checked {
         let fits = check(&api.limits, publisher, &event, &push.message);
         fits.inspect_err(|refused| {
             for user in &users {
-                api.node.note_push_refused(Some(user), Some(&event), refused.told().name);
+                api.node.note_push_refused(
+                    Some(user),
+                    Some(&event),
+                    refused.details().kind.as_str(),
+                );
             }
         })?;
         Ok(Self { event, options, users })
@@ -290,7 +294,7 @@ fn users<W: Wire>(
 }
 
 fn check_count<W: Wire>(api: &Api<W>, field: &'static str, items: usize) -> Result<(), Refused> {
-    let max = api.limits.batch_pushes_max;
+    let max = api.http_limits.batch_pushes_max;
     if items > max { Err(Refused::TooMany { field, items, max }) } else { Ok(()) }
 }
 

@@ -3,12 +3,15 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::StatusCode;
+use wserver_core::{LimitSettings, setting_name};
 use wserver_node::{RegisterError, TraceError};
 use wserver_protocol::v2::BodyError;
 use wserver_protocol::{JsonError, PushError, receipt};
 
-use super::told::Told;
+use crate::limits::HttpLimitSettings;
+
+use super::details::ProblemDetails;
+use super::kind::ProblemKind as Kind;
 
 /// Where pushes that need no key are taken, since it is not where browsers connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +22,7 @@ pub enum Elsewhere {
     Nowhere,
 }
 
-/// Why a request was not served. [`Refused::told`] is its table.
+/// Why a request was not served. [`Refused::details`] is its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refused {
     NotFound,
@@ -126,41 +129,36 @@ impl Refused {
         }
     }
 
-    /// What the peer is told of it.
-    pub(crate) fn told(&self) -> Told {
-        use StatusCode as Status;
+    /// What the peer is told about it.
+    pub(crate) fn details(&self) -> ProblemDetails {
         match self {
             Self::NotFound => {
-                Told::new(Status::NOT_FOUND, "not_found", "not found", "no such path")
+                ProblemDetails::new(Kind::NotFound, "not found", "no such path")
             }
-            Self::Method { allow } => Told::new(
-                Status::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
+            Self::Method { allow } => ProblemDetails::new(
+                Kind::MethodNotAllowed,
                 "method not allowed",
                 "the method is not allowed here, see Allow",
             )
             .allow(allow),
-            Self::ContentCoding { coding } => Told::new(
-                Status::UNSUPPORTED_MEDIA_TYPE,
-                "content_coding",
+            Self::ContentCoding { coding } => ProblemDetails::new(
+                Kind::ContentCoding,
                 "content coding not supported",
                 format!("the body is coded as {coding}, and must be sent as it is: without Content-Encoding"),
             )
             .field("Content-Encoding"),
             Self::Unauthorized { why } => {
-                Told::new(Status::UNAUTHORIZED, "unauthorized", "unauthorized", *why).closing()
+                ProblemDetails::new(Kind::Unauthorized, "unauthorized", *why).closing()
             }
-            Self::AuthorizerUnavailable => Told::new(
-                Status::SERVICE_UNAVAILABLE,
-                "authorizer_unavailable",
+            Self::AuthorizerUnavailable => ProblemDetails::new(
+                Kind::AuthorizerUnavailable,
                 "authoriser unavailable",
                 "the push authoriser is unavailable",
             )
             .retry(1),
             // Its body is unread: only closing spares reading it.
-            Self::PushRate { wait } => Told::new(
-                Status::TOO_MANY_REQUESTS,
-                "push_rate",
+            Self::PushRate { wait } => ProblemDetails::new(
+                Kind::PushRate,
                 "too many pushes",
                 "this push key has reached its pushes_per_second",
             )
@@ -168,9 +166,8 @@ impl Refused {
             // A second too late is better than a moment too early.
             .retry(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
             .closing(),
-            Self::OpenPush { why } => Told::new(
-                Status::FORBIDDEN,
-                "push_needs_key",
+            Self::OpenPush { why } => ProblemDetails::new(
+                Kind::PushNeedsKey,
                 "push without a key is only for programs on this machine",
                 format!("{why}; set a push key, or allow_open_push if this is meant"),
             )
@@ -181,9 +178,8 @@ impl Refused {
                     Elsewhere::At(url) => format!("on this machine they are taken at {url}"),
                     Elsewhere::Nowhere => "in the program itself its handle pushes".to_owned(),
                 };
-                Told::new(
-                    Status::FORBIDDEN,
-                    "push_needs_key",
+                ProblemDetails::new(
+                    Kind::PushNeedsKey,
                     "pushes without a key are not taken at this address",
                     format!(
                         "{place}; to take them here set push_key_file, or allow_open_push if everyone \
@@ -194,70 +190,64 @@ impl Refused {
                 .closing()
             }
             Self::Forbidden { field, why } => {
-                Told::new(Status::FORBIDDEN, "out_of_scope", "forbidden", *why)
+                ProblemDetails::new(Kind::OutOfScope, "forbidden", *why)
                     .field(&**field)
                     .setting("publisher")
             }
-            Self::NotAdmin => Told::new(
-                Status::FORBIDDEN,
-                "not_admin",
+            Self::NotAdmin => ProblemDetails::new(
+                Kind::NotAdmin,
                 "forbidden",
                 "this push key may not administer the server: its publisher needs admin = true",
             )
             .setting("publisher.admin")
             .closing(),
-            Self::OpenAdmin { why } => Told::new(
-                Status::FORBIDDEN,
-                "admin_needs_key",
+            Self::OpenAdmin { why } => ProblemDetails::new(
+                Kind::AdminNeedsKey,
                 "administration without a key is only for programs on this machine",
                 format!("{why}; set a publisher with admin = true and present its key"),
             )
             .setting("publisher.admin")
             .closing(),
             Self::Push(error) => {
-                let told = illegal("body_invalid", error.to_string());
+                let details = illegal(Kind::BodyInvalid, error.to_string());
                 match error {
                     PushError::Empty { field }
-                    | PushError::Json(JsonError::NotAString { field }) => told.field(*field),
-                    _ => told,
+                    | PushError::Json(JsonError::NotAString { field }) => details.field(*field),
+                    _ => details,
                 }
             }
             Self::Body(error) => {
-                let told = illegal("body_invalid", error.to_string());
+                let details = illegal(Kind::BodyInvalid, error.to_string());
                 match &error.field {
-                    Some(field) => told.field(field),
-                    None => told,
+                    Some(field) => details.field(field),
+                    None => details,
                 }
             }
-            Self::Parameter { name, problem } => Told::new(
-                Status::BAD_REQUEST,
-                "parameter_invalid",
+            Self::Parameter { name, problem } => ProblemDetails::new(
+                Kind::ParameterInvalid,
                 // As every 400 of version 1 has it, whose path takes a header too.
                 "request data illegal",
                 format!("{name} {problem}"),
             )
             .field(*name),
-            Self::TooMany { field, items, max } => Told::new(
-                Status::BAD_REQUEST,
-                "too_many_items",
+            Self::TooMany { field, items, max } => ProblemDetails::new(
+                Kind::TooManyItems,
                 "too many items",
                 format!("{field} has {items} items, the limit batch_pushes_max is {max}"),
             )
             .field(*field)
-            .limit("batch_pushes_max", *max),
-            Self::TooManyInAll { max } => Told::new(
-                Status::BAD_REQUEST,
-                "too_many_items",
+            .limit(setting_name!(HttpLimitSettings, batch_pushes_max), *max),
+            Self::TooManyInAll { max } => ProblemDetails::new(
+                Kind::TooManyItems,
                 "too many items",
                 format!(
                     "pushes have more than {max} users in all, the limit batch_pushes_max is {max}"
                 ),
             )
             .field("pushes")
-            .limit("batch_pushes_max", *max),
-            Self::BeyondBurst { burst } => Told::new(
-                Status::BAD_REQUEST,
-                "too_many_items",
+            .limit(setting_name!(HttpLimitSettings, batch_pushes_max), *max),
+            Self::BeyondBurst { burst } => ProblemDetails::new(
+                Kind::TooManyItems,
                 "too many items",
                 format!(
                     "the request is more pushes than this push key may make at once, \
@@ -266,115 +256,104 @@ impl Refused {
             )
             .limit("publisher.burst", usize::try_from(*burst).unwrap_or(usize::MAX)),
             Self::NameTooLong { field, bytes, bytes_max } => illegal(
-                "name_too_long",
+                Kind::NameTooLong,
                 format!("{field} is {bytes} bytes long, the limit name_bytes_max is {bytes_max}"),
             )
             .field(&**field)
-            .limit("name_bytes_max", *bytes_max),
-            Self::MessageTooLarge { bytes, bytes_max } => Told::new(
-                Status::PAYLOAD_TOO_LARGE,
-                "message_too_large",
+            .limit(setting_name!(LimitSettings, name_bytes_max), *bytes_max),
+            Self::MessageTooLarge { bytes, bytes_max } => ProblemDetails::new(
+                Kind::MessageTooLarge,
                 "message too large",
                 format!(
                     "message is {bytes} bytes long, the limit message_bytes_max is {bytes_max}"
                 ),
             )
             .field("message")
-            .limit("message_bytes_max", *bytes_max),
-            Self::BodyTooLarge { bytes_max } => Told::new(
-                Status::PAYLOAD_TOO_LARGE,
-                "body_too_large",
+            .limit(setting_name!(LimitSettings, message_bytes_max), *bytes_max),
+            Self::BodyTooLarge { bytes_max } => ProblemDetails::new(
+                Kind::BodyTooLarge,
                 "body too large",
                 format!("the body is longer than the limit push_body_bytes_max, {bytes_max}"),
             )
-            .limit("push_body_bytes_max", *bytes_max)
+            .limit(setting_name!(HttpLimitSettings, push_body_bytes_max), *bytes_max)
             .closing(),
-            Self::BodyTimeout { seconds } => Told::new(
-                Status::REQUEST_TIMEOUT,
-                "body_too_slow",
+            Self::BodyTimeout { seconds } => ProblemDetails::new(
+                Kind::BodyTooSlow,
                 "body too slow",
                 format!("the body took longer than the limit push_body_timeout, {seconds} s"),
             )
-            .setting("push_body_timeout")
+            .setting(setting_name!(HttpLimitSettings, push_body_timeout))
             .closing(),
-            Self::BodyBroken => illegal("body_broken", "the body broke off").closing(),
+            Self::BodyBroken => illegal(Kind::BodyBroken, "the body broke off").closing(),
             Self::Busy { why, setting } => {
-                let told = Told::new(Status::SERVICE_UNAVAILABLE, "busy", "busy", *why);
+                let details = ProblemDetails::new(Kind::Busy, "busy", *why);
                 match setting {
-                    Some(setting) => told.setting(setting),
-                    None => told,
+                    Some(setting) => details.setting(setting),
+                    None => details,
                 }
                 .retry(1)
                 .closing()
             }
-            Self::KeyInUse => Told::new(
-                Status::CONFLICT,
-                "idempotency_key_in_use",
+            Self::KeyInUse => ProblemDetails::new(
+                Kind::IdempotencyKeyInUse,
                 "the same request is under way",
                 "a request with this Idempotency-Key is under way",
             )
             .field("Idempotency-Key")
             .retry(1),
-            Self::KeyReused => Told::new(
-                Status::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
+            Self::KeyReused => ProblemDetails::new(
+                Kind::IdempotencyKeyReused,
                 "the Idempotency-Key was used for another request",
                 "a request with this Idempotency-Key and another path or body was answered already",
             )
             .field("Idempotency-Key"),
-            Self::ConnectionUnknown => Told::new(
-                Status::NOT_FOUND,
-                "connection_unknown",
+            Self::ConnectionUnknown => ProblemDetails::new(
+                Kind::ConnectionUnknown,
                 "no such connection",
                 "no live connection has this id",
             )
             .field("id"),
-            Self::NodeMissing { node } => Told::new(
-                Status::SERVICE_UNAVAILABLE,
-                "node_missing",
+            Self::NodeMissing { node } => ProblemDetails::new(
+                Kind::NodeMissing,
                 "a node of the cluster does not answer",
                 format!("no answer of {node} within cluster_answer_timeout"),
             )
             .setting("cluster_answer_timeout")
             .retry(1),
             Self::Registration(error) => {
-                let told = Told::new(
-                    Status::CONFLICT,
-                    "registration_refused",
+                let details = ProblemDetails::new(
+                    Kind::RegistrationRefused,
                     "registration refused",
                     error.to_string(),
                 );
                 match error {
                     RegisterError::TooMany { max } => {
-                        told.limit("bindings_per_connection_max", *max)
+                        details.limit(setting_name!(LimitSettings, bindings_per_connection_max), *max)
                     }
-                    RegisterError::UserFull { max } => told.limit("connections_per_user_max", *max),
+                    RegisterError::UserFull { max } => details.limit(setting_name!(LimitSettings, connections_per_user_max), *max),
                     RegisterError::NamesTooLong { max } => {
-                        told.limit("names_per_connection_bytes_max", *max)
+                        details.limit(setting_name!(LimitSettings, names_per_connection_bytes_max), *max)
                     }
-                    RegisterError::NamesFull { max } => told.limit("names_bytes_max", *max),
-                    _ => told,
+                    RegisterError::NamesFull { max } => details.limit(setting_name!(LimitSettings, names_bytes_max), *max),
+                    RegisterError::Ending => details,
                 }
             }
-            Self::TracesFull { max } => Told::new(
-                Status::SERVICE_UNAVAILABLE,
-                "traces_full",
+            Self::TracesFull { max } => ProblemDetails::new(
+                Kind::TracesFull,
                 "too many traces",
                 format!("traces_max is {max}"),
             )
-            .limit("traces_max", *max)
+            .limit(setting_name!(LimitSettings, traces_max), *max)
             .retry(5),
-            Self::Draining => Told::new(
-                Status::SERVICE_UNAVAILABLE,
-                "draining",
+            Self::Draining => ProblemDetails::new(
+                Kind::Draining,
                 "shutting down",
                 "the server is shutting down",
             )
             .retry(1)
             .closing(),
-            Self::Failed => Told::new(
-                Status::INTERNAL_SERVER_ERROR,
-                "internal",
+            Self::Failed => ProblemDetails::new(
+                Kind::Internal,
                 "internal error",
                 "the server failed, and its log says more",
             ),
@@ -383,54 +362,6 @@ impl Refused {
 }
 
 /// The 400 whose body version 1 has promised.
-fn illegal(name: &'static str, why: impl Into<Cow<'static, str>>) -> Told {
-    Told::new(StatusCode::BAD_REQUEST, name, receipt::REQUEST_ILLEGAL, why)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What the HTTP API may answer is described by its name and its status.
-    #[test]
-    fn problems_are_described() {
-        let guide = include_str!("../../../../docs/http-api.md");
-        for refused in [
-            Refused::NotFound,
-            Refused::Method { allow: "GET" },
-            Refused::ContentCoding { coding: String::new() },
-            Refused::Unauthorized { why: "" },
-            Refused::AuthorizerUnavailable,
-            Refused::PushRate { wait: Duration::from_millis(1) },
-            Refused::OpenPush { why: "" },
-            Refused::OpenAdmin { why: "" },
-            Refused::PushElsewhere(Elsewhere::Nowhere),
-            Refused::Forbidden { field: "user".into(), why: "" },
-            Refused::NotAdmin,
-            Refused::Push(PushError::Empty { field: "userId" }),
-            Refused::Body(BodyError::new("user", "is empty")),
-            Refused::Parameter { name: "user", problem: "is missing" },
-            Refused::TooMany { field: "users", items: 2, max: 1 },
-            Refused::NameTooLong { field: "user".into(), bytes: 2, bytes_max: 1 },
-            Refused::MessageTooLarge { bytes: 2, bytes_max: 1 },
-            Refused::BodyTooLarge { bytes_max: 1 },
-            Refused::BodyTimeout { seconds: 1 },
-            Refused::BodyBroken,
-            Refused::Busy { why: "", setting: None },
-            Refused::KeyInUse,
-            Refused::KeyReused,
-            Refused::ConnectionUnknown,
-            Refused::Registration(RegisterError::TooMany { max: 1 }),
-            Refused::TracesFull { max: 1 },
-            Refused::Draining,
-            Refused::Failed,
-        ] {
-            let problem = refused.told().problem();
-            let line = guide.lines().find(|line| {
-                line.starts_with(&format!("| {} |", problem.status))
-                    && line.contains(&format!("`{}`", problem.name()))
-            });
-            assert!(line.is_some(), "{} {} is not in the guide", problem.status, problem.name());
-        }
-    }
+fn illegal(kind: Kind, why: impl Into<Cow<'static, str>>) -> ProblemDetails {
+    ProblemDetails::new(kind, receipt::REQUEST_ILLEGAL, why)
 }

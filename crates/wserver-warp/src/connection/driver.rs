@@ -2,8 +2,9 @@
 //!
 //! The task owns the reading side and the session; every byte out goes through the outbox. Written
 //! as one state machine by hand, because its size is most of what an idle connection costs.
+//!
+//! `warp::ws()` is not used: it keeps a read buffer of 128 KiB for each connection.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
@@ -13,74 +14,24 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use hyper::HeaderMap;
 use tracing::{debug, trace};
-use wserver_auth::{Credentials, Identity, Refusal};
-use wserver_core::{Action, CloseReason, EventName, Session, TokenDigest, UserId};
+use wserver_api::RegistrationRefusal;
+use wserver_auth::{Identity, Refusal};
+use wserver_core::{Action, CloseReason, Session};
 use wserver_node::{Attachment, Flush, Phase};
-use wserver_protocol::{
-    CloseCode, DecodeError, DecodeLimits, Decoder, Inbound, Register, Role, frame,
-};
+use wserver_protocol::{CloseCode, DecodeError, DecodeLimits, Decoder, Inbound, Role, frame};
 
+use crate::connection::farewell::Farewell;
 use crate::connection::hooks::{Connection, Flow, Received};
-use crate::connection::read_buffer;
+use crate::connection::read_buffer::{self, READS_MAX};
+use crate::connection::registering::{self, Handshake, InFlight, Pending, Registering};
 use crate::connection::shared::Shared;
 use crate::connection::wire::Socket;
-use crate::upgrade::addresses::AddressPermit;
+use crate::counters::Authentication;
 
 /// So much of a message may be half read whatever the others have: a registration whose bytes come in
 /// two pieces is no hoard.
 const HALF_READ_BYTES_FREE: u32 = 2048;
-
-/// Reads of one poll, before other tasks have their turn.
-const READS_MAX: usize = 4;
-
-/// What few connections need and no idle one has: registrations under way.
-#[derive(Default)]
-struct Registering {
-    current: Option<InFlight>,
-    /// Bounded by `registrations_pending_max`; beyond it reading pauses.
-    pending: VecDeque<Pending>,
-    /// Read, but behind the pause. Bounded by one read.
-    unread: Vec<u8>,
-}
-
-impl Registering {
-    /// What is kept of what was read.
-    fn held_bytes(&self) -> usize {
-        let pending = self.pending.iter().map(|it| it.token.len() + it.event.as_str().len());
-        self.unread.len() + pending.sum::<usize>()
-    }
-}
-
-struct Pending {
-    token: String,
-    event: EventName,
-}
-
-struct InFlight {
-    answer: Pin<Box<dyn Future<Output = Result<Identity, Refusal>> + Send>>,
-    event: EventName,
-    token: TokenDigest,
-    deadline: Instant,
-}
-
-/// How far the end of a connection is that is closing.
-///
-/// Once both ends have sent their Close it is for the server to end the TCP connection (RFC 6455,
-/// section 7.1.1). A client that sees its end earlier may throw away what it has not read yet, and
-/// holds the closing for unclean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Farewell {
-    /// The peer's Close has not come, and our writing side stays open for as long.
-    Awaited,
-    /// The peer's Close has come; what it still sends is not looked at.
-    Come,
-    /// The same, and our writing side is shut.
-    Shut,
-    /// The peer has shut its own writing side.
-    Gone,
-}
 
 /// Drives one connection from its upgrade to its end.
 pub(crate) struct Driver {
@@ -92,34 +43,11 @@ pub(crate) struct Driver {
     peer_ip: IpAddr,
     peer_port: u16,
     farewell: Farewell,
-    /// What it has its part of in `EdgeCounters::inbound_bytes`.
+    /// What it has its part of in `CarrierCounters::inbound_bytes`.
     half_read_bytes: u32,
     registering: Option<Box<Registering>>,
     /// What most connections come without.
     handshake: Option<Box<Handshake>>,
-}
-
-/// What a connection keeps of its handshake.
-pub(crate) struct Handshake {
-    /// Those headers that the authenticator reads, if any came.
-    headers: Option<Arc<HeaderMap>>,
-    /// The token for registrations without one: a secret, so nothing here is `Debug`.
-    token: Option<Box<str>>,
-    /// Given back when the connection ends.
-    _address: Option<AddressPermit>,
-}
-
-impl Handshake {
-    /// `None` when there is nothing to keep.
-    pub(crate) fn new(
-        headers: HeaderMap,
-        token: Option<Box<str>>,
-        address: Option<AddressPermit>,
-    ) -> Option<Box<Self>> {
-        let headers = (!headers.is_empty()).then(|| Arc::new(headers));
-        let is_any = headers.is_some() || token.is_some() || address.is_some();
-        is_any.then(|| Box::new(Self { headers, token, _address: address }))
-    }
 }
 
 /// Whether the connection goes on.
@@ -188,9 +116,8 @@ impl Driver {
                 }
                 Action::Terminate => return Step::Break(()),
                 Action::Wait(deadline) => {
-                    let authentication = self.registering.as_ref().and_then(|registering| {
-                        registering.current.as_ref().map(|in_flight| in_flight.deadline)
-                    });
+                    let authentication =
+                        self.registering.as_ref().and_then(|registering| registering.deadline());
                     self.attachment.wake_at([deadline, authentication].into_iter().flatten().min());
                     return Step::Continue(());
                 }
@@ -208,7 +135,8 @@ impl Driver {
         // From here on no payload is kept.
         self.decoder.pass_over(&[]);
         self.count_half_read();
-        self.poll_farewell(cx)?;
+        let socket = self.attachment.outbox().wire();
+        self.farewell.poll_read(socket, &mut self.decoder, cx)?;
         let Flush { is_empty: is_flushed, written_bytes, .. } = flush;
         if reason == CloseReason::Shutdown && !is_flushed {
             // What was accepted may take as long as the drain, which cuts off who takes longer.
@@ -246,36 +174,6 @@ impl Driver {
             self.farewell = Farewell::Shut;
         }
         Step::Continue(())
-    }
-
-    /// Reads on for the peer's Close, and behind it for its end; breaks when both ends are shut, or
-    /// the socket has failed.
-    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Step {
-        read_buffer::with(|buffer| {
-            for _ in 0..READS_MAX {
-                if self.farewell == Farewell::Awaited && self.decoder.is_closed() {
-                    self.farewell = Farewell::Come;
-                }
-                let read = match self.farewell {
-                    Farewell::Awaited => self.socket().poll_read(cx, buffer),
-                    Farewell::Come | Farewell::Shut => self.socket().poll_discard(cx, buffer),
-                    Farewell::Gone => return Step::Continue(()),
-                };
-                match read {
-                    Poll::Pending => return Step::Continue(()),
-                    Poll::Ready(Ok(0)) if self.farewell != Farewell::Shut => {
-                        // What is queued is still sent: it may have shut no more than one side.
-                        self.farewell = Farewell::Gone;
-                    }
-                    Poll::Ready(Ok(count @ 1..)) => {
-                        self.decoder.pass_over(&buffer[..count]);
-                    }
-                    Poll::Ready(Ok(0) | Err(_)) => return Step::Break(()),
-                }
-            }
-            cx.waker().wake_by_ref();
-            Step::Continue(())
-        })
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Step {
@@ -337,7 +235,7 @@ impl Driver {
         self.decoder = decoder;
         if let Err(error) = result {
             debug!(conn = %self.attachment.id(), %error, "refused what was read");
-            self.attachment.note_protocol_broken(error.as_str());
+            self.attachment.note_protocol_broken(error);
             self.attachment.close_with(
                 close_reason(&error),
                 &frame::close(error.close_code(), &error.to_string()),
@@ -439,8 +337,10 @@ impl Driver {
                 return ControlFlow::Continue(());
             }
         }
-        let (token, event) = match self.parse(message.as_bytes()) {
-            Ok(register) => register,
+        let handshake_token = self.handshake.as_ref().and_then(|it| it.token.as_deref());
+        let bytes_max = self.shared.limits.name_bytes_max;
+        let pending = match Pending::parse(message.as_bytes(), handshake_token, bytes_max) {
+            Ok(pending) => pending,
             Err(why) => {
                 self.shared.counters.registrations_malformed_total.increment();
                 self.attachment.note_refused(None, None, "malformed");
@@ -448,26 +348,10 @@ impl Driver {
                 return ControlFlow::Continue(());
             }
         };
-        self.registering.get_or_insert_default().pending.push_back(Pending { token, event });
+        self.registering.get_or_insert_default().pending.push_back(pending);
         // Looked at before the frame behind it: where the authenticator answers at once, the pong
         // of a ping behind a registration tells that it was taken.
         ControlFlow::Break(())
-    }
-
-    fn parse(&self, message: &[u8]) -> Result<(String, EventName), String> {
-        let handshake_token = self.handshake.as_ref().and_then(|it| it.token.as_deref());
-        let register = Register::parse_with_token(message, handshake_token.unwrap_or_default())
-            .map_err(|error| error.to_string())?;
-        let bytes_max = self.shared.limits.name_bytes_max;
-        let event = EventName::parse(&register.event, bytes_max)
-            .map_err(|error| format!("event {error}"))?;
-        if register.token.len() > bytes_max {
-            return Err(format!(
-                "token is {} bytes long, the limit is {bytes_max}",
-                register.token.len()
-            ));
-        }
-        Ok((register.token.into_owned(), event))
     }
 
     fn handle_of(&self) -> Connection {
@@ -481,102 +365,68 @@ impl Driver {
     /// Takes registrations as far as the authenticator answers at once.
     fn poll_registering(&mut self, cx: &mut Context<'_>) {
         while let Some(mut registering) = self.registering.take() {
-            if registering.current.is_none() {
-                let Some(pending) = registering.pending.pop_front() else {
-                    if !registering.unread.is_empty() {
-                        self.registering = Some(registering);
-                    }
-                    return;
-                };
-                registering.current = Some(self.authenticate(pending));
-            }
-            let Some(in_flight) = &mut registering.current else { return };
-            let answer = match in_flight.answer.as_mut().poll(cx) {
-                Poll::Ready(answer) => answer,
-                Poll::Pending if Instant::now() >= in_flight.deadline => {
-                    Err(Refusal::unavailable("no answer within authenticate_timeout"))
-                }
-                Poll::Pending => {
-                    self.registering = Some(registering);
-                    return;
-                }
-            };
-            if let Some(in_flight) = registering.current.take() {
+            let answered = registering.poll(cx, |pending| self.authenticate(pending));
+            if let Poll::Ready(Some((in_flight, answer))) = answered {
                 self.finish(&in_flight, answer);
+                if self.attachment.outbox().phase() != Phase::Open {
+                    // What waits behind it is not asked for any more.
+                    return;
+                }
+                self.registering = Some(registering);
+                continue;
             }
-            if self.attachment.outbox().phase() != Phase::Open {
-                // What waits behind it is not asked for any more.
-                return;
+            if answered.is_pending() || !registering.unread.is_empty() {
+                self.registering = Some(registering);
             }
-            self.registering = Some(registering);
+            return;
         }
     }
 
     fn authenticate(&self, pending: Pending) -> InFlight {
         let token = self.shared.node.digest(&pending.token);
-        let mut credentials =
-            Credentials::new(pending.token, self.peer()).with_event(pending.event.as_str());
-        if let Some(headers) = self.handshake.as_ref().and_then(|it| it.headers.as_ref()) {
-            credentials = credentials.with_headers(Arc::clone(headers));
-        }
+        let deadline = Instant::now() + self.shared.limits.authenticate_timeout;
         let authenticator = Arc::clone(&self.shared.authenticator);
-        InFlight {
-            answer: Box::pin(async move { authenticator.authenticate(credentials).await }),
-            event: pending.event,
-            token,
-            deadline: Instant::now() + self.shared.limits.authenticate_timeout,
-        }
+        let headers = self.handshake.as_ref().and_then(|it| it.headers.clone());
+        InFlight::begin(authenticator, pending, token, self.peer(), headers, deadline)
     }
 
     fn finish(&mut self, in_flight: &InFlight, answer: Result<Identity, Refusal>) {
         let id = self.attachment.id();
         let shared = Arc::clone(&self.shared);
-        shared.counters.count_authentication(&answer);
+        shared.counters.authentications_total.increment(Authentication::from(&answer));
         let wall = shared.wall_clock.now();
         if self.session.is_expired(wall) {
             // Whoever renews too late has been without for a while.
             self.attachment.close(CloseReason::Expired);
             return;
         }
-        // Under a user only what a token has proven; the rest is a stranger's.
-        let refused = |user, error: &dyn std::fmt::Display, reason: &'static str| {
-            shared.counters.registrations_refused_total.increment(reason);
-            self.attachment.note_refused(user, Some(&in_flight.event), reason);
-            debug!(conn = %id, %error, reason, "registration refused");
-        };
-        let identity = match answer {
-            Ok(identity) => identity,
-            Err(refusal) => {
-                shared.counters.registrations_refused_total.increment(refusal.as_str());
-                // What is wrong with a token is the operator's to know, and nobody else is told.
-                let noted = refusal.fault().unwrap_or(refusal.as_str());
-                self.attachment.note_refused(None, Some(&in_flight.event), noted);
-                let reason = refusal.as_str();
-                debug!(conn = %id, error = %refusal, reason, "registration refused");
-                return;
-            }
-        };
-        if identity.is_expired(wall) {
-            return refused(None, &Refusal::Expired, Refusal::Expired.as_str());
-        }
-        let user = match UserId::parse(&identity.user, self.shared.limits.name_bytes_max) {
-            Ok(user) => user,
-            Err(error) => return refused(None, &format_args!("the user id {error}"), "user_id"),
-        };
-        if !identity.events.permits(in_flight.event.as_str()) {
-            return refused(Some(&user), &Refusal::Forbidden, Refusal::Forbidden.as_str());
-        }
-        match self.attachment.register(&user, &in_flight.event, in_flight.token) {
+        let event = &in_flight.event;
+        let (user, expires_at) =
+            match registering::judge(answer, event, wall, shared.limits.name_bytes_max) {
+                Ok(good) => good,
+                Err(declined) => {
+                    let reason = declined.reason();
+                    shared.counters.registrations_refused_total.increment(reason);
+                    self.attachment.note_refused(declined.user(), Some(event), declined.noted());
+                    let reason = reason.as_str();
+                    debug!(conn = %id, error = %declined, reason, "registration refused");
+                    return;
+                }
+            };
+        match self.attachment.register(&user, event, in_flight.token) {
             Ok(bound) => {
                 trace!(conn = %id, ?bound, "registered");
                 self.session.handle_registered();
-                if identity.expires_at.is_some() || self.session.has_expiry() {
-                    let key = self.shared.node.registration_key(&user, &in_flight.event);
-                    self.session.handle_expiry(key, identity.expires_at);
+                if expires_at.is_some() || self.session.has_expiry() {
+                    let key = self.shared.node.registration_key(&user, event);
+                    self.session.handle_expiry(key, expires_at);
                 }
             }
             Err(error) => {
-                shared.counters.registrations_refused_total.increment(error.as_str());
+                shared
+                    .counters
+                    .registrations_refused_total
+                    .increment(RegistrationRefusal::from(&error));
                 debug!(conn = %id, %error, "registration refused");
             }
         }

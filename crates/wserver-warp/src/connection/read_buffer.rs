@@ -5,6 +5,9 @@ use std::cell::Cell;
 /// Large enough for the largest default inbound message in one read.
 const BYTES: usize = 64 * 1024;
 
+/// Reads of one poll, before other tasks have their turn.
+pub(crate) const READS_MAX: usize = 4;
+
 thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }

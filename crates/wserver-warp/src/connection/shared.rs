@@ -11,7 +11,7 @@ use wserver_protocol::frame;
 use crate::connection::clock::WallClock;
 use crate::connection::hooks::Hooks;
 use crate::connection::wire::Socket;
-use crate::counters::EdgeCounters;
+use crate::counters::CarrierCounters;
 
 /// What all connections of one server share.
 pub(crate) struct Shared {
@@ -20,7 +20,7 @@ pub(crate) struct Shared {
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) hooks: Hooks,
     pub(crate) wall_clock: WallClock,
-    pub(crate) counters: Arc<EdgeCounters>,
+    pub(crate) counters: Arc<CarrierCounters>,
     /// The one ping frame.
     pub(crate) ping: Bytes,
 }
@@ -32,7 +32,7 @@ impl Shared {
         authenticator: Arc<dyn Authenticator>,
         hooks: Hooks,
         wall_clock: WallClock,
-        counters: Arc<EdgeCounters>,
+        counters: Arc<CarrierCounters>,
     ) -> Self {
         Self { node, limits, authenticator, hooks, wall_clock, counters, ping: frame::ping() }
     }

@@ -1,4 +1,6 @@
 //! One HTTP connection, from its first byte to its end or its upgrade: by the short way, and by hyper.
+//!
+//! HTTP/2 is not spoken: its floods cost more than a push would gain.
 
 use std::error::Error;
 use std::future::{poll_fn, ready};
@@ -14,8 +16,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Version};
 use tracing::debug;
-use wserver_api::{Format, Found, Side};
+use wserver_api::{Api, Found, Reply, Side};
 
+use crate::connection::wire::Socket;
+use crate::counters::HttpBound;
 use crate::http::date;
 use crate::http::express::{self, Next};
 use crate::http::host;
@@ -43,7 +47,7 @@ pub(crate) async fn serve(
     peer: SocketAddr,
     seat: &Arc<Seat>,
 ) {
-    let io = HttpIo::new(stream, site.api.limits(), Arc::clone(seat));
+    let io = HttpIo::new(stream, site.api.http_limits(), Arc::clone(seat));
     if let Err(error) = serve_io(site, side, io, peer, seat.is_reserved).await {
         debug!(%peer, %error, "HTTP connection ended");
     }
@@ -78,11 +82,9 @@ async fn serve_io(
         let notes = notes.clone();
         let found = site.api.find(side, request.uri().path());
         let asked = Asked::new(&notes, found.as_ref(), &request);
-        let answering = match check(&site, &notes, &asked, &mut request) {
-            Ok(()) => Either::Left(routes::serve(&site, side, &filters, peer, found, request)),
-            Err(refused) => {
-                Either::Right(ready(Ok(routes::whole(refused.told().reply(Format::Text)))))
-            }
+        let answering = match refusal(&site, &notes, &asked, &mut request) {
+            None => Either::Left(routes::serve(&site, side, &filters, peer, found, request)),
+            Some(refusal) => Either::Right(ready(Ok(routes::whole(refusal)))),
         };
         answering.map_ok(move |mut answer| {
             asked.finish(&site, &notes, &mut answer);
@@ -93,7 +95,7 @@ async fn serve_io(
     // fill its arrays for each request. What is timed is in `HttpIo`.
     let connection = http1::Builder::new()
         .header_read_timeout(None)
-        .max_buf_size(site.api.limits().head_bytes_max)
+        .max_buf_size(site.api.http_limits().head_bytes_max)
         .serve_connection(io, service)
         .with_upgrades();
     tokio::select! {
@@ -149,29 +151,31 @@ impl Asked {
     }
 }
 
-/// What is wrong with a request before anybody looks where it goes.
-fn check(
+/// The answer to a request with which something is wrong before anybody looks where it goes.
+fn refusal(
     site: &Site,
     notes: &Notes,
     asked: &Asked,
     request: &mut Request<Incoming>,
-) -> Result<(), Refused> {
+) -> Option<Reply> {
     if !asked.is_clear {
-        return Err(Refused::AmbiguousLength);
+        return Some(Refused::AmbiguousLength.reply());
     }
     // As of CONNECT; warp panics over a target without a path.
     if request.uri().path_and_query().is_none() {
-        return Err(Refused::NotFound);
+        return Some(Api::<Socket>::not_found());
     }
     let uri = request.uri().clone();
-    host::settle(asked.version, &uri, request.headers_mut())
-        .map_err(|why| Refused::Host { why })?;
-    if notes.seat().is_reserved && !asked.is_health {
-        site.count_refused("http_connections_max");
-        let setting = Some("http_connections_max");
-        return Err(Refused::Busy { why: "http_connections_max is reached", setting });
+    if let Err(why) = host::settle(asked.version, &uri, request.headers_mut()) {
+        return Some(Refused::Host { why }.reply());
     }
-    Ok(())
+    if notes.seat().is_reserved && !asked.is_health {
+        site.count_refused(HttpBound::Listener);
+        let setting = Some(HttpBound::Listener.as_str());
+        let busy = Refused::Busy { why: "http_connections_max is reached", setting };
+        return Some(busy.reply());
+    }
+    None
 }
 
 /// Says which version is spoken, in the other one.

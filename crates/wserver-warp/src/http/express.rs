@@ -40,16 +40,16 @@ pub(crate) enum Next {
 }
 
 /// What one read brought.
-enum Came {
-    Push(Whole),
+enum Input {
+    Push(WholePush),
     Other(Bytes),
     /// The end, or that the client or the server has waited long enough.
-    Nothing,
+    Ended,
 }
 
 /// A push that has come whole.
 #[derive(Debug)]
-struct Whole {
+struct WholePush {
     headers: Arc<HeaderMap>,
     body: Bytes,
 }
@@ -80,14 +80,14 @@ pub(crate) async fn serve(
     let mut head = None;
     loop {
         // A stop reaches it by its seat.
-        let coming = poll_fn(|cx| io.poll_take(cx, |input| Came::read(input, site, &mut head)));
-        let Whole { headers, body } = match coming.await? {
-            Came::Push(whole) => whole,
-            Came::Other(input) => {
+        let coming = poll_fn(|cx| io.poll_take(cx, |input| Input::read(input, site, &mut head)));
+        let WholePush { headers, body } = match coming.await? {
+            Input::Push(whole) => whole,
+            Input::Other(input) => {
                 io.put_back(input);
                 return Ok(Next::Hyper);
             }
-            Came::Nothing => break,
+            Input::Ended => break,
         };
         notes.asked();
         let client = site.proxies.client(peer, &headers);
@@ -129,19 +129,19 @@ pub(crate) async fn serve(
     Ok(Next::End)
 }
 
-impl Came {
+impl Input {
     fn read(input: &[u8], site: &Site, head: &mut Option<Head>) -> Self {
         if input.is_empty() {
-            return Self::Nothing;
+            return Self::Ended;
         }
-        match Whole::read(input, site, head) {
+        match WholePush::read(input, site, head) {
             Some(whole) => Self::Push(whole),
             None => Self::Other(Bytes::copy_from_slice(input)),
         }
     }
 }
 
-impl Whole {
+impl WholePush {
     /// Reads `input` as exactly one push in the shape that is known here, whose head is `head` then.
     fn read(input: &[u8], site: &Site, head: &mut Option<Head>) -> Option<Self> {
         let again = head.as_mut().and_then(|head| head.again(input, site));
@@ -172,7 +172,9 @@ impl Head {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut request = httparse::Request::new(&mut headers);
         let head_bytes = match request.parse(input) {
-            Ok(httparse::Status::Complete(bytes)) if bytes <= site.api.limits().head_bytes_max => {
+            Ok(httparse::Status::Complete(bytes))
+                if bytes <= site.api.http_limits().head_bytes_max =>
+            {
                 bytes
             }
             _ => return None,
@@ -224,7 +226,7 @@ impl Head {
         let (length, rest) = rest.split_at(digits);
         let body = rest.strip_prefix(&*self.after)?;
         if self.length != length {
-            if input.len() - body.len() > site.api.limits().head_bytes_max {
+            if input.len() - body.len() > site.api.http_limits().head_bytes_max {
                 return None;
             }
             self.length = HeaderValue::from_bytes(length).ok()?;

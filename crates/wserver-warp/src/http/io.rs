@@ -24,9 +24,9 @@ use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
-use wserver_core::Limits;
+use wserver_api::HttpLimits;
 
-use crate::connection::read_buffer;
+use crate::connection::read_buffer::{self, READS_MAX};
 use crate::http::notes::{Awaited, Notes};
 use crate::listen::places::Seat;
 use crate::listen::transport::Transport;
@@ -35,8 +35,6 @@ use crate::listen::transport::Transport;
 const LINGER: Duration = Duration::from_secs(2);
 /// What is read and dropped meanwhile, at most: far beyond any body that is taken, and no gigabytes.
 const LINGER_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Reads of one poll, before other tasks have their turn.
-const READS_MAX: usize = 4;
 /// How much longer a connection is kept than its client is told, so that a request which is sent in
 /// the last moment still arrives.
 const IDLE_MARGIN: Duration = Duration::from_secs(1);
@@ -81,7 +79,7 @@ pub(crate) struct HttpIo {
 }
 
 impl HttpIo {
-    pub(crate) fn new(stream: Transport, limits: &Limits, seat: Arc<Seat>) -> Self {
+    pub(crate) fn new(stream: Transport, limits: &HttpLimits, seat: Arc<Seat>) -> Self {
         Self {
             stream,
             ahead: Bytes::new(),

@@ -25,14 +25,17 @@ impl TrustedProxies {
     /// Reads networks as `10.0.0.0/8` or single addresses.
     ///
     /// # Errors
-    /// What is wrong with each that is none, naming the setting.
-    pub(crate) fn parse(networks: &[String]) -> Result<Self, Vec<String>> {
+    /// What is wrong with each that is none.
+    pub(crate) fn parse(networks: &[String]) -> Result<Self, Vec<ProxyProblem>> {
         let mut problems = Vec::new();
         let mut parsed = Vec::new();
         for network in networks {
             match parse_network(network) {
                 Ok(network) => parsed.push(network),
-                Err(problem) => problems.push(problem),
+                Err(fault) => {
+                    let network = network.clone();
+                    problems.push(ProxyProblem { network, fault });
+                }
             }
         }
         if problems.is_empty() { Ok(Self(parsed)) } else { Err(problems) }
@@ -73,24 +76,50 @@ impl TrustedProxies {
     }
 }
 
-fn parse_network(text: &str) -> Result<IpNet, String> {
+/// A network of trusted proxies that cannot be one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("trusted_proxies {network:?} {fault}")]
+#[non_exhaustive]
+pub struct ProxyProblem {
+    /// The network.
+    pub network: String,
+    /// What is wrong with it.
+    pub fault: ProxyFault,
+}
+
+/// What is wrong with a network of trusted proxies.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProxyFault {
+    /// It is neither an address nor a network.
+    #[error("is no address and no network, as in 10.0.0.0/8")]
+    NotANetwork,
+    /// It is everybody.
+    #[error("would believe everybody's X-Forwarded-For: name the networks of your proxies")]
+    Everybody,
+    /// It is an address with the length of its network.
+    #[error("is within a network: write {network} for all of it, or {address} for the one address")]
+    WithinNetwork {
+        /// The network.
+        network: String,
+        /// The address.
+        address: IpAddr,
+    },
+}
+
+fn parse_network(text: &str) -> Result<IpNet, ProxyFault> {
     let network = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address.to_canonical()),
-        Err(_) => text.parse::<IpNet>().map_err(|_error| {
-            format!("trusted_proxies {text:?} is no address and no network, as in 10.0.0.0/8")
-        })?,
+        Err(_) => text.parse::<IpNet>().map_err(|_neither| ProxyFault::NotANetwork)?,
     };
     if network.prefix_len() == 0 {
-        return Err(format!(
-            "trusted_proxies {text:?} would believe everybody's X-Forwarded-For: name the networks of your proxies"
-        ));
+        return Err(ProxyFault::Everybody);
     }
     if network.addr() != network.network() {
-        return Err(format!(
-            "trusted_proxies {text:?} is within a network: write {} for all of it, or {} for the one address",
-            network.trunc(),
-            network.addr()
-        ));
+        return Err(ProxyFault::WithinNetwork {
+            network: network.trunc().to_string(),
+            address: network.addr(),
+        });
     }
     Ok(canonical(network))
 }
@@ -127,7 +156,7 @@ mod tests {
 
     use super::*;
 
-    fn trusted(networks: &[&str]) -> Result<TrustedProxies, Vec<String>> {
+    fn trusted(networks: &[&str]) -> Result<TrustedProxies, Vec<ProxyProblem>> {
         let networks: Vec<String> = networks.iter().map(|&network| network.to_owned()).collect();
         TrustedProxies::parse(&networks)
     }
@@ -264,8 +293,7 @@ mod tests {
         ] {
             let problems = trusted(&["127.0.0.1", network]).unwrap_err();
             assert_eq!(problems.len(), 1, "{problems:?}");
-            assert!(problems[0].contains(told), "{problems:?}");
-            assert!(problems[0].contains("trusted_proxies"), "{problems:?}");
+            assert!(problems[0].to_string().contains(told), "{problems:?}");
         }
         let mapped = trusted(&["::ffff:10.0.0.0/104"]).unwrap();
         assert!(mapped.trusts("10.9.9.9".parse().unwrap()));

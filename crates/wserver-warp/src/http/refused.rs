@@ -1,13 +1,12 @@
 //! What is refused before anybody looks what is asked for, and handshakes: one table of what the
 //! client is told.
 
-use hyper::StatusCode;
-use wserver_api::Told;
+use wserver_api::{Format, HttpLimitSettings, ProblemDetails, ProblemKind as Kind, Reply};
+use wserver_core::{LimitSettings, setting_name};
 
-/// Why a request was not served. [`Refused::told`] is its table.
+/// Why a request was not served. [`Refused::details`] is its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refused {
-    NotFound,
     Method {
         allow: &'static str,
     },
@@ -53,42 +52,40 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    /// What the peer is told of it.
-    pub(crate) fn told(&self) -> Told {
-        use StatusCode as Status;
+    /// The answer, as clients of version 1 read it.
+    pub(crate) fn reply(&self) -> Reply {
+        self.details().reply(Format::Text)
+    }
+
+    /// What the peer is told about it.
+    pub(crate) fn details(&self) -> ProblemDetails {
         match self {
-            Self::NotFound => {
-                Told::new(Status::NOT_FOUND, "not_found", "not found", "no such path")
-            }
-            Self::Method { allow } => Told::new(
-                Status::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
+            Self::Method { allow } => ProblemDetails::new(
+                Kind::MethodNotAllowed,
                 "method not allowed",
                 "the method is not allowed here, see Allow",
             )
             .allow(allow),
-            Self::AmbiguousLength => Told::new(
-                Status::BAD_REQUEST,
-                "length_ambiguous",
+            Self::AmbiguousLength => ProblemDetails::new(
+                Kind::LengthAmbiguous,
                 "bad request",
                 "content-length may come once, or transfer-encoding: chunked once, and not both",
             )
             .closing(),
             Self::Host { why } => {
-                Told::new(Status::BAD_REQUEST, "host_invalid", "bad request", *why).closing()
+                ProblemDetails::new(Kind::HostInvalid, "bad request", *why).closing()
             }
             Self::Busy { why, setting } => {
-                let told = Told::new(Status::SERVICE_UNAVAILABLE, "busy", "busy", *why);
+                let details = ProblemDetails::new(Kind::Busy, "busy", *why);
                 match setting {
-                    Some(setting) => told.setting(setting),
-                    None => told,
+                    Some(setting) => details.setting(setting),
+                    None => details,
                 }
                 .retry(1)
                 .closing()
             }
-            Self::Origin { origin } => Told::new(
-                Status::FORBIDDEN,
-                "origin_not_allowed",
+            Self::Origin { origin } => ProblemDetails::new(
+                Kind::OriginNotAllowed,
                 "origin not allowed",
                 format!(
                     "the Origin \"{origin}\" is not among those that the setting origin allows"
@@ -97,67 +94,85 @@ impl Refused {
             .setting("origin")
             .closing(),
             Self::Upgrade { why } => {
-                Told::new(Status::BAD_REQUEST, "not_a_handshake", "not a WebSocket handshake", *why)
+                ProblemDetails::new(Kind::NotAHandshake, "not a WebSocket handshake", *why)
                     .closing()
             }
-            Self::UpgradeVersion => Told::new(
-                Status::UPGRADE_REQUIRED,
-                "websocket_version",
+            Self::UpgradeVersion => ProblemDetails::new(
+                Kind::WebsocketVersion,
                 "WebSocket version not supported",
                 "Sec-WebSocket-Version must be 13",
             ),
-            Self::TokenTooLong { bytes, bytes_max } => Told::new(
-                Status::BAD_REQUEST,
-                "token_too_long",
+            Self::TokenTooLong { bytes, bytes_max } => ProblemDetails::new(
+                Kind::TokenTooLong,
                 "token too long",
                 format!("the token is {bytes} bytes long, the limit name_bytes_max is {bytes_max}"),
             )
-            .limit("name_bytes_max", *bytes_max)
+            .limit(setting_name!(LimitSettings, name_bytes_max), *bytes_max)
             .closing(),
-            Self::Full { max } => Told::new(
-                Status::SERVICE_UNAVAILABLE,
-                "connections_full",
+            Self::Full { max } => ProblemDetails::new(
+                Kind::ConnectionsFull,
                 "too many connections",
                 format!("connections_max is {max}"),
             )
-            .limit("connections_max", *max)
+            .limit(setting_name!(LimitSettings, connections_max), *max)
             .retry(5)
             .closing(),
-            Self::AddressFull { max } => Told::new(
-                Status::TOO_MANY_REQUESTS,
-                "address_full",
+            Self::AddressFull { max } => ProblemDetails::new(
+                Kind::AddressFull,
                 "too many connections from this address",
                 format!("connections_per_address_max is {max}"),
             )
-            .limit("connections_per_address_max", *max)
+            .limit(setting_name!(HttpLimitSettings, connections_per_address_max), *max)
             .retry(5)
             .closing(),
-            Self::HandshakeRate { per_second, seconds } => Told::new(
-                Status::TOO_MANY_REQUESTS,
-                "handshake_rate",
+            Self::HandshakeRate { per_second, seconds } => ProblemDetails::new(
+                Kind::HandshakeRate,
                 "too many handshakes from this address",
                 format!("handshakes_per_address_per_second is {per_second}"),
             )
-            .limit("handshakes_per_address_per_second", *per_second as usize)
+            .limit(
+                setting_name!(HttpLimitSettings, handshakes_per_address_per_second),
+                *per_second as usize,
+            )
             .retry(*seconds)
             .closing(),
-            Self::Draining => Told::new(
-                Status::SERVICE_UNAVAILABLE,
-                "draining",
-                "shutting down",
-                "the server is shutting down",
-            )
-            .retry(1)
-            .closing(),
-            Self::CutOff => Told::new(
-                Status::SERVICE_UNAVAILABLE,
-                "cut_off",
+            Self::Draining => {
+                ProblemDetails::new(Kind::Draining, "shutting down", "the server is shutting down")
+                    .retry(1)
+                    .closing()
+            }
+            Self::CutOff => ProblemDetails::new(
+                Kind::CutOff,
                 "cut off from the cluster",
                 "the server has been cut off from its cluster for cluster_cut_off_max, and takes \
                  nobody in until it is back",
             )
             .retry(5)
             .closing(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What may be met by whoever asks for a WebSocket or a push is described by its name and status.
+    #[test]
+    fn problems_are_described() {
+        let guide = include_str!("../../../../docs/http-api.md");
+        for refused in [
+            Refused::Method { allow: "GET" },
+            Refused::Busy { why: "", setting: None },
+            Refused::Draining,
+            Refused::CutOff,
+        ] {
+            let problem = refused.details().problem();
+            let line = guide.lines().find(|line| {
+                line.starts_with(&format!("| {} |", problem.status))
+                    && line.contains(&format!("`{}`", problem.name()))
+            });
+            assert!(line.is_some(), "{} {} is not in the guide", problem.status, problem.name());
         }
     }
 }

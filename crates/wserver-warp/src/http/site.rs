@@ -7,7 +7,7 @@ use wserver_api::Api;
 use wserver_node::Tasks;
 
 use crate::connection::wire::Socket;
-use crate::counters::EdgeCounters;
+use crate::counters::{CarrierCounters, HttpBound};
 use crate::http::keep_alive::KeepAlive;
 use crate::http::proxies::TrustedProxies;
 use crate::upgrade::handshake::Handshakes;
@@ -18,7 +18,7 @@ pub(crate) struct Site {
     pub(crate) handshakes: Handshakes,
     pub(crate) proxies: TrustedProxies,
     pub(crate) keep_alive: KeepAlive,
-    pub(crate) counters: Arc<EdgeCounters>,
+    pub(crate) counters: Arc<CarrierCounters>,
 }
 
 impl fmt::Debug for Site {
@@ -33,9 +33,8 @@ impl Site {
         self.api.node().tasks()
     }
 
-    /// Counts a connection, or a request on one, for which `setting` left no place.
-    pub(crate) fn count_refused(&self, setting: &'static str) {
-        self.api.node().counters().connections_refused_total.increment();
-        self.counters.http_connections_refused_total.increment(setting);
+    /// Counts a connection, or a request on one, for which `bound` left no place.
+    pub(crate) fn count_refused(&self, bound: HttpBound) {
+        self.counters.http_connections_refused_total.increment(bound);
     }
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use wserver_api::Side;
 
+use crate::counters::HttpBound;
 use crate::http::exchange;
 use crate::http::site::Site;
 use crate::listen::canned;
@@ -38,10 +39,10 @@ pub(crate) async fn run(
     close: CancellationToken,
     last_call: CancellationToken,
 ) {
-    let limits = site.api.limits();
+    let limits = site.api.http_limits();
     let Door { listener, side, tls } = door;
     let per_address =
-        if side.has_listeners() { limits.http_connections_per_address_max } else { 0 };
+        if side.has_websockets() { limits.http_connections_per_address_max } else { 0 };
     let places = Places::new(limits.http_connections_max, per_address);
     let mut back_off = BACK_OFF;
     let mut last = 0;
@@ -72,9 +73,9 @@ pub(crate) async fn run(
             }
         };
         back_off = BACK_OFF;
-        let is_anybodys = side.has_listeners() && !site.proxies.trusts(peer.ip());
+        let is_anybodys = side.has_websockets() && !site.proxies.trusts(peer.ip());
         let found = places.find(is_anybodys.then(|| addresses::subscriber(peer.ip()))).await;
-        let (setting, answer) = match found {
+        let (bound, answer) = match found {
             Found::Place { place, is_evicting } => {
                 if is_evicting {
                     site.counters.http_connections_evicted_total.increment();
@@ -83,10 +84,10 @@ pub(crate) async fn run(
                 site.tasks().spawn(serving);
                 continue;
             }
-            Found::AllBusy | Found::Leaving => ("http_connections_max", canned::OVERLOADED),
-            Found::AddressFull => ("http_connections_per_address_max", canned::ADDRESS_FULL),
+            Found::AllBusy | Found::Leaving => (HttpBound::Listener, canned::OVERLOADED),
+            Found::AddressFull => (HttpBound::Address, canned::ADDRESS_FULL),
         };
-        site.count_refused(setting);
+        site.count_refused(bound);
         refuse(&stream, tls.is_some(), answer);
     }
     drop(listener);
@@ -151,7 +152,7 @@ async fn secure(
     // Boxed: it is gone when HTTP begins, and is much larger than what serves that.
     let accepting = Box::pin(tls.accept(stream));
     let secured = tokio::select! {
-        secured = tokio::time::timeout(site.api.limits().header_timeout, accepting) => secured,
+        secured = tokio::time::timeout(site.api.http_limits().header_timeout, accepting) => secured,
         () = std::future::poll_fn(|cx| seat.poll_over(cx)) => return None,
     };
     let error = match secured {

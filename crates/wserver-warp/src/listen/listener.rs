@@ -67,29 +67,63 @@ pub(crate) enum Listener {
 }
 
 impl Place {
-    /// Looks the address up; `name` is its setting.
-    pub(crate) fn resolve(self, name: &str) -> Result<Listen, String> {
+    /// Looks the address up, which is the value of `setting`.
+    pub(crate) fn resolve(self, setting: &'static str) -> Result<Listen, AddressProblem> {
         match self {
             Self::Listener(listener) => Ok(Listen::Listener(listener)),
             Self::UnixListener(listener) => Ok(Listen::UnixListener(listener)),
             Self::Unix(path) => Ok(Listen::Unix(path)),
             Self::Address(address) => match address.strip_prefix(UNIX_PREFIX) {
-                Some("") => Err(format!("{name} {address:?} has no path")),
+                Some("") => Err(AddressProblem { setting, address, fault: AddressFault::NoPath }),
                 Some(path) => Ok(Listen::Unix(path.into())),
-                None => resolve(&address, name).map(Listen::Address),
+                None => match resolve(&address) {
+                    Ok(address) => Ok(Listen::Address(address)),
+                    Err(fault) => Err(AddressProblem { setting, address, fault }),
+                },
             },
         }
     }
 }
 
-fn resolve(address: &str, name: &str) -> Result<SocketAddr, String> {
+/// An address that nothing can listen at.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{setting} {address:?} {fault}")]
+#[non_exhaustive]
+pub struct AddressProblem {
+    /// Its setting: `address` or `private_address`.
+    pub setting: &'static str,
+    /// Its value.
+    pub address: String,
+    /// What is wrong with it.
+    pub fault: AddressFault,
+}
+
+/// What is wrong with an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddressFault {
+    /// It begins as that of a Unix socket does, and names none.
+    #[error("has no path")]
+    NoPath,
+    /// It is not of that form, or its host is unknown.
+    #[error("is not host:port: {error}")]
+    NotHostPort {
+        /// What the operating system reported.
+        error: String,
+    },
+    /// Its host is known and has no address.
+    #[error("has no address")]
+    NoAddress,
+}
+
+fn resolve(address: &str) -> Result<SocketAddr, AddressFault> {
     let explicit =
         if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
     explicit
         .to_socket_addrs()
-        .map_err(|error| format!("{name} {address:?} is not host:port: {error}"))?
+        .map_err(|error| AddressFault::NotHostPort { error: error.to_string() })?
         .next()
-        .ok_or_else(|| format!("{name} {address:?} has no address"))
+        .ok_or(AddressFault::NoAddress)
 }
 
 impl Listen {

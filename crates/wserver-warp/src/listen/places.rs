@@ -35,7 +35,7 @@ pub(crate) struct Places {
     /// Of one address; zero is no bound.
     per_address_max: usize,
     opened_at: Instant,
-    /// Told when a connection has gone.
+    /// ProblemDetails when a connection has gone.
     left: Notify,
     /// Written when a connection comes and when it goes.
     taken: Mutex<Taken>,

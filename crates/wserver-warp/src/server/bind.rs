@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle as Runtime;
 use tokio_util::sync::CancellationToken;
-use wserver_api::{Api, DemoPage, Elsewhere, OpenPushScope, Settings, Side};
+use wserver_api::{Api, DemoPage, Elsewhere, HttpLimits, OpenPushScope, Settings, Side};
 use wserver_cluster::Joining;
 use wserver_core::Limits;
 use wserver_node::{Drained, Node};
@@ -16,7 +16,7 @@ use wserver_protocol::CloseCode;
 use crate::connection::close;
 use crate::connection::shared::Shared;
 use crate::connection::wire;
-use crate::counters::EdgeCounters;
+use crate::counters::CarrierCounters;
 use crate::http::keep_alive::KeepAlive;
 use crate::http::proxies::TrustedProxies;
 use crate::http::site::Site;
@@ -39,6 +39,7 @@ pub struct Server {
     pub(super) side: Side,
     pub(super) settings: ServerBuilder,
     pub(super) limits: Limits,
+    pub(super) http_limits: HttpLimits,
     pub(super) proxies: TrustedProxies,
     pub(super) serves_demo: bool,
     /// With which code connections are closed when the server shuts down.
@@ -55,7 +56,8 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// Starts from the defaults: loopback, `/ws`, `/push`, open authentication, the limits of [`LimitSettings`](crate::LimitSettings).
+    /// Starts from the defaults: loopback, `/ws`, `/push`, open authentication, the limits of
+    /// [`LimitSettings`](crate::LimitSettings) and [`HttpLimitSettings`](crate::HttpLimitSettings).
     #[must_use]
     pub fn builder() -> ServerBuilder {
         ServerBuilder::new()
@@ -114,9 +116,10 @@ impl Server {
         };
         let cluster = joining.as_ref().map(|joining| joining.cluster().clone());
         let goodbye_code = self.goodbye_code;
-        let counters = Arc::new(EdgeCounters::default());
+        let counters = Arc::new(CarrierCounters::default());
         let settings = Settings {
             limits: self.limits.clone(),
+            http_limits: self.http_limits.clone(),
             ws_path: self.settings.ws_path,
             push_path: self.settings.push_path,
             push_authorizer: self.settings.push_authorizer,
@@ -133,9 +136,9 @@ impl Server {
             wire::pair,
             Arc::new(metrics),
         ));
-        let keep_alive = KeepAlive::new(self.limits.http_idle_timeout, stop.clone());
-        let rates = HandshakeRates::new(&self.limits);
-        let addresses = Arc::new(Addresses::new(self.limits.connections_per_address_max));
+        let keep_alive = KeepAlive::new(self.http_limits.http_idle_timeout, stop.clone());
+        let rates = HandshakeRates::new(&self.http_limits);
+        let addresses = Arc::new(Addresses::new(self.http_limits.connections_per_address_max));
         let shared = Shared::new(
             node,
             self.limits,

@@ -87,6 +87,9 @@ impl BoundServer {
     }
 
     /// Serves until [`Handle::shutdown`], then drains.
+    ///
+    /// # Cancel safety
+    /// As [`serve_until`](Self::serve_until): dropping the future stops the server.
     pub async fn serve(self) -> Drained {
         self.serve_until(std::future::pending()).await
     }
@@ -102,14 +105,24 @@ impl BoundServer {
     /// From the beginning HTTP answers say `Connection: close`.
     ///
     /// It returns when no task is left, at the latest after `drain_timeout`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the server at once, without a drain: the listeners close, each
+    /// connection gets a Close if its socket takes it without waiting, and all tasks end by
+    /// themselves soon after. In a cluster the node still tries for a second to say goodbye.
     pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> Drained {
         let Self { doors, site, tls, goodbye_code, stop, joining, .. } = self;
         let (node, limits, tasks) = (site.api.node(), site.api.limits(), site.tasks().clone());
         if let Some(joining) = joining {
             joining.start(answerer(&site.api));
         }
-        let close = CancellationToken::new();
-        let last_call = CancellationToken::new();
+        let serving = Serving {
+            site: Arc::clone(&site),
+            stop: stop.clone(),
+            close: CancellationToken::new(),
+            last_call: CancellationToken::new(),
+        };
+        let Serving { close, last_call, .. } = &serving;
         for door in doors {
             let site = Arc::clone(&site);
             tasks.spawn(accept::run(site, door, close.clone(), last_call.clone()));
@@ -148,6 +161,30 @@ impl BoundServer {
             tasks.finished().await;
         }
         drained
+    }
+}
+
+/// What a server that serves has started; dropping it ends all of that. After a drain there is
+/// nothing left to end.
+struct Serving {
+    site: Arc<Site>,
+    /// Cancelled when a shutdown begins.
+    stop: CancellationToken,
+    /// Cancelled when the listeners close.
+    close: CancellationToken,
+    /// Cancelled when kept HTTP connections are waited for no longer.
+    last_call: CancellationToken,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        for token in [&self.stop, &self.close, &self.last_call] {
+            token.cancel();
+        }
+        if let Some(cluster) = self.site.api.cluster() {
+            cluster.leave();
+        }
+        self.site.api.node().end();
     }
 }
 

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use hyper::header::COOKIE;
-use wserver_api::{Side, is_api_path, is_reserved};
-use wserver_protocol::{CloseCode, v2};
+use wserver_api::{Side, is_reserved};
+use wserver_core::LimitsError;
+use wserver_protocol::CloseCode;
 
 use crate::http::proxies::TrustedProxies;
-use crate::listen::listener::Listen;
+use crate::listen::listener::{AddressProblem, Listen};
 use crate::server::bind::Server;
 use crate::server::builder::{DemoPolicy, ServerBuilder};
-use crate::server::error::BuildError;
-use crate::tls::{self, Tls, TlsSettings};
+use crate::server::error::{BuildError, BuildProblem, CookieReader, setting};
+use crate::tls::{self, Tls, TlsProblem, TlsSettings};
 
 impl ServerBuilder {
     /// Checks all settings and the relations between them. Nothing is bound yet.
@@ -21,71 +22,52 @@ impl ServerBuilder {
     pub fn build(mut self) -> Result<Server, BuildError> {
         let mut problems = Vec::new();
         let has_private = self.private.is_some();
-        let listen = self.public.take().map(|place| place.resolve("address"));
+        let listen = self.public.take().map(|place| place.resolve(setting::ADDRESS));
         let listen = taken(listen.transpose(), &mut problems);
-        let private = self.private.take().map(|place| place.resolve("private_address"));
+        let private = self.private.take().map(|place| place.resolve(setting::PRIVATE_ADDRESS));
         let mut private = taken(private.transpose(), &mut problems);
-        problems.extend(path_problem("ws_path", &self.ws_path));
-        problems.extend(path_problem("push_path", &self.push_path));
-        for (name, path) in [("ws_path", &self.ws_path), ("push_path", &self.push_path)] {
-            if is_reserved(path) {
-                problems.push(format!("{name} cannot be {path}, where the server has its own"));
-            }
-        }
+        let paths = [(setting::WS_PATH, &self.ws_path), (setting::PUSH_PATH, &self.push_path)];
+        problems.extend(paths.iter().filter_map(|(setting, path)| path_problem(setting, path)));
         if self.ws_path == self.push_path {
-            problems
-                .push(format!("ws_path and push_path are both {}, they must differ", self.ws_path));
-        }
-        for (name, path) in [("ws_path", &self.ws_path), ("push_path", &self.push_path)] {
-            if is_api_path(path) {
-                problems.push(format!("{name} {path} is a path of the HTTP API"));
-            }
+            problems.push(BuildProblem::PathsEqual { path: self.ws_path.clone() });
         }
         let is_demo_wanted = self.demo_page == DemoPolicy::Always;
         let is_root_taken = self.ws_path == "/" || self.push_path == "/";
         if is_demo_wanted && is_root_taken {
-            problems.push(
-                "the demo page is served at /, so neither ws_path nor push_path can be /"
-                    .to_owned(),
-            );
+            problems.push(BuildProblem::DemoPageInTheWay);
         }
         if listen.as_ref().is_some_and(Listen::is_unix) {
-            problems
-                .push("address must be host:port, browsers cannot reach a Unix socket".to_owned());
+            problems.push(BuildProblem::AddressIsUnix);
         }
         let is_private_unix = private.as_ref().is_some_and(Listen::is_unix);
         if is_demo_wanted && is_private_unix {
-            problems.push(
-                "the demo page is served where pushes are taken, and browsers cannot reach a Unix \
-                 socket: turn it off"
-                    .to_owned(),
-            );
+            problems.push(BuildProblem::DemoPageOnUnix);
         }
         if self.private_tls.is_some() && (!has_private || is_private_unix) {
-            problems.push("private_tls needs a private_address that is host:port".to_owned());
+            problems.push(BuildProblem::PrivateTlsUnused);
         }
         let code = self.drain_close_code;
         let goodbye_code = goodbye_code(code).unwrap_or_else(|| {
-            problems.push(format!("drain_close_code is {code}, it must be 1001 or 1012"));
+            problems.push(BuildProblem::DrainCloseCode { code });
             CloseCode::GOING_AWAY
         });
-        problems.extend(self.origin.problems());
+        problems.extend(self.origin.problems().into_iter().map(BuildProblem::from));
         problems.extend(self.cookie_problem());
         if let Err(error) = self.token_source.check() {
-            problems.push(format!("token_source {}: {error}", self.token_source));
+            let token_source = self.token_source.clone();
+            problems.push(BuildProblem::TokenSource { token_source, error });
         }
         let is_keyless = self.push_authorizer.is_open()
             && !self.allow_open_push
             && !self.asks_pushers_for_certificates(has_private);
         if is_keyless && let Some(private) = &private {
             match private.exposed() {
-                Ok(Some(address)) => problems.push(format!(
-                    "private_address {address} is reachable from other machines and pushes need no key: \
-                     set a push key (push_key_file, or in a program push_authorizer), or \
-                     allow_open_push if everyone there may push to everyone"
-                )),
+                Ok(Some(address)) => problems.push(BuildProblem::OpenPush { address }),
                 Ok(None) => {}
-                Err(error) => problems.push(format!("the private listener has no address: {error}")),
+                Err(error) => problems.push(BuildProblem::ListenerWithoutAddress {
+                    setting: setting::PRIVATE_ADDRESS,
+                    error: error.to_string(),
+                }),
             }
         }
         self.private_on_loopback &= is_keyless && !has_private;
@@ -95,42 +77,39 @@ impl ServerBuilder {
         {
             match listen.beside_on_loopback() {
                 Ok(beside) => private = Some(beside),
-                Err(error) => problems.push(format!("the listener has no address: {error}")),
+                Err(error) => problems.push(BuildProblem::ListenerWithoutAddress {
+                    setting: setting::ADDRESS,
+                    error: error.to_string(),
+                }),
             }
         }
         if is_demo_wanted && is_keyless && !has_private && !self.private_on_loopback {
-            problems.push(
-                "the demo page pushes, and pushes without a key are not taken at an address where browsers \
-                 connect: set push_authorizer, private_on_loopback or allow_open_push"
-                    .to_owned(),
-            );
+            problems.push(BuildProblem::DemoPageWithoutKey);
         }
         let proxies = TrustedProxies::parse(&self.trusted_proxies).unwrap_or_else(|wrong| {
-            problems.extend(wrong);
+            problems.extend(wrong.into_iter().map(BuildProblem::from));
             TrustedProxies::default()
         });
-        let limits = match self.limits.clone().build() {
-            Ok(limits) => Some(limits),
-            Err(error) => {
-                problems.extend_from_slice(error.problems());
-                None
-            }
+        let mut built = |error: LimitsError| {
+            problems.extend(error.problems().iter().cloned().map(BuildProblem::from));
         };
+        let limits = self.limits.clone().build().map_err(&mut built).ok();
+        let http_limits = self.http_limits.clone().build(&self.limits).map_err(built).ok();
         if let Some((_, settings)) = &self.cluster {
-            problems.extend(settings.problems(self.limits.message_bytes_max));
-        }
-        let (pushes, max) = (self.limits.batch_pushes_max, v2::LIST_ITEMS_MAX);
-        if pushes > max {
-            problems.push(format!("batch_pushes_max is {pushes}, it must be at most {max}"));
+            let wrong = settings.problems(self.limits.message_bytes_max);
+            problems.extend(wrong.into_iter().map(BuildProblem::from));
         }
         let mut load = |settings: &Option<TlsSettings>, names| {
             let loaded = settings.as_ref().map(|settings| Tls::new(settings, names)).transpose();
-            loaded.map_err(|more| problems.extend(more)).ok().flatten().map(Arc::new)
+            let loaded = loaded.map_err(|wrong: Vec<TlsProblem>| {
+                problems.extend(wrong.into_iter().map(BuildProblem::from));
+            });
+            loaded.ok().flatten().map(Arc::new)
         };
         let tls = load(&self.tls, tls::PUBLIC);
         let private_tls = load(&self.private_tls, tls::PRIVATE);
-        match (listen, limits) {
-            (Some(listen), Some(limits)) if problems.is_empty() => {
+        match (listen, limits, http_limits) {
+            (Some(listen), Some(limits), Some(http_limits)) if problems.is_empty() => {
                 let serves_demo = is_demo_wanted
                     || self.demo_page == DemoPolicy::OnLoopback
                         && !is_root_taken
@@ -155,32 +134,29 @@ impl ServerBuilder {
                     side,
                     settings: self,
                     limits,
+                    http_limits,
                     proxies,
                     serves_demo,
                     goodbye_code,
                 })
             }
-            _ => Err(BuildError::new(problems)),
+            _ => Err(problems.into()),
         }
     }
 
     /// A browser sends its cookies for every page, so without a check of origins any web page could
     /// listen as whoever visits it.
-    fn cookie_problem(&self) -> Option<String> {
-        let what = if self.token_source.is_ambient() {
-            format!("token_source {}", self.token_source)
+    fn cookie_problem(&self) -> Option<BuildProblem> {
+        let reader = if self.token_source.is_ambient() {
+            CookieReader::TokenSource(self.token_source.clone())
         } else if self.authenticator.handshake_headers().contains(&COOKIE) {
-            "an authenticator that reads cookies".to_owned()
+            CookieReader::Authenticator
         } else {
             return None;
         };
-        self.origin.is_any().then(|| {
-            format!(
-                "{what} and origin {} do not go together, since any web page could then listen as its visitor: \
-                 set origin to same-origin, or to the origins of your pages",
-                self.origin
-            )
-        })
+        self.origin
+            .is_any()
+            .then(|| BuildProblem::CookiesOfAnyPage { reader, origin: self.origin.to_string() })
     }
 
     /// Whether who cannot show a certificate cannot push.
@@ -191,9 +167,12 @@ impl ServerBuilder {
 }
 
 /// What there is, if nothing is wrong with it.
-fn taken<T>(checked: Result<Option<T>, String>, problems: &mut Vec<String>) -> Option<T> {
+fn taken<T>(
+    checked: Result<Option<T>, AddressProblem>,
+    problems: &mut Vec<BuildProblem>,
+) -> Option<T> {
     checked.unwrap_or_else(|problem| {
-        problems.push(problem);
+        problems.push(problem.into());
         None
     })
 }
@@ -203,13 +182,17 @@ fn goodbye_code(code: u16) -> Option<CloseCode> {
     [CloseCode::GOING_AWAY, CloseCode::RESTART].into_iter().find(|it| it.as_u16() == code)
 }
 
-fn path_problem(name: &str, path: &str) -> Option<String> {
-    if !path.starts_with('/') {
-        return Some(format!("{name} {path:?} must start with /"));
-    }
+fn path_problem(setting: &'static str, path: &str) -> Option<BuildProblem> {
     let is_plain =
         path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#%\"<>\\^`{|}".contains(&byte));
-    (!is_plain).then(|| {
-        format!("{name} {path:?} must be a plain path, without query, fragment or escapes")
-    })
+    let path = path.to_owned();
+    if !path.starts_with('/') {
+        Some(BuildProblem::PathWithoutSlash { setting, path })
+    } else if !is_plain {
+        Some(BuildProblem::PathNotPlain { setting, path })
+    } else if is_reserved(&path) {
+        Some(BuildProblem::PathReserved { setting, path })
+    } else {
+        None
+    }
 }

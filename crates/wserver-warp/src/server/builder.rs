@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use wserver_api::HttpLimitSettings;
 use wserver_auth::{Authenticator, OpenAuthenticator, OpenPush, PushAuthorizer, TokenSource};
 use wserver_cluster::{Broker, ClusterSettings};
 use wserver_core::{CloseReason, LimitSettings};
@@ -49,6 +50,7 @@ pub struct ServerBuilder {
     pub(super) demo_page: DemoPolicy,
     pub(super) drain_close_code: u16,
     pub(super) limits: LimitSettings,
+    pub(super) http_limits: HttpLimitSettings,
     pub(super) hooks: Hooks,
     pub(super) wall_clock: WallClock,
     pub(super) cluster: Option<(Arc<dyn Broker>, ClusterSettings)>,
@@ -71,6 +73,7 @@ impl fmt::Debug for ServerBuilder {
             .field("demo_page", &self.demo_page)
             .field("drain_close_code", &self.drain_close_code)
             .field("limits", &self.limits)
+            .field("http_limits", &self.http_limits)
             .field("hooks", &self.hooks)
             .finish_non_exhaustive()
     }
@@ -95,6 +98,7 @@ impl ServerBuilder {
             demo_page: DemoPolicy::Never,
             drain_close_code: CloseCode::GOING_AWAY.as_u16(),
             limits: LimitSettings::default(),
+            http_limits: HttpLimitSettings::default(),
             hooks: Hooks::default(),
             wall_clock: WallClock::default(),
             cluster: None,
@@ -284,10 +288,17 @@ impl ServerBuilder {
         self
     }
 
-    /// Every bound: sizes, times, counts.
+    /// Every bound of connections, their messages and their queues: sizes, times, counts.
     #[must_use]
     pub fn limits(mut self, limits: LimitSettings) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Every bound of HTTP: of requests, of the connections that carry them, and of handshakes.
+    #[must_use]
+    pub fn http_limits(mut self, limits: HttpLimitSettings) -> Self {
+        self.http_limits = limits;
         self
     }
 

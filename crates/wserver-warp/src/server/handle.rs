@@ -14,7 +14,7 @@ use wserver_node::{
 use wserver_protocol::v2::{self, Answer, Closed, Disconnect, Question};
 
 use crate::connection::wire::Socket;
-use crate::counters::EdgeCounters;
+use crate::counters::CarrierCounters;
 use crate::server::error::BuildError;
 use crate::tls::{self, Tls};
 
@@ -24,7 +24,7 @@ pub struct Handle {
     api: Arc<Api<Socket>>,
     /// The TLS of each listener that has any.
     tls: Arc<[Arc<Tls>]>,
-    counters: Arc<EdgeCounters>,
+    counters: Arc<CarrierCounters>,
     /// Cancelled when a shutdown is to begin.
     stop: CancellationToken,
 }
@@ -87,7 +87,7 @@ impl Handle {
     pub(crate) const fn new(
         api: Arc<Api<Socket>>,
         tls: Arc<[Arc<Tls>]>,
-        counters: Arc<EdgeCounters>,
+        counters: Arc<CarrierCounters>,
         stop: CancellationToken,
     ) -> Self {
         Self { api, tls, counters, stop }
@@ -326,7 +326,7 @@ impl Handle {
     /// # Errors
     /// [`BuildError`] with every problem; then nothing has changed.
     pub fn reload_tls(&self) -> Result<(), BuildError> {
-        tls::reload(&self.tls).map_err(BuildError::new)
+        tls::reload(&self.tls).map_err(BuildError::from)
     }
 
     /// How many connections ended before they were secure: no TLS, no common version or suite, no

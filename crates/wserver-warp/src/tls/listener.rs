@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::load;
+use super::problem::TlsProblem;
 use super::settings::{Names, TlsSettings};
 use super::socket::TlsStream;
 use crate::listen::canned;
@@ -49,8 +50,8 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads and checks everything; the error is every problem, each naming its setting.
-    pub(crate) fn new(settings: &TlsSettings, names: Names) -> Result<Self, Vec<String>> {
+    /// Reads and checks everything; the error is every problem.
+    pub(crate) fn new(settings: &TlsSettings, names: Names) -> Result<Self, Vec<TlsProblem>> {
         let seen = Mutex::new(stamps(settings));
         let config = Mutex::new(load::config(settings, names)?);
         Ok(Self { settings: settings.clone(), names, config, seen })
@@ -84,7 +85,7 @@ impl Tls {
         *lock(&self.seen) != stamps(&self.settings)
     }
 
-    fn read(&self) -> Result<Arc<ServerConfig>, Vec<String>> {
+    fn read(&self) -> Result<Arc<ServerConfig>, Vec<TlsProblem>> {
         // Looked at before they are read, so that a change in between is seen later.
         *lock(&self.seen) = stamps(&self.settings);
         load::config(&self.settings, self.names)
@@ -98,7 +99,7 @@ pub(crate) fn have_changed(listeners: &[Arc<Tls>]) -> bool {
 
 /// Reads everything anew; connections from now on get it, those that live keep what they have.
 /// If anything is wrong, nothing changes.
-pub(crate) fn reload(listeners: &[Arc<Tls>]) -> Result<(), Vec<String>> {
+pub(crate) fn reload(listeners: &[Arc<Tls>]) -> Result<(), Vec<TlsProblem>> {
     let mut configs = Vec::new();
     let mut problems = Vec::new();
     for tls in listeners {
@@ -137,7 +138,8 @@ pub(crate) async fn watch(listeners: Arc<[Arc<Tls>]>, stop: CancellationToken) {
             Ok(Some(Ok(()))) => info!("certificates changed and were reloaded"),
             Ok(Some(Err(problems))) => {
                 warn!(
-                    problems = problems.join("; "),
+                    problems =
+                        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
                     "certificates changed and cannot be used; the old ones stay"
                 );
             }

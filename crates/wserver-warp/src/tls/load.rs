@@ -16,6 +16,7 @@ use tracing::warn;
 
 use crate::files::read_regular_file;
 
+use super::problem::{TlsPart, TlsProblem};
 use super::settings::{Names, Pem, TlsSettings};
 
 /// What a file of keys or certificates may hold in bytes; all the authorities of a system are a
@@ -40,7 +41,7 @@ impl ResolvesServerCert for OneCertificate {
 pub(super) fn config(
     settings: &TlsSettings,
     names: Names,
-) -> Result<Arc<ServerConfig>, Vec<String>> {
+) -> Result<Arc<ServerConfig>, Vec<TlsProblem>> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let certificates = certificates(&settings.certificate, names.certificate);
     let key = private_key(&settings.key, names.key);
@@ -48,8 +49,8 @@ pub(super) fn config(
     match (certificates, key, client_ca) {
         (Ok(certificates), Ok(key), Ok(client_ca)) => {
             if let Some(what) = validity(&certificates[0], UnixTime::now()) {
-                let certificate = label(&settings.certificate, names.certificate);
-                warn!(certificate, what, "look at the TLS certificate");
+                let certificate = part(&settings.certificate, names.certificate);
+                warn!(%certificate, what, "look at the TLS certificate");
             }
             assemble(settings, names, provider, certificates, key, client_ca)
                 .map_err(|problem| vec![problem])
@@ -67,27 +68,31 @@ fn assemble(
     certificates: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     client_ca: Option<RootCertStore>,
-) -> Result<Arc<ServerConfig>, String> {
-    let certificate_label = label(&settings.certificate, names.certificate);
-    let key_label = label(&settings.key, names.key);
+) -> Result<Arc<ServerConfig>, TlsProblem> {
+    let certificate_part = || part(&settings.certificate, names.certificate);
+    let key_part = || part(&settings.key, names.key);
     let key = provider
         .key_provider
         .load_private_key(key)
-        .map_err(|error| format!("{key_label} holds a key that cannot be used: {error}"))?;
+        .map_err(|error| TlsProblem::KeyUnusable { part: key_part(), error: error.to_string() })?;
     let certified = CertifiedKey::new(certificates, key);
     match certified.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
         Err(rustls::Error::InconsistentKeys(_)) => {
-            return Err(format!(
-                "{key_label} does not fit the first certificate in {certificate_label}; the \
-                 server's own certificate must come before those that signed it"
-            ));
+            return Err(TlsProblem::KeyOfAnother {
+                key: key_part(),
+                certificate: certificate_part(),
+            });
         }
         Err(error) => {
-            return Err(format!("{certificate_label} cannot be used: {error}"));
+            let error = error.to_string();
+            return Err(TlsProblem::CertificateUnusable { part: certificate_part(), error });
         }
     }
-    let failed = |error: &dyn std::fmt::Display| format!("TLS cannot be set up: {error}");
+    let failed = |error: &dyn std::fmt::Display| TlsProblem::Setup {
+        part: certificate_part(),
+        error: error.to_string(),
+    };
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(&error))?;
@@ -114,68 +119,55 @@ fn assemble(
     Ok(Arc::new(config))
 }
 
-fn certificates(pem: &Pem, name: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let label = label(pem, name);
-    let text = read(pem, &label)?;
+fn certificates(pem: &Pem, name: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
+    let text = read(pem, name)?;
     let text = without_byte_order_mark(&text);
     let certificates = CertificateDer::pem_slice_iter(text)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| format!("{label} is not PEM: {}", told(&error)))?;
+        .map_err(|error| TlsProblem::NotPem { part: part(pem, name), why: told(&error) })?;
     let Some(first) = certificates.first() else {
-        let hint = if contains(text, "PRIVATE KEY-----") {
-            "; it holds a private key: are the two files swapped?"
-        } else {
-            " (no -----BEGIN CERTIFICATE-----)"
-        };
-        return Err(format!("{label} holds no certificate{hint}"));
+        let holds_key = contains(text, "PRIVATE KEY-----");
+        return Err(TlsProblem::NoCertificate { part: part(pem, name), holds_key });
     };
     let (announced, read) = (announced(text, "CERTIFICATE"), certificates.len());
     if read < announced {
-        return Err(format!(
-            "{label} holds {announced} certificates, of which {read} can be read: each \
-             -----BEGIN CERTIFICATE----- must begin a line of its own, and have that name"
-        ));
+        let part = part(pem, name);
+        return Err(TlsProblem::CertificatesPassedOver { part, announced, read });
     }
-    webpki::EndEntityCert::try_from(first)
-        .map_err(|error| format!("{label} holds a certificate that cannot be read: {error}"))?;
+    webpki::EndEntityCert::try_from(first).map_err(|error| TlsProblem::CertificateMalformed {
+        part: part(pem, name),
+        error: error.to_string(),
+    })?;
     Ok(certificates)
 }
 
-fn private_key(pem: &Pem, name: &str) -> Result<PrivateKeyDer<'static>, String> {
-    let label = label(pem, name);
-    let text = read(pem, &label)?;
+fn private_key(pem: &Pem, name: &'static str) -> Result<PrivateKeyDer<'static>, TlsProblem> {
+    let text = read(pem, name)?;
     let text = without_byte_order_mark(&text);
+    let part = || part(pem, name);
     if contains(text, "BEGIN ENCRYPTED PRIVATE KEY") || contains(text, "Proc-Type: 4,ENCRYPTED") {
-        return Err(format!(
-            "{label} is encrypted, and a server has nobody to ask for the passphrase: write it \
-             out with `openssl pkey -in KEY -out KEY.plain` and let only the server read that"
-        ));
+        return Err(TlsProblem::KeyEncrypted { part: part() });
     }
     let keys = announced(text, "PRIVATE KEY");
     if keys > 1 {
-        return Err(format!("{label} holds {keys} private keys, and there must be one"));
+        return Err(TlsProblem::SeveralKeys { part: part(), keys });
     }
     PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
-        pem::Error::NoItemsFound if keys > 0 => format!(
-            "{label} holds a private key that cannot be read: -----BEGIN PRIVATE KEY----- must \
-             begin a line of its own"
-        ),
-        pem::Error::NoItemsFound if contains(text, "BEGIN CERTIFICATE") => format!(
-            "{label} holds no private key; it holds a certificate: are the two files swapped?"
-        ),
+        pem::Error::NoItemsFound if keys > 0 => TlsProblem::KeyPassedOver { part: part() },
         pem::Error::NoItemsFound => {
-            format!("{label} holds no private key (no -----BEGIN PRIVATE KEY-----)")
+            let holds_certificate = contains(text, "BEGIN CERTIFICATE");
+            TlsProblem::NoKey { part: part(), holds_certificate }
         }
-        error => format!("{label} is not PEM: {}", told(&error)),
+        error => TlsProblem::NotPem { part: part(), why: told(&error) },
     })
 }
 
-fn roots(pem: &Pem, name: &str) -> Result<RootCertStore, String> {
+fn roots(pem: &Pem, name: &'static str) -> Result<RootCertStore, TlsProblem> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem, name)? {
-        roots.add(certificate).map_err(|error| {
-            let label = label(pem, name);
-            format!("{label} holds a certificate that cannot be an authority: {error}")
+        roots.add(certificate).map_err(|error| TlsProblem::NoAuthority {
+            part: part(pem, name),
+            error: error.to_string(),
         })?;
     }
     Ok(roots)
@@ -209,18 +201,22 @@ fn validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Option<String> {
 }
 
 /// What a person knows it by.
-fn label(pem: &Pem, name: &str) -> String {
-    match pem {
-        Pem::File(path) => format!("{name} {}", path.display()),
-        Pem::Bytes(_) => format!("{name} (given as PEM)"),
-    }
+fn part(pem: &Pem, setting: &'static str) -> TlsPart {
+    let file = match pem {
+        Pem::File(path) => Some(path.clone()),
+        Pem::Bytes(_) => None,
+    };
+    TlsPart { setting, file }
 }
 
-fn read<'a>(pem: &'a Pem, label: &str) -> Result<Cow<'a, [u8]>, String> {
+fn read<'a>(pem: &'a Pem, name: &'static str) -> Result<Cow<'a, [u8]>, TlsProblem> {
     match pem {
         Pem::File(path) => {
             let read = read_regular_file(path, KEYS_BYTES_MAX);
-            read.map(Cow::Owned).map_err(|error| format!("{label}: {error}"))
+            read.map(Cow::Owned).map_err(|error| TlsProblem::Unreadable {
+                part: part(pem, name),
+                error: error.to_string(),
+            })
         }
         Pem::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
     }

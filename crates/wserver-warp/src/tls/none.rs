@@ -16,6 +16,16 @@ pub(crate) enum TlsSettings {}
 #[derive(Debug)]
 pub(crate) enum Tls {}
 
+/// What is wrong with a listener's TLS: nothing, without the feature `tls`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TlsProblem {}
+
+impl TlsProblem {
+    pub(crate) fn settings(&self) -> Vec<&'static str> {
+        match *self {}
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct TlsStream(Infallible);
 
@@ -32,7 +42,7 @@ impl TlsSettings {
 }
 
 impl Tls {
-    pub(crate) fn new(settings: &TlsSettings, (): ()) -> Result<Self, Vec<String>> {
+    pub(crate) fn new(settings: &TlsSettings, (): ()) -> Result<Self, Vec<TlsProblem>> {
         match *settings {}
     }
 
@@ -101,7 +111,7 @@ impl TlsSocket {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "as where there is TLS")]
-pub(crate) fn reload(_listeners: &[Arc<Tls>]) -> Result<(), Vec<String>> {
+pub(crate) fn reload(_listeners: &[Arc<Tls>]) -> Result<(), Vec<TlsProblem>> {
     Ok(())
 }
 

@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use wserver_core::{Generations, Limits, Rate};
+use wserver_api::HttpLimits;
+use wserver_core::{Generations, Rate};
 use wserver_node::Counter;
 
 use crate::http::refused::Refused;
@@ -99,7 +100,7 @@ struct Buckets {
 
 impl HandshakeRates {
     /// `None` when there is no bound.
-    pub(crate) fn new(limits: &Limits) -> Option<Self> {
+    pub(crate) fn new(limits: &HttpLimits) -> Option<Self> {
         let per_second = limits.handshakes_per_address_per_second;
         if per_second == 0 {
             return None;
@@ -162,6 +163,7 @@ pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
 mod tests {
     use std::time::Duration;
 
+    use wserver_api::HttpLimitSettings;
     use wserver_core::LimitSettings;
 
     use super::*;
@@ -179,13 +181,17 @@ mod tests {
         assert!(addresses.lock().is_empty());
     }
 
+    fn built(limits: HttpLimitSettings) -> HttpLimits {
+        limits.build(&LimitSettings::default()).unwrap()
+    }
+
     fn rates(per_second: u32, burst: u32) -> HandshakeRates {
-        let limits = LimitSettings {
+        let limits = HttpLimitSettings {
             handshakes_per_address_per_second: per_second,
             handshakes_per_address_burst: burst,
-            ..LimitSettings::default()
+            ..HttpLimitSettings::default()
         };
-        HandshakeRates::new(&limits.build().unwrap()).unwrap()
+        HandshakeRates::new(&built(limits)).unwrap()
     }
 
     #[test]
@@ -243,7 +249,7 @@ mod tests {
 
     #[test]
     fn no_rate_is_kept_unless_there_is_a_bound() {
-        assert!(HandshakeRates::new(&Limits::default()).is_none());
+        assert!(HandshakeRates::new(&built(HttpLimitSettings::default())).is_none());
     }
 
     #[test]

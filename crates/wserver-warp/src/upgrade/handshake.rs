@@ -13,12 +13,13 @@ use hyper::header::{
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Response, StatusCode, Uri};
 use tracing::debug;
-use wserver_api::{Format, Reply, Request};
+use wserver_api::{ProblemKind, Reply, Request};
 use wserver_auth::TokenSource;
 use wserver_cluster::Cluster;
 use wserver_node::{OpenError, Place};
 
-use crate::connection::driver::{Driver, Handshake};
+use crate::connection::driver::Driver;
+use crate::connection::registering::Handshake;
 use crate::connection::shared::Shared;
 use crate::connection::wire::Socket;
 use crate::http::io::HttpIo;
@@ -72,13 +73,10 @@ impl Handshakes {
         let (accept, address, token, on_upgrade, place) = match accepted {
             Ok(accepted) => accepted,
             Err(refused) => {
-                if matches!(refused, Refused::AddressFull { .. }) {
-                    node.counters().connections_refused_total.increment();
-                }
                 debug!(%peer, ?refused, "handshake refused");
-                let told = refused.told();
-                self.shared.counters.handshakes_refused_total.increment(told.name);
-                return told.reply(Format::Text);
+                let kind = refused.details().kind;
+                self.shared.counters.handshakes_refused_total.increment(kind);
+                return refused.reply();
             }
         };
         if let Some(public_page) = &self.public_page {
@@ -103,10 +101,8 @@ impl Handshakes {
     /// Counts every attempt, whatever comes of it.
     fn within_rate(&self, peer: SocketAddr) -> Result<(), Refused> {
         let Some(rates) = &self.rates else { return Ok(()) };
-        let counters = self.shared.node.counters();
-        rates
-            .acquire(peer.ip(), Instant::now(), &counters.handshake_addresses_evicted_total)
-            .inspect_err(|_refused| counters.handshakes_over_rate_total.increment())
+        let evicted_total = &self.shared.counters.handshake_addresses_evicted_total;
+        rates.acquire(peer.ip(), Instant::now(), evicted_total)
     }
 
     /// The value to accept with, or why not.
@@ -237,7 +233,7 @@ async fn take_over(
     let attachment = match place.open(socket) {
         Ok(attachment) => attachment,
         Err(error) => {
-            shared.counters.handshakes_refused_total.increment("draining");
+            shared.counters.handshakes_refused_total.increment(ProblemKind::Draining);
             debug!(%peer, %error, "no longer open to connections");
             return;
         }

@@ -83,16 +83,21 @@ impl OriginPolicy {
     }
 
     /// What is wrong with the policy, for `build()`.
-    pub(crate) fn problems(&self) -> Vec<String> {
+    pub(crate) fn problems(&self) -> Vec<OriginProblem> {
         let Policy::List(origins) = &self.0 else { return Vec::new() };
         if origins.is_empty() {
-            return vec!["origin is an empty list, so no web page could connect".to_owned()];
+            return vec![OriginProblem::Empty];
         }
-        origins.iter().filter_map(|origin| list_problem(origin)).collect()
+        let problem = |origin: &String| {
+            let fault = fault(origin)?;
+            Some(OriginProblem::Origin { origin: origin.clone(), fault })
+        };
+        origins.iter().filter_map(problem).collect()
     }
 
     /// Whether any web page may connect, if need be from a frame without an origin.
-    pub(crate) fn is_any(&self) -> bool {
+    #[must_use]
+    pub fn is_any(&self) -> bool {
         match &self.0 {
             Policy::Any => true,
             Policy::List(origins) => origins.iter().any(|it| it == OPAQUE || it == FILES),
@@ -152,45 +157,109 @@ const OPAQUE: &str = "null";
 /// What web views send for pages from files.
 const FILES: &str = "file://";
 
-fn list_problem(origin: &str) -> Option<String> {
+/// One thing that is wrong with a list of origins.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OriginProblem {
+    /// It is empty.
+    #[error("origin is an empty list, so no web page could connect")]
+    Empty,
+    /// No page is of such an origin.
+    #[error("origin {origin:?} {fault}")]
+    Origin {
+        /// One of the list.
+        origin: String,
+        /// What is wrong with it.
+        fault: OriginFault,
+    },
+}
+
+/// What is wrong with an origin of a list.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OriginFault {
+    /// It has no scheme.
+    #[error("needs a scheme, as in https://app.example.com")]
+    NoScheme,
+    /// It has a path, a wildcard in the middle or the like.
+    #[error(
+        "must be scheme://host or scheme://host:port and nothing more; the host may begin with *. for \
+         all that is below it"
+    )]
+    NotPlain,
+    /// Its host is not written as browsers write it.
+    #[error(
+        "has letters beyond ASCII, for which browsers write their own form: write the host as xn--…"
+    )]
+    NotAscii,
+    /// Its scheme is none.
+    #[error("is never sent by a browser: {scheme:?} is no scheme")]
+    Scheme {
+        /// The scheme.
+        scheme: String,
+    },
+    /// Its port is none.
+    #[error("is never sent by a browser: {port:?} is no port")]
+    Port {
+        /// The port.
+        port: String,
+    },
+    /// Its host is none.
+    #[error("is never sent by a browser: {host:?} is no host")]
+    Host {
+        /// The host.
+        host: String,
+    },
+    /// Its host ends with a number and is no address.
+    #[error("is never sent by a browser: {host:?} is no host, and no address as 192.0.2.1")]
+    HostAddress {
+        /// The host.
+        host: String,
+    },
+    /// Browsers write it another way.
+    #[error("is never sent by a browser: write {written}")]
+    WrittenOtherwise {
+        /// What they write.
+        written: String,
+    },
+    /// Its wildcard stands for domains of others.
+    #[error(
+        "would allow everybody's domains: below *. there must be a domain of yours, as in \
+         https://*.example.com"
+    )]
+    TooWide,
+}
+
+fn fault(origin: &str) -> Option<OriginFault> {
     if origin == OPAQUE || origin == FILES {
         return None;
     }
     let Some((scheme, authority)) = origin.split_once("://") else {
-        return Some(format!("origin {origin:?} needs a scheme, as in https://app.example.com"));
+        return Some(OriginFault::NoScheme);
     };
     let domain = authority.strip_prefix("*.");
     let host = domain.unwrap_or(authority);
     let is_plain = !host.is_empty() && !host.contains(['/', '?', '#', '*', ' ', '@', ',', '\\']);
     if scheme.is_empty() || scheme.contains('*') || !is_plain {
-        return Some(format!(
-            "origin {origin:?} must be scheme://host or scheme://host:port and nothing more; \
-             the host may begin with *. for all that is below it"
-        ));
+        return Some(OriginFault::NotPlain);
     }
     if !origin.is_ascii() {
-        return Some(format!(
-            "origin {origin:?} has letters beyond ASCII, for which browsers write their own form: \
-             write the host as xn--…"
-        ));
+        return Some(OriginFault::NotAscii);
     }
     let written = match written_by_browsers(scheme, host) {
         Ok(written) => written,
-        Err(why) => return Some(format!("origin {origin:?} is never sent by a browser: {why}")),
+        Err(fault) => return Some(fault),
     };
     let wildcard = if domain.is_some() { "*." } else { "" };
     let (scheme, host) = written;
     let written = format!("{scheme}://{wildcard}{host}");
     if written != origin {
-        return Some(format!("origin {origin:?} is never sent by a browser: write {written}"));
+        return Some(OriginFault::WrittenOtherwise { written });
     }
     if let Some(domain) = domain {
         let name = domain.split(':').next().unwrap_or_default();
         if name != "localhost" && !name.trim_matches('.').contains('.') {
-            return Some(format!(
-                "origin {origin:?} would allow everybody's domains: below *. there must be a domain of yours, \
-                 as in https://*.example.com"
-            ));
+            return Some(OriginFault::TooWide);
         }
     }
     None
@@ -198,11 +267,11 @@ fn list_problem(origin: &str) -> Option<String> {
 
 /// Scheme and host as a browser writes them in `Origin` (HTML, "ASCII serialization of an origin"),
 /// or why there is no such origin.
-fn written_by_browsers(scheme: &str, authority: &str) -> Result<(String, String), String> {
+fn written_by_browsers(scheme: &str, authority: &str) -> Result<(String, String), OriginFault> {
     let scheme = scheme.to_ascii_lowercase();
     let is_scheme = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
     if !scheme.bytes().all(is_scheme) {
-        return Err(format!("{scheme:?} is no scheme"));
+        return Err(OriginFault::Scheme { scheme });
     }
     let scheme = match scheme.as_str() {
         // A page has the scheme that it came by, whatever it opens.
@@ -226,7 +295,7 @@ fn written_by_browsers(scheme: &str, authority: &str) -> Result<(String, String)
     if let Some(port) = port {
         let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
         let number = port.trim_start_matches('0').parse::<u16>().ok().filter(|_| is_number);
-        let number = number.ok_or_else(|| format!("{port:?} is no port"))?;
+        let number = number.ok_or_else(|| OriginFault::Port { port: port.to_owned() })?;
         // Browsers leave out the scheme's own.
         if number != default_port {
             written.push_str(&format!(":{number}"));
@@ -235,7 +304,7 @@ fn written_by_browsers(scheme: &str, authority: &str) -> Result<(String, String)
     Ok((scheme, written))
 }
 
-fn written_host(host: &str) -> Result<String, String> {
+fn written_host(host: &str) -> Result<String, OriginFault> {
     let v6 = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     if let Ok(address) = v6.parse::<Ipv6Addr>() {
         // Browsers write the last two parts of a mapped address in hexadecimal, too.
@@ -246,13 +315,13 @@ fn written_host(host: &str) -> Result<String, String> {
     }
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if host.is_empty() || !host.bytes().all(is_part) {
-        return Err(format!("{host:?} is no host"));
+        return Err(OriginFault::Host { host: host.to_owned() });
     }
     // What ends with a number is an address to a browser, which it writes out in full.
     let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
     let is_number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
     if is_number && host.parse::<Ipv4Addr>().is_err() {
-        return Err(format!("{host:?} is no host, and no address as 192.0.2.1"));
+        return Err(OriginFault::HostAddress { host: host.to_owned() });
     }
     Ok(host.to_ascii_lowercase())
 }
@@ -343,7 +412,10 @@ mod tests {
             ("file:///", "nothing more"),
         ] {
             let problems = OriginPolicy::list([origin]).problems();
-            assert!(problems.len() == 1 && problems[0].contains(told), "{origin}: {problems:?}");
+            assert!(
+                problems.len() == 1 && problems[0].to_string().contains(told),
+                "{origin}: {problems:?}"
+            );
         }
         assert_eq!(OriginPolicy::list(Vec::<String>::new()).problems().len(), 1);
         assert!(

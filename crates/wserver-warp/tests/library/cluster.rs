@@ -83,5 +83,5 @@ async fn a_broker_that_cannot_be_used_is_told_before_anybody_is_served() {
     let mut settings = ClusterSettings::default();
     settings.name.clear();
     let wrong = Server::builder().cluster(Arc::new(broker), settings).build().unwrap_err();
-    assert!(wrong.problems()[0].starts_with("cluster_name is \"\""), "{wrong}");
+    assert_eq!(wrong.problems()[0].settings(), ["cluster_name"], "{wrong}");
 }

@@ -193,3 +193,42 @@ async fn serve_until_is_a_shutdown_by_a_future() {
     let drained = server.serve_until(std::future::ready(())).await.unwrap();
     assert_eq!((drained.closed, drained.cut_off), (0, 0));
 }
+
+/// Whether a whole drain was waited for or not: what serves is owned by the future that serves.
+#[test]
+fn a_server_whose_serving_is_dropped_serves_no_more() {
+    use std::io::{Read as _, Write as _};
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let server = Server::builder().address("127.0.0.1:0").allow_open_push();
+        let server = server.build().unwrap().bind().unwrap();
+        let (handle, address) = (server.handle(), server.local_addr());
+        let url = format!("ws://{address}/ws");
+        let mut kept = std::net::TcpStream::connect(address).unwrap();
+        kept.set_read_timeout(Some(PATIENCE)).unwrap();
+        let use_it = async {
+            let mut client = wserver_client::Client::connect(&url).await.unwrap();
+            client.register("jack", "news").await.unwrap();
+            eventually("registered", || handle.counts().bindings == 1).await;
+            // One connection that is kept, and one in the middle of a request.
+            kept.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+            assert!(kept.read(&mut [0; 1024]).unwrap() > 0);
+            let mut half = std::net::TcpStream::connect(address).unwrap();
+            let head = b"POST /push HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{";
+            half.write_all(head).unwrap();
+            (client, half)
+        };
+        let (mut client, half) = tokio::select! {
+            biased;
+            used = use_it => used,
+            _ = server.serve() => panic!("nothing has ended it"),
+        };
+        assert_eq!(closed(&mut client).await.0, 1001);
+        eventually("no task is alive", || runtime.metrics().num_alive_tasks() == 0).await;
+        assert_eq!(kept.read(&mut [0; 1024]).unwrap(), 0, "its end");
+        assert_eq!(handle.connections_open(), 0);
+        assert!(wserver_client::Client::connect(&url).await.is_err());
+        drop(half);
+    });
+}

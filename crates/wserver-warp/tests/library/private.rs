@@ -153,7 +153,7 @@ async fn a_unix_socket_takes_pushes() {
 fn problems(builder: ServerBuilder) -> Vec<String> {
     match builder.build() {
         Ok(server) => panic!("built: {server:?}"),
-        Err(error) => error.problems().to_vec(),
+        Err(error) => error.problems().iter().map(ToString::to_string).collect(),
     }
 }
 

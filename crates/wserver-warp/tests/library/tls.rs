@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
 use tokio_tungstenite::tungstenite::Message;
-use wserver_warp::{LimitSettings, Server, ServerBuilder, TlsSettings};
+use wserver_warp::{HttpLimitSettings, LimitSettings, Server, ServerBuilder, TlsSettings};
 
 use crate::secure::{
     Authority, Files, Identity, Secure, VERSIONS, ask, closed, is_sent, listen, next, push, secure,
@@ -258,8 +258,8 @@ async fn certificates_are_reloaded_under_load() {
         let error = running.handle.reload_tls().unwrap_err();
         assert!(
             error.problems().len() == 1
-                && error.problems()[0].starts_with("tls_key_file")
-                && error.problems()[0].contains("does not fit"),
+                && error.problems()[0].settings() == ["tls_key_file", "tls_certificate_file"]
+                && error.problems()[0].to_string().contains("does not fit"),
             "{error}"
         );
         let mut still = secure(running.address, &config).await.unwrap();
@@ -286,7 +286,7 @@ async fn certificates_are_reloaded_under_load() {
 fn problems(settings: TlsSettings) -> Vec<String> {
     match Server::builder().tls(settings).build() {
         Ok(server) => panic!("built: {server:?}"),
-        Err(error) => error.problems().to_vec(),
+        Err(error) => error.problems().iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -386,12 +386,12 @@ async fn assert_ends(stream: &mut TcpStream) {
 #[tokio::test]
 async fn a_handshake_has_its_time() {
     let authority = Authority::new();
-    let limits = LimitSettings {
+    let limits = HttpLimitSettings {
         header_timeout: Duration::from_millis(300),
         http_connections_max: 2,
-        ..quiet()
+        ..HttpLimitSettings::default()
     };
-    let running = serve(builder(&authority.sign()).limits(limits));
+    let running = serve(builder(&authority.sign()).limits(quiet()).http_limits(limits));
     let mut silent = TcpStream::connect(running.address).await.unwrap();
     let mut half = TcpStream::connect(running.address).await.unwrap();
     // The head of a handshake's record, which announces more than comes.

@@ -2,13 +2,13 @@
 
 use std::str;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use wserver_auth::{CallbackAuthenticator, CallbackSettings, CallbackSettingsError};
 
 use super::contents::{Contents, secret, source};
 use super::endpoint::{Url, endpoint};
 use super::problems::Problems;
-use crate::settings::Loaded;
+use crate::settings::{Loaded, Problem};
 
 pub(super) fn read(
     contents: &mut Contents,
@@ -21,22 +21,29 @@ pub(super) fn read(
     };
     let callback = settings(contents, loaded, url);
     problems.note(callback.and_then(|callback| {
-        CallbackAuthenticator::new(callback).map_err(|error| match error {
-            CallbackSettingsError::OutOfRange { .. } => anyhow!("callback_{error}"),
-            CallbackSettingsError::Header { .. } => {
-                anyhow!("callback_forward_headers: {error}")
-            }
-            CallbackSettingsError::TwoAuthorizations => {
-                anyhow!("callback_forward_headers, callback_secret_file: {error}")
-            }
-            error => anyhow!("callback_url: {error}"),
+        CallbackAuthenticator::new(callback).map_err(|error| {
+            let problem = match &error {
+                CallbackSettingsError::OutOfRange { setting, .. } => {
+                    Problem::new([format!("callback_{setting}")], format!("callback_{error}"))
+                }
+                CallbackSettingsError::Header { .. } => Problem::new(
+                    ["callback_forward_headers"],
+                    format!("callback_forward_headers: {error}"),
+                ),
+                CallbackSettingsError::TwoAuthorizations => Problem::new(
+                    ["callback_forward_headers", "callback_secret_file"],
+                    format!("callback_forward_headers, callback_secret_file: {error}"),
+                ),
+                error => Problem::new(["callback_url"], format!("callback_url: {error}")),
+            };
+            problem.into()
         })
     }))
 }
 
 fn settings(contents: &mut Contents, loaded: &Loaded, url: &str) -> Result<CallbackSettings> {
     let settings = &loaded.settings;
-    let patience = loaded.limits.authenticate_timeout;
+    let patience = loaded.limits.session.authenticate_timeout;
     let mut callback = CallbackSettings::new(endpoint(
         contents,
         &Url {
@@ -55,7 +62,8 @@ fn settings(contents: &mut Contents, loaded: &Loaded, url: &str) -> Result<Callb
     }
     for header in settings.callback_forward_headers.iter().flatten() {
         let name = header.parse().with_context(|| {
-            format!("callback_forward_headers: {header:?} is not the name of a header")
+            let words = format!("callback_forward_headers {header:?} is no name of a header");
+            Problem::new(["callback_forward_headers"], words)
         })?;
         callback.forward_headers.push(name);
     }
@@ -69,12 +77,13 @@ fn settings(contents: &mut Contents, loaded: &Loaded, url: &str) -> Result<Callb
     callback.failures_max = settings.callback_failures_max;
     callback.rest = settings.callback_rest;
     if callback.timeout.saturating_add(callback.wait_max) >= patience {
-        return Err(anyhow!(
-            "callback_timeout and callback_wait_max are {:?} and {:?}, but together must be less \
+        let words = format!(
+            "callback_timeout and callback_wait_max are {:?} and {:?}, together they must be less \
              than authenticate_timeout, which is {patience:?}",
-            callback.timeout,
-            callback.wait_max
-        ));
+            callback.timeout, callback.wait_max
+        );
+        let settings = ["callback_timeout", "callback_wait_max", "authenticate_timeout"];
+        return Err(Problem::new(settings, words).into());
     }
     Ok(callback)
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use wserver_auth::{invisible_character, without_byte_order_mark};
 
 use crate::files::{self, KEYS_BYTES_MAX, TOKENS_BYTES_MAX};
+use crate::settings::Problem;
 
 /// A digest of each file's content, by setting, to detect changes.
 #[derive(Debug, Default)]
@@ -18,7 +19,9 @@ impl Contents {
     pub(super) fn text(&mut self, name: &str, file: &Path) -> Result<String> {
         let text = String::from_utf8(self.bytes(name, file)?)
             .map_err(|error| error.utf8_error())
-            .with_context(|| format!("{} is not UTF-8", source(name, file)))?;
+            .with_context(|| {
+            Problem::new([name], format!("{} is not UTF-8", source(name, file)))
+        })?;
         Ok(match without_byte_order_mark(&text) {
             rest if rest.len() < text.len() => rest.to_owned(),
             _ => text,
@@ -59,8 +62,8 @@ impl Contents {
 }
 
 /// How messages about a file begin.
-pub(super) fn source(name: &str, file: &Path) -> String {
-    format!("{name} {}", file.display())
+pub(super) fn source(name: &str, file: &Path) -> Problem {
+    Problem::new([name], format!("{name} {}", file.display()))
 }
 
 /// A secret from a file, without the line end that editors add.

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use wserver_auth::{HttpEndpoint, HttpEndpointError};
 
 use super::contents::{Contents, source};
+use crate::settings::Problem;
 
 /// The settings of one URL.
 pub(super) struct Url<'a> {
@@ -19,18 +20,25 @@ pub(super) struct Url<'a> {
 }
 
 impl Url<'_> {
-    fn problem(&self, error: &HttpEndpointError) -> anyhow::Error {
+    fn problem(&self, error: &HttpEndpointError) -> Problem {
         let Self { name, prefix, .. } = self;
         match error {
-            HttpEndpointError::Plain { host } => anyhow!(
-                "{name}: plain http:// to {host} can be read and changed in transit: use https://, \
-                 or set {prefix}_allow_plain_http if you trust that network"
-            ),
-            HttpEndpointError::NoAuthorities => anyhow!(
-                "{name}: the system has no certificate authorities: install them, or name a file \
-                 that contains them with {prefix}_ca_file"
-            ),
-            error => anyhow!("{name}: {error}"),
+            HttpEndpointError::Plain { host } => {
+                let allow = format!("{prefix}_allow_plain_http");
+                let words = format!(
+                    "{name}: http:// to {host} can be read and changed on the way: use https://, or \
+                     set {allow} if nobody else is in that network"
+                );
+                Problem::new([name, &allow], words)
+            }
+            HttpEndpointError::NoAuthorities => {
+                let words = format!(
+                    "{name}: the system has no certificate authorities: install them, or name a file \
+                     of them with {prefix}_ca_file"
+                );
+                Problem::new([name], words)
+            }
+            error => Problem::new([name], format!("{name}: {error}")),
         }
     }
 }
@@ -47,21 +55,20 @@ pub(super) fn endpoint(contents: &mut Contents, url: &Url<'_>) -> Result<HttpEnd
         } else {
             HttpEndpoint::new(url.url)
         };
-        return endpoint.map_err(|error| url.problem(&error));
+        return Ok(endpoint.map_err(|error| url.problem(&error))?);
     };
     let name = format!("{}_ca_file", url.prefix);
     let authorities = contents.text(&name, file)?;
     if is_plain_http(url.url) {
-        return Err(anyhow!("{name} needs https://, but {} is http://", url.name));
+        let words = format!("{name} is for https://, and {} is http://", url.name);
+        return Err(Problem::new([&name, &url.name], words).into());
     }
     HttpEndpoint::trusting(url.url, &authorities).map_err(|error| match error {
         HttpEndpointError::Authority => {
-            anyhow!(
-                "{}: it contains no certificate, or one that cannot be read",
-                source(&name, file)
-            )
+            anyhow!("there is no certificate in it, or one that is broken")
+                .context(source(&name, file))
         }
-        HttpEndpointError::AuthorityHalfRead => anyhow!("{}: {error}", source(&name, file)),
-        error => url.problem(&error),
+        HttpEndpointError::AuthorityHalfRead => anyhow!(error).context(source(&name, file)),
+        error => url.problem(&error).into(),
     })
 }

@@ -16,7 +16,7 @@ use super::contents::{Contents, secret_bytes, source};
 use super::endpoint::{Url, endpoint};
 use super::problems::Problems;
 use crate::files::{self, KEYS_BYTES_MAX};
-use crate::settings::Loaded;
+use crate::settings::{Loaded, Problem};
 
 /// What the two tables have in common.
 struct Table<'a> {
@@ -66,7 +66,7 @@ impl<'a> Table<'a> {
             audience: &settings.jwt_audience,
             issuer: &settings.jwt_issuer,
             leeway: settings.jwt_leeway,
-            patience: loaded.limits.authenticate_timeout,
+            patience: loaded.limits.session.authenticate_timeout,
         }
     }
 
@@ -88,7 +88,7 @@ impl<'a> Table<'a> {
             audience: &settings.push_jwt_audience,
             issuer: &settings.push_jwt_issuer,
             leeway: settings.push_jwt_leeway,
-            patience: loaded.limits.authenticate_timeout,
+            patience: loaded.limits.session.authenticate_timeout,
         }
     }
 
@@ -107,32 +107,36 @@ impl<'a> Table<'a> {
         sources.into_iter().flatten().collect()
     }
 
-    /// The settings that name keys, with `last` before the last one.
-    fn key_names(&self, last: &str) -> String {
-        let [secret, public, jwks, url] =
-            ["secret_file", "public_key_file", "jwks_file", "jwks_url"].map(|key| self.name(key));
-        format!("{secret}, {public}, {jwks} {last} {url}")
+    /// The settings that name keys.
+    fn key_names(&self) -> [String; 4] {
+        ["secret_file", "public_key_file", "jwks_file", "jwks_url"].map(|key| self.name(key))
     }
 
     fn check_audience(&self) -> Result<()> {
         match self.audience.as_deref() {
-            None => Err(anyhow!(
-                "{} is missing: in [{}], write audience = \"whom tokens are meant for\", or \"any\"",
-                self.name("audience"),
-                self.prefix
-            )),
+            None => {
+                let (name, table) = (self.name("audience"), self.prefix);
+                let words = format!(
+                    "{name} is missing: in [{table}], write audience = \"whom tokens are meant for\", or \
+                     \"any\""
+                );
+                Err(Problem::new([name], words).into())
+            }
             Some([_]) => Ok(()),
-            Some(list) if list.iter().any(|it| it == "any") => Err(anyhow!(
-                "{} contains \"any\" among others: write only \"any\", or leave it out",
-                self.name("audience")
-            )),
+            Some(list) if list.iter().any(|it| it == "any") => {
+                let name = self.name("audience");
+                let words = format!("{name} has any among others: write it alone, or leave it out");
+                Err(Problem::new([name], words).into())
+            }
             Some(_) => Ok(()),
         }
     }
 
     fn verifier(&self, keys: JwtKeys) -> Result<JwtVerifier> {
         let keys = match self.algorithms()? {
-            Some(algorithms) => keys.only(algorithms).with_context(|| self.name("algorithms"))?,
+            Some(algorithms) => keys.only(algorithms).with_context(|| {
+                Problem::new([self.name("algorithms")], self.name("algorithms"))
+            })?,
             None => keys,
         };
         let jwt = match self.audience.as_deref().unwrap_or_default() {
@@ -146,15 +150,18 @@ impl<'a> Table<'a> {
                 JwtSettingsError::EmptyIssuer => "issuer",
                 _ => "leeway",
             };
-            anyhow!("{}: {error}", self.name(key))
+            Problem::new([self.name(key)], format!("{}: {error}", self.name(key))).into()
         })
     }
 
     fn algorithms(&self) -> Result<Option<Vec<JwtAlgorithm>>> {
         let Some(names) = self.algorithms else { return Ok(None) };
         let algorithm = |name: &String| {
-            let setting = || format!("{} has {name:?}", self.name("algorithms"));
-            name.parse().with_context(setting)
+            let setting = self.name("algorithms");
+            name.parse().with_context(|| {
+                let words = format!("{setting} has {name:?}");
+                Problem::new([setting], words)
+            })
         };
         Ok(Some(names.iter().map(algorithm).collect::<Result<_>>()?))
     }
@@ -163,14 +170,16 @@ impl<'a> Table<'a> {
     fn check_times(&self) -> Result<()> {
         let (timeout, patience) = (self.jwks_timeout, self.patience);
         if timeout.is_zero() {
-            return Err(anyhow!("{} must be longer than zero", self.name("jwks_timeout")));
+            let name = self.name("jwks_timeout");
+            let words = format!("{name} must be longer than zero");
+            return Err(Problem::new([name], words).into());
         }
         if timeout >= patience {
-            return Err(anyhow!(
-                "{} is {timeout:?}, but must be less than authenticate_timeout, which is \
-                 {patience:?}",
-                self.name("jwks_timeout")
-            ));
+            let name = self.name("jwks_timeout");
+            let words = format!(
+                "{name} is {timeout:?}, it must be less than authenticate_timeout, which is {patience:?}"
+            );
+            return Err(Problem::new([&name, "authenticate_timeout"], words).into());
         }
         let stale_max = self.jwks_stale_max;
         for (key, time) in [
@@ -178,11 +187,11 @@ impl<'a> Table<'a> {
             ("jwks_fetch_interval_min", self.jwks_fetch_interval_min),
         ] {
             if stale_max < time {
-                return Err(anyhow!(
-                    "{} is {stale_max:?}, but must be at least {}, which is {time:?}",
-                    self.name("jwks_stale_max"),
-                    self.name(key)
-                ));
+                let (name, other) = (self.name("jwks_stale_max"), self.name(key));
+                let words = format!(
+                    "{name} is {stale_max:?}, it must be at least {other}, which is {time:?}"
+                );
+                return Err(Problem::new([name, other], words).into());
             }
         }
         Ok(())
@@ -219,7 +228,8 @@ impl JwtReader<'_> {
         ];
         for (name, claim) in claims {
             if claim.is_some_and(String::is_empty) {
-                problems.tell(format!("{name} is empty: write the name of a claim"));
+                let words = format!("{name} is empty, write the name of a claim");
+                problems.tell(Problem::new([name], words));
             }
         }
         let jwt = JwtAuthenticator::new(verifier?).with_user_claim(&settings.jwt_user_claim);
@@ -246,7 +256,9 @@ impl JwtReader<'_> {
     ) -> Option<JwtVerifier> {
         let sources = table.sources();
         if sources.is_empty() {
-            problems.tell_idle(loaded, table.prefix, &table.key_names("or"));
+            let [secret, public, jwks, url] = table.key_names();
+            let needed = format!("{secret}, {public}, {jwks} or {url}");
+            problems.tell_idle(loaded, table.prefix, &needed);
             return None;
         }
         let for_url =
@@ -254,11 +266,18 @@ impl JwtReader<'_> {
         for (key, _) in
             for_url.into_iter().filter(|(_, is_set)| table.jwks_url.is_none() && *is_set)
         {
-            problems.tell(format!("{} needs {}", table.name(key), table.name("jwks_url")));
+            let name = table.name(key);
+            let words = format!("{name} needs {}", table.name("jwks_url"));
+            problems.tell(Problem::new([name], words));
         }
         let keys = match sources.as_slice() {
             [source] => self.read_keys(table, source),
-            _ => Err(anyhow!("{}: set only one of them", table.key_names("and"))),
+            _ => {
+                let names = table.key_names();
+                let [secret, public, jwks, url] = &names;
+                let words = format!("{secret}, {public}, {jwks} and {url}: choose one");
+                Err(Problem::new(names, words).into())
+            }
         };
         let keys = problems.note(keys);
         let audience = problems.note(table.check_audience());
@@ -315,7 +334,7 @@ impl JwtReader<'_> {
 ///
 /// # Errors
 /// Everything that is wrong with the table `[jwt]`.
-pub(crate) fn jwt_listeners(loaded: &Loaded) -> Result<Option<JwtAuthenticator>, Vec<String>> {
+pub(crate) fn jwt_listeners(loaded: &Loaded) -> Result<Option<JwtAuthenticator>, Vec<Problem>> {
     let mut problems = Problems::default();
     let mut reader = JwtReader {
         contents: &mut Contents::default(),

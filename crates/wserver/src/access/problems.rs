@@ -1,25 +1,25 @@
-//! What is wrong with who may do what: everything is read on, so that all of it is told at once.
+//! The problems of the access settings. Reading goes on after a problem, so that all are reported at once.
 
 use anyhow::Result;
 
-use crate::settings::Loaded;
+use crate::settings::{Loaded, Problem};
 
-/// What is wrong, while more is read.
+/// Collects problems while reading goes on.
 #[derive(Debug, Default)]
-pub(super) struct Problems(pub(super) Vec<String>);
+pub(super) struct Problems(pub(super) Vec<Problem>);
 
 impl Problems {
-    pub(super) fn tell(&mut self, problem: impl Into<String>) {
-        self.0.push(problem.into());
+    pub(super) fn tell(&mut self, problem: Problem) {
+        self.0.push(problem);
     }
 
-    /// What was read, or nothing, and why not is taken note of.
+    /// Returns the value that was read, or notes why there is none.
     pub(super) fn note<T>(&mut self, read: Result<T>) -> Option<T> {
-        read.map_err(|error| self.tell(format!("{error:#}"))).ok()
+        read.map_err(|error| self.tell(Problem::of(&error))).ok()
     }
 
-    /// Settings of the table `prefix` that say nothing without `needed`, and are not what they are
-    /// by themselves.
+    /// Reports settings of the table `prefix` that have no effect without `needed`, if they differ
+    /// from their defaults.
     pub(super) fn tell_idle(&mut self, loaded: &Loaded, prefix: &str, needed: &str) {
         let defaults = Loaded::defaults();
         for it in &loaded.effective {
@@ -28,7 +28,8 @@ impl Problems {
             let default = defaults.effective(it.definition.name);
             let is_default = default.is_some_and(|default| default.shown == it.shown);
             if is_ours && !is_default {
-                self.tell(format!("{} needs {needed}", it.definition.name));
+                let name = it.definition.name;
+                self.tell(Problem::new([name], format!("{name} needs {needed}")));
             }
         }
     }

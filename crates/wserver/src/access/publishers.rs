@@ -6,15 +6,16 @@ use anyhow::{Context, Result, anyhow};
 use wserver_auth::{PublisherEntry, PublisherKeys, PushRate, PushScope, StaticPushKeys};
 
 use super::contents::{Contents, source};
-use crate::settings::{Publisher, Settings, Shown};
+use crate::settings::{Problem, Publisher, Settings, Shown};
 
 pub(super) fn keys(contents: &mut Contents, settings: &Settings) -> Result<Option<StaticPushKeys>> {
     let (source, text) = match (&settings.push_key_file, &settings.push_key) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
-            return Err(anyhow!("push_key_file and push_key are both set: set only one of them"));
+            let words = "push_key_file and push_key are both set, choose one";
+            return Err(Problem::new(["push_key_file", "push_key"], words).into());
         }
-        (None, Some(key)) => ("push_key".to_owned(), key.expose().to_owned()),
+        (None, Some(key)) => (Problem::new(["push_key"], "push_key"), key.expose().to_owned()),
         (Some(file), None) => {
             (source("push_key_file", file), contents.text("push_key_file", file)?)
         }
@@ -33,7 +34,7 @@ pub(super) fn named(records: &[Publisher]) -> Result<Option<PublisherKeys>> {
         return Ok(None);
     }
     let entries = records.iter().map(entry).collect::<Result<Vec<_>>>()?;
-    Ok(Some(PublisherKeys::new(entries).context("publisher")?))
+    Ok(Some(PublisherKeys::new(entries).context(Problem::new(["publisher"], "publisher"))?))
 }
 
 /// Refuses patterns that never match, and says what was probably meant.
@@ -59,11 +60,14 @@ fn check_patterns(patterns: &[String]) -> Result<()> {
     Ok(())
 }
 
+fn problem(record: &Publisher, words: &str) -> Problem {
+    Problem::new(["publisher"], format!("publisher {}: {words}", record.name))
+}
+
 fn entry(record: &Publisher) -> Result<PublisherEntry> {
     for (setting, patterns) in [("users", &record.users), ("events", &record.events)] {
         let Some(patterns) = patterns else { continue };
-        check_patterns(patterns)
-            .with_context(|| format!("publisher {}: {setting}", record.name))?;
+        check_patterns(patterns).with_context(|| problem(record, setting))?;
     }
     let mut scope = PushScope::everything();
     if let Some(users) = &record.users {
@@ -75,12 +79,12 @@ fn entry(record: &Publisher) -> Result<PublisherEntry> {
     let mut entry = PublisherEntry::new(&record.name, record.key_hash).with_scope(scope);
     let least_one = |setting: &str, number: u32| {
         NonZeroU32::new(number)
-            .with_context(|| format!("publisher {}: {setting} must be at least 1", record.name))
+            .with_context(|| problem(record, &format!("{setting} must be at least 1")))
     };
     match (record.pushes_per_second, record.burst) {
         (None, None) => {}
         (None, Some(_)) => {
-            return Err(anyhow!("publisher {}: burst needs pushes_per_second", record.name));
+            return Err(problem(record, "burst needs pushes_per_second").into());
         }
         (Some(rate), burst) => {
             entry = entry.with_rate(PushRate {

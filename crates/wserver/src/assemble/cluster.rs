@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use wserver_auth::{invisible_character, without_byte_order_mark};
 use wserver_warp::{Broker, BrokerError, ClusterSettings};
 
 use crate::files::{self, KEYS_BYTES_MAX};
-use crate::settings::Settings;
+use crate::settings::{Problem, Settings};
+
+/// The setting that says where the broker is.
+const BROKER: &str = "cluster_broker";
 
 /// The broker, and the node's settings in the cluster.
 type Part = (Arc<dyn Broker>, ClusterSettings);
@@ -17,10 +19,10 @@ type Part = (Arc<dyn Broker>, ClusterSettings);
 ///
 /// # Errors
 /// What is wrong with the settings, as far as this is visible without a connection to the broker.
-pub(super) fn cluster(settings: &Settings) -> Result<Option<Part>, String> {
+pub(super) fn cluster(settings: &Settings) -> Result<Option<Part>, Problem> {
     let Some(url) = &settings.cluster_broker else {
         return match without_a_broker(settings) {
-            Some(name) => Err(format!("{name} needs a cluster_broker")),
+            Some(name) => Err(Problem::new([name], format!("{name} needs a cluster_broker"))),
             None => Ok(None),
         };
     };
@@ -29,12 +31,12 @@ pub(super) fn cluster(settings: &Settings) -> Result<Option<Part>, String> {
         "nats" | "tls" => nats(url, settings)?,
         _ if scheme.starts_with("redis") => redis(url, settings)?,
         _ => {
-            return Err(format!(
-                "cluster_broker is {}, but must begin with redis://, redis-sentinel://, \
-                 redis-cluster://, rediss://, rediss-sentinel://, rediss-cluster://, nats:// or \
-                 tls://",
+            let words = format!(
+                "cluster_broker is {}, it must begin with redis://, redis-sentinel://, \
+                 redis-cluster://, rediss://, rediss-sentinel://, rediss-cluster://, nats:// or tls://",
                 shown(url)
-            ));
+            );
+            return Err(Problem::new([BROKER], words));
         }
     };
     let mut cluster = ClusterSettings::default();
@@ -70,12 +72,13 @@ fn shown(url: &str) -> String {
     }
 }
 
-fn text(name: &str, file: Option<&Path>) -> Result<Option<String>, String> {
+fn text(name: &str, file: Option<&Path>) -> Result<Option<String>, Problem> {
     let Some(file) = file else { return Ok(None) };
-    let place = || format!("{name} {}", file.display());
-    let bytes = files::read(file, KEYS_BYTES_MAX).with_context(place);
-    let bytes = bytes.map_err(|error| format!("{error:#}"))?;
-    let text = str::from_utf8(&bytes).map_err(|_holds_it| format!("{} is not UTF-8", place()))?;
+    let place = format!("{name} {}", file.display());
+    let bytes = files::read(file, KEYS_BYTES_MAX)
+        .map_err(|error| Problem::new([name], format!("{place}: {error:#}")))?;
+    let text = str::from_utf8(&bytes)
+        .map_err(|_holds_it| Problem::new([name], format!("{place} is not UTF-8")))?;
     Ok(Some(without_byte_order_mark(text).to_owned()))
 }
 
@@ -84,15 +87,16 @@ fn text(name: &str, file: Option<&Path>) -> Result<Option<String>, String> {
     not(any(feature = "nats", feature = "redis")),
     expect(dead_code, reason = "neither broker is built in")
 )]
-fn secret(name: &str, file: Option<&Path>) -> Result<Option<String>, String> {
+fn secret(name: &str, file: Option<&Path>) -> Result<Option<String>, Problem> {
     let Some(text) = text(name, file)? else { return Ok(None) };
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.is_empty() {
-        return Err(format!("{name} is empty"));
+        return Err(Problem::new([name], format!("{name} has nothing in it")));
     }
     if let Some(character) = invisible_character(secret) {
         let code = u32::from(character);
-        return Err(format!("{name} contains the invisible character U+{code:04X}"));
+        let words = format!("{name} has U+{code:04X} in it, which cannot be seen");
+        return Err(Problem::new([name], words));
     }
     Ok(Some(secret.to_owned()))
 }
@@ -101,17 +105,17 @@ fn secret(name: &str, file: Option<&Path>) -> Result<Option<String>, String> {
     not(any(feature = "nats", feature = "redis")),
     expect(dead_code, reason = "neither broker is built in")
 )]
-fn problem(error: &BrokerError) -> String {
-    format!("cluster_broker: {error}")
+fn problem(error: &BrokerError) -> Problem {
+    Problem::new([BROKER], format!("{BROKER}: {error}"))
 }
 
 #[cfg(feature = "redis")]
-fn redis(url: &str, settings: &Settings) -> Result<Arc<dyn Broker>, String> {
+fn redis(url: &str, settings: &Settings) -> Result<Arc<dyn Broker>, Problem> {
     use wserver_cluster_redis::{RedisBroker, RedisSettings};
     if settings.cluster_credentials_file.is_some() {
-        return Err("cluster_credentials_file is for NATS, but cluster_broker is Redis: set \
-                    cluster_password_file"
-            .to_owned());
+        let words = "cluster_credentials_file is for NATS, and cluster_broker is Redis: set \
+                     cluster_password_file";
+        return Err(Problem::new(["cluster_credentials_file", BROKER], words));
     }
     let mut redis = RedisSettings::new(url, &settings.cluster_name);
     redis.username.clone_from(&settings.cluster_username);
@@ -123,12 +127,13 @@ fn redis(url: &str, settings: &Settings) -> Result<Arc<dyn Broker>, String> {
 }
 
 #[cfg(not(feature = "redis"))]
-fn redis(_: &str, _: &Settings) -> Result<Arc<dyn Broker>, String> {
-    Err("cluster_broker is Redis, but this wserver was built without the feature redis".to_owned())
+fn redis(_: &str, _: &Settings) -> Result<Arc<dyn Broker>, Problem> {
+    let words = "cluster_broker is Redis, and this wserver was built without the feature redis";
+    Err(Problem::new([BROKER], words))
 }
 
 #[cfg(feature = "nats")]
-fn nats(url: &str, settings: &Settings) -> Result<Arc<dyn Broker>, String> {
+fn nats(url: &str, settings: &Settings) -> Result<Arc<dyn Broker>, Problem> {
     use wserver_cluster_nats::{NatsBroker, NatsSettings};
     let mut nats = NatsSettings::new(url, &settings.cluster_name);
     nats.username.clone_from(&settings.cluster_username);
@@ -148,6 +153,7 @@ fn nats(url: &str, settings: &Settings) -> Result<Arc<dyn Broker>, String> {
 }
 
 #[cfg(not(feature = "nats"))]
-fn nats(_: &str, _: &Settings) -> Result<Arc<dyn Broker>, String> {
-    Err("cluster_broker is NATS, but this wserver was built without the feature nats".to_owned())
+fn nats(_: &str, _: &Settings) -> Result<Arc<dyn Broker>, Problem> {
+    let words = "cluster_broker is NATS, and this wserver was built without the feature nats";
+    Err(Problem::new([BROKER], words))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use wserver_warp::TlsSettings;
 
 use crate::access::Contents;
-use crate::settings::Settings;
+use crate::settings::{Problem, Settings};
 
 /// The names of one listener's TLS settings: certificate, key, authorities of clients.
 type Names = [&'static str; 3];
@@ -30,7 +30,7 @@ fn private_files(settings: &Settings) -> Files<'_> {
 }
 
 /// The TLS of the public listener, if it speaks TLS.
-pub(super) fn public(settings: &Settings) -> Result<Option<TlsSettings>, String> {
+pub(super) fn public(settings: &Settings) -> Result<Option<TlsSettings>, Problem> {
     tls(PUBLIC, public_files(settings))
 }
 
@@ -38,10 +38,12 @@ pub(super) fn public(settings: &Settings) -> Result<Option<TlsSettings>, String>
 pub(super) fn private(
     settings: &Settings,
     has_private: bool,
-) -> Result<Option<TlsSettings>, String> {
+) -> Result<Option<TlsSettings>, Problem> {
     match tls(PRIVATE, private_files(settings))? {
         Some(_) if !has_private => {
-            Err("private_tls_certificate_file needs a private_address".to_owned())
+            let [certificate_name, ..] = PRIVATE;
+            let words = format!("{certificate_name} needs a private_address");
+            Err(Problem::new([certificate_name], words))
         }
         tls => Ok(tls),
     }
@@ -60,7 +62,7 @@ pub(super) fn note(settings: &Settings, contents: &mut Contents) {
     }
 }
 
-fn tls(names: Names, files: Files<'_>) -> Result<Option<TlsSettings>, String> {
+fn tls(names: Names, files: Files<'_>) -> Result<Option<TlsSettings>, Problem> {
     let [certificate_name, key_name, client_ca_name] = names;
     match files {
         [Some(certificate), Some(key), client_ca] => {
@@ -71,16 +73,17 @@ fn tls(names: Names, files: Files<'_>) -> Result<Option<TlsSettings>, String> {
             }))
         }
         [None, None, None] => Ok(None),
-        [Some(_), None, _] => Err(format!(
-            "{certificate_name} is set, but {key_name} is \
-                                           missing"
+        [Some(_), None, _] => Err(Problem::new(
+            [certificate_name],
+            format!("{certificate_name} is set, {key_name} is missing"),
         )),
-        [None, Some(_), _] => Err(format!(
-            "{key_name} is set, but {certificate_name} is \
-                                           missing"
+        [None, Some(_), _] => Err(Problem::new(
+            [key_name],
+            format!("{key_name} is set, {certificate_name} is missing"),
         )),
-        [None, None, Some(_)] => {
-            Err(format!("{client_ca_name} needs {certificate_name} and {key_name}"))
-        }
+        [None, None, Some(_)] => Err(Problem::new(
+            [client_ca_name],
+            format!("{client_ca_name} needs {certificate_name} and {key_name}"),
+        )),
     }
 }

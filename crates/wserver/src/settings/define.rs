@@ -1,6 +1,7 @@
 //! The macro that makes a struct and the definitions of its settings out of one list.
 
-/// `struct Name` defines a struct and fills it; `fill Name` fills a struct defined elsewhere.
+/// `struct Name` defines a struct and fills it; `fill Name by parts` fills the fields of the parts of a
+/// struct defined elsewhere.
 macro_rules! settings {
     (
         $(#[$outer:meta])* struct $record:ident
@@ -53,6 +54,39 @@ macro_rules! settings {
                     let $name = layers.read::<$kind>(stringify!($name));
                 )+)+
                 Some(Self { $($($name: $name?,)+)+ })
+            }
+        }
+    };
+    (
+        fill $record:ident by parts
+        $($heading:literal { $(
+            $(#[doc = $doc:literal])+
+            $part:ident.$name:ident: $kind:ty $(= $default:expr)? $(, $property:ident($($argument:expr)?))*;
+        )+ })+
+    ) => {
+        impl $crate::settings::layers::Record for $record {
+            const DEFINITIONS: &'static [$crate::settings::definition::Definition] = &[
+                $($(
+                    $crate::settings::definition::Definition::new(
+                        stringify!($name),
+                        &[$($doc),+],
+                        $heading,
+                        settings!(@default $($default)?),
+                        <$kind as $crate::settings::layers::Kind>::FORM,
+                    )$(.$property($($argument)?))*,
+                )+)+
+            ];
+
+            fn read(layers: &mut $crate::settings::layers::Layers) -> Option<Self> {
+                let mut record = Self::default();
+                let mut is_whole = true;
+                $($(
+                    match layers.read::<$kind>(stringify!($name)) {
+                        Some(value) => record.$part.$name = value,
+                        None => is_whole = false,
+                    }
+                )+)+
+                is_whole.then_some(record)
             }
         }
     };

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use wserver_warp::LimitSettings;
-
 use super::definition::{Shape, TABLES, VARIABLE_PREFIX, variable};
 use super::file;
 use super::layers::{Effective, Given, Layers, Origin, Record, Shown, nearest};
-use super::table::{Settings, definitions};
+use super::problem::Problem;
+use super::table::{Limits, Settings, definitions};
 
 /// The name of the file's own flag and variable, which is no setting: a file cannot name itself.
 pub(crate) const CONFIG: &str = "config";
@@ -32,7 +31,7 @@ pub(crate) struct Sources {
 #[derive(Debug, Clone)]
 pub(crate) struct Loaded {
     pub(crate) settings: Settings,
-    pub(crate) limits: LimitSettings,
+    pub(crate) limits: Limits,
     pub(crate) effective: Vec<Effective>,
     /// The file they were read from.
     pub(crate) config: Option<PathBuf>,
@@ -92,7 +91,7 @@ impl Sources {
         }
         let mut layers = Layers::new(definitions().collect(), given, problems);
         let settings = Settings::read(&mut layers);
-        let limits = LimitSettings::read(&mut layers);
+        let limits = Limits::read(&mut layers);
         debug_assert!(layers.is_read(), "every setting is a field of a record");
         match (settings, limits) {
             (Some(settings), Some(limits)) if layers.problems.is_empty() => Ok(Loaded {
@@ -137,17 +136,16 @@ impl Loaded {
         nothing.load().expect("the defaults can be read, a test reads them")
     }
 
-    /// `problem`, behind the places where the settings that it names were given.
-    pub(crate) fn placed(&self, problem: &str) -> String {
-        let is_name = |letter: char| letter.is_ascii_lowercase() || letter == '_';
+    /// `problem`, behind the places of the settings that it is about.
+    pub(crate) fn placed(&self, problem: &Problem) -> String {
         let mut places = Vec::new();
-        for word in problem.split(|letter| !is_name(letter)) {
-            let named = self.effective.iter().find(|it| it.definition.name == word);
+        for name in problem.settings() {
+            let named = self.effective(name);
             let place = named.and_then(|it| it.origin.place(it.definition));
             places.extend(place.filter(|place| !places.contains(place)));
         }
         if places.is_empty() {
-            problem.to_owned()
+            problem.to_string()
         } else {
             format!("{}: {problem}", places.join(", "))
         }

@@ -10,7 +10,7 @@
 //!
 //! [`Server::builder`]: wserver_warp::Server::builder
 
-use wserver_warp::{ConnectionsPerUserPolicy, LimitSettings};
+use wserver_warp::{ConnectionsPerUserPolicy, HttpLimitSettings, LimitSettings};
 
 use super::define::settings;
 use super::definition::Definition;
@@ -23,7 +23,7 @@ use super::publisher::Publisher;
 
 /// Every setting, in the order of the help.
 pub(crate) fn definitions() -> impl Iterator<Item = &'static Definition> {
-    Settings::DEFINITIONS.iter().chain(LimitSettings::DEFINITIONS)
+    Settings::DEFINITIONS.iter().chain(Limits::DEFINITIONS)
 }
 
 settings! {
@@ -220,92 +220,101 @@ settings! {
     }
 }
 
+/// The limits, in the order in which they are shown.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Limits {
+    /// Those of sessions and their node.
+    pub(crate) session: LimitSettings,
+    /// Those of HTTP.
+    pub(crate) http: HttpLimitSettings,
+}
+
 settings! {
-    fill LimitSettings
+    fill Limits by parts
 
     "Limits" {
         /// How long a connection may stay without a registration; 0 means forever
-        register_timeout: Time = "30s";
+        session.register_timeout: Time = "30s";
         /// Maximum duration of the check of one token
-        authenticate_timeout: Time = "10s";
+        session.authenticate_timeout: Time = "10s";
         /// Time between two pings
-        ping_interval: Time = "25s";
+        session.ping_interval: Time = "25s";
         /// How long to wait for a pong
-        pong_timeout: Time = "10s";
+        session.pong_timeout: Time = "10s";
         /// How long a closing connection waits for the client's own Close
-        close_timeout: Time = "5s";
+        session.close_timeout: Time = "5s";
         /// How long a client may take nothing of its queue before the server closes it as too slow
-        stall_timeout: Time = "1m";
+        session.stall_timeout: Time = "1m";
         /// Maximum size of a message from a client
-        inbound_message_bytes_max: Size = "64KiB";
+        session.inbound_message_bytes_max: Size = "64KiB";
         /// Maximum number of fragments of one message from a client
-        inbound_fragments_max: Count<usize> = "256";
+        session.inbound_fragments_max: Count<usize> = "256";
         /// Messages and pings that a client may send per second in the long run
-        inbound_messages_per_second: Count<u32> = "50";
+        session.inbound_messages_per_second: Count<u32> = "50";
         /// Messages and pings that a client may send at once
-        inbound_messages_burst: Count<u32> = "200";
+        session.inbound_messages_burst: Count<u32> = "200";
         /// Maximum number of registrations that wait behind one whose token is being checked
-        registrations_pending_max: Count<usize> = "8";
+        session.registrations_pending_max: Count<usize> = "8";
         /// Maximum number of registrations of one connection
-        bindings_per_connection_max: Count<usize> = "128";
+        session.bindings_per_connection_max: Count<usize> = "128";
         /// Maximum bytes of user ids and events in the registrations of one connection
-        names_per_connection_bytes_max: Size = "64KiB";
+        session.names_per_connection_bytes_max: Size = "64KiB";
         /// Maximum bytes of user ids and events in the registrations of all connections; the server refuses a registration beyond it
-        names_bytes_max: Size = "1GiB";
+        session.names_bytes_max: Size = "1GiB";
         /// Maximum bytes of clients' messages that are incomplete or wait, over all connections
-        inbound_bytes_max: Size = "256MiB";
+        session.inbound_bytes_max: Size = "256MiB";
         /// Maximum length of a user id, an event or a token
-        name_bytes_max: Size = "4KiB";
+        session.name_bytes_max: Size = "4KiB";
         /// Maximum size of the message of a push
-        message_bytes_max: Size = "1MiB";
+        session.message_bytes_max: Size = "1MiB";
         /// Maximum size of the body of a push; at least six times message_bytes_max plus 64KiB, because of JSON escapes
-        push_body_bytes_max: Size = "8MiB";
+        http.push_body_bytes_max: Size = "8MiB";
         /// Maximum time for the whole body of a push to arrive
-        push_body_timeout: Time = "20s";
+        http.push_body_timeout: Time = "20s";
         /// Maximum bytes of push bodies held at once
-        push_bodies_bytes_max: Size = "256MiB";
+        http.push_bodies_bytes_max: Size = "256MiB";
         /// Maximum number of pushes in one batch, and of users in one request, over all its pushes
-        batch_pushes_max: Count<usize> = "1000";
+        http.batch_pushes_max: Count<usize> = "1000";
         /// Maximum bytes of answers to remember for requests with an Idempotency-Key, each for ten minutes
-        idempotency_bytes_max: Size = "16MiB";
+        http.idempotency_bytes_max: Size = "16MiB";
         /// Maximum time for a request head to arrive, counted from its first byte; for the first head, from the opening of the connection
-        header_timeout: Time = "10s";
+        http.header_timeout: Time = "10s";
         /// How long to keep an HTTP connection for its next request; answers state it as `Keep-Alive: timeout=`. Make it longer than a proxy in front keeps its connections
-        http_idle_timeout: Time = "75s";
+        http.http_idle_timeout: Time = "75s";
         /// Maximum size of a request head
-        head_bytes_max: Size = "16KiB";
+        http.head_bytes_max: Size = "16KiB";
         /// Maximum bytes queued for one connection; beyond it the server closes the connection as too slow
-        outbox_bytes_max: Size = "4MiB";
+        session.outbox_bytes_max: Size = "4MiB";
         /// Maximum bytes queued over all connections; beyond it the server closes the connections with the most
-        outboxes_bytes_max: Size = "2GiB";
+        session.outboxes_bytes_max: Size = "2GiB";
         /// Maximum bytes for one user that wait for a fan-out under way; a push beyond it waits
-        walk_bytes_max: Size = "128KiB";
+        session.walk_bytes_max: Size = "128KiB";
         /// Maximum number of WebSocket connections; lowered to what the limit of open files allows
-        connections_max: Count<usize> = "100000";
+        session.connections_max: Count<usize> = "100000";
         /// Maximum number of WebSocket connections from one address (IPv6: one /64); 0 means no limit
-        connections_per_address_max: Count<usize> = "0";
+        http.connections_per_address_max: Count<usize> = "0";
         /// Maximum number of connections of one user; 0 means no limit
-        connections_per_user_max: Count<usize> = "0";
+        session.connections_per_user_max: Count<usize> = "0";
         /// What to do with one connection more: refuse_new closes it, close_oldest closes the one opened first
-        connections_per_user_policy: Choice<ConnectionsPerUserPolicy> = "refuse_new";
+        session.connections_per_user_policy: Choice<ConnectionsPerUserPolicy> = "refuse_new";
         /// WebSocket handshakes from one address (IPv6: one /64) per second in the long run; 0 means no limit
-        handshakes_per_address_per_second: Count<u32> = "0";
+        http.handshakes_per_address_per_second: Count<u32> = "0";
         /// WebSocket handshakes from one address at once, if there is a limit
-        handshakes_per_address_burst: Count<u32> = "50";
+        http.handshakes_per_address_burst: Count<u32> = "50";
         /// Maximum number of HTTP connections of a listener, including handshakes
-        http_connections_max: Count<usize> = "4096";
+        http.http_connections_max: Count<usize> = "4096";
         /// Maximum number of HTTP connections from one address (IPv6: one /64), including TLS handshakes. It does not apply to trusted_proxies or to the private address. A browser opens six; 0 means no limit
-        http_connections_per_address_max: Count<usize> = "0";
+        http.http_connections_per_address_max: Count<usize> = "0";
         /// Maximum duration of a whole shutdown
-        drain_timeout: Time = "30s";
+        session.drain_timeout: Time = "30s";
         /// How long a shutdown keeps serving, but not ready, so that load balancers notice
-        drain_delay: Time = "0s";
+        session.drain_delay: Time = "0s";
         /// Time over which a shutdown closes connections, at most half of the time that is left; it closes at least 500 a second
-        drain_spread: Time = "15s";
+        session.drain_spread: Time = "15s";
         /// Maximum bytes of the journal of recent refusals, drops and ends, which explains why a message did not arrive; 0 disables it
-        journal_bytes_max: Size = "4MiB";
+        session.journal_bytes_max: Size = "4MiB";
         /// Maximum number of users that are traced at once
-        traces_max: Count<usize> = "16";
+        session.traces_max: Count<usize> = "16";
     }
 }
 
@@ -319,7 +328,16 @@ mod tests {
 
     #[test]
     fn the_defaults_are_those_of_the_library() {
-        assert_eq!(Loaded::defaults().limits, LimitSettings::default());
+        assert_eq!(Loaded::defaults().limits, Limits::default());
+    }
+
+    #[test]
+    fn every_limit_of_the_library_is_a_setting() {
+        let shown = format!("{:?}", Limits::default());
+        let names = shown.split([' ', '{', ',']).filter_map(|word| word.strip_suffix(':'));
+        let names: HashSet<&str> =
+            names.filter(|name| !["session", "http"].contains(name)).collect();
+        assert_eq!(names, Limits::DEFINITIONS.iter().map(|it| it.name).collect());
     }
 
     #[test]

@@ -143,8 +143,7 @@ impl Plan {
         let secured = match dialed.secure().await {
             Ok(secured) => secured,
             Err(error) => {
-                let error = with_causes(&error);
-                return report.failed("tls", &error, advice::tls(&error));
+                return report.failed("tls", with_causes(&error), advice::tls(&error));
             }
         };
         match &secured.tls {
@@ -231,26 +230,7 @@ impl Plan {
 
 /// Whether no answer came, so that the error does not show whether requests arrive at all.
 fn is_silence(error: &UpgradeError) -> bool {
-    match error {
-        UpgradeError::TimedOut { .. } => true,
-        UpgradeError::Failed { source } => {
-            let mut cause: Option<&dyn std::error::Error> = Some(&**source);
-            while let Some(error) = cause {
-                if let Some(error) = error.downcast_ref::<io::Error>() {
-                    return matches!(
-                        error.kind(),
-                        io::ErrorKind::UnexpectedEof
-                            | io::ErrorKind::ConnectionReset
-                            | io::ErrorKind::ConnectionAborted
-                            | io::ErrorKind::BrokenPipe
-                    );
-                }
-                cause = error.source();
-            }
-            with_causes(error).contains("Handshake not finished")
-        }
-        _ => false,
-    }
+    matches!(error, UpgradeError::TimedOut { .. } | UpgradeError::Unanswered { .. })
 }
 
 /// Requests the same URL without an upgrade, on a separate connection.

@@ -4,7 +4,7 @@ use std::io;
 
 use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
-use wserver_client::{PlainAnswer, PushError, Seen, UpgradeError};
+use wserver_client::{PlainAnswer, PushError, Seen, TlsFault, UpgradeError};
 
 use super::proxy::{Fault, Proxy};
 use crate::tool::output::with_causes;
@@ -43,39 +43,27 @@ pub(super) fn idle(proxy: &Proxy) -> String {
 }
 
 /// For a TLS handshake that failed.
-pub(super) fn tls(error: &str) -> &'static str {
-    let table = [
-        (
-            "UnknownIssuer",
-            "the server must also send the intermediate certificates (fullchain.pem); for a \
-             private authority or a self-signed certificate, use --ca-file",
-        ),
-        ("not valid for name", "the certificate is for other names: get one for this name"),
-        ("NotValidForName", "the certificate is for other names: get one for this name"),
-        ("expired", "renew the certificate"),
-        ("Expired", "renew the certificate"),
-        ("not valid yet", "the certificate is not valid yet, or a clock is wrong"),
-        ("NotValidYet", "the certificate is not valid yet, or a clock is wrong"),
-        (
-            "InvalidContentType",
-            "this port does not speak TLS: should the URL begin with ws:// or \
-                                http://?",
-        ),
-        (
-            "HandshakeFailure",
-            "the two sides have no version or cipher in common: TLS 1.2 or 1.3 is needed",
-        ),
-        (
-            "ProtocolVersion",
-            "the server speaks a version that is too old: TLS 1.2 or 1.3 is needed",
-        ),
-        (
-            "CertificateRequired",
-            "the server demands client certificates, which browsers rarely have",
-        ),
-    ];
-    let found = table.iter().find(|(words, _)| error.contains(words));
-    found.map_or("the TLS handshake failed: does this port speak TLS?", |(_, advice)| advice)
+pub(super) fn tls(error: &io::Error) -> &'static str {
+    match TlsFault::of(error) {
+        Some(TlsFault::UnknownIssuer) => {
+            "the server must send the intermediate certificates too (fullchain.pem); an \
+             authority of your own, or a certificate that has signed itself, is named with --ca-file"
+        }
+        Some(TlsFault::WrongName) => "the certificate is for other names: get one for this name",
+        Some(TlsFault::Expired) => "renew the certificate",
+        Some(TlsFault::NotYetValid) => "the certificate, or a clock, is ahead of time",
+        Some(TlsFault::NotTls) => "no TLS is spoken at this port: is it ws:// or http://?",
+        Some(TlsFault::NothingInCommon) => {
+            "the two sides have no version or cipher in common: TLS 1.2 or 1.3 is needed"
+        }
+        Some(TlsFault::VersionTooOld) => {
+            "the server speaks a version that is too old: TLS 1.2 or 1.3 is needed"
+        }
+        Some(TlsFault::ClientCertificate) => {
+            "the server asks clients for a certificate, which browsers hardly have"
+        }
+        _ => "TLS did not come about: is it a TLS port at all?",
+    }
 }
 
 /// For an upgrade that failed: the finding and the remedy.

@@ -9,6 +9,7 @@ use http::header::{
 };
 use wserver_protocol::v2::{self, Problem};
 
+use super::kind::ProblemKind;
 use super::{Format, Reply, json_as, text};
 
 /// Says in a fixed place what exactly was wrong, beside bodies that older clients know.
@@ -16,10 +17,9 @@ pub(crate) const WSERVER_ERROR: HeaderName = HeaderName::from_static("wserver-er
 
 /// One line of the table in `reply`.
 #[derive(Debug)]
-pub struct Told {
-    status: StatusCode,
-    /// Which problem it is, from a closed list.
-    pub name: &'static str,
+pub struct ProblemDetails {
+    /// Which problem it is, and so the status.
+    pub kind: ProblemKind,
     /// The problem in words.
     title: &'static str,
     /// What exactly was wrong.
@@ -33,18 +33,16 @@ pub struct Told {
     is_closing: bool,
 }
 
-impl Told {
+impl ProblemDetails {
     /// A refusal with this status, name, title and detail.
     #[must_use]
     pub fn new(
-        status: StatusCode,
-        name: &'static str,
+        kind: ProblemKind,
         title: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self {
-            status,
-            name,
+            kind,
             title,
             detail: detail.into(),
             field: None,
@@ -98,9 +96,9 @@ impl Told {
     pub fn problem(&self) -> Problem {
         let (limit_name, limit) = self.limit.unzip();
         Problem {
-            kind: format!("{}{}", Problem::TYPE_PREFIX, self.name),
+            kind: format!("{}{}", Problem::TYPE_PREFIX, self.kind),
             title: self.title.to_owned(),
-            status: self.status.as_u16(),
+            status: self.kind.status().as_u16(),
             detail: Some(self.detail.clone().into_owned()),
             field: self.field.clone(),
             limit,
@@ -113,7 +111,7 @@ impl Told {
     /// The body for who reads text. Version 1 has promised those of 400; the others say why, for
     /// whoever sees no header.
     fn text(&self) -> Cow<'static, str> {
-        match self.status {
+        match self.kind.status() {
             StatusCode::BAD_REQUEST => self.title.into(),
             _ => format!("{}: {}", self.title, self.detail).into(),
         }
@@ -123,9 +121,9 @@ impl Told {
     #[must_use]
     pub fn reply(&self, format: Format) -> Reply {
         let mut reply = match format {
-            Format::Text => text(self.status, self.text()),
+            Format::Text => text(self.kind.status(), self.text()),
             Format::Json => {
-                json_as(self.status, Problem::CONTENT_TYPE, v2::encode(&self.problem()))
+                json_as(self.kind.status(), Problem::CONTENT_TYPE, v2::encode(&self.problem()))
             }
         };
         let headers = reply.headers_mut();
@@ -139,13 +137,13 @@ impl Told {
         if let Some(methods) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(methods));
         }
-        if self.status == StatusCode::UNAUTHORIZED {
+        if self.kind.status() == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.is_closing {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if self.status == StatusCode::UPGRADE_REQUIRED {
+        if self.kind.status() == StatusCode::UPGRADE_REQUIRED {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade, close"));

@@ -1,0 +1,185 @@
+//! The bounds of HTTP: of requests, and of what carries them.
+//!
+//! Those of sessions and their node are `wserver_core::LimitSettings`; relations between the two are
+//! checked here, where both are known.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use wserver_core::{LimitChecks, LimitSettings, LimitsError, setting_name};
+use wserver_protocol::v2::LIST_ITEMS_MAX;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// The name of a limit.
+macro_rules! name {
+    ($field:ident) => {
+        setting_name!(HttpLimitSettings, $field)
+    };
+}
+
+/// Every bound of HTTP, as a person sets it. [`HttpLimitSettings::build`] checks the relations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpLimitSettings {
+    /// The largest body of a push request. Default: 8 MiB.
+    pub push_body_bytes_max: usize,
+    /// How long the whole body of a push may take. Default: 20 s.
+    pub push_body_timeout: Duration,
+    /// Bytes of push bodies that are held at once, over all requests. Default: 256 MiB.
+    pub push_bodies_bytes_max: usize,
+    /// The most pushes of one batch, and the most users of one request, over all its pushes. Default: 1,000.
+    pub batch_pushes_max: usize,
+    /// Bytes of answers that are remembered for requests with an `Idempotency-Key`. Default: 16 MiB.
+    pub idempotency_bytes_max: usize,
+    /// How long a request head may take, from its first byte or from when its connection was opened,
+    /// and a client may take nothing of a reply. Default: 10 s.
+    pub header_timeout: Duration,
+    /// How long an HTTP connection is kept for its next request; answers say so, in whole seconds.
+    /// Default: 75 s, longer than the proxies and balancers in front keep theirs.
+    pub http_idle_timeout: Duration,
+    /// The largest request head. Default: 16 KiB.
+    pub head_bytes_max: usize,
+    /// The most WebSocket connections from one address (IPv6: one /64); zero means no bound. Default: 0.
+    pub connections_per_address_max: usize,
+    /// Handshakes from one address (IPv6: one /64) per second in the long run; zero means no bound.
+    /// Default: 0.
+    pub handshakes_per_address_per_second: u32,
+    /// Handshakes from one address at once, where there is a bound. Default: 50.
+    pub handshakes_per_address_burst: u32,
+    /// The most plain HTTP connections at once, handshakes included. Default: 4,096.
+    pub http_connections_max: usize,
+    /// The most of them from one address (IPv6: one /64) that is no trusted proxy; zero means no
+    /// bound. Default: 0.
+    pub http_connections_per_address_max: usize,
+}
+
+impl Default for HttpLimitSettings {
+    fn default() -> Self {
+        Self {
+            push_body_bytes_max: 8 * MIB,
+            push_body_timeout: Duration::from_secs(20),
+            push_bodies_bytes_max: 256 * MIB,
+            batch_pushes_max: 1000,
+            idempotency_bytes_max: 16 * MIB,
+            header_timeout: Duration::from_secs(10),
+            http_idle_timeout: Duration::from_secs(75),
+            head_bytes_max: 16 * KIB,
+            connections_per_address_max: 0,
+            handshakes_per_address_per_second: 0,
+            handshakes_per_address_burst: 50,
+            http_connections_max: 4096,
+            http_connections_per_address_max: 0,
+        }
+    }
+}
+
+impl HttpLimitSettings {
+    /// Checks every bound, every relation between two of them, and those to the `limits` of sessions.
+    ///
+    /// # Errors
+    /// [`LimitsError`] with all that is wrong, not only the first.
+    pub fn build(self, limits: &LimitSettings) -> Result<HttpLimits, LimitsError> {
+        let mut checks = LimitChecks::default();
+        for (name, value) in [
+            (name!(push_body_timeout), self.push_body_timeout),
+            (name!(header_timeout), self.header_timeout),
+            (name!(http_idle_timeout), self.http_idle_timeout),
+        ] {
+            checks.time(name, value);
+        }
+        for (name, value) in [
+            (name!(batch_pushes_max), self.batch_pushes_max),
+            (name!(http_connections_max), self.http_connections_max),
+            (name!(handshakes_per_address_burst), self.handshakes_per_address_burst as usize),
+        ] {
+            checks.at_least_one(name, value);
+        }
+        for (name, value) in [
+            (name!(push_body_bytes_max), self.push_body_bytes_max),
+            (name!(push_bodies_bytes_max), self.push_bodies_bytes_max),
+            (name!(idempotency_bytes_max), self.idempotency_bytes_max),
+        ] {
+            checks.at_most(name, value, 1024 * MIB);
+        }
+        checks.at_most(name!(batch_pushes_max), self.batch_pushes_max, LIST_ITEMS_MAX);
+        // 8 KiB is what the HTTP library needs for its own read buffer.
+        checks.at_least(
+            name!(head_bytes_max),
+            self.head_bytes_max,
+            8 * KIB,
+            &[],
+            "8 KiB hold an ordinary request head",
+        );
+        checks.at_least(
+            name!(push_body_bytes_max),
+            self.push_body_bytes_max,
+            limits.message_bytes_max.saturating_mul(6).saturating_add(64 * KIB),
+            &[setting_name!(LimitSettings, message_bytes_max)],
+            "JSON may escape each byte of message_bytes_max as six",
+        );
+        checks.at_least(
+            name!(push_bodies_bytes_max),
+            self.push_bodies_bytes_max,
+            self.push_body_bytes_max,
+            &[name!(push_body_bytes_max)],
+            "it holds at least one body of push_body_bytes_max",
+        );
+        checks.at_least(
+            name!(idempotency_bytes_max),
+            self.idempotency_bytes_max,
+            MIB,
+            &[],
+            "1 MiB holds a few thousand answers",
+        );
+        checks.finish().map(|()| HttpLimits(self))
+    }
+}
+
+/// Bounds of HTTP whose relations hold. Read them as fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpLimits(HttpLimitSettings);
+
+impl Deref for HttpLimits {
+    type Target = HttpLimitSettings;
+
+    fn deref(&self) -> &HttpLimitSettings {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wserver_core::LimitProblem;
+
+    use super::*;
+
+    #[test]
+    fn the_defaults_hold_together() {
+        assert!(HttpLimitSettings::default().build(&LimitSettings::default()).is_ok());
+    }
+
+    #[test]
+    fn every_problem_is_found_at_once_by_its_setting() {
+        let settings = HttpLimitSettings {
+            header_timeout: Duration::ZERO,
+            batch_pushes_max: LIST_ITEMS_MAX + 1,
+            push_bodies_bytes_max: MIB,
+            ..HttpLimitSettings::default()
+        };
+        // A bound that hangs on one of the core.
+        let limits = LimitSettings { message_bytes_max: 2 * MIB, ..LimitSettings::default() };
+        let error = settings.build(&limits).unwrap_err();
+        let found: Vec<_> = error.problems().iter().map(LimitProblem::settings).collect();
+        assert_eq!(
+            found,
+            [
+                &["header_timeout"][..],
+                &["batch_pushes_max"],
+                &["push_body_bytes_max", "message_bytes_max"],
+                &["push_bodies_bytes_max", "push_body_bytes_max"],
+            ],
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,222 @@
+//! What can be wrong with a request: a closed list, with one table for each thing there is to know.
+//!
+//! What exactly was wrong, in words, is for those who refuse.
+
+use http::StatusCode;
+
+wserver_core::words! {
+    /// Which problem it is, by the last part of its type's URI. Counters and the journal call it so too.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum ProblemKind {
+        /// The method is not for this path.
+        MethodNotAllowed = "method_not_allowed",
+        /// A push without a key, where it needs one.
+        PushNeedsKey = "push_needs_key",
+        /// No key, or none that opens.
+        Unauthorized = "unauthorized",
+        /// The body is compressed, or coded otherwise.
+        ContentCoding = "content_coding",
+        /// Nobody could tell whether the key opens.
+        AuthorizerUnavailable = "authorizer_unavailable",
+        /// The key pushes more often than it may.
+        PushRate = "push_rate",
+        /// The key may not do this.
+        OutOfScope = "out_of_scope",
+        /// The body is not what is expected.
+        BodyInvalid = "body_invalid",
+        /// The body is too long.
+        BodyTooLarge = "body_too_large",
+        /// The body took too long.
+        BodyTooSlow = "body_too_slow",
+        /// The body broke off.
+        BodyBroken = "body_broken",
+        /// There is no room just now.
+        Busy = "busy",
+        /// A user id or an event is too long.
+        NameTooLong = "name_too_long",
+        /// A message is too long.
+        MessageTooLarge = "message_too_large",
+        /// A list is too long.
+        TooManyItems = "too_many_items",
+        /// A path, query or header is not what is expected.
+        ParameterInvalid = "parameter_invalid",
+        /// A request with the same key is under way.
+        IdempotencyKeyInUse = "idempotency_key_in_use",
+        /// Another request with the same key was answered.
+        IdempotencyKeyReused = "idempotency_key_reused",
+        /// The server failed.
+        Internal = "internal",
+        /// The request is no handshake.
+        NotAHandshake = "not_a_handshake",
+        /// The handshake is of another version.
+        WebsocketVersion = "websocket_version",
+        /// The page may not connect.
+        OriginNotAllowed = "origin_not_allowed",
+        /// The handshake's token is too long.
+        TokenTooLong = "token_too_long",
+        /// There are as many connections as may be.
+        ConnectionsFull = "connections_full",
+        /// The address has as many connections as it may.
+        AddressFull = "address_full",
+        /// The address makes handshakes more often than it may.
+        HandshakeRate = "handshake_rate",
+        /// The server is shutting down.
+        Draining = "draining",
+        /// The server is cut off from its cluster.
+        CutOff = "cut_off",
+        /// There is nothing at this path.
+        NotFound = "not_found",
+        /// Where the body ends could be read in two ways.
+        LengthAmbiguous = "length_ambiguous",
+        /// The host is missing, or is none.
+        HostInvalid = "host_invalid",
+        /// The key may push, and no more.
+        NotAdmin = "not_admin",
+        /// Administration without a key, where it needs one.
+        AdminNeedsKey = "admin_needs_key",
+        /// No connection has this id.
+        ConnectionUnknown = "connection_unknown",
+        /// A node of the cluster does not answer.
+        NodeMissing = "node_missing",
+        /// The connection may not be registered so.
+        RegistrationRefused = "registration_refused",
+        /// There are as many traces as may be.
+        TracesFull = "traces_full",
+    }
+}
+
+/// By which refusals a problem is counted under its own name; by others it is counted as another.
+enum Family {
+    Pushes,
+    Handshakes,
+    Both,
+    Neither,
+}
+
+impl ProblemKind {
+    /// The status that it is answered with.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::LengthAmbiguous
+            | Self::HostInvalid
+            | Self::BodyInvalid
+            | Self::BodyBroken
+            | Self::NameTooLong
+            | Self::TooManyItems
+            | Self::ParameterInvalid
+            | Self::NotAHandshake
+            | Self::TokenTooLong => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::PushNeedsKey
+            | Self::OutOfScope
+            | Self::NotAdmin
+            | Self::AdminNeedsKey
+            | Self::OriginNotAllowed => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::ConnectionUnknown => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::IdempotencyKeyInUse | Self::RegistrationRefused => StatusCode::CONFLICT,
+            Self::MessageTooLarge | Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ContentCoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::WebsocketVersion => StatusCode::UPGRADE_REQUIRED,
+            Self::PushRate | Self::AddressFull | Self::HandshakeRate => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::AuthorizerUnavailable
+            | Self::Busy
+            | Self::ConnectionsFull
+            | Self::Draining
+            | Self::CutOff
+            | Self::NodeMissing
+            | Self::TracesFull => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    const fn family(self) -> Family {
+        match self {
+            Self::MethodNotAllowed => Family::Both,
+            Self::PushNeedsKey
+            | Self::Unauthorized
+            | Self::ContentCoding
+            | Self::AuthorizerUnavailable
+            | Self::PushRate
+            | Self::OutOfScope
+            | Self::BodyInvalid
+            | Self::BodyTooLarge
+            | Self::BodyTooSlow
+            | Self::BodyBroken
+            | Self::Busy
+            | Self::NameTooLong
+            | Self::MessageTooLarge
+            | Self::TooManyItems
+            | Self::ParameterInvalid
+            | Self::IdempotencyKeyInUse
+            | Self::IdempotencyKeyReused
+            | Self::Internal => Family::Pushes,
+            Self::NotAHandshake
+            | Self::WebsocketVersion
+            | Self::OriginNotAllowed
+            | Self::TokenTooLong
+            | Self::ConnectionsFull
+            | Self::AddressFull
+            | Self::HandshakeRate
+            | Self::Draining
+            | Self::CutOff => Family::Handshakes,
+            Self::NotFound
+            | Self::LengthAmbiguous
+            | Self::HostInvalid
+            | Self::NotAdmin
+            | Self::AdminNeedsKey
+            | Self::ConnectionUnknown
+            | Self::NodeMissing
+            | Self::RegistrationRefused
+            | Self::TracesFull => Family::Neither,
+        }
+    }
+
+    /// Those that refused pushes are counted by.
+    pub(crate) fn of_pushes() -> impl Iterator<Item = Self> {
+        let is_theirs = |kind: &Self| matches!(kind.family(), Family::Pushes | Family::Both);
+        Self::ALL.into_iter().filter(is_theirs)
+    }
+
+    /// Those that refused handshakes are counted by.
+    pub fn of_handshakes() -> impl Iterator<Item = Self> {
+        let is_theirs = |kind: &Self| matches!(kind.family(), Family::Handshakes | Family::Both);
+        Self::ALL.into_iter().filter(is_theirs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the HTTP API may answer is described by its name and its status.
+    #[test]
+    fn problems_are_described() {
+        let guide = include_str!("../../../../docs/http-api.md");
+        for kind in ProblemKind::ALL {
+            // No request of the API is answered with these.
+            let is_of_the_carrier = matches!(
+                kind,
+                ProblemKind::AddressFull
+                    | ProblemKind::ConnectionsFull
+                    | ProblemKind::HandshakeRate
+                    | ProblemKind::HostInvalid
+                    | ProblemKind::LengthAmbiguous
+                    | ProblemKind::NotAHandshake
+                    | ProblemKind::OriginNotAllowed
+                    | ProblemKind::TokenTooLong
+                    | ProblemKind::WebsocketVersion
+            );
+            let is_described = guide.lines().any(|line| {
+                line.starts_with(&format!("| {} |", kind.status().as_u16()))
+                    && line.contains(&format!("`{kind}`"))
+            });
+            assert_ne!(is_described, is_of_the_carrier, "{kind} {}", kind.status());
+        }
+    }
+}
