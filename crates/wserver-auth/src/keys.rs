@@ -196,7 +196,7 @@ mod tests {
             (&[""], expect!["push key 1 is empty"]),
             (
                 &[FIRST, "0123456789abcde"],
-                expect!["push key 2 has 15 bytes, at least 16 are needed"],
+                expect!["push key 2 has 15 bytes, but needs at least 16"],
             ),
             (
                 &["0123456789abcdef\n"],

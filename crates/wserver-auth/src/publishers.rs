@@ -432,7 +432,10 @@ mod tests {
                 entry("blog", "k1"),
             ],
             expect![
-                "the name of publisher 2 must be 1 to 64 letters, digits, - _ or .; the name of publisher 3 must be 1 to 64 letters, digits, - _ or .; the name of publisher 4 must be 1 to 64 letters, digits, - _ or .; publisher shop is given twice; publisher blog has the key of publisher shop"
+                "the name of publisher 2 must be 1 to 64 letters, digits, - _ or .; the name of \
+                 publisher 3 must be 1 to 64 letters, digits, - _ or .; the name of publisher 4 \
+                 must be 1 to 64 letters, digits, - _ or .; publisher shop is listed twice; \
+                 publisher blog has the same key as publisher shop"
             ],
         );
         check(vec![entry(&"x".repeat(64), "k1")], expect!["fit"]);

@@ -116,14 +116,14 @@ mod tests {
             ("nats://", "NATS URL \"nats://\": the host is missing".to_owned()),
             ("nats://:4222", "NATS URL \"nats://:4222\": the host is missing".to_owned()),
             ("nats://a,", "NATS URL \"nats://a,\": the host is missing".to_owned()),
-            ("nats://a:x", "NATS URL \"nats://a:x\": \"x\" is no port".to_owned()),
-            ("nats://a:0", "NATS URL \"nats://a:0\": \"0\" is no port".to_owned()),
-            ("nats://a:70000", "NATS URL \"nats://a:70000\": \"70000\" is no port".to_owned()),
-            ("nats://a:", "NATS URL \"nats://a:\": \"\" is no port".to_owned()),
-            ("nats://a/b", "NATS URL \"nats://a/b\": \"a/b\" is no host".to_owned()),
-            ("nats://a,tls://b", "NATS URL \"nats://a,tls://b\": \"//b\" is no port".to_owned()),
-            ("nats://[::1", "NATS URL \"nats://[::1\": \":1\" is no port".to_owned()),
-            ("nats://a]:1", "NATS URL \"nats://a]:1\": \"a]\" is no host".to_owned()),
+            ("nats://a:x", "NATS URL \"nats://a:x\": \"x\" is not a port".to_owned()),
+            ("nats://a:0", "NATS URL \"nats://a:0\": \"0\" is not a port".to_owned()),
+            ("nats://a:70000", "NATS URL \"nats://a:70000\": \"70000\" is not a port".to_owned()),
+            ("nats://a:", "NATS URL \"nats://a:\": \"\" is not a port".to_owned()),
+            ("nats://a/b", "NATS URL \"nats://a/b\": \"a/b\" is not a host name".to_owned()),
+            ("nats://a,tls://b", "NATS URL \"nats://a,tls://b\": \"//b\" is not a port".to_owned()),
+            ("nats://[::1", "NATS URL \"nats://[::1\": \":1\" is not a port".to_owned()),
+            ("nats://a]:1", "NATS URL \"nats://a]:1\": \"a]\" is not a host name".to_owned()),
         ] {
             assert_eq!(parse(url).unwrap_err().to_string(), told, "{url}");
         }

@@ -142,7 +142,8 @@ impl Announcement<'_> {
             warn!(
                 connections_max = limits.connections_max,
                 http_connections_max = http.http_connections_max,
-                "the limit of open files lowers the limits of connections; raise it (ulimit -n, LimitNOFILE)"
+                "the limit of open files lowers the connection limits; raise it (ulimit -n, \
+                 LimitNOFILE)"
             );
         }
         info!(

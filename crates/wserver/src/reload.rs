@@ -218,7 +218,7 @@ impl Reloader {
             .is_some_and(|authenticator| authenticator.handshake_headers().contains(&COOKIE));
         if reads_cookies && assemble::origin(&self.origin).is_any() {
             return Err(vec![format!(
-                "callback_forward_headers has cookie, and origin is {} until a restart",
+                "callback_forward_headers contains cookie, but origin is {} until a restart",
                 self.origin.join(", ")
             )]);
         }

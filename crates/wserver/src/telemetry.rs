@@ -39,7 +39,7 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter> {
     let mut directives =
         text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).peekable();
     if directives.peek().is_none() {
-        return Err(problem(format!("log is empty, write one of {LEVELS}")).into());
+        return Err(problem(format!("log is empty: write one of {LEVELS}")).into());
     }
     for directive in directives {
         check(directive).with_context(|| problem(format!("log {text:?}")))?;
@@ -172,9 +172,9 @@ mod tests {
         for (text, told) in [
             ("", "log is empty"),
             ("verbose", "\"verbose\" is not a level: write one of off, error"),
-            ("info,verbose", "\"verbose\" is no level"),
+            ("info,verbose", "\"verbose\" is not a level"),
             (" , ", "log is empty"),
-            ("debg", "\"debg\" is no level"),
+            ("debg", "\"debg\" is not a level"),
             ("wserver_wrap=debug", "\"wserver_wrap\" writes no log"),
             ("wserver_core", "\"wserver_core\" writes no log"),
             ("hyper=verbose", "is not a filter"),

@@ -199,19 +199,21 @@ pub enum OriginFault {
         scheme: String,
     },
     /// Its port is none.
-    #[error("is never sent by a browser: {port:?} is no port")]
+    #[error("is never sent by a browser: {port:?} is not a port")]
     Port {
         /// The port.
         port: String,
     },
     /// Its host is none.
-    #[error("is never sent by a browser: {host:?} is no host")]
+    #[error("is never sent by a browser: {host:?} is not a host name")]
     Host {
         /// The host.
         host: String,
     },
     /// Its host ends with a number and is no address.
-    #[error("is never sent by a browser: {host:?} is no host, and no address as 192.0.2.1")]
+    #[error(
+        "is never sent by a browser: {host:?} is not a host name, nor an address such as 192.0.2.1"
+    )]
     HostAddress {
         /// The host.
         host: String,
@@ -398,16 +400,16 @@ mod tests {
             ("https://[2001:DB8::1]", "write https://[2001:db8::1]"),
             ("https://[::ffff:192.0.2.1]", "write https://[::ffff:c000:201]"),
             ("https://bücher.example", "write the host as xn--…"),
-            ("https://app.example.com:", "is no port"),
-            ("https://app.example.com:0", "is no port"),
-            ("https://app.example.com:65536", "is no port"),
-            ("https://app.example.com:+1", "is no port"),
-            ("https://a:b:1", "is no host"),
-            ("https://[::1", "is no host"),
-            ("https://[::1].example", "is no host"),
-            ("https://127.1", "is no host, and no address"),
-            ("https://010.0.0.1", "is no host, and no address"),
-            ("https://a%2eb.example", "is no host"),
+            ("https://app.example.com:", "is not a port"),
+            ("https://app.example.com:0", "is not a port"),
+            ("https://app.example.com:65536", "is not a port"),
+            ("https://app.example.com:+1", "is not a port"),
+            ("https://a:b:1", "is not a host name"),
+            ("https://[::1", "is not a host name"),
+            ("https://[::1].example", "is not a host name"),
+            ("https://127.1", "is not a host name, nor an address"),
+            ("https://010.0.0.1", "is not a host name, nor an address"),
+            ("https://a%2eb.example", "is not a host name"),
             ("NULL", "needs a scheme"),
             ("file:///", "nothing more"),
         ] {

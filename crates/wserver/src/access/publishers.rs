@@ -12,7 +12,7 @@ pub(super) fn keys(contents: &mut Contents, settings: &Settings) -> Result<Optio
     let (source, text) = match (&settings.push_key_file, &settings.push_key) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
-            let words = "push_key_file and push_key are both set, choose one";
+            let words = "push_key_file and push_key are both set: set only one of them";
             return Err(Problem::new(["push_key_file", "push_key"], words).into());
         }
         (None, Some(key)) => (Problem::new(["push_key"], "push_key"), key.expose().to_owned()),

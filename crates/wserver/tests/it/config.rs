@@ -202,7 +202,7 @@ fn mistakes_in_the_file_are_told_with_their_line() {
         ("ws_path = \"ws\"", &["FILE:1: ws_path \"ws\" must start with /"]),
         (
             "ws_path = \"/x\"\npush_path = \"/x\"",
-            &["FILE:1, FILE:2: ws_path and push_path are both /x, they must differ"],
+            &["FILE:1, FILE:2: ws_path and push_path are both /x, but must differ"],
         ),
         (
             "\norigin = [\"a.example\"]",

@@ -70,7 +70,7 @@ fn a_listeners_token_is_used_and_not_shown() {
     let with_key = ["--user", "jack", "--key-file", keys.path()];
     for (arguments, line) in [
         ([&with_token[..], &with_key].concat(), "ok       delivery"),
-        (with_token.to_vec(), "skipped  delivery   say --user"),
+        (with_token.to_vec(), "skipped  delivery   to push to the token's user, name that user"),
         ([&with_token[..], &with_key[..2]].concat(), "--key-file"),
         ([&["--quick"], &with_key[..]].concat(), "the push reached nobody"),
     ] {
@@ -213,7 +213,7 @@ fn what_others_answer_is_told_with_its_remedy() {
         "the answer does not match this handshake",
     );
     answered("SSH-2.0-OpenSSH_9.2\n", "the answer does not match this handshake");
-    answered("", "plain requests neither");
+    answered("", "not even a plain request");
 }
 
 /// A proxy before `server` that changes each head of a request, says who it is, and lets the rest be;
@@ -295,7 +295,7 @@ fn a_proxy_that_drops_upgrades_is_told_from_one_that_is_dead() {
     let url = proxied(&server, "Server: lighttpd/1.4.69", |_| None);
     let (code, printed) = doctor(&url, &["--quick"]);
     assert_eq!(code, 1, "{printed}");
-    assert!(printed.contains("plain requests neither"), "{printed}");
+    assert!(printed.contains("not even a plain request"), "{printed}");
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn mistakes_are_told_and_nothing_is_bound() {
         (&["--address"], &["--address"]),
         (&["--ws-path", "ws"], &["ws_path \"ws\" must start with /"]),
         (&["--push-path", ""], &["push_path \"\" must start with /"]),
-        (&["--drain-close-code", "1005"], &["drain_close_code is 1005, it must be 1001 or 1012"]),
+        (&["--drain-close-code", "1005"], &["drain_close_code is 1005, but must be 1001 or 1012"]),
         (
             &["--drain-delay", "30s"],
             &["drain_delay is 30s, but must be shorter than drain_timeout, 30s"],
@@ -97,7 +97,7 @@ fn mistakes_are_told_and_nothing_is_bound() {
             &["--push-path", "/metrics"],
             &["push_path cannot be /metrics, where the server has its own"],
         ),
-        (&["--ws-path", "/push"], &["ws_path and push_path are both /push, they must differ"]),
+        (&["--ws-path", "/push"], &["ws_path and push_path are both /push, but must differ"]),
         (&["--ws-path", "/a?token=b"], &["ws_path", "plain path"]),
         (&["--push-path", "/p%20q"], &["push_path", "plain path"]),
         (&["--push-path", "/", "--no-demo=false"], &["the demo page is served at /"]),

@@ -46,13 +46,16 @@ pub(super) fn idle(proxy: &Proxy) -> String {
 pub(super) fn tls(error: &io::Error) -> &'static str {
     match TlsFault::of(error) {
         Some(TlsFault::UnknownIssuer) => {
-            "the server must send the intermediate certificates too (fullchain.pem); an \
-             authority of your own, or a certificate that has signed itself, is named with --ca-file"
+            "the server must also send the intermediate certificates (fullchain.pem); for a \
+             private authority or a self-signed certificate, use --ca-file"
         }
         Some(TlsFault::WrongName) => "the certificate is for other names: get one for this name",
         Some(TlsFault::Expired) => "renew the certificate",
-        Some(TlsFault::NotYetValid) => "the certificate, or a clock, is ahead of time",
-        Some(TlsFault::NotTls) => "no TLS is spoken at this port: is it ws:// or http://?",
+        Some(TlsFault::NotYetValid) => "the certificate is not valid yet, or a clock is wrong",
+        Some(TlsFault::NotTls) => {
+            "this port does not speak TLS: should the URL begin with ws:// \
+                                   or http://?"
+        }
         Some(TlsFault::NothingInCommon) => {
             "the two sides have no version or cipher in common: TLS 1.2 or 1.3 is needed"
         }
@@ -60,9 +63,9 @@ pub(super) fn tls(error: &io::Error) -> &'static str {
             "the server speaks a version that is too old: TLS 1.2 or 1.3 is needed"
         }
         Some(TlsFault::ClientCertificate) => {
-            "the server asks clients for a certificate, which browsers hardly have"
+            "the server demands client certificates, which browsers rarely have"
         }
-        _ => "TLS did not come about: is it a TLS port at all?",
+        _ => "the TLS handshake failed: does this port speak TLS?",
     }
 }
 
