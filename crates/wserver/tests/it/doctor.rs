@@ -130,7 +130,7 @@ fn what_the_server_refuses_is_told_with_its_remedy() {
     for (path, arguments, expected) in [
         ("/live", &["--origin", "https://app.example.com"][..], "ok       upgrade"),
         ("/live", &["--origin", "https://evil.example"], "add the origin to the setting origin"),
-        ("", &[], "ws_path is another"),
+        ("", &[], "the server has another ws_path"),
     ] {
         let (_, printed) = doctor(&format!("{url}{path}"), &[arguments, &["--quick"]].concat());
         assert!(printed.contains(expected), "{printed}");
