@@ -182,4 +182,72 @@ mod tests {
             "{error}"
         );
     }
+
+    /// The problems of the defaults after a change.
+    fn problems(change: impl FnOnce(&mut HttpLimitSettings)) -> Vec<String> {
+        let mut settings = HttpLimitSettings::default();
+        change(&mut settings);
+        let built = settings.build(&LimitSettings::default());
+        built.map_or_else(
+            |error| error.problems().iter().map(ToString::to_string).collect(),
+            |_| Vec::new(),
+        )
+    }
+
+    /// What just keeps each bound, and what just breaks it.
+    #[test]
+    fn bounds_and_relations_hold_to_the_unit() {
+        type Time = fn(&mut HttpLimitSettings) -> &mut Duration;
+        let times: [(&str, Time); 3] = [
+            ("push_body_timeout", |it| &mut it.push_body_timeout),
+            ("header_timeout", |it| &mut it.header_timeout),
+            ("http_idle_timeout", |it| &mut it.http_idle_timeout),
+        ];
+        let (nanosecond, year) = (Duration::from_nanos(1), Duration::from_secs(365 * 24 * 60 * 60));
+        for (name, time) in times {
+            let of = |value| problems(|it| *time(it) = value);
+            assert_eq!(of(Duration::ZERO), [format!("{name} must be longer than zero")]);
+            assert_eq!([of(nanosecond), of(year)], [[""; 0], [""; 0]], "{name}");
+            assert_eq!(of(year + nanosecond), [format!("{name} must be at most a year")]);
+        }
+
+        type Count = fn(&mut HttpLimitSettings, u32);
+        let counts: [(&str, Count); 3] = [
+            ("batch_pushes_max", |it, count| it.batch_pushes_max = count as usize),
+            ("http_connections_max", |it, count| it.http_connections_max = count as usize),
+            ("handshakes_per_address_burst", |it, count| it.handshakes_per_address_burst = count),
+        ];
+        for (name, set) in counts {
+            assert_eq!(problems(|it| set(it, 0)), [format!("{name} must be at least 1")]);
+            assert_eq!(problems(|it| set(it, 1)), [""; 0], "{name}");
+        }
+
+        type Size = fn(&mut HttpLimitSettings) -> &mut usize;
+        let least: [(&str, Size, usize); 4] = [
+            ("head_bytes_max", |it| &mut it.head_bytes_max, 8 * KIB),
+            ("push_body_bytes_max", |it| &mut it.push_body_bytes_max, 6 * MIB + 64 * KIB),
+            ("push_bodies_bytes_max", |it| &mut it.push_bodies_bytes_max, 8 * MIB),
+            ("idempotency_bytes_max", |it| &mut it.idempotency_bytes_max, MIB),
+        ];
+        let most: [(&str, Size, usize); 4] = [
+            ("push_body_bytes_max", |it| &mut it.push_body_bytes_max, 1024 * MIB),
+            ("push_bodies_bytes_max", |it| &mut it.push_bodies_bytes_max, 1024 * MIB),
+            ("idempotency_bytes_max", |it| &mut it.idempotency_bytes_max, 1024 * MIB),
+            ("batch_pushes_max", |it| &mut it.batch_pushes_max, LIST_ITEMS_MAX),
+        ];
+        // A large size may ask for a larger one beside it.
+        let is_refused = |name: &str, size: Size, value, bound: &str| {
+            let problem = format!("{name} is {value}, it must be {bound}");
+            problems(|it| *size(it) = value).iter().any(|found| found.starts_with(&problem))
+        };
+        for (name, size, least) in least {
+            let bound = format!("at least {least}: ");
+            assert!(is_refused(name, size, least - 1, &bound), "{name}");
+            assert!(!is_refused(name, size, least, "at least"), "{name}");
+        }
+        for (name, size, most) in most {
+            assert!(is_refused(name, size, most + 1, "at most"), "{name}");
+            assert!(!is_refused(name, size, most, "at most"), "{name}");
+        }
+    }
 }

@@ -44,3 +44,35 @@ words! {
         Internal = "internal",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counters, logs and answers know a reason by its label, in this order.
+    #[test]
+    fn each_reason_has_its_label() {
+        assert_eq!(
+            CloseReason::ALL.map(|reason| reason.to_string()),
+            [
+                "peer_closed",
+                "peer_gone",
+                "silent",
+                "not_registered",
+                "flood",
+                "protocol_error",
+                "invalid_payload",
+                "too_big",
+                "inbound_full",
+                "slow",
+                "disconnected",
+                "expired",
+                "user_full",
+                "replaced",
+                "shutdown",
+                "cut_off",
+                "internal",
+            ]
+        );
+    }
+}

@@ -3,6 +3,8 @@
 //! [`LimitSettings`] is what a person writes; [`Limits`] is the proof that it holds together.
 
 mod problem;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Deref;
 use std::str::FromStr;
@@ -278,48 +280,5 @@ impl Deref for Limits {
 
     fn deref(&self) -> &LimitSettings {
         &self.0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn defaults_hold_together() {
-        let _ = Limits::default();
-    }
-
-    #[test]
-    fn policies_are_written_as_they_are_read() {
-        for policy in ConnectionsPerUserPolicy::ALL {
-            assert_eq!(policy.to_string().parse(), Ok(policy));
-        }
-        assert_eq!("oldest".parse::<ConnectionsPerUserPolicy>(), Err(UnknownPolicy));
-    }
-
-    #[test]
-    fn no_time_is_too_long_for_the_clock() {
-        let settings = LimitSettings {
-            drain_timeout: Duration::MAX,
-            register_timeout: Duration::MAX,
-            ..LimitSettings::default()
-        };
-        assert_eq!(settings.build().unwrap_err().problems().len(), 2);
-    }
-
-    #[test]
-    fn every_problem_is_found_at_once_by_its_setting() {
-        let settings = LimitSettings {
-            ping_interval: Duration::ZERO,
-            outbox_bytes_max: MIB,
-            ..LimitSettings::default()
-        };
-        let error = settings.build().unwrap_err();
-        let found: Vec<_> = error.problems().iter().map(LimitProblem::settings).collect();
-        assert_eq!(
-            found,
-            [&["ping_interval"][..], &["outbox_bytes_max", "walk_bytes_max", "message_bytes_max"],]
-        );
     }
 }

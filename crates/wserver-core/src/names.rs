@@ -87,3 +87,30 @@ name! {
     /// The kind of message a connection asked for.
     EventName
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A limit counts bytes of UTF-8, and is kept to the byte.
+    #[test]
+    fn a_name_has_a_byte_at_least_and_no_more_than_its_limit() {
+        for (name, bytes_max, expected) in [
+            ("", 3, Err(NameError::Empty)),
+            ("", 0, Err(NameError::Empty)),
+            ("a", 0, Err(NameError::TooLong { bytes: 1, bytes_max: 0 })),
+            ("abc", 3, Ok("abc")),
+            ("abcd", 3, Err(NameError::TooLong { bytes: 4, bytes_max: 3 })),
+            ("\u{2603}", 3, Ok("\u{2603}")),
+            ("\u{2603}", 2, Err(NameError::TooLong { bytes: 3, bytes_max: 2 })),
+            (" \0\n", 3, Ok(" \0\n")),
+        ] {
+            let user = UserId::parse(name, bytes_max);
+            assert_eq!(user.as_ref().map(UserId::as_str), expected.as_ref().copied(), "{name:?}");
+            let event = EventName::parse(name, bytes_max);
+            assert_eq!(event.as_ref().map(EventName::as_str), expected.as_ref().copied());
+        }
+        let error = NameError::TooLong { bytes: 4, bytes_max: 3 };
+        assert_eq!(error.to_string(), "is 4 bytes long, the limit is 3");
+    }
+}

@@ -159,3 +159,28 @@ pub(crate) fn append(lane: &mut Lane, event: &EventName, frame: &Bytes, options:
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small frames of one event are copied into one run; a large one is shared as it is.
+    #[test]
+    fn a_large_frame_is_not_copied() {
+        let event = EventName::parse("news", 10).unwrap();
+        let mut lane = Lane::default();
+        let small = Bytes::from(vec![1; 100]);
+        let large = Bytes::from(vec![2; SHARE_BYTES_MIN]);
+        for frame in [&small, &small, &large, &large] {
+            append(&mut lane, &event, frame, PushOptions::default());
+        }
+        let mut extra = lane.extra.unwrap();
+        assert_eq!(extra.tail_bytes, 200 + 2 * SHARE_BYTES_MIN);
+        let runs = take_runs(&mut extra, 0);
+        assert_eq!((extra.tail_bytes, extra.segment_bytes), (0, 200 + 2 * SHARE_BYTES_MIN));
+        assert_eq!(runs.iter().map(|run| run.count).collect::<Vec<_>>(), [2, 1, 1]);
+        for run in runs.into_iter().skip(1) {
+            assert_eq!(run.body.freeze().as_ptr(), large.as_ptr());
+        }
+    }
+}

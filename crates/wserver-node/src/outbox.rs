@@ -13,6 +13,8 @@
 
 mod queue;
 mod rules;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::fmt;

@@ -234,6 +234,19 @@ fn the_register_deadline() {
             (30_000, 0, "poll", "ping"),
         ],
     );
+    // It comes between two pings, and is told of before.
+    let early = LimitSettings { register_timeout: Duration::from_secs(15), ..limits() };
+    check(
+        early,
+        &[
+            (0, 0, "poll", "wait until 10000"),
+            (10_000, 0, "poll", "ping"),
+            (10_000, 0, "poll", "wait until 15000"),
+            (11_000, 0, "pong", "ok"),
+            (11_000, 0, "poll", "wait until 15000"),
+            (15_000, 0, "poll", "close not_registered"),
+        ],
+    );
     let never = LimitSettings { register_timeout: Duration::ZERO, ..limits() };
     check(
         never,

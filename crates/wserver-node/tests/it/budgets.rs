@@ -6,9 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use wserver_core::{CloseReason, ConnectionId, ConnectionsPerUserPolicy, LimitSettings};
-use wserver_node::{Node, Phase, RegisterError};
+use wserver_node::{Node, Phase, RegisterError, Selection, Sent};
+use wserver_protocol::{CloseCode, frame};
 
-use crate::peer::{Peer, push_now};
+use crate::peer::{Peer, push_now, walked};
 use crate::wire::{FakeWire, Fate, event, limits, node, user};
 
 const MAX: usize = 10;
@@ -117,6 +118,29 @@ async fn of_many_who_come_at_once_the_newest_remain() {
     }
 }
 
+/// To the byte: a queue may hold exactly its bound.
+#[tokio::test]
+async fn a_queue_is_full_at_its_bound() {
+    let node = node(limits(100, 100));
+    assert_eq!(node.limits().outbox_bytes_max, 420);
+    let fill = |bytes: usize| {
+        let peer = Peer::join_with(&node, "ann", &["news"], Fate::StallAfter(0));
+        for len in [100, 100, 100, 100, bytes - 400] {
+            let sent = peer.attachment.send(&frame::text(&"x".repeat(len - 2)));
+            assert_eq!(sent, Sent::Queued, "{len} of {bytes}");
+        }
+        assert_eq!(peer.attachment.outbox().queued_bytes(), bytes);
+        peer
+    };
+    let full = fill(420);
+    assert_eq!(reason(&full), None);
+    // One byte more than there is room for.
+    let nearly = fill(419);
+    assert_eq!(nearly.attachment.send(&frame::text("")), Sent::Overflow);
+    assert_eq!(reason(&nearly), Some(CloseReason::Slow));
+    assert_eq!(node.counters().slow_evictions_total.value(), 1);
+}
+
 /// Each within its own bound, together at theirs: the one with the most goes, and not the one that
 /// happens to be sent something.
 #[tokio::test]
@@ -139,7 +163,8 @@ async fn the_largest_hoarder_makes_room() {
     assert_eq!(node.outboxes_bytes(), all_max);
     assert_eq!(push("dan"), 1, "there is room for it");
     assert_eq!(reason(&hoarder), Some(CloseReason::Slow));
-    assert_eq!(push("ann"), 0, "and it is unbound");
+    assert_eq!(node.counts().connections, 3, "and it is unbound");
+    assert_eq!(push("ann"), 0);
     assert_eq!([&small, &ordinary, &reader].map(reason), [None; 3]);
     let counters = node.counters();
     assert_eq!(counters.outboxes_full_evictions_total.value(), 1);
@@ -163,6 +188,53 @@ async fn the_largest_hoarder_makes_room() {
     assert_eq!(hoarder.line.texts().last().unwrap(), "close 1013");
     drop((hoarder, small, ordinary, begun));
     assert_eq!(node.outboxes_bytes(), 0);
+}
+
+/// To the byte: all queues together may hold exactly their bound. Beyond it no more go than need be.
+#[tokio::test]
+async fn all_queues_are_full_at_their_bound() {
+    let mut settings = limits(100, 100);
+    settings.outboxes_bytes_max = settings.outbox_bytes_max;
+    let node = node(settings);
+    let peers = ["ann", "bob", "cid"]
+        .map(|name| Peer::join_with(&node, name, &["news"], Fate::StallAfter(0)));
+    for (name, bytes) in [("ann", 100), ("ann", 100), ("ann", 100), ("bob", 100), ("cid", 20)] {
+        assert_eq!(push_now(&node, name, "news", &"x".repeat(bytes - 2)), 1);
+    }
+    assert_eq!((node.outboxes_bytes(), node.limits().outboxes_bytes_max), (420, 420));
+    assert_eq!(peers.each_ref().map(reason), [None; 3]);
+    assert_eq!(push_now(&node, "cid", "news", ""), 1);
+    assert_eq!(peers.each_ref().map(reason), [Some(CloseReason::Slow), None, None]);
+}
+
+/// What is closing already gives its room back by itself, so it is the largest of the others that
+/// makes room, however many are closing.
+#[tokio::test]
+async fn one_that_is_open_makes_room_although_many_that_close_have_more() {
+    const CLOSING: usize = 64;
+    let goodbye = frame::close(CloseCode::NORMAL, "disconnected").len();
+    let mut settings = limits(100, 100);
+    settings.outboxes_bytes_max = CLOSING * (300 + goodbye) + 200 + 20;
+    let all_max = settings.outboxes_bytes_max;
+    let node = node(settings);
+    let join = |name: &str| Peer::join_with(&node, name, &["news"], Fate::StallAfter(0));
+    let closing: Vec<Peer> = (0..CLOSING).map(|_| join("cid")).collect();
+    let text = "x".repeat(98);
+    for _ in 0..3 {
+        assert_eq!(push_now(&node, "cid", "news", &text), CLOSING);
+        walked(&node).await;
+    }
+    assert_eq!(node.disconnect(Selection::User(&user("cid"))), CLOSING);
+    let (large, small) = (join("ann"), join("bob"));
+    for _ in 0..2 {
+        assert_eq!(push_now(&node, "ann", "news", &text), 1);
+    }
+    assert_eq!(push_now(&node, "bob", "news", &"x".repeat(18)), 1);
+    assert_eq!(node.outboxes_bytes(), all_max);
+    assert_eq!(push_now(&node, "bob", "news", ""), 1);
+    assert_eq!([&large, &small].map(reason), [Some(CloseReason::Slow), None]);
+    assert_eq!(reason(&closing[0]), Some(CloseReason::Disconnected));
+    assert_eq!(node.counters().outboxes_full_evictions_total.value(), 1);
 }
 
 /// Nobody has more than the one that is to have more: then it is its turn.
@@ -206,6 +278,7 @@ async fn a_peer_that_takes_nothing_of_its_queue_is_closed() {
     }
     assert_eq!(reason(&stalled), Some(CloseReason::Slow));
     assert_eq!((reason(&slow), reason(&idle)), (None, None));
+    assert_eq!(node.counts().connections, 2, "it is unbound");
     assert_eq!(push_now(&node, "ann", "news", "m"), 0);
     assert_eq!(node.counters().slow_evictions_total.value(), 0);
 }

@@ -62,6 +62,21 @@ async fn it_says_why_it_went_to_nobody() {
     assert_eq!(ending.total.reason, Some(NoDelivery::ConnectionEnding));
 }
 
+/// Of the reasons of several users it is the one that there is most to do about, in whatever order
+/// they come up.
+#[tokio::test]
+async fn it_tells_the_worst_of_several_reasons() {
+    for _ in 0..20 {
+        // Each node has another order of its users.
+        let node = node(LimitSettings::default());
+        let sender = Peer::join(&node, "ann", &["news"]);
+        let _gone = Peer::join_with(&node, "bob", &["news"], Fate::BreakAfter(0));
+        let receipt = push(&node, "to nobody", without(&sender)).await;
+        assert_eq!((receipt.users, receipt.total.dropped), (1, 1));
+        assert_eq!(receipt.total.reason, Some(NoDelivery::ConnectionEnding));
+    }
+}
+
 /// Each user's part has its place among that user's other messages.
 #[tokio::test]
 async fn it_keeps_the_order_of_each_user() {

@@ -4,6 +4,7 @@
 mod budgets;
 mod everyone;
 mod info;
+mod interest;
 mod journal;
 mod life;
 mod merge;
@@ -14,4 +15,5 @@ mod receipt;
 mod trace;
 mod ttl;
 mod verdict;
+mod wake;
 mod wire;

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll, Wake, Waker};
 
 use wserver_core::LimitSettings;
 use wserver_node::{Message, NoDelivery, Selection};
@@ -93,6 +93,49 @@ async fn a_push_beyond_walk_bytes_max_waits_for_room() {
     assert_eq!(receipt.delivered(), LARGE);
     walked(&node).await;
     assert_eq!(peers[0].line.texts(), [text.as_str(), text.as_str(), "last"]);
+}
+
+/// The bound is kept to the byte: a log that holds exactly as much is full.
+#[tokio::test]
+async fn a_log_with_walk_bytes_max_is_full() {
+    let node = node(limits(64, 128));
+    let _peers: Vec<Peer> = (0..LARGE).map(|_| Peer::join(&node, "ann", &["news"])).collect();
+    // Frames of 64 and of 63 bytes, heads included.
+    push_now(&node, "ann", "news", &"x".repeat(62));
+    push_now(&node, "ann", "news", &"x".repeat(61));
+    assert_eq!(push_now(&node, "ann", "news", ""), LARGE, "127 bytes leave room");
+    walked(&node).await;
+
+    push_now(&node, "ann", "news", &"x".repeat(62));
+    push_now(&node, "ann", "news", &"x".repeat(62));
+    let (ann, news, message) = (user("ann"), event("news"), Message::text("last"));
+    let mut waiting = pin!(node.push(&ann, &news, &message));
+    assert!(poll(waiting.as_mut()).is_pending(), "128 bytes do not");
+    assert_eq!(waiting.await.delivered(), LARGE);
+}
+
+/// What is under way and what joins it are within `walk_bytes_max` together, so no member is handed
+/// more than that at once.
+#[tokio::test]
+async fn what_joins_a_round_is_within_the_bound_of_the_lane() {
+    let node = node(limits(64, 128));
+    let peers: Vec<Peer> = (0..100).map(|_| Peer::join(&node, "ann", &["news"])).collect();
+    let text = "x".repeat(62);
+    // Long before the walker has come round, the log is full again.
+    let within = node.clone();
+    peers[5].line.interrupt(move || {
+        for _ in 0..2 {
+            assert_eq!(push_now(&within, "ann", "news", &"y".repeat(62)), 100);
+        }
+    });
+    for _ in 0..2 {
+        assert_eq!(push_now(&node, "ann", "news", &text), 100);
+    }
+    walked(&node).await;
+    for peer in &peers {
+        assert_eq!(peer.line.texts()[2..], ["y".repeat(62), "y".repeat(62)]);
+        assert_eq!(peer.line.write_ends(), [128, 256], "no write of more");
+    }
 }
 
 /// First in, first out; and whoever comes when there is room again still comes behind those who wait.
@@ -213,6 +256,34 @@ async fn a_panic_in_the_middle_of_a_walk_leaves_no_lane_dead() {
         assert!(peers.iter().all(|peer| peer.line.texts().ends_with(&["close 1011".to_owned()])));
 
         let back = Peer::join(&node, "ann", &["news"]);
+        assert_eq!(push_now(&node, "ann", "news", "to who came back"), 1);
+        walked(&node).await;
+        assert_eq!(back.line.texts(), ["to who came back"]);
+    }
+}
+
+/// Whoever registers while the members are still being closed finds a lane that works, too.
+#[tokio::test]
+async fn who_registers_right_after_a_panic_is_pushed_to() {
+    struct OnWake<F>(F);
+    impl<F: Fn() + Send + Sync> Wake for OnWake<F> {
+        fn wake(self: Arc<Self>) {
+            (self.0)();
+        }
+    }
+    for members in [LARGE, 3] {
+        let node = node(LimitSettings::default());
+        let peers: Vec<Peer> = (0..members).map(|_| Peer::join(&node, "ann", &["news"])).collect();
+        let back = Arc::new(Peer::join(&node, "ann", &[]));
+        // Its client sees the Close of the first one before the others have theirs.
+        let (comes, within) = (Arc::clone(&back), node.clone());
+        let waker = Waker::from(Arc::new(OnWake(move || comes.register(&within, "ann", "news"))));
+        let _ = peers[0].attachment.poll_flush(&mut Context::from_waker(&waker));
+        peers[1].line.interrupt(|| panic!("on purpose"));
+        let pushing = AssertUnwindSafe(|| push_now(&node, "ann", "news", "lost on the way"));
+        assert_eq!(catch_unwind(pushing).is_err(), members < LARGE, "whoever walks panics");
+        walked(&node).await;
+
         assert_eq!(push_now(&node, "ann", "news", "to who came back"), 1);
         walked(&node).await;
         assert_eq!(back.line.texts(), ["to who came back"]);

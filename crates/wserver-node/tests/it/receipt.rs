@@ -1,6 +1,7 @@
 //! What a push is answered: the counts, why it went to nobody, and whom it leaves out.
 
 use std::pin::pin;
+use std::sync::{Arc, Mutex};
 
 use wserver_core::{CloseReason, LimitSettings};
 use wserver_node::{Message, NoDelivery, Node, Phase, PushOptions, PushReceipt};
@@ -73,6 +74,73 @@ async fn a_slow_reader_is_dropped() {
         assert_eq!(receipt.reason, reason);
         assert_eq!(slow.flush().phase, Phase::Closing(CloseReason::Slow));
     }
+}
+
+/// What waits in the lane's log will reach it too: the push that would be too much is the one that
+/// does not count it.
+#[tokio::test]
+async fn a_slow_reader_is_reckoned_with_what_waits_in_the_log() {
+    let node = node(limits(100, 300));
+    let slow = Peer::join_with(&node, "ann", &["news"], Fate::StallAfter(0));
+    let _others: Vec<Peer> = (1..LARGE).map(|_| Peer::join(&node, "ann", &["news"])).collect();
+    let text = "x".repeat(98);
+    for _ in 0..7 {
+        push_now(&node, "ann", "news", &text);
+        walked(&node).await;
+    }
+    assert_eq!(node.limits().outbox_bytes_max, 820);
+    assert_eq!(slow.attachment.outbox().queued_bytes(), 700);
+    assert_eq!(push(&node, "news", &text), "40 = 0 + 40 + 0, -", "800 bytes when it is handed out");
+    assert_eq!(push(&node, "news", &text), "40 = 0 + 39 + 1, -", "this one would make it 900");
+    walked(&node).await;
+    assert_eq!(node.counters().deliveries_lost_total.value(), 0, "each count was true");
+}
+
+/// And so will what is being written to the others.
+#[tokio::test]
+async fn a_slow_reader_is_reckoned_with_what_is_being_handed_out() {
+    let node = node(limits(100, 100));
+    let reader = Peer::join(&node, "ann", &["news"]);
+    let slow = Peer::join_with(&node, "ann", &["news"], Fate::StallAfter(0));
+    let text = "x".repeat(98);
+    for _ in 0..3 {
+        push_now(&node, "ann", "news", &text);
+    }
+    assert_eq!(node.limits().outbox_bytes_max, 420);
+    assert_eq!(slow.attachment.outbox().queued_bytes(), 300);
+    let told = Arc::new(Mutex::new(String::new()));
+    let (within, second) = (node.clone(), Arc::clone(&told));
+    reader.line.interrupt(move || {
+        *second.lock().unwrap() = push(&within, "news", &"y".repeat(98));
+    });
+    // The first finds the slow reader ending, since the second has found it too slow by then.
+    assert_eq!(push(&node, "news", &text), "2 = 1 + 0 + 1, -");
+    assert_eq!(*told.lock().unwrap(), "2 = 0 + 1 + 1, -");
+    walked(&node).await;
+    assert_eq!(node.counters().deliveries_lost_total.value(), 0);
+    assert_eq!(node.counters().slow_evictions_total.value(), 1);
+}
+
+/// Counted by connections: those that a push drops at once, and those that were counted for it and
+/// turned out to be gone when the walker came to them.
+#[tokio::test]
+async fn who_is_dropped_and_who_is_lost_is_counted() {
+    let node = node(LimitSettings::default());
+    let gone = || Peer::join_with(&node, "ann", &["news"], Fate::BreakAfter(0));
+    let _gone = [gone(), gone()];
+    let _here = Peer::join(&node, "ann", &["news"]);
+    assert_eq!(push(&node, "news", "one"), "3 = 1 + 0 + 2, -");
+    let counters = node.counters();
+    assert_eq!(counters.deliveries_dropped_total.value(), 2);
+    assert_eq!(counters.deliveries_lost_total.value(), 0);
+
+    let _gone = [gone(), gone(), gone()];
+    let _others: Vec<Peer> = (0..LARGE).map(|_| Peer::join(&node, "ann", &["news"])).collect();
+    assert_eq!(push(&node, "news", "two"), "44 = 0 + 44 + 0, -");
+    walked(&node).await;
+    assert_eq!(counters.deliveries_dropped_total.value(), 2);
+    assert_eq!(counters.deliveries_lost_total.value(), 3);
+    assert_eq!(push(&node, "news", "three"), "41 = 0 + 41 + 0, -");
 }
 
 /// What all queues together may hold is decided when the socket does not take it.

@@ -119,14 +119,38 @@ mod tests {
 
     #[test]
     fn questions_and_answers_are_read_as_they_are_written() {
-        for question in [
-            Question::Presence { users: vec!["jack".to_owned()] },
-            Question::Disconnect { body: "{}".to_owned() },
-            Question::Trace { user: "jack".to_owned(), stream: u64::MAX },
-            Question::Node,
+        let (id, user, event) = ("7".to_owned(), "jack".to_owned(), "news".to_owned());
+        for (question, json) in [
+            (
+                Question::Presence { users: vec![user.clone()] },
+                r#"{"ask":"presence","users":["jack"]}"#,
+            ),
+            (
+                Question::UserConnections { user: user.clone() },
+                r#"{"ask":"user_connections","user":"jack"}"#,
+            ),
+            (Question::Connection { id: id.clone() }, r#"{"ask":"connection","id":"7"}"#),
+            (Question::Disconnect { body: "{}".to_owned() }, r#"{"ask":"disconnect","body":"{}"}"#),
+            (
+                Question::Register { id: id.clone(), user: user.clone(), event: event.clone() },
+                r#"{"ask":"register","id":"7","user":"jack","event":"news"}"#,
+            ),
+            (
+                Question::Unregister { id, user: user.clone(), event: event.clone() },
+                r#"{"ask":"unregister","id":"7","user":"jack","event":"news"}"#,
+            ),
+            (
+                Question::Explain { user: user.clone(), event },
+                r#"{"ask":"explain","user":"jack","event":"news"}"#,
+            ),
+            (
+                Question::Trace { user, stream: u64::MAX },
+                r#"{"ask":"trace","user":"jack","stream":18446744073709551615}"#,
+            ),
+            (Question::Node, r#"{"ask":"node"}"#),
         ] {
-            let read = Question::parse(v2::encode(&question).as_bytes());
-            assert!(read.as_ref() == Some(&question), "{}", v2::encode(&question));
+            assert_eq!(v2::encode(&question), json);
+            assert!(Question::parse(json.as_bytes()) == Some(question), "{json}");
         }
         assert!(Question::parse(br#"{"ask":"something_new"}"#).is_none());
         let answer = Answer::Ok(Closed { closed: 2, nodes_missing: Vec::new() });

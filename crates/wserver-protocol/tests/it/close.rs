@@ -26,6 +26,7 @@ fn the_named_codes_are_codes() {
         (CloseCode::POLICY, 1008),
         (CloseCode::TOO_BIG, 1009),
         (CloseCode::INTERNAL, 1011),
+        (CloseCode::RESTART, 1012),
         (CloseCode::TRY_AGAIN_LATER, 1013),
     ] {
         assert_eq!(CloseCode::new(number), Some(code));

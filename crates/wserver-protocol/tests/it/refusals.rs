@@ -186,6 +186,30 @@ fn refused_for_the_right_reason() {
     }
 }
 
+/// Counters and logs know a refusal by its label.
+#[test]
+fn each_refusal_has_its_label() {
+    use DecodeError as E;
+    for (error, label) in [
+        (E::ReservedBit, "reserved_bit"),
+        (E::ReservedOpcode, "reserved_opcode"),
+        (E::ControlFragmented, "control_fragmented"),
+        (E::ControlTooLong, "control_too_long"),
+        (E::ContinuationUnexpected, "continuation_unexpected"),
+        (E::ContinuationExpected, "continuation_expected"),
+        (E::NotMasked, "not_masked"),
+        (E::Masked, "masked"),
+        (E::LengthNotShortest, "length_not_shortest"),
+        (E::CloseTruncated, "close_truncated"),
+        (E::CloseCodeInvalid(1005), "close_code_invalid"),
+        (E::NotUtf8, "not_utf8"),
+        (E::MessageTooLong, "message_too_long"),
+        (E::TooManyFragments, "too_many_fragments"),
+    ] {
+        assert_eq!(error.as_str(), label);
+    }
+}
+
 #[test]
 fn texts_of_refusals_fit_into_a_header() {
     for (_, _, _, error, _) in cases() {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use proptest::prelude::*;
 use wserver_protocol::frame::{self, Fin, Opcode};
-use wserver_protocol::{CloseCode, DecodeLimits, Decoder, Role};
+use wserver_protocol::{CloseCode, DecodeLimits, Decoder, Inbound, Role};
 
 use crate::{Event, LIMITS, decode};
 
@@ -242,6 +242,53 @@ fn an_idle_decoder_is_small_and_keeps_nothing() {
         decoder.decode(&LIMITS, &mut message.to_vec(), |_| ControlFlow::Continue(())).unwrap();
         assert!(!decoder.is_partial());
     }
+}
+
+/// A frame that is there as a whole is lent from the input, not copied, whatever follows it.
+#[test]
+fn a_whole_frame_is_lent() {
+    let frame = frame::masked(Opcode::Binary, b"payload", [9, 8, 7, 6]);
+    for behind in [&b""[..], b"\x82"] {
+        let mut input = [&frame[..], behind].concat();
+        let lent_from = input.as_ptr_range();
+        let mut is_lent = false;
+        let mut decoder = Decoder::new(Role::Server);
+        decoder
+            .decode(&LIMITS, &mut input, |inbound| {
+                let Inbound::Binary(payload) = inbound else { panic!("{inbound:?}") };
+                is_lent = lent_from.contains(&payload.as_ptr());
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert!(is_lent, "before {behind:?}");
+    }
+}
+
+/// The decoder tells the memory that it holds, and holds none after a message, nor after a Close
+/// in the middle of one.
+#[test]
+fn held_bytes_are_the_memory_of_a_message() {
+    let key = [9, 8, 7, 6];
+    let long = frame::masked(Opcode::Binary, &[7; 100], key);
+    let head_len = frame::head_len(100) + key.len();
+    let mut decoder = Decoder::new(Role::Server);
+    let mut feed = |bytes: &[u8]| {
+        decoder.decode(&LIMITS, &mut bytes.to_vec(), |_| ControlFlow::Continue(())).unwrap();
+        (decoder.held_bytes(), decoder.is_partial())
+    };
+    assert_eq!(feed(&long[..head_len]), (0, true), "an announcement costs nothing");
+    let (held, _) = feed(&long[head_len..head_len + 10]);
+    assert!(held >= 10, "{held}");
+    // The room doubles, so eleven bytes stand in room for twenty.
+    let (held, _) = feed(&long[head_len + 10..head_len + 11]);
+    assert!(held >= 20, "{held}");
+    assert_eq!(feed(&long[head_len + 11..]), (0, false));
+
+    let mut begun = Vec::new();
+    frame::append(&mut begun, Fin::More, Opcode::Binary, Some(key), b"abc");
+    let (held, _) = feed(&begun);
+    assert!(held >= 3, "{held}");
+    assert_eq!(feed(&frame::masked(Opcode::Close, b"", key)), (0, false));
 }
 
 /// `Debug` is for logs, so it tells no contents.

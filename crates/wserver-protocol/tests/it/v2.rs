@@ -1,11 +1,16 @@
 //! The HTTP API's bodies: what is read, and what is said of what is not.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use wserver_protocol::v2::{
-    Batch, BatchAnswer, Disconnect, LIST_ITEMS_MAX, Presence, Problem, Push, PushAnswer, Reason,
-    Recipients, Registration,
+    self, Batch, BatchAnswer, BatchItem, Closed, Connection, Connections, Delivery, Disconnect,
+    Entry, Explanation, LIST_ITEMS_MAX, Missed, NodeDelivery, NodeInfo, Nodes, Now, Online,
+    Presence, Problem, Push, PushAnswer, Reason, Recipients, Registered, Registration,
+    UserDelivery,
 };
 
 /// What is said of a body, with the field in front.
@@ -93,6 +98,21 @@ fn what_is_wrong_with_a_push_is_named() {
 }
 
 #[test]
+fn a_ttl_is_more_than_nothing_and_at_most_a_year() {
+    let ttl = |seconds: &str| {
+        let body = format!(r#"{{"user":"a","event":"e","message":"m","ttl_seconds":{seconds}}}"#);
+        push(&body).map(|push| push.ttl)
+    };
+    let year = Duration::from_secs(365 * 24 * 60 * 60);
+    assert_eq!(ttl("0.25"), Ok(Some(Duration::from_millis(250))));
+    assert_eq!(ttl("31536000"), Ok(Some(year)));
+    let refused = Err("ttl_seconds must be more than 0 and at most a year".to_owned());
+    for seconds in ["31536000.1", "31536001", "-1", "-0.0"] {
+        assert_eq!(ttl(seconds), refused, "{seconds}");
+    }
+}
+
+#[test]
 fn an_error_is_one_line_of_bounded_length() {
     let long = format!(r#"{{"{}\n\u0000":1}}"#, "ö".repeat(5000));
     let error = push(&long).unwrap_err();
@@ -171,10 +191,210 @@ fn a_disconnect_means_one_thing() {
 #[test]
 fn registrations_are_read() {
     let registration = Registration { user: "jack".into(), event: "news".into() };
-    let body = wserver_protocol::v2::encode(&registration);
+    let body = v2::encode(&registration);
     assert_eq!(Registration::parse(body.as_bytes()), Ok(registration));
     let error = Registration::parse(br#"{"user":"jack","events":["news"]}"#).unwrap_err();
     assert_eq!(error.field.as_deref(), Some("events"));
+}
+
+/// What is written is exactly `json`, and is read back as it was.
+fn check<T>(answer: &T, json: &str)
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    assert_eq!(v2::encode(answer), json);
+    assert_eq!(&serde_json::from_str::<T>(json).expect(json), answer);
+}
+
+/// The fields of the answers are the contract: their names, and which are left out when empty.
+#[test]
+fn answers_are_written_to_the_letter() {
+    let none = Delivery { reason: Some(Reason::UserOffline), ..Delivery::default() };
+    check(
+        &PushAnswer { id: "1-2".into(), delivery: none, users: None, results: None },
+        r#"{"id":"1-2","matched":0,"written":0,"queued":0,"dropped":0,"reason":"user_offline","detail":null}"#,
+    );
+    let delivery = Delivery {
+        matched: 6,
+        written: 1,
+        queued: 2,
+        dropped: 3,
+        reason: Some(Reason::NoRegistrationForEvent),
+        detail: Some("why".into()),
+        events: Some(vec!["mail".into()]),
+        nodes: Some(2),
+        nodes_missing: Some(vec!["c".into()]),
+        is_partial: Some(true),
+        by_node: Some(vec![NodeDelivery {
+            node: "a".into(),
+            matched: 6,
+            written: 1,
+            queued: 2,
+            dropped: 3,
+        }]),
+    };
+    assert_eq!(delivery.delivered(), 3, "what is queued counts, what was dropped does not");
+    let results = vec![UserDelivery { user: "jack".into(), delivery: Delivery::default() }];
+    let answer = PushAnswer { id: "1-2".into(), delivery, users: Some(4), results: Some(results) };
+    check(
+        &answer,
+        r#"{"id":"1-2","matched":6,"written":1,"queued":2,"dropped":3,"reason":"no_registration_for_event","detail":"why","events":["mail"],"nodes":2,"nodes_missing":["c"],"is_partial":true,"by_node":[{"node":"a","matched":6,"written":1,"queued":2,"dropped":3}],"users":4,"results":[{"user":"jack","matched":0,"written":0,"queued":0,"dropped":0,"reason":null,"detail":null}]}"#,
+    );
+    for (reason, json) in [
+        (Reason::UserOffline, r#""user_offline""#),
+        (Reason::NoRegistrationForEvent, r#""no_registration_for_event""#),
+        (Reason::SlowConsumer, r#""slow_consumer""#),
+        (Reason::ConnectionEnding, r#""connection_ending""#),
+        (Reason::Excluded, r#""excluded""#),
+        (Reason::Expired, r#""expired""#),
+    ] {
+        check(&reason, json);
+    }
+
+    let problem = Problem {
+        kind: "urn:wserver:problem:busy".into(),
+        title: "t".into(),
+        status: 503,
+        detail: None,
+        field: None,
+        limit: None,
+        limit_name: None,
+        setting: None,
+        retry_after: None,
+    };
+    check(
+        &BatchAnswer {
+            results: vec![BatchItem { status: 503, answer: None, problem: Some(problem.clone()) }],
+        },
+        r#"{"results":[{"status":503,"problem":{"type":"urn:wserver:problem:busy","title":"t","status":503}}]}"#,
+    );
+    check(
+        &Problem {
+            detail: Some("d".into()),
+            field: Some("users[2]".into()),
+            limit: Some(5),
+            limit_name: Some("traces_max".into()),
+            setting: Some("traces-max".into()),
+            retry_after: Some(1),
+            ..problem
+        },
+        r#"{"type":"urn:wserver:problem:busy","title":"t","status":503,"detail":"d","field":"users[2]","limit":5,"limit_name":"traces_max","setting":"traces-max","retry_after":1}"#,
+    );
+}
+
+#[test]
+fn answers_to_an_operator_are_written_to_the_letter() {
+    let missing = vec!["c".to_owned()];
+    let online = Online { online: [("jack".into(), 2)].into(), nodes_missing: Vec::new() };
+    check(&online, r#"{"online":{"jack":2}}"#);
+    check(
+        &Online { nodes_missing: missing.clone(), ..online },
+        r#"{"online":{"jack":2},"nodes_missing":["c"]}"#,
+    );
+    let connection = Connection {
+        id: "7".into(),
+        node: None,
+        peer: None,
+        registrations: [("jack".into(), vec!["news".into()])].into(),
+        age_seconds: 1,
+        silent_seconds: 2,
+        queued_bytes: 3,
+        written_bytes: 4,
+    };
+    check(
+        &Connections { count: 1, connections: vec![connection.clone()], nodes_missing: Vec::new() },
+        r#"{"count":1,"connections":[{"id":"7","peer":null,"registrations":{"jack":["news"]},"age_seconds":1,"silent_seconds":2,"queued_bytes":3,"written_bytes":4}]}"#,
+    );
+    let elsewhere =
+        Connection { node: Some("b".into()), peer: Some("192.0.2.1:9".into()), ..connection };
+    check(
+        &Connections { count: 0, connections: Vec::new(), nodes_missing: missing.clone() },
+        r#"{"count":0,"connections":[],"nodes_missing":["c"]}"#,
+    );
+    check(&Closed { closed: 2, nodes_missing: Vec::new() }, r#"{"closed":2}"#);
+    check(
+        &Closed { closed: 2, nodes_missing: missing.clone() },
+        r#"{"closed":2,"nodes_missing":["c"]}"#,
+    );
+    check(&Registered { changed: true }, r#"{"changed":true}"#);
+    check(&Missed { missed: 9 }, r#"{"missed":9}"#);
+
+    let node = NodeInfo {
+        version: "1.0.0".into(),
+        uptime_seconds: 1,
+        is_draining: false,
+        connections: 2,
+        connections_max: 3,
+        users: 4,
+        registrations: 5,
+        queued_bytes: 6,
+        pushes_total: 7,
+        deliveries_total: 8,
+        name: None,
+        id: None,
+        not_ready: None,
+        round_trip_ms: None,
+    };
+    check(
+        &Nodes { broker: None, nodes: vec![node.clone()], nodes_missing: Vec::new() },
+        r#"{"nodes":[{"version":"1.0.0","uptime_seconds":1,"is_draining":false,"connections":2,"connections_max":3,"users":4,"registrations":5,"queued_bytes":6,"pushes_total":7,"deliveries_total":8}]}"#,
+    );
+    let node = NodeInfo {
+        name: Some("a".into()),
+        id: Some("a-1".into()),
+        not_ready: Some("why".into()),
+        round_trip_ms: Some(0.5),
+        ..node
+    };
+    check(
+        &Nodes { broker: Some("nats".into()), nodes: vec![node], nodes_missing: missing.clone() },
+        r#"{"broker":"nats","nodes":[{"version":"1.0.0","uptime_seconds":1,"is_draining":false,"connections":2,"connections_max":3,"users":4,"registrations":5,"queued_bytes":6,"pushes_total":7,"deliveries_total":8,"name":"a","id":"a-1","not_ready":"why","round_trip_ms":0.5}],"nodes_missing":["c"]}"#,
+    );
+
+    let entry = Entry {
+        at: "2026-01-31T12:00:00.000Z".into(),
+        node: None,
+        connection: None,
+        user: None,
+        event: None,
+        what: "closed".into(),
+        reason: None,
+        delivery: None,
+        sentence: "s".into(),
+    };
+    let full = Entry {
+        node: Some("b".into()),
+        connection: Some("7".into()),
+        user: Some("jack".into()),
+        event: Some("news".into()),
+        reason: Some("slow".into()),
+        delivery: Some(Delivery::default()),
+        ..entry.clone()
+    };
+    let now = Now { would_deliver_to: 1, connections: Vec::new(), connection_count: None };
+    let explanation = Explanation {
+        user: "jack".into(),
+        event: "news".into(),
+        now: now.clone(),
+        recent: vec![entry.clone()],
+        strangers: Vec::new(),
+        sentences: vec!["s".into()],
+        nodes_missing: Vec::new(),
+    };
+    check(
+        &explanation,
+        r#"{"user":"jack","event":"news","now":{"would_deliver_to":1,"connections":[]},"recent":[{"at":"2026-01-31T12:00:00.000Z","what":"closed","sentence":"s"}],"sentences":["s"]}"#,
+    );
+    check(
+        &Explanation {
+            now: Now { connections: vec![elsewhere], connection_count: Some(101), ..now },
+            recent: vec![full],
+            strangers: vec![entry],
+            nodes_missing: missing,
+            ..explanation
+        },
+        r#"{"user":"jack","event":"news","now":{"would_deliver_to":1,"connections":[{"id":"7","node":"b","peer":"192.0.2.1:9","registrations":{"jack":["news"]},"age_seconds":1,"silent_seconds":2,"queued_bytes":3,"written_bytes":4}],"connection_count":101},"recent":[{"at":"2026-01-31T12:00:00.000Z","node":"b","connection":"7","user":"jack","event":"news","what":"closed","reason":"slow","delivery":{"matched":0,"written":0,"queued":0,"dropped":0,"reason":null,"detail":null},"sentence":"s"}],"strangers":[{"at":"2026-01-31T12:00:00.000Z","what":"closed","sentence":"s"}],"sentences":["s"],"nodes_missing":["c"]}"#,
+    );
 }
 
 /// A client outlives what a later server adds.
@@ -185,6 +405,8 @@ fn answers_are_read_leniently() {
     assert_eq!((answer.delivery.reason, answer.delivery.delivered()), (Some(Reason::Other), 0));
     let problem = br#"{"type":"urn:wserver:problem:busy","title":"busy","status":503,"more":1}"#;
     assert_eq!(Problem::parse(problem).unwrap().name(), "busy");
+    let problem = br#"{"type":"about:blank","title":"t","status":400}"#;
+    assert_eq!(Problem::parse(problem).unwrap().name(), "about:blank");
     let batch = br#"{"results":[{"status":400,"problem":{"type":"about:blank","title":"t","status":400}}]}"#;
     assert_eq!(BatchAnswer::parse(batch).unwrap().results[0].status, 400);
 }

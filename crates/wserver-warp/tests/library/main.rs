@@ -8,6 +8,7 @@ mod expiry;
 mod handle;
 mod hooks;
 mod journal;
+mod publishers;
 #[cfg(feature = "tls")]
 mod private;
 #[cfg(feature = "tls")]
@@ -141,5 +142,14 @@ impl<T: Clone> Log<T> {
 
     pub(crate) fn len(&self) -> usize {
         self.0.lock().unwrap().len()
+    }
+}
+
+/// Notes when a future that holds it is dropped.
+pub(crate) struct Held(pub(crate) Log<String>, pub(crate) String);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.add(self.1.clone());
     }
 }
