@@ -105,7 +105,7 @@ async fn collect(
     let take = |bytes: usize| {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         Arc::clone(shares).try_acquire_many_owned(bytes).map_err(|_none_left| Refused::Busy {
-            why: "push_bodies_bytes_max is reached by other requests",
+            why: "other requests have reached push_bodies_bytes_max",
             setting: Some(setting_name!(HttpLimitSettings, push_bodies_bytes_max)),
         })
     };

@@ -109,28 +109,28 @@ impl HttpLimitSettings {
             self.head_bytes_max,
             8 * KIB,
             &[],
-            "8 KiB hold an ordinary request head",
+            "an ordinary request head needs up to 8 KiB",
         );
         checks.at_least(
             name!(push_body_bytes_max),
             self.push_body_bytes_max,
             limits.message_bytes_max.saturating_mul(6).saturating_add(64 * KIB),
             &[setting_name!(LimitSettings, message_bytes_max)],
-            "JSON may escape each byte of message_bytes_max as six",
+            "JSON can write each byte of message_bytes_max as six",
         );
         checks.at_least(
             name!(push_bodies_bytes_max),
             self.push_bodies_bytes_max,
             self.push_body_bytes_max,
             &[name!(push_body_bytes_max)],
-            "it holds at least one body of push_body_bytes_max",
+            "it must hold at least one body of push_body_bytes_max",
         );
         checks.at_least(
             name!(idempotency_bytes_max),
             self.idempotency_bytes_max,
             MIB,
             &[],
-            "1 MiB holds a few thousand answers",
+            "a few thousand answers need 1 MiB",
         );
         checks.finish().map(|()| HttpLimits(self))
     }

@@ -171,8 +171,8 @@ const REST_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub enum CallbackSettingsError {
     /// The secret is empty or cannot be sent.
     #[error(
-        "the secret is empty, has white space at an end, or a character that no header carries, such as \
-         a line end or U+FEFF"
+        "the secret is empty, begins or ends with white space, or contains a character that a \
+         header cannot carry, such as a line end or U+FEFF"
     )]
     Secret,
     /// A number is out of range.
@@ -190,7 +190,7 @@ pub enum CallbackSettingsError {
         header: HeaderName,
     },
     /// The secret and a forwarded header both need the one `Authorization` header.
-    #[error("authorization cannot be forwarded while a secret is sent in it")]
+    #[error("authorization cannot be forwarded, because the secret is sent in that header")]
     TwoAuthorizations,
     /// The key of the cache could not be made.
     #[error(transparent)]
@@ -352,28 +352,37 @@ impl CallbackAuthenticator {
         };
         if change == Some(Change::Opened) {
             let (failures, rest) = (self.settings.failures_max, self.settings.rest);
-            warn!(host, %error, failures, ?rest, "callback backend fails; it is left alone");
+            warn!(host, %error, failures, ?rest, "the callback backend keeps failing; calls to it \
+                                                  are suspended");
         } else {
             self.note(change);
         }
-        Err(Refusal::unavailable(format!("the backend at {host} failed: {error}")))
+        Err(Refusal::unavailable(format!("the callback backend at {host} failed: {error}")))
     }
 
     fn note(&self, change: Option<Change>) {
         if change == Some(Change::Closed) {
-            info!(host = self.client.host(), "callback backend answers again");
+            info!(host = self.client.host(), "the callback backend answers again");
         }
     }
 
     fn resting(&self) -> Refusal {
         let host = self.client.host();
-        Refusal::unavailable(format!("the backend at {host} failed before and is left alone"))
+        Refusal::unavailable(format!(
+            "the callback backend at {host} failed before; calls to it \
+                                      are suspended"
+        ))
     }
 
     /// A place for a call, for which it waits if there is room to wait.
     async fn permit(&self, peer: Peer) -> Result<Permit<'_>, Refusal> {
         let permit = self.permits.take(peer, self.settings.wait_max).await;
-        permit.map_err(|_busy| Refusal::unavailable("too many calls to the backend are under way"))
+        permit.map_err(|_busy| {
+            Refusal::unavailable(
+                "too many calls to the callback backend are in \
+                                                     progress",
+            )
+        })
     }
 
     async fn call(&self, credentials: &Credentials) -> Result<Verdict, CallError> {

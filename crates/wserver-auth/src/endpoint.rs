@@ -129,29 +129,36 @@ impl fmt::Debug for HttpEndpoint {
 #[non_exhaustive]
 pub enum HttpEndpointError {
     /// It is not a URL with a scheme and a host.
-    #[error("this is no URL as https://host/path")]
+    #[error("this is not a URL such as https://host/path")]
     NoUrl,
     /// It has another scheme.
-    #[error("the URL begins with neither https:// nor http://")]
+    #[error("the URL must begin with https:// or http://")]
     Scheme,
     /// It holds a user name or password, which would appear wherever URLs do.
-    #[error("the URL has a user or password before the host; use a secret of its own")]
+    #[error("the URL must not contain a user or password; set the secret separately")]
     UserInfo,
     /// It is plain HTTP to another machine.
-    #[error("http:// to {host} can be read and changed on the way; use https://, or allow it")]
+    #[error(
+        "plain http:// to {host} can be read and changed in transit; use https://, or allow \
+             plain HTTP"
+    )]
     Plain {
         /// The host.
         host: String,
     },
     /// The system has no certificate authorities.
-    #[error("the system has no certificate authorities; install them, or name a file of them")]
+    #[error(
+        "the system has no certificate authorities; install them, or name a file that contains \
+             them"
+    )]
     NoAuthorities,
     /// The given authorities cannot be used.
-    #[error("there is no certificate of an authority in the PEM text, or one that cannot be read")]
+    #[error("the PEM text contains no authority's certificate, or one that cannot be read")]
     Authority,
     /// One of the given authorities would be skipped.
     #[error(
-        "the PEM text has a certificate that cannot be read: each -----BEGIN CERTIFICATE----- must begin a line of its own, and have that name"
+        "the PEM text contains a certificate that cannot be read: each must begin with -----BEGIN \
+         CERTIFICATE----- on a line of its own"
     )]
     AuthorityHalfRead,
 }
@@ -187,25 +194,27 @@ mod tests {
         check(
             "http://10.0.0.1/canary",
             &expect![
-                "http:// to 10.0.0.1 can be read and changed on the way; use https://, or allow it"
+                "plain http:// to 10.0.0.1 can be read and changed in transit; use https://, or \
+                 allow plain HTTP"
             ],
         );
         check(
             "http://localhost.evil.test/",
             &expect![
-                "http:// to localhost.evil.test can be read and changed on the way; use https://, or allow it"
+                "plain http:// to localhost.evil.test can be read and changed in transit; use \
+                 https://, or allow plain HTTP"
             ],
         );
         check(
             "http://user:canary@localhost/",
-            &expect!["the URL has a user or password before the host; use a secret of its own"],
+            &expect!["the URL must not contain a user or password; set the secret separately"],
         );
-        check("ftp://localhost/", &expect!["the URL begins with neither https:// nor http://"]);
-        check("", &expect!["this is no URL as https://host/path"]);
-        check("/canary", &expect!["this is no URL as https://host/path"]);
-        check("localhost:80", &expect!["this is no URL as https://host/path"]);
-        check("http://localhost:65536/", &expect!["this is no URL as https://host/path"]);
-        check("https://", &expect!["this is no URL as https://host/path"]);
+        check("ftp://localhost/", &expect!["the URL must begin with https:// or http://"]);
+        check("", &expect!["this is not a URL such as https://host/path"]);
+        check("/canary", &expect!["this is not a URL such as https://host/path"]);
+        check("localhost:80", &expect!["this is not a URL such as https://host/path"]);
+        check("http://localhost:65536/", &expect!["this is not a URL such as https://host/path"]);
+        check("https://", &expect!["this is not a URL such as https://host/path"]);
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(crate) struct Answer {
 pub(crate) enum HttpError {
     #[error(transparent)]
     Ask(#[from] AskError),
-    #[error("the answer has a content-encoding, which was not asked for")]
+    #[error("the answer has a content-encoding, which the request did not allow")]
     Encoded,
 }
 

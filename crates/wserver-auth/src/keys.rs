@@ -104,7 +104,7 @@ impl fmt::Debug for StaticPushKeys {
 #[non_exhaustive]
 pub enum PushKeyError {
     /// The list is empty: it would refuse everybody, which is probably a mistake.
-    #[error("no push key given")]
+    #[error("the list of push keys is empty")]
     NoKeys,
     /// A key is empty.
     #[error("push key {entry} is empty")]
@@ -113,7 +113,7 @@ pub enum PushKeyError {
         entry: usize,
     },
     /// A key is short enough to be guessed.
-    #[error("push key {entry} has {bytes} bytes, at least {PUSH_KEY_BYTES_MIN} are needed")]
+    #[error("push key {entry} has {bytes} bytes, but needs at least {PUSH_KEY_BYTES_MIN}")]
     TooShort {
         /// Its position, counted from 1.
         entry: usize,
@@ -122,7 +122,7 @@ pub enum PushKeyError {
     },
     /// A key contains an invisible character, which nobody would type.
     #[error(
-        "push key {entry} has U+{:04X} in it, which cannot be seen",
+        "push key {entry} contains the invisible character U+{:04X}",
         u32::from(*character)
     )]
     Invisible {
@@ -132,7 +132,7 @@ pub enum PushKeyError {
         character: char,
     },
     /// A header cannot carry the key unchanged.
-    #[error("push key {entry} has a control character in it or white space at an end")]
+    #[error("push key {entry} contains a control character, or begins or ends with white space")]
     Unsendable {
         /// Its position, counted from 1.
         entry: usize,
@@ -186,29 +186,38 @@ mod tests {
         let cases: [(&[&str], Expect); 10] = [
             (
                 &["\u{feff}canary-first-key"],
-                expect!["push key 1 has U+FEFF in it, which cannot be seen"],
+                expect!["push key 1 contains the invisible character U+FEFF"],
             ),
             (
                 &[FIRST, "canary\u{a0}second-key"],
-                expect!["push key 2 has U+00A0 in it, which cannot be seen"],
+                expect!["push key 2 contains the invisible character U+00A0"],
             ),
-            (&[], expect!["no push key given"]),
+            (&[], expect!["the list of push keys is empty"]),
             (&[""], expect!["push key 1 is empty"]),
             (
                 &[FIRST, "0123456789abcde"],
-                expect!["push key 2 has 15 bytes, at least 16 are needed"],
+                expect!["push key 2 has 15 bytes, but needs at least 16"],
             ),
             (
                 &["0123456789abcdef\n"],
-                expect!["push key 1 has a control character in it or white space at an end"],
+                expect![
+                    "push key 1 contains a control character, or begins or ends with white \
+                         space"
+                ],
             ),
             (
                 &[" 0123456789abcdef"],
-                expect!["push key 1 has a control character in it or white space at an end"],
+                expect![
+                    "push key 1 contains a control character, or begins or ends with white \
+                         space"
+                ],
             ),
             (
                 &["01234567\t89abcdef"],
-                expect!["push key 1 has a control character in it or white space at an end"],
+                expect![
+                    "push key 1 contains a control character, or begins or ends with white \
+                         space"
+                ],
             ),
             (&["0123456789abcdef"], expect!["fit"]),
             (&["0123456 89abcdef", SECOND], expect!["fit"]),

@@ -136,14 +136,18 @@ impl fmt::Debug for PublisherKeyHash {
 pub enum KeyHashError {
     /// The text is a key instead of its hash.
     #[error(
-        "this is a key, its hash belongs here; the key has been written down, so make a new one"
+        "this is a key, but its hash belongs here; make a new key, because this one has been \
+         written down"
     )]
     Key,
     /// It does not begin with the name of the hash function.
-    #[error("a key hash begins with sha256:")]
+    #[error("a key hash must begin with sha256:")]
     Prefix,
     /// What follows is not 64 hexadecimal digits.
-    #[error("sha256: is followed by 64 hexadecimal digits, not by these {characters} characters")]
+    #[error(
+        "sha256: must be followed by 64 hexadecimal digits, not by these {characters} \
+             characters"
+    )]
     Digits {
         /// How many bytes follow the prefix.
         characters: usize,
@@ -185,21 +189,22 @@ mod tests {
         let check = |text: &str, expected: Expect| {
             expected.assert_eq(&text.parse::<PublisherKeyHash>().unwrap_err().to_string());
         };
-        check("", expect!["a key hash begins with sha256:"]);
-        check("md5:canary", expect!["a key hash begins with sha256:"]);
+        check("", expect!["a key hash must begin with sha256:"]);
+        check("md5:canary", expect!["a key hash must begin with sha256:"]);
         check(
             "wsk_canary",
             expect![
-                "this is a key, its hash belongs here; the key has been written down, so make a new one"
+                "this is a key, but its hash belongs here; make a new key, because this one has \
+                 been written down"
             ],
         );
         check(
             "sha256:canary",
-            expect!["sha256: is followed by 64 hexadecimal digits, not by these 6 characters"],
+            expect!["sha256: must be followed by 64 hexadecimal digits, not by these 6 characters"],
         );
         check(
             "sha256:00ff",
-            expect!["sha256: is followed by 64 hexadecimal digits, not by these 4 characters"],
+            expect!["sha256: must be followed by 64 hexadecimal digits, not by these 4 characters"],
         );
     }
 }

@@ -256,7 +256,7 @@ impl std::error::Error for PublisherKeysError {}
 #[non_exhaustive]
 pub enum PublisherProblem {
     /// The list is empty: it would refuse everybody, which is probably a mistake.
-    #[error("no publisher given")]
+    #[error("the list of publishers is empty")]
     NoPublishers,
     /// A name has characters or a length that do not suit a log.
     #[error(
@@ -268,13 +268,13 @@ pub enum PublisherProblem {
         entry: usize,
     },
     /// Two publishers have the same name, so they could not be told apart.
-    #[error("publisher {name} is given twice")]
+    #[error("publisher {name} is listed twice")]
     NameRepeated {
         /// The name.
         name: String,
     },
     /// Two publishers have the same key.
-    #[error("publisher {name} has the key of publisher {other}")]
+    #[error("publisher {name} has the same key as publisher {other}")]
     KeyRepeated {
         /// The later one.
         name: String,
@@ -421,7 +421,7 @@ mod tests {
             let built = PublisherKeys::new(entries);
             expected.assert_eq(&built.map_or_else(|error| error.to_string(), |_| "fit".into()));
         };
-        check(vec![], expect!["no publisher given"]);
+        check(vec![], expect!["the list of publishers is empty"]);
         check(
             vec![
                 entry("shop", "k1"),
@@ -432,7 +432,10 @@ mod tests {
                 entry("blog", "k1"),
             ],
             expect![
-                "the name of publisher 2 must be 1 to 64 letters, digits, - _ or .; the name of publisher 3 must be 1 to 64 letters, digits, - _ or .; the name of publisher 4 must be 1 to 64 letters, digits, - _ or .; publisher shop is given twice; publisher blog has the key of publisher shop"
+                "the name of publisher 2 must be 1 to 64 letters, digits, - _ or .; the name of \
+                 publisher 3 must be 1 to 64 letters, digits, - _ or .; the name of publisher 4 \
+                 must be 1 to 64 letters, digits, - _ or .; publisher shop is listed twice; \
+                 publisher blog has the same key as publisher shop"
             ],
         );
         check(vec![entry(&"x".repeat(64), "k1")], expect!["fit"]);

@@ -231,7 +231,7 @@ pub enum PushRefusal {
     },
     /// The request needs more pushes at once than the key can ever have, so repeating it does not
     /// help.
-    #[error("more pushes at once than the burst of {burst}")]
+    #[error("the request has more pushes than the burst of {burst}")]
     BeyondBurst {
         /// The most pushes at once.
         burst: u32,

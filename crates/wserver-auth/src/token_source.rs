@@ -114,13 +114,16 @@ impl fmt::Display for TokenSource {
 #[non_exhaustive]
 pub enum TokenSourceError {
     /// The text is none of the four forms.
-    #[error("tokens come from message, authorization, cookie:NAME or query:NAME")]
+    #[error("the token source must be message, authorization, cookie:NAME or query:NAME")]
     Unknown,
     /// The name is missing.
     #[error("the name of the cookie or query parameter is missing")]
     NameEmpty,
     /// The name of a cookie cannot have these characters.
-    #[error("a cookie's name has no spaces, separators, controls or letters beyond ASCII")]
+    #[error(
+        "the name of a cookie cannot contain spaces, separators, control characters or letters \
+             beyond ASCII"
+    )]
     CookieName,
 }
 

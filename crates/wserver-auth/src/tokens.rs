@@ -176,19 +176,19 @@ pub enum TokenProblem {
     #[error("the token is empty")]
     TokenEmpty,
     /// The token is already in the list.
-    #[error("the token was given before")]
+    #[error("the token is already in the list")]
     TokenRepeated,
     /// The user is empty or missing.
     #[error("the user is missing")]
     UserMissing,
     /// The line has an invisible character, which nobody would type.
-    #[error("it has U+{:04X} in it, which cannot be seen", u32::from(*character))]
+    #[error("it contains the invisible character U+{:04X}", u32::from(*character))]
     Invisible {
         /// The character.
         character: char,
     },
     /// The line holds more than a token and a user.
-    #[error("more than a token and a user")]
+    #[error("there is more than a token and a user")]
     FieldsTooMany,
 }
 
@@ -243,7 +243,7 @@ mod tests {
         check(
             StaticTokens::new([("a", "u"), ("a", "u")]),
             &[],
-            &expect!["error: token list, entry 2: the token was given before"],
+            &expect!["error: token list, entry 2: the token is already in the list"],
         );
     }
 
@@ -269,12 +269,12 @@ mod tests {
         check(
             StaticTokens::parse("#\n\ncanary jack # no\n"),
             &[],
-            &expect!["error: token list, line 3: more than a token and a user"],
+            &expect!["error: token list, line 3: there is more than a token and a user"],
         );
         check(
             StaticTokens::parse("canary a\ncanary b\n"),
             &[],
-            &expect!["error: token list, line 2: the token was given before"],
+            &expect!["error: token list, line 2: the token is already in the list"],
         );
     }
 

@@ -380,14 +380,14 @@ pub enum ApiError {
         problem: Option<Box<Problem>>,
     },
     /// The answer was a 200, but not the expected answer: the server is probably not a wserver.
-    #[error("answer is not what was asked for")]
+    #[error("the answer is not of the requested type")]
     Malformed {
         /// What is wrong with it.
         #[from]
         source: BodyError,
     },
     /// The idempotency key of the push cannot stand in a header.
-    #[error("idempotency key cannot stand in a header")]
+    #[error("the idempotency key contains characters that a header cannot carry")]
     IdempotencyKey,
 }
 

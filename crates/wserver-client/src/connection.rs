@@ -357,7 +357,7 @@ pub enum ReceiveError {
     #[error("unexpected binary message")]
     Binary,
     /// The server broke the WebSocket protocol.
-    #[error("WebSocket protocol broken by the server")]
+    #[error("the server broke the WebSocket protocol")]
     Protocol {
         /// What went wrong.
         #[source]

@@ -108,10 +108,10 @@ pub enum UrlError {
         expected: &'static str,
     },
     /// It asks for TLS, and the feature `tls` of this crate is off.
-    #[error("URL asks for TLS, which was left out of this client")]
+    #[error("URL needs TLS, but this client was built without it")]
     Tls,
     /// It has a user name or password in it, for which the contract has no use.
-    #[error("URL holds a user name or password")]
+    #[error("URL contains a user name or password")]
     UserInfo,
 }
 
@@ -141,7 +141,7 @@ mod tests {
     fn without_tls_that_is_said() {
         check(
             "wss://canary",
-            &expect!["error: URL asks for TLS, which was left out of this client"],
+            &expect!["error: URL needs TLS, but this client was built without it"],
         );
     }
 
@@ -150,7 +150,7 @@ mod tests {
         check("", &expect!["error: malformed URL"]);
         check("canary", &expect!["error: URL does not begin with ws://"]);
         check("http://canary", &expect!["error: URL does not begin with ws://"]);
-        check("ws://user:canary@host/", &expect!["error: URL holds a user name or password"]);
+        check("ws://user:canary@host/", &expect!["error: URL contains a user name or password"]);
         check("ws://canary:65536/", &expect!["error: malformed URL"]);
     }
 }

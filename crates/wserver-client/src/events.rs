@@ -46,7 +46,7 @@ pub enum TraceError {
     #[error("event exceeds {EVENT_BYTES_MAX} bytes")]
     TooLong,
     /// An event that no server sends.
-    #[error("event is not what was asked for")]
+    #[error("the event is not of the requested type")]
     Malformed {
         /// What is wrong with it.
         #[from]

@@ -153,6 +153,6 @@ impl fmt::Debug for HttpClient {
 /// Why a key cannot be presented: it is empty, has white space at an end, or a character in it that
 /// no header can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("push key cannot stand in a header")]
+#[error("the push key contains characters that a header cannot carry")]
 #[non_exhaustive]
 pub struct KeyError;

@@ -293,14 +293,14 @@ impl Interruption {
 #[non_exhaustive]
 pub enum GaveUp {
     /// Another attempt would end in the same way.
-    #[error("no use in reconnecting")]
+    #[error("reconnecting is pointless")]
     Final {
         /// How the last one ended.
         #[source]
         cause: Interruption,
     },
     /// It ended on an earlier call, which reported why.
-    #[error("listener is over")]
+    #[error("the listener has ended")]
     Before,
 }
 

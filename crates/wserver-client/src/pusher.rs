@@ -243,7 +243,7 @@ pub enum PushError {
         headers: Box<HeaderMap>,
     },
     /// The answer was a 200, but not a receipt: the server is probably not a wserver.
-    #[error("answer is no receipt: {}", shown(body))]
+    #[error("the answer is not a receipt: {}", shown(body))]
     NoReceipt {
         /// The body of the answer.
         body: String,

@@ -59,17 +59,18 @@ pub enum CertificateError {
     NoCertificate,
     /// The reader would skip one of the certificates.
     #[error(
-        "a certificate cannot be read: each -----BEGIN CERTIFICATE----- must begin a line of its own, and have that name"
+        "a certificate cannot be read: each must begin with -----BEGIN CERTIFICATE----- on a line \
+         of its own"
     )]
     HalfRead,
     /// The certificate is unreadable, or cannot be an authority.
     #[error("certificate cannot be used")]
     Certificate,
     /// The text contains no private key, the key is encrypted, or the text is not PEM.
-    #[error("no private key in PEM that is not encrypted")]
+    #[error("no unencrypted private key in PEM")]
     NoKey,
     /// The key does not belong to the certificate, or its kind is not supported.
-    #[error("private key does not fit the certificate")]
+    #[error("private key does not match the certificate")]
     Key,
 }
 

@@ -76,8 +76,8 @@ impl NatsBroker {
         let max_payload = client.server_info().max_payload;
         if max_payload < PAYLOAD_BYTES_MAX {
             return Err(BrokerError::refused(format!(
-                "NATS server {server} has max_payload {max_payload}: at least {PAYLOAD_BYTES_MAX} \
-                 is needed"
+                "NATS server {server} has max_payload {max_payload}: raise it to at least \
+                 {PAYLOAD_BYTES_MAX}"
             )));
         }
         NatsLink::open(client, server.clone(), &self.settings, failure, node, inbound).await
@@ -120,8 +120,8 @@ impl NatsBroker {
             ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
                 BrokerError::refused(match self.settings.identity() {
                     Identity::Nobody => format!(
-                        "NATS server {server} wants to know who this is: set a user with a \
-                         password, a token or credentials"
+                        "NATS server {server} requires authentication: set a user with a password, \
+                         a token or credentials"
                     ),
                     Identity::User => {
                         format!("NATS server {server} does not accept this user and password")
@@ -133,9 +133,10 @@ impl NatsBroker {
                 })
             }
             ConnectErrorKind::TimedOut => no_answer(server),
-            ConnectErrorKind::Dns => {
-                BrokerError::unreachable(format!("the host of NATS server {server} is not known"))
-            }
+            ConnectErrorKind::Dns => BrokerError::unreachable(format!(
+                "the host name of NATS server {server} cannot be \
+                                                  resolved"
+            )),
             ConnectErrorKind::Tls | ConnectErrorKind::ServerParse => {
                 BrokerError::refused(format!("NATS server {server}: {error}"))
             }
@@ -144,7 +145,10 @@ impl NatsBroker {
                 if let Some(ServerError::Other(text)) = source.and_then(|it| it.downcast_ref()) {
                     told(server, text, &self.settings.permissions())
                 } else if io.is_some_and(|it| it.kind() == io::ErrorKind::ConnectionRefused) {
-                    BrokerError::unreachable(format!("nobody listens at NATS server {server}"))
+                    BrokerError::unreachable(format!(
+                        "NATS server {server} refuses the connection: \
+                                                      nothing listens there"
+                    ))
                 } else {
                     let why = source.map_or_else(|| error.to_string(), ToString::to_string);
                     BrokerError::unreachable(format!("NATS server {server}: {why}"))
@@ -217,21 +221,21 @@ mod tests {
         let some = |text: &str| Some(text.to_owned());
         check(
             |it| it.url = "nats://me:s3cret@a".to_owned(),
-            "the NATS URL holds a user or a password, and secrets never stand in a URL: set \
-             cluster_username and cluster_password_file",
+            "the NATS URL contains a user or a password: set cluster_username and \
+             cluster_password_file instead",
         );
         for (name, why) in [
-            ("my shop", "holds a space, a * or a >"),
-            ("shop.*", "holds a space, a * or a >"),
-            ("shop>", "holds a space, a * or a >"),
-            ("", "has an empty word between its points"),
-            (".shop", "has an empty word between its points"),
-            ("shop..eu", "has an empty word between its points"),
-            ("$SYS", "begins with $, which NATS keeps for itself"),
+            ("my shop", "contains a space, a * or a >"),
+            ("shop.*", "contains a space, a * or a >"),
+            ("shop>", "contains a space, a * or a >"),
+            ("", "has an empty part between its dots"),
+            (".shop", "has an empty part between its dots"),
+            ("shop..eu", "has an empty part between its dots"),
+            ("$SYS", "begins with $, which NATS reserves"),
         ] {
             check(
                 |it| it.cluster = name.to_owned(),
-                &format!("cluster name {name:?} cannot begin a NATS subject: it {why}"),
+                &format!("cluster_name {name:?} cannot begin a NATS subject: it {why}"),
             );
         }
         check(|it| it.password = some("s3cret"), "a password needs a user: set cluster_username");
@@ -241,15 +245,16 @@ mod tests {
                 it.password = some("s3cret");
                 it.credentials = some("s3cret");
             },
-            "a user with a password, a token and credentials exclude each other: set one",
+            "a user with a password, a token, and credentials exclude each other: set only one of \
+             them",
         );
         check(
             |it| it.credentials = some("s3cret"),
-            "the credentials do not hold a user's JWT and the seed of its NKEY",
+            "the credentials do not contain a user's JWT and the seed of its NKEY",
         );
         check(
             |it| it.ca_pem = Some(b"nothing".to_vec()),
-            "the authority of NATS holds no certificate in PEM",
+            "the certificate authority for NATS contains no certificate in PEM",
         );
         let joined = || {
             let key = rcgen::KeyPair::generate().unwrap();
@@ -258,8 +263,8 @@ mod tests {
         };
         check(
             |it| it.ca_pem = Some(joined().into_bytes()),
-            "the authority of NATS has a certificate that cannot be read: each \
-             -----BEGIN CERTIFICATE----- must begin a line of its own, and have that name",
+            "the certificate authority for NATS has a certificate that cannot be read: each must \
+             begin with -----BEGIN CERTIFICATE----- on a line of its own",
         );
     }
 }

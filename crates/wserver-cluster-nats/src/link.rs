@@ -108,7 +108,7 @@ impl Link for NatsLink {
                 Ok(None) => ended(&self.server),
                 Err(_elapsed) => {
                     let server = &self.server;
-                    BrokerError::unreachable(format!("NATS server {server} takes no messages"))
+                    BrokerError::unreachable(format!("NATS server {server} accepts no messages"))
                 }
             }
         };
@@ -189,7 +189,7 @@ impl FirstFailure {
                 ended(server)
             }
             Event::SlowConsumer(_) | Event::ServerError(ServerError::SlowConsumer(_)) => {
-                let why = "messages came faster than they were taken in, and some are lost";
+                let why = "messages arrived faster than the node read them, and some are lost";
                 BrokerError::unreachable(format!("NATS server {server}: {why}"))
             }
             Event::ServerError(ServerError::AuthorizationViolation) => {
@@ -209,7 +209,7 @@ impl FirstFailure {
 }
 
 fn ended(server: &Server) -> BrokerError {
-    BrokerError::unreachable(format!("the connection to NATS server {server} has ended"))
+    BrokerError::unreachable(format!("NATS server {server} closed the connection"))
 }
 
 /// Explains an error of the server, or quotes it if there is no better text.
@@ -218,7 +218,7 @@ pub(crate) fn told(server: &Server, text: &str, permissions: &str) -> BrokerErro
     for (said, verb) in [("publish", "publish"), ("subscription", "subscribe")] {
         if text.starts_with(&format!("permissions violation for {said}")) {
             return BrokerError::refused(format!(
-                "NATS server {server} does not allow this user to {verb}: {permissions} are needed"
+                "NATS server {server} does not allow this user to {verb}: grant {permissions}"
             ));
         }
     }

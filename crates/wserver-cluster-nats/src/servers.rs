@@ -32,12 +32,12 @@ impl fmt::Display for Server {
 pub(crate) fn parse(url: &str) -> Result<Vec<Server>, BrokerError> {
     if url.contains('@') {
         return Err(BrokerError::refused(
-            "the NATS URL holds a user or a password, and secrets never stand in a URL: set \
-             cluster_username and cluster_password_file",
+            "the NATS URL contains a user or a password: set cluster_username and \
+             cluster_password_file instead",
         ));
     }
     let Some((scheme @ ("nats" | "tls"), rest)) = url.split_once("://") else {
-        let message = format!("NATS URL {url:?} begins neither with nats:// nor with tls://");
+        let message = format!("NATS URL {url:?} must begin with nats:// or tls://");
         return Err(BrokerError::refused(message));
     };
     let prefix = format!("{scheme}://");
@@ -59,13 +59,13 @@ fn parse_server(scheme: &str, authority: &str) -> Result<Server, String> {
         None => (authority, None),
     };
     if host.is_empty() {
-        return Err("a host is missing".to_owned());
+        return Err("the host is missing".to_owned());
     }
     let port = match port {
         None => PORT,
         Some(text) => match text.parse() {
             Ok(port) if port > 0 => port,
-            _ => return Err(format!("{text:?} is no port")),
+            _ => return Err(format!("{text:?} is not a port")),
         },
     };
     let name = format!("{host}:{port}");
@@ -75,7 +75,7 @@ fn parse_server(scheme: &str, authority: &str) -> Result<Server, String> {
         Some(address) if is_host(host) && !address.host().is_empty() => {
             Ok(Server { name, address })
         }
-        _ => Err(format!("{host:?} is no host")),
+        _ => Err(format!("{host:?} is not a host name")),
     }
 }
 
@@ -108,22 +108,22 @@ mod tests {
 
     #[test]
     fn wrong_urls() {
-        const SCHEME: &str = "begins neither with nats:// nor with tls://";
+        const SCHEME: &str = "must begin with nats:// or tls://";
         for (url, told) in [
             ("", format!("NATS URL \"\" {SCHEME}")),
             ("a:4222", format!("NATS URL \"a:4222\" {SCHEME}")),
             ("redis://a", format!("NATS URL \"redis://a\" {SCHEME}")),
-            ("nats://", "NATS URL \"nats://\": a host is missing".to_owned()),
-            ("nats://:4222", "NATS URL \"nats://:4222\": a host is missing".to_owned()),
-            ("nats://a,", "NATS URL \"nats://a,\": a host is missing".to_owned()),
-            ("nats://a:x", "NATS URL \"nats://a:x\": \"x\" is no port".to_owned()),
-            ("nats://a:0", "NATS URL \"nats://a:0\": \"0\" is no port".to_owned()),
-            ("nats://a:70000", "NATS URL \"nats://a:70000\": \"70000\" is no port".to_owned()),
-            ("nats://a:", "NATS URL \"nats://a:\": \"\" is no port".to_owned()),
-            ("nats://a/b", "NATS URL \"nats://a/b\": \"a/b\" is no host".to_owned()),
-            ("nats://a,tls://b", "NATS URL \"nats://a,tls://b\": \"//b\" is no port".to_owned()),
-            ("nats://[::1", "NATS URL \"nats://[::1\": \":1\" is no port".to_owned()),
-            ("nats://a]:1", "NATS URL \"nats://a]:1\": \"a]\" is no host".to_owned()),
+            ("nats://", "NATS URL \"nats://\": the host is missing".to_owned()),
+            ("nats://:4222", "NATS URL \"nats://:4222\": the host is missing".to_owned()),
+            ("nats://a,", "NATS URL \"nats://a,\": the host is missing".to_owned()),
+            ("nats://a:x", "NATS URL \"nats://a:x\": \"x\" is not a port".to_owned()),
+            ("nats://a:0", "NATS URL \"nats://a:0\": \"0\" is not a port".to_owned()),
+            ("nats://a:70000", "NATS URL \"nats://a:70000\": \"70000\" is not a port".to_owned()),
+            ("nats://a:", "NATS URL \"nats://a:\": \"\" is not a port".to_owned()),
+            ("nats://a/b", "NATS URL \"nats://a/b\": \"a/b\" is not a host name".to_owned()),
+            ("nats://a,tls://b", "NATS URL \"nats://a,tls://b\": \"//b\" is not a port".to_owned()),
+            ("nats://[::1", "NATS URL \"nats://[::1\": \":1\" is not a port".to_owned()),
+            ("nats://a]:1", "NATS URL \"nats://a]:1\": \"a]\" is not a host name".to_owned()),
         ] {
             assert_eq!(parse(url).unwrap_err().to_string(), told, "{url}");
         }

@@ -64,7 +64,8 @@ impl NatsSettings {
         }
         let ways = [self.username.is_some(), self.token.is_some(), self.credentials.is_some()];
         if ways.into_iter().filter(|&is_set| is_set).count() > 1 {
-            let why = "a user with a password, a token and credentials exclude each other: set one";
+            let why = "a user with a password, a token, and credentials exclude each other: set \
+                       only one of them";
             return Err(BrokerError::refused(why));
         }
         self.options().map(drop)
@@ -75,15 +76,15 @@ impl NatsSettings {
         let name = &self.cluster;
         let is_odd = |it: char| it.is_whitespace() || it.is_control() || matches!(it, '*' | '>');
         let why = if name.contains(is_odd) {
-            "holds a space, a * or a >"
+            "contains a space, a * or a >"
         } else if name.split('.').any(str::is_empty) {
-            "has an empty word between its points"
+            "has an empty part between its dots"
         } else if name.starts_with('$') {
-            "begins with $, which NATS keeps for itself"
+            "begins with $, which NATS reserves"
         } else {
             return Ok(());
         };
-        let message = format!("cluster name {name:?} cannot begin a NATS subject: it {why}");
+        let message = format!("cluster_name {name:?} cannot begin a NATS subject: it {why}");
         Err(BrokerError::refused(message))
     }
 
@@ -103,7 +104,7 @@ impl NatsSettings {
     pub(crate) fn options(&self) -> Result<ConnectOptions, BrokerError> {
         let options = ConnectOptions::new();
         if let Some(credentials) = &self.credentials {
-            let why = "the credentials do not hold a user's JWT and the seed of its NKEY";
+            let why = "the credentials do not contain a user's JWT and the seed of its NKEY";
             // The client library's error may quote the seed.
             return options.credentials(credentials).map_err(|_secret| BrokerError::refused(why));
         }

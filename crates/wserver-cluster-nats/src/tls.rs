@@ -15,11 +15,14 @@ pub(crate) fn config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, BrokerError>
         None => wserver_tls::system_authorities(),
         Some(pem) => wserver_tls::authorities(pem).map_err(|error| {
             BrokerError::refused(match error {
-                AuthoritiesError::HalfRead => format!("the authority of NATS has {error}"),
+                AuthoritiesError::HalfRead => format!(
+                    "the certificate authority for NATS has \
+                                                       {error}"
+                ),
                 AuthoritiesError::Unusable(why) => {
-                    format!("the authority of NATS cannot be used: {why}")
+                    format!("the certificate authority for NATS cannot be used: {why}")
                 }
-                _ => "the authority of NATS holds no certificate in PEM".to_owned(),
+                _ => "the certificate authority for NATS contains no certificate in PEM".to_owned(),
             })
         })?,
     };
@@ -30,7 +33,7 @@ pub(crate) fn config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, BrokerError>
 pub(crate) fn refusal(server: &Server, error: &(dyn Error + 'static)) -> Option<BrokerError> {
     let why = match tls_error(error)? {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "its certificate is signed by an authority that is not trusted here".to_owned()
+            "its certificate is signed by an authority that this node does not trust".to_owned()
         }
         rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
@@ -42,14 +45,13 @@ pub(crate) fn refusal(server: &Server, error: &(dyn Error + 'static)) -> Option<
             format!("its certificate cannot be trusted: {other}")
         }
         rustls::Error::InvalidMessage(_) => {
-            "it does not speak TLS: write nats:// in place of tls://, or set TLS up there"
-                .to_owned()
+            "it does not speak TLS: write nats:// instead of tls://, or enable TLS there".to_owned()
         }
         // TLS 1.2 has no alert of its own for a missing certificate, so its servers send the other.
         rustls::Error::AlertReceived(
             AlertDescription::CertificateRequired | AlertDescription::BadCertificate,
-        ) => "it demands a certificate of its clients, and a node has none".to_owned(),
-        other => format!("TLS fails: {other}"),
+        ) => "it demands client certificates, and a node has none".to_owned(),
+        other => format!("TLS failed: {other}"),
     };
     Some(BrokerError::refused(format!("NATS server {server}: {why}")))
 }

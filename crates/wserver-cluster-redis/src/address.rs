@@ -65,8 +65,8 @@ impl Deployment {
         };
         if rest.contains('@') {
             return refused(
-                "the broker's URL has a user or a password in it, where others can read them: set \
-                 cluster_username and cluster_password_file instead",
+                "the broker's URL contains a user or a password: set cluster_username and \
+                 cluster_password_file instead",
             );
         }
         let (mut topology, is_tls) = match scheme {
@@ -78,14 +78,14 @@ impl Deployment {
             "rediss-cluster" => (Topology::Cluster, true),
             _ => {
                 return refused(
-                    "the broker's URL has an unknown scheme: redis, redis-sentinel and redis-cluster \
-                     are known, and rediss, rediss-sentinel and rediss-cluster for TLS",
+                    "the broker's URL has an unknown scheme: write redis, redis-sentinel or \
+                     redis-cluster, or for TLS rediss, rediss-sentinel or rediss-cluster",
                 );
             }
         };
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         if rest.contains(['?', '#']) {
-            return refused("the broker's URL has parameters, and there are none");
+            return refused("the broker's URL has parameters, but none are supported");
         }
         match &mut topology {
             Topology::Sentinel { .. } if path.is_empty() => {
@@ -97,15 +97,18 @@ impl Deployment {
             Topology::Sentinel { master } => path.clone_into(master),
             Topology::Standalone | Topology::Cluster if path.is_empty() => {}
             Topology::Standalone | Topology::Cluster => {
-                return refused("the broker's URL names a database, and channels belong to none");
+                return refused(
+                    "the broker's URL names a database, but channels belong to no \
+                                database",
+                );
             }
         }
         let seeds = hosts.split(',').map(|host| Address::parse(host, topology.default_port()));
         let seeds = seeds.collect::<Result<Vec<_>, _>>()?;
         if topology == Topology::Standalone && seeds.len() > 1 {
             return refused(
-                "the broker's URL names several hosts: write redis-sentinel:// or redis-cluster://, \
-                 whichever they are",
+                "the broker's URL names several hosts: write redis-sentinel:// or \
+                 redis-cluster://, depending on what they are",
             );
         }
         Ok(Self { topology, is_tls, seeds })
@@ -139,13 +142,15 @@ impl Address {
             None => default_port,
             Some(Ok(port)) if port > 0 => port,
             Some(_) => {
-                let message = "the broker's URL has a port that is no number from 1 to 65535";
+                let message = "the broker's URL has a port that is not a number from 1 to 65535";
                 return Err(BrokerError::refused(message));
             }
         };
         // A name that no certificate can have does not exist in DNS either.
         if ServerName::try_from(host).is_err() {
-            return Err(BrokerError::refused("the broker's URL has a host that is no host name"));
+            return Err(BrokerError::refused(
+                "the broker's URL has a host that is not a host name",
+            ));
         }
         Ok(Self { host: host.to_owned(), port })
     }
@@ -178,20 +183,23 @@ mod tests {
             ("cache:6379", "the broker's URL has no scheme: write redis://host:6379"),
             (
                 "nats://cache",
-                "the broker's URL has an unknown scheme: redis, redis-sentinel and redis-cluster \
-                 are known, and rediss, rediss-sentinel and rediss-cluster for TLS",
+                "the broker's URL has an unknown scheme: write redis, redis-sentinel or \
+                 redis-cluster, or for TLS rediss, rediss-sentinel or rediss-cluster",
             ),
             ("redis://", "the broker's URL names no host"),
             ("redis://:6379", "the broker's URL names no host"),
             ("redis-cluster://a,,b", "the broker's URL names no host"),
             ("redis://[::1", "the broker's URL names no host"),
-            ("redis://a b", "the broker's URL has a host that is no host name"),
-            ("redis://a/3", "the broker's URL names a database, and channels belong to none"),
-            ("redis://a?db=3", "the broker's URL has parameters, and there are none"),
+            ("redis://a b", "the broker's URL has a host that is not a host name"),
+            (
+                "redis://a/3",
+                "the broker's URL names a database, but channels belong to no database",
+            ),
+            ("redis://a?db=3", "the broker's URL has parameters, but none are supported"),
             (
                 "redis://a,b",
-                "the broker's URL names several hosts: write redis-sentinel:// or redis-cluster://, \
-                 whichever they are",
+                "the broker's URL names several hosts: write redis-sentinel:// or \
+                 redis-cluster://, depending on what they are",
             ),
             (
                 "redis-sentinel://a:26379/",
@@ -202,13 +210,13 @@ mod tests {
             assert_eq!(read(url), said, "{url}");
         }
         for port in ["x", "", "0", "65536", "-1", "1:2"] {
-            let said = "the broker's URL has a port that is no number from 1 to 65535";
+            let said = "the broker's URL has a port that is not a number from 1 to 65535";
             assert_eq!(read(&format!("redis://a:{port}")), said);
             assert_eq!(read(&format!("redis://[::1]:{port}")), said);
         }
         for user in ["alice:secret", ":secret", "alice", "alice:se/cret"] {
-            let said = "the broker's URL has a user or a password in it, where others can read \
-                        them: set cluster_username and cluster_password_file instead";
+            let said = "the broker's URL contains a user or a password: set cluster_username and \
+                        cluster_password_file instead";
             assert_eq!(read(&format!("redis://{user}@cache:6379")), said);
         }
     }

@@ -15,8 +15,8 @@ pub(crate) fn answered(site: &Site, at: &Address, command: &str, answer: &[u8]) 
     let code = text.split_whitespace().next().unwrap_or_default();
     match code {
         "NOPERM" if command == "SENTINEL" => BrokerError::refused(format!(
-            "the Sentinel {at} does not let user {user} ask for the master: give it the ACL rules \
-             &+switch-master +sentinel|get-master-addr-by-name +subscribe +ping"
+            "the Sentinel {at} does not let user {user} ask for the master: give the user the ACL \
+             rules &+switch-master +sentinel|get-master-addr-by-name +subscribe +ping"
         )),
         "NOPERM" => {
             let commands = match site.deployment.topology {
@@ -24,30 +24,33 @@ pub(crate) fn answered(site: &Site, at: &Address, command: &str, answer: &[u8]) 
                 Topology::Cluster => "+spublish +ssubscribe +cluster|slots +ping",
             };
             BrokerError::refused(format!(
-                "{at} does not let user {user} {command} on {cluster}.*: give it the ACL rules \
-                 resetchannels &{cluster}.* {commands}"
+                "{at} does not let user {user} {command} on {cluster}.*: give the user the ACL \
+                 rules resetchannels &{cluster}.* {commands}"
             ))
         }
         "WRONGPASS" => BrokerError::refused(format!(
-            "{at} does not know user {user} with this password: look at cluster_username and \
+            "{at} rejects user {user} with this password: check cluster_username and \
              cluster_password_file"
         )),
         "NOAUTH" => {
             BrokerError::refused(format!("{at} asks for a password: set cluster_password_file"))
         }
         "DENIED" => BrokerError::refused(format!(
-            "{at} is in protected mode and serves its own machine only: give it a password"
+            "{at} is in protected mode and serves only its own machine: give it a password"
         )),
-        "MOVED" => BrokerError::unreachable(format!("{at} no longer serves one of our slots")),
+        "MOVED" => BrokerError::unreachable(format!(
+            "{at} no longer serves one of this cluster's \
+                                                     slots"
+        )),
         _ if text.contains("unknown command") => BrokerError::refused(format!(
-            "{at} does not know the command {command}: Redis or Valkey must be 7 or newer"
+            "{at} does not know the command {command}: Redis or Valkey 7 or newer is required"
         )),
         _ => {
             // A server may quote input that it did not understand.
             let is_in = |secret: &str| !secret.is_empty() && text.contains(secret);
             let has_secret = site.access.password.as_deref().is_some_and(is_in);
             let text = if has_secret { code } else { &text };
-            BrokerError::unreachable(format!("{at} answers {command} with: {text}"))
+            BrokerError::unreachable(format!("{at} answered {command} with: {text}"))
         }
     }
 }
@@ -57,16 +60,16 @@ pub(crate) fn broken(at: &Address, error: &io::Error) -> BrokerError {
     let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match of_tls {
         Some(rustls::Error::InvalidCertificate(_)) => BrokerError::refused(format!(
-            "{at} shows a certificate that is not trusted here: {}",
+            "{at} presents a certificate that this node does not trust: {}",
             of_tls.expect("it is one")
         )),
         Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => {
             BrokerError::refused(format!(
-                "{at} asks for a certificate of ours, and a password is all there is: set \
+                "{at} demands a client certificate, but a node has only a password: set \
                  tls-auth-clients no there"
             ))
         }
-        Some(error) => BrokerError::refused(format!("{at} does not agree on TLS: {error}")),
+        Some(error) => BrokerError::refused(format!("TLS with {at} failed: {error}")),
         None => match error.kind() {
             ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof => {
                 closed(at)
@@ -79,7 +82,7 @@ pub(crate) fn broken(at: &Address, error: &io::Error) -> BrokerError {
 /// The server has ended a subscription by itself: the channel's slot has moved.
 pub(crate) fn deaf(at: &Address, channel: &[u8]) -> BrokerError {
     let channel = String::from_utf8_lossy(channel);
-    BrokerError::unreachable(format!("{at} has ended the subscription of {channel}"))
+    BrokerError::unreachable(format!("{at} ended the subscription to {channel}"))
 }
 
 /// The server closed the connection.
@@ -89,11 +92,11 @@ pub(crate) fn closed(at: &Address) -> BrokerError {
 
 /// The server closed the connection before it sent anything.
 pub(crate) fn closed_at_once(at: &Address) -> BrokerError {
-    let message = "closed the connection at once: if it speaks TLS, the URL begins with rediss";
+    let message = "closed the connection at once: if it speaks TLS, the URL must begin with rediss";
     BrokerError::unreachable(format!("{at} {message}"))
 }
 
 /// A server answers there, but it is not Redis.
 pub(crate) fn no_redis(at: &Address) -> BrokerError {
-    BrokerError::refused(format!("{at} does not answer as Redis does: look at host and port"))
+    BrokerError::refused(format!("{at} does not answer like Redis: check host and port"))
 }

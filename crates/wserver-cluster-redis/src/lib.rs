@@ -126,14 +126,14 @@ impl RedisBroker {
         let RedisSettings { url, cluster, username, password, ca_pem, connect_timeout } = settings;
         let deployment = Deployment::parse(&url)?;
         if connect_timeout.is_zero() {
-            return Err(BrokerError::refused("the time to connect to the broker is zero"));
+            return Err(BrokerError::refused("the timeout for connecting to the broker is zero"));
         }
         let tls = match (deployment.is_tls, ca_pem) {
             (true, ca_pem) => Some(tls::config(ca_pem.as_deref())?),
             (false, None) => None,
             (false, Some(_)) => {
                 let scheme = deployment.topology.scheme(true);
-                let message = "a certificate authority is set for a broker without TLS";
+                let message = "a certificate authority is set, but the broker's URL is without TLS";
                 return Err(BrokerError::refused(format!("{message}: write {scheme}://")));
             }
         };

@@ -44,7 +44,7 @@ pub(crate) async fn find(site: &Site, seed: &Address, lanes: u16) -> Result<Foun
     let (mut connection, greeting) = Connection::open(site, seed).await?;
     match &site.deployment.topology {
         Topology::Sentinel { .. } if greeting.mode != "sentinel" => {
-            let message = format!("{seed} is no Sentinel: write the addresses of the Sentinels");
+            let message = format!("{seed} is not a Sentinel: write the addresses of the Sentinels");
             return Err(BrokerError::refused(message));
         }
         Topology::Sentinel { .. } => {}
@@ -80,7 +80,7 @@ pub(crate) fn check_master(
     check_mode(site, at, greeting)?;
     if greeting.role != "master" {
         // A message that is published at a replica does not reach the subscribers at its master.
-        return Err(BrokerError::unreachable(format!("{at} is a replica, and no master now")));
+        return Err(BrokerError::unreachable(format!("{at} is a replica now, not the master")));
     }
     Ok(())
 }
@@ -90,7 +90,7 @@ fn check_mode(site: &Site, at: &Address, greeting: &Greeting) -> Result<(), Brok
     let (what, topology) = match greeting.mode.as_str() {
         "cluster" if !is_cluster => ("is part of a Redis Cluster", Topology::Cluster),
         "sentinel" => ("is a Sentinel", Topology::Sentinel { master: "mastername".to_owned() }),
-        "standalone" if is_cluster => ("is no part of a Redis Cluster", Topology::Standalone),
+        "standalone" if is_cluster => ("is not part of a Redis Cluster", Topology::Standalone),
         _ => return Ok(()),
     };
     let url = site.deployment.with_topology(&topology, at);
@@ -147,7 +147,7 @@ fn group(
         let slot = i64::from(slot(Channel { lane, to: To::All }.name(cluster).as_bytes()));
         let range = ranges.iter().find(|range| (range.first..=range.last).contains(&slot));
         let range = range.ok_or_else(|| {
-            BrokerError::unreachable(format!("{seed} knows nobody who serves slot {slot}"))
+            BrokerError::unreachable(format!("{seed} knows no server of slot {slot}"))
         })?;
         shards.entry(&range.master).or_default().push(lane);
     }
@@ -198,6 +198,6 @@ mod tests {
             ]
         );
         let error = group(&ranges[..1], "shop", &at(1), 4).unwrap_err();
-        assert_eq!(error.to_string(), "h:1 knows nobody who serves slot 13907");
+        assert_eq!(error.to_string(), "h:1 knows no server of slot 13907");
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn config(ca_pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, BrokerE
             BrokerError::refused(match error {
                 AuthoritiesError::HalfRead => format!("{authority} has {error}"),
                 AuthoritiesError::Unusable(why) => format!("{authority} cannot be used: {why}"),
-                _ => format!("{authority} is no certificate in PEM"),
+                _ => format!("{authority} is not a certificate in PEM"),
             })
         })?,
     };
@@ -48,6 +48,6 @@ mod tests {
         let pem = params.self_signed(&key).unwrap().pem();
         assert!(config(Some(pem.repeat(2).as_bytes())).is_ok());
         let told = config(Some(pem.trim_end().repeat(2).as_bytes())).unwrap_err().to_string();
-        assert!(told.contains("must begin a line of its own"), "{told}");
+        assert!(told.contains("on a line of its own"), "{told}");
     }
 }

@@ -52,7 +52,10 @@ impl Watcher {
             let words = text.split(' ').collect::<Vec<_>>();
             match words.as_slice() {
                 [name, host, port, ..] if *name == master => {
-                    let message = format!("has seen the master of {name} move from {host}:{port}");
+                    let message = format!(
+                        "reports that the master of {name} moved from \
+                                           {host}:{port}"
+                    );
                     Err(BrokerError::unreachable(format!("the Sentinel {at} {message}")))
                 }
                 _ => Ok(()),

@@ -205,18 +205,18 @@ impl Reachability {
         let unproven = now.saturating_duration_since(state.unproven_since(self.since));
         if state.lanes.iter().all(Lane::is_proven) && unproven > self.lease {
             return Err(format!(
-                "no message of this node to itself has come back for {} s",
+                "this node has received none of its messages to itself for {} s",
                 unproven.as_secs()
             ));
         }
         for (number, lane) in state.lanes.iter().enumerate() {
             if lane.misses() >= MISSES_MAX || !lane.is_proven() {
                 let which = if state.lanes.len() > 1 {
-                    format!(" by lane {number}")
+                    format!(" on lane {number}")
                 } else {
                     String::new()
                 };
-                return Err(format!("a message of this node to itself does not come back{which}"));
+                return Err(format!("messages of this node to itself do not come back{which}"));
             }
         }
         Ok(())
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(reachability.check(start).nonces, [(0, 1), (1, 1)]);
         assert_eq!(reachability.check(start).nonces, [], "not yet");
         reachability.returned(0, 1, start);
-        let missing = "a message of this node to itself does not come back by lane 1";
+        let missing = "messages of this node to itself do not come back on lane 1";
         assert_eq!(reachability.verdict(), Err(missing.to_owned()));
         reachability.returned(1, 1, start);
         assert_eq!(reachability.verdict(), Ok(()));
@@ -349,7 +349,7 @@ mod tests {
         reachability.returned(0, 1, start);
         let now = start + 2 * lease;
         let why = reachability.verdict_at(now).unwrap_err();
-        assert_eq!(why, "no message of this node to itself has come back for 0 s");
+        assert_eq!(why, "this node has received none of its messages to itself for 0 s");
         reachability.check(now);
         reachability.returned(0, 2, now);
         assert_eq!(reachability.verdict_at(now), Ok(()));

@@ -113,22 +113,23 @@ impl<W: Wire> ClusterState<W> {
         match unreadable {
             Unreadable::Malformed => {
                 self.counters.dropped_malformed_total.increment();
-                debug!("a message of the broker is none of a node's");
+                debug!("the broker delivered a message that no node wrote");
             }
             Unreadable::Implausible => {
                 self.counters.dropped_implausible_total.increment();
                 if self.implausible_told.is_due(Instant::now()) {
                     warn!(
                         total = self.counters.dropped_implausible_total.value(),
-                        "a message of the broker is of no node that can have written it: does \
-                         somebody else publish under cluster_name?"
+                        "the broker delivered a message that no node can have written: does \
+                         another program publish under cluster_name?"
                     );
                 }
             }
             Unreadable::TooNew => {
                 if self.counters.dropped_version_total.value() == 0 {
                     warn!(
-                        "another node speaks a form that this release would misunderstand: upgrade it"
+                        "another node uses an older message format that this release cannot read: \
+                         upgrade that node"
                     );
                 }
                 self.counters.dropped_version_total.increment();
@@ -158,7 +159,7 @@ impl<W: Wire> ClusterState<W> {
             Content::Heartbeat(heartbeat) => self.heard_heartbeat(origin, &heartbeat.believed()),
             Content::Leave(_) => {
                 if let Some((node, seat)) = self.members.leave(origin) {
-                    info!(node = %node, "a node has left the cluster");
+                    info!(node = %node, "a node left the cluster");
                     self.gone(&node, seat);
                 }
             }
@@ -188,16 +189,17 @@ impl<W: Wire> ClusterState<W> {
         let beat = self.members.beat(origin, heartbeat, sum, Instant::now());
         if beat.is_first {
             self.joined.send_replace(());
-            info!(node = heartbeat.name, id = %origin, release = heartbeat.release, "a node is in the cluster");
+            info!(node = heartbeat.name, id = %origin, release = heartbeat.release, "a node joined \
+                                                                                     the cluster");
             if heartbeat.name == self.node_name() {
                 warn!(
                     node = heartbeat.name,
-                    "another node has the same name, so answers do not tell them apart"
+                    "another node has the same name, so answers cannot tell the two apart"
                 );
             }
         }
         if let Some(node) = &beat.replaces {
-            info!(node = %node, id = %node.id, "a node that had vanished was started again");
+            info!(node = %node, id = %node.id, "a vanished node was started again");
         }
         if heartbeat.is_new {
             self.is_heartbeat_wanted.store(true, Ordering::Relaxed);
@@ -337,7 +339,10 @@ impl<W: Wire> ClusterState<W> {
             .map_err(|error| format!("the event {error}"))?;
         let bytes = push.message.len();
         if bytes > limits.message_bytes_max {
-            return Err(format!("the message is {bytes} bytes long, beyond message_bytes_max"));
+            return Err(format!(
+                "the message is {bytes} bytes long, which exceeds message_bytes_max \
+                                of the receiving node"
+            ));
         }
         let text = std::str::from_utf8(&push.message).map_err(|error| error.to_string())?;
         let exclude = (push.exclude > 0).then(|| ConnectionId::new(push.exclude));

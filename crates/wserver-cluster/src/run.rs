@@ -82,7 +82,7 @@ impl<W: Wire> ClusterState<W> {
                         }
                         () = self.node.tasks().stopped() => return,
                         () = self.relink.notified() => {
-                            BrokerError::unreachable("messages do not get through it")
+                            BrokerError::unreachable("messages do not get through the broker")
                         }
                     };
                     self.unlinked(&error);
@@ -189,7 +189,7 @@ impl<W: Wire> ClusterState<W> {
                     // Some messages may have arrived. Pushes that wait for an answer end when the
                     // link is given up, which is at once.
                     self.counters.dropped_publish_failed_total.add(items as u64);
-                    debug!(%error, items, "the broker took no message");
+                    debug!(%error, items, "the broker accepted no message");
                     self.relink.notify_one();
                     break;
                 }
@@ -240,14 +240,14 @@ impl<W: Wire> ClusterState<W> {
                     self.counters.nodes_expired_total.increment();
                     warn!(
                         node = %node,
-                        "a node has vanished: not heard of for its lease, it is dead or cut off; answers \
-                         are partial until it is back or known to be gone"
+                        "a node has vanished: it has been silent for its whole lease, so it is \
+                         dead or cut off; answers are partial until it is back or known to be gone"
                     );
                     self.gone(&node, seat);
                 }
             }
             for node in self.members.known_gone(now) {
-                info!(node = %node, "a node that had vanished holds no connections by now");
+                info!(node = %node, "a vanished node holds no connections any more");
             }
         }
     }

@@ -74,21 +74,24 @@ macro_rules! name {
 #[non_exhaustive]
 pub enum ClusterProblem {
     /// No cluster can be called so.
-    #[error("cluster_name is {value:?}, it must be 1 to {NAME_BYTES_MAX} letters, digits, - and _")]
+    #[error(
+        "cluster_name is {value:?}, but must be 1 to {NAME_BYTES_MAX} letters, digits, - and _"
+    )]
     Name {
         /// The name.
         value: String,
     },
     /// No node can be called so.
     #[error(
-        "cluster_node_name is {value:?}, it must be at most {NAME_BYTES_MAX} visible ASCII characters"
+        "cluster_node_name is {value:?}, but must be at most {NAME_BYTES_MAX} visible ASCII \
+         characters"
     )]
     NodeName {
         /// The name.
         value: String,
     },
     /// A time is out of its range.
-    #[error("{setting} is {value:?}, it must be {min:?} to {max:?}")]
+    #[error("{setting} is {value:?}, but must be {min:?} to {max:?}")]
     OutOfRange {
         /// The setting's name.
         setting: &'static str,
@@ -101,8 +104,8 @@ pub enum ClusterProblem {
     },
     /// The largest message does not fit into the queue to the broker.
     #[error(
-        "cluster_queue_bytes_max is {value}, it must be at least {min}, since message_bytes_max is \
-         {message_bytes_max}"
+        "cluster_queue_bytes_max is {value}, but must be at least {min}, because message_bytes_max \
+         is {message_bytes_max}"
     )]
     QueueTooSmall {
         /// Its bytes.
@@ -113,7 +116,7 @@ pub enum ClusterProblem {
         message_bytes_max: usize,
     },
     /// Nothing may wait for the answers of other nodes.
-    #[error("cluster_requests_max is 0, it must be at least 1")]
+    #[error("cluster_requests_max is 0, but must be at least 1")]
     NoRequests,
 }
 
@@ -225,12 +228,13 @@ mod tests {
         assert_eq!(
             problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [
-                "cluster_name is \"two words\", it must be 1 to 64 letters, digits, - and _",
-                "cluster_node_name is \"a b\", it must be at most 64 visible ASCII characters",
-                "cluster_lease is 0ns, it must be 500ms to 60s",
-                "cluster_answer_timeout is 31s, it must be 10ms to 30s",
-                "cluster_queue_bytes_max is 1000, it must be at least 66536, since message_bytes_max is 1000",
-                "cluster_requests_max is 0, it must be at least 1",
+                "cluster_name is \"two words\", but must be 1 to 64 letters, digits, - and _",
+                "cluster_node_name is \"a b\", but must be at most 64 visible ASCII characters",
+                "cluster_lease is 0ns, but must be 500ms to 60s",
+                "cluster_answer_timeout is 31s, but must be 10ms to 30s",
+                "cluster_queue_bytes_max is 1000, but must be at least 66536, because \
+                 message_bytes_max is 1000",
+                "cluster_requests_max is 0, but must be at least 1",
             ]
         );
     }

@@ -191,13 +191,13 @@ impl<W: Wire> ClusterState<W> {
             .verdict()
             .map_err(|why| format!("cut off from the cluster ({kind}): {why}"))?;
         if !self.is_informed.load(Ordering::Relaxed) {
-            return Err("the users of the other nodes are not known yet".to_owned());
+            return Err("this node does not know the users of the other nodes yet".to_owned());
         }
         let (round_trip, timeout) = (self.reachability.round_trip(), self.settings.answer_timeout);
         if round_trip >= timeout {
             return Err(format!(
-                "a message takes {} ms to the broker ({kind}) and back, and cluster_answer_timeout is {} ms: \
-                 no other node answers in time",
+                "a message takes {} ms to the broker ({kind}) and back, but cluster_answer_timeout \
+                 is {} ms, so no other node can answer in time",
                 round_trip.as_millis(),
                 timeout.as_millis()
             ));
@@ -206,7 +206,7 @@ impl<W: Wire> ClusterState<W> {
         if self.may_be_split(vanished) && vanished >= nodes {
             let all = vanished + nodes;
             return Err(format!(
-                "{vanished} of {all} nodes have vanished without a goodbye: the broker ({kind}) may be split"
+                "{vanished} of {all} nodes have vanished: the broker ({kind}) may be split"
             ));
         }
         Ok(())

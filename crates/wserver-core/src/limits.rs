@@ -195,21 +195,21 @@ impl LimitSettings {
             self.inbound_message_bytes_max,
             self.name_bytes_max.saturating_mul(2).saturating_add(64),
             &[name!(name_bytes_max)],
-            "a register message holds a token and an event of name_bytes_max each",
+            "a register message contains a token and an event of up to name_bytes_max each",
         );
         checks.at_least(
             name!(names_per_connection_bytes_max),
             self.names_per_connection_bytes_max,
             self.name_bytes_max.saturating_mul(2),
             &[name!(name_bytes_max)],
-            "a registration has a user id and an event of name_bytes_max each",
+            "a registration has a user id and an event of up to name_bytes_max each",
         );
         checks.at_least(
             name!(names_bytes_max),
             self.names_bytes_max,
             self.names_per_connection_bytes_max,
             &[name!(names_per_connection_bytes_max)],
-            "it holds at least the names of one connection",
+            "it must hold the names of at least one connection",
         );
         checks.at_least(
             name!(inbound_bytes_max),
@@ -227,14 +227,14 @@ impl LimitSettings {
             self.outbox_bytes_max,
             self.walk_bytes_max.saturating_add(frame).saturating_mul(2),
             &[name!(walk_bytes_max), name!(message_bytes_max)],
-            "it holds twice walk_bytes_max and the largest message",
+            "it must hold twice the sum of walk_bytes_max and the largest message",
         );
         checks.at_least(
             name!(outboxes_bytes_max),
             self.outboxes_bytes_max,
             self.outbox_bytes_max,
             &[name!(outbox_bytes_max)],
-            "it holds at least one queue of outbox_bytes_max",
+            "it must hold at least one queue of outbox_bytes_max",
         );
         checks.finish().map(|()| Limits(self))
     }
@@ -254,7 +254,7 @@ words! {
 
 /// A word that names no [`ConnectionsPerUserPolicy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a policy, write refuse_new or close_oldest")]
+#[error("unknown policy: write refuse_new or close_oldest")]
 pub struct UnknownPolicy;
 
 impl FromStr for ConnectionsPerUserPolicy {

@@ -45,7 +45,7 @@ pub enum Selection<'a> {
 #[non_exhaustive]
 pub enum OpenError {
     /// The node has its most connections (`connections_max`).
-    #[error("the server has its {max} connections")]
+    #[error("the server already has {max} connections (connections_max)")]
     Full {
         /// The limit.
         max: usize,

@@ -16,26 +16,29 @@ use crate::state::NodeState;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RegisterError {
     /// The connection has its most bindings (`bindings_per_connection_max`).
-    #[error("the connection has its {max} bindings")]
+    #[error("the connection already has {max} registrations (bindings_per_connection_max)")]
     TooMany {
         /// The limit.
         max: usize,
     },
     /// The user has its most connections (`connections_per_user_max`), so this one is closed.
-    #[error("the user has its {max} connections")]
+    #[error("the user already has {max} connections (connections_per_user_max)")]
     UserFull {
         /// The limit.
         max: usize,
     },
     /// The names of the connection's registrations would be too long together
     /// (`names_per_connection_bytes_max`).
-    #[error("the names of the connection's registrations have {max} bytes")]
+    #[error(
+        "the names of the connection's registrations would exceed {max} bytes \
+             (names_per_connection_bytes_max)"
+    )]
     NamesTooLong {
         /// The limit.
         max: usize,
     },
     /// The names of all registrations would be too long together (`names_bytes_max`).
-    #[error("the names of all registrations have {max} bytes")]
+    #[error("the names of all registrations would exceed {max} bytes (names_bytes_max)")]
     NamesFull {
         /// The limit.
         max: usize,

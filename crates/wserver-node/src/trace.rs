@@ -18,7 +18,7 @@ const TRACE_ENTRIES_MAX: usize = 256;
 #[non_exhaustive]
 pub enum TraceError {
     /// There are as many traces as there may be (`traces_max`).
-    #[error("there are {max} traces already")]
+    #[error("{max} traces are already running (traces_max)")]
     TooMany {
         /// The limit.
         max: usize,

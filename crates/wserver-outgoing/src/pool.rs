@@ -57,7 +57,7 @@ pub enum AskError {
     #[error("HTTP broke off: {0}")]
     Lost(Cause),
     /// The body of the answer is too long.
-    #[error("the answer is longer than {bytes_max} bytes")]
+    #[error("the answer is longer than the limit of {bytes_max} bytes")]
     TooLong {
         /// The limit, in bytes.
         bytes_max: usize,

@@ -57,10 +57,10 @@ pub enum TargetError {
     #[error("URL has no scheme")]
     NoScheme,
     /// Its scheme is not one of the two expected ones.
-    #[error("URL has another scheme")]
+    #[error("URL has an unknown scheme")]
     OtherScheme,
     /// It holds a user name or password, which would appear wherever URLs do.
-    #[error("URL holds a user name or password")]
+    #[error("URL contains a user name or password")]
     UserInfo,
 }
 
@@ -239,7 +239,7 @@ impl Target {
             let stream = Box::pin(connector.connect(name.clone(), stream)).await?;
             return Ok(Box::new(stream));
         }
-        let message = "the URL asks for TLS, which is not set up";
+        let message = "the URL needs TLS, which is not configured";
         Err(io::Error::new(io::ErrorKind::Unsupported, message))
     }
 }
@@ -292,8 +292,8 @@ mod tests {
         check("canary", &expect!["error: URL has no scheme"]);
         check("canary:80", &expect!["error: URL has no scheme"]);
         check("/canary", &expect!["error: URL has no scheme"]);
-        check("http://canary", &expect!["error: URL has another scheme"]);
-        check("ws://user:canary@host/", &expect!["error: URL holds a user name or password"]);
+        check("http://canary", &expect!["error: URL has an unknown scheme"]);
+        check("ws://user:canary@host/", &expect!["error: URL contains a user name or password"]);
         check("ws://canary:65536/", &expect!["error: malformed URL"]);
         check("ws://canary:/", &expect!["error: malformed URL"]);
         check("ws://:80/", &expect!["error: malformed URL"]);

@@ -27,7 +27,8 @@ pub enum AuthoritiesError {
     /// The reader would skip a certificate that the text announces, for example because two files
     /// were joined without a line end.
     #[error(
-        "a certificate that cannot be read: each -----BEGIN CERTIFICATE----- must begin a line of its own, and have that name"
+        "a certificate that cannot be read: each must begin with -----BEGIN CERTIFICATE----- on a \
+         line of its own"
     )]
     HalfRead,
     /// One of the certificates cannot be an authority.

@@ -24,7 +24,7 @@ pub fn read_regular_file(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > bytes_max {
         return Err(io::Error::other(format!(
-            "it has more than {bytes_max} bytes, which is as much as is read of such a file"
+            "it is longer than {bytes_max} bytes, the limit for such a file"
         )));
     }
     Ok(bytes)

@@ -39,18 +39,18 @@ impl Carrier for Metrics {
         }
         page.labelled(
             "wserver_http_connections_refused_total",
-            "Connections that came when their listener, or their address, had its most.",
+            "Connections refused because their listener or their address had reached its limit.",
             "reason",
             counters.http_connections_refused_total.values(),
         );
         page.one_counter(
             "wserver_http_connections_evicted_total",
-            "Connections that waited for a request and were ended for a new one.",
+            "Idle HTTP connections that were closed to make room for a new one.",
             counters.http_connections_evicted_total.value(),
         );
         page.one_counter(
             "wserver_tls_handshakes_failed_total",
-            "Connections that ended before they were secure.",
+            "Connections that ended before their TLS handshake was complete.",
             counters.tls_handshakes_failed_total.value(),
         );
         page.one_counter(
@@ -60,24 +60,24 @@ impl Carrier for Metrics {
         );
         page.labelled(
             "wserver_handshakes_refused_total",
-            "WebSocket handshakes that were not accepted.",
+            "WebSocket handshakes that were refused.",
             "reason",
             counters.handshakes_refused_total.values(),
         );
         page.one_counter(
             "wserver_registrations_malformed_total",
-            "Messages of clients that were no register message.",
+            "Messages of clients that were not register messages.",
             counters.registrations_malformed_total.value(),
         );
         page.labelled(
             "wserver_registrations_refused_total",
-            "Registrations that were not bound.",
+            "Registrations that were refused.",
             "reason",
             counters.registrations_refused_total.values(),
         );
         page.labelled(
             "wserver_authentications_total",
-            "Tokens that were checked, by what came of it.",
+            "Tokens that were checked, by result.",
             "result",
             counters.authentications_total.values(),
         );
@@ -85,7 +85,7 @@ impl Carrier for Metrics {
         let held = counters.inbound_bytes.load(Ordering::Relaxed);
         page.one_gauge(
             "wserver_inbound_bytes",
-            "Bytes of messages of clients that are half read.",
+            "Bytes of partially received messages of clients.",
             held,
         );
     }

@@ -108,7 +108,7 @@ impl Access {
         let source = || source("tokens_file", file);
         let tokens = StaticTokens::parse(&text).with_context(source)?;
         if tokens.is_empty() {
-            let words = format!("{} holds no token, so nobody could register", source());
+            let words = format!("{} contains no token, so nobody could register", source());
             return Err(Problem::new(["tokens_file"], words).into());
         }
         Ok(Some(tokens))

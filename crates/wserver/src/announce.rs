@@ -48,7 +48,7 @@ impl Announcement<'_> {
         let address = self.server.local_addr();
         info!(version = env!("CARGO_PKG_VERSION"), %address, ws_path = settings.ws_path, push_path = settings.push_path, "listening");
         if let Some(address) = self.private() {
-            info!(address, push_path = settings.push_path, "pushes have an address of their own");
+            info!(address, push_path = settings.push_path, "pushes have a separate address");
         }
     }
 
@@ -56,9 +56,9 @@ impl Announcement<'_> {
         let settings = self.settings();
         if self.access.authenticator.is_none() {
             warn!(
-                "listeners are not authenticated: the token is the user id; to change that give \
-                 --tokens-file FILE, or write [jwt] or [callback] into a settings file (`wserver config` \
-                 shows them)"
+                "clients are not authenticated: the token is the user id; to authenticate them, \
+                 use --tokens-file FILE, or write [jwt] or [callback] into a settings file \
+                 (`wserver config` shows them)"
             );
         } else {
             let methods = [
@@ -66,14 +66,15 @@ impl Announcement<'_> {
                 (has_jwt(settings), "jwt"),
                 (settings.callback_url.is_some(), "callback"),
             ];
-            info!(by = named(methods), "listeners are authenticated");
+            info!(by = named(methods), "clients are authenticated");
         }
         if settings.origin == ["any"] {
-            info!("web pages of every origin may connect; --origin changes that");
+            info!("web pages of every origin may connect; restrict them with --origin");
         }
         if matches!(settings.token_source, TokenSource::Query(_)) {
             warn!(
-                "tokens are taken from the query, which proxies log and browsers remember (token_source)"
+                "tokens are read from the URL's query, which proxies log and browsers remember \
+                 (token_source)"
             );
         }
     }
@@ -97,7 +98,8 @@ impl Announcement<'_> {
             if is_allowed && url.as_deref().is_some_and(is_plain_http) {
                 warn!(
                     setting,
-                    "whoever sits between can read and change what is asked over plain HTTP, and so let themselves in"
+                    "plain HTTP is allowed: anyone on the network path can read and change the \
+                     requests, and so gain access"
                 );
             }
         }
@@ -114,14 +116,14 @@ impl Announcement<'_> {
             ];
             info!(by = named(methods), "publishers are authenticated");
         } else if settings.allow_open_push {
-            warn!("everyone who reaches this port may push to everyone (allow_open_push)");
+            warn!("everyone who can reach this port may push to all users (allow_open_push)");
         } else if self.asks_for_certificates() {
             info!(by = "client certificates", "publishers are authenticated");
         } else {
             info!(
-                "pushes need no key, so only programs on this machine may push; to change that give \
-                 --push-key-file FILE, or write [[publisher]] or [push_jwt] into a settings file \
-                 (`wserver key` makes a publisher)"
+                "pushes need no key, so only programs on this machine may push; to require one, \
+                 use --push-key-file FILE, or write [[publisher]] or [push_jwt] into a settings \
+                 file (`wserver key` makes a publisher)"
             );
         }
     }
@@ -140,7 +142,8 @@ impl Announcement<'_> {
             warn!(
                 connections_max = limits.connections_max,
                 http_connections_max = http.http_connections_max,
-                "the limit of open files lowers the limits of connections; raise it (ulimit -n, LimitNOFILE)"
+                "the limit of open files lowers the connection limits; raise it (ulimit -n, \
+                 LimitNOFILE)"
             );
         }
         info!(
@@ -162,14 +165,14 @@ impl Announcement<'_> {
         let settings = self.settings();
         let hint = self.token_hint();
         if let Some(hint) = &hint {
-            info!("to try it you need a token: {hint}");
+            info!("to try it, you need a token: {hint}");
         }
         let pushes = self.pushes();
         let sockets = web(self.server.local_addr(), "ws", settings.tls_certificate_file.is_some());
         if self.server.serves_demo_page() {
             let what = match hint {
                 None => "push from there",
-                Some(_) => "put the token in place of a name, push from there",
+                Some(_) => "enter the token instead of a name, push from there",
             };
             info!("try it: open {}/, {what}, or from a shell:", pushes.url);
         } else {
@@ -221,10 +224,10 @@ impl Announcement<'_> {
             return Some(format!("`{}` makes one", self.token_make()));
         }
         if let Some(file) = &settings.tokens_file {
-            return Some(format!("{} has them, a line each: TOKEN USER", file.display()));
+            return Some(format!("{} lists them, one TOKEN USER per line", file.display()));
         }
         let url = settings.callback_url.as_deref().unwrap_or_default();
-        Some(format!("one that {url} accepts, and USER is whom it names"))
+        Some(format!("one that {url} accepts; USER is the user that it returns"))
     }
 
     /// The command that makes a token which these settings accept.

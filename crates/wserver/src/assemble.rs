@@ -75,7 +75,7 @@ pub(crate) fn assemble(
     }
     builder = inherited
         .offer(builder)
-        .map_err(|error| vec![format!("no copy of an inherited listener: {error}")])?;
+        .map_err(|error| vec![format!("cannot copy an inherited listener: {error}")])?;
     match tls::public(settings) {
         Ok(Some(tls)) => builder = builder.tls(tls),
         Ok(None) => {}

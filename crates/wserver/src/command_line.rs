@@ -184,7 +184,7 @@ fn token() -> Command {
 fn lifetime(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(lifetime) if lifetime >= Duration::from_secs(1) => Ok(lifetime),
-        _ => Err("write a time of at least a second, as 30s, 5m or 1h".to_owned()),
+        _ => Err("write a time of at least one second, such as 30s, 5m or 1h".to_owned()),
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn read_once(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     fs::File::open(path)?.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > bytes_max {
         return Err(io::Error::other(format!(
-            "it has more than {bytes_max} bytes, which is as much as is read of such a file"
+            "it is longer than {bytes_max} bytes, the limit for such a file"
         )));
     }
     Ok(bytes)

@@ -53,15 +53,20 @@ impl Inherited {
                 PRIVATE => private(&mut sockets, at).map(|it| replaced(&mut inherited.private, it)),
                 _ => {
                     return Err(format!(
-                        "socket {name:?} is inherited, and is to be called {PUBLIC} or {PRIVATE} \
+                        "the inherited socket {name:?} must be called {PUBLIC} or {PRIVATE} \
                          (FileDescriptorName=)"
                     ));
                 }
             };
             match taken {
                 Ok(false) => {}
-                Ok(true) => return Err(format!("two sockets {name} are inherited")),
-                Err(error) => return Err(format!("socket {name} is inherited: {error}")),
+                Ok(true) => return Err(format!("two inherited sockets are called {name}")),
+                Err(error) => {
+                    return Err(format!(
+                        "the inherited socket {name} cannot be used: \
+                                                  {error}"
+                    ));
+                }
             }
         }
         Ok(inherited)

@@ -73,7 +73,7 @@ fn main() -> ExitCode {
                 for problem in problems {
                     tell(
                         "warning",
-                        format_args!("a server with these settings refuses it: {problem}"),
+                        format_args!("a server with these settings would refuse it: {problem}"),
                     );
                 }
                 print(&format!("{token}\n"))
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
 
 fn inspect(sources: &Sources) -> ExitCode {
     if token::is_typed() {
-        tell("help", "paste the token, and end with ctrl-d");
+        tell("help", "paste the token, then press ctrl-d");
     }
     let token = match token::read() {
         Ok(token) => token,
@@ -147,7 +147,7 @@ fn bad_settings(problems: &[String]) -> ExitCode {
     for problem in problems {
         tell("error", problem);
     }
-    tell("help", "see wserver --help, and wserver config for a settings file");
+    tell("help", "see wserver --help; wserver config prints a settings file");
     ExitCode::from(EXIT_BAD_SETTINGS)
 }
 

@@ -116,7 +116,7 @@ impl Reloader {
             for problem in problems {
                 error!(problem, "a setting is wrong");
             }
-            error!(cause, "settings not reloaded, nothing has changed");
+            error!(cause, "settings not reloaded; the old ones stay in force");
         }
         match outcome {
             Ok(()) => Ended::Changed,
@@ -175,18 +175,18 @@ impl Reloader {
         if changed.contains("log")
             && let Err(error) = self.log.set(next.log)
         {
-            error!(%error, "the log filter could not be exchanged");
+            error!(%error, "could not change the log filter");
         }
         let changed = changed.into_iter().collect::<Vec<_>>().join(", ");
         if changed.is_empty() {
-            info!(cause, "settings reloaded, none that can be has changed");
+            info!(cause, "settings reloaded; none that a reload can change has changed");
         } else {
             info!(cause, changed, "settings reloaded");
         }
         if !waiting.is_empty() {
             warn!(
                 settings = waiting.join(", "),
-                "these settings have changed and wait for a restart"
+                "these settings have changed, but need a restart to take effect"
             );
         }
         Ok(())
@@ -218,7 +218,7 @@ impl Reloader {
             .is_some_and(|authenticator| authenticator.handshake_headers().contains(&COOKIE));
         if reads_cookies && assemble::origin(&self.origin).is_any() {
             return Err(vec![format!(
-                "callback_forward_headers has cookie, and origin is {} until a restart",
+                "callback_forward_headers contains cookie, but origin is {} until a restart",
                 self.origin.join(", ")
             )]);
         }
@@ -311,7 +311,10 @@ impl Reloads {
                 () = pause(self.reload_interval) => Cause::Interval,
             };
             if self.turn(cause).await.is_none() {
-                error!("settings are not reloaded any more: a reload has panicked");
+                error!(
+                    "settings can no longer be reloaded, because a reload panicked; restart the \
+                        server"
+                );
                 return std::future::pending().await;
             }
         }
@@ -331,8 +334,8 @@ impl Reloads {
                         cause = cause.as_str(),
                         file,
                         timeout = ?RELOAD_TIMEOUT,
-                        "settings not reloaded, nothing has changed: a file does not answer; the \
-                         next reload waits until it does"
+                        "settings not reloaded; the old ones stay in force: reading a file did not \
+                         finish in time; the next reload waits until it does"
                     );
                     systemd::reloaded(false);
                 }
@@ -344,7 +347,7 @@ impl Reloads {
             None => {}
             Some(Ended::Changed) => systemd::reloaded(true),
             Some(Ended::Unchanged) => systemd::reloaded(false),
-            Some(Ended::GivenUp) => info!("the file that a reload waited for answers again"),
+            Some(Ended::GivenUp) => info!("the file that a reload waited for can be read again"),
         }
         Some(())
     }

@@ -33,7 +33,7 @@ pub(crate) fn run(sources: Sources) -> Result<ExitCode, Vec<String>> {
     }
     match descriptors {
         Ok(descriptors) => info!(descriptors, "the limit of open files, raised as far as it goes"),
-        Err(error) => warn!(%error, "the limit of open files could not be raised"),
+        Err(error) => warn!(%error, "could not raise the limit of open files"),
     }
     let reloader = Reloader::new(sources, &loaded, access, log, descriptors_max, inherited);
     Ok(start(&loaded, server, &limits, reloader).unwrap_or_else(|error| {
@@ -46,7 +46,7 @@ fn start(loaded: &Loaded, server: Server, limits: &Limits, reloader: Reloader) -
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("no async runtime")?;
+        .context("cannot start the async runtime")?;
     let code = runtime.block_on(serve(loaded, server, limits, reloader))?;
     // Everything that serve started has ended, or was aborted.
     runtime.shutdown_background();
@@ -59,8 +59,8 @@ async fn serve(
     limits: &Limits,
     reloader: Reloader,
 ) -> Result<ExitCode> {
-    let mut signals = Signals::new().context("no signal handlers")?;
-    let mut hangups = signal::hangups().context("no signal handlers")?;
+    let mut signals = Signals::new().context("cannot install signal handlers")?;
+    let mut hangups = signal::hangups().context("cannot install signal handlers")?;
     let mut server = server.bind()?;
     let handle = server.handle();
     tokio::select! {
@@ -75,7 +75,8 @@ async fn serve(
     systemd::listening(server.local_addr());
 
     let issuers = reloader.access().issuers.clone();
-    let mut reloads = reloader.start(handle.clone()).context("no thread for reloads")?;
+    let mut reloads =
+        reloader.start(handle.clone()).context("cannot start the thread for reloads")?;
     // The fetch itself logs an error, and runs again when keys are needed.
     let prefetching = async {
         for keys in issuers.values() {
@@ -123,13 +124,14 @@ async fn join(loaded: &Loaded, server: &mut BoundServer) -> Result<()> {
     let name = settings.cluster_name.as_str();
     let node = settings.cluster_node_name.as_deref();
     match server.join().await {
-        Ok(()) => info!(broker, name, node, "node of a cluster"),
+        Ok(()) => info!(broker, name, node, "this node joined its cluster"),
         Err(error) if settings.cluster_wait_for_broker => {
-            warn!(%error, broker, "the broker of the cluster cannot be used yet, and is waited for");
+            warn!(%error, broker, "the cluster's broker cannot be used yet; the server keeps trying");
         }
         Err(error) => {
             return Err(error).context(format!(
-                "cluster_broker {broker} cannot be used (cluster_wait_for_broker starts all the same)"
+                "cluster_broker {broker} cannot be used (to start anyway, set \
+                 cluster_wait_for_broker)"
             ));
         }
     }

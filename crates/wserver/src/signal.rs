@@ -34,7 +34,7 @@ impl Signals {
     /// Waits for the first signal.
     pub(crate) async fn shutdown(&mut self) {
         let name = self.next().await;
-        info!(signal = name, "shutting down; a second signal ends at once");
+        info!(signal = name, "shutting down; a second signal ends the process at once");
     }
 
     /// Waits for another signal that comes more than a moment after the first.
@@ -43,7 +43,7 @@ impl Signals {
         loop {
             let name = self.next().await;
             if Instant::now() >= counts_from {
-                warn!(signal = name, "ending at once");
+                warn!(signal = name, "ending the process at once");
                 return;
             }
             debug!(signal = name, "taken for the first one, said twice");

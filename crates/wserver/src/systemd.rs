@@ -32,7 +32,7 @@ pub(crate) fn reloading() {
 
 /// The reload is over.
 pub(crate) fn reloaded(has_changed: bool) {
-    let status = if has_changed { "reloaded" } else { "not reloaded, the log says why" };
+    let status = if has_changed { "reloaded" } else { "settings not reloaded; see the log" };
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
@@ -60,7 +60,7 @@ pub(crate) async fn heartbeat(server: &Handle) -> Infallible {
         beats.tick().await;
         match server.ready().await {
             Ok(()) => tell(&[NotifyState::Watchdog]),
-            Err(why) => warn!(why, "the watchdog is not told that the server lives"),
+            Err(why) => warn!(why, "cannot notify systemd's watchdog that the server is alive"),
         }
     }
 }
@@ -71,7 +71,7 @@ fn tell(states: &[NotifyState<'_>]) {
         None => sd_notify::notify(states),
     };
     if let Err(error) = told {
-        warn!(%error, "systemd could not be told");
+        warn!(%error, "could not notify systemd");
     }
 }
 

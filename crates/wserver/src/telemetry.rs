@@ -39,7 +39,7 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter> {
     let mut directives =
         text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).peekable();
     if directives.peek().is_none() {
-        return Err(problem(format!("log is empty, write one of {LEVELS}")).into());
+        return Err(problem(format!("log is empty: write one of {LEVELS}")).into());
     }
     for directive in directives {
         check(directive).with_context(|| problem(format!("log {text:?}")))?;
@@ -99,12 +99,15 @@ fn check(directive: &str) -> Result<()> {
         return if TARGETS.contains(&name) {
             Ok(())
         } else {
-            Err(anyhow!("{target:?} is nothing that logs, of ours {} do", TARGETS.join(", ")))
+            Err(anyhow!(
+                "{target:?} writes no log; the parts of wserver that do are {}",
+                TARGETS.join(", ")
+            ))
         };
     }
     if level.is_none() && directive.parse::<LevelFilter>().is_err() {
         return Err(anyhow!(
-            "{directive:?} is no level: write one of {LEVELS}, or TARGET=LEVEL for what one crate logs"
+            "{directive:?} is not a level: write one of {LEVELS}, or TARGET=LEVEL for one crate"
         ));
     }
     Ok(())
@@ -168,12 +171,12 @@ mod tests {
     fn a_filter_that_lets_nothing_through_by_mistake_is_refused() {
         for (text, told) in [
             ("", "log is empty"),
-            ("verbose", "\"verbose\" is no level: write one of off, error"),
-            ("info,verbose", "\"verbose\" is no level"),
+            ("verbose", "\"verbose\" is not a level: write one of off, error"),
+            ("info,verbose", "\"verbose\" is not a level"),
             (" , ", "log is empty"),
-            ("debg", "\"debg\" is no level"),
-            ("wserver_wrap=debug", "\"wserver_wrap\" is nothing that logs"),
-            ("wserver_core", "\"wserver_core\" is nothing that logs"),
+            ("debg", "\"debg\" is not a level"),
+            ("wserver_wrap=debug", "\"wserver_wrap\" writes no log"),
+            ("wserver_core", "\"wserver_core\" writes no log"),
             ("hyper=verbose", "is not a filter"),
         ] {
             let error = filter(text).map(|_| ()).unwrap_err();

@@ -73,7 +73,7 @@ fn sign(loaded: &Loaded, draft: Draft) -> Result<String> {
         (None, events) if events.is_empty() => {}
         (None, _) => {
             return Err(anyhow!(
-                "--event needs jwt_events_claim, or a token holds for every event"
+                "--event needs jwt_events_claim; without that setting a token permits every event"
             ));
         }
         (Some(claim), events) if events.is_empty() => claims = claims.with_list(claim, ["*"]),
@@ -98,10 +98,13 @@ pub(crate) fn read() -> Result<String> {
     let bytes = read.context("standard input")?;
     let token = text.trim();
     if token.is_empty() {
-        return Err(anyhow!("standard input holds no token"));
+        return Err(anyhow!("standard input contains no token"));
     }
     if u64::try_from(bytes) == Ok(INPUT_BYTES_MAX) {
-        return Err(anyhow!("standard input holds {INPUT_BYTES_MAX} bytes or more, no token does"));
+        return Err(anyhow!(
+            "standard input has {INPUT_BYTES_MAX} bytes or more, which is too long \
+                            for a token"
+        ));
     }
     Ok(token.to_owned())
 }
@@ -133,7 +136,7 @@ pub(crate) fn inspect(sources: &Sources, token: &str) -> Result<Verdict, Vec<Str
     judged().map_err(|error: anyhow::Error| vec![loaded.placed(&Problem::of(&error))])
 }
 
-const NO_KEYS: &str = "help: with --config FILE it is held against the [jwt] of that file\n";
+const NO_KEYS: &str = "help: with --config FILE, it is checked against the [jwt] of that file\n";
 
 fn authenticator(loaded: &Loaded) -> Result<Option<JwtAuthenticator>, Vec<String>> {
     jwt_listeners(loaded)
@@ -145,7 +148,10 @@ fn judge(loaded: &Loaded, authenticator: &JwtAuthenticator, token: &str) -> Resu
     let bytes_max = loaded.limits.session.name_bytes_max;
     if token.len() > bytes_max {
         let bytes = token.len();
-        let problem = format!("it is {bytes} bytes long, the limit name_bytes_max is {bytes_max}");
+        let problem = format!(
+            "it is {bytes} bytes long, but the limit name_bytes_max is \
+                               {bytes_max}"
+        );
         inspection.problems.push(problem);
     }
     if let Some(identity) = &inspection.identity
@@ -159,7 +165,7 @@ fn judge(loaded: &Loaded, authenticator: &JwtAuthenticator, token: &str) -> Resu
 /// Blocks on `future`, which may have to fetch keys from the issuer.
 fn block_on<F: Future>(future: F) -> Result<F::Output> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Ok(runtime.context("no async runtime")?.block_on(future))
+    Ok(runtime.context("cannot start the async runtime")?.block_on(future))
 }
 
 /// All findings, line by line; the problems come after `verdict`.

@@ -48,7 +48,7 @@ fn page<W: Wire>(api: &Api<W>) -> String {
     let counts = api.node.counts();
     let mut page = Page::default();
 
-    page.gauge("wserver_build_info", "The version that runs; always 1.");
+    page.gauge("wserver_build_info", "The running version; always 1.");
     page.sample("wserver_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     let draining = u8::from(api.stop.is_cancelled());
     page.one_gauge("wserver_draining", "Whether the server is shutting down.", draining);
@@ -56,7 +56,11 @@ fn page<W: Wire>(api: &Api<W>) -> String {
     let open = api.node.connections_open();
     page.one_gauge("wserver_connections", "Open WebSocket connections, registered or not.", open);
     let max = api.limits.connections_max;
-    page.one_gauge("wserver_connections_max", "The setting connections_max, as it holds.", max);
+    page.one_gauge(
+        "wserver_connections_max",
+        "The setting connections_max, as it is in force.",
+        max,
+    );
     let opened = node.connections_opened_total.value();
     page.one_counter(
         "wserver_connections_opened_total",
@@ -76,58 +80,61 @@ fn page<W: Wire>(api: &Api<W>) -> String {
         "WebSocket connections with a registration.",
         counts.connections,
     );
-    page.one_gauge("wserver_registrations", "Registrations that are bound.", counts.bindings);
+    page.one_gauge("wserver_registrations", "Current registrations.", counts.bindings);
     page.one_counter(
         "wserver_registrations_bound_total",
-        "Registrations that were bound, renewals included.",
+        "Registrations that were accepted, including renewals.",
         node.registrations_bound_total.value(),
     );
 
     page.one_counter("wserver_pushes_total", "Pushes accepted.", node.pushes_total.value());
     page.labelled(
         "wserver_pushes_refused_total",
-        "Pushes that were not accepted.",
+        "Pushes that were refused.",
         "reason",
         api.pushes.refused_total.values(),
     );
     page.one_counter(
         "wserver_pushes_waited_total",
-        "Pushes that had to wait because walk_bytes_max was under way to their user.",
+        "Pushes that had to wait because walk_bytes_max of messages were already on their way to \
+         the same user.",
         node.pushes_waited_total.value(),
     );
     page.one_counter(
         "wserver_idempotency_replayed_total",
-        "Requests with an Idempotency-Key that were answered again and not carried out.",
+        "Requests with an Idempotency-Key that were not carried out again, because the server \
+         repeated its answer.",
         api.pushes.idempotency.replayed_total.value(),
     );
     page.one_counter(
         "wserver_idempotency_evicted_total",
-        "Answers under an Idempotency-Key that were forgotten before their ten minutes.",
+        "Answers under an Idempotency-Key that were forgotten before ten minutes had passed.",
         api.pushes.idempotency.evicted_total.value(),
     );
     page.one_counter(
         "wserver_deliveries_total",
-        "Messages taken by a connection's socket or queue: the sum of all N.",
+        "Messages that a connection's socket or queue accepted: the sum of all N.",
         node.deliveries_total.value(),
     );
     page.one_counter(
         "wserver_deliveries_dropped_total",
-        "Messages not taken, because their connection was cut off as too slow or found ending.",
+        "Messages that were not accepted, because their connection was closed as too slow or was \
+         ending.",
         node.deliveries_dropped_total.value(),
     );
     page.one_counter(
         "wserver_deliveries_expired_total",
-        "Messages that were counted in an N and not sent, because their time was over first.",
+        "Messages that were counted in an N but not sent, because their time to live ran out first.",
         node.deliveries_expired_total.value(),
     );
     page.one_counter(
         "wserver_deliveries_lost_total",
-        "Messages that were counted in an N and then found their connection ending.",
+        "Messages that were counted in an N but not delivered, because their connection was ending.",
         node.deliveries_lost_total.value(),
     );
     page.counter(
         "wserver_slow_evictions_total",
-        "Connections closed because they read too slowly, by the bound that they met.",
+        "Connections closed because they read too slowly, by the limit that they reached.",
     );
     for (bound, counter) in [
         ("outbox_bytes_max", &node.slow_evictions_total),
@@ -137,17 +144,18 @@ fn page<W: Wire>(api: &Api<W>) -> String {
         page.sample("wserver_slow_evictions_total", &[("bound", bound)], counter.value());
     }
     let queued = api.node.outboxes_bytes();
-    page.one_gauge("wserver_queued_bytes", "Bytes that wait in queues of connections.", queued);
+    page.one_gauge("wserver_queued_bytes", "Bytes that wait in the queues of connections.", queued);
     let max = api.limits.outboxes_bytes_max;
     page.one_gauge("wserver_queued_bytes_max", "The setting outboxes_bytes_max.", max);
     page.one_counter(
         "wserver_pongs_skipped_total",
-        "Pongs not sent because one was waiting already.",
+        "Pongs not sent because another was already waiting.",
         node.pongs_skipped_total.value(),
     );
     page.histogram(
         "wserver_push_delivery_seconds",
-        "From the acceptance of a push until its last connection's socket or queue has it.",
+        "Time from the acceptance of a push until the socket or queue of its last connection has \
+         it.",
         &node.push_delivery,
     );
     let (entries, bytes) = api.node.journal_size();

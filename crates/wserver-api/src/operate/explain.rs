@@ -21,8 +21,8 @@ const CONNECTIONS_MAX: usize = 100;
 /// Entries that are told at most, of the user and of strangers.
 const ENTRIES_MAX: usize = 50;
 /// What is said behind a refusal of somebody who was never proven to be a user.
-const OF_PUBLISHERS: &str = "; whom it was for is not known";
-const OF_LISTENERS: &str = "; whose it is was never proven, so it may be this user's";
+const OF_PUBLISHERS: &str = "; the user is not known";
+const OF_LISTENERS: &str = "; its user was never authenticated, so it may be this user's";
 /// Entries that become a sentence each, the newest ones.
 const SENTENCES_OF_ENTRIES_MAX: usize = 10;
 
@@ -177,7 +177,10 @@ impl Facts {
         sentences.extend(not_ready.map(|why| format!("this node is not ready: {why}")));
         if !whole.nodes_missing.is_empty() {
             let names = whole.nodes_missing.join(", ");
-            sentences.push(format!("no answer of {names}: what is there is not told here"));
+            sentences.push(format!(
+                "{names} did not answer, so this answer leaves out what \
+                                    happened there"
+            ));
         }
         self.tell_connections(&mut sentences);
         sentences.extend(self.folded(&self.recent, |_| true, |_| ""));
@@ -216,8 +219,8 @@ impl Facts {
     fn nothing(&self) -> String {
         let user = Name(self.user.as_str());
         format!(
-            "nothing is remembered of user {user}: nobody has registered as this user since \
-             the server started, or it is too long ago"
+            "the journal has no entry of user {user}: nobody has registered as this user since the \
+             server started, or it was too long ago"
         )
     }
 
@@ -231,16 +234,15 @@ impl Facts {
             }
             if *silence > self.silence_max {
                 sentences.push(format!(
-                    "connection {id} was last heard of {}: its client, or the network to it, may be \
-                     gone without a word",
+                    "connection {id} was last heard of {}: its client, or the network to it, may \
+                     have vanished",
                     Ago(*silence)
                 ));
             }
         }
         let left_out = self.count.saturating_sub(self.lines.len());
         if left_out > 0 {
-            sentences
-                .push(format!("{} more are not looked at here", Count(left_out, "connection")));
+            sentences.push(format!("{} more were not examined", Count(left_out, "connection")));
         }
     }
 
@@ -347,7 +349,8 @@ mod tests {
             ),
             (
                 facts(0, 1, &[]),
-                "user jack has 1 connection, not registered for anything any more, so a push of news goes to nobody",
+                "user jack has 1 connection, no longer registered for anything, so a push of news \
+                 goes to nobody",
             ),
             (facts(0, 0, &[]), "user jack has no connection, so a push of news goes to nobody"),
         ] {
@@ -431,8 +434,9 @@ mod tests {
             facts.sentences()[1..],
             [
                 "connection 2 has 4096 bytes waiting: it reads more slowly than it is sent to",
-                "connection 3 was last heard of 36 s ago: its client, or the network to it, may be gone without a word",
-                "2 connections more are not looked at here",
+                "connection 3 was last heard of 36 s ago: its client, or the network to it, may \
+                 have vanished",
+                "2 connections more were not examined",
             ]
         );
     }
@@ -450,13 +454,19 @@ mod tests {
             entry(&facts, 5, Some("news"), unknown()),
             entry(&facts, 4, Some("news"), unknown()),
         ];
-        let whose = "whose it is was never proven, so it may be this user's";
+        let whose = "its user was never authenticated, so it may be this user's";
         assert_eq!(
             facts.sentences()[1..],
             [
-                "nothing is remembered of user jack: nobody has registered as this user since the server started, or it is too long ago".to_owned(),
-                format!("4 s ago, and 2 times before: connection 7 was refused a registration for news: its token is unknown; {whose}"),
-                "9 s ago: a push was refused: its key is missing, wrong or expired; whom it was for is not known".to_owned(),
+                "the journal has no entry of user jack: nobody has registered as this user since \
+                 the server started, or it was too long ago"
+                    .to_owned(),
+                format!(
+                    "4 s ago, and 2 times before: connection 7 was refused a registration for news: its token is unknown; {whose}"
+                ),
+                "9 s ago: a push was refused: its key is missing, wrong or expired; the user is \
+                 not known"
+                    .to_owned(),
             ]
         );
     }

@@ -97,7 +97,7 @@ pub(crate) fn verdict(
     match (reached, count) {
         (0, 0) => format!("user {user} has no connection, so a push of {event} goes to nobody"),
         (0, _) if events.is_empty() => format!(
-            "user {user} has {connections}, not registered for anything any more, so a push of \
+            "user {user} has {connections}, no longer registered for anything, so a push of \
              {event} goes to nobody"
         ),
         (0, _) => {
@@ -120,9 +120,12 @@ pub(crate) fn of_close(reason: CloseReason) -> &'static str {
     match reason {
         CloseReason::PeerClosed => "the client closed it",
         CloseReason::PeerGone => {
-            "its socket ended without a Close, so the client or something between is gone"
+            "its socket ended without a Close, so the client or something in between is gone"
         }
-        CloseReason::Silent => "no pong came in time, so the client or something between is gone",
+        CloseReason::Silent => {
+            "no pong arrived in time, so the client or something in between is \
+                                gone"
+        }
         CloseReason::NotRegistered => "it registered nothing within register_timeout",
         CloseReason::Flood => "it sent more messages than inbound_messages_per_second allows",
         CloseReason::ProtocolError => "it broke the WebSocket protocol",
@@ -139,7 +142,7 @@ pub(crate) fn of_close(reason: CloseReason) -> &'static str {
         CloseReason::Disconnected => {
             "an operator, or the program that the server runs in, disconnected it"
         }
-        CloseReason::Expired => "what it registered with has expired",
+        CloseReason::Expired => "the token that it registered with has expired",
         CloseReason::UserFull => "the user had connections_per_user_max connections already",
         CloseReason::Replaced => {
             "a newer connection of the user took its place, by connections_per_user_policy"
@@ -148,7 +151,7 @@ pub(crate) fn of_close(reason: CloseReason) -> &'static str {
         CloseReason::CutOff => {
             "the server was cut off from its cluster for longer than cluster_lease"
         }
-        CloseReason::Internal => "the server failed, and its log says more",
+        CloseReason::Internal => "the server failed; see its log",
     }
 }
 
@@ -173,10 +176,11 @@ fn of_refusal(label: &str) -> &str {
                 "the user had connections_per_user_max connections already"
             }
             RegistrationRefusal::NamesTooLong => {
-                "the names of the connection's registrations have names_per_connection_bytes_max bytes"
+                "the names of the connection's registrations would exceed \
+                 names_per_connection_bytes_max"
             }
             RegistrationRefusal::NamesFull => {
-                "the names of all registrations have names_bytes_max bytes"
+                "the names of all registrations would exceed names_bytes_max"
             }
             RegistrationRefusal::ConnectionEnding => "the connection was about to end",
         };

@@ -355,7 +355,7 @@ impl Refused {
             Self::Failed => ProblemDetails::new(
                 Kind::Internal,
                 "internal error",
-                "the server failed, and its log says more",
+                "the server failed; see its log",
             ),
         }
     }

@@ -39,15 +39,15 @@ impl From<Denied> for Refusal {
 pub(crate) enum Nonsense {
     #[error("the answer is {0}")]
     Status(StatusCode),
-    #[error("the answer is a redirect ({0}), which is not followed")]
+    #[error("the answer is a redirect ({0}), which the server does not follow")]
     Redirect(StatusCode),
     #[error("the answer is not a JSON object")]
     Json,
-    #[error("userId is not a text that is not empty, or a whole number")]
+    #[error("userId must be a non-empty string or a whole number")]
     UserId,
-    #[error("expiresAt is not a number of seconds since 1970")]
+    #[error("expiresAt must be a number of seconds since 1970")]
     ExpiresAt,
-    #[error("events is not a list of texts")]
+    #[error("events must be a list of strings")]
     Events,
 }
 
@@ -154,22 +154,22 @@ mod tests {
             ("<html>", "the answer is not a JSON object"),
             ("[]", "the answer is not a JSON object"),
             (r#"{"userId":"jack"} x"#, "the answer is not a JSON object"),
-            ("{}", "userId is not a text that is not empty, or a whole number"),
-            (r#"{"userId":""}"#, "userId is not a text that is not empty, or a whole number"),
-            (r#"{"userId":1.5}"#, "userId is not a text that is not empty, or a whole number"),
-            (r#"{"userid":"jack"}"#, "userId is not a text that is not empty, or a whole number"),
+            ("{}", "userId must be a non-empty string or a whole number"),
+            (r#"{"userId":""}"#, "userId must be a non-empty string or a whole number"),
+            (r#"{"userId":1.5}"#, "userId must be a non-empty string or a whole number"),
+            (r#"{"userid":"jack"}"#, "userId must be a non-empty string or a whole number"),
             (
                 r#"{"userId":"j","expiresAt":"2030-01-01"}"#,
-                "expiresAt is not a number of seconds since 1970",
+                "expiresAt must be a number of seconds since 1970",
             ),
-            (r#"{"userId":"j","events":"a"}"#, "events is not a list of texts"),
-            (r#"{"userId":"j","events":[1]}"#, "events is not a list of texts"),
+            (r#"{"userId":"j","events":"a"}"#, "events must be a list of strings"),
+            (r#"{"userId":"j","events":[1]}"#, "events must be a list of strings"),
         ] {
             check(200, body, expected);
         }
         check(201, r#"{"userId":"jack"}"#, "the answer is 201 Created");
         check(204, "", "the answer is 204 No Content");
-        check(302, "", "the answer is a redirect (302 Found), which is not followed");
+        check(302, "", "the answer is a redirect (302 Found), which the server does not follow");
         check(400, "", "the answer is 400 Bad Request");
         check(429, "", "the answer is 429 Too Many Requests");
         check(500, "", "the answer is 500 Internal Server Error");

@@ -104,8 +104,8 @@ pub(crate) fn list(algorithms: &[JwtAlgorithm]) -> String {
 /// There is no such algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no known algorithm; there are HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, \
-     ES256, ES384 and EdDSA"
+    "unknown algorithm; the known ones are HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, \
+     PS512, ES256, ES384 and EdDSA"
 )]
 pub struct UnknownAlgorithm;
 

@@ -82,7 +82,7 @@ impl Demands {
             Some(Value::String(name)) => ours(name),
             Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).any(ours),
             Some(_) => {
-                let expected = "a text or a list of texts";
+                let expected = "a string or a list of strings";
                 return Err(JwtFault::WrongType { claim: "aud".to_owned(), expected });
             }
         };
@@ -131,7 +131,7 @@ pub(crate) fn user(claims: &Map<String, Value>, claim: &str) -> Result<String, J
         Some(Value::String(user)) if !user.is_empty() => Ok(user.clone()),
         Some(Value::Number(user)) if user.is_i64() || user.is_u64() => Ok(user.to_string()),
         Some(_) => {
-            let expected = "a text that is not empty, or a whole number";
+            let expected = "a non-empty string or a whole number";
             Err(JwtFault::WrongType { claim: claim.to_owned(), expected })
         }
     }
@@ -144,7 +144,7 @@ pub(crate) fn patterns(
 ) -> Result<Option<Vec<String>>, JwtFault> {
     let wrong = || JwtFault::WrongType {
         claim: claim.to_owned(),
-        expected: "a list of texts, or one text with spaces between the names",
+        expected: "a list of strings, or one string of names with spaces between them",
     };
     match claims.get(claim) {
         None | Some(Value::Null) => Ok(None),
@@ -206,7 +206,7 @@ mod tests {
         check(with(json!({"exp": "2030"})), "its exp is not a number of seconds since 1970");
         check(with(json!({"exp": true})), "its exp is not a number of seconds since 1970");
         check(with(json!({"nbf": NOW + 30})), "");
-        check(with(json!({"nbf": NOW + 31})), "it is not valid before 31 seconds from now");
+        check(with(json!({"nbf": NOW + 31})), "it becomes valid in 31 seconds");
         check(with(json!({"nbf": []})), "its nbf is not a number of seconds since 1970");
         check(with(json!({"iat": NOW + 9999})), "");
     }
@@ -214,19 +214,19 @@ mod tests {
     #[test]
     fn audiences_and_issuers() {
         check(with(json!({"aud": ["other", "chat"]})), "");
-        check(with(json!({"aud": ["other"]})), "its aud names none of the configured audiences");
-        check(with(json!({"aud": []})), "its aud names none of the configured audiences");
-        check(with(json!({"aud": "Push"})), "its aud names none of the configured audiences");
-        check(with(json!({"aud": "push "})), "its aud names none of the configured audiences");
+        check(with(json!({"aud": ["other"]})), "its aud contains none of the configured audiences");
+        check(with(json!({"aud": []})), "its aud contains none of the configured audiences");
+        check(with(json!({"aud": "Push"})), "its aud contains none of the configured audiences");
+        check(with(json!({"aud": "push "})), "its aud contains none of the configured audiences");
         check(with(json!({"aud": null})), "it has no aud");
-        check(with(json!({"aud": 1})), "its aud is not a text or a list of texts");
+        check(with(json!({"aud": 1})), "its aud is not a string or a list of strings");
         check(
             with(json!({"iss": "https://id.example/"})),
-            "its iss is none of the configured issuers",
+            "its iss is not one of the configured issuers",
         );
         check(
             with(json!({"iss": ["https://id.example"]})),
-            "its iss is none of the configured issuers",
+            "its iss is not one of the configured issuers",
         );
         check(json!({}), "it has no exp; it has no aud; it has no iss");
     }
@@ -238,9 +238,9 @@ mod tests {
             (json!({"sub": 42}), "42"),
             (json!({"sub": -1}), "-1"),
             (json!({"sub": u64::MAX}), "18446744073709551615"),
-            (json!({"sub": ""}), "its sub is not a text that is not empty, or a whole number"),
-            (json!({"sub": 1.5}), "its sub is not a text that is not empty, or a whole number"),
-            (json!({"sub": {}}), "its sub is not a text that is not empty, or a whole number"),
+            (json!({"sub": ""}), "its sub is not a non-empty string or a whole number"),
+            (json!({"sub": 1.5}), "its sub is not a non-empty string or a whole number"),
+            (json!({"sub": {}}), "its sub is not a non-empty string or a whole number"),
             (json!({}), "it has no sub"),
         ] {
             let found = user(&map(claims), "sub").unwrap_or_else(|fault| fault.to_string());

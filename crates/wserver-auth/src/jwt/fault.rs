@@ -10,13 +10,13 @@ pub const JWT_BYTES_MAX: usize = 16 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JwtFault {
     /// It is longer than [`JWT_BYTES_MAX`](crate::JWT_BYTES_MAX).
-    #[error("it is {bytes} bytes long, at most {} are looked at", JWT_BYTES_MAX)]
+    #[error("it is {bytes} bytes long, but must have at most {}", JWT_BYTES_MAX)]
     TooLong {
         /// Its length in bytes.
         bytes: usize,
     },
     /// It is not three parts of base64url, joined by dots.
-    #[error("it is not a token: three parts in base64url, joined by dots")]
+    #[error("it is not a token: a token has three parts in base64url, joined by dots")]
     Shape,
     /// Its header is not a JSON object, or a known member of it has the wrong type.
     #[error("its header cannot be read")]
@@ -28,16 +28,16 @@ pub(crate) enum JwtFault {
     #[error("its algorithm is unknown, or none")]
     AlgorithmUnknown,
     /// Its `alg` does not belong to the key.
-    #[error("its algorithm is not one that the configured keys permit")]
+    #[error("the configured keys do not permit its algorithm")]
     AlgorithmNotPermitted,
     /// Its header has `crit`, and no extension is supported here.
-    #[error("its header has crit, which demands what is not understood here")]
+    #[error("its header has crit, which demands an extension that the server does not know")]
     Critical,
     /// No key of ours has its `kid`.
-    #[error("no configured key fits its kid")]
+    #[error("no configured key matches its kid")]
     KeyUnknown,
     /// More than one key of ours fits.
-    #[error("too many configured keys fit it; it needs a kid that names one")]
+    #[error("too many configured keys match it; it needs a kid that names one of them")]
     KeyAmbiguous,
     /// The key did not sign it, or it was changed since.
     #[error("its signature is wrong")]
@@ -63,16 +63,16 @@ pub(crate) enum JwtFault {
         seconds: u64,
     },
     /// It is not valid yet.
-    #[error("it is not valid before {seconds} seconds from now")]
+    #[error("it becomes valid in {seconds} seconds")]
     NotYetValid {
         /// Seconds until it is valid, without leeway.
         seconds: u64,
     },
     /// Its `aud` names only other audiences.
-    #[error("its aud names none of the configured audiences")]
+    #[error("its aud contains none of the configured audiences")]
     Audience,
     /// Its `iss` is another issuer.
-    #[error("its iss is none of the configured issuers")]
+    #[error("its iss is not one of the configured issuers")]
     Issuer,
 }
 

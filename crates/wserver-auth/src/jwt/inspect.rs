@@ -39,7 +39,7 @@ pub struct Inspection {
 /// Inspects a token without any key: it verifies nothing, and the first problem says so.
 pub fn inspect_jwt(token: &str, now: SystemTime) -> Inspection {
     let mut looked_at = Looked::at(token, now);
-    looked_at.problems.insert(0, "its signature was not verified: no key is at hand".to_owned());
+    looked_at.problems.insert(0, "its signature was not verified: no key is available".to_owned());
     if let Some(claims) = &looked_at.claims
         && let Some(fault) = Times::of(claims).err()
     {

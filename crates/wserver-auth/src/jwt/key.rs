@@ -57,7 +57,8 @@ impl KeySet {
             return Err(JwtKeyError::Set("it has no list named keys".to_owned()));
         };
         if entries.len() > SET_KEYS_MAX {
-            let what = format!("it has {} keys, at most {SET_KEYS_MAX} are read", entries.len());
+            let what =
+                format!("it has {} keys, but at most {SET_KEYS_MAX} are allowed", entries.len());
             return Err(JwtKeyError::Set(what));
         }
         let mut keys = Vec::new();
@@ -165,7 +166,7 @@ impl Key {
             .or_else(|_not_this| DecodingKey::from_rsa_pem(pem))
             .map_err(|_unknown| JwtKeyError::Unusable("the PEM block cannot be read".to_owned()))?;
         let jwk = Jwk::from_decoding_key(&decoding, None).map_err(|_unknown| {
-            let what = "it is neither RSA, P-256, P-384 nor Ed25519";
+            let what = "it is not an RSA, P-256, P-384 or Ed25519 key";
             JwtKeyError::Unusable(what.to_owned())
         })?;
         Self::from_jwk(&jwk, Secrets::Allowed)
@@ -180,11 +181,11 @@ impl Key {
         }
         let operations = common.key_operations.as_deref();
         if operations.is_some_and(|operations| !operations.contains(&KeyOperations::Verify)) {
-            return unusable("its key_ops do not hold verify");
+            return unusable("its key_ops do not include verify");
         }
         let mut algorithms = match &jwk.algorithm {
             AlgorithmParameters::OctetKey(_) if secrets == Secrets::Refused => {
-                return unusable("it is a shared secret, which no set from a URL may hold");
+                return unusable("it is a shared secret, which a set from a URL must not contain");
             }
             AlgorithmParameters::OctetKey(key) => {
                 let bytes = decoded_bytes(&key.value)?;
@@ -207,7 +208,7 @@ impl Key {
                     _ => return unusable("its curve is neither P-256 nor P-384"),
                 };
                 if decoded_bytes(&key.x)? != bytes || decoded_bytes(&key.y)? != bytes {
-                    return unusable("its coordinates are not as long as its curve has them");
+                    return unusable("its coordinates have the wrong length for its curve");
                 }
                 vec![algorithm]
             }
@@ -218,17 +219,20 @@ impl Key {
                 vec![JwtAlgorithm::EdDSA]
             }
             _ => {
-                return unusable("its kty is none of RSA, EC, OKP and oct, or a member is missing");
+                return unusable(
+                    "its kty is not RSA, EC, OKP or oct, or one of its members is \
+                                 missing",
+                );
             }
         };
         if let Some(algorithm) = common.key_algorithm {
             algorithms.retain(|it| KeyAlgorithm::from(it.library()) == algorithm);
             if algorithms.is_empty() {
-                return unusable("its alg is unknown or does not fit its kind");
+                return unusable("its alg is unknown or does not match its key type");
             }
         }
         let decoding = DecodingKey::from_jwk(jwk)
-            .map_err(|_error| JwtKeyError::Unusable("it is not in base64url".to_owned()))?;
+            .map_err(|_error| JwtKeyError::Unusable("it is not valid base64url".to_owned()))?;
         let point = match algorithms.as_slice() {
             [JwtAlgorithm::ES256] => Some(&ECDSA_P256_SHA256_FIXED),
             [JwtAlgorithm::ES384] => Some(&ECDSA_P384_SHA384_FIXED),
@@ -237,7 +241,7 @@ impl Key {
         if let (Some(curve), Ok(point)) = (point, decoding.try_get_as_bytes())
             && ParsedPublicKey::new(curve, point).is_err()
         {
-            return unusable("its coordinates are no point of its curve");
+            return unusable("its coordinates are not a point on its curve");
         }
         Ok(Self::new(common.key_id.clone(), &algorithms, decoding))
     }
@@ -274,7 +278,7 @@ pub(crate) fn pem_labels(pem: &str) -> impl Iterator<Item = &str> {
 fn read_jwk(json: Value) -> Result<Jwk, JwtKeyError> {
     // The library's error would quote the value, which may be a secret.
     let mut jwk: Jwk = serde_json::from_value(json).map_err(|_error| {
-        JwtKeyError::Unusable("a member of it is of the wrong type".to_owned())
+        JwtKeyError::Unusable("one of its members has the wrong type".to_owned())
     })?;
     match &mut jwk.algorithm {
         AlgorithmParameters::RSA(key) => {
@@ -316,7 +320,7 @@ fn is_same(one: &Jwk, other: &Jwk) -> bool {
 fn decoded(base64url: &str) -> Result<Vec<u8>, JwtKeyError> {
     BASE64URL_NOPAD
         .decode(base64url.as_bytes())
-        .map_err(|_error| JwtKeyError::Unusable("it is not in base64url".to_owned()))
+        .map_err(|_error| JwtKeyError::Unusable("it is not valid base64url".to_owned()))
 }
 
 fn decoded_bytes(base64url: &str) -> Result<usize, JwtKeyError> {
@@ -335,35 +339,34 @@ fn modulus_bits(base64url: &str) -> Result<usize, JwtKeyError> {
 #[non_exhaustive]
 pub enum JwtKeyError {
     /// The secret is so short that an attacker can find it by trying.
-    #[error("the secret has {bytes} bytes, at least {JWT_SECRET_BYTES_MIN} are needed")]
+    #[error("the secret has {bytes} bytes, but needs at least {JWT_SECRET_BYTES_MIN}")]
     SecretTooShort {
         /// Its length in bytes.
         bytes: usize,
     },
     /// The library does not verify with RSA keys of this length.
-    #[error("the RSA key has {bits} bits, 2048 to 8192 are accepted")]
+    #[error("the RSA key has {bits} bits, but must have 2048 to 8192")]
     RsaLength {
         /// Its length in bits.
         bits: usize,
     },
     /// The text holds no PEM block.
-    #[error("there is no PEM block in it, which begins with -----BEGIN PUBLIC KEY-----")]
+    #[error("it contains no PEM block; a public key begins with -----BEGIN PUBLIC KEY-----")]
     PemMissing,
     /// The text holds more than one PEM block.
-    #[error("there are several PEM blocks in it; for several keys use a JWKS")]
+    #[error("it contains several PEM blocks; to give several keys, use a JWKS")]
     PemSeveral,
     /// The text is a private key, which verifying does not need and which should not be lying
     /// around.
     #[error(
-        "this is a private key; only its public half is needed here, which \
-         `openssl pkey -pubout` makes"
+        "this is a private key; give only its public half, which `openssl pkey -pubout` prints"
     )]
     PemPrivate,
     /// The text is a certificate, which holds a key among other things.
-    #[error("this is a certificate; `openssl x509 -pubkey -noout` takes its public key out")]
+    #[error("this is a certificate; `openssl x509 -pubkey -noout` prints its public key")]
     PemCertificate,
     /// The text is some other PEM block.
-    #[error("this PEM block is a {label}, and not a PUBLIC KEY")]
+    #[error("this PEM block is a {label}, not a PUBLIC KEY")]
     PemLabel {
         /// The label of the block.
         label: String,
@@ -372,16 +375,16 @@ pub enum JwtKeyError {
     #[error("the key cannot be used: {0}")]
     Unusable(String),
     /// The text is not a JSON Web Key Set.
-    #[error("this is no JWKS: {0}")]
+    #[error("this is not a JWKS: {0}")]
     Set(String),
     /// No key of the set can be used, and why the last one cannot.
-    #[error("no key of the JWKS can be used; of the last one: {0}")]
+    #[error("none of the keys in the JWKS can be used; the last one was rejected because {0}")]
     NoUsableKey(String),
     /// The list of algorithms is empty.
-    #[error("no algorithm is given")]
+    #[error("no algorithm is configured")]
     NoAlgorithms,
     /// None of the keys is for this algorithm.
-    #[error("no key is for {algorithm}; these permit {permitted}")]
+    #[error("none of the keys fits {algorithm}; they permit {permitted}")]
     AlgorithmUnfit {
         /// The algorithm that does not fit.
         algorithm: JwtAlgorithm,

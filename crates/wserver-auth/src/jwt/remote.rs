@@ -202,7 +202,7 @@ impl RemoteKeys {
             Ok(set) => {
                 let old = state.keys.as_ref().map(|kept| kept.set.names());
                 if old != Some(set.names()) {
-                    info!(host, keys = ?set.names(), "JWKS has new keys");
+                    info!(host, keys = ?set.names(), "the JWKS has new keys");
                 }
                 state.keys = Some(Kept { set: Arc::new(set), fetched_at: now });
                 Ok(())
@@ -210,11 +210,12 @@ impl RemoteKeys {
             Err(error) => {
                 match state.keys.as_ref().map(|kept| now - kept.fetched_at) {
                     Some(age) => {
-                        warn!(host, %error, ?age, "JWKS not fetched; keys are kept until stale_max");
+                        warn!(host, %error, ?age, "could not fetch the JWKS; the old keys stay in \
+                                                   use until stale_max");
                     }
-                    None => warn!(host, %error, "JWKS not fetched; there are no keys yet"),
+                    None => warn!(host, %error, "could not fetch the JWKS; there are no keys yet"),
                 }
-                Err(format!("JWKS not fetched from {host}: {error}").into())
+                Err(format!("could not fetch the JWKS from {host}: {error}").into())
             }
         };
         state.ended = Some((now, outcome.clone()));
@@ -247,7 +248,7 @@ async fn fetch(client: &HttpClient, settings: &JwksUrl) -> Result<KeySet, String
             KeySet::parse(&answer.body, Secrets::Refused).map_err(|error| error.to_string())
         }
         status if status.is_redirection() => {
-            Err(format!("the answer is a redirect ({status}), which is not followed"))
+            Err(format!("the answer is a redirect ({status}), which the server does not follow"))
         }
         status => Err(format!("the answer is {status}")),
     }

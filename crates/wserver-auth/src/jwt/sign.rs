@@ -191,16 +191,19 @@ pub enum JwtSignError {
     #[error(transparent)]
     Key(#[from] JwtKeyError),
     /// The text holds no readable private key.
-    #[error("there is no private key in it, RSA, P-256, P-384 or Ed25519, that can be read")]
+    #[error("it contains no readable private key (RSA, P-256, P-384 or Ed25519)")]
     NoPrivateKey,
     /// The key has the older form for elliptic curves.
-    #[error("this is an EC PRIVATE KEY; `openssl pkcs8 -topk8 -nocrypt` makes a PRIVATE KEY of it")]
+    #[error(
+        "this is an EC PRIVATE KEY; `openssl pkcs8 -topk8 -nocrypt` converts it to a PRIVATE \
+             KEY"
+    )]
     Sec1,
     /// The key is encrypted with a passphrase.
-    #[error("the private key is encrypted; `openssl pkey` takes the passphrase away")]
+    #[error("the private key is encrypted; `openssl pkey` removes the passphrase")]
     Encrypted,
     /// The algorithm does not fit the key.
-    #[error("the key does not sign with {algorithm}")]
+    #[error("the key cannot sign with {algorithm}")]
     Unfit {
         /// The requested algorithm.
         algorithm: JwtAlgorithm,

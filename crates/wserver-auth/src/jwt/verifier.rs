@@ -75,16 +75,14 @@ impl JwtSettings {
 #[non_exhaustive]
 pub enum JwtSettingsError {
     /// The list of audiences is empty, or one of them is.
-    #[error(
-        "no audience is given, or an empty one; any audience has to be asked for in so many words"
-    )]
+    #[error("no audience is set, or an empty one; to accept any audience, say so explicitly")]
     NoAudience,
     /// One of the issuers is empty.
     #[error("an issuer is empty")]
     EmptyIssuer,
     /// The leeway is beyond [`JWT_LEEWAY_MAX`].
     #[error(
-        "the leeway is {} s, at most {} s are accepted",
+        "the leeway is {} s, but must be at most {} s",
         leeway.as_secs(),
         JWT_LEEWAY_MAX.as_secs()
     )]

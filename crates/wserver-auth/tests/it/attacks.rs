@@ -87,7 +87,7 @@ fn none_is_no_algorithm() {
 /// it might be kept in.
 #[test]
 fn a_public_key_is_no_secret() {
-    let told = "its algorithm is not one that the configured keys permit";
+    let told = "the configured keys do not permit its algorithm";
     for name in ["rsa", "p256", "p384", "ed25519"] {
         let pem = fixture(&format!("{name}.pem"));
         let verifier = verifier(JwtKeys::public_key_pem(&pem).unwrap());
@@ -114,7 +114,7 @@ fn a_set_of_public_keys_holds_no_secret() {
     let x = json["keys"][3]["x"].as_str().unwrap();
     for kid in ["rsa", "p256", "ed25519", "unknown"] {
         let header = json!({"alg": "HS256", "kid": kid});
-        let told = "its algorithm is not one that the configured keys permit";
+        let told = "the configured keys do not permit its algorithm";
         check(&verifier, &signed(&header, &claims(), x.as_bytes()), "unknown", told);
     }
     let header = json!({"alg": "EdDSA", "kid": "rsa"});
@@ -122,7 +122,7 @@ fn a_set_of_public_keys_holds_no_secret() {
         &verifier,
         &signed(&header, &claims(), x.as_bytes()),
         "unknown",
-        "no configured key fits its kid",
+        "no configured key matches its kid",
     );
 }
 
@@ -132,10 +132,10 @@ fn keys_are_found_among_ours_alone() {
     let own =
         json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
     for (kid, told) in [
-        (json!("foreign"), "no configured key fits its kid"),
-        (json!("../../etc/passwd"), "no configured key fits its kid"),
-        (json!("' OR 1=1"), "no configured key fits its kid"),
-        (json!(""), "no configured key fits its kid"),
+        (json!("foreign"), "no configured key matches its kid"),
+        (json!("../../etc/passwd"), "no configured key matches its kid"),
+        (json!("' OR 1=1"), "no configured key matches its kid"),
+        (json!(""), "no configured key matches its kid"),
         (json!("rsa"), "its signature is wrong"),
         (json!(["rsa"]), "its header cannot be read"),
         (json!(7), "its header cannot be read"),
@@ -170,7 +170,7 @@ fn what_demands_to_be_understood_is_refused() {
     for crit in [json!(["b64"]), json!([]), json!("exp"), json!(null)] {
         let header = json!({"alg": "HS256", "crit": crit, "b64": false});
         let token = signed(&header, &claims(), secret().as_bytes());
-        let told = "its header has crit, which demands what is not understood here";
+        let told = "its header has crit, which demands an extension that the server does not know";
         check(&with_secret(), &token, "unknown", told);
     }
 }
@@ -184,13 +184,17 @@ fn claims_are_held_to_what_is_demanded() {
         (json!({"exp": "9999999999"}), "unknown", "its exp is not a number of seconds since 1970"),
         (json!({"nbf": now() + 600}), "not_yet_valid", ""),
         (json!({"nbf": "0"}), "unknown", "its nbf is not a number of seconds since 1970"),
-        (json!({"aud": "others"}), "unknown", "its aud names none of the configured audiences"),
-        (json!({"aud": ["a", "b"]}), "unknown", "its aud names none of the configured audiences"),
+        (json!({"aud": "others"}), "unknown", "its aud contains none of the configured audiences"),
+        (
+            json!({"aud": ["a", "b"]}),
+            "unknown",
+            "its aud contains none of the configured audiences",
+        ),
         (json!({"aud": null}), "unknown", "it has no aud"),
         (
             json!({"iss": "https://evil.test"}),
             "unknown",
-            "its iss is none of the configured issuers",
+            "its iss is not one of the configured issuers",
         ),
         (json!({"iss": null}), "unknown", "it has no iss"),
     ] {
@@ -273,7 +277,7 @@ fn what_is_too_long_is_not_looked_at() {
     assert!(fits.len() <= JWT_BYTES_MAX);
     check(&with_secret(), &fits, "jack", "");
     let long = sign(filled(JWT_BYTES_MAX));
-    let told = format!("it is {} bytes long, at most 16384 are looked at", long.len());
+    let told = format!("it is {} bytes long, but must have at most 16384", long.len());
     check(&with_secret(), &long, "unknown", &told);
 }
 
@@ -289,13 +293,13 @@ fn any_audience_has_to_be_asked_for() {
     for audiences in [&none[..], &["push", ""]] {
         let settings = JwtSettings::for_audience(keys.clone(), audiences.iter().copied());
         let error = JwtVerifier::new(settings).unwrap_err().to_string();
-        assert!(error.starts_with("no audience is given, or an empty one"), "{error}");
+        assert!(error.starts_with("no audience is set, or an empty one"), "{error}");
     }
     let settings = JwtSettings::for_any_audience(keys.clone()).with_issuers([""]);
     assert_eq!(JwtVerifier::new(settings).unwrap_err().to_string(), "an issuer is empty");
     let settings = JwtSettings::for_any_audience(keys).with_leeway(Duration::from_secs(301));
     let error = JwtVerifier::new(settings).unwrap_err().to_string();
-    assert_eq!(error, "the leeway is 301 s, at most 300 s are accepted");
+    assert_eq!(error, "the leeway is 301 s, but must be at most 300 s");
 }
 
 #[test]

@@ -153,15 +153,15 @@ async fn a_backend_that_misbehaves_is_unavailable() {
     for (reply, expected) in [
         (
             raw(&redirect),
-            "the answer is a redirect (307 Temporary Redirect), which is not followed",
+            "the answer is a redirect (307 Temporary Redirect), which the server does not follow",
         ),
-        (raw(&endless), "the answer is longer than 65536 bytes"),
+        (raw(&endless), "the answer is longer than the limit of 65536 bytes"),
         (raw("HTTP/1.1 200 x\r\ncontent-length: 99\r\n\r\n{"), "HTTP broke off"),
         (raw("canary\r\n\r\n"), "HTTP broke off"),
         (raw(""), "HTTP broke off"),
         (Reply::Say(500, "canary".to_owned()), "the answer is 500 Internal Server Error"),
         (Reply::Say(200, "<html>canary</html>".to_owned()), "the answer is not a JSON object"),
-        (Reply::Say(200, r#"{"user":"canary"}"#.to_owned()), "userId is not a text"),
+        (Reply::Say(200, r#"{"user":"canary"}"#.to_owned()), "userId must be a non-empty string"),
         (Reply::Say(204, String::new()), "the answer is 204 No Content"),
     ] {
         let server = HttpServer::start(always(reply)).await;
@@ -174,7 +174,7 @@ async fn a_backend_that_misbehaves_is_unavailable() {
     let mut impatient = settings(&server);
     impatient.timeout = Duration::from_millis(10);
     let cause = cause(&authenticator(impatient), "t").await;
-    assert_eq!(cause, "the backend at 127.0.0.1 failed: no answer within 10ms");
+    assert_eq!(cause, "the callback backend at 127.0.0.1 failed: no answer within 10ms");
 }
 
 #[tokio::test]
@@ -261,7 +261,7 @@ async fn calls_at_once_are_bounded() {
         () = std::future::ready(()) => {}
     }
     let refused = cause(&authenticator, "t").await;
-    assert_eq!(refused, "too many calls to the backend are under way");
+    assert_eq!(refused, "too many calls to the callback backend are in progress");
     assert_eq!(server.count(), 2);
     permits.add_permits(3);
     assert_eq!(third.await, "jack");
@@ -283,7 +283,7 @@ async fn who_waits_too_long_is_refused() {
         () = server.asked(1) => {}
     }
     let refused = cause(&authenticator, "t").await;
-    assert_eq!(refused, "too many calls to the backend are under way");
+    assert_eq!(refused, "too many calls to the callback backend are in progress");
     // Whoever goes away leaves its place to others.
     drop(first);
     server.respond(backend);
@@ -302,7 +302,7 @@ async fn a_backend_that_fails_is_left_alone_for_a_while() {
         assert_eq!(server.count(), calls);
     }
     let told = cause(&authenticator, "user").await;
-    assert_eq!(told, "the backend at 127.0.0.1 failed before and is left alone");
+    assert_eq!(told, "the callback backend at 127.0.0.1 failed before; calls to it are suspended");
     // With no rest the next call is the one that tries.
     resting.rest = Duration::ZERO;
     let trying = crate::callback::authenticator(resting);
@@ -474,7 +474,7 @@ fn settings_are_checked() {
             *it = it.clone().with_secret("s").unwrap();
             it.forward_headers = vec![AUTHORIZATION];
         },
-        "authorization cannot be forwarded while a secret is sent in it",
+        "authorization cannot be forwarded, because the secret is sent in that header",
     );
     for secret in ["", "canary\n", " canary", "can\u{0}ary"] {
         assert_eq!(new().with_secret(secret).unwrap_err(), CallbackSettingsError::Secret);

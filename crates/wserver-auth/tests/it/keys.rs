@@ -13,8 +13,8 @@ fn check(keys: Result<JwtKeys, JwtKeyError>, expected: &Expect) {
 #[test]
 fn secrets_are_long() {
     check(JwtKeys::secret(&[7; 32]), &expect!["fit"]);
-    check(JwtKeys::secret(&[7; 31]), &expect!["the secret has 31 bytes, at least 32 are needed"]);
-    check(JwtKeys::secret(&[]), &expect!["the secret has 0 bytes, at least 32 are needed"]);
+    check(JwtKeys::secret(&[7; 31]), &expect!["the secret has 31 bytes, but needs at least 32"]);
+    check(JwtKeys::secret(&[]), &expect!["the secret has 0 bytes, but needs at least 32"]);
 }
 
 #[test]
@@ -27,40 +27,41 @@ fn pem_is_one_public_key() {
     }
     check(
         pem(&fixture("weak-rsa.pem")),
-        &expect!["the RSA key has 1024 bits, 2048 to 8192 are accepted"],
+        &expect!["the RSA key has 1024 bits, but must have 2048 to 8192"],
     );
     check(
         pem(""),
-        &expect!["there is no PEM block in it, which begins with -----BEGIN PUBLIC KEY-----"],
+        &expect!["it contains no PEM block; a public key begins with -----BEGIN PUBLIC KEY-----"],
     );
     check(
         pem("canary"),
-        &expect!["there is no PEM block in it, which begins with -----BEGIN PUBLIC KEY-----"],
+        &expect!["it contains no PEM block; a public key begins with -----BEGIN PUBLIC KEY-----"],
     );
     check(
         pem(&[fixture("rsa.pem"), fixture("p256.pem")].concat()),
-        &expect!["there are several PEM blocks in it; for several keys use a JWKS"],
+        &expect!["it contains several PEM blocks; to give several keys, use a JWKS"],
     );
     check(
         pem(&[fixture("rsa.pem").trim_end(), &fixture("p256.pem")].concat()),
-        &expect!["there are several PEM blocks in it; for several keys use a JWKS"],
+        &expect!["it contains several PEM blocks; to give several keys, use a JWKS"],
     );
     let block = |label: &str| fixture("rsa.pem").replace("PUBLIC KEY", label);
     for label in ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"] {
         check(
             pem(&block(label)),
             &expect![
-                "this is a private key; only its public half is needed here, which `openssl pkey -pubout` makes"
+                "this is a private key; give only its public half, which `openssl pkey -pubout` \
+                 prints"
             ],
         );
     }
     check(
         pem(&block("CERTIFICATE")),
-        &expect!["this is a certificate; `openssl x509 -pubkey -noout` takes its public key out"],
+        &expect!["this is a certificate; `openssl x509 -pubkey -noout` prints its public key"],
     );
     check(
         pem(&block("OPENSSH\u{7}")),
-        &expect![[r"this PEM block is a OPENSSH\u{7}, and not a PUBLIC KEY"]],
+        &expect![[r"this PEM block is a OPENSSH\u{7}, not a PUBLIC KEY"]],
     );
     check(
         pem("-----BEGIN PUBLIC KEY-----\ncanary\n-----END PUBLIC KEY-----\n"),
@@ -93,11 +94,11 @@ fn with(changes: &[(&str, Value)]) -> Value {
 #[test]
 fn sets_are_read_and_what_is_unusable_passed_over() {
     for (text, expected) in [
-        ("", expect!["this is no JWKS: EOF while parsing a value at line 1 column 0"]),
-        ("[]", expect!["this is no JWKS: it has no list named keys"]),
-        ("{}", expect!["this is no JWKS: it has no list named keys"]),
-        (r#"{"keys":{}}"#, expect!["this is no JWKS: it has no list named keys"]),
-        (r#"{"keys":[]}"#, expect!["this is no JWKS: its list of keys is empty"]),
+        ("", expect!["this is not a JWKS: EOF while parsing a value at line 1 column 0"]),
+        ("[]", expect!["this is not a JWKS: it has no list named keys"]),
+        ("{}", expect!["this is not a JWKS: it has no list named keys"]),
+        (r#"{"keys":{}}"#, expect!["this is not a JWKS: it has no list named keys"]),
+        (r#"{"keys":[]}"#, expect!["this is not a JWKS: its list of keys is empty"]),
     ] {
         check(JwtKeys::jwks(text), &expected);
     }
@@ -105,80 +106,92 @@ fn sets_are_read_and_what_is_unusable_passed_over() {
     check(set(&[json!(7), json!({"kty": "new"}), rsa()]), &expect!["fit"]);
     check(
         set(&vec![rsa(); 101]),
-        &expect!["this is no JWKS: it has 101 keys, at most 100 are read"],
+        &expect!["this is not a JWKS: it has 101 keys, but at most 100 are allowed"],
     );
     let last = |key: Value| set(&[json!(7), key]);
     check(
         last(with(&[("use", json!("enc"))])),
         &expect![
-            "no key of the JWKS can be used; of the last one: the key cannot be used: its use is not sig"
+            "none of the keys in the JWKS can be used; the last one was rejected because the key \
+             cannot be used: its use is not sig"
         ],
     );
     check(
         last(with(&[("key_ops", json!(["sign"]))])),
         &expect![
-            "no key of the JWKS can be used; of the last one: the key cannot be used: its key_ops do not hold verify"
+            "none of the keys in the JWKS can be used; the last one was rejected because the key \
+             cannot be used: its key_ops do not include verify"
         ],
     );
     check(
         last(with(&[("alg", json!("ES256"))])),
         &expect![
-            "no key of the JWKS can be used; of the last one: the key cannot be used: its alg is unknown or does not fit its kind"
+            "none of the keys in the JWKS can be used; the last one was rejected because the key \
+             cannot be used: its alg is unknown or does not match its key type"
         ],
     );
     check(
         last(with(&[("alg", json!("RSA-OAEP"))])),
         &expect![
-            "no key of the JWKS can be used; of the last one: the key cannot be used: its alg is unknown or does not fit its kind"
+            "none of the keys in the JWKS can be used; the last one was rejected because the key \
+             cannot be used: its alg is unknown or does not match its key type"
         ],
     );
     check(
         last(with(&[("n", json!("AQAB"))])),
         &expect![
-            "no key of the JWKS can be used; of the last one: the RSA key has 17 bits, 2048 to 8192 are accepted"
+            "none of the keys in the JWKS can be used; the last one was rejected because the RSA \
+             key has 17 bits, but must have 2048 to 8192"
         ],
     );
     check(
         last(with(&[("n", json!("canary!"))])),
         &expect![
-            "no key of the JWKS can be used; of the last one: the key cannot be used: it is not in base64url"
+            "none of the keys in the JWKS can be used; the last one was rejected because the key \
+             cannot be used: it is not valid base64url"
         ],
     );
     check(
         last(with(&[("kty", json!("canary"))])),
         &expect![
-            "no key of the JWKS can be used; of the last one: the key cannot be used: its kty is none of RSA, EC, OKP and oct, or a member is missing"
+            "none of the keys in the JWKS can be used; the last one was rejected because the key \
+             cannot be used: its kty is not RSA, EC, OKP or oct, or one of its members is missing"
         ],
     );
     check(
         last(json!({"kty": "EC", "crv": "P-256", "x": "AQAB", "y": "AQAB"})),
         &expect![
-            "no key of the JWKS can be used; of the last one: the key cannot be used: its coordinates are no point of its curve"
+            "none of the keys in the JWKS can be used; the last one was rejected because the key \
+             cannot be used: its coordinates are not a point on its curve"
         ],
     );
     check(
         last(json!({"kty": "EC", "crv": "P-521", "x": "AQAB", "y": "AQAB"})),
         &expect![
-            "no key of the JWKS can be used; of the last one: the key cannot be used: its curve is neither P-256 nor P-384"
+            "none of the keys in the JWKS can be used; the last one was rejected because the key \
+             cannot be used: its curve is neither P-256 nor P-384"
         ],
     );
     let coordinate = "NXOJ9JbMn5q9AL6vmEiVX3Fmm-F-u9SW5TFVQ7yPHBw";
     check(
         last(json!({"kty": "EC", "crv": "P-256", "x": coordinate, "y": coordinate})),
         &expect![
-            "no key of the JWKS can be used; of the last one: the key cannot be used: its coordinates are no point of its curve"
+            "none of the keys in the JWKS can be used; the last one was rejected because the key \
+             cannot be used: its coordinates are not a point on its curve"
         ],
     );
     check(
         last(json!({"kty": "OKP", "crv": "Ed25519", "x": "AQAB"})),
         &expect![
-            "no key of the JWKS can be used; of the last one: the key cannot be used: it is not on the curve Ed25519"
+            "none of the keys in the JWKS can be used; the last one was rejected because the key \
+             cannot be used: it is not on the curve Ed25519"
         ],
     );
     check(
         last(json!({"kty": "oct", "k": "Y2FuYXJ5"})),
         &expect![
-            "no key of the JWKS can be used; of the last one: the secret has 6 bytes, at least 32 are needed"
+            "none of the keys in the JWKS can be used; the last one was rejected because the \
+             secret has 6 bytes, but needs at least 32"
         ],
     );
 }

@@ -105,7 +105,7 @@ fn algorithms_can_be_narrowed_to_what_the_key_is_for() {
     let unfit = rsa.clone().only([JwtAlgorithm::RS256, JwtAlgorithm::HS256]).unwrap_err();
     assert_eq!(
         unfit.to_string(),
-        "no key is for HS256; these permit RS256, RS384, RS512, PS256, PS384, PS512"
+        "none of the keys fits HS256; they permit RS256, RS384, RS512, PS256, PS384, PS512"
     );
     assert_eq!(rsa.only([]).unwrap_err(), JwtKeyError::NoAlgorithms);
 }

@@ -82,7 +82,7 @@ fn what_is_signed_here_is_accepted_here() {
             assert!(!format!("{signer:?}").contains("content"), "{signer:?}");
         }
         let unfit = JwtSigner::private_key_pem(&private, Some(HS384)).unwrap_err();
-        assert_eq!(unfit.to_string(), "the key does not sign with HS384");
+        assert_eq!(unfit.to_string(), "the key cannot sign with HS384");
         let other = if kind == "p256" { ES384 } else { ES256 };
         assert!(JwtSigner::private_key_pem(&private, Some(other)).is_err(), "{kind}");
     }
@@ -93,25 +93,25 @@ fn what_cannot_sign_is_told() {
     let check = |pem: &str, expected: &Expect| {
         expected.assert_eq(&JwtSigner::private_key_pem(pem, None).unwrap_err().to_string());
     };
-    let none =
-        expect!["there is no private key in it, RSA, P-256, P-384 or Ed25519, that can be read"];
+    let none = expect!["it contains no readable private key (RSA, P-256, P-384 or Ed25519)"];
     check("", &none);
     check(&pem("PUBLIC KEY", b"canary"), &none);
     check(&pem("PRIVATE KEY", b"canary"), &none);
     check(
         &pem("EC PRIVATE KEY", b"canary"),
         &expect![
-            "this is an EC PRIVATE KEY; `openssl pkcs8 -topk8 -nocrypt` makes a PRIVATE KEY of it"
+            "this is an EC PRIVATE KEY; `openssl pkcs8 -topk8 -nocrypt` converts it to a PRIVATE \
+             KEY"
         ],
     );
     check(
         &pem("ENCRYPTED PRIVATE KEY", b"canary"),
-        &expect!["the private key is encrypted; `openssl pkey` takes the passphrase away"],
+        &expect!["the private key is encrypted; `openssl pkey` removes the passphrase"],
     );
     let short = JwtSigner::secret(b"short", JwtAlgorithm::HS256).unwrap_err();
-    expect!["the secret has 5 bytes, at least 32 are needed"].assert_eq(&short.to_string());
+    expect!["the secret has 5 bytes, but needs at least 32"].assert_eq(&short.to_string());
     let unfit = JwtSigner::secret(&[7; 32], JwtAlgorithm::RS256).unwrap_err();
-    expect!["the key does not sign with RS256"].assert_eq(&unfit.to_string());
+    expect!["the key cannot sign with RS256"].assert_eq(&unfit.to_string());
 }
 
 /// 2026-01-01 00:00:00 UTC.
@@ -140,7 +140,7 @@ fn an_inspection_says_all_that_is_wrong() {
               "sub": "jack"
             }
             it expires in 58 min 30 s
-            problem: its signature was not verified: no key is at hand
+            problem: its signature was not verified: no key is available
         "#]],
     );
     let wrong = verifier(JwtKeys::secret(&[8; 32]).unwrap());
@@ -169,12 +169,12 @@ fn an_inspection_says_all_that_is_wrong() {
     let right = verifier(JwtKeys::secret(&[7; 32]).unwrap());
     let inspection = answer(right.inspect(&early, clock()));
     assert_eq!(inspection.validity.as_deref(), Some("it will be valid in 2 min"));
-    assert_eq!(inspection.problems[0], "it is not valid before 120 seconds from now");
+    assert_eq!(inspection.problems[0], "it becomes valid in 120 seconds");
     check(
         inspect_jwt("canary", clock()).to_string(),
         expect![[r"
-            problem: its signature was not verified: no key is at hand
-            problem: it is not a token: three parts in base64url, joined by dots
+            problem: its signature was not verified: no key is available
+            problem: it is not a token: a token has three parts in base64url, joined by dots
         "]],
     );
     let accepted = verifier(JwtKeys::secret(&[7; 32]).unwrap());

@@ -110,7 +110,7 @@ async fn answers_are_told_apart() {
     .await;
     check(
         &answer("200 OK", "", "<html>"),
-        &expect![[r#"answer is no receipt: "<html>"; arrived: perhaps"#]],
+        &expect![[r#"the answer is not a receipt: "<html>"; arrived: perhaps"#]],
     )
     .await;
     check(

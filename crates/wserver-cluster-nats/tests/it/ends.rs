@@ -26,7 +26,7 @@ async fn a_killed_server_breaks_the_link_and_its_successor_takes_a_new_one() {
     let link = open(&broker, node).await.unwrap();
     server.kill();
     let error = expect_broken(&*link).await;
-    let told = format!("the connection to NATS server 127.0.0.1:{} has ended", server.port());
+    let told = format!("NATS server 127.0.0.1:{} closed the connection", server.port());
     assert_eq!((error.kind(), error.to_string()), (BrokerErrorKind::Unreachable, told));
     server.restart();
     // It stays broken, whatever comes after.
@@ -69,7 +69,7 @@ async fn a_paused_server_breaks_the_link() {
     // More than the kernel takes.
     let messages = vec![(To::All, vec![0; 512 * 1024].into()); 64];
     let error = timeout(PATIENCE, link.publish(0, messages)).await.unwrap().unwrap_err();
-    let told = format!("NATS server 127.0.0.1:{} takes no messages", server.port());
+    let told = format!("NATS server 127.0.0.1:{} accepts no messages", server.port());
     assert_eq!((error.kind(), error.to_string()), (BrokerErrorKind::Unreachable, told));
     assert_eq!(expect_broken(&*link).await, error);
     let told = format!("NATS server 127.0.0.1:{} does not answer in time", server.port());
@@ -99,8 +99,8 @@ async fn where_nobody_listens() {
     let broker = broker(&format!("nats://127.0.0.1:{one},127.0.0.1:{two}"), |_| {});
     let error = open(&broker, NodeId::new(2)).await.err().unwrap();
     let told = format!(
-        "nobody listens at NATS server 127.0.0.1:{one}; \
-         nobody listens at NATS server 127.0.0.1:{two}"
+        "NATS server 127.0.0.1:{one} refuses the connection: nothing listens there; NATS \
+         server 127.0.0.1:{two} refuses the connection: nothing listens there"
     );
     assert_eq!((error.kind(), error.to_string()), (BrokerErrorKind::Unreachable, told));
 }

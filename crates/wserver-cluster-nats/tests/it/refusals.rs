@@ -37,8 +37,8 @@ async fn a_wrong_password() {
 
 #[tokio::test]
 async fn nobody() {
-    let told = "NATS server 127.0.0.1:PORT wants to know who this is: set a user with a password, \
-                a token or credentials";
+    let told = "NATS server 127.0.0.1:PORT requires authentication: set a user with a password, a \
+                token or credentials";
     check(USERS, "nats", |_| {}, told).await;
 }
 
@@ -60,8 +60,8 @@ async fn credentials_of_another_operator() {
 async fn an_authority_that_is_not_trusted() {
     let folder = Folder::new();
     let (config, _) = tls(folder.path());
-    let told = "NATS server 127.0.0.1:PORT: its certificate is signed by an authority that is not \
-                trusted here";
+    let told = "NATS server 127.0.0.1:PORT: its certificate is signed by an authority that this \
+                node does not trust";
     for scheme in ["tls", "nats"] {
         check(&config, scheme, |_| {}, told).await;
     }
@@ -69,8 +69,8 @@ async fn an_authority_that_is_not_trusted() {
 
 #[tokio::test]
 async fn a_server_without_tls() {
-    let told = "NATS server 127.0.0.1:PORT: it does not speak TLS: write nats:// in place of \
-                tls://, or set TLS up there";
+    let told = "NATS server 127.0.0.1:PORT: it does not speak TLS: write nats:// instead of \
+                tls://, or enable TLS there";
     check("", "tls", |_| {}, told).await;
 }
 
@@ -82,15 +82,14 @@ async fn a_server_that_demands_certificates() {
     std::fs::write(&file, &authority).unwrap();
     let more = format!(", ca_file: \"{}\", verify: true }}", file.display());
     let config = config.replace(" }", &more);
-    let told = "NATS server 127.0.0.1:PORT: it demands a certificate of its clients, and a node \
-                has none";
+    let told = "NATS server 127.0.0.1:PORT: it demands client certificates, and a node has none";
     check(&config, "tls", |it| it.ca_pem = Some(authority), told).await;
 }
 
 #[tokio::test]
 async fn no_right_to_publish() {
-    let told = "NATS server 127.0.0.1:PORT does not allow this user to publish: permissions { \
-                publish: \"wserver.>\", subscribe: \"wserver.>\" } are needed";
+    let told = "NATS server 127.0.0.1:PORT does not allow this user to publish: grant permissions \
+                { publish: \"wserver.>\", subscribe: \"wserver.>\" }";
     for publish in ["publish: \"other.>\"", "publish: { deny: \"wserver.{0}.all\" }"] {
         check(&user_with(publish), "nats", as_node, told).await;
     }
@@ -98,8 +97,8 @@ async fn no_right_to_publish() {
 
 #[tokio::test]
 async fn no_right_to_subscribe() {
-    let told = "NATS server 127.0.0.1:PORT does not allow this user to subscribe: permissions { \
-                publish: \"wserver.>\", subscribe: \"wserver.>\" } are needed";
+    let told = "NATS server 127.0.0.1:PORT does not allow this user to subscribe: grant \
+                permissions { publish: \"wserver.>\", subscribe: \"wserver.>\" }";
     for subscribe in ["subscribe: \"other.>\"", "subscribe: { deny: \"wserver.{0}.all\" }"] {
         check(&user_with(subscribe), "nats", as_node, told).await;
     }
@@ -107,6 +106,6 @@ async fn no_right_to_subscribe() {
 
 #[tokio::test]
 async fn a_max_payload_that_is_too_small() {
-    let told = "NATS server 127.0.0.1:PORT has max_payload 65536: at least 524288 is needed";
+    let told = "NATS server 127.0.0.1:PORT has max_payload 65536: raise it to at least 524288";
     check("max_payload: 65536", "nats", |_| {}, told).await;
 }

@@ -181,7 +181,7 @@ async fn by_a_slot_that_moves() {
     cluster.move_lane(5);
     assert_ne!(cluster.master_of(5).port(), from);
     let error = broken(&*link).await.to_string();
-    let said = format!("127.0.0.1:{from} has ended the subscription of shop.{{5}}.");
+    let said = format!("127.0.0.1:{from} ended the subscription to shop.{{5}}.");
     assert!(error.starts_with(&said), "{error}");
     check_again(&broker).await;
 }

@@ -29,19 +29,20 @@ fn with_user(url: &str, username: Option<&str>, password: &str) -> RedisSettings
 #[test]
 fn settings_are_looked_at_before_anybody_is_asked() {
     let refused = |settings| RedisBroker::new(settings).unwrap_err().to_string();
-    let said = "the broker's URL has a user or a password in it, where others can read them: set \
-                cluster_username and cluster_password_file instead";
+    let said = "the broker's URL contains a user or a password: set cluster_username and \
+                cluster_password_file instead";
     assert_eq!(refused(settings("redis://:sesame@host")), said);
     let mut with_pem = settings("rediss://host");
     with_pem.ca_pem = Some(b"no PEM".to_vec());
-    let said = "the broker's certificate authority is no certificate in PEM";
+    let said = "the broker's certificate authority is not a certificate in PEM";
     assert_eq!(refused(with_pem.clone()), said);
     with_pem.url = "redis-cluster://host".to_owned();
-    let said = "a certificate authority is set for a broker without TLS: write rediss-cluster://";
+    let said = "a certificate authority is set, but the broker's URL is without TLS: write \
+                rediss-cluster://";
     assert_eq!(refused(with_pem), said);
     let mut without_time = settings("redis://host");
     without_time.connect_timeout = Duration::ZERO;
-    assert_eq!(refused(without_time), "the time to connect to the broker is zero");
+    assert_eq!(refused(without_time), "the timeout for connecting to the broker is zero");
 }
 
 #[test]
@@ -72,15 +73,15 @@ async fn passwords_and_users() {
     check(settings(&url), port, Refused, said).await;
     for (user, name) in [(None, "default"), (Some("nothing"), "nothing"), (Some("who"), "who")] {
         let said = format!(
-            "AT does not know user {name} with this password: look at cluster_username and \
+            "AT rejects user {name} with this password: check cluster_username and \
              cluster_password_file"
         );
         check(with_user(&url, user, "wrong"), port, Refused, &said).await;
     }
     let said = |user: &str, command: &str| {
         format!(
-            "AT does not let user {user} {command} on shop.*: give it the ACL rules resetchannels \
-             &shop.* +publish +subscribe +ping"
+            "AT does not let user {user} {command} on shop.*: give the user the ACL rules \
+             resetchannels &shop.* +publish +subscribe +ping"
         )
     };
     for (user, command) in [("speaker", "SUBSCRIBE"), ("listener", "PUBLISH")] {
@@ -104,16 +105,16 @@ async fn tls() {
     let [authority, certificate, key] = certificates();
     let server = Standalone::start_tls(&certificate, &key, &[]);
     let (url, port) = (server.url(), server.port());
-    let said = "AT shows a certificate that is not trusted here: invalid peer certificate: \
+    let said = "AT presents a certificate that this node does not trust: invalid peer certificate: \
                 UnknownIssuer";
     check(settings(&url), port, Refused, said).await;
-    let said = "AT closed the connection at once: if it speaks TLS, the URL begins with rediss";
+    let said = "AT closed the connection at once: if it speaks TLS, the URL must begin with rediss";
     check(settings(&url.replace("rediss", "redis")), port, Unreachable, said).await;
 
     let mut trusting = settings(&url.replace("127.0.0.1", "localhost"));
     trusting.ca_pem = Some(authority.into_bytes());
     let error = failure(&broker(trusting.clone())).await.to_string();
-    let said = format!("localhost:{port} shows a certificate that is not trusted here: ");
+    let said = format!("localhost:{port} presents a certificate that this node does not trust: ");
     assert!(error.starts_with(&said) && error.contains("not valid for name"), "{error}");
 
     let plain = Standalone::start(&[]);
@@ -125,7 +126,7 @@ async fn tls() {
     let lines = ["tls-auth-clients yes", "tls-ca-cert-file certificate.pem"];
     let asking = Standalone::start_tls(&certificate, &key, &lines);
     trusting.url = asking.url();
-    let said = "AT asks for a certificate of ours, and a password is all there is: set \
+    let said = "AT demands a client certificate, but a node has only a password: set \
                 tls-auth-clients no there";
     check(trusting, asking.port(), Refused, said).await;
 }
@@ -138,12 +139,12 @@ async fn one_kind_of_redis_taken_for_another() {
     }
     let mut sentinels = Sentinels::new();
     let port = sentinels.master().port();
-    let said = "AT is no part of a Redis Cluster: write redis://AT";
+    let said = "AT is not part of a Redis Cluster: write redis://AT";
     check(settings(&format!("redis-cluster://127.0.0.1:{port}")), port, Refused, said).await;
-    let said = "AT is no Sentinel: write the addresses of the Sentinels";
+    let said = "AT is not a Sentinel: write the addresses of the Sentinels";
     check(settings(&format!("redis-sentinel://127.0.0.1:{port}/m")), port, Refused, said).await;
     let replica = sentinels.replica().port();
-    let said = "AT is a replica, and no master now";
+    let said = "AT is a replica now, not the master";
     check(settings(&format!("redis://127.0.0.1:{replica}")), replica, Unreachable, said).await;
     let sentinel = sentinels.sentinels()[0].port();
     let said = "AT is a Sentinel: write redis-sentinel://AT/mastername";
@@ -158,7 +159,7 @@ async fn one_kind_of_redis_taken_for_another() {
     check(settings(&format!("redis://127.0.0.1:{port}")), port, Refused, said).await;
     let words = ["ACL", "SETUSER", "push", "on", ">sesame", "resetchannels", "&shop.*", "+publish"];
     ask(port, &words).unwrap();
-    let said = "AT does not let user push CLUSTER SLOTS on shop.*: give it the ACL rules \
+    let said = "AT does not let user push CLUSTER SLOTS on shop.*: give the user the ACL rules \
                 resetchannels &shop.* +spublish +ssubscribe +cluster|slots +ping";
     let url = format!("redis-cluster://127.0.0.1:{port}");
     check(with_user(&url, Some("push"), "sesame"), port, Refused, said).await;
@@ -166,7 +167,7 @@ async fn one_kind_of_redis_taken_for_another() {
     let alone =
         Standalone::start(&["cluster-enabled yes", &format!("cluster-port {}", reserved_port())]);
     let port = alone.port();
-    let said = "AT knows nobody who serves slot 13907";
+    let said = "AT knows no server of slot 13907";
     check(settings(&format!("redis-cluster://127.0.0.1:{port}")), port, Unreachable, said).await;
 }
 
@@ -214,14 +215,14 @@ async fn said_of(answer: &str) -> BrokerError {
 
 #[tokio::test]
 async fn servers_that_say_something_else() {
-    let no_redis = "AT does not answer as Redis does: look at host and port";
+    let no_redis = "AT does not answer like Redis: check host and port";
     for (answer, said) in [
         ("HTTP/1.1 400 Bad Request\r\n\r\n", BrokerError::refused(no_redis)),
         ("+OK\r\n", BrokerError::refused(no_redis)),
         (
             "-ERR unknown command 'HELLO', with args beginning with: '2' 'AUTH' 'default' 'sesame'\r\n",
             BrokerError::refused(
-                "AT does not know the command HELLO: Redis or Valkey must be 7 or newer",
+                "AT does not know the command HELLO: Redis or Valkey 7 or newer is required",
             ),
         ),
         (
@@ -237,7 +238,7 @@ async fn servers_that_say_something_else() {
         (
             "-DENIED Redis is running in protected mode because ...\r\n",
             BrokerError::refused(
-                "AT is in protected mode and serves its own machine only: give it a password",
+                "AT is in protected mode and serves only its own machine: give it a password",
             ),
         ),
         ("", BrokerError::unreachable("AT did not answer within 200ms")),

@@ -123,7 +123,7 @@ async fn a_link_slower_than_the_answer_timeout_is_named_and_nothing_comes_late_b
     a.knows(1).await;
     eventually("it is named", async || {
         let why = a.cluster.ready().err().unwrap_or_default();
-        why.contains("to the broker (slow) and back, and cluster_answer_timeout is 300 ms")
+        why.contains("to the broker (slow) and back, but cluster_answer_timeout is 300 ms")
     })
     .await;
     assert!(a.cluster.gauges().round_trip >= takes);

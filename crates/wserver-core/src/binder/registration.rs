@@ -67,13 +67,13 @@ pub enum Bound {
 #[non_exhaustive]
 pub enum BindError {
     /// The connection has as many registrations as it may have.
-    #[error("the connection has {max} bindings already")]
+    #[error("the connection already has {max} registrations (bindings_per_connection_max)")]
     TooMany {
         /// The limit (`bindings_per_connection_max`).
         max: usize,
     },
     /// The user has as many connections as it may have, and this is not one of them.
-    #[error("the user has {max} connections already")]
+    #[error("the user already has {max} connections (connections_per_user_max)")]
     UserFull {
         /// The limit (`connections_per_user_max`).
         max: usize,

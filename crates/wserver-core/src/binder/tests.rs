@@ -62,7 +62,11 @@ fn facts() {
         ("bind 2 jack news bbb", "new, one more"),
         ("bind 2 jill news ccc", "new, first of the user"),
         ("bind 2 jill mail ccc", "new, first of the event"),
-        ("bind 2 jill chat ccc", "the connection has 3 bindings already"),
+        (
+            "bind 2 jill chat ccc",
+            "the connection already has 3 registrations \
+                                  (bindings_per_connection_max)",
+        ),
         ("bind 2 jill mail ddd", "already"),
         ("counts", "2 users, 2 connections, 5 bindings"),
         ("user jack news", "1 2"),

@@ -54,7 +54,7 @@ pub enum LimitProblem {
         value: Duration,
     },
     /// A time has to be shorter than another.
-    #[error("{setting} is {value:?}, it must be shorter than {than}, {bound:?}")]
+    #[error("{setting} is {value:?}, but must be shorter than {than}, {bound:?}")]
     NotShorter {
         /// The setting's name.
         setting: &'static str,
@@ -72,7 +72,7 @@ pub enum LimitProblem {
         setting: &'static str,
     },
     /// A number is beyond its bound.
-    #[error("{setting} is {value}, it must be at most {}", Round(*max))]
+    #[error("{setting} is {value}, but must be at most {}", Round(*max))]
     TooLarge {
         /// The setting's name.
         setting: &'static str,
@@ -82,7 +82,7 @@ pub enum LimitProblem {
         max: usize,
     },
     /// A number is below its bound.
-    #[error("{setting} is {value}, it must be at least {min}: {because}")]
+    #[error("{setting} is {value}, but must be at least {min}: {because}")]
     TooSmall {
         /// The setting's name.
         setting: &'static str,
@@ -241,12 +241,12 @@ mod tests {
         let expected: [(&str, &[&str]); 8] = [
             ("a must be longer than zero", &["a"]),
             ("b must be at most a year", &["b"]),
-            ("d is 2s, it must be shorter than e, 2s", &["d", "e"]),
+            ("d is 2s, but must be shorter than e, 2s", &["d", "e"]),
             ("f must be at least 1", &["f"]),
-            ("g is 3, it must be at most 2", &["g"]),
-            ("h is 18446744073709551615, it must be at most 1 GiB", &["h"]),
-            ("i is 18446744073709551615, it must be at most 64 MiB", &["i"]),
-            ("j is 1, it must be at least 2: it holds both", &["j", "k", "l"]),
+            ("g is 3, but must be at most 2", &["g"]),
+            ("h is 18446744073709551615, but must be at most 1 GiB", &["h"]),
+            ("i is 18446744073709551615, but must be at most 64 MiB", &["i"]),
+            ("j is 1, but must be at least 2: it holds both", &["j", "k", "l"]),
         ];
         assert_eq!(told.len(), expected.len());
         for ((words, settings), (expected_words, expected_settings)) in told.iter().zip(expected) {

@@ -99,7 +99,7 @@ fn sizes_are_at_most_a_gibibyte() {
     for (name, size) in sizes {
         // A large size may ask for larger ones beside it.
         let refused = |value| {
-            let problem = format!("{name} is {value}, it must be at most 1 GiB");
+            let problem = format!("{name} is {value}, but must be at most 1 GiB");
             problems(|it| *size(it) = value).contains(&problem)
         };
         assert!(!refused(1024 * MIB) && refused(1024 * MIB + 1), "{name}");
@@ -115,19 +115,19 @@ fn relations_hold_to_the_unit() {
             "inbound_message_bytes_max",
             |it| &mut it.inbound_message_bytes_max,
             2 * 4 * KIB + 64,
-            "a register message holds a token and an event of name_bytes_max each",
+            "a register message contains a token and an event of up to name_bytes_max each",
         ),
         (
             "names_per_connection_bytes_max",
             |it| &mut it.names_per_connection_bytes_max,
             2 * 4 * KIB,
-            "a registration has a user id and an event of name_bytes_max each",
+            "a registration has a user id and an event of up to name_bytes_max each",
         ),
         (
             "names_bytes_max",
             |it| &mut it.names_bytes_max,
             64 * KIB,
-            "it holds at least the names of one connection",
+            "it must hold the names of at least one connection",
         ),
         (
             "inbound_bytes_max",
@@ -140,13 +140,13 @@ fn relations_hold_to_the_unit() {
             "outbox_bytes_max",
             |it| &mut it.outbox_bytes_max,
             2 * (128 * KIB + MIB + 10),
-            "it holds twice walk_bytes_max and the largest message",
+            "it must hold twice the sum of walk_bytes_max and the largest message",
         ),
         (
             "outboxes_bytes_max",
             |it| &mut it.outboxes_bytes_max,
             4 * MIB,
-            "it holds at least one queue of outbox_bytes_max",
+            "it must hold at least one queue of outbox_bytes_max",
         ),
     ];
     for (name, size, least, why) in relations {
@@ -154,7 +154,7 @@ fn relations_hold_to_the_unit() {
         let less = least - 1;
         assert_eq!(
             problems(|it| *size(it) = less),
-            [format!("{name} is {less}, it must be at least {least}: {why}")]
+            [format!("{name} is {less}, but must be at least {least}: {why}")]
         );
     }
 
@@ -162,13 +162,13 @@ fn relations_hold_to_the_unit() {
     assert_eq!(problems(|it| it.journal_bytes_max = 64 * MIB), [""; 0]);
     assert_eq!(
         problems(|it| it.journal_bytes_max = 64 * MIB + 1),
-        ["journal_bytes_max is 67108865, it must be at most 64 MiB"]
+        ["journal_bytes_max is 67108865, but must be at most 64 MiB"]
     );
     let just_shorter = Duration::from_secs(30) - Duration::from_nanos(1);
     assert_eq!(problems(|it| it.drain_delay = just_shorter), [""; 0]);
     assert_eq!(
         problems(|it| it.drain_delay = it.drain_timeout),
-        ["drain_delay is 30s, it must be shorter than drain_timeout, 30s"]
+        ["drain_delay is 30s, but must be shorter than drain_timeout, 30s"]
     );
 }
 

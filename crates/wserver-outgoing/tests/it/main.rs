@@ -193,7 +193,7 @@ async fn answers_are_bounded_and_redirects_not_followed() {
     }
 }
 
-const TOO_LONG: &str = "error: the answer is longer than 20 bytes";
+const TOO_LONG: &str = "error: the answer is longer than the limit of 20 bytes";
 
 /// A connection that outlived its call would wait for room for as long as the server lives.
 #[tokio::test]
@@ -227,7 +227,7 @@ async fn tls_is_never_left_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let pool = Pool::new(Target::parse(&url, "http", "https").unwrap());
-    let expected = "error: no TLS connection: the URL asks for TLS, which is not set up";
+    let expected = "error: no TLS connection: the URL needs TLS, which is not configured";
     assert_eq!(ask(&pool, "one").await, expected);
     let (mut stream, _) = listener.accept().await.unwrap();
     assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "nothing was sent");

@@ -43,7 +43,10 @@ async fn let_go(
     let release = async || {
         let told = node.release(spread, &goodbyes).await;
         if told > 0 {
-            warn!(connections = told, "cut off from the cluster: connections were told to go");
+            warn!(
+                connections = told,
+                "cut off from the cluster: connections are told to reconnect"
+            );
         }
     };
     loop {

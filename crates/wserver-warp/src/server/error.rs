@@ -105,7 +105,7 @@ pub enum BuildProblem {
         path: String,
     },
     /// Both paths are the same.
-    #[error("ws_path and push_path are both {path}, they must differ")]
+    #[error("ws_path and push_path are both {path}, but must differ")]
     PathsEqual {
         /// The path.
         path: String,
@@ -129,7 +129,7 @@ pub enum BuildProblem {
     #[error("private_tls needs a private_address that is host:port")]
     PrivateTlsUnused,
     /// Clients do not take a close code for a goodbye.
-    #[error("drain_close_code is {code}, it must be 1001 or 1012")]
+    #[error("drain_close_code is {code}, but must be 1001 or 1012")]
     DrainCloseCode {
         /// Its value.
         code: u16,

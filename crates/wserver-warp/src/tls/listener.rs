@@ -135,15 +135,15 @@ pub(crate) async fn watch(listeners: Arc<[Arc<Tls>]>, stop: CancellationToken) {
         };
         match looked {
             Ok(None) => {}
-            Ok(Some(Ok(()))) => info!("certificates changed and were reloaded"),
+            Ok(Some(Ok(()))) => info!("the certificates changed and were reloaded"),
             Ok(Some(Err(problems))) => {
                 warn!(
                     problems =
                         problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
-                    "certificates changed and cannot be used; the old ones stay"
+                    "the certificates changed, but cannot be used; the old ones stay in force"
                 );
             }
-            Err(error) => warn!(%error, "certificates could not be looked at"),
+            Err(error) => warn!(%error, "could not check the certificates"),
         }
     }
 }
@@ -160,11 +160,12 @@ async fn in_thread<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static)
     let looked = match tokio::time::timeout(LOOK_PATIENCE, &mut looked).await {
         Ok(looked) => looked,
         Err(_elapsed) => {
-            warn!(waited = ?LOOK_PATIENCE, "the files of certificates do not answer, and are waited for");
+            warn!(waited = ?LOOK_PATIENCE, "reading the certificates did not finish in time; the \
+                                            server keeps waiting");
             looked.await
         }
     };
-    looked.map_err(|_panicked| io::Error::other("looking at them panicked"))
+    looked.map_err(|_panicked| io::Error::other("checking the certificates panicked"))
 }
 
 fn stamps(settings: &TlsSettings) -> Vec<Stamp> {

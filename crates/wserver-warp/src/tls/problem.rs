@@ -57,8 +57,8 @@ pub enum TlsProblem {
     },
     /// Some certificates of a part would be passed over.
     #[error(
-        "{part} holds {announced} certificates, of which {read} can be read: each \
-         -----BEGIN CERTIFICATE----- must begin a line of its own, and have that name"
+        "{part} holds {announced} certificates, of which {read} can be read: each must begin with \
+         -----BEGIN CERTIFICATE----- on a line of its own"
     )]
     CertificatesPassedOver {
         /// Which.
@@ -86,15 +86,15 @@ pub enum TlsProblem {
     },
     /// A key is encrypted.
     #[error(
-        "{part} is encrypted, and a server has nobody to ask for the passphrase: write it \
-         out with `openssl pkey -in KEY -out KEY.plain` and let only the server read that"
+        "{part} is encrypted, but a server cannot ask for the passphrase: decrypt it with `openssl \
+         pkey -in KEY -out KEY.plain` and let only the server read that"
     )]
     KeyEncrypted {
         /// Which.
         part: TlsPart,
     },
     /// A part has several keys.
-    #[error("{part} holds {keys} private keys, and there must be one")]
+    #[error("{part} contains {keys} private keys, but must contain exactly one")]
     SeveralKeys {
         /// Which.
         part: TlsPart,
@@ -132,8 +132,8 @@ pub enum TlsProblem {
     },
     /// The key is another certificate's.
     #[error(
-        "{key} does not fit the first certificate in {certificate}; the server's own certificate must \
-         come before those that signed it"
+        "{key} does not match the first certificate in {certificate}; the server's own certificate \
+         must come before those that signed it"
     )]
     KeyOfAnother {
         /// The key.

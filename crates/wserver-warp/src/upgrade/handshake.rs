@@ -84,7 +84,7 @@ impl Handshakes {
         }
         if headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
             // Browsers then end the connection by themselves, with 1006 and no word of why.
-            debug!(%peer, "the client offered a subprotocol, none is spoken");
+            debug!(%peer, "the client offered a subprotocol, but the server speaks none");
         }
         let handshake = Handshake::new(self.kept_headers(&headers), token, address);
         let shared = Arc::clone(&self.shared);

@@ -199,19 +199,21 @@ pub enum OriginFault {
         scheme: String,
     },
     /// Its port is none.
-    #[error("is never sent by a browser: {port:?} is no port")]
+    #[error("is never sent by a browser: {port:?} is not a port")]
     Port {
         /// The port.
         port: String,
     },
     /// Its host is none.
-    #[error("is never sent by a browser: {host:?} is no host")]
+    #[error("is never sent by a browser: {host:?} is not a host name")]
     Host {
         /// The host.
         host: String,
     },
     /// Its host ends with a number and is no address.
-    #[error("is never sent by a browser: {host:?} is no host, and no address as 192.0.2.1")]
+    #[error(
+        "is never sent by a browser: {host:?} is not a host name, nor an address such as 192.0.2.1"
+    )]
     HostAddress {
         /// The host.
         host: String,

@@ -338,7 +338,7 @@ fn mistakes_are_named() {
     assert!(!shown.contains("KEY") && !shown.contains("45"), "{shown}");
     // One that would be passed over, since its file was joined to another without a line end.
     let joined = |one: &str, other: &str| format!("{}{other}", one.trim_end());
-    let line = "must begin a line of its own";
+    let line = "on a line of its own";
     let chain = joined(&own.certificate, &authority.pem);
     check(&wrong("joined", &chain), &key, &["tls_certificate_file", "2 certificates", line]);
     let named = authority.pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE");

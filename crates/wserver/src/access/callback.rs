@@ -62,7 +62,7 @@ fn settings(contents: &mut Contents, loaded: &Loaded, url: &str) -> Result<Callb
     }
     for header in settings.callback_forward_headers.iter().flatten() {
         let name = header.parse().with_context(|| {
-            let words = format!("callback_forward_headers {header:?} is no name of a header");
+            let words = format!("callback_forward_headers: {header:?} is not the name of a header");
             Problem::new(["callback_forward_headers"], words)
         })?;
         callback.forward_headers.push(name);
@@ -78,7 +78,7 @@ fn settings(contents: &mut Contents, loaded: &Loaded, url: &str) -> Result<Callb
     callback.rest = settings.callback_rest;
     if callback.timeout.saturating_add(callback.wait_max) >= patience {
         let words = format!(
-            "callback_timeout and callback_wait_max are {:?} and {:?}, together they must be less \
+            "callback_timeout and callback_wait_max are {:?} and {:?}, but together must be less \
              than authenticate_timeout, which is {patience:?}",
             callback.timeout, callback.wait_max
         );

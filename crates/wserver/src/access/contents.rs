@@ -84,7 +84,7 @@ pub(super) fn secret_bytes(bytes: &[u8]) -> Result<&[u8]> {
     let hidden = text.split(char::is_control).find_map(invisible_character);
     match hidden {
         Some(character) => Err(anyhow!(
-            "the secret has U+{:04X} in it, which cannot be seen: write the file anew without it",
+            "the secret contains the invisible character U+{:04X}: write the file again without it",
             u32::from(character)
         )),
         None => Ok(secret),

@@ -33,8 +33,8 @@ impl Url<'_> {
             }
             HttpEndpointError::NoAuthorities => {
                 let words = format!(
-                    "{name}: the system has no certificate authorities: install them, or name a file \
-                     of them with {prefix}_ca_file"
+                    "{name}: the system has no certificate authorities: install them, or name a \
+                     file that contains them with {prefix}_ca_file"
                 );
                 Problem::new([name], words)
             }
@@ -60,7 +60,7 @@ pub(super) fn endpoint(contents: &mut Contents, url: &Url<'_>) -> Result<HttpEnd
     let name = format!("{}_ca_file", url.prefix);
     let authorities = contents.text(&name, file)?;
     if is_plain_http(url.url) {
-        let words = format!("{name} is for https://, and {} is http://", url.name);
+        let words = format!("{name} needs https://, but {} is http://", url.name);
         return Err(Problem::new([&name, &url.name], words).into());
     }
     HttpEndpoint::trusting(url.url, &authorities).map_err(|error| match error {

@@ -125,7 +125,10 @@ impl<'a> Table<'a> {
             Some([_]) => Ok(()),
             Some(list) if list.iter().any(|it| it == "any") => {
                 let name = self.name("audience");
-                let words = format!("{name} has any among others: write it alone, or leave it out");
+                let words = format!(
+                    "{name} contains \"any\" among others: write only \"any\", or \
+                                     leave it out"
+                );
                 Err(Problem::new([name], words).into())
             }
             Some(_) => Ok(()),
@@ -177,7 +180,8 @@ impl<'a> Table<'a> {
         if timeout >= patience {
             let name = self.name("jwks_timeout");
             let words = format!(
-                "{name} is {timeout:?}, it must be less than authenticate_timeout, which is {patience:?}"
+                "{name} is {timeout:?}, but must be less than authenticate_timeout, which is \
+                 {patience:?}"
             );
             return Err(Problem::new([&name, "authenticate_timeout"], words).into());
         }
@@ -189,7 +193,7 @@ impl<'a> Table<'a> {
             if stale_max < time {
                 let (name, other) = (self.name("jwks_stale_max"), self.name(key));
                 let words = format!(
-                    "{name} is {stale_max:?}, it must be at least {other}, which is {time:?}"
+                    "{name} is {stale_max:?}, but must be at least {other}, which is {time:?}"
                 );
                 return Err(Problem::new([name, other], words).into());
             }
@@ -228,7 +232,7 @@ impl JwtReader<'_> {
         ];
         for (name, claim) in claims {
             if claim.is_some_and(String::is_empty) {
-                let words = format!("{name} is empty, write the name of a claim");
+                let words = format!("{name} is empty: write the name of a claim");
                 problems.tell(Problem::new([name], words));
             }
         }
@@ -356,8 +360,8 @@ pub(crate) fn jwt_signer(loaded: &Loaded, key_file: Option<&Path>) -> Result<Jwt
         (None, Some(file)) => ("jwt_secret_file", file.as_path()),
         (None, None) => {
             return Err(anyhow!(
-                "there is no key to sign with: the settings have no jwt_secret_file; \
-                 give the issuer's private key with --key-file"
+                "there is no key to sign with: the settings have no jwt_secret_file; name the \
+                 issuer's private key with --key-file"
             ));
         }
     };

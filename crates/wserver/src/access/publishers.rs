@@ -12,7 +12,7 @@ pub(super) fn keys(contents: &mut Contents, settings: &Settings) -> Result<Optio
     let (source, text) = match (&settings.push_key_file, &settings.push_key) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
-            let words = "push_key_file and push_key are both set, choose one";
+            let words = "push_key_file and push_key are both set: set only one of them";
             return Err(Problem::new(["push_key_file", "push_key"], words).into());
         }
         (None, Some(key)) => (Problem::new(["push_key"], "push_key"), key.expose().to_owned()),
@@ -40,16 +40,19 @@ pub(super) fn named(records: &[Publisher]) -> Result<Option<PublisherKeys>> {
 /// Refuses patterns that never match, and says what was probably meant.
 fn check_patterns(patterns: &[String]) -> Result<()> {
     if patterns.is_empty() {
-        return Err(anyhow!("the list is empty, so nothing could be pushed; leave it out for all"));
+        return Err(anyhow!(
+            "the list is empty, so the publisher could push nothing; leave the list \
+                            out to allow everything"
+        ));
     }
     for pattern in patterns {
         if pattern.is_empty() {
-            return Err(anyhow!("a pattern is empty, which no name is"));
+            return Err(anyhow!("a pattern is empty, but a name never is"));
         }
         let inner = pattern.strip_suffix('*').unwrap_or(pattern);
         if inner.contains('*') {
             return Err(anyhow!(
-                "the pattern {} has a * that is not at its end, where alone it stands for anything",
+                "the pattern {} has a * before its end; only a * at the end is a wildcard",
                 Shown(pattern)
             ));
         }

@@ -32,8 +32,9 @@ pub(super) fn cluster(settings: &Settings) -> Result<Option<Part>, Problem> {
         _ if scheme.starts_with("redis") => redis(url, settings)?,
         _ => {
             let words = format!(
-                "cluster_broker is {}, it must begin with redis://, redis-sentinel://, \
-                 redis-cluster://, rediss://, rediss-sentinel://, rediss-cluster://, nats:// or tls://",
+                "cluster_broker is {}, but must begin with redis://, redis-sentinel://, \
+                 redis-cluster://, rediss://, rediss-sentinel://, rediss-cluster://, nats:// or \
+                 tls://",
                 shown(url)
             );
             return Err(Problem::new([BROKER], words));
@@ -91,11 +92,11 @@ fn secret(name: &str, file: Option<&Path>) -> Result<Option<String>, Problem> {
     let Some(text) = text(name, file)? else { return Ok(None) };
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.is_empty() {
-        return Err(Problem::new([name], format!("{name} has nothing in it")));
+        return Err(Problem::new([name], format!("{name} is empty")));
     }
     if let Some(character) = invisible_character(secret) {
         let code = u32::from(character);
-        let words = format!("{name} has U+{code:04X} in it, which cannot be seen");
+        let words = format!("{name} contains the invisible character U+{code:04X}");
         return Err(Problem::new([name], words));
     }
     Ok(Some(secret.to_owned()))
@@ -113,7 +114,7 @@ fn problem(error: &BrokerError) -> Problem {
 fn redis(url: &str, settings: &Settings) -> Result<Arc<dyn Broker>, Problem> {
     use wserver_cluster_redis::{RedisBroker, RedisSettings};
     if settings.cluster_credentials_file.is_some() {
-        let words = "cluster_credentials_file is for NATS, and cluster_broker is Redis: set \
+        let words = "cluster_credentials_file is for NATS, but cluster_broker is Redis: set \
                      cluster_password_file";
         return Err(Problem::new(["cluster_credentials_file", BROKER], words));
     }
@@ -128,7 +129,7 @@ fn redis(url: &str, settings: &Settings) -> Result<Arc<dyn Broker>, Problem> {
 
 #[cfg(not(feature = "redis"))]
 fn redis(_: &str, _: &Settings) -> Result<Arc<dyn Broker>, Problem> {
-    let words = "cluster_broker is Redis, and this wserver was built without the feature redis";
+    let words = "cluster_broker is Redis, but this wserver was built without the feature redis";
     Err(Problem::new([BROKER], words))
 }
 
@@ -154,6 +155,6 @@ fn nats(url: &str, settings: &Settings) -> Result<Arc<dyn Broker>, Problem> {
 
 #[cfg(not(feature = "nats"))]
 fn nats(_: &str, _: &Settings) -> Result<Arc<dyn Broker>, Problem> {
-    let words = "cluster_broker is NATS, and this wserver was built without the feature nats";
+    let words = "cluster_broker is NATS, but this wserver was built without the feature nats";
     Err(Problem::new([BROKER], words))
 }

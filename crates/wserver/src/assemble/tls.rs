@@ -75,11 +75,11 @@ fn tls(names: Names, files: Files<'_>) -> Result<Option<TlsSettings>, Problem> {
         [None, None, None] => Ok(None),
         [Some(_), None, _] => Err(Problem::new(
             [certificate_name],
-            format!("{certificate_name} is set, {key_name} is missing"),
+            format!("{certificate_name} is set, but {key_name} is missing"),
         )),
         [None, Some(_), _] => Err(Problem::new(
             [key_name],
-            format!("{key_name} is set, {certificate_name} is missing"),
+            format!("{key_name} is set, but {certificate_name} is missing"),
         )),
         [None, None, Some(_)] => Err(Problem::new(
             [client_ca_name],

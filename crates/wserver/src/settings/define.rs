@@ -154,34 +154,31 @@ mod tests {
     #[test]
     fn mistakes_in_records_are_told_with_their_line() {
         for (text, expected) in [
-            ("\n[[publisher]]\nadmin = true", &["f:2: name is missing, write text in UTF-8"][..]),
+            ("\n[[publisher]]\nadmin = true", &["f:2: name is missing: write text in UTF-8"][..]),
             (
                 "[[publisher]]\nnam = 1\nadmin = 1\n[[publisher]]\nname = 3",
                 &[
                     "f:2: there is no setting \"nam\"; did you mean name?",
-                    "f:3: admin is 1, write true or false",
-                    "f:5: name is 3, write text in UTF-8, in quotes",
-                    "f:1: name is missing, write text in UTF-8",
-                    "f:4: name is missing, write text in UTF-8",
+                    "f:3: admin is 1: write true or false",
+                    "f:5: name is 3: write text in UTF-8, in quotes",
+                    "f:1: name is missing: write text in UTF-8",
+                    "f:4: name is missing: write text in UTF-8",
                 ],
             ),
             (
                 "publisher = 3",
-                &[
-                    "f:1: publisher cannot be used, write each as a table [[name]] in the settings file",
-                ],
+                &["f:1: publisher cannot be used: write each one as a table [[name]] in the \
+                     settings file"],
             ),
             (
                 "[publisher]",
-                &[
-                    "f:1: publisher cannot be used, write each as a table [[name]] in the settings file",
-                ],
+                &["f:1: publisher cannot be used: write each one as a table [[name]] in the \
+                     settings file"],
             ),
             (
                 "publisher = ['x']",
-                &[
-                    "f:1: publisher cannot be used, write each as a table [[name]] in the settings file",
-                ],
+                &["f:1: publisher cannot be used: write each one as a table [[name]] in the \
+                     settings file"],
             ),
         ] {
             assert_eq!(read(text).unwrap_err(), expected, "{text}");

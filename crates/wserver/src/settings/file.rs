@@ -37,7 +37,7 @@ pub(crate) fn read(
         Ok(text) => parse(path, &text, definitions, tables, problems),
         Err(error) => {
             let what = if path.as_os_str().is_empty() {
-                "config is empty, write the path of a file".to_owned()
+                "config is empty: write the path of a file".to_owned()
             } else {
                 format!("config {}: {error}", path.display())
             };
@@ -80,7 +80,7 @@ pub(crate) fn parse(
     for error in errors {
         let mut what = error.message().replace('\n', ", ");
         if UNQUOTED.iter().any(|words| what.starts_with(words)) {
-            "this is no value: text, times and sizes with a unit stand in quotes"
+            "this is not a value: text, times, and sizes with a unit must be in quotes"
                 .clone_into(&mut what);
         }
         reader.problem(error.span().unwrap_or_default(), &what);
@@ -129,11 +129,14 @@ impl Reader<'_> {
             let file = format!("{name}_file");
             let file = self.definitions.iter().find(|it| it.name == file);
             let file = file.map_or_else(String::new, |it| {
-                format!("put it into a file of its own and name that with {}, or ", it.name)
+                format!("put it into a separate file and name that file with {}, or ", it.name)
             });
             return self.problem(
                 key.span(),
-                &format!("{name} is a secret and does not stand here: {file}set {variable} in the environment"),
+                &format!(
+                    "{name} is a secret and must not be in this file: {file}set {variable} in \
+                          the environment"
+                ),
             );
         }
         let type_name = value.get_ref().type_str();
@@ -158,8 +161,8 @@ impl Reader<'_> {
         };
         let what = match form.shape {
             // The value could be a key.
-            Shape::Hidden | Shape::Records => format!("{name} cannot be used, {}", form.accepted),
-            _ => format!("{name} is {shown}, {}{quotes}", form.accepted),
+            Shape::Hidden | Shape::Records => format!("{name} cannot be used: {}", form.accepted),
+            _ => format!("{name} is {shown}: {}{quotes}", form.accepted),
         };
         self.problem(key.span(), &what);
     }
@@ -212,7 +215,7 @@ impl Reader<'_> {
         let what = match (inner, meant.map(|it| it.key_in(self.tables))) {
             (Some(_), _) => {
                 let tables = match self.tables {
-                    [] => "all settings stand at the top, in no table".to_owned(),
+                    [] => "all settings must be at the top, outside any table".to_owned(),
                     tables => format!("the tables are {}", tables.join(", ")),
                 };
                 format!("there is no table {}; {tables}", Shown(name))
@@ -227,7 +230,8 @@ impl Reader<'_> {
                 )
             }
             (None, Some((None, meant))) if table.is_some() => format!(
-                "there is no setting {} in this table; did you mean {meant}, above all tables?",
+                "there is no setting {} in this table; did you mean {meant}, which must be above \
+                 all tables?",
                 Shown(name)
             ),
             (None, Some((None, meant))) => {
@@ -322,14 +326,15 @@ mod tests {
             ),
             (
                 "[push]\nlog = 'info'",
-                "f:2: there is no setting \"log\" in this table; did you mean log, above all tables?",
+                "f:2: there is no setting \"log\" in this table; did you mean log, which must be \
+                 above all tables?",
             ),
             ("[pusj]\npath = '/x'", "f:1: there is no table \"pusj\"; the tables are push"),
             (
                 "[push]\ncolour = 'x'",
                 "f:2: there is no setting \"colour\" in the table [push]; `wserver config` shows them all",
             ),
-            ("[push.path]", "f:1: push_path is [push.path], write a path as /ws"),
+            ("[push.path]", "f:1: push_path is [push.path]: write a path such as /ws"),
             (
                 "[[push]]\npath = '/x'",
                 "f:1: push is a table: write [push], and its settings below it",

@@ -89,7 +89,7 @@ pub(crate) struct WebPath;
 
 impl Kind for WebPath {
     type Value = String;
-    const FORM: Form = form("path", "write a path as /ws", Shape::One);
+    const FORM: Form = form("path", "write a path such as /ws", Shape::One);
 
     fn parse(texts: &[OsString]) -> Option<String> {
         Text::parse(texts)
@@ -105,7 +105,7 @@ pub(crate) struct List;
 
 impl Kind for List {
     type Value = Vec<String>;
-    const FORM: Form = form("list", "write texts separated by commas", Shape::List)
+    const FORM: Form = form("list", "write a list, separated by commas", Shape::List)
         .in_toml(&[STRING, ARRAY])
         .like("[\"…\", \"…\"]");
 
@@ -160,7 +160,7 @@ pub(crate) struct Time;
 
 impl Kind for Time {
     type Value = Duration;
-    const FORM: Form = form("time", "write a time as 500ms, 30s or 5m", Shape::One)
+    const FORM: Form = form("time", "write a time such as 500ms, 30s or 5m", Shape::One)
         .in_toml(&[STRING, INTEGER])
         .like("\"30s\"");
 
@@ -181,7 +181,7 @@ pub(crate) struct Size;
 
 impl Kind for Size {
     type Value = usize;
-    const FORM: Form = form("size", "write a size as 4096, 64KiB or 1MiB", Shape::One)
+    const FORM: Form = form("size", "write a size such as 4096, 64KiB or 1MiB", Shape::One)
         .in_toml(&[STRING, INTEGER])
         .like("\"1MiB\"");
 
@@ -209,7 +209,7 @@ impl<T: FromStr + fmt::Display> Kind for Count<T> {
         if size_of::<T>() == 4 {
             "write a whole number from 0 to 4294967295"
         } else {
-            "write a whole number from 0 on"
+            "write a whole number, 0 or more"
         },
         Shape::One,
     )
@@ -315,7 +315,7 @@ pub(crate) struct Moment;
 
 impl Kind for Moment {
     type Value = SystemTime;
-    const FORM: Form = form("moment", "write a moment as 2027-01-31T18:00:00Z", Shape::One)
+    const FORM: Form = form("moment", "write a time such as 2027-01-31T18:00:00Z", Shape::One)
         .like("\"2027-01-31T18:00:00Z\"");
 
     fn parse(texts: &[OsString]) -> Option<SystemTime> {
@@ -334,7 +334,7 @@ impl<R: Record> Kind for Records<R> {
     type Value = Vec<R>;
     const FORM: Form = Form {
         members: R::DEFINITIONS,
-        ..form("tables", "write each as a table [[name]] in the settings file", Shape::Records)
+        ..form("tables", "write each one as a table [[name]] in the settings file", Shape::Records)
             .in_toml(&[ARRAY])
             .like("[{ name = \"…\", key_hash = \"sha256:…\" }]")
     };

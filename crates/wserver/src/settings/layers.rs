@@ -57,9 +57,9 @@ impl Given {
         let Definition { name, form, .. } = definition;
         match form.shape {
             Shape::Secret | Shape::Hidden | Shape::Records => {
-                format!("{place}: {name} cannot be used, {}", form.accepted)
+                format!("{place}: {name} cannot be used: {}", form.accepted)
             }
-            _ => format!("{place}: {name} is {}, {}", self.shown, form.accepted),
+            _ => format!("{place}: {name} is {}: {}", self.shown, form.accepted),
         }
     }
 }
@@ -169,7 +169,7 @@ impl Layers {
         }
         let Some((value, shown)) = held else {
             let Definition { form, .. } = definition;
-            self.problems.push(format!("{}{name} is missing, {}", self.place, form.accepted));
+            self.problems.push(format!("{}{name} is missing: {}", self.place, form.accepted));
             return None;
         };
         self.effective.push(Effective { definition, shown, origin, file });

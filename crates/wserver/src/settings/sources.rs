@@ -77,8 +77,8 @@ impl Sources {
             let flag = self.flags.get(definition.name);
             if flag.is_some() && definition.form.shape == Shape::Secret {
                 problems.push(format!(
-                    "--{}: {} is a secret, and every user of the machine can read a program's flags: \
-                     choose another, and set {}",
+                    "--{}: {} is a secret, and every user of this machine can read a program's \
+                     flags: choose another, and set {} in the environment",
                     definition.long(),
                     definition.name,
                     definition.variable()
@@ -116,9 +116,11 @@ impl Sources {
         unknown
             .map(|name| {
                 let meant = nearest(&lower(name), known.iter().copied()).map(variable);
-                let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+                let hint =
+                    meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
                 format!(
-                    "environment variable {} looks like a setting, but there is none of this name{hint}",
+                    "environment variable {} looks like a setting, but no setting has this \
+                     name{hint}",
                     Shown(name)
                 )
             })

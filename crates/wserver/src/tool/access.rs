@@ -51,12 +51,12 @@ impl Access {
         let url = self.url();
         let hint = if url == PRIVATE {
             format!(
-                "nobody listens at {url}, where a server takes pushes that need no key; one with keys, \
-                 or allow_open_push, takes them at {PUBLIC}: name the key with --key-file, or the \
-                 place with --url"
+                "nothing listens at {url}, where a server accepts pushes without a key; a server \
+                 with keys or allow_open_push accepts them at {PUBLIC}: name the key with \
+                 --key-file, or the URL with --url"
             )
         } else {
-            format!("nobody listens at {url}: name the place with --url")
+            format!("nothing listens at {url}: name the server with --url")
         };
         Failure::Failed(anyhow!("{error:#}; {hint}"))
     }

@@ -148,9 +148,9 @@ impl Plan {
         };
         match &secured.tls {
             Some(tls) => certificate(tls, report)?,
-            None if is_local => report.skipped("tls", "not spoken, since the URL is ws or http")?,
+            None if is_local => report.skipped("tls", "not used, because the URL is ws or http")?,
             None => {
-                report.warning("tls", "not spoken, since the URL is ws or http", advice::PLAIN)?;
+                report.warning("tls", "not used, because the URL is ws or http", advice::PLAIN)?;
             }
         }
         let started = Instant::now();
@@ -168,7 +168,8 @@ impl Plan {
                 return report.failed("upgrade", what, &advice);
             }
         };
-        report.ok("upgrade", format_args!("a WebSocket is open, in {}", Milliseconds(started)))?;
+        report
+            .ok("upgrade", format_args!("a WebSocket was opened in {}", Milliseconds(started)))?;
         let proxy = Proxy::of(&probed.headers);
         clock::check(&probed.headers, SystemTime::now(), report)?;
         if !ping(&mut probed, report).await? {
@@ -334,7 +335,7 @@ async fn close(probed: &mut Probed, report: &mut Report) -> io::Result<()> {
                 return report.ok("close", "answered with 1000, so close codes arrive");
             }
             Some(Seen::Closed(frame)) => {
-                let what = format!("said 1000, was answered {frame}");
+                let what = format!("sent 1000, but got {frame}");
                 return report.warning("close", what, advice::CLOSE);
             }
             Some(Seen::Lost(error)) => {

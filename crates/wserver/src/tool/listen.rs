@@ -55,7 +55,7 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
         Some(user) => user,
         None => secret(token_file.as_deref(), "WSERVER_TOKEN")?.ok_or_else(|| {
             let what = "no token: name a file with --token-file, set WSERVER_TOKEN in the \
-                        environment, or say --user where the server does not authenticate listeners";
+                        environment, or use --user if the server does not authenticate clients";
             Failure::Usage(anyhow!(what))
         })?,
     };
@@ -63,7 +63,7 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
     for event in &event {
         listener = listener.with_registration(&token, event);
     }
-    let mut signals = Signals::new().context("no signal handlers")?;
+    let mut signals = Signals::new().context("cannot install signal handlers")?;
     let listening = async {
         loop {
             match listener.next_update().await {
@@ -107,7 +107,8 @@ fn show(update: Update, events: &[String], json: bool) -> io::Result<()> {
             tell(
                 "connected",
                 format_args!(
-                    "sent {sent} for {events}; version 1 has no reply, so a refused token is silent"
+                    "sent {sent} for {events}; version 1 has no reply, so a refused token goes \
+                     unnoticed"
                 ),
             );
         }
@@ -115,7 +116,7 @@ fn show(update: Update, events: &[String], json: bool) -> io::Result<()> {
             let cause = anyhow::Error::new(cause);
             tell(
                 "interrupted",
-                format_args!("{cause:#}; again in {:.1} s", retry_in.as_secs_f64()),
+                format_args!("{cause:#}; reconnecting in {:.1} s", retry_in.as_secs_f64()),
             );
         }
         _ => {}

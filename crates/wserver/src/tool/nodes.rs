@@ -75,7 +75,7 @@ fn table(nodes: &Nodes) -> Vec<String> {
         lines.push(format!("{} does not answer", OneLine(missing)));
     }
     if nodes.broker.is_none() {
-        lines.push("it stands alone: no cluster_broker is set".to_owned());
+        lines.push("this server is not in a cluster: no cluster_broker is set".to_owned());
     }
     lines
 }
@@ -143,6 +143,10 @@ mod tests {
             ]
         );
         let alone = Nodes { broker: None, nodes: vec![node(None, None)], nodes_missing: vec![] };
-        assert_eq!(table(&alone).last().unwrap(), "it stands alone: no cluster_broker is set");
+        assert_eq!(
+            table(&alone).last().unwrap(),
+            "this server is not in a cluster: no \
+                                                   cluster_broker is set"
+        );
     }
 }

@@ -68,7 +68,7 @@ fn sentence(delivery: &v2::Delivery) -> String {
         sentence = format!("{sentence} (registered: {})", events.join(", "));
     }
     if delivery.queued > 0 {
-        sentence = format!("{sentence}, {} of them in its queue", delivery.queued);
+        sentence = format!("{sentence}, {} of them queued", delivery.queued);
     }
     if delivery.dropped > 0 {
         sentence = format!("{sentence}; {} dropped", connections(delivery.dropped));
@@ -83,7 +83,10 @@ fn read_message() -> anyhow::Result<String> {
     let mut message = String::new();
     let read = io::stdin().take(MESSAGE_BYTES_MAX).read_to_string(&mut message);
     if read.context("standard input")? as u64 == MESSAGE_BYTES_MAX {
-        bail!("standard input holds {MESSAGE_BYTES_MAX} bytes or more, no message does");
+        bail!(
+            "standard input has {MESSAGE_BYTES_MAX} bytes or more, which is too long for a \
+               message"
+        );
     }
     for end in ["\n", "\r"] {
         if let Some(rest) = message.strip_suffix(end) {

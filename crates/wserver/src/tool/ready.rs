@@ -110,7 +110,10 @@ impl Destination {
                 return Ok(Self { certificate: Some(certificate.clone()), ..Self::at(url) });
             }
         }
-        bail!("every address of the settings asks clients for a certificate, so none can be asked")
+        bail!(
+            "every address in the settings demands client certificates, so none can be checked; \
+               name the server with --url"
+        )
     }
 
     fn plain(name: &str, address: &str) -> anyhow::Result<Self> {
@@ -161,7 +164,7 @@ fn of_process(pid: u32, whole: Command) -> anyhow::Result<Sources> {
     let mut words: Vec<OsString> = words.skip_while(|word| !is_ours(word)).collect();
     // Each word ends in the separator, so the last one is empty.
     words.pop();
-    let what = || format!("process {pid} is no server of this program");
+    let what = || format!("process {pid} is not a wserver process");
     if words.is_empty() {
         bail!(what());
     }

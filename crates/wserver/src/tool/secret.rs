@@ -27,7 +27,7 @@ pub(super) fn secret(file: Option<&Path>, variable: &str) -> Result<Option<Strin
         }
         (None, Some(text)) => {
             let text = text.into_string().map_err(|_holds_it| {
-                Failure::Usage(anyhow!("{variable} in the environment is no text"))
+                Failure::Usage(anyhow!("{variable} in the environment is not UTF-8"))
             })?;
             (text, format!("{variable} in the environment"))
         }
@@ -35,14 +35,14 @@ pub(super) fn secret(file: Option<&Path>, variable: &str) -> Result<Option<Strin
     };
     if text.len() >= BYTES_MAX {
         return Err(Failure::Usage(anyhow!(
-            "{place} holds {BYTES_MAX} bytes or more, no secret does"
+            "{place} has {BYTES_MAX} bytes or more, which is too long for a secret"
         )));
     }
     let text = without_byte_order_mark(&text).trim();
     if let Some(character) = invisible_character(text) {
         let code = u32::from(character);
         return Err(Failure::Usage(anyhow!(
-            "{place} has U+{code:04X} in it, which cannot be seen"
+            "{place} contains the invisible character U+{code:04X}"
         )));
     }
     match text {

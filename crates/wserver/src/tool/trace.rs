@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> Outcome {
     let Arguments { user, json, access } = arguments;
-    let mut signals = Signals::new().context("no signal handlers")?;
+    let mut signals = Signals::new().context("cannot install signal handlers")?;
     let mut trace = access.api()?.trace(&user).await.map_err(|error| access.failure(error))?;
     tell("tracing", OneLine(&user));
     tokio::select! {
@@ -63,8 +63,8 @@ fn show(update: &TraceUpdate, json: bool) -> io::Result<()> {
             line(format_args!("{} {}", OneLine(&entry.at), OneLine(&entry.sentence)))
         }
         TraceUpdate::Missed(missed) => {
-            let entries = counted(*missed, "thing that happened", "things that happened");
-            tell("missed", format_args!("{entries}, because this was read too slowly"));
+            let entries = counted(*missed, "entry", "entries");
+            tell("missed", format_args!("{entries}, because this program read too slowly"));
             Ok(())
         }
         _ => Ok(()),

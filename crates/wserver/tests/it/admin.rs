@@ -151,8 +151,7 @@ fn with_a_private_address_the_public_one_knows_nothing_of_it() {
     let flags = ["--config", config.path(), "--private-address", "127.0.0.1:0"];
     let mut server = start(&flags, &[]);
     let mut log = server.follow_log();
-    let line: Value =
-        serde_json::from_str(&log.until("pushes have an address of their own")).unwrap();
+    let line: Value = serde_json::from_str(&log.until("pushes have a separate address")).unwrap();
     let admin = bearer(ADMIN_KEY);
     for (method, target, body, _) in requests() {
         let mut raw = Raw::connect(&server);

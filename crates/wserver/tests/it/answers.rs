@@ -184,7 +184,10 @@ fn a_user_whose_identity_expired_is_told() {
     gone(&server, "jack");
     let answer = push_v1(&server, "jack", "news", "m");
     assert_eq!(answer["reason"], "expired", "{answer}");
-    assert!(answer["detail"].as_str().unwrap().ends_with("what it registered with has expired"));
+    assert!(answer["detail"].as_str().unwrap().ends_with(
+        "the token that it registered with has \
+                                                          expired"
+    ));
 }
 
 #[test]

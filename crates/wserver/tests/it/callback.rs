@@ -102,10 +102,10 @@ fn a_backend_that_misbehaves_lets_nobody_in() {
         (Reply::Say(204, String::new()), "the answer is 204 No Content"),
         (Reply::Raw(redirect), "the answer is a redirect (307 Temporary Redirect)"),
         (Reply::Say(200, "<html>canary".to_owned()), "the answer is not a JSON object"),
-        (Reply::Say(200, r#"{"user":"canary"}"#.to_owned()), "userId is not a text"),
-        (Reply::Say(200, r#"{"userId":""}"#.to_owned()), "userId is not a text"),
-        (Reply::Say(200, r#"{"userId":"jack","events":"*"}"#.to_owned()), "events is not a list"),
-        (Reply::Raw(endless), "the answer is longer than 65536 bytes"),
+        (Reply::Say(200, r#"{"user":"canary"}"#.to_owned()), "userId must be a non-empty string"),
+        (Reply::Say(200, r#"{"userId":""}"#.to_owned()), "userId must be a non-empty string"),
+        (Reply::Say(200, r#"{"userId":"jack","events":"*"}"#.to_owned()), "events must be a list"),
+        (Reply::Raw(endless), "the answer is longer than the limit of 65536 bytes"),
         (Reply::Raw("HTTP/1.1 200 x\r\ncontent-length: 99\r\n\r\n{".to_owned()), "HTTP broke off"),
         (Reply::Raw("canary\r\n\r\n".to_owned()), "HTTP broke off"),
     ] {
@@ -141,11 +141,11 @@ fn a_backend_that_fails_is_left_alone_and_the_log_says_so() {
         judge.refuse("user-1", "news", &[UNAVAILABLE]);
         assert_eq!(backend.count(), 1, "after {number} registrations");
     }
-    let opened = judge.log.read.lines().filter(|line| line.contains("it is left alone"));
+    let opened = judge.log.read.lines().filter(|line| line.contains("calls to it are suspended"));
     let [opened] = opened.collect::<Vec<_>>().try_into().expect("it is said once");
     for words in [
         r#""level":"WARN""#,
-        r#""message":"callback backend fails; it is left alone""#,
+        r#""message":"the callback backend keeps failing; calls to it are suspended""#,
         r#""host":"127.0.0.1""#,
         r#""error":"the answer is 503 Service Unavailable""#,
         r#""failures":1,"rest":"3600s""#,
@@ -169,7 +169,7 @@ fn a_backend_that_fails_is_left_alone_and_the_log_says_so() {
     // What it makes of one token is no failure.
     backend.say(500, "");
     judge.refuse("user-1", "news", &[UNAVAILABLE]);
-    assert_eq!(judge.log.read.matches("it is left alone").count(), 1);
+    assert_eq!(judge.log.read.matches("calls to it are suspended").count(), 1);
 }
 
 /// A stranger's token that the backend cannot take keeps nobody else out.
@@ -186,7 +186,7 @@ fn a_token_that_the_backend_chokes_on_stops_nobody_else() {
     let mut socket = judge.accept("user-1", "news");
     assert_eq!(judge.count("user-1", "news"), 1);
     hears(&mut socket);
-    assert!(!judge.log.read.contains("it is left alone"), "{}", judge.log.read);
+    assert!(!judge.log.read.contains("calls to it are suspended"), "{}", judge.log.read);
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn the_headers_that_are_sent_along_are_exchanged_by_a_reload() {
     judge.config.replace(format!("origin = 'same-origin'\n{}", of("['cookie']")));
     judge.server.signal("HUP");
     let told = judge.log.until("a setting is wrong");
-    let why = "callback_forward_headers has cookie, and origin is any until a restart";
+    let why = "callback_forward_headers contains cookie, but origin is any until a restart";
     assert!(told.contains(why), "{told}");
     judge.log.until("settings not reloaded");
     let mut late = open_with(&judge, &headers);

@@ -100,103 +100,109 @@ fn mistakes_in_the_file_are_told_with_their_line() {
         ),
         (
             "[ping_interval]",
-            &["FILE:1: ping_interval is [ping_interval], write a time as 500ms, 30s or 5m"],
+            &["FILE:1: ping_interval is [ping_interval]: write a time such as 500ms, 30s or 5m"],
         ),
         ("log = \"info\"\nlog = \"warn\"", &["FILE:2: duplicate key"]),
         // Secrets.
         (
             "# x\npush_key = \"canary-0123456789\"",
-            &[
-                "FILE:2: push_key is a secret and does not stand here: put it into a file of its own and name \
-                 that with push_key_file, or set WSERVER_PUSH_KEY in the environment",
-            ],
+            &["FILE:2: push_key is a secret and must not be in this file: put it into a separate \
+                 file and name that file with push_key_file, or set WSERVER_PUSH_KEY in the \
+                 environment"],
         ),
         // What is no TOML.
         (
             "ping_interval = 25s",
-            &["FILE:1: this is no value: text, times and sizes with a unit stand in quotes"],
+            &["FILE:1: this is not a value: text, times, and sizes with a unit must be in quotes"],
         ),
         (
             "log = info",
-            &["FILE:1: this is no value: text, times and sizes with a unit stand in quotes"],
+            &["FILE:1: this is not a value: text, times, and sizes with a unit must be in quotes"],
         ),
         (
             "no_demo = truely",
-            &["FILE:1: this is no value: text, times and sizes with a unit stand in quotes"],
+            &["FILE:1: this is not a value: text, times, and sizes with a unit must be in quotes"],
         ),
         (
             "no_demo = yes",
-            &["FILE:1: this is no value: text, times and sizes with a unit stand in quotes"],
+            &["FILE:1: this is not a value: text, times, and sizes with a unit must be in quotes"],
         ),
         ("\n\nping_interval", &["FILE:3: key with no value, expected `=`"]),
         ("log = 'info", &["FILE:1: invalid literal string, expected `'`"]),
         ("[limits", &["FILE:1: unclosed table, expected `]`"]),
         ("log = \"info\" pong = 3", &["FILE:1: unexpected key or value, expected newline, `#`"]),
         // Values of another type.
-        ("ping_interval = 25", &["FILE:1: ping_interval is 25, write a time as 500ms, 30s or 5m"]),
+        (
+            "ping_interval = 25",
+            &["FILE:1: ping_interval is 25: write a time such as 500ms, 30s or \
+                                  5m"],
+        ),
         (
             "ping_interval = 2.5",
-            &["FILE:1: ping_interval is 2.5, write a time as 500ms, 30s or 5m, in quotes"],
+            &["FILE:1: ping_interval is 2.5: write a time such as 500ms, 30s or 5m, in quotes"],
         ),
         (
             "ping_interval = 12:30:00",
-            &["FILE:1: ping_interval is 12:30:00, write a time as 500ms, 30s or 5m, in quotes"],
-        ),
-        (
-            "connections_max = \"5\"",
-            &["FILE:1: connections_max is \"5\", write a whole number from 0 on, without quotes"],
-        ),
-        (
-            "connections_max = 5.0",
-            &["FILE:1: connections_max is 5.0, write a whole number from 0 on"],
-        ),
-        (
-            "connections_max = -1",
-            &["FILE:1: connections_max is -1, write a whole number from 0 on"],
-        ),
-        (
-            "connections_max = 99999999999999999999",
-            &["FILE:1: connections_max is 99999999999999999999, write a whole number from 0 on"],
-        ),
-        (
-            "inbound_messages_burst = 0x100000000",
             &[
-                "FILE:1: inbound_messages_burst is 0x100000000, write a whole number from 0 to 4294967295",
+                "FILE:1: ping_interval is 12:30:00: write a time such as 500ms, 30s or 5m, in quotes",
             ],
         ),
         (
+            "connections_max = \"5\"",
+            &["FILE:1: connections_max is \"5\": write a whole number, 0 or more, without quotes"],
+        ),
+        (
+            "connections_max = 5.0",
+            &["FILE:1: connections_max is 5.0: write a whole number, 0 or more"],
+        ),
+        (
+            "connections_max = -1",
+            &["FILE:1: connections_max is -1: write a whole number, 0 or more"],
+        ),
+        (
+            "connections_max = 99999999999999999999",
+            &["FILE:1: connections_max is 99999999999999999999: write a whole number, 0 or more"],
+        ),
+        (
+            "inbound_messages_burst = 0x100000000",
+            &["FILE:1: inbound_messages_burst is 0x100000000: write a whole number from 0 to \
+                 4294967295"],
+        ),
+        (
             "message_bytes_max = true",
-            &["FILE:1: message_bytes_max is true, write a size as 4096, 64KiB or 1MiB, in quotes"],
+            &["FILE:1: message_bytes_max is true: write a size such as 4096, 64KiB or 1MiB, in \
+               quotes"],
         ),
         (
             "message_bytes_max = \"1 mebibyte\"",
-            &["FILE:1: message_bytes_max is \"1 mebibyte\", write a size as 4096, 64KiB or 1MiB"],
+            &["FILE:1: message_bytes_max is \"1 mebibyte\": write a size such as 4096, 64KiB or \
+               1MiB"],
         ),
         (
             "message_bytes_max = -1",
-            &["FILE:1: message_bytes_max is -1, write a size as 4096, 64KiB or 1MiB"],
+            &["FILE:1: message_bytes_max is -1: write a size such as 4096, 64KiB or 1MiB"],
         ),
         (
             "no_demo = \"true\"",
-            &["FILE:1: no_demo is \"true\", write true or false, without quotes"],
+            &["FILE:1: no_demo is \"true\": write true or false, without quotes"],
         ),
-        ("no_demo = 1", &["FILE:1: no_demo is 1, write true or false"]),
-        ("address = 12345", &["FILE:1: address is 12345, write text in UTF-8, in quotes"]),
-        ("log_format = \"xml\"", &["FILE:1: log_format is \"xml\", write human or json"]),
-        ("tokens_file = \"\"", &["FILE:1: tokens_file is \"\", write the path of a file"]),
+        ("no_demo = 1", &["FILE:1: no_demo is 1: write true or false"]),
+        ("address = 12345", &["FILE:1: address is 12345: write text in UTF-8, in quotes"]),
+        ("log_format = \"xml\"", &["FILE:1: log_format is \"xml\": write human or json"]),
+        ("tokens_file = \"\"", &["FILE:1: tokens_file is \"\": write the path of a file"]),
         (
             "tokens_file = [\"a\", \"b\"]",
-            &["FILE:1: tokens_file is [\"a\", \"b\"], write the path of a file"],
+            &["FILE:1: tokens_file is [\"a\", \"b\"]: write the path of a file"],
         ),
         (
             "origin = [\"https://a.example\", 3]",
-            &["FILE:1: origin is [\"https://a.example\", 3], write texts separated by commas"],
+            &["FILE:1: origin is [\"https://a.example\", 3]: write a list, separated by commas"],
         ),
         // Values that cannot be used, which only the server knows.
         ("ws_path = \"ws\"", &["FILE:1: ws_path \"ws\" must start with /"]),
         (
             "ws_path = \"/x\"\npush_path = \"/x\"",
-            &["FILE:1, FILE:2: ws_path and push_path are both /x, they must differ"],
+            &["FILE:1, FILE:2: ws_path and push_path are both /x, but must differ"],
         ),
         (
             "\norigin = [\"a.example\"]",
@@ -215,18 +221,16 @@ fn mistakes_in_the_file_are_told_with_their_line() {
         ("ping_interval = 0", &["FILE:1: ping_interval must be longer than zero"]),
         (
             "walk_bytes_max = \"128KiB\"\noutbox_bytes_max = \"1MiB\"",
-            &[
-                "FILE:2, FILE:1: outbox_bytes_max is 1048576, it must be at least 2359316: it holds twice \
-                 walk_bytes_max and the largest message",
-            ],
+            &["FILE:2, FILE:1: outbox_bytes_max is 1048576, but must be at least 2359316: it \
+                 must hold twice the sum of walk_bytes_max and the largest message"],
         ),
         // All at once, in the order of the file where it is the file that is wrong.
         (
             "pong = 1\nconnections_max = []\nping_interval = \"soon\"",
             &[
                 "FILE:1: there is no setting \"pong\"; `wserver config` shows them all",
-                "FILE:2: connections_max is [], write a whole number from 0 on",
-                "FILE:3: ping_interval is \"soon\", write a time as 500ms, 30s or 5m",
+                "FILE:2: connections_max is []: write a whole number, 0 or more",
+                "FILE:3: ping_interval is \"soon\": write a time such as 500ms, 30s or 5m",
             ],
         ),
     ];
@@ -258,7 +262,7 @@ fn a_file_that_cannot_be_read_is_told() {
     }
     let output = command().arg("check").env("WSERVER_CONFIG", "").output().unwrap();
     assert_eq!(output.status.code(), BAD_SETTINGS);
-    assert!(told(&output).contains("config is empty, write the path of a file"));
+    assert!(told(&output).contains("config is empty: write the path of a file"));
 }
 
 /// Whoever takes the flag away tomorrow should not find out then.
@@ -272,8 +276,8 @@ fn a_mistake_in_a_layer_that_is_covered_is_told_too() {
         .unwrap();
     assert_eq!(output.status.code(), BAD_SETTINGS);
     for words in [
-        ":1: ping_interval is \"soon\", write a time",
-        "error: WSERVER_PING_INTERVAL: ping_interval is \"later\", write a time",
+        ":1: ping_interval is \"soon\": write a time",
+        "error: WSERVER_PING_INTERVAL: ping_interval is \"later\": write a time",
     ] {
         assert!(told(&output).contains(words), "{}", told(&output));
     }

@@ -70,9 +70,9 @@ fn a_listeners_token_is_used_and_not_shown() {
     let with_key = ["--user", "jack", "--key-file", keys.path()];
     for (arguments, line) in [
         ([&with_token[..], &with_key].concat(), "ok       delivery"),
-        (with_token.to_vec(), "skipped  delivery   say --user"),
+        (with_token.to_vec(), "skipped  delivery   to push to the token's user, name that user"),
         ([&with_token[..], &with_key[..2]].concat(), "--key-file"),
-        ([&["--quick"], &with_key[..]].concat(), "the push found nobody"),
+        ([&["--quick"], &with_key[..]].concat(), "the push reached nobody"),
     ] {
         let (code, printed) = doctor(&url, &arguments);
         assert_eq!(code, 0, "{arguments:?} {printed}");
@@ -119,7 +119,7 @@ fn certificates_are_looked_at() {
     let url = format!("wss://localhost:{}", server.address.port());
     let (code, printed) = doctor(&url, &["--quick"]);
     assert_eq!(code, 1);
-    assert!(printed.contains("no TLS is spoken at this port"), "{printed}");
+    assert!(printed.contains("this port does not speak TLS"), "{printed}");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn what_the_server_refuses_is_told_with_its_remedy() {
     for (path, arguments, expected) in [
         ("/live", &["--origin", "https://app.example.com"][..], "ok       upgrade"),
         ("/live", &["--origin", "https://evil.example"], "add the origin to the setting origin"),
-        ("", &[], "ws_path is another"),
+        ("", &[], "the server has another ws_path"),
     ] {
         let (_, printed) = doctor(&format!("{url}{path}"), &[arguments, &["--quick"]].concat());
         assert!(printed.contains(expected), "{printed}");
@@ -167,12 +167,12 @@ fn what_others_answer_is_told_with_its_remedy() {
         (
             "301 Moved",
             "Location: https://push.example.com/ws\n",
-            "use the URL it leads to, https://push.example.com/ws",
+            "use the URL of the redirect, https://push.example.com/ws",
         ),
         ("200 OK", "Server: nginx\n", "(by nginx, not by wserver)"),
-        ("200 OK", "", "a page came in place of the upgrade"),
-        ("401 Unauthorized", "", "something in front asks who comes"),
-        ("404 Not Found", "", "pass /ws on to wserver"),
+        ("200 OK", "", "the answer is a page instead of the upgrade"),
+        ("401 Unauthorized", "", "something in front of the server authenticates"),
+        ("404 Not Found", "", "pass /ws to wserver"),
         ("426 Upgrade Required", "", "let it speak HTTP/1.1"),
         ("502 Bad Gateway", "", "does not reach wserver"),
         (
@@ -185,7 +185,12 @@ fn what_others_answer_is_told_with_its_remedy() {
             "Wserver-Error: connections_per_address_max is 5\n",
             "trusted_proxies",
         ),
-        ("302 Found", "Location: https://a.example/\u{9b}2J\n", "WebSockets follow no redirect"),
+        (
+            "302 Found",
+            "Location: https://a.example/\u{9b}2J\n",
+            "WebSocket clients do not follow \
+                                                                 redirects",
+        ),
     ] {
         answered(&refused(status, headers), expected);
     }
@@ -205,10 +210,10 @@ fn what_others_answer_is_told_with_its_remedy() {
     let upgrade = "HTTP/1.1 101 Switching Protocols\nUpgrade: websocket\nConnection: upgrade\n";
     answered(
         &format!("{upgrade}Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\n\n"),
-        "no upgrade of this handshake",
+        "the answer does not match this handshake",
     );
-    answered("SSH-2.0-OpenSSH_9.2\n", "no upgrade of this handshake");
-    answered("", "plain requests neither");
+    answered("SSH-2.0-OpenSSH_9.2\n", "the answer does not match this handshake");
+    answered("", "not even a plain request");
 }
 
 /// A proxy before `server` that changes each head of a request, says who it is, and lets the rest be;
@@ -290,7 +295,7 @@ fn a_proxy_that_drops_upgrades_is_told_from_one_that_is_dead() {
     let url = proxied(&server, "Server: lighttpd/1.4.69", |_| None);
     let (code, printed) = doctor(&url, &["--quick"]);
     assert_eq!(code, 1, "{printed}");
-    assert!(printed.contains("plain requests neither"), "{printed}");
+    assert!(printed.contains("not even a plain request"), "{printed}");
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn all_is_well() {
 #[test]
 fn nobody_was_ever_seen() {
     let server = Server::start();
-    check(&server, 0, OFFLINE, &["nothing is remembered of user jack: nobody has registered"]);
+    check(&server, 0, OFFLINE, &["the journal has no entry of user jack: nobody has registered"]);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn no_pong_came() {
     let server = Server::start_with(&["--ping-interval=100ms", "--pong-timeout=100ms"], &[]);
     let mut socket = Socket::registered(&server, "jack", "news");
     assert_eq!(socket.closed().reason, "no pong in time");
-    let explanation = check(&server, 0, OFFLINE, &["no pong came in time"]);
+    let explanation = check(&server, 0, OFFLINE, &["no pong arrived in time"]);
     assert_eq!(last(&explanation), ("closed", "silent"));
 }
 
@@ -110,8 +110,8 @@ fn the_token_was_refused() {
     let server = Server::start_with(&["--tokens-file", tokens.path()], &[]);
     let mut socket = Socket::open(&server);
     socket.register("canary-bad", "news");
-    let words = "was refused a registration for news: its token is unknown; whose it is was never \
-                 proven, so it may be this user's";
+    let words = "was refused a registration for news: its token is unknown; its user was never \
+                 authenticated, so it may be this user's";
     let explanation = check(&server, 0, OFFLINE, &[words]);
     assert_eq!(explanation["recent"], json!([]));
     let stranger = &explanation["strangers"][0];
@@ -138,7 +138,8 @@ fn the_identity_expired() {
     let (server, _secret) = start_with_jwt();
     let mut socket = Socket::registered(&server, &jwt("jack", 2), "news");
     assert_eq!(socket.closed().reason, "token expired");
-    let explanation = check(&server, 0, OFFLINE, &["what it registered with has expired"]);
+    let explanation =
+        check(&server, 0, OFFLINE, &["the token that it registered with has expired"]);
     assert_eq!(last(&explanation), ("closed", "expired"));
 }
 
@@ -329,7 +330,7 @@ fn the_push_key_was_wrong() {
         let (_, explanation) = ask(&server, "GET", &target, &[("x-api-key", key)], "");
         let told = sentences(&explanation).join("\n");
         for words in [
-            "its key is missing, wrong or expired; whom it was for is not known",
+            "its key is missing, wrong or expired; the user is not known",
             "it is not within the scope of its key",
         ] {
             assert!(told.contains(words), "{words} in {told}");

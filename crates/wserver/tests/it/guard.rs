@@ -380,7 +380,7 @@ fn a_private_address_of_the_operators_is_not_told() {
 /// One port for all, and a page of another machine has come: so have strangers.
 #[test]
 fn a_public_page_at_a_port_where_pushes_are_open_is_warned_of_once() {
-    const WORDS: &str = "strangers reach this port";
+    const WORDS: &str = "strangers can reach this port";
     for (flags, expected) in
         [(&["--allow-open-push"][..], 1), (&[], 0), (&["--private-address", "127.0.0.1:0"], 0)]
     {

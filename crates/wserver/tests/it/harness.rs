@@ -50,7 +50,7 @@ impl Server {
             let mut line = String::new();
             assert!(log.read_line(&mut line).unwrap() > 0, "the log ended without the address");
             let event: serde_json::Value = serde_json::from_str(&line).expect("a log in JSON");
-            if event["message"] == "pushes have an address of their own" {
+            if event["message"] == "pushes have a separate address" {
                 break event["address"].as_str().unwrap().parse().expect("host:port");
             }
         }

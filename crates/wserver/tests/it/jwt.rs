@@ -63,11 +63,11 @@ fn a_shared_secret_lets_in_whom_its_tokens_name() {
             (hs256(&[b'x'; 44], &claims(json!({}))), "unknown", "its signature is wrong"),
             (signed(json!({"exp": now() - 40})), "expired", "it expired "),
             (signed(json!({"exp": null})), "unknown", "it has no exp"),
-            (signed(json!({"nbf": now() + 600})), "not_yet_valid", "it is not valid before"),
-            (signed(json!({"aud": "publishers"})), "unknown", "its aud names none of"),
+            (signed(json!({"nbf": now() + 600})), "not_yet_valid", "it becomes valid in"),
+            (signed(json!({"aud": "publishers"})), "unknown", "its aud contains none of"),
             (signed(json!({"aud": null})), "unknown", "it has no aud"),
-            (signed(json!({"iss": "https://evil.test"})), "unknown", "its iss is none of"),
-            (signed(json!({"sub": ""})), "unknown", "its sub is not a text that is not empty"),
+            (signed(json!({"iss": "https://evil.test"})), "unknown", "its iss is not one of"),
+            (signed(json!({"sub": ""})), "unknown", "its sub is not a non-empty string"),
             ("jack".to_owned(), "unknown", "it is not a token"),
         ],
     );
@@ -97,9 +97,9 @@ fn a_public_key_lets_in_by_its_own_algorithm_alone() {
         let foreign = if key.algorithm == Algorithm::ES256 {
             "its signature is wrong"
         } else {
-            "its algorithm is not one that the configured keys permit"
+            "the configured keys do not permit its algorithm"
         };
-        let unfit = "its algorithm is not one that the configured keys permit";
+        let unfit = "the configured keys do not permit its algorithm";
         let pem = key.public_pem.as_bytes();
         check_refused(
             &mut judge,
@@ -119,7 +119,7 @@ fn an_issuers_keys_rotate_under_live_connections() {
     let issuer = Backend::saying(200, jwks(&[&old]));
     let mut judge = Judge::start(&by_url(&issuer.url("/keys")));
     // They are fetched at the start, and the log says which there are.
-    let told = judge.log.until("JWKS has new keys");
+    let told = judge.log.until("the JWKS has new keys");
     assert!(told.contains("2026"), "{told}");
     assert!(issuer.asked(1).head.starts_with("GET /keys HTTP/1.1\r\n"));
     let of = |user: &str| claims(&json!({"sub": user}));
@@ -133,7 +133,7 @@ fn an_issuers_keys_rotate_under_live_connections() {
     assert_eq!(issuer.count(), 2);
 
     issuer.say(200, jwks(&[&new]));
-    let unknown = [r#""reason":"unknown""#, "no configured key fits its kid"];
+    let unknown = [r#""reason":"unknown""#, "no configured key matches its kid"];
     judge.refuse(&foreign.token(&of("mallory")), "news", &unknown);
     judge.refuse(&old.token(&of("mallory")), "news", &unknown);
     assert_eq!(judge.count("mallory", "news"), 0);
@@ -157,7 +157,7 @@ fn nothing_is_fetched_that_a_token_names() {
         Header { x5u: Some(elsewhere.url("/cert")), ..attackers.header() },
     ] {
         let foreign = sign(&header, &good, &attackers.private);
-        judge.refuse(&foreign, "news", &["no configured key fits its kid"]);
+        judge.refuse(&foreign, "news", &["no configured key matches its kid"]);
         let ours = Header { kid: Some("ours".to_owned()), ..header.clone() };
         judge.refuse(&sign(&ours, &good, &attackers.private), "news", &["its signature is wrong"]);
         // It is not looked at, so by itself it does no harm either.
@@ -165,7 +165,7 @@ fn nothing_is_fetched_that_a_token_names() {
     }
     let secret = EncodingKey::from_secret(key.public_pem.as_bytes());
     let header = Header { kid: Some("ours".to_owned()), ..Header::new(Algorithm::HS256) };
-    judge.refuse(&sign(&header, &good, &secret), "news", &["not one that the configured keys"]);
+    judge.refuse(&sign(&header, &good, &secret), "news", &["the configured keys do not permit"]);
     assert_eq!(elsewhere.count(), 0);
 }
 
@@ -176,11 +176,11 @@ fn known_keys_outlive_their_issuer() {
     let issuer = Backend::saying(200, jwks(&[&key]));
     let settings = by_url(&issuer.url("/keys")).replace("'1h'", "0");
     let mut judge = Judge::start(&settings);
-    judge.log.until("JWKS has new keys");
+    judge.log.until("the JWKS has new keys");
     let of = |user: &str| claims(&json!({"sub": user}));
     for (user, status, body, why) in [
         ("a", 500, "canary", "the answer is 500 Internal Server Error"),
-        ("b", 200, "<html>canary", "this is no JWKS"),
+        ("b", 200, "<html>canary", "this is not a JWKS"),
         ("c", 200, r#"{"keys":[]}"#, "its list of keys is empty"),
     ] {
         issuer.say(status, body);
@@ -242,7 +242,7 @@ fn plain_http_beyond_this_machine_is_told_at_the_start() {
     assert!(told.contains("WARN") && told.contains("jwt_allow_plain_http"), "{told}");
     let loopback = Backend::saying(200, jwks(&[&IssuerKey::es256("k1")]));
     let mut judge = Judge::start(&by_url(&loopback.url("/keys")));
-    judge.log.until("JWKS has new keys");
+    judge.log.until("the JWKS has new keys");
     assert!(!judge.log.read.contains("over plain HTTP"), "{}", judge.log.read);
 }
 
@@ -276,7 +276,11 @@ fn events_are_those_of_the_claim() {
         }
     }
     let wrong = claims(&json!({"uid": "jack", "events": {"chat": true}}));
-    judge.refuse(&hs256(SECRET.as_bytes(), &wrong), "chat", &["its events is not a list of texts"]);
+    judge.refuse(
+        &hs256(SECRET.as_bytes(), &wrong),
+        "chat",
+        &["its events must be a list of strings, or one string of names with spaces between them"],
+    );
 }
 
 #[test]

@@ -39,10 +39,12 @@ fn check_startup(cases: &[Case<'_>]) {
 fn the_startup_log_says_what_is_open() {
     let tokens = file("tokens", "aaa jack\n");
     let keys = file("keys", "good-0123456789abc\n");
-    let no_tokens = "listeners are not authenticated: the token is the user id; to change that give --tokens-file FILE, or write [jwt]";
-    let any_origin = "web pages of every origin may connect; --origin";
-    let no_key = "pushes need no key, so only programs on this machine may push; to change that give --push-key-file FILE";
-    let open = "everyone who reaches this port may push to everyone (allow_open_push)";
+    let no_tokens = "clients are not authenticated: the token is the user id; to authenticate \
+                     them, use --tokens-file FILE, or write [jwt]";
+    let any_origin = "web pages of every origin may connect; restrict them with --origin";
+    let no_key = "pushes need no key, so only programs on this machine may push; to require one, \
+                  use --push-key-file FILE";
+    let open = "everyone who can reach this port may push to all users (allow_open_push)";
     let cases: &[Case<'_>] = &[
         (&[], &[no_tokens, any_origin, no_key, "try it: open http://127.0.0.1:"], &[open]),
         (&["--tokens-file", tokens.path()], &[any_origin, no_key], &[no_tokens]),
@@ -56,7 +58,7 @@ fn the_startup_log_says_what_is_open() {
         (&["--no-demo"], &["try it: connect to ws://127.0.0.1:"], &["try it: open"]),
         (
             &["--private-address", "127.0.0.1:0", "--push-key-file", keys.path()],
-            &["pushes have an address of their own"],
+            &["pushes have a separate address"],
             &[no_key],
         ),
     ];

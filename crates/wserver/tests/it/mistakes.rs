@@ -84,26 +84,28 @@ fn of_a_backend() {
             ),
             (
                 "url = 'http://backend/canary'",
-                &[
-                    "FILE:2: callback_url: http:// to backend can be read and changed on the way: use https://, or set callback_allow_plain_http if nobody else is in that network",
-                ],
+                &["FILE:2: callback_url: plain http:// to backend can be read and changed in \
+                     transit: use https://, or set callback_allow_plain_http if you trust that \
+                     network"],
             ),
             (
                 "url = 'backend/canary'",
-                &["FILE:2: callback_url: this is no URL as https://host/path"],
+                &["FILE:2: callback_url: this is not a URL such as https://host/path"],
             ),
         ],
     );
     check(
         "[callback]\nurl = 'http://localhost:8000/auth'",
         &[
-            ("timeout = 3", &["FILE:3: callback_timeout is 3, write a time as 500ms, 30s or 5m"]),
+            (
+                "timeout = 3",
+                &["FILE:3: callback_timeout is 3: write a time such as 500ms, 30s or 5m"],
+            ),
             ("timeout = 0", &["FILE:3: callback_timeout must be longer than zero"]),
             (
                 "timeout = '9s'",
-                &[
-                    "FILE:3: callback_timeout and callback_wait_max are 9s and 1s, together they must be less than authenticate_timeout, which is 10s",
-                ],
+                &["FILE:3: callback_timeout and callback_wait_max are 9s and 1s, but together \
+                     must be less than authenticate_timeout, which is 10s"],
             ),
             ("concurrency_max = 0", &["FILE:3: callback_concurrency_max must be 1 to a million"]),
             ("waiting_max = 1000001", &["FILE:3: callback_waiting_max must be at most a million"]),
@@ -115,9 +117,8 @@ fn of_a_backend() {
             ),
             (
                 "forward_headers = ['x a']",
-                &[
-                    "FILE:3: callback_forward_headers \"x a\" is no name of a header: invalid HTTP header name",
-                ],
+                &["FILE:3: callback_forward_headers: \"x a\" is not the name of a header: \
+                     invalid HTTP header name"],
             ),
             (
                 "forward_headers = ['Host']",
@@ -133,15 +134,14 @@ fn of_a_backend() {
             ),
             (
                 "forward_headers = ['authorization']\nsecret_file = '$secret'",
-                &[
-                    "FILE:3, FILE:4: callback_forward_headers, callback_secret_file: authorization cannot be forwarded while a secret is sent in it",
-                ],
+                &["FILE:3, FILE:4: callback_forward_headers, callback_secret_file: authorization \
+                     cannot be forwarded, because the secret is sent in that header"],
             ),
             (
                 "secret_file = '$lines'",
-                &[
-                    "FILE:3: callback_secret_file $lines: the secret is empty, has white space at an end, or a character that no header carries, such as a line end or U+FEFF",
-                ],
+                &["FILE:3: callback_secret_file $lines: the secret is empty, begins or ends with \
+                     white space, or contains a character that a header cannot carry, such as a \
+                     line end or U+FEFF"],
             ),
             (
                 "secret = 'canary'",
@@ -151,7 +151,7 @@ fn of_a_backend() {
             ),
             (
                 "ca_file = '$certificate'",
-                &["FILE:3, FILE:2: callback_ca_file is for https://, and callback_url is http://"],
+                &["FILE:3, FILE:2: callback_ca_file needs https://, but callback_url is http://"],
             ),
         ],
     );
@@ -164,7 +164,7 @@ fn of_all_at_once() {
         &[(
             "[push_jwt]\nsecret_file = '/no/such/file'\n[callback]\nurl = 'http://localhost/'\nrest = '9days'",
             &[
-                "FILE:2: jwt_secret_file $short: the secret has 6 bytes, at least 32 are needed",
+                "FILE:2: jwt_secret_file $short: the secret has 6 bytes, but needs at least 32",
                 "jwt_audience is missing: in [jwt], write audience = \"whom tokens are meant for\", or \"any\"",
                 "FILE:7: callback_rest must be at most a day",
                 "FILE:4: push_jwt_secret_file /no/such/file: No such file or directory (os error 2)",

@@ -83,12 +83,12 @@ fn listeners_and_publishers_have_tokens_of_their_own() {
         "[jwt]\njwks_url = '{url}'\naudience = 'listeners'\nevents_claim = 'events'\n\
          [push_jwt]\njwks_url = '{url}'\naudience = 'publishers'\n"
     ));
-    judge.log.until("JWKS has new keys");
+    judge.log.until("the JWKS has new keys");
     let listening = json!({"events": ["*"]});
     let listener = key.token(&claims(&listening));
     let publisher = key.token(&publishing(&json!({})));
     let mut jack = judge.accept(&listener, "news");
-    judge.refuse(&publisher, "news", &["its aud names none of the configured audiences"]);
+    judge.refuse(&publisher, "news", &["its aud contains none of the configured audiences"]);
     assert_eq!(judge.push(&publisher, "jack", "news"), sent(1));
     hears(&mut jack);
     assert_eq!(judge.push(&listener, "jack", "news"), refused(401, "the push key is wrong"));
@@ -130,7 +130,7 @@ fn tokens_stand_beside_keys_and_both_are_reloaded() {
     secret.replace("short");
     judge.server.signal("HUP");
     let told = judge.log.until("a setting is wrong");
-    assert!(told.contains("the secret has 5 bytes, at least 32 are needed"), "{told}");
+    assert!(told.contains("the secret has 5 bytes, but needs at least 32"), "{told}");
     assert_eq!(judge.push(&token, "jack", "news"), sent(0));
 }
 

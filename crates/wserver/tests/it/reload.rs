@@ -164,7 +164,7 @@ fn a_reload_is_all_or_nothing() {
     let good_tokens = "ccc kate\n";
     let cases: &[(&str, &str, &str, &str)] = &[
         ("ping_intervall = \"3s\"", good_tokens, NEW_KEY, "did you mean ping_interval?"),
-        ("ping_interval = 3", good_tokens, NEW_KEY, "ping_interval is 3, write a time"),
+        ("ping_interval = 3", good_tokens, NEW_KEY, "ping_interval is 3: write a time"),
         ("ping_interval = 0", good_tokens, NEW_KEY, "ping_interval must be longer than zero"),
         ("ws_path = \"/push\"", good_tokens, NEW_KEY, "ws_path and push_path are both /push"),
         ("origin = \"nonsense\"", good_tokens, NEW_KEY, "needs a scheme"),
@@ -173,7 +173,7 @@ fn a_reload_is_all_or_nothing() {
         ("", "canary", NEW_KEY, "line 1: the user is missing"),
         ("", "", NEW_KEY, "holds no token"),
         ("", good_tokens, "short", "push key 1 has 5 bytes"),
-        ("", good_tokens, "", "no push key given"),
+        ("", good_tokens, "", "the list of push keys is empty"),
     ];
     for (config, tokens, keys, expected) in cases {
         it.configure(config);
@@ -183,7 +183,7 @@ fn a_reload_is_all_or_nothing() {
         let problem = it.log.until(r#""message":"a setting is wrong""#);
         assert!(problem.contains(expected), "{problem}");
         let told = it.log.until(r#""cause":"SIGHUP""#);
-        assert!(told.contains("settings not reloaded, nothing has changed"), "{told}");
+        assert!(told.contains("settings not reloaded; the old ones stay in force"), "{told}");
         it.check_listener(OLD_KEY);
         it.check_push(NEW_KEY, "jack", Err(401));
         it.check_token("ccc", OLD_KEY, "kate", false);
@@ -214,17 +214,17 @@ fn what_needs_a_restart_is_told_and_waits() {
     ));
     let told = it.hang_up();
     assert!(told.contains(r#""changed":"log""#), "{told}");
-    let told = it.log.until("wait for a restart");
+    let told = it.log.until("need a restart to take effect");
     assert!(told.contains(r#""settings":"tokens_file, ping_interval, connections_max""#), "{told}");
     it.check_token("nobody", OLD_KEY, "nobody", false);
     it.check_token("bbb", OLD_KEY, "rose", true);
     it.check_listener(OLD_KEY);
     // It goes on saying so until somebody does, or takes it back.
     it.hang_up();
-    it.log.until("wait for a restart");
+    it.log.until("need a restart to take effect");
     it.configure("");
     assert!(it.hang_up().contains(r#""changed":"log""#));
-    assert!(it.hang_up().contains("none that can be has changed"));
+    assert!(it.hang_up().contains("none that a reload can change has changed"));
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn the_log_filter_is_exchanged() {
     // A flag wins over the file in a reload too.
     let mut it = Reloaded::start(&["--log", "info"]);
     it.configure("log = \"debug\"\n");
-    assert!(it.hang_up().contains("none that can be has changed"));
+    assert!(it.hang_up().contains("none that a reload can change has changed"));
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn a_hangup_without_files_is_harmless() {
     let mut log = server.follow_log();
     let mut socket = Socket::registered(&server, "jack", "news");
     server.signal("HUP");
-    log.until("none that can be has changed");
+    log.until("none that a reload can change has changed");
     socket.sync();
     server.signal("TERM");
     assert_eq!(socket.closed().code, 1001);
@@ -437,7 +437,7 @@ fn a_reload_whose_file_does_not_answer_is_given_up() {
     let held = Held::hold(reloaded.tokens.path());
     reloaded.server.signal("HUP");
     let line = reloaded.log.until("settings not reloaded");
-    assert!(line.contains("a file does not answer"), "{line}");
+    assert!(line.contains("reading a file did not finish in time"), "{line}");
     assert!(line.contains(reloaded.tokens.path()), "{line}");
     reloaded.check_listener(OLD_KEY);
     reloaded.keys.replace(NEW_KEY);

@@ -82,7 +82,7 @@ async fn certificates_and_keys_are_rotated_under_a_live_connection() {
     let mut server = Server::start_with(&flags, &[]);
     let url = format!("wss://localhost:{}/ws", server.address.port());
     let mut log = server.follow_log();
-    let line = log.until("pushes have an address of their own");
+    let line = log.until("pushes have a separate address");
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     let push_url = format!("http://127.0.0.1:{}/push", port(line["address"].as_str().unwrap()));
 
@@ -203,7 +203,7 @@ async fn pushes_by_client_certificates() {
     ];
     let mut server = Server::start_with(&flags, &[]);
     let mut log = server.follow_log();
-    let line = log.until("pushes have an address of their own");
+    let line = log.until("pushes have a separate address");
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     let url = format!("https://localhost:{}/push", port(line["address"].as_str().unwrap()));
     let pusher = Pusher::new(&url).unwrap().with_ca_pem(authority.as_bytes()).unwrap();
@@ -245,19 +245,19 @@ fn mistakes_are_told() {
         ("private_address = 'nonsense'".to_owned(), "private_address"),
         (
             format!("[[publisher]]\nname = 'a'\nkey_hash = '{OLD_KEY}'"),
-            "key_hash cannot be used, write sha256: and 64 hexadecimal digits",
+            "key_hash cannot be used: write sha256: and 64 hexadecimal digits",
         ),
         ("[[publisher]]\nname = 'a'".to_owned(), "key_hash is missing"),
         (publisher("a b", OLD_KEY), "the name of publisher 1 must be"),
-        (publisher("a", OLD_KEY) + &publisher("a", NEW_KEY), "publisher a is given twice"),
-        (publisher("a", OLD_KEY) + &publisher("b", OLD_KEY), "publisher b has the key of"),
+        (publisher("a", OLD_KEY) + &publisher("a", NEW_KEY), "publisher a is listed twice"),
+        (publisher("a", OLD_KEY) + &publisher("b", OLD_KEY), "publisher b has the same key as"),
         (publisher("a", OLD_KEY) + "users = []", "publisher a: users: the list is empty"),
         (publisher("a", OLD_KEY) + "users = ['']", "publisher a: users: a pattern is empty"),
-        (publisher("a", OLD_KEY) + "users = ['a.*.b']", "has a * that is not at its end"),
+        (publisher("a", OLD_KEY) + "users = ['a.*.b']", "has a * before its end"),
         (publisher("a", OLD_KEY).replace("news", "*news"), "publisher a: events: the pattern"),
         (publisher("a", OLD_KEY) + "burst = 3", "burst needs pushes_per_second"),
         (publisher("a", OLD_KEY) + "pushes_per_second = 0", "pushes_per_second must be at least 1"),
-        (publisher("a", OLD_KEY) + "expires_at = 'soon'", "write a moment as 2027-01-31"),
+        (publisher("a", OLD_KEY) + "expires_at = 'soon'", "write a time such as 2027-01-31"),
     ] {
         let config = file("secure-bad.toml", &content);
         let output = command().args(["check", "--config", config.path()]).output().unwrap();

@@ -88,16 +88,16 @@ fn mistakes_are_told_and_nothing_is_bound() {
         (&["--address"], &["--address"]),
         (&["--ws-path", "ws"], &["ws_path \"ws\" must start with /"]),
         (&["--push-path", ""], &["push_path \"\" must start with /"]),
-        (&["--drain-close-code", "1005"], &["drain_close_code is 1005, it must be 1001 or 1012"]),
+        (&["--drain-close-code", "1005"], &["drain_close_code is 1005, but must be 1001 or 1012"]),
         (
             &["--drain-delay", "30s"],
-            &["drain_delay is 30s, it must be shorter than drain_timeout, 30s"],
+            &["drain_delay is 30s, but must be shorter than drain_timeout, 30s"],
         ),
         (
             &["--push-path", "/metrics"],
             &["push_path cannot be /metrics, where the server has its own"],
         ),
-        (&["--ws-path", "/push"], &["ws_path and push_path are both /push, they must differ"]),
+        (&["--ws-path", "/push"], &["ws_path and push_path are both /push, but must differ"]),
         (&["--ws-path", "/a?token=b"], &["ws_path", "plain path"]),
         (&["--push-path", "/p%20q"], &["push_path", "plain path"]),
         (&["--push-path", "/", "--no-demo=false"], &["the demo page is served at /"]),
@@ -121,7 +121,7 @@ fn mistakes_are_told_and_nothing_is_bound() {
         (&["--origin", "HTTPS://App.Example.com"], &["write https://app.example.com"]),
         (&["--origin", "https://b\u{fc}cher.example"], &["write the host as xn--"]),
         (&["--origin", "https://::1"], &["write https://[::1]"]),
-        (&["--log", "verbose"], &["\"verbose\" is no level: write one of off, error, warn"]),
+        (&["--log", "verbose"], &["\"verbose\" is not a level: write one of off, error, warn"]),
         (&["--origin", ""], &["origin \"\""]),
         (
             &["--trusted-proxies", "10.0.0.0/8,proxy"],
@@ -148,46 +148,49 @@ fn mistakes_are_told_and_nothing_is_bound() {
         ),
         (&["--log", "=["], &["log \"=[\" is not a filter"]),
         (&["--log", "wserver=loud"], &["log \"wserver=loud\" is not a filter", "debug"]),
-        (&["--log-format", "xml"], &["--log-format: log_format is \"xml\", write human or json"]),
+        (&["--log-format", "xml"], &["--log-format: log_format is \"xml\": write human or json"]),
         (
             &["--register-timeout", "30"],
-            &["--register-timeout", "write a time as 500ms, 30s or 5m"],
+            &["--register-timeout", "write a time such as 500ms, 30s or 5m"],
         ),
-        (&["--ping-interval", "soon"], &["--ping-interval", "write a time as 500ms, 30s or 5m"]),
+        (
+            &["--ping-interval", "soon"],
+            &["--ping-interval", "write a time such as 500ms, 30s or 5m"],
+        ),
         (&["--ping-interval", "0"], &["ping_interval must be longer than zero"]),
         (
             &["--message-bytes-max", "many"],
-            &["--message-bytes-max", "write a size as 4096, 64KiB or 1MiB"],
+            &["--message-bytes-max", "write a size such as 4096, 64KiB or 1MiB"],
         ),
         (
             &["--message-bytes-max", "99999999999999999999"],
-            &["--message-bytes-max", "write a size as"],
+            &["--message-bytes-max", "write a size such as"],
         ),
         (&["--message-bytes-max", "0"], &["message_bytes_max must be at least 1"]),
         (
             &["--message-bytes-max", "2MiB"],
-            &["push_body_bytes_max is 8388608, it must be at least 12648448", "outbox_bytes_max"],
+            &["push_body_bytes_max is 8388608, but must be at least 12648448", "outbox_bytes_max"],
         ),
-        (&["--outbox-bytes-max", "1MiB"], &["outbox_bytes_max is 1048576, it must be at least"]),
+        (&["--outbox-bytes-max", "1MiB"], &["outbox_bytes_max is 1048576, but must be at least"]),
         (
             &["--outboxes-bytes-max", "1MiB"],
-            &["outboxes_bytes_max is 1048576, it must be at least 4194304", "one queue of"],
+            &["outboxes_bytes_max is 1048576, but must be at least 4194304", "one queue of"],
         ),
         (
             &["--outbox-bytes-max", "2GiB"],
-            &["outbox_bytes_max is 2147483648, it must be at most 1 GiB"],
+            &["outbox_bytes_max is 2147483648, but must be at most 1 GiB"],
         ),
         (
             &["--name-bytes-max", "64KiB"],
-            &["inbound_message_bytes_max is 65536, it must be at least"],
+            &["inbound_message_bytes_max is 65536, but must be at least"],
         ),
-        (&["--head-bytes-max", "100"], &["head_bytes_max is 100, it must be at least 8192"]),
+        (&["--head-bytes-max", "100"], &["head_bytes_max is 100, but must be at least 8192"]),
         (&["--push-bodies-bytes-max", "1MiB"], &["push_bodies_bytes_max"]),
         (&["--connections-max", "0"], &["connections_max must be at least 1"]),
         (&["--connections-max", "-1"], &["-1"]),
         (
             &["--connections-max", "many"],
-            &["--connections-max: connections_max is \"many\", write a whole number"],
+            &["--connections-max: connections_max is \"many\": write a whole number"],
         ),
         (&["--conections-max", "5"], &["--conections-max", "--connections-max"]),
         (&["--address", ":0", "--address", ":1"], &["--address", "multiple times"]),
@@ -205,7 +208,7 @@ fn mistakes_in_the_environment_are_told() {
         (
             "WSERVER_ALLOW_OPEN_PUSH",
             "perhaps",
-            "WSERVER_ALLOW_OPEN_PUSH: allow_open_push is \"perhaps\", write true or false",
+            "WSERVER_ALLOW_OPEN_PUSH: allow_open_push is \"perhaps\": write true or false",
         ),
         ("WSERVER_ADDRESS", "nonsense", "address \"nonsense\""),
         ("WSERVER_ORIGIN", "example.com", "origin \"example.com\""),
@@ -213,9 +216,9 @@ fn mistakes_in_the_environment_are_told() {
         (
             "WSERVER_PUSH_KEY",
             "short",
-            "WSERVER_PUSH_KEY: push_key: push key 1 has 5 bytes, at least 16 are needed",
+            "WSERVER_PUSH_KEY: push_key: push key 1 has 5 bytes, but needs at least 16",
         ),
-        ("WSERVER_PUSH_KEY", "", "WSERVER_PUSH_KEY: push_key: no push key given"),
+        ("WSERVER_PUSH_KEY", "", "WSERVER_PUSH_KEY: push_key: the list of push keys is empty"),
         ("WSERVER_TOKENS_FILE", "/no/such/file", "tokens_file /no/such/file: No such file"),
     ] {
         let flags: &[&str] = if name == "WSERVER_ADDRESS" { &["--address", value] } else { &[] };
@@ -293,25 +296,29 @@ fn all_mistakes_are_told_at_once() {
 fn files_that_cannot_be_used_are_told() {
     let directory = env!("CARGO_TARGET_TMPDIR");
     for (flag, content, expected) in [
-        ("--tokens-file", &b""[..], "holds no token, so nobody could register"),
+        ("--tokens-file", &b""[..], "contains no token, so nobody could register"),
         ("--tokens-file", b"# only a comment\n", "holds no token"),
         ("--tokens-file", b"aaa jack\ncanary-secret\n", "line 2: the user is missing"),
         (
             "--tokens-file",
             b"aaa jack\n\ncanary-secret jack smith\n",
-            "line 3: more than a token and a user",
+            "line 3: there is more than a token and a user",
         ),
         (
             "--tokens-file",
             b"canary-secret jack\ncanary-secret rose\n",
-            "line 2: the token was given before",
+            "line 2: the token is already in the list",
         ),
         ("--tokens-file", b"canary-secret\xff jack\n", "UTF-8"),
-        ("--push-key-file", b"", "no push key given"),
-        ("--push-key-file", b"# none yet\n\n", "no push key given"),
-        ("--push-key-file", b"canary-secret\n", "push key 1 has 13 bytes, at least 16 are needed"),
+        ("--push-key-file", b"", "the list of push keys is empty"),
+        ("--push-key-file", b"# none yet\n\n", "the list of push keys is empty"),
+        ("--push-key-file", b"canary-secret\n", "push key 1 has 13 bytes, but needs at least 16"),
         ("--push-key-file", b"good-0123456789abc\ncanary-secret\n", "push key 2 has 13 bytes"),
-        ("--push-key-file", b"canary-secret-01\x002345\n", "push key 1 has a control character"),
+        (
+            "--push-key-file",
+            b"canary-secret-01\x002345\n",
+            "push key 1 contains a control character",
+        ),
         ("--push-key-file", b"canary-secret-0123\xff\n", "UTF-8"),
         ("--push-key-file", b"canary-secret-\xc2\xa00123\n", "push key 1 has U+00A0 in it"),
         ("--push-key-file", b"#\n\xef\xbb\xbfcanary-secret-0123\n", "push key 1 has U+FEFF in it"),
@@ -344,7 +351,8 @@ fn files_that_cannot_be_used_are_told() {
     check_mistake(
         &["--push-key-file", keys.path()],
         &[("WSERVER_PUSH_KEY", "good-0123456789abc")],
-        &["--push-key-file, WSERVER_PUSH_KEY: push_key_file and push_key are both set, choose one"],
+        &["--push-key-file, WSERVER_PUSH_KEY: push_key_file and push_key are both set: set only \
+           one of them"],
     );
 }
 

@@ -169,7 +169,7 @@ fn a_second_signal_ends_at_once() {
     let Draining { server, _stalled } = drain(|_| {});
     let (status, log) = signal_until_it_ends(server);
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains("ending at once"), "{log}");
+    assert!(log.contains("ending the process at once"), "{log}");
 }
 
 /// Another signal counts once the first is a moment ago.

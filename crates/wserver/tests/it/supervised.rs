@@ -104,7 +104,7 @@ fn a_reload_that_fails_is_told() {
     std::fs::remove_file(&tokens).unwrap();
     server.signal("HUP");
     supervisor.told("RELOADING=1");
-    assert_eq!(supervisor.told("READY=1")[1], "STATUS=not reloaded, the log says why");
+    assert_eq!(supervisor.told("READY=1")[1], "STATUS=settings not reloaded; see the log");
     let mut listener = Socket::registered(&server, "aaa", "news");
     listener.sync();
 }
@@ -130,7 +130,7 @@ fn nobody_needs_to_hear_it() {
     server.signal("TERM");
     let (status, log) = server.wait();
     assert!(status.success());
-    assert!(log.contains("systemd could not be told"), "{log}");
+    assert!(log.contains("could not notify systemd"), "{log}");
 }
 
 /// The binary with these sockets as its descriptors from 3 on, under these names.
@@ -224,7 +224,7 @@ fn a_private_unix_socket_is_handed_over() {
     let mut server = Server::spawn(&mut heir(sockets, Some("private:wserver"), &[]));
     let mut log = server.follow_log();
     let mut listener = Socket::registered(&server, "jack", "news");
-    let told = log.until("pushes have an address of their own");
+    let told = log.until("pushes have a separate address");
     assert!(told.contains(&format!("unix:{}", path.display())), "{told}");
     let mut backend = UnixStream::connect(&path).unwrap();
     backend.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -247,8 +247,18 @@ fn what_cannot_be_inherited_is_told() {
         (vec![bound().into()], "wserver.socket", "socket \"wserver.socket\" is inherited"),
         (vec![bound().into(), bound().into()], "wserver", "socket \"\" is inherited"),
         (vec![bound().into(), bound().into()], "wserver:wserver", "two sockets wserver"),
-        (vec![unix()], "wserver", "socket wserver is inherited: fd 3 is not a valid tcp socket"),
-        (vec![unix()], "private", "socket private is inherited: fd 3 is not a valid tcp socket"),
+        (
+            vec![unix()],
+            "wserver",
+            "the inherited socket wserver cannot be used: fd 3 is not a \
+                                   valid tcp socket",
+        ),
+        (
+            vec![unix()],
+            "private",
+            "the inherited socket private cannot be used: fd 3 is not a \
+                                   valid tcp socket",
+        ),
     ] {
         let output = heir(sockets, Some(names), &[]).output().unwrap();
         let told = String::from_utf8(output.stderr).unwrap();

@@ -108,7 +108,7 @@ fn an_inspection_names_what_is_wrong() {
     let sign = |changes: Value| hs256(SECRET.as_bytes(), &claims(&changes));
     let good = settings.made(&user);
     for (token, expected) in [
-        (elsewhere.made(&user), "refused: its aud names none of the configured audiences"),
+        (elsewhere.made(&user), "refused: its aud contains none of the configured audiences"),
         (forged.made(&user), "refused: its signature is wrong"),
         (sign(json!({"exp": now() - 3600})), "it has been expired for 1 h"),
         (sign(json!({"exp": now() - 3600})), "refused: it expired 360"),
@@ -116,8 +116,8 @@ fn an_inspection_names_what_is_wrong() {
         (sign(json!({"sub": null})), "refused: it has no sub"),
         (sign(json!({"sub": "x".repeat(4097)})), "refused: it is "),
         (good.trim().to_owned() + "x", "refused: its signature is wrong"),
-        ("canary".to_owned(), "refused: it is not a token: three parts"),
-        (String::new(), "error: standard input holds no token"),
+        ("canary".to_owned(), "refused: it is not a token: a token has three parts"),
+        (String::new(), "error: standard input contains no token"),
         ("x".repeat(100_000), "error: standard input holds 65536 bytes or more"),
     ] {
         let (code, told) = settings.inspect(&token);
@@ -171,7 +171,11 @@ fn the_issuers_private_key_signs() {
     let output = make(&file("other.pem", other.serialize_pem()));
     assert_eq!(output.status.code(), Some(0));
     let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(told, "warning: a server with these settings refuses it: its signature is wrong\n");
+    assert_eq!(
+        told,
+        "warning: a server with these settings would refuse it: its signature is \
+                      wrong\n"
+    );
 }
 
 #[test]
@@ -180,17 +184,17 @@ fn what_makes_no_token_is_told() {
     for (output, expected) in [
         (plain.make(&[]), "--user <USER>"),
         (plain.make(&["--user", ""]), "--user <USER>"),
-        (plain.make(&["--user", "jack", "--for", "10ms"]), "at least a second"),
+        (plain.make(&["--user", "jack", "--for", "10ms"]), "at least one second"),
         (plain.make(&["--user", "jack", "--event", "news"]), "--event needs jwt_events_claim"),
         (plain.make(&["--user", "jack", "--key-file", "/no/such"]), "--key-file /no/such"),
         (
             Settings::new("canary-short", "audience = \"push\"").make(&["--user", "jack"]),
-            "the secret has 12 bytes, at least 32 are needed",
+            "the secret has 12 bytes, but needs at least 32",
         ),
         (Settings::new(SECRET, "").make(&["--user", "jack"]), "jwt_audience is missing"),
         (
             command().args(["token", "make", "--user", "jack"]).output().unwrap(),
-            "the settings have no jwt_secret_file; give the issuer's private key with --key-file",
+            "the settings have no jwt_secret_file; name the issuer's private key with --key-file",
         ),
         (command().arg("token").output().unwrap(), "inspect"),
     ] {

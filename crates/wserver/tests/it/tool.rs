@@ -49,8 +49,8 @@ fn push(server: &Server, user: &str, event: &str, message: &str) -> (i32, String
 /// What `wserver listen` says once it has sent its registration, of which it hears nothing.
 fn connected(event: &str) -> String {
     format!(
-        "connected: sent the registration for {event}; version 1 has no reply, so a refused token is \
-         silent\n"
+        "connected: sent the registration for {event}; version 1 has no reply, so a refused token \
+         goes unnoticed\n"
     )
 }
 
@@ -263,7 +263,7 @@ fn a_key_with_what_nobody_sees_is_the_key_or_told() {
     ] {
         let (status, printed, told) = push(key);
         assert_eq!((status, &*printed), (64, ""), "{told}");
-        assert!(told.contains(&format!("has {code} in it, which cannot be seen")), "{told}");
+        assert!(told.contains(&format!("contains the invisible character {code}")), "{told}");
         assert!(!told.contains("canary"), "{told}");
     }
 }

@@ -9,74 +9,76 @@ pub(super) fn write<W: Wire>(page: &mut Page, cluster: &Cluster<W>) {
     let (gauges, counters) = (cluster.gauges(), cluster.counters());
     page.one_gauge(
         "wserver_cluster_ready",
-        "Whether this node has part in its cluster: messages to itself come back, and all users are known.",
+        "Whether this node takes part in its cluster: its messages to itself come back, and it \
+         knows the users of all nodes.",
         u8::from(gauges.is_ready),
     );
     page.one_gauge(
         "wserver_cluster_nodes",
-        "Nodes of the cluster, this one included.",
+        "Nodes of the cluster, including this one.",
         gauges.nodes,
     );
     page.one_gauge(
         "wserver_cluster_nodes_vanished",
-        "Nodes that went without a goodbye, and are neither back nor known to be gone: answers are partial.",
+        "Nodes that vanished and are neither back nor known to be gone; answers are partial.",
         gauges.vanished,
     );
     page.one_gauge(
         "wserver_cluster_round_trip_seconds",
-        "From this node to the broker and back, at best of late.",
+        "Shortest recent time of a message from this node to the broker and back.",
         gauges.round_trip.as_secs_f64(),
     );
     page.one_gauge(
         "wserver_cluster_remote_users",
-        "Users of other nodes, each once for each node that has it.",
+        "Users of other nodes, counted once for each node that has them.",
         gauges.remote_users,
     );
     page.one_gauge(
         "wserver_cluster_directory_bytes",
-        "Bytes in which the users of other nodes are kept.",
+        "Bytes that hold the users of other nodes.",
         gauges.directory_bytes,
     );
     page.one_gauge(
         "wserver_cluster_requests",
-        "Pushes and questions that wait for the answers of other nodes.",
+        "Pushes and questions that wait for answers of other nodes.",
         gauges.requests,
     );
     page.one_gauge(
         "wserver_cluster_outbound_bytes",
-        "Bytes that wait for the broker.",
+        "Bytes that wait to be sent to the broker.",
         gauges.outbound_bytes,
     );
     page.one_counter(
         "wserver_cluster_requests_total",
-        "Pushes and questions sent to other nodes, once for each node.",
+        "Pushes and questions sent to other nodes, counted once for each node.",
         counters.requests_total.value(),
     );
     page.one_counter(
         "wserver_cluster_answered_total",
-        "Pushes and questions of other nodes that were carried out.",
+        "Pushes and questions of other nodes that this node carried out.",
         counters.answered_total.value(),
     );
     page.one_counter(
         "wserver_cluster_missing_total",
-        "Answers of other nodes that did not come in time: each is in some nodes_missing.",
+        "Answers of other nodes that did not arrive in time; the answer to the request lists each \
+         in nodes_missing.",
         counters.missing_total.value(),
     );
     page.one_counter(
         "wserver_cluster_late_answers_total",
-        "Answers of other nodes that came when nobody waited for them any more.",
+        "Answers of other nodes that arrived too late.",
         counters.late_answers_total.value(),
     );
     for (name, help, sent, received) in [
         (
             "wserver_cluster_messages_total",
-            "Messages that the broker took and brought.",
+            "Messages sent to and received from the broker.",
             &counters.published_total,
             &counters.received_total,
         ),
         (
             "wserver_cluster_message_bytes_total",
-            "Bytes of the messages that the broker took and brought.",
+            "Bytes of the messages sent to and received from the broker.",
             &counters.published_bytes_total,
             &counters.received_bytes_total,
         ),
@@ -101,13 +103,13 @@ pub(super) fn write<W: Wire>(page: &mut Page, cluster: &Cluster<W>) {
     ];
     page.labelled(
         "wserver_cluster_dropped_total",
-        "What was not sent to, or not taken from, other nodes.",
+        "Messages that were not sent to other nodes, or not accepted from them.",
         "reason",
         reasons.into_iter(),
     );
     page.one_counter(
         "wserver_cluster_lost_total",
-        "Messages of other nodes that never arrived, by the gaps in their numbers.",
+        "Messages of other nodes that never arrived, counted by the gaps in their numbers.",
         counters.lost_total.value(),
     );
     page.one_counter(
@@ -122,17 +124,17 @@ pub(super) fn write<W: Wire>(page: &mut Page, cluster: &Cluster<W>) {
     );
     page.one_counter(
         "wserver_cluster_nodes_expired_total",
-        "Nodes that were not heard of within their lease.",
+        "Nodes that were silent for their whole lease.",
         counters.nodes_expired_total.value(),
     );
     page.one_counter(
         "wserver_cluster_resyncs_total",
-        "Times that the users of another node were not what it says they are, and were asked for.",
+        "Times that this node's list of another node's users was wrong and was requested again.",
         counters.resyncs_total.value(),
     );
     page.histogram(
         "wserver_cluster_answer_seconds",
-        "From a push or a question until the last answer to it that came in time.",
+        "Time from a push or a question until the last answer that arrived in time.",
         &counters.answer_time,
     );
 }

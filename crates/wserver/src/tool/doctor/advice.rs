@@ -9,34 +9,36 @@ use wserver_client::{PlainAnswer, PushError, Seen, TlsFault, UpgradeError};
 use super::proxy::{Fault, Proxy};
 use crate::tool::output::with_causes;
 
-pub(super) const NAME: &str = "is the name spelt right, and its DNS record published?";
-pub(super) const TCP: &str = "nobody listens there, or a firewall drops it: is the server, or the \
-                              proxy in front, running, and the port open?";
-pub(super) const TCP_SOME: &str = "clients that try this address first wait for it: take its DNS \
-                                   record out, or make it answer";
-pub(super) const PLAIN: &str = "tokens and messages can be read on their way: use wss or https";
-pub(super) const PING: &str =
-    "something on the way holds small frames back, or does not speak WebSocket";
-pub(super) const BROKEN: &str = "something on the way ends connections right after the upgrade";
-pub(super) const TOKEN: &str = "the registration was not taken: does the server authenticate \
-                                listeners? name a token with --token-file, and whose it is with --user";
-pub(super) const NO_PINGS: &str = "no ping came: either ping_interval is longer than this, or \
-                                   something on the way answers pings itself";
-pub(super) const CLOSE: &str = "the goodbye gets lost on the way: browsers will see 1006 in place of \
-                                the server's codes, as 1008 for a token that has expired";
+pub(super) const NAME: &str = "is the name spelled correctly, and is its DNS record published?";
+pub(super) const TCP: &str = "nothing listens there, or a firewall drops the connection: is the \
+                              server (or the proxy in front of it) running, and is the port open?";
+pub(super) const TCP_SOME: &str = "clients that try this address first have to wait: remove its \
+                                   DNS record, or make the address reachable";
+pub(super) const PLAIN: &str = "tokens and messages can be read in transit: use wss or https";
+pub(super) const PING: &str = "something between this machine and the server holds small frames back, or does not speak \
+     WebSocket";
+pub(super) const BROKEN: &str = "something between this machine and the server ends connections \
+                                 right after the upgrade";
+pub(super) const TOKEN: &str = "the server did not accept the registration: does it authenticate \
+                                clients? name a token with --token-file, and its user with --user";
+pub(super) const NO_PINGS: &str = "no ping arrived: either ping_interval is longer than this, or \
+                                   something in between answers pings itself";
+pub(super) const CLOSE: &str = "something in between drops the closing handshake: browsers will \
+                                see 1006 instead of the server's close codes, such as 1008 for an \
+                                expired token";
 
 /// For messages that arrive late.
 pub(super) fn held_back(proxy: &Proxy) -> String {
     let cure = proxy.cure(Fault::Buffering);
-    format!("something on the way collects data before it passes it on; {cure}")
+    format!("something in between buffers data before it passes it on; {cure}")
 }
 
 /// For a connection that was cut while it was silent.
 pub(super) fn idle(proxy: &Proxy) -> String {
     let cure = proxy.cure(Fault::Impatience);
     format!(
-        "somebody on the way cuts silent connections: its time must be longer than ping_interval, 25s by \
-         default; {cure}"
+        "something in between closes idle connections: its timeout must be longer than \
+         ping_interval, 25s by default; {cure}"
     )
 }
 
@@ -44,13 +46,16 @@ pub(super) fn idle(proxy: &Proxy) -> String {
 pub(super) fn tls(error: &io::Error) -> &'static str {
     match TlsFault::of(error) {
         Some(TlsFault::UnknownIssuer) => {
-            "the server must send the intermediate certificates too (fullchain.pem); an \
-             authority of your own, or a certificate that has signed itself, is named with --ca-file"
+            "the server must also send the intermediate certificates (fullchain.pem); for a \
+             private authority or a self-signed certificate, use --ca-file"
         }
         Some(TlsFault::WrongName) => "the certificate is for other names: get one for this name",
         Some(TlsFault::Expired) => "renew the certificate",
-        Some(TlsFault::NotYetValid) => "the certificate, or a clock, is ahead of time",
-        Some(TlsFault::NotTls) => "no TLS is spoken at this port: is it ws:// or http://?",
+        Some(TlsFault::NotYetValid) => "the certificate is not valid yet, or a clock is wrong",
+        Some(TlsFault::NotTls) => {
+            "this port does not speak TLS: should the URL begin with ws:// \
+                                   or http://?"
+        }
         Some(TlsFault::NothingInCommon) => {
             "the two sides have no version or cipher in common: TLS 1.2 or 1.3 is needed"
         }
@@ -58,9 +63,9 @@ pub(super) fn tls(error: &io::Error) -> &'static str {
             "the server speaks a version that is too old: TLS 1.2 or 1.3 is needed"
         }
         Some(TlsFault::ClientCertificate) => {
-            "the server asks clients for a certificate, which browsers hardly have"
+            "the server demands client certificates, which browsers rarely have"
         }
-        _ => "TLS did not come about: is it a TLS port at all?",
+        _ => "the TLS handshake failed: does this port speak TLS?",
     }
 }
 
@@ -77,8 +82,8 @@ pub(super) fn upgrade(error: &UpgradeError) -> (String, String) {
         }
         error => (
             with_causes(error),
-            "the answer is no upgrade of this handshake: a proxy changed its headers, or this is \
-             no WebSocket server"
+            "the answer does not match this handshake: a proxy changed its headers, or this is not \
+             a WebSocket server"
                 .to_owned(),
         ),
     }
@@ -93,8 +98,8 @@ pub(super) fn unanswered(
         Ok(plain) => plain,
         Err(plain) => {
             let what = format!("{}; a plain GET: {}", with_causes(error), with_causes(plain));
-            let advice = "the port is open and nobody answers, plain requests neither: does the proxy \
-                          reach the server, and is it a port of HTTP?";
+            let advice = "the port is open, but nothing answers, not even a plain request: does \
+                          the proxy reach the server, and does this port speak HTTP?";
             return (what, advice.to_owned());
         }
     };
@@ -103,7 +108,7 @@ pub(super) fn unanswered(
     let proxy = Proxy::of(headers);
     let advice = if text(headers, WSERVER_ERROR).is_some() {
         format!(
-            "requests reach wserver, and upgrades do not: {} drops them; {}",
+            "requests reach wserver, but upgrades do not: {} drops them; {}",
             proxy.shown(),
             proxy.cure(Fault::Upgrade)
         )
@@ -126,24 +131,21 @@ fn by(headers: &HeaderMap) -> String {
 
 fn refused_by_wserver(reason: &str, status: StatusCode, headers: &HeaderMap) -> String {
     let upgrade = [
-        ("needs HTTP/1.1", "a proxy asks the server with HTTP/1.0"),
-        ("the Upgrade header", "a proxy took the header Upgrade away"),
-        ("the Connection header", "a proxy took the header Connection away"),
+        ("needs HTTP/1.1", "a proxy uses HTTP/1.0 to the server"),
+        ("the Upgrade header", "a proxy removed the Upgrade header"),
+        ("the Connection header", "a proxy removed the Connection header"),
     ];
     if let Some((_, what)) = upgrade.iter().find(|(words, _)| reason.contains(words)) {
         return format!("{what}; {}", Proxy::of(headers).cure(Fault::Upgrade));
     }
     let table = [
-        ("Sec-WebSocket-Key", "a proxy took the header Sec-WebSocket-Key away, or changed it"),
-        (
-            "Sec-WebSocket-Version",
-            "a proxy took the header Sec-WebSocket-Version away, or changed it",
-        ),
+        ("Sec-WebSocket-Key", "a proxy removed or changed the Sec-WebSocket-Key header"),
+        ("Sec-WebSocket-Version", "a proxy removed or changed the Sec-WebSocket-Version header"),
         ("Origin", "add the origin to the setting origin"),
         (
             "no such path",
-            "ws_path is another: give the whole URL, as wss://HOST/ws; with a proxy, does \
-             it change the path?",
+            "the server has another ws_path: give the whole URL, such as wss://HOST/ws; if there \
+             is a proxy, does it change the path?",
         ),
         (
             "connections_per_address_max",
@@ -163,7 +165,7 @@ fn refused_by_wserver(reason: &str, status: StatusCode, headers: &HeaderMap) -> 
     let advice = found.map_or_else(
         || match status {
             StatusCode::SERVICE_UNAVAILABLE => "try again in a moment",
-            _ => "the server's log says more, with log = \"debug\"",
+            _ => "with log = \"debug\", the server's log says more",
         },
         |(_, advice)| advice,
     );
@@ -173,29 +175,39 @@ fn refused_by_wserver(reason: &str, status: StatusCode, headers: &HeaderMap) -> 
 fn refused_by_another(status: StatusCode, headers: &HeaderMap) -> String {
     if status.is_redirection() {
         let place = text(headers, LOCATION.as_str()).unwrap_or_else(|| "another place".to_owned());
-        return format!("WebSockets follow no redirect: use the URL it leads to, {place}");
+        return format!(
+            "WebSocket clients do not follow redirects: use the URL of the redirect, \
+                        {place}"
+        );
     }
     let proxy = Proxy::of(headers);
     let advice = match status.as_u16() {
-        400 => "the proxy itself refused the handshake, or this is no wserver",
-        401 | 403 => "something in front asks who comes, or filters: let the handshake through",
+        400 => "the proxy itself refused the handshake, or this server is not wserver",
+        401 | 403 => {
+            "something in front of the server authenticates or filters requests: let the \
+                      handshake through"
+        }
         404 | 405 => {
-            "the proxy passes this path on to nobody, or to another program: pass /ws on to wserver"
+            "the proxy passes this path to nothing, or to another program: pass /ws to wserver"
         }
         426 => {
             let cure = proxy.cure(Fault::Upgrade);
-            return format!("the proxy wants another protocol: let it speak HTTP/1.1 here; {cure}");
+            return format!(
+                "the proxy demands another protocol: let it speak HTTP/1.1 here; {cure}"
+            );
         }
         200..300 => {
-            "a page came in place of the upgrade: the proxy passes this path on to another program"
+            "the answer is a page instead of the upgrade: the proxy passes this path to another \
+             program"
         }
         502..=504 => {
             let cure = proxy.cure(Fault::Backend);
             return format!(
-                "the proxy does not reach wserver: is it running, and the address right ({cure})?"
+                "the proxy does not reach wserver: is wserver running, and is its address correct \
+                 ({cure})?"
             );
         }
-        _ => "look at the proxy's log",
+        _ => "see the proxy's log",
     };
     advice.to_owned()
 }
@@ -216,11 +228,11 @@ pub(super) fn closed(code: Option<u16>) -> &'static str {
     match code {
         Some(1001) => "the server was shutting down: try again",
         Some(1008) => {
-            "the server did not take the registration, so it does not keep the connection: \
-                       name a token with --token-file"
+            "the server did not accept the registration, so it closed the connection: name a token \
+             with --token-file"
         }
         Some(1013) => "the server's queues are full",
-        _ => "the server's log says more, with log = \"debug\"",
+        _ => "with log = \"debug\", the server's log says more",
     }
 }
 
@@ -229,13 +241,19 @@ pub(super) fn refused_push(error: &PushError) -> (String, &'static str) {
     let advice = match error {
         PushError::Refused { status, .. } => match status.as_u16() {
             401 => "name a push key with --key-file",
-            403 => "pushes from here need a key: --key-file; or another place, with --push-url",
-            404 => "pushes are taken elsewhere: name it with --push-url",
-            429 => "this key pushes too often: try again",
-            _ => "does this path lead to wserver? --push-url names another",
+            403 => {
+                "pushes from here need a key: name one with --key-file, or another URL with \
+                    --push-url"
+            }
+            404 => "the server accepts pushes at another URL: name it with --push-url",
+            429 => "this key has reached its rate: try again",
+            _ => "does this path lead to wserver? name another URL with --push-url",
         },
-        PushError::NoReceipt { .. } => "this is no wserver: name its URL with --push-url",
-        _ => "is it reachable from here? --push-url names another place",
+        PushError::NoReceipt { .. } => {
+            "this server is not wserver: name the URL of wserver with \
+                                        --push-url"
+        }
+        _ => "is the server reachable from here? name another URL with --push-url",
     };
     (with_causes(error), advice)
 }
@@ -248,21 +266,21 @@ pub(super) fn key(error: &PushError) -> Option<(String, String)> {
     let proxy = Proxy::of(headers);
     let (what, advice) = match reason {
         Some(reason) if reason.contains("missing") => (
-            "a push key was sent, and did not arrive".to_owned(),
+            "the push key was sent, but did not arrive".to_owned(),
             format!(
-                "the header Authorization was taken away by {}; {}",
+                "{} removed the Authorization header; {}",
                 proxy.shown(),
                 proxy.cure(Fault::Authorization)
             ),
         ),
-        Some(reason) => (
-            format!("wserver says: {reason}"),
-            "is it a key of this server, and the newest?".to_owned(),
-        ),
+        Some(reason) => {
+            (format!("wserver says: {reason}"), "is it a current key of this server?".to_owned())
+        }
         None => (
             format!("the push was answered with 401 ({})", by(headers)),
             format!(
-                "something in front asks who comes, and wserver never saw the key; {}",
+                "something in front of the server authenticates requests, so the key never reached \
+                 wserver; {}",
                 proxy.cure(Fault::Authorization)
             ),
         ),

@@ -12,8 +12,8 @@ use super::report::Report;
 /// The difference that tokens may have by default (`jwt.leeway`).
 const APART_MAX: Duration = Duration::from_secs(30);
 
-const ADVICE: &str = "one of the two clocks is wrong: tokens with an end will be refused too soon \
-                      or too late; run chrony or systemd-timesyncd on both";
+const ADVICE: &str = "one of the two clocks is wrong, so tokens will expire too early or too late; \
+                      run chrony or systemd-timesyncd on both machines";
 
 pub(super) fn check(headers: &HeaderMap, now: SystemTime, report: &mut Report) -> io::Result<()> {
     let date = headers.get(DATE).and_then(|date| date.to_str().ok());
@@ -21,7 +21,7 @@ pub(super) fn check(headers: &HeaderMap, now: SystemTime, report: &mut Report) -
         return report.skipped("clock", "the answer has no Date");
     };
     let apart = apart(date, now);
-    let what = format!("{} s apart from this machine's", apart.as_secs());
+    let what = format!("{} s apart from this machine's clock clock", apart.as_secs());
     if apart > APART_MAX { report.warning("clock", what, ADVICE) } else { report.ok("clock", what) }
 }
 

@@ -47,7 +47,8 @@ impl Plan {
             return Ok(false);
         }
         let Some(user) = &self.user else {
-            report.skipped("delivery", "say --user, whose the token is, to push to it")?;
+            report
+                .skipped("delivery", "to push to the token's user, name that user with --user")?;
             return Ok(true);
         };
         match self.push_to_itself(user, probed).await {
@@ -62,12 +63,13 @@ impl Plan {
             Delivery::HeldBack(accepted) => {
                 let (accepted, waited) = (accepted.as_millis(), ARRIVAL_TIMEOUT.as_secs());
                 let what = format!(
-                    "the server took the push within {accepted} ms, and nothing came in {waited} s"
+                    "the server accepted the push within {accepted} ms, but nothing arrived within \
+                     {waited} s"
                 );
                 report.failed("delivery", what, &advice::held_back(proxy))?;
             }
             Delivery::Nobody(why) => {
-                let what = format_args!("the push found nobody: {why}");
+                let what = format_args!("the push reached nobody: {why}");
                 report.warning("delivery", what, advice::TOKEN)?;
             }
             Delivery::Refused(error) => {

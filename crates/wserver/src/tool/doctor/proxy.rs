@@ -79,7 +79,7 @@ impl Proxy {
 
     /// Its name, for a sentence.
     pub(super) fn shown(&self) -> &str {
-        self.shown.as_deref().unwrap_or("somebody who sends neither Server nor Via")
+        self.shown.as_deref().unwrap_or("a program that sends neither Server nor Via")
     }
 
     pub(super) fn name(&self) -> Option<&str> {
@@ -119,30 +119,30 @@ impl Program {
             (Nginx, Fault::Impatience) => "proxy_read_timeout 75s",
             (Nginx, Fault::Buffering) => "proxy_buffering off",
             (Nginx, Fault::Authorization) => {
-                "no proxy_set_header Authorization \"\", but proxy_set_header Authorization \
-                 $http_authorization"
+                "proxy_set_header Authorization $http_authorization instead of proxy_set_header \
+                 Authorization \"\""
             }
             (Nginx, Fault::Backend) => "proxy_pass",
             (Apache, Fault::Upgrade) => {
                 "ProxyPass \"/ws\" \"http://127.0.0.1:12345/ws\" upgrade=websocket (2.4.47 or later)"
             }
-            (Apache, Fault::Impatience) => "ProxyTimeout 75, or timeout=75 behind its ProxyPass",
-            (Apache, Fault::Buffering) => "flushpackets=on behind its ProxyPass",
+            (Apache, Fault::Impatience) => "ProxyTimeout 75, or timeout=75 after its ProxyPass",
+            (Apache, Fault::Buffering) => "flushpackets=on after its ProxyPass",
             (Apache, Fault::Authorization) => {
                 "no RequestHeader unset Authorization, and no AuthType for this path"
             }
             (Apache, Fault::Backend) => "ProxyPass",
             (Haproxy, Fault::Upgrade) => {
-                "no http-request del-header upgrade, and no option httpclose: it passes upgrades on by \
-                 itself"
+                "no http-request del-header upgrade, and no option httpclose: HAProxy passes \
+                 upgrades on by default"
             }
             (Haproxy, Fault::Impatience) => "timeout tunnel 75s",
             (Haproxy, Fault::Buffering) => "no option http-buffer-request",
             (Haproxy, Fault::Authorization) => "no http-request del-header authorization",
             (Haproxy, Fault::Backend) => "server",
             (Caddy, Fault::Upgrade) => {
-                "no header_up that changes Upgrade or Connection: reverse_proxy passes upgrades on by \
-                 itself"
+                "no header_up that changes Upgrade or Connection: reverse_proxy passes upgrades on \
+                 by default"
             }
             (Caddy, Fault::Impatience) => "no stream_timeout in its reverse_proxy",
             (Caddy, Fault::Buffering) => "flush_interval -1",
@@ -171,7 +171,7 @@ impl Program {
             }
             (Squid, Fault::Impatience) => "read_timeout and client_lifetime above 75 seconds",
             (Squid, Fault::Buffering) => "read_ahead_gap 0 KB",
-            (Squid, Fault::Authorization) => "login=PASSTHRU behind its cache_peer",
+            (Squid, Fault::Authorization) => "login=PASSTHRU after its cache_peer",
             (Squid, Fault::Backend) => "cache_peer",
             (Envoy, Fault::Upgrade) => "upgrade_configs: [{ upgrade_type: websocket }]",
             (Envoy, Fault::Impatience) => "stream_idle_timeout of the route, above 75s",

@@ -39,8 +39,8 @@ fn connections_of_all_nodes_are_told() {
     let Some(redis) = stage::redis() else { return };
     let [a, b, c] = three(&redis.url(), &[]);
     for node in [&a, &b] {
-        let nothing = "nothing is remembered of user jack: nobody has registered as this user since \
-                       the server started, or it is too long ago";
+        let nothing = "the journal has no entry of user jack: nobody has registered as this user \
+                       since the server started, or it was too long ago";
         check(node, 0, &[OFFLINE, nothing]);
     }
     let _on_b = Socket::registered(&b, "jack", "chat");
@@ -85,10 +85,10 @@ fn a_refusal_on_another_node_is_told_until_the_user_is_there() {
     let nodes = three(&redis.url(), &["--tokens-file", tokens.path()]);
     let mut stranger = Socket::open(&nodes[1]);
     stranger.register("canary-bad", "news");
-    let nothing = "nothing is remembered of user jack: nobody has registered as this user since the \
-                   server started, or it is too long ago";
+    let nothing = "the journal has no entry of user jack: nobody has registered as this user since \
+                   the server started, or it was too long ago";
     let refused = "node b: N s ago: connection N was refused a registration for news: its token is \
-                   unknown; whose it is was never proven, so it may be this user's";
+                   unknown; its user was never authenticated, so it may be this user's";
     for at in [0, 2] {
         let explanation = explain(&nodes[at], "jack", "news");
         let mut told: Vec<String> =
@@ -117,7 +117,14 @@ fn who_does_not_answer_is_told() {
     let explanation = explain(&a, "jack", "news");
     assert_eq!(explanation["nodes_missing"], json!(["b"]), "{explanation}");
     let told = sentences(&explanation);
-    assert_eq!(told[..2], [OFFLINE, "no answer of b: what is there is not told here"]);
+    assert_eq!(
+        told[..2],
+        [
+            OFFLINE,
+            "b did not answer, so this answer leaves out what happened \
+                                     there"
+        ]
+    );
     resume(&b);
 }
 
@@ -138,7 +145,7 @@ fn a_node_that_is_cut_off_says_so() {
         told[1].starts_with("this node is not ready: cut off from the cluster (redis): "),
         "{told:?}"
     );
-    assert!(told[2].starts_with("no answer of "), "{told:?}");
+    assert!(told[2].contains(" did not answer, "), "{told:?}");
     let own = good(&nodes[0], "GET", "/v2/node", &Value::Null);
     assert!(own["not_ready"].as_str().unwrap().starts_with("cut off from the cluster"), "{own}");
     line.mend();

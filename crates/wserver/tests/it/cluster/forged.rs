@@ -16,7 +16,7 @@ const IMPLAUSIBLE: &str = "wserver_cluster_dropped_total{reason=\"implausible\"}
 /// A node's number in its cluster.
 fn id(node: &Server) -> String {
     let told = good(node, "GET", "/v2/nodes", &Value::Null);
-    told["nodes"][0]["id"].as_str().expect("a node of a cluster has an id").to_owned()
+    told["nodes"][0]["id"].as_str().expect("a this node joined its cluster has an id").to_owned()
 }
 
 /// Publishes on a channel, whatever the bytes.

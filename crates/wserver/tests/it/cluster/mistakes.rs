@@ -31,7 +31,7 @@ fn check_failed(url: &str, flags: &[&str], expected: &str) {
     let told = told(&[&["--cluster-broker", url], flags].concat(), FAILED);
     let at = url.split("//").nth(1).unwrap().split('/').next().unwrap();
     let error = format!(
-        "cluster_broker {url} cannot be used (cluster_wait_for_broker starts all the same): {}",
+        "cluster_broker {url} cannot be used (to start anyway, set cluster_wait_for_broker): {}",
         expected.replace("HOST", at)
     );
     let last = told.lines().last().unwrap_or_default();
@@ -54,7 +54,7 @@ fn settings_that_can_never_work() {
         let name = flag[0].trim_start_matches("--").replace('-', "_");
         check_bad(&flag, &[&format!("{}: {name} needs a cluster_broker", flag[0])]);
     }
-    let schemes = "it must begin with redis://, redis-sentinel://, redis-cluster://, rediss://, \
+    let schemes = "but must begin with redis://, redis-sentinel://, redis-cluster://, rediss://, \
                    rediss-sentinel://, rediss-cluster://, nats:// or tls://";
     check_bad(
         &["--cluster-broker", "amqp://127.0.0.1"],
@@ -66,33 +66,27 @@ fn settings_that_can_never_work() {
     );
     check_bad(
         &["--cluster-broker", "redis://u:canary@127.0.0.1:1"],
-        &[
-            "--cluster-broker: cluster_broker: the broker's URL has a user or a password in it, where \
-           others can read them: set cluster_username and cluster_password_file instead",
-        ],
+        &["--cluster-broker: cluster_broker: the broker's URL contains a user or a password: set \
+             cluster_username and cluster_password_file instead"],
     );
     check_bad(
         &["--cluster-broker", "nats://canary@127.0.0.1:1"],
-        &[
-            "--cluster-broker: cluster_broker: the NATS URL holds a user or a password, and secrets \
-           never stand in a URL: set cluster_username and cluster_password_file",
-        ],
+        &["--cluster-broker: cluster_broker: the NATS URL contains a user or a password: set \
+             cluster_username and cluster_password_file instead"],
     );
     check_bad(
         &with(&["--cluster-credentials-file", missing]),
-        &[
-            "--cluster-credentials-file, --cluster-broker: cluster_credentials_file is for NATS, and \
-           cluster_broker is Redis: set cluster_password_file",
-        ],
+        &["--cluster-credentials-file, --cluster-broker: cluster_credentials_file is for NATS, \
+             but cluster_broker is Redis: set cluster_password_file"],
     );
     check_bad(
         &[&redis[..], &["--cluster-password-file", empty.path()]].concat(),
-        &["--cluster-password-file: cluster_password_file has nothing in it"],
+        &["--cluster-password-file: cluster_password_file is empty"],
     );
     let hidden = file("cluster-hidden", "canary\u{200b}password\n");
     check_bad(
         &[&redis[..], &["--cluster-password-file", hidden.path()]].concat(),
-        &["--cluster-password-file: cluster_password_file has U+200B in it, which cannot be seen"],
+        &["--cluster-password-file: cluster_password_file contains the invisible character U+200B"],
     );
     check_bad(
         &with(&["--cluster-password-file", missing]),
@@ -109,20 +103,22 @@ fn settings_that_can_never_work() {
     check_bad(
         &with(&["--cluster-name", "two words", "--cluster-lease", "1ms"]),
         &[
-            "--cluster-name: cluster_name is \"two words\", it must be 1 to 64 letters, digits, - and _",
-            "--cluster-lease: cluster_lease is 1ms, it must be 500ms to 60s",
+            "--cluster-name: cluster_name is \"two words\", but must be 1 to 64 letters, digits, - \
+             and _",
+            "--cluster-lease: cluster_lease is 1ms, but must be 500ms to 60s",
         ],
     );
     check_bad(
         &with(&["--cluster-node-name", "a b", "--cluster-answer-timeout", "1m"]),
         &[
-            "--cluster-node-name: cluster_node_name is \"a b\", it must be at most 64 visible ASCII characters",
-            "--cluster-answer-timeout: cluster_answer_timeout is 60s, it must be 10ms to 30s",
+            "--cluster-node-name: cluster_node_name is \"a b\", but must be at most 64 visible \
+             ASCII characters",
+            "--cluster-answer-timeout: cluster_answer_timeout is 60s, but must be 10ms to 30s",
         ],
     );
     check_bad(
         &with(&["--cluster-requests-max", "0"]),
-        &["--cluster-requests-max: cluster_requests_max is 0, it must be at least 1"],
+        &["--cluster-requests-max: cluster_requests_max is 0, but must be at least 1"],
     );
 }
 
@@ -148,7 +144,7 @@ fn a_redis_that_cannot_be_used() {
     check_failed(
         &url,
         &["--cluster-password-file", wrong.path()],
-        "HOST does not know user default with this password: look at cluster_username and \
+        "HOST rejects user default with this password: check cluster_username and \
          cluster_password_file",
     );
     for (user, command) in [("publisher", "SUBSCRIBE"), ("listener", "PUBLISH")] {
@@ -156,7 +152,7 @@ fn a_redis_that_cannot_be_used() {
             &url,
             &["--cluster-username", user, "--cluster-password-file", right.path()],
             &format!(
-                "HOST does not let user {user} {command} on wserver.*: give it the ACL rules \
+                "HOST does not let user {user} {command} on wserver.*: give the user the ACL rules \
                  resetchannels &wserver.* +publish +subscribe +ping"
             ),
         );
@@ -174,13 +170,14 @@ fn a_broker_whose_certificate_nobody_trusts() {
     check_failed(
         &url,
         &[],
-        "HOST shows a certificate that is not trusted here: invalid peer certificate: UnknownIssuer",
+        "HOST presents a certificate that this node does not trust: invalid peer certificate: \
+         UnknownIssuer",
     );
     let plain = url.replace("rediss", "redis");
     check_failed(
         &plain,
         &[],
-        "HOST closed the connection at once: if it speaks TLS, the URL begins with rediss",
+        "HOST closed the connection at once: if it speaks TLS, the URL must begin with rediss",
     );
     // With its authority it is a broker as any other.
     let authority = file("cluster-authority.pem", certificate);
@@ -194,7 +191,7 @@ fn a_nats_server_that_cannot_be_used() {
         return;
     }
     let nobody = format!("nats://127.0.0.1:{}", reserved_port());
-    check_failed(&nobody, &[], "nobody listens at NATS server HOST");
+    check_failed(&nobody, &[], "NATS server HOST refuses the connection: nothing listens there");
     let server = nats::Server::start(
         "authorization { users: [\n  {user: good, password: canary-password}\n  \
          {user: listener, password: canary-password, permissions: {publish: {deny: \">\"}}}\n] }",

@@ -118,7 +118,9 @@ pub(crate) fn is_cut_off(told: &Result<(), String>) -> bool {
 /// The names of the nodes that `/v2/nodes` tells, the one that is asked first.
 pub(crate) fn names(node: &Server) -> Vec<String> {
     let told = good(node, "GET", "/v2/nodes", &Value::Null);
-    let name = |it: &Value| it["name"].as_str().expect("a node of a cluster has a name").to_owned();
+    let name = |it: &Value| {
+        it["name"].as_str().expect("a this node joined its cluster has a name").to_owned()
+    };
     told["nodes"].as_array().unwrap().iter().map(name).collect()
 }
 

@@ -45,7 +45,7 @@ fn of_tokens() {
             ),
             (
                 "secret_file = '$short'",
-                &["FILE:3: jwt_secret_file $short: the secret has 6 bytes, at least 32 are needed"],
+                &["FILE:3: jwt_secret_file $short: the secret has 6 bytes, but needs at least 32"],
             ),
             (
                 "secret_file = '/no/such/file'",
@@ -53,52 +53,54 @@ fn of_tokens() {
             ),
             (
                 "public_key_file = '$private'",
-                &[
-                    "FILE:3: jwt_public_key_file $private: this is a private key; only its public half is needed here, which `openssl pkey -pubout` makes",
-                ],
+                &["FILE:3: jwt_public_key_file $private: this is a private key; give only its \
+                     public half, which `openssl pkey -pubout` prints"],
             ),
             (
                 "public_key_file = '$certificate'",
-                &[
-                    "FILE:3: jwt_public_key_file $certificate: this is a certificate; `openssl x509 -pubkey -noout` takes its public key out",
-                ],
+                &["FILE:3: jwt_public_key_file $certificate: this is a certificate; `openssl \
+                     x509 -pubkey -noout` prints its public key"],
             ),
             (
                 "public_key_file = '$secret'",
-                &[
-                    "FILE:3: jwt_public_key_file $secret: there is no PEM block in it, which begins with -----BEGIN PUBLIC KEY-----",
-                ],
+                &["FILE:3: jwt_public_key_file $secret: it contains no PEM block; a public key \
+                     begins with -----BEGIN PUBLIC KEY-----"],
             ),
             (
                 "jwks_file = '$set'",
-                &["FILE:3: jwt_jwks_file $set: this is no JWKS: expected value at line 1 column 1"],
-            ),
-            (
-                "jwks_file = '$empty_set'",
-                &["FILE:3: jwt_jwks_file $empty_set: this is no JWKS: its list of keys is empty"],
-            ),
-            (
-                "public_key_file = '$public'\nalgorithms = ['HS256']",
-                &["FILE:4: jwt_algorithms: no key is for HS256; these permit ES256"],
-            ),
-            (
-                "secret_file = '$secret'\nalgorithms = ['none']",
                 &[
-                    "FILE:4: jwt_algorithms has \"none\": no known algorithm; there are HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA",
+                    "FILE:3: jwt_jwks_file $set: this is not a JWKS: expected value at line 1 column \
+                   1",
                 ],
             ),
             (
+                "jwks_file = '$empty_set'",
+                &[
+                    "FILE:3: jwt_jwks_file $empty_set: this is not a JWKS: its list of keys is empty",
+                ],
+            ),
+            (
+                "public_key_file = '$public'\nalgorithms = ['HS256']",
+                &["FILE:4: jwt_algorithms: none of the keys fits HS256; they permit ES256"],
+            ),
+            (
+                "secret_file = '$secret'\nalgorithms = ['none']",
+                &["FILE:4: jwt_algorithms has \"none\": unknown algorithm; the known ones are \
+                     HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 \
+                     and EdDSA"],
+            ),
+            (
                 "secret_file = '$secret'\nalgorithms = []",
-                &["FILE:4: jwt_algorithms: no algorithm is given"],
+                &["FILE:4: jwt_algorithms: no algorithm is configured"],
             ),
             ("secret_file = '$secret'\nissuer = ''", &["FILE:4: jwt_issuer: an issuer is empty"]),
             (
                 "secret_file = '$secret'\nleeway = '10m'",
-                &["FILE:4: jwt_leeway: the leeway is 600 s, at most 300 s are accepted"],
+                &["FILE:4: jwt_leeway: the leeway is 600 s, but must be at most 300 s"],
             ),
             (
                 "secret_file = '$secret'\nuser_claim = ''",
-                &["FILE:4: jwt_user_claim is empty, write the name of a claim"],
+                &["FILE:4: jwt_user_claim is empty: write the name of a claim"],
             ),
             (
                 "secret_file = '$secret'\nca_file = '$certificate'\nallow_plain_http = true",
@@ -117,11 +119,11 @@ fn of_tokens() {
     };
     audience(
         "audience = ''",
-        ": no audience is given, or an empty one; any audience has to be asked for in so many words",
+        ": no audience is set, or an empty one; to accept any audience, say so explicitly",
     );
     audience(
         "audience = ['any', 'push']",
-        " has any among others: write it alone, or leave it out",
+        " contains \"any\" among others: write only \"any\", or leave it out",
     );
 }
 
@@ -132,23 +134,21 @@ fn of_key_sets_from_a_url() {
         &[
             (
                 "jwks_url = 'http://keycloak:8080/keys?canary'",
-                &[
-                    "FILE:3: jwt_jwks_url: http:// to keycloak can be read and changed on the way: use https://, or set jwt_allow_plain_http if nobody else is in that network",
-                ],
+                &["FILE:3: jwt_jwks_url: plain http:// to keycloak can be read and changed in \
+                     transit: use https://, or set jwt_allow_plain_http if you trust that network"],
             ),
             (
                 "jwks_url = 'keycloak/canary'",
-                &["FILE:3: jwt_jwks_url: this is no URL as https://host/path"],
+                &["FILE:3: jwt_jwks_url: this is not a URL such as https://host/path"],
             ),
             (
                 "jwks_url = 'ftp://keycloak/canary'",
-                &["FILE:3: jwt_jwks_url: the URL begins with neither https:// nor http://"],
+                &["FILE:3: jwt_jwks_url: the URL must begin with https:// or http://"],
             ),
             (
                 "jwks_url = 'https://user:canary@keycloak/'",
-                &[
-                    "FILE:3: jwt_jwks_url: the URL has a user or password before the host; use a secret of its own",
-                ],
+                &["FILE:3: jwt_jwks_url: the URL must not contain a user or password; set the \
+                     secret separately"],
             ),
         ],
     );
@@ -158,21 +158,18 @@ fn of_key_sets_from_a_url() {
             ("jwks_timeout = 0", &["FILE:4: jwt_jwks_timeout must be longer than zero"]),
             (
                 "jwks_timeout = '10s'",
-                &[
-                    "FILE:4: jwt_jwks_timeout is 10s, it must be less than authenticate_timeout, which is 10s",
-                ],
+                &["FILE:4: jwt_jwks_timeout is 10s, but must be less than authenticate_timeout, \
+                     which is 10s"],
             ),
             (
                 "jwks_stale_max = '1m'",
-                &[
-                    "FILE:4: jwt_jwks_stale_max is 60s, it must be at least jwt_jwks_renew_after, which is 600s",
-                ],
+                &["FILE:4: jwt_jwks_stale_max is 60s, but must be at least jwt_jwks_renew_after, \
+                     which is 600s"],
             ),
             (
                 "jwks_stale_max = '11m'\njwks_fetch_interval_min = '1h'",
-                &[
-                    "FILE:4, FILE:5: jwt_jwks_stale_max is 660s, it must be at least jwt_jwks_fetch_interval_min, which is 3600s",
-                ],
+                &["FILE:4, FILE:5: jwt_jwks_stale_max is 660s, but must be at least \
+                     jwt_jwks_fetch_interval_min, which is 3600s"],
             ),
             (
                 "ca_file = '/no/such/file'",
@@ -180,9 +177,8 @@ fn of_key_sets_from_a_url() {
             ),
             (
                 "ca_file = '$private'",
-                &[
-                    "FILE:4: jwt_ca_file $private: there is no certificate in it, or one that is broken",
-                ],
+                &["FILE:4: jwt_ca_file $private: it contains no certificate, or one that cannot \
+                     be read"],
             ),
         ],
     );
@@ -190,7 +186,7 @@ fn of_key_sets_from_a_url() {
         "[push_jwt]\naudience = 'push'\njwks_url = 'http://localhost/keys'",
         &[(
             "ca_file = '$certificate'",
-            &["FILE:4, FILE:3: push_jwt_ca_file is for https://, and push_jwt_jwks_url is http://"],
+            &["FILE:4, FILE:3: push_jwt_ca_file needs https://, but push_jwt_jwks_url is http://"],
         )],
     );
 }
@@ -214,9 +210,8 @@ fn of_publishers_tokens() {
             ),
             (
                 "secret_file = '$short'\naudience = 'push'",
-                &[
-                    "FILE:2: push_jwt_secret_file $short: the secret has 6 bytes, at least 32 are needed",
-                ],
+                &["FILE:2: push_jwt_secret_file $short: the secret has 6 bytes, but needs at \
+                     least 32"],
             ),
             (
                 "secret_file = '$secret'\naudience = 'push'\nuser_claim = 'uid'",
@@ -226,9 +221,8 @@ fn of_publishers_tokens() {
             ),
             (
                 "jwks_url = 'https://issuer.example/keys'\naudience = 'push'\njwks_timeout = '1h'",
-                &[
-                    "FILE:4: push_jwt_jwks_timeout is 3600s, it must be less than authenticate_timeout, which is 10s",
-                ],
+                &["FILE:4: push_jwt_jwks_timeout is 3600s, but must be less than \
+                     authenticate_timeout, which is 10s"],
             ),
         ],
     );

@@ -249,7 +249,7 @@ fn few_descriptors_are_enough_for_those_who_are_served() {
     server.signal("TERM");
     drop(service);
     let log = log.join().expect("the log is text");
-    assert!(log.contains("the limit of open files lowers the limits of connections"), "{log}");
+    assert!(log.contains("the limit of open files lowers the connection limits"), "{log}");
 }
 
 /// The limit shrinks under a running server, so that its accept fails.
