@@ -1,6 +1,8 @@
 //! The `Date` of answers (RFC 9110, section 6.6.1).
 //!
 //! hyper has one of its own, which stands still after the clock was set back until it has caught up.
+//! Only what hyper answers by itself still carries that one (400 and 431 for a head that it cannot
+//! read): the RFC requires a `Date`, and a late one is better there than none.
 
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
