@@ -162,6 +162,11 @@ impl Api {
     ///
     /// As for [`push`](Self::push). The server also refuses a key that it knows from another push,
     /// or from a push that is still under way.
+    ///
+    /// # Cancel safety
+    ///
+    /// A push whose future is dropped may or may not arrive. Call it again with the same `key`:
+    /// nothing is delivered twice.
     pub async fn push_once(&self, key: &str, push: &Push<'_>) -> Result<PushAnswer, ApiError> {
         let mut request = self.post("/v2/push", push.encode());
         let key = HeaderValue::from_str(key).map_err(|_ignored| ApiError::IdempotencyKey)?;
@@ -175,6 +180,10 @@ impl Api {
     /// # Errors
     ///
     /// As for [`push`](Self::push), for all pushes together.
+    ///
+    /// # Cancel safety
+    ///
+    /// A batch whose future is dropped may or may not arrive, as a whole or in part.
     pub async fn push_batch(&self, pushes: &[Push<'_>]) -> Result<BatchAnswer, ApiError> {
         let body = self.call(self.post("/v2/push/batch", Batch::encode(pushes))).await?;
         Ok(BatchAnswer::parse(&body)?)
@@ -185,6 +194,11 @@ impl Api {
     /// # Errors
     ///
     /// As for [`push`](Self::push).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the request may or may not have been answered; it changes
+    /// nothing at the server.
     pub async fn presence(&self, users: Vec<String>) -> Result<Online, ApiError> {
         let body = v2::encode(&Presence { users });
         Ok(Online::parse(&self.call(self.post("/v2/presence", body)).await?)?)
@@ -195,6 +209,11 @@ impl Api {
     /// # Errors
     ///
     /// As for [`push`](Self::push).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the request may or may not have been answered; it changes
+    /// nothing at the server.
     pub async fn connections(&self, user: &str) -> Result<Connections, ApiError> {
         let path = format!("/v2/users/{}/connections", encoded(user));
         Ok(Connections::parse(&self.call(self.get(&path)).await?)?)
@@ -205,6 +224,11 @@ impl Api {
     /// # Errors
     ///
     /// As for [`push`](Self::push); 404 if the connection is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the request may or may not have been answered; it changes
+    /// nothing at the server.
     pub async fn connection(&self, id: &str) -> Result<Connection, ApiError> {
         let path = format!("/v2/connections/{}", encoded(id));
         Ok(Connection::parse(&self.call(self.get(&path)).await?)?)
@@ -215,6 +239,10 @@ impl Api {
     /// # Errors
     ///
     /// As for [`push`](Self::push).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the server may or may not have carried the request out.
     pub async fn disconnect(&self, whom: &Disconnect) -> Result<Closed, ApiError> {
         Ok(Closed::parse(&self.call(self.post("/v2/disconnect", whom.encode())).await?)?)
     }
@@ -224,6 +252,10 @@ impl Api {
     /// # Errors
     ///
     /// As for [`push`](Self::push); 404 if the connection is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the server may or may not have carried the request out.
     pub async fn register(
         &self,
         connection: &str,
@@ -241,6 +273,10 @@ impl Api {
     /// # Errors
     ///
     /// As for [`push`](Self::push); 404 if the connection is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the server may or may not have carried the request out.
     pub async fn unregister(
         &self,
         connection: &str,
@@ -262,6 +298,11 @@ impl Api {
     /// # Errors
     ///
     /// As for [`push`](Self::push).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the request may or may not have been answered; it changes
+    /// nothing at the server.
     pub async fn node(&self) -> Result<NodeInfo, ApiError> {
         Ok(NodeInfo::parse(&self.call(self.get("/v2/node")).await?)?)
     }
@@ -272,6 +313,11 @@ impl Api {
     /// # Errors
     ///
     /// As for [`push`](Self::push).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the request may or may not have been answered; it changes
+    /// nothing at the server.
     pub async fn nodes(&self) -> Result<Nodes, ApiError> {
         Ok(Nodes::parse(&self.call(self.get("/v2/nodes")).await?)?)
     }
@@ -282,6 +328,11 @@ impl Api {
     /// # Errors
     ///
     /// As for [`push`](Self::push); 503 with the reason if the server is not ready.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the request may or may not have been answered; it changes
+    /// nothing at the server.
     pub async fn ready(&self) -> Result<(), ApiError> {
         self.call(self.get("/readyz")).await.map(drop)
     }
@@ -291,6 +342,11 @@ impl Api {
     /// # Errors
     ///
     /// As for [`push`](Self::push).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the request may or may not have been answered; it changes
+    /// nothing at the server.
     pub async fn explain(&self, user: &str, event: &str) -> Result<Explanation, ApiError> {
         let path = format!("/v2/explain?user={}&event={}", encoded(user), encoded(event));
         Ok(Explanation::parse(&self.call(self.get(&path)).await?)?)
@@ -301,6 +357,11 @@ impl Api {
     /// # Errors
     ///
     /// As for [`push`](Self::push).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, no trace is open: its connection closes, and the server ends the
+    /// trace.
     pub async fn trace(&self, user: &str) -> Result<Trace, ApiError> {
         let path = format!("/v2/trace?user={}", encoded(user));
         let request = self.request(Method::GET, &path, None, EVENT_STREAM);

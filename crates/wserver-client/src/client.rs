@@ -65,6 +65,10 @@ impl Client {
     /// # Errors
     ///
     /// When the URL is wrong, or the connection cannot be opened.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any time; it leaves no connection behind.
     pub async fn connect(url: &str) -> Result<Connection, ConnectError> {
         Self::new(url)?.open().await
     }
@@ -145,6 +149,10 @@ impl Client {
     ///
     /// When the server is unreachable, refuses the handshake, does not speak WebSocket, or takes
     /// too long.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any time; it leaves no connection behind.
     pub async fn open(&self) -> Result<Connection, ConnectError> {
         let after = self.connect_timeout;
         tokio::time::timeout(after, self.handshake())

@@ -153,6 +153,11 @@ impl Connection {
     /// # Errors
     ///
     /// When the connection breaks before the Close is written.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the connection: the socket closes, and the Close may or may not
+    /// have been sent.
     pub async fn close(
         mut self,
         code: CloseCode,

@@ -68,6 +68,10 @@ impl Probe {
     ///
     /// # Errors
     /// The resolver's error.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any time.
     pub async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         self.within(self.client.endpoint.target().addresses()).await
     }
@@ -76,6 +80,10 @@ impl Probe {
     ///
     /// # Errors
     /// The operating system's error.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any time; it leaves no connection behind.
     pub async fn dial(&self, address: SocketAddr) -> io::Result<Dialed<'_>> {
         let stream = self.within(TcpStream::connect(address)).await?;
         stream.set_nodelay(true)?;
@@ -98,6 +106,10 @@ impl<'a> Dialed<'a> {
     /// # Errors
     /// Why the handshake failed, in the words of rustls: most often the certificate is not trusted,
     /// or is not for this name.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
     pub async fn secure(self) -> io::Result<Secured<'a>> {
         let Self { client, stream, .. } = self;
         let stream = within(client, client.endpoint.target().secure(stream)).await?;
@@ -126,6 +138,10 @@ impl Secured<'_> {
     ///
     /// # Errors
     /// When no answer arrives in time, or the answer is not HTTP.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
     pub async fn get(self) -> io::Result<PlainAnswer> {
         let Self { client, stream, .. } = self;
         let asking = async {
@@ -150,6 +166,10 @@ impl Secured<'_> {
     ///
     /// # Errors
     /// The answer, if it is not an upgrade.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
     pub async fn upgrade(self) -> Result<Probed, UpgradeError> {
         let Self { client, stream, .. } = self;
         let after = client.connect_timeout;
@@ -272,6 +292,10 @@ impl Probed {
     ///
     /// # Errors
     /// When the connection is closed or breaks.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the message may or may not be sent; the connection stays usable.
     pub async fn ping(&mut self) -> Result<(), SendError> {
         self.send(Message::Ping(Bytes::new())).await
     }
@@ -280,6 +304,10 @@ impl Probed {
     ///
     /// # Errors
     /// When the connection is closed or breaks.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the message may or may not be sent; the connection stays usable.
     pub async fn register(&mut self, token: &str, event: &str) -> Result<(), SendError> {
         let register = Register { token: token.into(), event: event.into() };
         self.send(Message::text(register.encode())).await
@@ -289,6 +317,10 @@ impl Probed {
     ///
     /// # Errors
     /// When the connection is closed or breaks.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the message may or may not be sent; the connection stays usable.
     pub async fn close(&mut self) -> Result<(), SendError> {
         self.send(close_message(CloseCode::NORMAL, "")).await
     }

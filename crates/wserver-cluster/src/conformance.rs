@@ -140,6 +140,9 @@ impl Ear {
     ///
     /// # Errors
     /// Those of the broker.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, no link is open.
     pub async fn open(
         broker: &dyn Broker,
         node: u64,
@@ -153,6 +156,9 @@ impl Ear {
     ///
     /// # Panics
     /// When none comes in time, or the link has ended.
+    ///
+    /// # Cancel safety
+    /// No item is lost if the future is dropped.
     pub async fn next(&mut self, lane: u16) -> Bytes {
         let arrived = timeout(PATIENCE, self.0[usize::from(lane)].next()).await;
         arrived.expect("in time").expect("the link lives")

@@ -49,6 +49,9 @@ impl<W: Wire> Probe<W> {
     }
 
     /// Pushes `message` to the probe alone; whether its wire or its queue took it.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the message may or may not have been written.
     pub async fn deliver(&self, message: &Message) -> bool {
         let options = PushOptions::default();
         let sent = self.node.fan_out(&self.user, &self.event, &message.frame, &options).await;

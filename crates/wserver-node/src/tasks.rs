@@ -31,6 +31,10 @@ impl Tasks {
 
     /// Does what blocks beside the runtime's workers; `None` when it panicked, or the runtime ends.
     /// [`Tasks::finished`] waits for it.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the work still runs to its end, and [`Tasks::finished`] waits
+    /// for it.
     pub async fn run_blocking<T>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T>
     where
         T: Send + 'static,

@@ -58,6 +58,10 @@ impl Line {
     /// # Errors
     ///
     /// If HTTP cannot be set up.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes `stream`.
     pub async fn open(stream: Stream) -> Result<Self, Cause> {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD_BYTES_MAX);
@@ -94,6 +98,10 @@ impl Line {
     /// # Errors
     ///
     /// As for [`exchange`](Self::exchange), except for the body.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection; the request may or may not have been sent.
     pub async fn stream(self, request: Request<Body>) -> Result<(Parts, Incoming), LineError> {
         let Self { mut sender, mut driver } = self;
         let response = driven(&mut driver, send(&mut sender, request)).await?;
@@ -157,6 +165,10 @@ impl Incoming {
     }
 
     /// The body up to `bytes_max` bytes, for an answer that is not a stream.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection and loses what was read.
     pub async fn head(mut self, bytes_max: usize) -> Bytes {
         let mut head = BytesMut::new();
         while let Some(Ok(data)) = poll_fn(|cx| self.poll_data(cx)).await

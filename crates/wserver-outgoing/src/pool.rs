@@ -140,6 +140,10 @@ impl Pool {
     /// # Errors
     ///
     /// As for [`ask`](Self::ask).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the request may or may not arrive, and its connection closes.
     pub async fn ask_for_stream(
         &self,
         request: Request<Body>,

@@ -197,6 +197,10 @@ impl Target {
     /// # Errors
     ///
     /// The resolver's error.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any time.
     pub async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         Ok(lookup_host((self.host.as_str(), self.port)).await?.collect())
     }
@@ -227,6 +231,10 @@ impl Target {
     /// # Errors
     ///
     /// If the handshake fails, or if [`with_tls`](Self::with_tls) was not called.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes `stream`.
     #[cfg_attr(not(feature = "tls"), expect(clippy::unused_async, reason = "TLS waits"))]
     pub async fn secure(&self, stream: TcpStream) -> io::Result<Stream> {
         if !self.is_secure {

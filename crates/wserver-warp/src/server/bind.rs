@@ -165,6 +165,9 @@ impl Server {
     ///
     /// # Errors
     /// As [`bind`](Self::bind).
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the server, see [`BoundServer::serve_until`].
     pub async fn serve(self) -> io::Result<Drained> {
         Ok(self.bind()?.serve().await)
     }
@@ -173,6 +176,9 @@ impl Server {
     ///
     /// # Errors
     /// As [`bind`](Self::bind).
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the server, see [`BoundServer::serve_until`].
     pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> io::Result<Drained> {
         Ok(self.bind()?.serve_until(shutdown).await)
     }

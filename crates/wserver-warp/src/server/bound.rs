@@ -79,6 +79,9 @@ impl BoundServer {
     /// # Errors
     /// Why the broker cannot be used, in words for an operator. It may be tried again, and the server
     /// may be served all the same: it is not ready until it has joined.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the node has not joined; call it again, or serve all the same.
     pub async fn join(&mut self) -> Result<(), BrokerError> {
         match &mut self.joining {
             Some(joining) => joining.connect().await,
