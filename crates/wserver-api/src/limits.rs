@@ -237,7 +237,7 @@ mod tests {
         ];
         // A large size may ask for a larger one beside it.
         let is_refused = |name: &str, size: Size, value, bound: &str| {
-            let problem = format!("{name} is {value}, it must be {bound}");
+            let problem = format!("{name} is {value}, but must be {bound}");
             problems(|it| *size(it) = value).iter().any(|found| found.starts_with(&problem))
         };
         for (name, size, least) in least {

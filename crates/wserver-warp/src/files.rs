@@ -81,6 +81,6 @@ mod tests {
         let told = told(path.to_str().unwrap());
         fs::remove_file(&path).unwrap();
         assert_eq!(fits, b"12345678");
-        assert!(told.contains("more than 8 bytes"), "{told}");
+        assert!(told.contains("longer than 8 bytes"), "{told}");
     }
 }

@@ -150,9 +150,9 @@ async fn by_sentinels_that_choose_another_master() {
     let port = sentinels.master().port();
     // It cannot say so itself, and nothing it should answer is due before the Sentinels have chosen.
     sentinels.master().process().pause();
-    let said = format!("the Sentinel 127.0.0.1:{} has seen", sentinels.sentinels()[0].port());
+    let said = format!("the Sentinel 127.0.0.1:{} reports", sentinels.sentinels()[0].port());
     let error = broken(&*link).await.to_string();
-    assert_eq!(error, format!("{said} the master of wserver move from 127.0.0.1:{port}"));
+    assert_eq!(error, format!("{said} that the master of wserver moved from 127.0.0.1:{port}"));
     sentinels.wait_for_other_master(port);
     check_again(&broker).await;
 }

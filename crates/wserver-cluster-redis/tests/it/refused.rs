@@ -181,7 +181,7 @@ async fn nobody_there_or_too_many() {
         return;
     }
     let server = Standalone::start(&["maxclients 1"]);
-    let said = "AT answers HELLO with: ERR max number of clients reached";
+    let said = "AT answered HELLO with: ERR max number of clients reached";
     let (url, port) = (server.url(), server.port());
     check(settings(&url), port, Unreachable, said).await;
 }
@@ -227,12 +227,12 @@ async fn servers_that_say_something_else() {
         ),
         (
             "-ERR sesame is nothing I know\r\n",
-            BrokerError::unreachable("AT answers HELLO with: ERR"),
+            BrokerError::unreachable("AT answered HELLO with: ERR"),
         ),
         (
             "-LOADING Redis is loading the dataset in memory\r\n",
             BrokerError::unreachable(
-                "AT answers HELLO with: LOADING Redis is loading the dataset in memory",
+                "AT answered HELLO with: LOADING Redis is loading the dataset in memory",
             ),
         ),
         (

@@ -259,7 +259,7 @@ async fn certificates_are_reloaded_under_load() {
         assert!(
             error.problems().len() == 1
                 && error.problems()[0].settings() == ["tls_key_file", "tls_certificate_file"]
-                && error.problems()[0].to_string().contains("does not fit"),
+                && error.problems()[0].to_string().contains("does not match"),
             "{error}"
         );
         let mut still = secure(running.address, &config).await.unwrap();
@@ -325,9 +325,9 @@ fn mistakes_are_named() {
     check(&certificate, &wrong("locked", &old_encrypted), &["tls_key_file", "encrypted"]);
     check(&certificate, &wrong("nokey", &no_key), &["tls_key_file", "cannot be used"]);
     check(&certificate, &wrong("half", &half), &["tls_key_file", "not PEM", "no end"]);
-    check(&certificate, &wrong("other", &other.key), &["tls_key_file", "other", "does not fit"]);
+    check(&certificate, &wrong("other", &other.key), &["tls_key_file", "other", "does not match"]);
     let chain = format!("{}{}", authority.pem, own.certificate);
-    check(&wrong("chain", &chain), &key, &["does not fit", "must come before"]);
+    check(&wrong("chain", &chain), &key, &["does not match", "must come before"]);
     let (found, swapped) = (problems(TlsSettings::files(&key, &certificate)), "swapped?");
     assert!(found.len() == 2 && found.iter().all(|it| it.contains(swapped)), "{found:#?}");
 
