@@ -121,7 +121,7 @@ check 'with HTTP/1.0' 1 '*failed   upgrade*proxy_http_version 1.1*' "$http/old"
 check 'another path' 1 '*failed   upgrade*wserver says: no such path*' "$http/elsewhere"
 check 'nobody behind it' 1 '*failed   upgrade*502*by nginx*does not reach wserver*' "$http/nobody"
 check 'a redirect' 1 '*failed   upgrade*301*https://push.example.com/ws*' "$http/redirect"
-check 'a page' 1 '*failed   upgrade*200*by nginx*a page came*' "$http/page"
+check 'a page' 1 '*failed   upgrade*200*by nginx*the answer is a page*' "$http/page"
 # shellcheck disable=SC2086
 check 'cut after five seconds' 1 '*ok       delivery*failed   idle       cut after*proxy_read_timeout*' \
     "$http/impatient" $push --idle 20s

@@ -62,10 +62,7 @@ impl Inherited {
                 Ok(false) => {}
                 Ok(true) => return Err(format!("two inherited sockets are called {name}")),
                 Err(error) => {
-                    return Err(format!(
-                        "the inherited socket {name} cannot be used: \
-                                                  {error}"
-                    ));
+                    return Err(format!("the inherited socket {name} cannot be used: {error}"));
                 }
             }
         }

@@ -338,14 +338,21 @@ fn mistakes_are_named() {
     assert!(!shown.contains("KEY") && !shown.contains("45"), "{shown}");
     // One that would be passed over, since its file was joined to another without a line end.
     let joined = |one: &str, other: &str| format!("{}{other}", one.trim_end());
-    let line = "on a line of its own";
     let chain = joined(&own.certificate, &authority.pem);
-    check(&wrong("joined", &chain), &key, &["tls_certificate_file", "2 certificates", line]);
+    check(
+        &wrong("joined", &chain),
+        &key,
+        &["tls_certificate_file", "2 certificates", "line of its own"],
+    );
     let named = authority.pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
     let chain = format!("{}{named}", own.certificate);
-    check(&wrong("named", &chain), &key, &["tls_certificate_file", "2 certificates", line]);
+    check(
+        &wrong("named", &chain),
+        &key,
+        &["tls_certificate_file", "2 certificates", "line of its own"],
+    );
     let both = joined(&own.certificate, &own.key);
-    check(&certificate, &wrong("both", &both), &["tls_key_file", "private key", line]);
+    check(&certificate, &wrong("both", &both), &["tls_key_file", "private key", "line of its own"]);
     let keys = joined(&own.key, &other.key);
     check(&certificate, &wrong("keys", &keys), &["tls_key_file", "2 private keys"]);
     // Nor is one with the mark that some editors put before it, or a chain in its right order.

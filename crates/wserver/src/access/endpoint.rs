@@ -26,8 +26,8 @@ impl Url<'_> {
             HttpEndpointError::Plain { host } => {
                 let allow = format!("{prefix}_allow_plain_http");
                 let words = format!(
-                    "{name}: http:// to {host} can be read and changed on the way: use https://, or \
-                     set {allow} if nobody else is in that network"
+                    "{name}: plain http:// to {host} can be read and changed in transit: use \
+                     https://, or set {allow} if you trust that network"
                 );
                 Problem::new([name, &allow], words)
             }
@@ -65,7 +65,7 @@ pub(super) fn endpoint(contents: &mut Contents, url: &Url<'_>) -> Result<HttpEnd
     }
     HttpEndpoint::trusting(url.url, &authorities).map_err(|error| match error {
         HttpEndpointError::Authority => {
-            anyhow!("there is no certificate in it, or one that is broken")
+            anyhow!("it contains no certificate, or one that cannot be read")
                 .context(source(&name, file))
         }
         HttpEndpointError::AuthorityHalfRead => anyhow!(error).context(source(&name, file)),

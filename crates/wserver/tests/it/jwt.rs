@@ -185,7 +185,8 @@ fn known_keys_outlive_their_issuer() {
     ] {
         issuer.say(status, body);
         let mut socket = judge.accept(&key.token(&of(user)), "news");
-        let told = judge.log.read.lines().rfind(|line| line.contains("JWKS not fetched")).unwrap();
+        let told =
+            judge.log.read.lines().rfind(|line| line.contains("could not fetch the JWKS")).unwrap();
         assert!(told.contains("WARN") && told.contains(why) && !told.contains("canary"), "{told}");
         assert_eq!(judge.count(user, "news"), 1);
         hears(&mut socket);
@@ -206,7 +207,7 @@ fn an_issuer_that_is_down_at_the_start_is_told_and_tried_again() {
     let key = IssuerKey::es256("k1");
     let issuer = Backend::saying(503, "");
     let mut judge = Judge::start(&by_url(&issuer.url("/keys")));
-    let told = judge.log.until("JWKS not fetched");
+    let told = judge.log.until("could not fetch the JWKS");
     assert!(told.contains("the answer is 503 Service Unavailable"), "{told}");
     let token = key.token(&claims(&json!({})));
     judge.refuse(&token, "news", &[r#""reason":"unavailable""#]);
@@ -223,7 +224,7 @@ fn an_issuer_is_known_by_its_authority() {
     let url = format!("https://localhost:{}/keys", issuer.port());
     let authority = file("jwt-ca.pem", &foreign.0);
     let mut judge = Judge::start(&(by_url(&url) + &format!("ca_file = '{}'", authority.path())));
-    let told = judge.log.until("JWKS not fetched");
+    let told = judge.log.until("could not fetch the JWKS");
     assert!(told.contains("no TLS connection: "), "{told}");
     let token = key.token(&claims(&json!({})));
     judge.refuse(&token, "news", &[r#""reason":"unavailable""#]);
@@ -238,12 +239,12 @@ fn an_issuer_is_known_by_its_authority() {
 fn plain_http_beyond_this_machine_is_told_at_the_start() {
     let settings = by_url("http://192.0.2.1/keys") + "allow_plain_http = true\n";
     let mut judge = Judge::start(&settings);
-    let told = judge.log.until("over plain HTTP");
+    let told = judge.log.until("plain HTTP is allowed");
     assert!(told.contains("WARN") && told.contains("jwt_allow_plain_http"), "{told}");
     let loopback = Backend::saying(200, jwks(&[&IssuerKey::es256("k1")]));
     let mut judge = Judge::start(&by_url(&loopback.url("/keys")));
     judge.log.until("the JWKS has new keys");
-    assert!(!judge.log.read.contains("over plain HTTP"), "{}", judge.log.read);
+    assert!(!judge.log.read.contains("plain HTTP is allowed"), "{}", judge.log.read);
 }
 
 #[test]
@@ -279,7 +280,7 @@ fn events_are_those_of_the_claim() {
     judge.refuse(
         &hs256(SECRET.as_bytes(), &wrong),
         "chat",
-        &["its events must be a list of strings, or one string of names with spaces between them"],
+        &["its events is not a list of strings, or one string of names with spaces between them"],
     );
 }
 

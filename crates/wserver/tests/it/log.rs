@@ -91,7 +91,7 @@ fn the_hint_of_the_log_fits_the_settings_in_force() {
             &[&by_flags, r#""by":"jwt""#, token, r#"\"userId\":\"demo\""#],
             &[demo],
         ),
-        (&["--config", config.path()], &[&by_file, r#""by":"jwt""#, "put the token"], &[demo]),
+        (&["--config", config.path()], &[&by_file, r#""by":"jwt""#, "enter the token"], &[demo]),
         (
             &["--no-demo", "--tokens-file", tokens.path()],
             &[tokens.path(), r#""by":"tokens_file""#, token, r#"\"userId\":\"USER\""#],

@@ -254,7 +254,7 @@ fn every_limit_is_a_flag_and_a_variable_and_in_the_help() {
         let flag = format!("--{}", name.replace('_', "-"));
         assert!(help.contains(&format!("{flag} <")), "{flag} not in {help}");
         let variable = format!("WSERVER_{}", name.to_uppercase());
-        check_mistake(&[], &[(&variable, "?")], &[&format!("{variable}: {name} is \"?\", write")]);
+        check_mistake(&[], &[(&variable, "?")], &[&format!("{variable}: {name} is \"?\": write")]);
     }
     for words in [
         "--address",
@@ -297,7 +297,7 @@ fn files_that_cannot_be_used_are_told() {
     let directory = env!("CARGO_TARGET_TMPDIR");
     for (flag, content, expected) in [
         ("--tokens-file", &b""[..], "contains no token, so nobody could register"),
-        ("--tokens-file", b"# only a comment\n", "holds no token"),
+        ("--tokens-file", b"# only a comment\n", "contains no token"),
         ("--tokens-file", b"aaa jack\ncanary-secret\n", "line 2: the user is missing"),
         (
             "--tokens-file",
@@ -320,11 +320,31 @@ fn files_that_cannot_be_used_are_told() {
             "push key 1 contains a control character",
         ),
         ("--push-key-file", b"canary-secret-0123\xff\n", "UTF-8"),
-        ("--push-key-file", b"canary-secret-\xc2\xa00123\n", "push key 1 has U+00A0 in it"),
-        ("--push-key-file", b"#\n\xef\xbb\xbfcanary-secret-0123\n", "push key 1 has U+FEFF in it"),
-        ("--tokens-file", b"#\ncanary-\xe2\x80\x8bsecret jack\n", "line 2: it has U+200B in it"),
-        ("--tokens-file", b"canary\xc2\xa0secret jack\n", "line 1: it has U+00A0 in it"),
-        ("--tokens-file", b"canary-secret\x00 jack\n", "line 1: it has U+0000 in it"),
+        (
+            "--push-key-file",
+            b"canary-secret-\xc2\xa00123\n",
+            "push key 1 contains the invisible character U+00A0",
+        ),
+        (
+            "--push-key-file",
+            b"#\n\xef\xbb\xbfcanary-secret-0123\n",
+            "push key 1 contains the invisible character U+FEFF",
+        ),
+        (
+            "--tokens-file",
+            b"#\ncanary-\xe2\x80\x8bsecret jack\n",
+            "line 2: it contains the invisible character U+200B",
+        ),
+        (
+            "--tokens-file",
+            b"canary\xc2\xa0secret jack\n",
+            "line 1: it contains the invisible character U+00A0",
+        ),
+        (
+            "--tokens-file",
+            b"canary-secret\x00 jack\n",
+            "line 1: it contains the invisible character U+0000",
+        ),
     ] {
         let file = file("wrong", content);
         check_mistake(

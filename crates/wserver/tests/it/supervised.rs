@@ -244,20 +244,30 @@ fn a_private_unix_socket_is_handed_over() {
 fn what_cannot_be_inherited_is_told() {
     let unix = || UnixDatagram::unbound().unwrap().into();
     for (sockets, names, expected) in [
-        (vec![bound().into()], "wserver.socket", "socket \"wserver.socket\" is inherited"),
-        (vec![bound().into(), bound().into()], "wserver", "socket \"\" is inherited"),
-        (vec![bound().into(), bound().into()], "wserver:wserver", "two sockets wserver"),
+        (
+            vec![bound().into()],
+            "wserver.socket",
+            "the inherited socket \"wserver.socket\" must be called",
+        ),
+        (
+            vec![bound().into(), bound().into()],
+            "wserver",
+            "the inherited socket \"\" must be called",
+        ),
+        (
+            vec![bound().into(), bound().into()],
+            "wserver:wserver",
+            "two inherited sockets are called wserver",
+        ),
         (
             vec![unix()],
             "wserver",
-            "the inherited socket wserver cannot be used: fd 3 is not a \
-                                   valid tcp socket",
+            "the inherited socket wserver cannot be used: fd 3 is not a valid tcp socket",
         ),
         (
             vec![unix()],
             "private",
-            "the inherited socket private cannot be used: fd 3 is not a \
-                                   valid tcp socket",
+            "the inherited socket private cannot be used: fd 3 is not a valid tcp socket",
         ),
     ] {
         let output = heir(sockets, Some(names), &[]).output().unwrap();

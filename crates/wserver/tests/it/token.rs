@@ -118,7 +118,7 @@ fn an_inspection_names_what_is_wrong() {
         (good.trim().to_owned() + "x", "refused: its signature is wrong"),
         ("canary".to_owned(), "refused: it is not a token: a token has three parts"),
         (String::new(), "error: standard input contains no token"),
-        ("x".repeat(100_000), "error: standard input holds 65536 bytes or more"),
+        ("x".repeat(100_000), "error: standard input has 65536 bytes or more"),
     ] {
         let (code, told) = settings.inspect(&token);
         assert_eq!(code, Some(1), "{told}");

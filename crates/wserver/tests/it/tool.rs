@@ -306,7 +306,7 @@ fn bad_arguments_are_told() {
     let empty = file("empty", "\n");
     let huge = file("huge", "canary".repeat(20_000));
     let cases: [(&[&str], &str); 9] = [
-        (&["listen", "-e", "e", "--token-file", huge.path()], "no secret does"),
+        (&["listen", "-e", "e", "--token-file", huge.path()], "too long for a secret"),
         (&["push"], "--user <USER>"),
         (&["push", "-u", "u", "-e", "e", "-m", "m", "--key", "canary"], "--key-file"),
         (

@@ -66,5 +66,5 @@ fn ready_follows_the_settings() {
     assert!(code == 64 && told.contains("--url"), "{told}");
     let own = std::process::id().to_string();
     let (code, _, told) = said(&tool(&["ready", "--pid", &own], &[], ""));
-    assert!(code == 64 && told.contains("no server"), "{told}");
+    assert!(code == 64 && told.contains("is not a wserver process"), "{told}");
 }
