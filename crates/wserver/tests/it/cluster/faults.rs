@@ -10,9 +10,7 @@ use wserver_test_brokers::redis::{self, RedisCluster, Sentinels};
 
 use super::line::{Line, redis_by_cable};
 use super::proxy::{Proxy, Way};
-use super::stage::{
-    self, NAMES, is_cut_off, is_told, joined, knows, names, node, pause, resume, until,
-};
+use super::stage::{self, NAMES, is_cut_off, is_told, joined, knows, names, node, resume, until};
 use super::traffic::{LISTENERS, Listeners, Traffic};
 use crate::api::{good, push_v1};
 use crate::harness::{Server, eventually};
@@ -242,10 +240,10 @@ fn a_node_is_killed_and_started_again() {
 }
 
 pub(crate) fn check_node_paused(url: &str, flags: &[&str], times: usize) {
-    let traffic = Traffic::start([url; 3], flags);
+    let mut traffic = Traffic::start([url; 3], flags);
     for time in 1..=times {
         let since = traffic.partial();
-        pause(&traffic.nodes[0]);
+        traffic.pause(0);
         the_others_miss_a(&traffic, since, time);
         resume(&traffic.nodes[0]);
         everybody_is_ready(&traffic);
@@ -264,9 +262,9 @@ fn a_node_stands_still_and_goes_on() {
 #[test]
 fn a_node_stands_still_for_a_moment() {
     let Some(redis) = stage::redis() else { return };
-    let traffic = Traffic::start([&redis.url(); 3], &[]);
+    let mut traffic = Traffic::start([&redis.url(); 3], &[]);
     let since = traffic.partial();
-    pause(&traffic.nodes[0]);
+    traffic.pause(0);
     traffic.are_partial(since, &[1, 2]);
     resume(&traffic.nodes[0]);
     everybody_is_ready(&traffic);
