@@ -30,8 +30,8 @@ const WHY_LONG: &str = "Long because";
 /// Crates that write their own lint table because they need unsafe code.
 const UNSAFE_ALLOWED: &[&str] = &[];
 
-/// The contract whose hash is checked, and the crate whose wire types must follow it.
-const PROTOCOL: &str = "docs/protocol.md";
+/// The contracts whose hashes are checked, and the crate whose wire types must follow them.
+const PROTOCOLS: [&str; 2] = ["docs/protocol.md", "docs/protocol-v2.md"];
 const PROTOCOL_TYPES: &str = "crates/wserver-protocol/src/";
 const PROTOCOL_MARK: &str = "// protocol: ";
 
@@ -64,8 +64,9 @@ pub(crate) fn run(project: &Project) -> anyhow::Result<()> {
         let manifest = fs::read_to_string(&member.manifest)?;
         problems.extend(lints(&member.name, &member.manifest.display().to_string(), &manifest));
     }
-    if let Ok(contract) = fs::read(project.root.join(PROTOCOL)) {
-        problems.extend(protocol(&contract, &sources));
+    for path in PROTOCOLS {
+        let contract = fs::read(project.root.join(path)).context(path)?;
+        problems.extend(protocol(path, &contract, &sources));
     }
     if let Ok(threats) = fs::read_to_string(project.root.join(SECURITY)) {
         problems.extend(named_tests(&threats, &sources));
@@ -182,15 +183,15 @@ fn lints(name: &str, manifest_path: &str, manifest: &str) -> Option<Problem> {
     })
 }
 
-/// The contract and its types change together: the hash next to the types names the text that they
+/// A contract and its types change together: the hash next to the types names the text that they
 /// follow.
-fn protocol(contract: &[u8], sources: &[Source]) -> Option<Problem> {
+fn protocol(path: &str, contract: &[u8], sources: &[Source]) -> Option<Problem> {
     let line = format!("{PROTOCOL_MARK}{:016x}", hash(contract));
     let mut types = sources.iter().filter(|source| source.path.starts_with(PROTOCOL_TYPES));
     let agrees = types.any(|source| source.text.lines().any(|it| it.trim() == line));
     (!agrees).then(|| {
         let fix = format!("make the types in {PROTOCOL_TYPES} follow it, then write there: {line}");
-        Problem::new(PROTOCOL, "has changed, or its hash stands nowhere", fix)
+        Problem::new(path, "has changed, or its hash stands nowhere", fix)
     })
 }
 
@@ -367,10 +368,10 @@ mod tests {
         let source =
             |text: &str| Source { path: format!("{PROTOCOL_TYPES}lib.rs"), text: text.to_owned() };
         let right = format!("//! Wire.\n\n{PROTOCOL_MARK}{:016x}\n", hash(b"contract"));
-        assert!(protocol(b"contract", &[source(&right)]).is_none());
-        let problem = protocol(b"new contract", &[source(&right)]).unwrap();
+        assert!(protocol("docs/protocol.md", b"contract", &[source(&right)]).is_none());
+        let problem = protocol("docs/protocol.md", b"new contract", &[source(&right)]).unwrap();
         assert!(problem.fix.contains(&format!("{:016x}", hash(b"new contract"))));
         let elsewhere = Source { path: "crates/wserver/src/main.rs".to_owned(), text: right };
-        assert!(protocol(b"contract", &[elsewhere]).is_some());
+        assert!(protocol("docs/protocol.md", b"contract", &[elsewhere]).is_some());
     }
 }

@@ -64,6 +64,37 @@ impl CloseCode {
     /// half-read messages runs out.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
 
+    /// Version 2: the server shuts down, or is cut off from its cluster.
+    pub const LEAVING: Self = Self(4000);
+    /// Version 2: the client read too slowly.
+    pub const TOO_SLOW: Self = Self(4001);
+    /// Version 2: no Pong came in time.
+    pub const SILENT: Self = Self(4002);
+    /// Version 2: a registration has expired.
+    pub const EXPIRED: Self = Self(4003);
+    /// Version 2: the server failed.
+    pub const FAILED: Self = Self(4004);
+    /// Version 2: the server has no room for half a message.
+    pub const BUSY: Self = Self(4005);
+    /// Version 2: a message was not a JSON object.
+    pub const MALFORMED: Self = Self(4500);
+    /// Version 2: nothing was registered in time.
+    pub const NOT_REGISTERED: Self = Self(4501);
+    /// Version 2: too many messages at once.
+    pub const FLOOD: Self = Self(4502);
+    /// Version 2: the operator, or the embedding program, disconnected the client.
+    pub const DISCONNECTED: Self = Self(4503);
+    /// Version 2: a newer connection of the user took its place.
+    pub const REPLACED: Self = Self(4504);
+    /// Version 2: the user has too many connections.
+    pub const USER_FULL: Self = Self(4505);
+
+    /// Whether a client of version 2 stays away after this code: from 4500 on.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        self.0 >= 4500
+    }
+
     /// The code, if RFC 6455 allows sending it: 1000–1003, 1007–1014, 3000–4999.
     ///
     /// 1004 has no meaning; 1005, 1006 and 1015 must never be sent; 1016–2999 are reserved for

@@ -72,6 +72,15 @@ pub fn text(text: &str) -> Bytes {
     whole(Opcode::Text, text.as_bytes())
 }
 
+/// The same of a text in several parts.
+pub(crate) fn text_of(parts: &[&[u8]]) -> Bytes {
+    let len = parts.iter().map(|part| part.len()).sum();
+    let mut frame = Vec::with_capacity(frame_len(len));
+    push_head(&mut frame, FIN | Opcode::Text as u8, None, len);
+    parts.iter().for_each(|part| frame.extend_from_slice(part));
+    frame.into()
+}
+
 /// A whole binary frame as a server sends it, unmasked.
 #[must_use]
 pub fn binary(payload: &[u8]) -> Bytes {

@@ -2,11 +2,14 @@
 //! that knows JSON and WebSocket frames, and it does not know which connection has which
 //! registration.
 //!
-//! `docs/protocol.md` in the repository is the contract for the wire.
+//! `docs/protocol.md` and `docs/protocol-v2.md` in the repository are the contracts for the wire.
 
-// The contract in docs/protocol.md and these types are one; tidy holds them together.
+// The contracts in docs/protocol.md and docs/protocol-v2.md and these types are one; tidy holds them
+// together.
 // protocol: e3ce09951f38e2d2
+// protocol: c6c0030254d46854
 
+pub mod connection;
 pub mod frame;
 pub mod receipt;
 pub mod v2;
@@ -17,14 +20,17 @@ mod error;
 mod json;
 mod push;
 mod register;
+mod subprotocol;
 
 pub use close::{CloseCode, reconnect_in, reconnect_reason};
 pub use decode::{DecodeLimits, Decoder, Inbound, Role};
 pub use error::{DecodeError, JsonError, PushError, RegisterError};
 pub use push::PushRequest;
 pub use register::Register;
+pub use subprotocol::Protocol;
 
-/// The contract, whose examples run as tests.
+/// The contracts, whose examples run as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/protocol.md")]
+#[doc = include_str!("../../../docs/protocol-v2.md")]
 struct Contract;

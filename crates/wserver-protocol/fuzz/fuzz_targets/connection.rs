@@ -1,0 +1,56 @@
+//! Version 2 of the protocol: what is read has the shape it promises and survives a round trip,
+//! what is refused is told in one line, and a push is read as it was written.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+use wserver_protocol::connection::{Asked, FromServer, Request, RequestError, push, push_len};
+use wserver_protocol::frame;
+
+fuzz_target!(|input: &[u8]| {
+    let is_object = serde_json::from_slice::<Value>(input).is_ok_and(|value| value.is_object());
+    match Request::parse(input) {
+        Ok(request) => {
+            assert!(is_object);
+            if let Asked::Register { events, token } = &request.asked {
+                assert!(!events.is_empty() && events.iter().all(|event| !event.is_empty()));
+                assert!(token.as_ref().is_none_or(|token| !token.is_empty()));
+            }
+            assert_eq!(Request::parse(request.encode().as_bytes()), Ok(request));
+        }
+        Err(RequestError::NotAnObject) => assert!(!is_object),
+        Err(RequestError::Refused { detail, .. }) => {
+            assert!(is_object);
+            assert!(detail.len() < 100 && detail.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+        }
+    }
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    match FromServer::parse(text) {
+        Some(FromServer::Reply(reply)) => {
+            let encoded = reply.encode();
+            assert_eq!(FromServer::parse(&encoded), Some(FromServer::Reply(reply)));
+        }
+        Some(FromServer::Notice(notice)) => {
+            let encoded = notice.encode();
+            assert_eq!(FromServer::parse(&encoded), Some(FromServer::Notice(notice)));
+        }
+        Some(FromServer::Push { .. } | FromServer::Unknown) | None => {}
+        Some(_) => unreachable!("a kind without a check"),
+    }
+    // The first half as an event, the rest as a message.
+    let mut middle = text.len() / 2;
+    while !text.is_char_boundary(middle) {
+        middle -= 1;
+    }
+    let (event, message) = text.split_at(middle);
+    let written = push(event, "5f3a9c01-12", message);
+    assert_eq!(written.len(), push_len(event, "5f3a9c01-12", message.len()));
+    let payload = (2..=10)
+        .find(|head| frame::frame_len(written.len() - head) == written.len())
+        .map(|head| &written[head..])
+        .unwrap();
+    let read = FromServer::parse(std::str::from_utf8(payload).unwrap());
+    let (event, id) = (event.to_owned(), "5f3a9c01-12".to_owned());
+    assert_eq!(read, Some(FromServer::Push { event, id, message }));
+});
