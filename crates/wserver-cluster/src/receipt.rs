@@ -18,6 +18,14 @@ pub struct NodeName {
     pub name: Arc<str>,
 }
 
+impl NodeName {
+    /// The node with this id, by its own name.
+    #[must_use]
+    pub fn new(id: NodeId, name: &str) -> Self {
+        Self { id, name: name.into() }
+    }
+}
+
 impl fmt::Display for NodeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)

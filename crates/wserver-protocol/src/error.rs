@@ -135,6 +135,28 @@ impl DecodeError {
         }
     }
 
+    /// The error with this label, if it is one.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        let all = [
+            Self::ReservedBit,
+            Self::ReservedOpcode,
+            Self::ControlFragmented,
+            Self::ControlTooLong,
+            Self::ContinuationUnexpected,
+            Self::ContinuationExpected,
+            Self::NotMasked,
+            Self::Masked,
+            Self::LengthNotShortest,
+            Self::CloseTruncated,
+            Self::CloseCodeInvalid(0),
+            Self::NotUtf8,
+            Self::MessageTooLong,
+            Self::TooManyFragments,
+        ];
+        all.into_iter().find(|error| error.as_str() == word)
+    }
+
     /// The code to close with: 1002 for the protocol, 1007 for UTF-8, 1009 for size.
     #[must_use]
     pub const fn close_code(self) -> CloseCode {

@@ -1,12 +1,15 @@
 //! Why a push of an event to a user would arrive, or does not: facts, and the same in plain words.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::{Duration, SystemTime};
 
 use http::Uri;
-use wserver_cluster::{Gathered, NodeName, Whom};
-use wserver_core::{ConnectionId, EventName, UserId};
-use wserver_node::{ConnectionInfo, Entry, What, Wire};
-use wserver_protocol::v2::{self, Answer, Explanation, Now, Question};
+use wserver_cluster::{NodeName, Whom};
+use wserver_core::{EventName, UserId};
+use wserver_node::Wire;
+use wserver_protocol::v2::{self, Answer, Entry, Explanation, Now, Question};
 
 use super::show;
 use super::words::{Ago, Count, Name, of_entry, verdict};
@@ -28,242 +31,217 @@ const SENTENCES_OF_ENTRIES_MAX: usize = 10;
 
 pub(crate) async fn explain<W: Wire>(api: &Api<W>, uri: &Uri) -> Result<Reply, Refused> {
     let [user, event] = parameters::query(uri, ["user", "event"])?;
-    let facts = Facts::of(api, &user, &event)?;
-    let Some(cluster) = &api.cluster else {
-        return Ok(reply::json(v2::encode(&facts.explanation(facts.sentences()))));
-    };
-    let question = v2::encode(&Question::Explain { user, event }).into();
-    let said = |answer: &[u8], _took| match Answer::parse(answer)? {
-        Answer::Ok(explanation) => Some(explanation),
-        Answer::Problem(_) => None,
-    };
-    let here = std::future::ready(facts.explanation(Vec::new()));
-    let gathered = cluster.ask(Whom::Everybody, question, here, said).await;
-    let nodes_missing = ask::missing(&gathered);
-    let Gathered { here: mut whole, others, .. } = gathered;
-    whole.nodes_missing = nodes_missing;
-    let not_ready = cluster.ready().err();
-    Ok(reply::json(v2::encode(&facts.explanation_of_all(whole, others, not_ready))))
+    let mut account = Account::of(api, &user, &event)?;
+    if let Some(cluster) = &api.cluster {
+        let question = v2::encode(&Question::Explain { user, event }).into();
+        let said = |answer: &[u8], _took| match Answer::parse(answer)? {
+            Answer::Ok(facts) => Some(Some(facts)),
+            Answer::Problem(_) => None,
+        };
+        // It has said what it knows.
+        let here = std::future::ready(None);
+        let gathered = cluster.ask(Whom::Everybody, question, here, said).await;
+        account.nodes_missing = ask::missing(&gathered);
+        let others = gathered.others.into_iter();
+        account.others = others.filter_map(|(node, facts)| Some((node, facts?))).collect();
+        account.not_ready = cluster.ready().err();
+    }
+    Ok(reply::json(v2::encode(&account.explanation())))
 }
 
-/// What this node alone knows, for another one.
+/// What this node alone knows, for another one, which words it.
 pub(crate) fn explain_here<W: Wire>(
     api: &Api<W>,
     user: &str,
     event: &str,
 ) -> Result<Explanation, Refused> {
-    let facts = Facts::of(api, user, event)?;
-    Ok(facts.explanation(facts.sentences()))
+    Ok(Account::of(api, user, event)?.here)
 }
 
-/// All that is known of a user and an event.
-struct Facts {
+/// All that is known of a user and an event, as facts without words.
+struct Account {
     user: UserId,
     event: EventName,
-    would_deliver_to: usize,
-    /// All connections of the user.
-    count: usize,
-    /// The first of them.
-    connections: Vec<ConnectionInfo>,
-    /// What of these may be worth a sentence.
-    lines: Vec<Line>,
-    /// What they registered.
-    events: Vec<EventName>,
-    recent: Vec<Entry>,
-    strangers: Vec<Entry>,
+    /// What this node knows.
+    here: Explanation,
+    /// What the user's connections here have registered, beyond those that are listed too.
+    events: Vec<String>,
+    /// What other nodes know.
+    others: Vec<(NodeName, Explanation)>,
+    nodes_missing: Vec<String>,
+    /// Why this node takes no part in its cluster.
+    not_ready: Option<String>,
     /// After which time without a word a connection is worth a sentence.
     silence_max: Duration,
     now: SystemTime,
 }
 
-/// What of a connection may be worth a sentence.
-struct Line {
-    id: ConnectionId,
-    queued_bytes: usize,
-    silence: Duration,
-}
-
-impl Line {
-    fn of(info: &ConnectionInfo) -> Self {
-        Self { id: info.id, queued_bytes: info.queued_bytes, silence: info.last_sign_of_life }
-    }
-}
-
-impl Facts {
+impl Account {
     fn of<W: Wire>(api: &Api<W>, user: &str, event: &str) -> Result<Self, Refused> {
         let (user, event) =
             (parameters::user(&api.limits, "user", user)?, parameters::event(&api.limits, event)?);
         let node = &api.node;
         let connections = node.user_connections(&user, CONNECTIONS_MAX);
         let count = node.presence(std::slice::from_ref(&user)).first().copied();
-        Ok(Self {
-            would_deliver_to: node.registered(&user, &event),
-            // Some may have gone or come between the looks.
-            count: count.unwrap_or_default().max(connections.len()),
-            events: node.user_events(&user),
-            recent: node.recent(&user, ENTRIES_MAX),
-            strangers: if connections.is_empty() {
-                node.recent_strangers(ENTRIES_MAX)
-            } else {
-                Vec::new()
+        // Some may have gone or come between the looks.
+        let count = count.unwrap_or_default().max(connections.len());
+        let strangers =
+            if connections.is_empty() { node.recent_strangers(ENTRIES_MAX) } else { Vec::new() };
+        let connections = show::connections(&connections);
+        let here = Explanation {
+            user: user.as_str().to_owned(),
+            event: event.as_str().to_owned(),
+            now: Now {
+                would_deliver_to: node.registered(&user, &event),
+                connection_count: (count > connections.len()).then_some(count),
+                connections,
             },
-            silence_max: api.limits.ping_interval + api.limits.pong_timeout,
-            now: SystemTime::now(),
+            recent: node.recent(&user, ENTRIES_MAX).iter().map(show::entry).collect(),
+            strangers: strangers.iter().map(show::entry).collect(),
+            sentences: Vec::new(),
+            nodes_missing: Vec::new(),
+        };
+        let events = node.user_events(&user).iter().map(|it| it.as_str().to_owned()).collect();
+        Ok(Self {
             user,
             event,
-            lines: connections.iter().map(Line::of).collect(),
-            connections,
+            here,
+            events,
+            others: Vec::new(),
+            nodes_missing: Vec::new(),
+            not_ready: None,
+            silence_max: api.limits.ping_interval + api.limits.pong_timeout,
+            now: SystemTime::now(),
         })
     }
 
-    fn explanation(&self, sentences: Vec<String>) -> Explanation {
-        let connections = show::connections(&self.connections);
-        Explanation {
-            user: self.user.as_str().to_owned(),
-            event: self.event.as_str().to_owned(),
-            now: Now {
-                would_deliver_to: self.would_deliver_to,
-                connection_count: (self.count > connections.len()).then_some(self.count),
-                connections,
-            },
-            recent: self.recent.iter().map(show::entry).collect(),
-            strangers: self.strangers.iter().map(show::entry).collect(),
-            sentences,
-            nodes_missing: Vec::new(),
-        }
-    }
-
-    /// What this node and the others know: the first sentence is about all of them, and what another
-    /// node says is told as its.
-    fn explanation_of_all(
-        &self,
-        mut whole: Explanation,
-        others: Vec<(NodeName, Explanation)>,
-        not_ready: Option<String>,
-    ) -> Explanation {
-        let mut total = self.count;
-        let mut told = Vec::new();
-        let mut events: Vec<String> =
-            self.events.iter().map(|event| event.as_str().to_owned()).collect();
+    /// The facts of all nodes, and what they mean in words.
+    fn explanation(self) -> Explanation {
+        let sentences = self.sentences();
+        let total = self.total();
+        let Self { here: mut whole, others, nodes_missing, .. } = self;
         for (node, other) in others {
-            let count = other.now.connection_count.unwrap_or(other.now.connections.len());
-            // Its verdict is part of that of all, and so is that it remembers nothing.
-            let spared = if count == 0 && other.recent.is_empty() { 2 } else { 1 };
-            let more = other.sentences.into_iter().skip(spared);
-            told.extend(more.map(|sentence| format!("node {node}: {sentence}")));
-            total = total.saturating_add(count);
             whole.now.would_deliver_to =
                 whole.now.would_deliver_to.saturating_add(other.now.would_deliver_to);
-            let theirs =
-                other.now.connections.iter().flat_map(|it| it.registrations.get(&whole.user));
-            events.extend(theirs.flatten().cloned());
             let left = CONNECTIONS_MAX.saturating_sub(whole.now.connections.len());
             let connections = other.now.connections.into_iter().take(left);
             whole.now.connections.extend(connections.map(|it| ask::named(&node, it)));
-            let recent = other.recent.into_iter().map(|entry| ask::told_by(&node, entry));
-            whole.recent.extend(recent);
-            let strangers = other.strangers.into_iter().map(|entry| ask::told_by(&node, entry));
-            whole.strangers.extend(strangers);
+            let told = |entry| ask::told_by(&node, entry);
+            whole.recent.extend(other.recent.into_iter().map(told));
+            whole.strangers.extend(other.strangers.into_iter().map(told));
         }
         whole.recent.sort_by(|one, next| one.at.cmp(&next.at));
         whole.strangers.sort_by(|one, next| one.at.cmp(&next.at));
         if total > whole.now.connections.len() {
             whole.now.connection_count = Some(total);
         }
-        events.sort_unstable();
-        events.dedup();
-        let reached = whole.now.would_deliver_to;
-        let mut sentences = vec![verdict(&self.user, &self.event, reached, total, &events)];
-        sentences.extend(not_ready.map(|why| format!("this node is not ready: {why}")));
-        if !whole.nodes_missing.is_empty() {
-            let names = whole.nodes_missing.join(", ");
-            sentences.push(format!(
-                "{names} did not answer, so this answer leaves out what \
-                                    happened there"
-            ));
-        }
-        self.tell_connections(&mut sentences);
-        sentences.extend(self.folded(&self.recent, |_| true, |_| ""));
-        sentences.append(&mut told);
-        if total == 0 && whole.recent.is_empty() {
-            sentences.push(self.nothing());
-        }
-        if total == 0 {
-            self.tell_strangers(&mut sentences);
-        } else {
+        if total > 0 {
             // Whoever has a connection is none of them, on whichever node.
             whole.strangers.clear();
-            let is_of_stranger =
-                |it: &String| it.ends_with(OF_PUBLISHERS) || it.ends_with(OF_LISTENERS);
-            sentences.retain(|sentence| !is_of_stranger(sentence));
         }
-        whole.sentences = sentences;
-        whole
+        for entry in whole.recent.iter_mut().chain(&mut whole.strangers) {
+            entry.sentence = of_entry(entry);
+        }
+        Explanation { sentences, nodes_missing, ..whole }
     }
 
-    /// What this node has to say. What matters most comes first.
+    /// How many connections the user has on all nodes.
+    fn total(&self) -> usize {
+        let others = self.others.iter().map(|(_, other)| count(other));
+        others.fold(count(&self.here), usize::saturating_add)
+    }
+
+    /// What there is to say; the first sentence is the answer, and what matters most comes next. What
+    /// another node knows is told as its.
     fn sentences(&self) -> Vec<String> {
-        let events: Vec<String> =
-            self.events.iter().map(|event| event.as_str().to_owned()).collect();
-        let (reached, count) = (self.would_deliver_to, self.count);
-        let mut sentences = vec![verdict(&self.user, &self.event, reached, count, &events)];
-        self.tell_connections(&mut sentences);
-        sentences.extend(self.folded(&self.recent, |_| true, |_| ""));
-        if self.count == 0 && self.recent.is_empty() {
-            sentences.push(self.nothing());
+        let total = self.total();
+        let mut sentences = vec![self.verdict(total)];
+        sentences.extend(self.not_ready.iter().map(|why| format!("this node is not ready: {why}")));
+        if !self.nodes_missing.is_empty() {
+            let names = self.nodes_missing.join(", ");
+            sentences.push(format!(
+                "{names} did not answer, so this answer leaves out what happened there"
+            ));
         }
-        self.tell_strangers(&mut sentences);
+        let accounts = || {
+            let here = std::iter::once((None, &self.here));
+            here.chain(self.others.iter().map(|(node, other)| (Some(node), other)))
+        };
+        for (node, facts) in accounts() {
+            let connections = self.of_connections(facts);
+            let recent = self.folded(&facts.recent, |_| true, |_| "");
+            sentences.extend(connections.into_iter().chain(recent).map(|it| told_of(node, it)));
+        }
+        if total > 0 {
+            return sentences;
+        }
+        if accounts().all(|(_, facts)| facts.recent.is_empty()) {
+            let user = Name(self.user.as_str());
+            sentences.push(format!(
+                "the journal has no entry of user {user}: nobody has registered as this user since \
+                 the server started, or it was too long ago"
+            ));
+        }
+        for (node, facts) in accounts() {
+            let strangers = self.of_strangers(&facts.strangers);
+            sentences.extend(strangers.into_iter().map(|it| told_of(node, it)));
+        }
         sentences
     }
 
-    fn nothing(&self) -> String {
-        let user = Name(self.user.as_str());
-        format!(
-            "the journal has no entry of user {user}: nobody has registered as this user since the \
-             server started, or it was too long ago"
-        )
+    fn verdict(&self, total: usize) -> String {
+        let mut reached = self.here.now.would_deliver_to;
+        let mut events = self.events.clone();
+        for (_, other) in &self.others {
+            reached = reached.saturating_add(other.now.would_deliver_to);
+            let theirs =
+                other.now.connections.iter().flat_map(|it| it.registrations.get(&self.here.user));
+            events.extend(theirs.flatten().cloned());
+        }
+        events.sort_unstable();
+        events.dedup();
+        verdict(&self.user, &self.event, reached, total, &events)
     }
 
-    fn tell_connections(&self, sentences: &mut Vec<String>) {
-        for Line { id, queued_bytes, silence } in &self.lines {
-            if *queued_bytes > 0 {
+    fn of_connections(&self, facts: &Explanation) -> Vec<String> {
+        let mut sentences = Vec::new();
+        for connection in &facts.now.connections {
+            let (id, queued_bytes) = (Name(&connection.id), connection.queued_bytes);
+            if queued_bytes > 0 {
                 sentences.push(format!(
                     "connection {id} has {queued_bytes} bytes waiting: it reads more slowly than it \
                      is sent to"
                 ));
             }
-            if *silence > self.silence_max {
+            let silence = Duration::from_secs(connection.silent_seconds);
+            if silence > self.silence_max {
                 sentences.push(format!(
                     "connection {id} was last heard of {}: its client, or the network to it, may \
                      have vanished",
-                    Ago(*silence)
+                    Ago(silence)
                 ));
             }
         }
-        let left_out = self.count.saturating_sub(self.lines.len());
+        let left_out = count(facts).saturating_sub(facts.now.connections.len());
         if left_out > 0 {
             sentences.push(format!("{} more were not examined", Count(left_out, "connection")));
         }
+        sentences
     }
 
     /// Refusals of connections whose user was never proven: this user may be among them, and it
     /// cannot be known.
-    fn tell_strangers(&self, sentences: &mut Vec<String>) {
-        let is_telling = |entry: &Entry| match entry.what {
-            What::RegistrationRefused { .. } => {
-                entry.event.as_ref().is_none_or(|event| *event == self.event)
+    fn of_strangers(&self, strangers: &[Entry]) -> Vec<String> {
+        let is_telling = |entry: &Entry| match &*entry.what {
+            "registration_refused" => {
+                entry.event.as_ref().is_none_or(|event| event == self.event.as_str())
             }
-            What::PushRefused { .. } | What::ProtocolBroken { .. } => true,
-            What::Registered
-            | What::Unregistered
-            | What::Dropped { .. }
-            | What::Closed { .. }
-            | What::Pushed { .. } => false,
+            what => matches!(what, "push_refused" | "protocol_broken"),
         };
-        sentences.extend(self.folded(&self.strangers, is_telling, |entry| match entry.what {
-            What::PushRefused { .. } => OF_PUBLISHERS,
+        self.folded(strangers, is_telling, |entry| match &*entry.what {
+            "push_refused" => OF_PUBLISHERS,
             _ => OF_LISTENERS,
-        }));
+        })
     }
 
     /// Entries as sentences, the newest first; what came many times is told once.
@@ -279,7 +257,8 @@ impl Facts {
             if let Some((_, _, times)) = told.iter_mut().find(|(_, known, _)| *known == words) {
                 *times += 1;
             } else if told.len() < SENTENCES_OF_ENTRIES_MAX {
-                told.push((Ago::since(entry.at, self.now), words, 0));
+                let at = humantime::parse_rfc3339(&entry.at).unwrap_or(self.now);
+                told.push((Ago::since(at, self.now), words, 0));
             }
         }
         let sentence = |(ago, words, before): (Ago, String, usize)| match before {
@@ -290,199 +269,14 @@ impl Facts {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use wserver_core::CloseReason;
-    use wserver_node::NoDelivery;
+/// How many connections the user has at the node that tells this.
+fn count(facts: &Explanation) -> usize {
+    facts.now.connection_count.unwrap_or(facts.now.connections.len())
+}
 
-    use super::*;
-
-    fn name(name: &str) -> EventName {
-        EventName::parse(name, 4096).unwrap()
-    }
-
-    fn facts(would_deliver_to: usize, count: usize, events: &[&str]) -> Facts {
-        Facts {
-            user: UserId::parse("jack", 4096).unwrap(),
-            event: name("news"),
-            would_deliver_to,
-            count,
-            connections: Vec::new(),
-            lines: (1..=count as u64).map(|id| line(id, 0, 0)).collect(),
-            events: events.iter().map(|event| name(event)).collect(),
-            recent: Vec::new(),
-            strangers: Vec::new(),
-            silence_max: Duration::from_secs(35),
-            now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
-        }
-    }
-
-    fn line(id: u64, queued_bytes: usize, seconds: u64) -> Line {
-        let silence = Duration::from_secs(seconds);
-        Line { id: ConnectionId::new(id), queued_bytes, silence }
-    }
-
-    /// Of connection 7, so many seconds ago.
-    fn entry(facts: &Facts, seconds: u64, event: Option<&str>, what: What) -> Entry {
-        let at = facts.now - Duration::from_secs(seconds);
-        Entry::new(at, Some(ConnectionId::new(7)), None, event.map(name), what)
-    }
-
-    #[test]
-    fn the_first_sentence_is_the_answer() {
-        for (facts, expected) in [
-            (
-                facts(1, 1, &["news"]),
-                "a push of news to user jack would go to 1 connection, all there are",
-            ),
-            (
-                facts(2, 2, &["news"]),
-                "a push of news to user jack would go to 2 connections, all there are",
-            ),
-            (
-                facts(1, 3, &["news", "chat"]),
-                "a push of news to user jack would go to 1 of the user's 3 connections",
-            ),
-            (
-                facts(0, 2, &["chat", "mail"]),
-                "user jack has 2 connections, none registered for news, but for: chat, mail",
-            ),
-            (
-                facts(0, 1, &[]),
-                "user jack has 1 connection, no longer registered for anything, so a push of news \
-                 goes to nobody",
-            ),
-            (facts(0, 0, &[]), "user jack has no connection, so a push of news goes to nobody"),
-        ] {
-            assert_eq!(facts.sentences()[0], expected);
-        }
-    }
-
-    #[test]
-    fn every_close_is_told() {
-        for reason in CloseReason::ALL {
-            let mut facts = facts(0, 0, &[]);
-            facts.recent = vec![entry(&facts, 12, None, What::Closed { reason })];
-            let told = facts.sentences();
-            assert_eq!(told.len(), 2, "{told:?}");
-            assert!(told[1].starts_with("12 s ago: connection 7 was closed: "), "{told:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_known_is_told_in_words() {
-        let refused = |reason| What::RegistrationRefused { reason };
-        let cases: [(Option<&str>, What, &str); 9] = [
-            (
-                Some("news"),
-                refused("forbidden"),
-                "connection 7 was refused a registration for news: its token is good, but not for this event",
-            ),
-            (
-                Some("news"),
-                refused("user_full"),
-                "connection 7 was refused a registration for news: the user had connections_per_user_max connections already",
-            ),
-            (
-                Some("news"),
-                refused("expired"),
-                "connection 7 was refused a registration for news: its token has expired",
-            ),
-            (
-                Some("news"),
-                refused("unavailable"),
-                "connection 7 was refused a registration for news: nobody could check its token: the authenticator did not answer",
-            ),
-            (
-                None,
-                refused("of_a_later_list"),
-                "connection 7 was refused a registration: of_a_later_list",
-            ),
-            (
-                Some("news"),
-                What::Dropped { reason: NoDelivery::SlowConsumer },
-                "a message for news did not reach connection 7: it read too slowly",
-            ),
-            (
-                None,
-                What::Dropped { reason: NoDelivery::Expired },
-                "a message did not reach connection 7: its time to live was over",
-            ),
-            (
-                Some("news"),
-                What::PushRefused { reason: "out_of_scope" },
-                "a push for news was refused: it is not within the scope of its key",
-            ),
-            (
-                None,
-                What::PushRefused { reason: "push_rate" },
-                "a push was refused: its key has reached its pushes_per_second",
-            ),
-        ];
-        for (event, what, expected) in cases {
-            let mut facts = facts(1, 1, &["news"]);
-            facts.recent = vec![entry(&facts, 300, event, what)];
-            assert_eq!(facts.sentences()[1], format!("5 min ago: {expected}"));
-        }
-    }
-
-    #[test]
-    fn connections_that_give_cause_are_told() {
-        let mut facts = facts(3, 5, &["news"]);
-        facts.lines = vec![line(1, 0, 35), line(2, 4096, 0), line(3, 0, 36)];
-        assert_eq!(
-            facts.sentences()[1..],
-            [
-                "connection 2 has 4096 bytes waiting: it reads more slowly than it is sent to",
-                "connection 3 was last heard of 36 s ago: its client, or the network to it, may \
-                 have vanished",
-                "2 connections more were not examined",
-            ]
-        );
-    }
-
-    #[test]
-    fn strangers_are_told_apart_and_what_repeats_once() {
-        let mut facts = facts(0, 0, &[]);
-        let unknown = || What::RegistrationRefused { reason: "unknown" };
-        let closed = What::Closed { reason: CloseReason::NotRegistered };
-        facts.strangers = vec![
-            entry(&facts, 9, None, What::PushRefused { reason: "unauthorized" }),
-            entry(&facts, 8, Some("news"), unknown()),
-            entry(&facts, 7, Some("other"), unknown()),
-            entry(&facts, 6, None, closed),
-            entry(&facts, 5, Some("news"), unknown()),
-            entry(&facts, 4, Some("news"), unknown()),
-        ];
-        let whose = "its user was never authenticated, so it may be this user's";
-        assert_eq!(
-            facts.sentences()[1..],
-            [
-                "the journal has no entry of user jack: nobody has registered as this user since \
-                 the server started, or it was too long ago"
-                    .to_owned(),
-                format!(
-                    "4 s ago, and 2 times before: connection 7 was refused a registration for news: its token is unknown; {whose}"
-                ),
-                "9 s ago: a push was refused: its key is missing, wrong or expired; the user is \
-                 not known"
-                    .to_owned(),
-            ]
-        );
-    }
-
-    #[test]
-    fn there_is_never_too_much_to_read() {
-        let mut facts = facts(0, 0, &[]);
-        let entries = (0..50).map(|number| {
-            entry(
-                &facts,
-                number,
-                Some(&format!("event-{number}")),
-                What::RegistrationRefused { reason: "unknown" },
-            )
-        });
-        facts.recent = entries.collect();
-        assert_eq!(facts.sentences().len(), 1 + SENTENCES_OF_ENTRIES_MAX);
+fn told_of(node: Option<&NodeName>, sentence: String) -> String {
+    match node {
+        Some(node) => format!("node {node}: {sentence}"),
+        None => sentence,
     }
 }

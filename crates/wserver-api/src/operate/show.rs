@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use wserver_node::{ConnectionInfo, Entry, What};
 use wserver_protocol::v2;
 
-use super::words;
 use crate::push::outcome;
 
 /// Bytes of names that one answer tells of connections, beyond which the next is left out. A connection
@@ -43,7 +42,7 @@ pub(crate) fn connection(info: &ConnectionInfo) -> v2::Connection {
     }
 }
 
-/// One thing that happened.
+/// One thing that happened, as a fact: whoever tells it finds the words.
 pub(crate) fn entry(entry: &Entry) -> v2::Entry {
     let (reason, delivery) = match &entry.what {
         What::RegistrationRefused { reason } | What::PushRefused { reason } => {
@@ -68,6 +67,6 @@ pub(crate) fn entry(entry: &Entry) -> v2::Entry {
         what: entry.what.as_str().to_owned(),
         reason,
         delivery,
-        sentence: words::of_entry(entry),
+        sentence: String::new(),
     }
 }

@@ -18,8 +18,8 @@ use wserver_core::UserId;
 use wserver_node::{Trace, Traced, Wire};
 use wserver_protocol::v2::{self, Entry, Missed, Question};
 
-use super::show;
 use super::sse::{self, Event};
+use super::{show, words};
 use crate::api::Api;
 use crate::cluster::ask as ask_others;
 use crate::parameters;
@@ -115,7 +115,7 @@ impl<W: Wire> Elsewhere<W> {
                     Some(member) => ask_others::told_by(&member.node, entry),
                     None => entry,
                 };
-                events.push(Event::new(&entry.what, &v2::encode(&entry)));
+                events.push(event(entry));
             } else if let Ok(Missed { missed }) = Missed::parse(&payload) {
                 events.push(missed_event(missed));
             }
@@ -124,6 +124,12 @@ impl<W: Wire> Elsewhere<W> {
             }
         }
     }
+}
+
+/// What happened, with words for it, on whichever node.
+fn event(mut entry: Entry) -> Event {
+    entry.sentence = words::of_entry(&entry);
+    Event::new(&entry.what, &v2::encode(&entry))
 }
 
 fn missed_event(missed: u64) -> Event {
@@ -141,9 +147,8 @@ fn events(trace: Trace) -> impl Stream<Item = Event> + Send + Sync {
     stream::unfold(trace, |mut trace| async move {
         let Traced { missed, entry, .. } = trace.next().await?;
         let missed = (missed > 0).then(|| missed_event(missed));
-        let shown = show::entry(&entry);
-        let event = Event::new(&shown.what, &v2::encode(&shown));
-        Some((stream::iter(missed.into_iter().chain([event])), trace))
+        let told = event(show::entry(&entry));
+        Some((stream::iter(missed.into_iter().chain([told])), trace))
     })
     .flatten()
 }

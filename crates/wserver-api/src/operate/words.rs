@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use wserver_core::{CloseReason, EventName, UserId};
-use wserver_node::{Entry, NoDelivery, What};
+use wserver_node::NoDelivery;
 use wserver_protocol::DecodeError;
+use wserver_protocol::v2::Entry;
 
 use crate::registration::RegistrationRefusal;
 use crate::reply::kind::ProblemKind;
@@ -130,6 +131,7 @@ pub(crate) fn of_close(reason: CloseReason) -> &'static str {
         CloseReason::Flood => "it sent more messages than inbound_messages_per_second allows",
         CloseReason::ProtocolError => "it broke the WebSocket protocol",
         CloseReason::InvalidPayload => "it sent text that is not UTF-8",
+        CloseReason::Malformed => "it sent a message that is no JSON object",
         CloseReason::TooBig => {
             "it sent a message beyond inbound_message_bytes_max or inbound_fragments_max"
         }
@@ -163,6 +165,9 @@ fn of_refusal(label: &str) -> &str {
             RegistrationRefusal::Expired => "its token has expired",
             RegistrationRefusal::NotYetValid => "its token is not yet valid",
             RegistrationRefusal::Forbidden => "its token is good, but not for this event",
+            RegistrationRefusal::OtherUser => {
+                "its token is of another user than the one that its connection belongs to"
+            }
             RegistrationRefusal::Unavailable => {
                 "nobody could check its token: the authenticator did not answer"
             }
@@ -272,47 +277,57 @@ const fn of_rule(rule: DecodeError) -> &'static str {
     }
 }
 
-/// One entry of the journal, without its time.
+/// One entry of the journal, without its time. What only a later release knows is told by its name.
 pub(crate) fn of_entry(entry: &Entry) -> String {
-    let connection = match entry.connection {
-        Some(id) => format!("connection {id}"),
+    let connection = match &entry.connection {
+        Some(id) => format!("connection {}", Name(id)),
         None => "a connection".to_owned(),
     };
     let event = match &entry.event {
-        Some(event) => format!(" for {}", Name(event.as_str())),
+        Some(event) => format!(" for {}", Name(event)),
         None => String::new(),
     };
-    match &entry.what {
-        What::Registered => format!("{connection} was registered{event}"),
-        What::Unregistered => format!("{connection} is no longer registered{event}"),
-        What::RegistrationRefused { reason } => {
+    let reason = entry.reason.as_deref().unwrap_or("no reason is told");
+    match &*entry.what {
+        "registered" => format!("{connection} was registered{event}"),
+        "unregistered" => format!("{connection} is no longer registered{event}"),
+        "registration_refused" => {
             format!("{connection} was refused a registration{event}: {}", of_refusal(reason))
         }
-        What::Dropped { reason } => {
-            let why = match reason {
-                NoDelivery::SlowConsumer => "it read too slowly",
-                NoDelivery::ConnectionEnding => "it was about to end",
-                NoDelivery::Expired => "its time to live was over",
-                NoDelivery::UserOffline
-                | NoDelivery::NoRegistrationForEvent
-                | NoDelivery::Excluded => reason.as_str(),
+        "dropped" => {
+            let why = match NoDelivery::from_word(reason) {
+                Some(NoDelivery::SlowConsumer) => "it read too slowly",
+                Some(NoDelivery::ConnectionEnding) => "it was about to end",
+                Some(NoDelivery::Expired) => "its time to live was over",
+                Some(
+                    NoDelivery::UserOffline
+                    | NoDelivery::NoRegistrationForEvent
+                    | NoDelivery::Excluded,
+                )
+                | None => reason,
             };
-            format!("a message{event} did not reach {connection}: {why}")
+            format!("a message{event} did not reach {connection}: {}", Name(why))
         }
-        What::ProtocolBroken { rule } => {
-            format!("{connection} sent what breaks the WebSocket protocol: {}", of_rule(*rule))
+        "protocol_broken" => {
+            let rule: Option<&str> = DecodeError::from_word(reason).map(of_rule);
+            let why = rule.unwrap_or(reason);
+            format!("{connection} sent what breaks the WebSocket protocol: {}", Name(why))
         }
-        What::Closed { reason } => format!("{connection} was closed: {}", of_close(*reason)),
-        What::Pushed { receipt } => {
-            let taken = Count(receipt.delivered(), "connection");
-            match receipt.reason {
+        "closed" => {
+            let why: Option<&str> = CloseReason::from_word(reason).map(of_close);
+            let why = why.unwrap_or(reason);
+            format!("{connection} was closed: {why}")
+        }
+        "pushed" => {
+            let delivery = entry.delivery.clone().unwrap_or_default();
+            let taken = Count(delivery.written.saturating_add(delivery.queued), "connection");
+            match delivery.reason {
                 None => format!("a push{event} went to {taken}"),
-                Some(reason) => format!("a push{event} went to nobody: {reason}"),
+                Some(reason) => format!("a push{event} went to nobody: {}", reason.as_str()),
             }
         }
-        What::PushRefused { reason } => {
-            format!("a push{event} was refused: {}", of_push_refusal(reason))
-        }
+        "push_refused" => format!("a push{event} was refused: {}", of_push_refusal(reason)),
+        what => format!("{connection}{event}: {} ({})", Name(what), Name(reason)),
     }
 }
 

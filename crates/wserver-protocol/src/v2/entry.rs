@@ -31,7 +31,8 @@ pub struct Entry {
     /// For a push: what became of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
-    /// The same in a sentence.
+    /// The same in a sentence; empty between nodes of a cluster, which tell each other facts.
+    #[serde(default)]
     pub sentence: String,
 }
 

@@ -230,6 +230,22 @@ pub enum Reason {
     Other,
 }
 
+impl Reason {
+    /// Its word in the JSON; `other` for one of a later release.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UserOffline => "user_offline",
+            Self::NoRegistrationForEvent => "no_registration_for_event",
+            Self::SlowConsumer => "slow_consumer",
+            Self::ConnectionEnding => "connection_ending",
+            Self::Excluded => "excluded",
+            Self::Expired => "expired",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// What became of a push.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {

@@ -1,0 +1,271 @@
+//! What is told of facts, one at a time.
+
+use wserver_cluster::NodeId;
+use wserver_core::{CloseReason, ConnectionId};
+use wserver_node::{NoDelivery, What};
+
+use super::*;
+
+fn name(name: &str) -> EventName {
+    EventName::parse(name, 4096).unwrap()
+}
+
+fn account(would_deliver_to: usize, count: usize, events: &[&str]) -> Account {
+    let connections = (1..=count as u64).map(|id| connection(id, 0, 0)).collect();
+    Account {
+        user: UserId::parse("jack", 4096).unwrap(),
+        event: name("news"),
+        here: facts(would_deliver_to, connections),
+        events: events.iter().map(|event| (*event).to_owned()).collect(),
+        others: Vec::new(),
+        nodes_missing: Vec::new(),
+        not_ready: None,
+        silence_max: Duration::from_secs(35),
+        now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
+    }
+}
+
+fn facts(would_deliver_to: usize, connections: Vec<v2::Connection>) -> Explanation {
+    Explanation {
+        user: "jack".to_owned(),
+        event: "news".to_owned(),
+        now: Now { would_deliver_to, connection_count: None, connections },
+        recent: Vec::new(),
+        strangers: Vec::new(),
+        sentences: Vec::new(),
+        nodes_missing: Vec::new(),
+    }
+}
+
+fn connection(id: u64, queued_bytes: usize, silent_seconds: u64) -> v2::Connection {
+    v2::Connection {
+        id: id.to_string(),
+        node: None,
+        peer: None,
+        registrations: [("jack".to_owned(), vec!["mail".to_owned()])].into(),
+        age_seconds: 0,
+        silent_seconds,
+        queued_bytes,
+        written_bytes: 0,
+    }
+}
+
+/// Of connection 7, so many seconds ago.
+fn entry(account: &Account, seconds: u64, event: Option<&str>, what: What) -> Entry {
+    let at = account.now - Duration::from_secs(seconds);
+    let event = event.map(name);
+    show::entry(&wserver_node::Entry::new(at, Some(ConnectionId::new(7)), None, event, what))
+}
+
+#[test]
+fn the_first_sentence_is_the_answer() {
+    for (account, expected) in [
+        (
+            account(1, 1, &["news"]),
+            "a push of news to user jack would go to 1 connection, all there are",
+        ),
+        (
+            account(2, 2, &["news"]),
+            "a push of news to user jack would go to 2 connections, all there are",
+        ),
+        (
+            account(1, 3, &["news", "chat"]),
+            "a push of news to user jack would go to 1 of the user's 3 connections",
+        ),
+        (
+            account(0, 2, &["chat", "mail"]),
+            "user jack has 2 connections, none registered for news, but for: chat, mail",
+        ),
+        (
+            account(0, 1, &[]),
+            "user jack has 1 connection, no longer registered for anything, so a push of news \
+             goes to nobody",
+        ),
+        (account(0, 0, &[]), "user jack has no connection, so a push of news goes to nobody"),
+    ] {
+        assert_eq!(account.sentences()[0], expected);
+    }
+}
+
+#[test]
+fn every_close_is_told() {
+    for reason in CloseReason::ALL {
+        let mut account = account(0, 0, &[]);
+        account.here.recent = vec![entry(&account, 12, None, What::Closed { reason })];
+        let told = account.sentences();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[1].starts_with("12 s ago: connection 7 was closed: "), "{told:?}");
+    }
+}
+
+#[test]
+fn what_is_known_is_told_in_words() {
+    let refused = |reason| What::RegistrationRefused { reason };
+    let cases: [(Option<&str>, What, &str); 9] = [
+        (
+            Some("news"),
+            refused("forbidden"),
+            "connection 7 was refused a registration for news: its token is good, but not for this event",
+        ),
+        (
+            Some("news"),
+            refused("user_full"),
+            "connection 7 was refused a registration for news: the user had connections_per_user_max connections already",
+        ),
+        (
+            Some("news"),
+            refused("expired"),
+            "connection 7 was refused a registration for news: its token has expired",
+        ),
+        (
+            Some("news"),
+            refused("unavailable"),
+            "connection 7 was refused a registration for news: nobody could check its token: the authenticator did not answer",
+        ),
+        (
+            None,
+            refused("of_a_later_list"),
+            "connection 7 was refused a registration: of_a_later_list",
+        ),
+        (
+            Some("news"),
+            What::Dropped { reason: NoDelivery::SlowConsumer },
+            "a message for news did not reach connection 7: it read too slowly",
+        ),
+        (
+            None,
+            What::Dropped { reason: NoDelivery::Expired },
+            "a message did not reach connection 7: its time to live was over",
+        ),
+        (
+            Some("news"),
+            What::PushRefused { reason: "out_of_scope" },
+            "a push for news was refused: it is not within the scope of its key",
+        ),
+        (
+            None,
+            What::PushRefused { reason: "push_rate" },
+            "a push was refused: its key has reached its pushes_per_second",
+        ),
+    ];
+    for (event, what, expected) in cases {
+        let mut account = account(1, 1, &["news"]);
+        account.here.recent = vec![entry(&account, 300, event, what)];
+        assert_eq!(account.sentences()[1], format!("5 min ago: {expected}"));
+    }
+}
+
+#[test]
+fn connections_that_give_cause_are_told() {
+    let mut account = account(3, 5, &["news"]);
+    account.here.now.connections =
+        vec![connection(1, 0, 35), connection(2, 4096, 0), connection(3, 0, 36)];
+    account.here.now.connection_count = Some(5);
+    assert_eq!(
+        account.sentences()[1..],
+        [
+            "connection 2 has 4096 bytes waiting: it reads more slowly than it is sent to",
+            "connection 3 was last heard of 36 s ago: its client, or the network to it, may \
+             have vanished",
+            "2 connections more were not examined",
+        ]
+    );
+}
+
+#[test]
+fn strangers_are_told_apart_and_what_repeats_once() {
+    let mut account = account(0, 0, &[]);
+    let unknown = || What::RegistrationRefused { reason: "unknown" };
+    let closed = What::Closed { reason: CloseReason::NotRegistered };
+    account.here.strangers = vec![
+        entry(&account, 9, None, What::PushRefused { reason: "unauthorized" }),
+        entry(&account, 8, Some("news"), unknown()),
+        entry(&account, 7, Some("other"), unknown()),
+        entry(&account, 6, None, closed),
+        entry(&account, 5, Some("news"), unknown()),
+        entry(&account, 4, Some("news"), unknown()),
+    ];
+    let whose = "its user was never authenticated, so it may be this user's";
+    assert_eq!(
+        account.sentences()[1..],
+        [
+            "the journal has no entry of user jack: nobody has registered as this user since \
+             the server started, or it was too long ago"
+                .to_owned(),
+            format!(
+                "4 s ago, and 2 times before: connection 7 was refused a registration for news: its token is unknown; {whose}"
+            ),
+            "9 s ago: a push was refused: its key is missing, wrong or expired; the user is \
+             not known"
+                .to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn there_is_never_too_much_to_read() {
+    let mut account = account(0, 0, &[]);
+    let entries = (0..50).map(|number| {
+        entry(
+            &account,
+            number,
+            Some(&format!("event-{number}")),
+            What::RegistrationRefused { reason: "unknown" },
+        )
+    });
+    account.here.recent = entries.collect();
+    assert_eq!(account.sentences().len(), 1 + SENTENCES_OF_ENTRIES_MAX);
+}
+
+/// Facts alone come from other nodes, and this one words them as it does its own.
+#[test]
+fn what_another_node_knows_is_told_as_its_in_the_same_words() {
+    let mut here = account(1, 1, &["news"]);
+    let mut other = facts(0, vec![connection(9, 4096, 0)]);
+    let closed = What::Closed { reason: CloseReason::Slow };
+    other.recent = vec![entry(&here, 12, None, closed)];
+    assert_eq!(other.recent[0].sentence, "", "facts are told without words");
+    here.here.recent = other.recent.clone();
+    here.others = vec![(NodeName::new(NodeId::new(2), "b"), other)];
+    here.nodes_missing = vec!["c".to_owned()];
+    let told = here.sentences();
+    let slow = "12 s ago: connection 7 was closed: it read too slowly, so its queue reached \
+                outbox_bytes_max or all queues outboxes_bytes_max, or it read nothing for \
+                stall_timeout";
+    assert_eq!(
+        told,
+        [
+            "a push of news to user jack would go to 1 of the user's 2 connections".to_owned(),
+            "c did not answer, so this answer leaves out what happened there".to_owned(),
+            slow.to_owned(),
+            "node b: connection 9 has 4096 bytes waiting: it reads more slowly than it is sent to"
+                .to_owned(),
+            format!("node b: {slow}"),
+        ]
+    );
+    let whole = here.explanation();
+    assert_eq!((whole.now.connection_count, whole.recent.len()), (None, 2));
+    assert!(whole.recent.iter().all(|it| it.sentence.starts_with("connection 7 was closed: ")));
+    assert_eq!(whole.now.connections[1].node.as_deref(), Some("b"));
+}
+
+/// A node of a later release knows more than this one has words for.
+#[test]
+fn what_only_a_later_release_knows_is_told_by_its_name() {
+    let mut here = account(0, 0, &[]);
+    let mut other = facts(0, Vec::new());
+    let known = entry(&here, 12, Some("news"), What::Registered);
+    let moved = Entry { what: "moved".to_owned(), reason: Some("balance".to_owned()), ..known };
+    let closed = Entry { what: "closed".to_owned(), ..moved.clone() };
+    let broken = Entry { what: "protocol_broken".to_owned(), ..moved.clone() };
+    other.recent = vec![moved, closed, broken];
+    here.others = vec![(NodeName::new(NodeId::new(2), "b"), other)];
+    assert_eq!(
+        here.sentences()[1..],
+        [
+            "node b: 12 s ago: connection 7 sent what breaks the WebSocket protocol: balance",
+            "node b: 12 s ago: connection 7 was closed: balance",
+            "node b: 12 s ago: connection 7 for news: moved (balance)",
+        ]
+    );
+}
