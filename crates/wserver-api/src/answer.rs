@@ -132,7 +132,7 @@ mod tests {
     use http_body_util::Full;
     use wserver_auth::StaticPushKeys;
     use wserver_core::{EventName, UserId};
-    use wserver_protocol::frame;
+    use wserver_protocol::{Protocol, frame};
 
     use super::*;
     use crate::authorize::open_push::OpenPushScope;
@@ -192,7 +192,7 @@ mod tests {
     #[tokio::test]
     async fn a_push_reaches_who_registered() {
         let api = fixture::api();
-        let attachment = api.node().open(MemoryWire::default()).unwrap();
+        let attachment = api.node().open(MemoryWire::default(), Protocol::V1).unwrap();
         let (user, event) = (UserId::parse("jack", 64), EventName::parse("news", 64));
         let token = api.node().digest("jack");
         attachment.register(&user.unwrap(), &event.unwrap(), token).unwrap();

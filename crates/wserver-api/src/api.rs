@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wserver_auth::PushAuthorizer;
 use wserver_cluster::Cluster;
-use wserver_core::Limits;
+use wserver_core::{Limits, PushId};
 use wserver_node::{Node, Wire};
 
 use crate::authorize::Authorization;
@@ -119,6 +119,12 @@ impl<W: Wire> Api<W> {
             limits,
             http_limits,
         }
+    }
+
+    /// The id of a push that comes from elsewhere than a request.
+    #[must_use]
+    pub fn next_push(&self) -> PushId {
+        self.pushes.ids.next()
     }
 
     /// The node that it answers for.

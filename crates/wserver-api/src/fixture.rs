@@ -63,7 +63,7 @@ pub(crate) fn ends() -> io::Result<(MemoryWire, Box<dyn Read + Send>)> {
 
 /// A node whose connections end without a word.
 pub(crate) fn node() -> Node<MemoryWire> {
-    Node::new(Limits::default(), |_reason| None, Handle::current())
+    Node::new(Limits::default(), |_, _| None, Handle::current())
 }
 
 struct NoCarrier;

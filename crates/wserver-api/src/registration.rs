@@ -15,6 +15,8 @@ wserver_core::words! {
         NotYetValid = "not_yet_valid",
         /// The token is not good for this event.
         Forbidden = "forbidden",
+        /// The token is of another user than the connection.
+        OtherUser = "other_user",
         /// Nobody could tell whose the token is.
         Unavailable = "unavailable",
         /// The authenticator named a user that cannot be one.

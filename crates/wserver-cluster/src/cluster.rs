@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use wserver_core::{ConnectionId, EventName, UserId};
+use wserver_core::{ConnectionId, UserId};
 use wserver_node::{EveryoneReceipt, Message, PushOptions, PushReceipt, Wire};
 
 use crate::broker::{NodeId, To};
@@ -148,24 +148,22 @@ impl<W: Wire> Cluster<W> {
     pub async fn push(
         &self,
         user: &UserId,
-        event: &EventName,
-        text: &str,
+        message: &mut Message<'_>,
         options: &PushOptions,
     ) -> Gathered<PushReceipt> {
         let state = &self.state;
-        let message = Message::text(text);
         let digest = state.digests.of(user);
         let seats = state.directory.seats(digest);
         if seats.is_empty() {
-            let here = state.node.push_with(user, event, &message, options).await;
+            let here = state.node.push_with(user, message, options).await;
             let is_cut_off = state.is_cut_off();
             let missing = state.unreached();
             state.counters.missing_total.add(missing.len() as u64);
             return Gathered { is_cut_off, missing, ..Gathered::alone(here) };
         }
-        let wanted = Wanted::Push(push_of(user.as_str(), event, text, options));
+        let wanted = Wanted::Push(push_of(user.as_str(), message, options));
         let others = self.ask_nodes(state.members.at(&seats), state.lane_of(digest), wanted);
-        let here = state.node.push_with(user, event, &message, options);
+        let here = state.node.push_with(user, message, options);
         self.gather(here, others, |outcome, _took| match outcome {
             Outcome::Pushed(receipt) => Some(receipt.into()),
             _ => None,
@@ -179,15 +177,13 @@ impl<W: Wire> Cluster<W> {
     /// If the future is dropped, the push may have reached only some of them.
     pub async fn push_everyone(
         &self,
-        event: &EventName,
-        text: &str,
+        message: &mut Message<'_>,
         options: &PushOptions,
     ) -> Gathered<EveryoneReceipt> {
         let state = &self.state;
-        let message = Message::text(text);
-        let wanted = Wanted::Everyone(push_of("", event, text, options));
+        let wanted = Wanted::Everyone(push_of("", message, options));
         let others = self.ask_nodes(state.members.everybody(), state.own_lane(), wanted);
-        let here = state.node.push_everyone(event, &message, options);
+        let here = state.node.push_everyone(message, options);
         self.gather(here, others, |outcome, _took| match outcome {
             Outcome::PushedToEveryone(receipt) => Some(receipt.into()),
             _ => None,
@@ -387,17 +383,19 @@ pub struct Gauges {
 }
 
 /// A push in the form of the wire.
-fn push_of(user: &str, event: &EventName, text: &str, options: &PushOptions) -> Push {
+fn push_of(user: &str, message: &Message<'_>, options: &PushOptions) -> Push {
     let left = |at: Instant| {
         let left = at.saturating_duration_since(Instant::now());
         u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
     };
     Push {
         user: user.to_owned(),
-        event: event.as_str().to_owned(),
-        message: Bytes::copy_from_slice(text.as_bytes()),
+        event: message.event().as_str().to_owned(),
+        message: Bytes::copy_from_slice(message.text().as_bytes()),
         exclude: options.exclude.map_or(0, ConnectionId::as_u64),
         ttl_ms: options.expires_at.map(left),
+        id_process: message.id().process(),
+        id_number: message.id().number(),
     }
 }
 

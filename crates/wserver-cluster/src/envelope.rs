@@ -204,6 +204,11 @@ pub(crate) struct Push {
     /// How many milliseconds after it was written it may still be sent; `None` is no limit.
     #[prost(uint64, optional, tag = "5")]
     pub(crate) ttl_ms: Option<u64>,
+    /// What the push is known by; both 0 from a release that did not say.
+    #[prost(fixed32, tag = "6")]
+    pub(crate) id_process: u32,
+    #[prost(uint64, tag = "7")]
+    pub(crate) id_number: u64,
 }
 
 /// The answer to a request.
@@ -369,6 +374,8 @@ mod tests {
             message: Bytes::copy_from_slice(message),
             exclude: 7,
             ttl_ms: Some(0),
+            id_process: 0x5f3a_9c01,
+            id_number: 12,
         };
         let wanted = Some(Wanted::Push(push));
         Content::Request(Request { id: 3, budget_ms: 1000, wanted, asked_ms: 7 }).into()
@@ -389,7 +396,7 @@ mod tests {
     #[test]
     fn what_is_too_large_for_a_broker_is_cut_into_parts() {
         let item = request(&[b'x'; 10_000]);
-        for (bytes_max, count) in [(1 << 20, 1), (4096, 3), (10_100, 1), (10_090, 2)] {
+        for (bytes_max, count) in [(1 << 20, 1), (4096, 3), (10_110, 1), (10_096, 2)] {
             let mut head = Part { origin: 1, sequence: 5, sent_ms: 9, ..Part::default() };
             let messages = write(&mut head, encode(item.clone()), bytes_max);
             assert_eq!(messages.len(), count, "{bytes_max}");

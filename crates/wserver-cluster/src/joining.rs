@@ -3,10 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::runtime::Handle;
-use wserver_core::{CloseReason, Limits, UserId};
-use wserver_node::{Interest, Node, Wire};
+use wserver_core::{Limits, UserId};
+use wserver_node::{CloseFrame, Interest, Node, Wire};
 
 use crate::broker::{Broker, BrokerError, InboundLane, Link};
 use crate::cluster::Cluster;
@@ -54,7 +53,7 @@ impl<W: Wire> Joining<W> {
     #[must_use]
     pub fn new(
         limits: Limits,
-        close_frame: fn(CloseReason) -> Option<Bytes>,
+        close_frame: CloseFrame,
         runtime: Handle,
         broker: Arc<dyn Broker>,
         settings: ClusterSettings,

@@ -10,7 +10,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tracing::{debug, info, warn};
-use wserver_core::{ConnectionId, EventName, UserId};
+use wserver_core::{ConnectionId, EventName, PushId, UserId};
 use wserver_node::{Message, PushOptions, Wire};
 
 use crate::arrival::Arrival;
@@ -270,9 +270,14 @@ impl<W: Wire> ClusterState<W> {
             self.counters.dropped_expired_total.increment();
             return;
         }
+        // Of a release that names no pushes, one is as good as another that is told apart.
+        #[expect(clippy::cast_possible_truncation, reason = "ids of nodes are random in all bits")]
+        let known_by = PushId::new(origin.as_u64() as u32, id);
         let outcome: BoxFuture<'static, Outcome> = match wanted {
-            Some(Wanted::Push(push)) => Box::pin(Arc::clone(self).carry_out(push, age)),
-            Some(Wanted::Everyone(push)) => Box::pin(Arc::clone(self).push_everyone(push, age)),
+            Some(Wanted::Push(push)) => Box::pin(Arc::clone(self).carry_out(push, known_by, age)),
+            Some(Wanted::Everyone(push)) => {
+                Box::pin(Arc::clone(self).push_everyone(push, known_by, age))
+            }
             Some(Wanted::Query(question)) => {
                 let answer = (answering.answerer)(origin, question);
                 Box::pin(async move {
@@ -303,25 +308,32 @@ impl<W: Wire> ClusterState<W> {
         self.say(lane, To::Node(origin), Item::from(reply));
     }
 
-    async fn carry_out(self: Arc<Self>, push: Push, age: Duration) -> Outcome {
+    async fn carry_out(self: Arc<Self>, push: Push, known_by: PushId, age: Duration) -> Outcome {
         let name_bytes_max = self.node.limits().name_bytes_max;
         let user = match UserId::parse(&push.user, name_bytes_max) {
             Ok(user) => user,
             Err(error) => return Outcome::Failed(format!("the user {error}")),
         };
         match self.read_push(&push, age) {
-            Ok((event, message, options)) => {
-                let receipt = self.node.push_with(&user, &event, &message, &options).await;
+            Ok((event, text, options)) => {
+                let mut message = Message::new(&event, push.id().unwrap_or(known_by), text);
+                let receipt = self.node.push_with(&user, &mut message, &options).await;
                 Outcome::Pushed(receipt.into())
             }
             Err(failed) => Outcome::Failed(failed),
         }
     }
 
-    async fn push_everyone(self: Arc<Self>, push: Push, age: Duration) -> Outcome {
+    async fn push_everyone(
+        self: Arc<Self>,
+        push: Push,
+        known_by: PushId,
+        age: Duration,
+    ) -> Outcome {
         match self.read_push(&push, age) {
-            Ok((event, message, options)) => {
-                let receipt = self.node.push_everyone(&event, &message, &options).await;
+            Ok((event, text, options)) => {
+                let mut message = Message::new(&event, push.id().unwrap_or(known_by), text);
+                let receipt = self.node.push_everyone(&mut message, &options).await;
                 Outcome::PushedToEveryone(receipt.into())
             }
             Err(failed) => Outcome::Failed(failed),
@@ -329,11 +341,11 @@ impl<W: Wire> ClusterState<W> {
     }
 
     /// Converts a push of another node, or says why it is invalid.
-    fn read_push(
+    fn read_push<'p>(
         &self,
-        push: &Push,
+        push: &'p Push,
         age: Duration,
-    ) -> Result<(EventName, Message, PushOptions), String> {
+    ) -> Result<(EventName, &'p str, PushOptions), String> {
         let limits = self.node.limits();
         let event = EventName::parse(&push.event, limits.name_bytes_max)
             .map_err(|error| format!("the event {error}"))?;
@@ -349,6 +361,14 @@ impl<W: Wire> ClusterState<W> {
         let expires_at = push.ttl_ms.and_then(|ttl| {
             Instant::now().checked_add(Duration::from_millis(ttl).saturating_sub(age))
         });
-        Ok((event, Message::text(text), PushOptions { exclude, expires_at }))
+        Ok((event, text, PushOptions { exclude, expires_at }))
+    }
+}
+
+impl Push {
+    /// What it is known by, if its origin said so.
+    fn id(&self) -> Option<PushId> {
+        let is_told = self.id_number > 0;
+        is_told.then(|| PushId::new(self.id_process, self.id_number))
     }
 }

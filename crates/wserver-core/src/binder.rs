@@ -108,7 +108,7 @@ pub struct Counts {
     pub bindings: usize,
 }
 
-impl<H: Clone, L: Lane> Binder<H, L> {
+impl<H: Clone, L: Lane<H>> Binder<H, L> {
     /// An empty binder that stores at most so many (user, event) pairs for each connection.
     #[must_use]
     pub fn new(bindings_per_connection_max: usize) -> Self {

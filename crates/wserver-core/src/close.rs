@@ -22,6 +22,8 @@ words! {
         ProtocolError = "protocol_error",
         /// The peer sent text that is not UTF-8.
         InvalidPayload = "invalid_payload",
+        /// The peer sent a message that is none of the protocol it speaks.
+        Malformed = "malformed",
         /// The peer sent a message beyond the inbound limit.
         TooBig = "too_big",
         /// The peer sent the beginning of a message when there was no room left for any.
@@ -62,6 +64,7 @@ mod tests {
                 "flood",
                 "protocol_error",
                 "invalid_payload",
+                "malformed",
                 "too_big",
                 "inbound_full",
                 "slow",

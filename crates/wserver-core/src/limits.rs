@@ -19,6 +19,11 @@ const MIB: usize = 1024 * KIB;
 
 /// The bytes a server-side frame head may add to a payload (RFC 6455, section 5.2).
 const FRAME_HEAD_BYTES_MAX: usize = 10;
+/// What the head of a push holds beside the event's name, for connections of version 2: the id, of
+/// at most 64 bytes, and JSON around both.
+const PUSH_HEAD_BYTES_MAX: usize = 96;
+/// The most bytes that one byte of a name becomes in JSON: `\u001f`.
+const JSON_BYTES_MAX: usize = 6;
 
 /// The name of a limit.
 macro_rules! name {
@@ -221,13 +226,17 @@ impl LimitSettings {
         // A reader that was within its bound when a message was accepted for it must still be so
         // when that message reaches it: one segment on its way, one waiting, each ended by a
         // message that was let in just below walk_bytes_max. Otherwise a count could be untrue.
-        let frame = self.message_bytes_max.saturating_add(FRAME_HEAD_BYTES_MAX);
+        // Connections of version 2 get the event's name before the message, as JSON.
+        let name = self.name_bytes_max.saturating_mul(JSON_BYTES_MAX);
+        let head = FRAME_HEAD_BYTES_MAX + PUSH_HEAD_BYTES_MAX;
+        let frame = self.message_bytes_max.saturating_add(head).saturating_add(name);
         checks.at_least(
             name!(outbox_bytes_max),
             self.outbox_bytes_max,
             self.walk_bytes_max.saturating_add(frame).saturating_mul(2),
-            &[name!(walk_bytes_max), name!(message_bytes_max)],
-            "it must hold twice the sum of walk_bytes_max and the largest message",
+            &[name!(walk_bytes_max), name!(message_bytes_max), name!(name_bytes_max)],
+            "it must hold twice the sum of walk_bytes_max, the largest message, and the longest \
+             event with each byte escaped",
         );
         checks.at_least(
             name!(outboxes_bytes_max),

@@ -18,6 +18,10 @@ const BYTES_PER_SECOND_OF_PATIENCE: u64 = 32 * 1024;
 /// The longest wait for a pong, unless `pong_timeout` itself is longer.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
+/// How long before an expiry a session that warns says so, unless the identity is good for less than
+/// twice as long.
+const WARNING_MAX: Duration = Duration::from_secs(30);
+
 /// What the owner of a [`Session`] must do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -25,6 +29,9 @@ pub enum Action {
     Wait(Option<Instant>),
     /// Send a ping. The session counts it as sent.
     Ping,
+    /// Tell the peer that a registration expires after so long. Only sessions that warn ask for it,
+    /// once for each expiry that is the next.
+    Warn(Duration),
     /// Send a Close, tell the session by [`handle_closing`](Session::handle_closing).
     Close(CloseReason),
     /// The peer had its time to close: end the socket.
@@ -61,6 +68,8 @@ pub struct Session {
     opened: Instant,
     liveness: Liveness,
     registered: Registered,
+    /// Whether the peer is told before a registration expires.
+    warns: bool,
     /// The registrations that expire, if any does.
     expiries: Option<Box<Expiries>>,
     /// When the bucket of the peer's messages is full again.
@@ -108,11 +117,19 @@ impl Session {
             opened: now,
             liveness: Liveness::Alive,
             registered: Registered::NotYet,
+            warns: false,
             expiries: None,
             bucket_full: 0,
             written_at_pong: 0,
             at: (interval - interval / 2).saturating_add(part),
         }
+    }
+
+    /// The same for a peer that is to be told before a registration expires.
+    #[must_use]
+    pub const fn with_warnings(mut self) -> Self {
+        self.warns = true;
+        self
     }
 
     /// A whole text or binary message came: a sign of life.
@@ -194,6 +211,13 @@ impl Session {
         self.expiries.is_some()
     }
 
+    /// How long the first registration that expires is still good when the wall clock says `wall`.
+    #[must_use]
+    pub fn expires_in(&self, wall: SystemTime) -> Option<Duration> {
+        let expires = self.expiries.as_ref()?.earliest()?;
+        Some(Duration::from_nanos(expires.saturating_sub(since_1970(wall))))
+    }
+
     /// Whether a registration has expired when the wall clock says `wall`.
     #[must_use]
     pub fn is_expired(&self, wall: SystemTime) -> bool {
@@ -242,6 +266,16 @@ impl Session {
         if now >= register_by {
             return Action::Close(CloseReason::NotRegistered);
         }
+        let until_warning = match &mut self.expiries {
+            Some(expiries) if self.warns => {
+                expiries.until_warning(since_1970(wall), until_expiry, nanos(WARNING_MAX))
+            }
+            _ => None,
+        };
+        if until_warning == Some(0) {
+            return Action::Warn(Duration::from_nanos(until_expiry));
+        }
+        let until_wall = until_warning.unwrap_or(until_expiry);
         let heartbeat = match self.liveness {
             Liveness::Pinged => {
                 let silent = self.at.saturating_add(self.patience(limits, bytes_written));
@@ -259,7 +293,7 @@ impl Session {
                 self.at
             }
         };
-        self.wait(heartbeat.min(register_by).min(now.saturating_add(until_expiry)))
+        self.wait(heartbeat.min(register_by).min(now.saturating_add(until_wall)))
     }
 
     /// When the first registration expires, since 1970.

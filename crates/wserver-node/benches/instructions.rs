@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use wserver_core::{EventName, Limits, UserId};
+use wserver_core::{EventName, Limits, PushId, UserId};
 use wserver_node::{Message, Node, Wire};
+use wserver_protocol::Protocol;
 
 const NAME_BYTES_MAX: usize = 64;
 /// Of 128 bytes of text, with the head of its frame.
@@ -58,23 +59,27 @@ impl Wire for Sink {
 fn fan_out(members: usize, pushes: usize) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("it needs no resource that can be missing");
-    let node = Node::new(Limits::default(), |_| None, runtime.handle().clone());
+    let node = Node::new(Limits::default(), |_, _| None, runtime.handle().clone());
     let user = UserId::parse("somebody", NAME_BYTES_MAX).expect("it is within the limit");
     let event = EventName::parse("news", NAME_BYTES_MAX).expect("it is within the limit");
     let taken = Arc::new(AtomicUsize::new(0));
     let token = node.digest("some token");
     let attachments: Vec<_> = (0..members)
         .map(|_| {
-            let attachment = node.open(Sink(Arc::clone(&taken))).expect("there is room");
+            let attachment =
+                node.open(Sink(Arc::clone(&taken)), Protocol::V1).expect("there is room");
             attachment.register(&user, &event, token).expect("it is the first binding");
             attachment
         })
         .collect();
-    let message = Message::text(&"x".repeat(128));
+    let text = "x".repeat(128);
     let push_all = async |pushes: usize| {
         for _ in 0..pushes {
             let goal = taken.load(Ordering::Relaxed) + members * FRAME_BYTES;
-            assert_eq!(node.push(&user, &event, &message).await.delivered(), members);
+            assert_eq!(
+                node.push(&user, Message::new(&event, PushId::new(0, 1), &text)).await.delivered(),
+                members
+            );
             while taken.load(Ordering::Relaxed) < goal {
                 tokio::task::yield_now().await;
             }

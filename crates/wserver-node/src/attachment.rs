@@ -6,7 +6,9 @@ use std::task::Context;
 use std::time::Instant;
 
 use bytes::Bytes;
-use wserver_core::{Bound, CloseReason, ConnectionId, EventName, TokenDigest, UserId};
+use wserver_core::{
+    Bound, CloseReason, ConnectionId, EventName, Registration, TokenDigest, UserId,
+};
 use wserver_protocol::DecodeError;
 
 use crate::entry::What;
@@ -66,6 +68,17 @@ impl<W: Wire> Attachment<W> {
             self.node.close(&self.outbox, CloseReason::UserFull);
         }
         bound
+    }
+
+    /// What the connection is registered for, those of one user together.
+    #[must_use]
+    pub fn registrations(&self) -> Vec<Registration> {
+        self.node.binder.registrations(self.id())
+    }
+
+    /// Ends one registration; false when there is no such registration.
+    pub fn unregister(&self, user: &UserId, event: &EventName) -> bool {
+        self.node.unregister(self.id(), user, event)
     }
 
     /// Notes that a registration was refused: under `user` if its token has proven who it is, or

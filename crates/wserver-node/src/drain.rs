@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 use wserver_core::CloseReason;
+use wserver_protocol::Protocol;
 
 use crate::lane::Lane;
 use crate::node::Node;
@@ -28,6 +29,27 @@ const SLOT_CONNECTIONS_MIN: usize = 25;
 /// they are looked at.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
+
+/// What connections are told when they must go: for each protocol some runs of whole frames that
+/// end with a Close. Each connection gets one of its protocol, chosen at random; of none it gets the
+/// Close of the reason.
+#[derive(Debug, Clone, Default)]
+pub struct Goodbyes {
+    /// For connections of version 1.
+    pub v1: Vec<Bytes>,
+    /// For connections of version 2.
+    pub v2: Vec<Bytes>,
+}
+
+impl Goodbyes {
+    fn choose(&self, protocol: Protocol) -> Option<&Bytes> {
+        let of_it = match protocol {
+            Protocol::V1 => &self.v1,
+            Protocol::V2 => &self.v2,
+        };
+        of_it.get(random(of_it.len()))
+    }
+}
 
 /// What a drain did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,13 +72,13 @@ impl<W: Wire> Node<W> {
     /// says how many it told. Pushes go on, to those who are still there.
     ///
     /// It takes at most half of the time until `deadline`, so that the other half is left for
-    /// queues. Each connection gets one of `goodbyes`, Close frames all, chosen at random, behind
+    /// queues. Each connection gets one of `goodbyes`, behind
     /// everything that was accepted for it: who has a fan-out under way is told when that is over,
     /// unless pushes to its users come without a pause for a second.
     ///
     /// # Cancel safety
     /// Those who were told stay told; call [`Node::drain`] for the rest.
-    pub async fn dismiss(&self, spread: Duration, deadline: Instant, goodbyes: &[Bytes]) -> usize {
+    pub async fn dismiss(&self, spread: Duration, deadline: Instant, goodbyes: &Goodbyes) -> usize {
         self.begin_drain();
         let spread = spread.min(deadline.saturating_duration_since(Instant::now()) / 2);
         self.tell_to_go(CloseReason::Shutdown, spread, deadline, goodbyes).await
@@ -67,7 +89,7 @@ impl<W: Wire> Node<W> {
     ///
     /// # Cancel safety
     /// Those who were told stay told.
-    pub async fn release(&self, spread: Duration, goodbyes: &[Bytes]) -> usize {
+    pub async fn release(&self, spread: Duration, goodbyes: &Goodbyes) -> usize {
         let deadline = Instant::now() + spread + BUSY_TIMEOUT;
         self.tell_to_go(CloseReason::CutOff, spread, deadline, goodbyes).await
     }
@@ -77,7 +99,7 @@ impl<W: Wire> Node<W> {
         reason: CloseReason,
         spread: Duration,
         deadline: Instant,
-        goodbyes: &[Bytes],
+        goodbyes: &Goodbyes,
     ) -> usize {
         let state = &self.state;
         // Ids are dealt to the shards in turn, so tabs that were opened together are told apart.
@@ -92,7 +114,7 @@ impl<W: Wire> Node<W> {
             if is_patient && !state.leave_at_rest(outbox, reason) {
                 return false;
             }
-            let is_first = match goodbyes.get(random(goodbyes.len())) {
+            let is_first = match goodbyes.choose(outbox.protocol()) {
                 Some(goodbye) => state.close_with(outbox, reason, goodbye),
                 None => state.close(outbox, reason),
             };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wserver_core::{EventName, UserCursor};
+use wserver_core::UserCursor;
 
 use crate::message::Message;
 use crate::node::Node;
@@ -15,7 +15,7 @@ const SLICE_USERS_MAX: usize = 256;
 const TURN_MAX: Duration = Duration::from_micros(500);
 
 impl<W: Wire> Node<W> {
-    /// Sends `message` to every connection of every user that registered `event`; one push, the
+    /// Sends `message` to every connection of every user that registered its event; one push, the
     /// receipts of all users added up.
     ///
     /// Users are taken one after the other, so it is no picture of one instant: who is registered
@@ -27,8 +27,7 @@ impl<W: Wire> Node<W> {
     /// One that is dropped has reached some of the users.
     pub async fn push_everyone(
         &self,
-        event: &EventName,
-        message: &Message,
+        message: &mut Message<'_>,
         options: &PushOptions,
     ) -> EveryoneReceipt {
         let state = &self.state;
@@ -41,9 +40,9 @@ impl<W: Wire> Node<W> {
                 receipt.total.reason = receipt.total.reason.max(Some(NoDelivery::Expired));
                 break;
             }
-            cursor = state.binder.event_users(event, from, SLICE_USERS_MAX, &mut users);
+            cursor = state.binder.event_users(message.event(), from, SLICE_USERS_MAX, &mut users);
             for user in users.drain(..) {
-                receipt.add(state.push_to(&user, event, &message.frame, options).await);
+                receipt.add(state.push_to(&user, message, options).await);
                 let_others(&mut since).await;
             }
             let_others(&mut since).await;

@@ -15,13 +15,13 @@ mod walk;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 use tracing::{Instrument as _, Level, enabled, trace, trace_span};
 use wserver_core::{CloseReason, EventName, EventRef, Group, UserId, UserKey};
 
 use crate::entry::What;
 use crate::lane::{Lane, Waiting, append};
+use crate::message::{KeptMessage, Message};
 use crate::outbox::{Outbox, Run, Sent, Wire};
 use crate::receipt::{NoDelivery, PushOptions, PushReceipt};
 use crate::state::NodeState;
@@ -36,9 +36,8 @@ type Evicted<W> = (Member<W>, EventName);
 type UserGroup<'g, W> = Group<'g, Member<W>, Lane>;
 
 /// One push, as the lane of a user sees it.
-struct Push<'a> {
-    event: &'a EventName,
-    frame: &'a Bytes,
+struct Push<'p, 'a> {
+    message: &'p mut Message<'a>,
     options: PushOptions,
     /// Where the excluded connection stands among the members, if it is one.
     excluded_slot: Option<usize>,
@@ -56,11 +55,11 @@ enum Admission<W> {
     /// Nobody gets it.
     Nobody(PushReceipt),
     /// Counted; this walk, which is under way, will write it.
-    Appended { walk: u64, receipt: PushReceipt },
+    Appended { walk: u32, receipt: PushReceipt },
     /// The lane was idle and is small: the caller writes to these and then ends the walk.
-    Inline { walk: u64, targets: Vec<(usize, Member<W>)>, receipt: PushReceipt },
+    Inline { walk: u32, targets: Vec<(usize, Member<W>)>, receipt: PushReceipt },
     /// The lane was idle and is large: a walker is to be started.
-    Walker { walk: u64, receipt: PushReceipt },
+    Walker { walk: u32, receipt: PushReceipt },
     /// The log is full; the answer comes when there is room.
     Waiting(oneshot::Receiver<PushReceipt>),
 }
@@ -70,11 +69,11 @@ impl<W: Wire> NodeState<W> {
     pub(crate) async fn push_to(
         self: &Arc<Self>,
         user: &UserId,
-        event: &EventName,
-        frame: &Bytes,
+        message: &mut Message<'_>,
         options: &PushOptions,
     ) -> PushReceipt {
-        let FannedOut { receipt, took } = self.fan_out(user, event, frame, options).await;
+        let event = message.event();
+        let FannedOut { receipt, took } = self.fan_out(user, message, options).await;
         if let Some(took) = took {
             self.counters.push_delivery.observe(took, 1);
         }
@@ -88,12 +87,11 @@ impl<W: Wire> NodeState<W> {
         receipt
     }
 
-    /// Hands `frame` to every connection of `user` that registered `event`; says what became of it.
+    /// Hands `message` to every connection of `user` that registered its event; says what became of it.
     pub(crate) async fn fan_out(
         self: &Arc<Self>,
         user: &UserId,
-        event: &EventName,
-        frame: &Bytes,
+        message: &mut Message<'_>,
         options: &PushOptions,
     ) -> FannedOut {
         if options.is_expired() {
@@ -101,16 +99,16 @@ impl<W: Wire> NodeState<W> {
             return FannedOut { receipt, took: None };
         }
         let since = Instant::now();
-        let mut push = Push { event, frame, options: *options, excluded_slot: None };
+        let mut push = Push { message, options: *options, excluded_slot: None };
         let mut evicted = Vec::new();
         let key = self.binder.key(user);
         let admission = match options.exclude {
-            None => {
-                self.binder.with_key(key, |mut group| self.admit(&mut group, &push, &mut evicted))
-            }
+            None => self
+                .binder
+                .with_key(key, |mut group| self.admit(&mut group, &mut push, &mut evicted)),
             Some(id) => self.binder.with_user_and_slot(user, id, |mut group, slot| {
                 push.excluded_slot = slot;
-                self.admit(&mut group, &push, &mut evicted)
+                self.admit(&mut group, &mut push, &mut evicted)
             }),
         };
         self.evict(user, &evicted);
@@ -122,7 +120,7 @@ impl<W: Wire> NodeState<W> {
                 receipt
             }
             Some(Admission::Inline { walk, targets, receipt }) => {
-                let receipt = self.write_inline(key, walk, &targets, &push, receipt);
+                let receipt = self.write_inline(key, walk, &targets, &mut push, receipt);
                 return FannedOut { receipt, took: Some(since.elapsed()) };
             }
             Some(Admission::Walker { walk, receipt }) => {
@@ -142,7 +140,7 @@ impl<W: Wire> NodeState<W> {
     fn admit(
         &self,
         group: &mut UserGroup<'_, W>,
-        push: &Push<'_>,
+        push: &mut Push<'_, '_>,
         evicted: &mut Vec<Evicted<W>>,
     ) -> Admission<W> {
         let is_walking = group.lane.walk != 0;
@@ -152,8 +150,7 @@ impl<W: Wire> NodeState<W> {
         {
             let (accepted, answer) = oneshot::channel();
             extra.waiting.push_back(Waiting {
-                event: push.event.clone(),
-                frame: push.frame.clone(),
+                message: KeptMessage::from(&*push.message),
                 options: push.options,
                 excluded_slot: push.excluded_slot,
                 registrations: extra.registrations,
@@ -166,20 +163,22 @@ impl<W: Wire> NodeState<W> {
             Ok(counted) => counted,
             Err(receipt) => return Admission::Nobody(receipt),
         };
+        let wanted = group.lane.wanted(members.len());
         if is_walking {
-            append(group.lane, event.name(), push.frame, push.options);
+            append(group.lane, push.message, wanted, push.options);
             return Admission::Appended { walk: group.lane.walk, receipt };
         }
         let walk = self.next_walk();
         group.lane.walk = walk;
         if members.slots() > INLINE_SLOTS_MAX {
-            append(group.lane, event.name(), push.frame, push.options);
+            append(group.lane, push.message, wanted, push.options);
             return Admission::Walker { walk, receipt };
         }
-        group.lane.head += push.frame.len() as u64;
+        let bytes = push.message.bytes(wanted);
+        group.lane.head += bytes as u64;
         if let Some(extra) = &mut group.lane.extra {
             // On its way to laggards too, until the inline walk is over.
-            extra.segment_bytes = push.frame.len();
+            extra.segment_bytes = bytes;
         }
         let mut targets = Vec::with_capacity(receipt.queued);
         for member in members.iter() {
@@ -198,10 +197,10 @@ impl<W: Wire> NodeState<W> {
     fn count<'g>(
         &self,
         group: &mut UserGroup<'g, W>,
-        push: &Push<'_>,
+        push: &Push<'_, '_>,
         evicted: &mut Vec<Evicted<W>>,
     ) -> Result<(EventRef<'g>, PushReceipt), PushReceipt> {
-        let Some(event) = group.members.event(push.event) else {
+        let Some(event) = group.members.event(push.message.event()) else {
             return Err(PushReceipt::nobody(NoDelivery::NoRegistrationForEvent));
         };
         let is_excluded = push.excluded_slot.is_some_and(|slot| {
@@ -230,11 +229,11 @@ impl<W: Wire> NodeState<W> {
         &self,
         group: &mut UserGroup<'_, W>,
         event: EventRef<'_>,
-        push: &Push<'_>,
+        push: &Push<'_, '_>,
         evicted: &mut Vec<Evicted<W>>,
     ) {
         let Some(mut extra) = group.lane.extra.take() else { return };
-        let frame_bytes = push.frame.len();
+        let frame_bytes = push.message.bytes(group.lane.wanted(group.members.len()));
         let head = group.lane.head + frame_bytes as u64;
         if !extra.laggards.is_empty() && head > extra.laggards_safe_until {
             let unwalked = extra.tail_bytes + extra.segment_bytes + frame_bytes;
@@ -310,22 +309,23 @@ impl<W: Wire> NodeState<W> {
     fn write_inline(
         self: &Arc<Self>,
         key: UserKey<'_>,
-        walk: u64,
+        walk: u32,
         targets: &[(usize, Member<W>)],
-        push: &Push<'_>,
+        push: &mut Push<'_, '_>,
         mut receipt: PushReceipt,
     ) -> PushReceipt {
         let _under_way = UnderWay::new(self, key, walk);
         let _span = trace_span!("write", walk, connections = targets.len()).entered();
         let is_traced = enabled!(Level::TRACE);
-        let run = Run { frames: push.frame, expires_at: push.options.expires_at };
+        let expires_at = push.options.expires_at;
         let mut lost = Vec::new();
         let mut laggards = Vec::new();
         if receipt.dropped > 0 {
             receipt.reason = Some(NoDelivery::SlowConsumer);
         }
         for (slot, outbox) in targets {
-            let sent = self.deliver(outbox, &[run]);
+            let frames = push.message.frame(outbox.protocol());
+            let sent = self.deliver(outbox, &[Run { frames, expires_at }]);
             if is_traced {
                 note_sent(outbox, sent);
             }
@@ -361,7 +361,7 @@ impl<W: Wire> NodeState<W> {
             is_more
         });
         for (outbox, sent) in lost {
-            self.lose(key.user(), push.event, outbox, sent);
+            self.lose(key.user(), push.message.event(), outbox, sent);
         }
         if is_more == Some(true) {
             self.start_walker(key.user(), walk);
@@ -385,7 +385,7 @@ impl<W: Wire> NodeState<W> {
         extra.laggards_safe_until = 0;
     }
 
-    fn start_walker(self: &Arc<Self>, user: &UserId, walk: u64) {
+    fn start_walker(self: &Arc<Self>, user: &UserId, walk: u32) {
         let node = Arc::clone(self);
         let user = user.clone();
         // Within the span of the push that found the lane idle; those that join it name the walk.

@@ -6,12 +6,16 @@
 //! walker one visit per slow reader, and there is no list to take apart.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 use wserver_core::EventName;
+use wserver_protocol::Protocol;
 
+use crate::message::{KeptMessage, Message, Wanted};
+use crate::outbox::Outbox;
 use crate::receipt::{PushOptions, PushReceipt};
 
 /// Frames of at least this size are shared as they are instead of being copied into a run.
@@ -22,10 +26,12 @@ const RUNS_MAX: usize = 64;
 /// What a node keeps beside each user. All of it is guarded by the user's lock in the binder.
 #[derive(Default)]
 pub(crate) struct Lane {
-    /// Bytes ever accepted: the position of the next frame.
+    /// Bytes ever accepted, by the longest frame of each message: the position of the next one.
     pub(crate) head: u64,
     /// Which walk is under way; zero when none is. A walker whose number is not here has lost its lane.
-    pub(crate) walk: u64,
+    pub(crate) walk: u32,
+    /// How many of the members speak version 2.
+    v2: u32,
     /// What only busy lanes and lanes with slow readers have.
     pub(crate) extra: Option<Box<Extra>>,
 }
@@ -35,15 +41,28 @@ impl Lane {
     pub(crate) fn is_at_rest(&self) -> bool {
         self.walk == 0
     }
+
+    /// What the members of the lane want, of whom there are so many.
+    pub(crate) fn wanted(&self, members: usize) -> Wanted {
+        Wanted::by(members, self.v2 as usize)
+    }
 }
 
-impl wserver_core::Lane for Lane {
+impl<W> wserver_core::Lane<Arc<Outbox<W>>> for Lane {
     fn mark(&mut self) -> u64 {
         if let Some(extra) = &mut self.extra {
             extra.is_sealed = true;
             extra.registrations += 1;
         }
         self.head
+    }
+
+    fn joined(&mut self, outbox: &Arc<Outbox<W>>) {
+        self.v2 += u32::from(outbox.protocol() == Protocol::V2);
+    }
+
+    fn left(&mut self, outbox: &Arc<Outbox<W>>) {
+        self.v2 -= u32::from(outbox.protocol() == Protocol::V2);
     }
 }
 
@@ -72,7 +91,10 @@ pub(crate) struct Run {
     pub(crate) start: u64,
     /// With any of them the run is one frame.
     pub(crate) options: PushOptions,
-    pub(crate) body: RunBody,
+    /// By protocol; of one that no member speaks there is none.
+    pub(crate) bodies: [Option<RunBody>; 2],
+    /// The longest frames of its messages.
+    pub(crate) bytes: usize,
     /// How many frames there are, and when the first of them was accepted.
     pub(crate) count: u64,
     pub(crate) accepted: Instant,
@@ -96,13 +118,6 @@ impl RunBody {
         }
     }
 
-    fn len(&self) -> usize {
-        match self {
-            Self::Shared(bytes) => bytes.len(),
-            Self::Copied(buffer) => buffer.len(),
-        }
-    }
-
     pub(crate) fn freeze(self) -> Bytes {
         match self {
             Self::Shared(bytes) => bytes,
@@ -112,8 +127,7 @@ impl RunBody {
 }
 
 pub(crate) struct Waiting {
-    pub(crate) event: EventName,
-    pub(crate) frame: Bytes,
+    pub(crate) message: KeptMessage,
     pub(crate) options: PushOptions,
     /// Where the excluded connection stood among the members, when there had been so many `registrations`.
     pub(crate) excluded_slot: Option<usize>,
@@ -125,35 +139,54 @@ pub(crate) struct Waiting {
 pub(crate) fn take_runs(extra: &mut Extra, under_way: usize) -> Vec<Run> {
     let count = extra.tail.len().min(RUNS_MAX - under_way);
     let segment: Vec<Run> = extra.tail.drain(..count).collect();
-    let bytes: usize = segment.iter().map(|run| run.body.len()).sum();
+    let bytes: usize = segment.iter().map(|run| run.bytes).sum();
     extra.tail_bytes -= bytes;
     extra.segment_bytes += bytes;
     segment
 }
 
-/// Appends one frame to the lane's log.
-pub(crate) fn append(lane: &mut Lane, event: &EventName, frame: &Bytes, options: PushOptions) {
+/// Appends one message to the lane's log, for the protocols that are wanted.
+///
+/// Who comes later begins a new run, so a run has a body for each of its members. A protocol that
+/// nobody speaks any more is left out from then on.
+pub(crate) fn append(
+    lane: &mut Lane,
+    message: &mut Message<'_>,
+    wanted: Wanted,
+    options: PushOptions,
+) {
     let start = lane.head;
-    lane.head += frame.len() as u64;
+    let bytes = message.bytes(wanted);
+    lane.head += bytes as u64;
     let extra = lane.extra.get_or_insert_with(Box::default);
-    extra.tail_bytes += frame.len();
+    extra.tail_bytes += bytes;
     // Nothing joins a run that is for some of the members, or for some of the time.
     let is_sealed = std::mem::replace(&mut extra.is_sealed, options.is_apart());
     match extra.tail.back_mut() {
         Some(run)
             if !is_sealed
                 && !options.is_apart()
-                && run.event == *event
-                && frame.len() < SHARE_BYTES_MIN =>
+                && run.event == *message.event()
+                && bytes < SHARE_BYTES_MIN =>
         {
-            run.body.append(frame);
+            for (protocol, body) in Protocol::ALL.into_iter().zip(&mut run.bodies) {
+                if let Some(body) = body
+                    && wanted.is(protocol)
+                {
+                    body.append(message.frame(protocol));
+                }
+            }
+            run.bytes += bytes;
             run.count += 1;
         }
         _ => extra.tail.push_back(Run {
-            event: event.clone(),
+            event: message.event().clone(),
             start,
             options,
-            body: RunBody::Shared(frame.clone()),
+            bodies: Protocol::ALL.map(|protocol| {
+                wanted.is(protocol).then(|| RunBody::Shared(message.frame(protocol).clone()))
+            }),
+            bytes,
             count: 1,
             accepted: Instant::now(),
         }),
@@ -162,6 +195,8 @@ pub(crate) fn append(lane: &mut Lane, event: &EventName, frame: &Bytes, options:
 
 #[cfg(test)]
 mod tests {
+    use wserver_core::PushId;
+
     use super::*;
 
     /// Small frames of one event are copied into one run; a large one is shared as it is.
@@ -169,10 +204,13 @@ mod tests {
     fn a_large_frame_is_not_copied() {
         let event = EventName::parse("news", 10).unwrap();
         let mut lane = Lane::default();
-        let small = Bytes::from(vec![1; 100]);
-        let large = Bytes::from(vec![2; SHARE_BYTES_MIN]);
-        for frame in [&small, &small, &large, &large] {
-            append(&mut lane, &event, frame, PushOptions::default());
+        let (small, large) = ("s".repeat(98), "l".repeat(SHARE_BYTES_MIN - 4));
+        let mut small = Message::new(&event, PushId::new(0, 1), &small);
+        let mut large = Message::new(&event, PushId::new(0, 2), &large);
+        let wanted = Wanted { v1: true, v2: false };
+        for is_large in [false, false, true, true] {
+            let message = if is_large { &mut large } else { &mut small };
+            append(&mut lane, message, wanted, PushOptions::default());
         }
         let mut extra = lane.extra.unwrap();
         assert_eq!(extra.tail_bytes, 200 + 2 * SHARE_BYTES_MIN);
@@ -180,7 +218,35 @@ mod tests {
         assert_eq!((extra.tail_bytes, extra.segment_bytes), (0, 200 + 2 * SHARE_BYTES_MIN));
         assert_eq!(runs.iter().map(|run| run.count).collect::<Vec<_>>(), [2, 1, 1]);
         for run in runs.into_iter().skip(1) {
-            assert_eq!(run.body.freeze().as_ptr(), large.as_ptr());
+            let [Some(v1), None] = run.bodies else { panic!("version 1 alone was wanted") };
+            assert_eq!(v1.freeze().as_ptr(), large.frame(Protocol::V1).as_ptr());
         }
+    }
+
+    /// Each protocol has its own frames of one message, and the longest count.
+    #[test]
+    fn a_run_has_a_body_for_each_protocol_that_is_spoken() {
+        let event = EventName::parse("news", 10).unwrap();
+        let mut lane = Lane::default();
+        let both = Wanted { v1: true, v2: true };
+        for (number, text) in [(1, "one"), (2, "two")] {
+            let mut message = Message::new(&event, PushId::new(0, number), text);
+            append(&mut lane, &mut message, both, PushOptions::default());
+        }
+        // The last who spoke version 1 has gone.
+        let mut last = Message::new(&event, PushId::new(0, 3), "three");
+        let v2 = Wanted { v1: false, v2: true };
+        append(&mut lane, &mut last, v2, PushOptions::default());
+        assert!(last.clone().frame(Protocol::V1) != last.frame(Protocol::V2));
+        let mut extra = lane.extra.unwrap();
+        let bytes = extra.tail_bytes;
+        let mut runs = take_runs(&mut extra, 0);
+        let Some(Run { bodies: [Some(v1), Some(v2)], count: 3, .. }) = runs.pop() else {
+            panic!("one run of three")
+        };
+        assert_eq!(&v1.freeze()[..], b"\x81\x03one\x81\x03two");
+        let v2 = v2.freeze();
+        assert_eq!(v2.len(), bytes);
+        assert!(v2.ends_with(b"{\"event\":\"news\",\"id\":\"00000000-3\"}\nthree"));
     }
 }

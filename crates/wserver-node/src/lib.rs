@@ -30,16 +30,18 @@ mod probe;
 
 pub use attachment::Attachment;
 pub use counters::{Counter, Counters};
-pub use drain::Drained;
+pub use drain::{Drained, Goodbyes};
 pub use entry::{Entry, What};
 pub use histogram::Histogram;
 pub use info::ConnectionInfo;
 pub use interest::Interest;
 pub use message::Message;
 pub use node::{Node, OpenError, Place, Selection};
-pub use outbox::{Flush, Outbox, Phase, Sent, Wire};
+pub use outbox::{CloseFrame, Flush, Outbox, Phase, Sent, Wire};
 pub use probe::Probe;
 pub use receipt::{EveryoneReceipt, NoDelivery, PushOptions, PushReceipt};
 pub use registration::RegisterError;
 pub use tasks::Tasks;
 pub use trace::{Trace, TraceError, Traced};
+// What its callers say of a connection.
+pub use wserver_protocol::Protocol;

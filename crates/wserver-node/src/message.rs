@@ -1,18 +1,117 @@
-//! What a push carries, encoded once for all who get it.
+//! What a push carries, encoded once for each protocol that its connections speak.
+
+use std::fmt;
 
 use bytes::Bytes;
-use wserver_protocol::frame;
+use wserver_core::{EventName, PushId};
+use wserver_protocol::connection::{push, push_len};
+use wserver_protocol::{Protocol, frame};
 
-/// One push, encoded once for every connection that gets it.
-#[derive(Debug, Clone)]
-pub struct Message {
-    pub(crate) frame: Bytes,
+/// One push: its message, the event it belongs to, and its id.
+///
+/// It is encoded when the first connection gets it, once for each protocol that is spoken there.
+#[derive(Clone)]
+pub struct Message<'a> {
+    event: &'a EventName,
+    id: PushId,
+    text: &'a str,
+    /// By protocol.
+    frames: [Option<Bytes>; 2],
 }
 
-impl Message {
-    /// A message that arrives verbatim, as one text frame.
+impl<'a> Message<'a> {
+    /// A message that arrives verbatim. Connections of version 2 are told the event and the id.
     #[must_use]
-    pub fn text(message: &str) -> Self {
-        Self { frame: frame::text(message) }
+    pub const fn new(event: &'a EventName, id: PushId, text: &'a str) -> Self {
+        Self { event, id, text, frames: [const { None }; 2] }
+    }
+
+    /// The event that it belongs to.
+    #[must_use]
+    pub const fn event(&self) -> &'a EventName {
+        self.event
+    }
+
+    /// What the push is known by.
+    #[must_use]
+    pub const fn id(&self) -> PushId {
+        self.id
+    }
+
+    /// What arrives.
+    #[must_use]
+    pub const fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// Its frame for connections that speak `protocol`.
+    pub(crate) fn frame(&mut self, protocol: Protocol) -> &Bytes {
+        self.frames[protocol as usize].get_or_insert_with(|| match protocol {
+            Protocol::V1 => frame::text(self.text),
+            Protocol::V2 => push(self.event.as_str(), self.id, self.text),
+        })
+    }
+
+    /// The length of the longest frame that is wanted.
+    pub(crate) fn bytes(&self, wanted: Wanted) -> usize {
+        if wanted.v2 {
+            // The head makes it longer than that of version 1.
+            push_len(self.event.as_str(), self.id, self.text.len())
+        } else {
+            frame::frame_len(self.text.len())
+        }
+    }
+}
+
+impl fmt::Debug for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("event", self.event)
+            .field("id", &self.id)
+            .field("bytes", &self.text.len())
+            .finish()
+    }
+}
+
+/// Which protocols the members of a group speak, so that nothing is encoded for nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) v1: bool,
+    pub(crate) v2: bool,
+}
+
+impl Wanted {
+    /// Of so many members, so many speak version 2.
+    pub(crate) const fn by(members: usize, v2: usize) -> Self {
+        Self { v1: members > v2, v2: v2 > 0 }
+    }
+
+    pub(crate) const fn is(self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::V1 => self.v1,
+            Protocol::V2 => self.v2,
+        }
+    }
+}
+
+/// A push that outlives its caller's borrows.
+pub(crate) struct KeptMessage {
+    event: EventName,
+    id: PushId,
+    text: Box<str>,
+    frames: [Option<Bytes>; 2],
+}
+
+impl KeptMessage {
+    pub(crate) fn lend(&self) -> Message<'_> {
+        let Self { event, id, text, frames } = self;
+        Message { event, id: *id, text, frames: frames.clone() }
+    }
+}
+
+impl From<&Message<'_>> for KeptMessage {
+    fn from(message: &Message<'_>) -> Self {
+        let Message { event, id, text, frames } = message;
+        Self { event: (*event).clone(), id: *id, text: (*text).into(), frames: frames.clone() }
     }
 }

@@ -13,13 +13,14 @@ use wserver_core::{
     Bound, CloseReason, ConnectionId, Counts, EventName, Limits, RegistrationKey, TokenDigest,
     UserId,
 };
+use wserver_protocol::connection::Notice;
+use wserver_protocol::{Protocol, frame};
 
 use crate::attachment::Attachment;
 use crate::counters::Counters;
-use crate::entry::What;
 use crate::interest::Interest;
 use crate::message::Message;
-use crate::outbox::{Outbox, Sent, Wire};
+use crate::outbox::{CloseFrame, Outbox, Sent, Wire};
 use crate::probe::Probe;
 use crate::receipt::{PushOptions, PushReceipt};
 use crate::registration::RegisterError;
@@ -68,14 +69,14 @@ impl<W: Wire> fmt::Debug for Place<W> {
 }
 
 impl<W: Wire> Place<W> {
-    /// Takes the place; the connection lives as long as the attachment.
+    /// Takes the place for a connection that speaks `protocol`; it lives as long as the attachment.
     ///
     /// # Errors
     /// [`OpenError::Draining`] when the node has begun to shut down meanwhile.
-    pub fn open(mut self, wire: W) -> Result<Attachment<W>, OpenError> {
+    pub fn open(mut self, wire: W, protocol: Protocol) -> Result<Attachment<W>, OpenError> {
         let Some(node) = self.node.take() else { return Err(OpenError::Draining) };
         let id = ConnectionId::new(node.next_connection.fetch_add(1, Ordering::Relaxed));
-        let outbox = Arc::new(Outbox::new(id, wire, node.seconds_at(Instant::now())));
+        let outbox = Arc::new(Outbox::new(id, wire, protocol, node.seconds_at(Instant::now())));
         {
             let mut shard = node.shard(id);
             // Looked at under the shard's lock, so that a drain that has passed this shard is seen.
@@ -122,11 +123,7 @@ impl<W: Wire> Node<W> {
     /// `close_frame` encodes the Close frame for a reason, where one is sent: the wire's codes are
     /// the edge's business.
     #[must_use]
-    pub fn new(
-        limits: Limits,
-        close_frame: fn(CloseReason) -> Option<Bytes>,
-        runtime: Handle,
-    ) -> Self {
+    pub fn new(limits: Limits, close_frame: CloseFrame, runtime: Handle) -> Self {
         Self::start(NodeState::new(limits, close_frame, runtime, 1, None))
     }
 
@@ -136,7 +133,7 @@ impl<W: Wire> Node<W> {
     #[must_use]
     pub fn one_of_several(
         limits: Limits,
-        close_frame: fn(CloseReason) -> Option<Bytes>,
+        close_frame: CloseFrame,
         runtime: Handle,
         first_connection: u64,
         interest: impl Interest,
@@ -170,38 +167,38 @@ impl<W: Wire> Node<W> {
         Err(error)
     }
 
-    /// Takes a connection in; it lives as long as the attachment.
+    /// Takes in a connection that speaks `protocol`; it lives as long as the attachment.
     ///
     /// # Errors
     /// As [`Node::reserve`] and [`Place::open`].
-    pub fn open(&self, wire: W) -> Result<Attachment<W>, OpenError> {
-        self.reserve()?.open(wire)
+    pub fn open(&self, wire: W, protocol: Protocol) -> Result<Attachment<W>, OpenError> {
+        self.reserve()?.open(wire, protocol)
     }
 
-    /// Sends `message` to every connection of `user` that registered `event`.
+    /// Sends `message` to every connection of `user` that registered its event.
     ///
     /// It waits only when so much is under way to this user that `walk_bytes_max` is passed; a
     /// slow reader is never waited for.
     ///
     /// # Cancel safety
     /// A push that is dropped while it waits has not been accepted, or nobody learns its count.
-    pub async fn push(&self, user: &UserId, event: &EventName, message: &Message) -> PushReceipt {
-        self.push_with(user, event, message, &PushOptions::default()).await
+    pub async fn push(&self, user: &UserId, mut message: Message<'_>) -> PushReceipt {
+        self.push_with(user, &mut message, &PushOptions::default()).await
     }
 
-    /// As [`push`](Self::push), for some of the connections, or for some time only.
+    /// As [`push`](Self::push), for some of the connections, or for some time only. What is encoded
+    /// for one user serves for the next.
     ///
     /// # Cancel safety
     /// As [`push`](Self::push).
     pub async fn push_with(
         &self,
         user: &UserId,
-        event: &EventName,
-        message: &Message,
+        message: &mut Message<'_>,
         options: &PushOptions,
     ) -> PushReceipt {
         let state = &self.state;
-        let receipt = state.push_to(user, event, &message.frame, options).await;
+        let receipt = state.push_to(user, message, options).await;
         state.counters.pushes_total.increment();
         receipt
     }
@@ -225,7 +222,7 @@ impl<W: Wire> Node<W> {
 
     /// Registers a live connection for an event of `user`, as if it had asked for it.
     ///
-    /// It has no token of its own and does not expire; the connection is told nothing.
+    /// It has no token of its own and does not expire. A connection of version 2 is told.
     ///
     /// # Errors
     /// [`RegisterError`] as [`Attachment::register`], but the connection stays open;
@@ -238,20 +235,31 @@ impl<W: Wire> Node<W> {
     ) -> Result<Bound, RegisterError> {
         let outbox = self.connection(id).ok_or(RegisterError::Ending)?;
         // No register message has an empty token.
-        self.state.bind(&outbox, user, event, self.digest(""))
+        let bound = self.state.bind(&outbox, user, event, self.digest(""))?;
+        if bound != Bound::Already {
+            self.tell(&outbox, &Notice::Registered(vec![event.as_str().to_owned()]));
+        }
+        Ok(bound)
     }
 
     /// Ends one registration of a live connection; false when there is no such registration.
     ///
-    /// If the registration came with an expiry, the connection still ends when that comes.
+    /// A connection of version 2 is told. If the registration came with an expiry, the connection still
+    /// ends when that comes.
     pub fn unregister(&self, id: ConnectionId, user: &UserId, event: &EventName) -> bool {
-        let unbound = self.state.binder.unbind(id, user, event);
-        self.state.let_go(unbound.as_slice());
-        let is_ended = unbound.is_some();
-        if is_ended && self.state.journal.is_traced() {
-            self.state.journal.note(What::Unregistered, Some(id), Some(user), Some(event));
+        let is_ended = self.state.unregister(id, user, event);
+        if is_ended && let Some(outbox) = self.connection(id) {
+            let (events, reason) = (vec![event.as_str().to_owned()], "operator".to_owned());
+            self.tell(&outbox, &Notice::Unregistered { events, reason });
         }
         is_ended
+    }
+
+    /// Tells a connection something, if it speaks version 2.
+    fn tell(&self, outbox: &Outbox<W>, notice: &Notice) {
+        if outbox.protocol() == Protocol::V2 {
+            self.state.send(outbox, &frame::text(&notice.encode()));
+        }
     }
 
     /// A live connection by its id.

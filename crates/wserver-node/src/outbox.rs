@@ -26,8 +26,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use wserver_core::{CloseReason, ConnectionId};
+use wserver_protocol::Protocol;
 
 pub(crate) use queue::Run;
+pub use rules::CloseFrame;
 pub(crate) use rules::{NoRoom, OutboxRules};
 pub use wire::Wire;
 
@@ -109,6 +111,7 @@ pub struct Outbox<W> {
     wake_at: AtomicU64,
     /// When its peer was last heard of, in seconds of its node's clock. Written by the task.
     alive_at: AtomicU32,
+    protocol: Protocol,
     state: Mutex<State>,
 }
 
@@ -121,11 +124,19 @@ impl<W> fmt::Debug for Outbox<W> {
     }
 }
 
+impl<W> Outbox<W> {
+    /// Which version of the protocol the connection speaks.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+}
+
 impl<W: Wire> Outbox<W> {
-    pub(crate) fn new(id: ConnectionId, wire: W, opened_at: u32) -> Self {
+    pub(crate) fn new(id: ConnectionId, wire: W, protocol: Protocol, opened_at: u32) -> Self {
         Self {
             id,
             wire,
+            protocol,
             queued: AtomicU32::new(0),
             wake_at: AtomicU64::new(0),
             alive_at: AtomicU32::new(opened_at),
@@ -479,7 +490,7 @@ impl<W: Wire> Outbox<W> {
     }
 
     fn begin_close(&self, state: &mut State, rules: &OutboxRules, reason: CloseReason) {
-        let frame = (rules.close_frame)(reason);
+        let frame = (rules.close_frame)(reason, self.protocol);
         self.begin_close_with(state, rules, reason, frame.as_ref());
     }
 

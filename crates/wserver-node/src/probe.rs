@@ -8,7 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use wserver_core::{CloseReason, ConnectionId, EventName, UserId};
+use wserver_core::{CloseReason, ConnectionId, EventName, PushId, UserId};
+use wserver_protocol::Protocol;
 
 use crate::message::Message;
 use crate::outbox::{Outbox, Wire};
@@ -41,20 +42,21 @@ impl<W: Wire> Probe<W> {
             return None;
         }
         // Connections are numbered from 1. Unbound and free for the next one, should this fail.
-        let outbox = Arc::new(Outbox::new(ConnectionId::new(0), wire, 0));
+        let outbox = Arc::new(Outbox::new(ConnectionId::new(0), wire, Protocol::V1, 0));
         let probe = Self { node, outbox, user, event };
         let Self { node, outbox, user, event } = &probe;
         node.binder.bind(outbox.id(), outbox, user, event, node.binder.digest("")).ok()?;
         Some(probe)
     }
 
-    /// Pushes `message` to the probe alone; whether its wire or its queue took it.
+    /// Pushes `text` to the probe alone; whether its wire or its queue took it.
     ///
     /// # Cancel safety
     /// If the future is dropped, the message may or may not have been written.
-    pub async fn deliver(&self, message: &Message) -> bool {
+    pub async fn deliver(&self, text: &str) -> bool {
         let options = PushOptions::default();
-        let sent = self.node.fan_out(&self.user, &self.event, &message.frame, &options).await;
+        let mut message = Message::new(&self.event, PushId::new(0, 0), text);
+        let sent = self.node.fan_out(&self.user, &mut message, &options).await;
         sent.receipt.delivered() == 1
     }
 

@@ -172,6 +172,17 @@ impl<W: Wire> NodeState<W> {
         }
     }
 
+    /// Ends one registration of a connection, and notes it; false when there is no such registration.
+    pub(crate) fn unregister(&self, id: ConnectionId, user: &UserId, event: &EventName) -> bool {
+        let unbound = self.binder.unbind(id, user, event);
+        self.let_go(unbound.as_slice());
+        let is_ended = unbound.is_some();
+        if is_ended && self.journal.is_traced() {
+            self.journal.note(What::Unregistered, Some(id), Some(user), Some(event));
+        }
+        is_ended
+    }
+
     /// Unbinds a connection that is ending, and notes that under each of its users. Whoever finds
     /// it bound does so, which is one of all who try; says whether that was it.
     pub(crate) fn unbind(&self, outbox: &Outbox<W>) -> bool {

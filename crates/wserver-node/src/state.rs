@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::entry::What;
 use crate::interest::Interest;
 use crate::journal::Journal;
 use crate::lane::Lane;
-use crate::outbox::{Outbox, OutboxRules, Run, Sent, Wire};
+use crate::outbox::{CloseFrame, Outbox, OutboxRules, Run, Sent, Wire};
 use crate::receipt::NoDelivery;
 use crate::tasks::Tasks;
 
@@ -44,7 +44,7 @@ pub(crate) struct NodeState<W: Wire> {
     pub(crate) counters: Counters,
     pub(crate) tasks: Tasks,
     pub(crate) next_connection: AtomicU64,
-    next_walk: AtomicU64,
+    next_walk: AtomicU32,
     /// Set when nobody is taken in any more, with the pushes and deliveries until then.
     pub(crate) drain_began: OnceLock<(u64, u64)>,
     /// Nothing is left to sweep.
@@ -101,7 +101,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<W: Wire> NodeState<W> {
     pub(crate) fn new(
         limits: Limits,
-        close_frame: fn(CloseReason) -> Option<Bytes>,
+        close_frame: CloseFrame,
         runtime: Handle,
         first_connection: u64,
         interest: Option<Box<dyn Interest>>,
@@ -119,7 +119,7 @@ impl<W: Wire> NodeState<W> {
             counters: Counters::default(),
             tasks: Tasks::new(runtime),
             next_connection: AtomicU64::new(first_connection),
-            next_walk: AtomicU64::new(1),
+            next_walk: AtomicU32::new(1),
             drain_began: OnceLock::new(),
             is_drained: AtomicBool::new(false),
             has_probe: AtomicBool::new(false),
@@ -135,8 +135,10 @@ impl<W: Wire> NodeState<W> {
         lock(&self.connections[(id.as_u64() % SHARDS as u64) as usize])
     }
 
-    pub(crate) fn next_walk(&self) -> u64 {
-        self.next_walk.fetch_add(1, Ordering::Relaxed)
+    /// A number for a walk, never zero. It comes round after 4 billion walks, of which none of the
+    /// first is under way any more.
+    pub(crate) fn next_walk(&self) -> u32 {
+        self.next_walk.fetch_add(1, Ordering::Relaxed).max(1)
     }
 
     pub(crate) fn send(&self, outbox: &Outbox<W>, frame: &Bytes) -> Sent {

@@ -72,12 +72,12 @@ pub fn text(text: &str) -> Bytes {
     whole(Opcode::Text, text.as_bytes())
 }
 
-/// The same of a text in several parts.
-pub(crate) fn text_of(parts: &[&[u8]]) -> Bytes {
-    let len = parts.iter().map(|part| part.len()).sum();
+/// The same of a text that `write` appends, which has `len` bytes.
+pub(crate) fn text_with(len: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut frame = Vec::with_capacity(frame_len(len));
     push_head(&mut frame, FIN | Opcode::Text as u8, None, len);
-    parts.iter().for_each(|part| frame.extend_from_slice(part));
+    write(&mut frame);
+    debug_assert_eq!(frame.len(), frame_len(len), "the head tells the length");
     frame.into()
 }
 

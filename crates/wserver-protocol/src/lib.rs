@@ -6,8 +6,8 @@
 
 // The contracts in docs/protocol.md and docs/protocol-v2.md and these types are one; tidy holds them
 // together.
-// protocol: e3ce09951f38e2d2
-// protocol: c6c0030254d46854
+// protocol: f963dc15fd78940e
+// protocol: cf966fac84ee5226
 
 pub mod connection;
 pub mod frame;

@@ -2,6 +2,8 @@
 
 pub(crate) mod driver;
 pub(crate) mod registering;
+pub(crate) mod requests;
+pub(crate) mod declined;
 pub(crate) mod farewell;
 pub(crate) mod shared;
 pub(crate) mod hooks;

@@ -1,7 +1,7 @@
 //! How far a push reaches: the connections of this node, or of every node of its cluster.
 
 use wserver_cluster::Gathered;
-use wserver_core::{EventName, UserId};
+use wserver_core::UserId;
 use wserver_node::{EveryoneReceipt, Message, PushOptions, PushReceipt, Wire};
 
 use crate::api::Api;
@@ -14,35 +14,27 @@ impl<W: Wire> Api<W> {
     pub async fn deliver(
         &self,
         user: &UserId,
-        event: &EventName,
-        text: &str,
+        message: &mut Message<'_>,
         options: &PushOptions,
     ) -> Gathered<PushReceipt> {
         match &self.cluster {
-            Some(cluster) => cluster.push(user, event, text, options).await,
-            None => {
-                let message = Message::text(text);
-                Gathered::alone(self.node.push_with(user, event, &message, options).await)
-            }
+            Some(cluster) => cluster.push(user, message, options).await,
+            None => Gathered::alone(self.node.push_with(user, message, options).await),
         }
     }
 
-    /// Pushes to everybody who has a connection that registered `event`, wherever it is.
+    /// Pushes to everybody who has a connection that registered its event, wherever it is.
     ///
     /// # Cancel safety
     /// One that is dropped before it is ready may have reached some of the users.
     pub async fn deliver_to_everyone(
         &self,
-        event: &EventName,
-        text: &str,
+        message: &mut Message<'_>,
         options: &PushOptions,
     ) -> Gathered<EveryoneReceipt> {
         match &self.cluster {
-            Some(cluster) => cluster.push_everyone(event, text, options).await,
-            None => {
-                let message = Message::text(text);
-                Gathered::alone(self.node.push_everyone(event, &message, options).await)
-            }
+            Some(cluster) => cluster.push_everyone(message, options).await,
+            None => Gathered::alone(self.node.push_everyone(message, options).await),
         }
     }
 }

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use wserver_cluster::Cluster;
-use wserver_node::{Message, Node, Probe, Wire};
+use wserver_node::{Node, Probe, Wire};
 use wserver_protocol::frame;
 
 use crate::reply::{self, Reply};
@@ -166,7 +166,7 @@ impl<W: Wire> SelfConnection<W> {
         poll_fn(|cx| connection.probe.wire().poll_write_ready(cx)).await?;
         connection.messages += 1;
         let text = connection.messages.to_string();
-        if !connection.probe.deliver(&Message::text(&text)).await {
+        if !connection.probe.deliver(&text).await {
             return Err(io::Error::other("the push reached nobody"));
         }
         let expected = frame::text(&text);

@@ -4,6 +4,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use wserver_core::PushId;
+
 use super::idempotency::Idempotency;
 use crate::counters::Labelled;
 use crate::limits::HttpLimits;
@@ -30,8 +32,7 @@ impl Pushes {
     }
 }
 
-/// Names for pushes, by which an answer is found in the log: unique in a process, and hardly the
-/// same in two.
+/// Names for pushes, by which an answer is found in the log and a message on a connection.
 pub(crate) struct PushIds {
     process: u32,
     next: AtomicU64,
@@ -45,7 +46,7 @@ impl PushIds {
         Self { process, next: AtomicU64::new(1) }
     }
 
-    pub(crate) fn next(&self) -> String {
-        format!("{:08x}-{}", self.process, self.next.fetch_add(1, Ordering::Relaxed))
+    pub(crate) fn next(&self) -> PushId {
+        PushId::new(self.process, self.next.fetch_add(1, Ordering::Relaxed))
     }
 }

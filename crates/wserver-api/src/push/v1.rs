@@ -10,8 +10,8 @@ use http_body::Body;
 use tracing::{Instrument as _, debug, trace_span};
 use wserver_auth::Publisher;
 use wserver_cluster::Gathered;
-use wserver_core::{EventName, NameError, UserId};
-use wserver_node::{PushOptions, PushReceipt, Wire};
+use wserver_core::{EventName, NameError, PushId, UserId};
+use wserver_node::{Message, PushOptions, PushReceipt, Wire};
 use wserver_protocol::PushRequest;
 use wserver_protocol::v2::{self, Delivery, PushAnswer};
 
@@ -94,10 +94,11 @@ async fn serve<W: Wire>(
         // In a box, so that an ordinary push has no room for it.
         return Box::pin(push.carry_out_once(api, key, client, format)).await;
     }
-    let options = PushOptions::default();
-    let gathered = api.deliver(&user, &event, &request.message, &options).await;
+    let (id, options) = (api.pushes.ids.next(), PushOptions::default());
+    let mut message = Message::new(&event, id, &request.message);
+    let gathered = api.deliver(&user, &mut message, &options).await;
     if format == Format::Json {
-        let answer = answer(api, &publisher, client, &user, &event, &gathered);
+        let answer = answer(api, id, &publisher, client, &user, &event, &gathered);
         return Ok(reply::json(v2::encode(&answer)));
     }
     let mut reply = reply::sent(gathered.total().delivered());
@@ -110,18 +111,18 @@ async fn serve<W: Wire>(
 /// What became of a push.
 fn answer<W: Wire>(
     api: &Api<W>,
+    id: PushId,
     publisher: &Publisher,
     client: SocketAddr,
     user: &UserId,
     event: &EventName,
     gathered: &Gathered<PushReceipt>,
 ) -> PushAnswer {
-    let id = api.pushes.ids.next();
     debug!(push = %id, %client, receipt = ?gathered.total(), "pushed");
     let (scope, mut room) = (&publisher.scope, EventsRoom::default());
     let delivery =
         outcome::of_user(&api.node, api.cluster.as_ref(), scope, user, event, gathered, &mut room);
-    PushAnswer { id, delivery, users: None, results: None }
+    PushAnswer { id: id.to_string(), delivery, users: None, results: None }
 }
 
 /// A push with an `Idempotency-Key`, which may outlive its client.
@@ -146,10 +147,11 @@ impl Kept {
             let api = Arc::clone(api);
             async move {
                 let Self { publisher, user, event, message, body } = self;
-                let options = PushOptions::default();
-                let gathered = api.deliver(&user, &event, &message, &options).await;
+                let (id, options) = (api.pushes.ids.next(), PushOptions::default());
+                let mut message = Message::new(&event, id, &message);
+                let gathered = api.deliver(&user, &mut message, &options).await;
                 drop(body);
-                let answer = answer(&api, &publisher, client, &user, &event, &gathered);
+                let answer = answer(&api, id, &publisher, client, &user, &event, &gathered);
                 Ok::<_, Refused>(v2::encode(&answer))
             }
         };

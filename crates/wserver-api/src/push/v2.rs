@@ -9,7 +9,7 @@ use std::time::Instant;
 use tracing::{Instrument as _, debug, trace_span};
 use wserver_auth::Publisher;
 use wserver_core::{EventName, UserId};
-use wserver_node::{PushOptions, Wire};
+use wserver_node::{Message, PushOptions, Wire};
 use wserver_protocol::v2::{
     self, Batch, BatchAnswer, BatchItem, Delivery, Push, PushAnswer, Recipients, UserDelivery,
 };
@@ -225,13 +225,18 @@ impl Checked {
     ) -> PushAnswer {
         let Self { event, options, users } = self;
         let id = api.pushes.ids.next();
-        let mut answer =
-            PushAnswer { id, delivery: Delivery::default(), users: None, results: None };
+        let mut message = Message::new(&event, id, &push.message);
+        let mut answer = PushAnswer {
+            id: id.to_string(),
+            delivery: Delivery::default(),
+            users: None,
+            results: None,
+        };
         let mut results = Vec::with_capacity(users.len());
         for user in &users {
             // A request of many is no turn of one.
             tokio::task::consume_budget().await;
-            let gathered = api.deliver(user, &event, &push.message, &options).await;
+            let gathered = api.deliver(user, &mut message, &options).await;
             let scope = &publisher.scope;
             let delivery = outcome::of_user(
                 &api.node,
@@ -246,7 +251,7 @@ impl Checked {
         }
         match &push.recipients {
             Recipients::Everyone => {
-                let gathered = api.deliver_to_everyone(&event, &push.message, &options).await;
+                let gathered = api.deliver_to_everyone(&mut message, &options).await;
                 answer.users = Some(gathered.total().users);
                 answer.delivery = outcome::of_everyone(api.cluster.as_ref(), &event, &gathered);
             }

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use wserver_cluster::{Answerer, Broker, Cluster, ClusterSettings, Gathered, Joining};
-use wserver_core::{EventName, LimitSettings, UserId};
-use wserver_node::{Attachment, Node, PushOptions, PushReceipt, Wire};
+use wserver_core::{EventName, LimitSettings, PushId, UserId};
+use wserver_node::{
+    Attachment, EveryoneReceipt, Message, Node, Protocol, PushOptions, PushReceipt, Wire,
+};
 
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -57,6 +59,9 @@ impl Wire for Line {
     }
 }
 
+/// What every push of these tests is known by.
+pub(crate) const PUSH: PushId = PushId::new(0x5f3a_9c01, 12);
+
 /// One node of a cluster.
 pub(crate) struct Member {
     pub(crate) node: Node<Line>,
@@ -86,7 +91,7 @@ impl Member {
     pub(crate) fn start_with(broker: &(impl Broker + Clone), settings: ClusterSettings) -> Self {
         let limits = LimitSettings::default().build().unwrap();
         let broker = Arc::new(broker.clone());
-        let joining = Joining::new(limits, |_| None, Handle::current(), broker, settings);
+        let joining = Joining::new(limits, |_, _| None, Handle::current(), broker, settings);
         let node = joining.node().clone();
         let answerer = answerer(joining.cluster());
         Self { node, cluster: joining.start(answerer) }
@@ -94,14 +99,40 @@ impl Member {
 
     /// A connection that is registered.
     pub(crate) fn join(&self, name: &str, about: &str) -> (Attachment<Line>, Line) {
+        self.join_by(Protocol::V1, name, about)
+    }
+
+    /// The same for one that speaks `protocol`.
+    pub(crate) fn join_by(
+        &self,
+        protocol: Protocol,
+        name: &str,
+        about: &str,
+    ) -> (Attachment<Line>, Line) {
         let line = Line::default();
-        let attachment = self.node.open(line.clone()).unwrap();
+        let attachment = self.node.open(line.clone(), protocol).unwrap();
         attachment.register(&user(name), &event(about), self.node.digest("token")).unwrap();
         (attachment, line)
     }
 
     pub(crate) async fn push(&self, name: &str, text: &str) -> Gathered<PushReceipt> {
-        self.cluster.push(&user(name), &event("news"), text, &PushOptions::default()).await
+        self.push_with(name, text, &PushOptions::default()).await
+    }
+
+    /// Pushes news with these options, as [`PUSH`].
+    pub(crate) async fn push_with(
+        &self,
+        name: &str,
+        text: &str,
+        options: &PushOptions,
+    ) -> Gathered<PushReceipt> {
+        let news = event("news");
+        self.cluster.push(&user(name), &mut Message::new(&news, PUSH, text), options).await
+    }
+
+    pub(crate) async fn push_everyone(&self, text: &str) -> Gathered<EveryoneReceipt> {
+        let (news, options) = (event("news"), PushOptions::default());
+        self.cluster.push_everyone(&mut Message::new(&news, PUSH, text), &options).await
     }
 
     /// How many got it, from all whom this node knows.

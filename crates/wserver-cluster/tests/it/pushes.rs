@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use wserver_cluster::Loopback;
-use wserver_node::{NoDelivery, PushOptions};
+use wserver_node::{NoDelivery, Protocol, PushOptions};
 
 use crate::peers::{Member, cluster, event, user};
 
@@ -70,18 +70,34 @@ async fn options_hold_on_every_node() {
     let (_two, line) = b.join("jack", "news");
     a.knows(1).await;
     let options = PushOptions { exclude: Some(one.id()), ..PushOptions::default() };
-    let gathered = a.cluster.push(&user("jack"), &event("news"), "m", &options).await;
+    let gathered = a.push_with("jack", "m", &options).await;
     assert_eq!(gathered.total().delivered(), 1);
     assert_eq!((left_out.messages().len(), line.messages().len()), (0, 1));
     let over = PushOptions { expires_at: Some(Instant::now()), ..PushOptions::default() };
-    let gathered = a.cluster.push(&user("jack"), &event("news"), "m", &over).await;
+    let gathered = a.push_with("jack", "m", &over).await;
     assert_eq!(gathered.total().reason, Some(NoDelivery::Expired));
     let later = Instant::now() + Duration::from_secs(60);
     let lasting = PushOptions { expires_at: Some(later), ..PushOptions::default() };
-    let gathered = a.cluster.push(&user("jack"), &event("news"), "m", &lasting).await;
+    let gathered = a.push_with("jack", "m", &lasting).await;
     assert_eq!(gathered.total().delivered(), 2);
     // Ids of connections are the cluster's, so each node knows whose one is.
     assert!(b.cluster.is_own(one.id()) && !a.cluster.is_own(one.id()));
+}
+
+/// Connections of version 2 are told the publisher's id on every node.
+#[tokio::test]
+async fn a_push_is_known_by_one_id_on_every_node() {
+    let broker = Loopback::default();
+    let [a, b] = cluster(&broker).await;
+    let (_here, near) = a.join_by(Protocol::V2, "jack", "news");
+    let (_there, far) = b.join_by(Protocol::V2, "jack", "news");
+    a.knows(1).await;
+    assert_eq!(a.push("jack", "m").await.total().delivered(), 2);
+    assert_eq!(a.push_everyone("all").await.total().total.delivered(), 2);
+    let head = "{\"event\":\"news\",\"id\":\"5f3a9c01-12\"}\n";
+    for line in [near, far] {
+        assert_eq!(line.messages(), [format!("{head}m"), format!("{head}all")]);
+    }
 }
 
 #[tokio::test]
@@ -92,7 +108,7 @@ async fn everyone_is_everyone_on_every_node() {
     let (_two, line) = b.join("bob", "news");
     let (_three, _) = c.join("cid", "news");
     let (_four, _) = c.join("cid", "chat");
-    let everyone = a.cluster.push_everyone(&event("news"), "m", &PushOptions::default()).await;
+    let everyone = a.push_everyone("m").await;
     let total = everyone.total();
     assert_eq!((total.users, total.total.delivered(), everyone.others.len()), (3, 3, 2));
     assert_eq!(line.messages(), ["m"]);

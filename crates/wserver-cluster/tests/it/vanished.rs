@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use wserver_cluster::{CutOff, Loopback, NodeId};
-use wserver_node::PushOptions;
 
-use crate::peers::{LEASE, Member, PATIENCE, cluster, event, eventually, names, settings};
+use crate::peers::{LEASE, Member, PATIENCE, cluster, eventually, names, settings};
 
 /// Nothing of this node reaches anybody, and nothing reaches it.
 fn cut(broker: &Loopback, node: &Member) {
@@ -41,8 +40,7 @@ async fn a_node_cut_off_longer_than_its_lease_makes_answers_partial_until_it_is_
     let (_three, stranger) = c.join("rose", "news");
     let gathered = a.push("rose", "m").await;
     assert_eq!((gathered.total().delivered(), names(&gathered)), (0, vec!["c"]));
-    let options = PushOptions::default();
-    let gathered = a.cluster.push_everyone(&event("news"), "all", &options).await;
+    let gathered = a.push_everyone("all").await;
     assert_eq!((gathered.total().total.delivered(), names(&gathered)), (1, vec!["c"]));
     // The one that is cut off cannot know who else there is.
     assert!(c.push("jack", "alone").await.is_cut_off);

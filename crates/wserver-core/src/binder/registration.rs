@@ -7,18 +7,27 @@ use std::fmt;
 
 use crate::{EventName, UserId};
 
-/// What its owner keeps beside each user of a [`Binder`](super::Binder).
-pub trait Lane: Default {
+/// What its owner keeps beside each user of a [`Binder`](super::Binder), whose connections have
+/// handles `H`.
+///
+/// Its methods are called under the user's lock and must not call the binder.
+pub trait Lane<H>: Default {
     /// A number to store with a registration that begins now.
     ///
-    /// Called under the user's lock at each new registration, so that the owner can tell later
-    /// whether a member was registered before or after something it did under the same lock.
-    /// It must not call the binder.
+    /// Called at each new registration, so that the owner can tell later whether a member was
+    /// registered before or after something it did under the same lock.
     fn mark(&mut self) -> u64;
+
+    /// A connection becomes a member, by its first registration. Called after [`mark`](Self::mark).
+    fn joined(&mut self, _handle: &H) {}
+
+    /// A member's last registration has ended, and the user has other members. A lane whose last
+    /// member leaves is dropped instead.
+    fn left(&mut self, _handle: &H) {}
 }
 
 /// No lane: the owner keeps nothing beside a user.
-impl Lane for () {
+impl<H> Lane<H> for () {
     fn mark(&mut self) -> u64 {
         0
     }

@@ -90,7 +90,7 @@ impl<H, L> Remains<H, L> {
     }
 }
 
-impl<H: Clone, L: Lane> Table<H, L> {
+impl<H: Clone, L: Lane<H>> Table<H, L> {
     /// `keys` are those of all shards, since the caller hashes a name before it chooses one.
     pub(super) fn new(keys: &RandomState) -> Self {
         let keys = keys.clone();
@@ -148,6 +148,9 @@ impl<H: Clone, L: Lane> Table<H, L> {
         // Foreign code runs before the table begins to change, so that its panics break nothing.
         let mark = entry.lane.mark();
         let handle = slot.is_none().then(|| handle.clone());
+        if let Some(handle) = &handle {
+            entry.lane.joined(handle);
+        }
         let event = self.events.acquire(event);
         let registered = Registered { event, mark, token };
         let first_for = if entry.roll.count(event) > 0 { Scope::Connection } else { Scope::Event };
@@ -170,6 +173,7 @@ impl<H: Clone, L: Lane> Table<H, L> {
         let mut lane = L::default();
         let mark = lane.mark();
         let handle = handle.clone();
+        lane.joined(&handle);
         let event = self.events.acquire(event);
         let registrations = Registrations::new(Registered { event, mark, token });
         let roll = Roll::new(Membership { id, handle, registrations });
@@ -214,6 +218,7 @@ impl<H: Clone, L: Lane> Table<H, L> {
     ) -> Remains<H, L> {
         let Some(entry) = self.users.get_mut(user) else { return Remains::Nothing };
         if let Some(member) = entry.roll.leave(slot) {
+            entry.lane.left(&member.handle);
             let user = key.map_or_else(|| entry.name.to_user_id(), |key| key.user.clone());
             for Registered { event, token, .. } in member.registrations.iter() {
                 let others = entry.roll.count(event);

@@ -139,8 +139,9 @@ fn relations_hold_to_the_unit() {
         (
             "outbox_bytes_max",
             |it| &mut it.outbox_bytes_max,
-            2 * (128 * KIB + MIB + 10),
-            "it must hold twice the sum of walk_bytes_max and the largest message",
+            2 * (128 * KIB + MIB + 10 + 96 + 6 * 4 * KIB),
+            "it must hold twice the sum of walk_bytes_max, the largest message, and the longest \
+             event with each byte escaped",
         ),
         (
             "outboxes_bytes_max",
@@ -183,6 +184,9 @@ fn every_problem_is_found_at_once_by_its_setting() {
     let found: Vec<_> = error.problems().iter().map(LimitProblem::settings).collect();
     assert_eq!(
         found,
-        [&["ping_interval"][..], &["outbox_bytes_max", "walk_bytes_max", "message_bytes_max"],]
+        [
+            &["ping_interval"][..],
+            &["outbox_bytes_max", "walk_bytes_max", "message_bytes_max", "name_bytes_max"],
+        ]
     );
 }

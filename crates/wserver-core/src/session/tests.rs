@@ -36,6 +36,9 @@ fn check(settings: LimitSettings, script: &[Step]) {
     let limits = settings.build().unwrap();
     let opened = opened();
     let mut session = Session::new(&limits, opened, 0);
+    if script.iter().any(|(.., expected)| expected.starts_with("warn")) {
+        session = session.with_warnings();
+    }
     let mut start_wall = opened_wall();
     for (number, (millis, kib, happens, expected)) in script.iter().enumerate() {
         let now = opened + Duration::from_millis(*millis);
@@ -76,6 +79,7 @@ fn check(settings: LimitSettings, script: &[Step]) {
                 Action::Wait(None) => "wait for ever".to_owned(),
                 Action::Wait(Some(at)) => format!("wait until {}", (at - opened).as_millis()),
                 Action::Ping => "ping".to_owned(),
+                Action::Warn(left) => format!("warn {}", left.as_millis()),
                 Action::Close(reason) => format!("close {reason}"),
                 Action::Terminate => "terminate".to_owned(),
             },
@@ -266,6 +270,37 @@ fn the_earliest_expiry_ends_all() {
             (0, 0, "expires 4 never", "ok"),
             (1_000, 0, "poll", "wait until 7000"),
             (7_000, 0, "poll", "close expired"),
+        ],
+    );
+}
+
+/// Once for each expiry that is the next: 30 s before, or when half of a shorter time is over.
+#[test]
+fn a_session_that_warns_does_so_before_each_expiry() {
+    let quiet = LimitSettings { ping_interval: Duration::from_secs(1000), ..limits() };
+    check(
+        quiet,
+        &[
+            (0, 0, "registered", "ok"),
+            (0, 0, "expires 1 100000", "ok"),
+            (0, 0, "poll", "wait until 70000"),
+            (69_999, 0, "poll", "wait until 70000"),
+            (70_000, 0, "poll", "warn 30000"),
+            (70_000, 0, "poll", "wait until 100000"),
+            (80_000, 0, "expires 1 100000", "ok"),
+            (80_000, 0, "poll", "wait until 100000"),
+            // Renewed for a short time.
+            (80_000, 0, "expires 1 120000", "ok"),
+            (80_000, 0, "poll", "wait until 100000"),
+            (105_000, 0, "poll", "warn 15000"),
+            // Another one is the next now.
+            (106_000, 0, "expires 2 110000", "ok"),
+            (106_000, 0, "poll", "wait until 108000"),
+            (108_000, 0, "poll", "warn 2000"),
+            (109_000, 0, "expires 2 never", "ok"),
+            (109_000, 0, "poll", "wait until 114500"),
+            (110_000, 0, "expires 1 never", "ok"),
+            (110_000, 0, "poll", "wait until 500000"),
         ],
     );
 }

@@ -15,11 +15,11 @@ use crate::state::NodeState;
 pub(super) struct UnderWay<'a, W: Wire> {
     node: &'a NodeState<W>,
     key: UserKey<'a>,
-    walk: u64,
+    walk: u32,
 }
 
 impl<'a, W: Wire> UnderWay<'a, W> {
-    pub(super) const fn new(node: &'a NodeState<W>, key: UserKey<'a>, walk: u64) -> Self {
+    pub(super) const fn new(node: &'a NodeState<W>, key: UserKey<'a>, walk: u32) -> Self {
         Self { node, key, walk }
     }
 

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tracing::{Level, enabled, trace};
 use wserver_core::{EventName, EventRef, UserId, UserKey};
+use wserver_protocol::Protocol;
 
 use super::under_way::UnderWay;
 use super::{Evicted, Member, Push, UserGroup, note_sent};
 use crate::entry::What;
-use crate::lane::{self, Extra, append, take_runs};
+use crate::lane::{self, Extra, RunBody, append, take_runs};
 use crate::outbox::{Outbox, Run, Sent, Wire};
 use crate::receipt::{NoDelivery, PushOptions, PushReceipt, is_over};
 use crate::state::NodeState;
@@ -38,7 +39,10 @@ struct Part {
     event: EventName,
     start: u64,
     options: PushOptions,
-    frames: Bytes,
+    /// By protocol; empty for one that no member speaks.
+    frames: [Bytes; 2],
+    /// The longest frames of its messages.
+    bytes: usize,
     count: u64,
     accepted: Instant,
     /// Its time is over; who has not got it gets it no more.
@@ -46,8 +50,8 @@ struct Part {
 }
 
 impl Part {
-    const fn run(&self) -> Run<'_> {
-        Run { frames: &self.frames, expires_at: self.options.expires_at }
+    const fn run(&self, protocol: Protocol) -> Run<'_> {
+        Run { frames: &self.frames[protocol as usize], expires_at: self.options.expires_at }
     }
 }
 
@@ -78,12 +82,12 @@ impl Round {
         let parts = runs.len();
         let parts_before = self.parts.len();
         self.parts.extend(runs.into_iter().map(
-            |lane::Run { event, start, options, body, count, accepted }| {
-                let frames = body.freeze();
-                Part { event, start, options, frames, count, accepted, is_expired: false }
+            |lane::Run { event, start, options, bodies, bytes, count, accepted }| {
+                let frames = bodies.map(|body| body.map(RunBody::freeze).unwrap_or_default());
+                Part { event, start, options, frames, bytes, count, accepted, is_expired: false }
             },
         ));
-        let bytes = self.parts.range(parts_before..).map(|part| part.frames.len()).sum();
+        let bytes = self.parts.range(parts_before..).map(|part| part.bytes).sum();
         self.bytes += bytes;
         self.segments.push_back(Segment { parts, bytes, from: self.slot, has_wrapped: false });
     }
@@ -136,7 +140,7 @@ impl Round {
 
 impl<W: Wire> NodeState<W> {
     /// Hands out the log until nothing is left in it.
-    pub(super) async fn walk(self: Arc<Self>, user: &UserId, walk: u64) {
+    pub(super) async fn walk(self: Arc<Self>, user: &UserId, walk: u32) {
         let key = self.binder.key(user);
         let _under_way = UnderWay::new(&self, key, walk);
         let mut round = Round::default();
@@ -171,7 +175,7 @@ impl<W: Wire> NodeState<W> {
     fn look(
         &self,
         key: UserKey<'_>,
-        walk: u64,
+        walk: u32,
         round: &mut Round,
         laggards: &mut Vec<usize>,
     ) -> bool {
@@ -244,14 +248,16 @@ impl<W: Wire> NodeState<W> {
                 let found = group.members.iter().find(|member| member.id() == id);
                 excluded_slot = found.map(|member| member.slot());
             }
-            let lane::Waiting { event, frame, options, accepted, .. } = waiting;
-            let push = Push { event: &event, frame: &frame, options, excluded_slot };
+            let lane::Waiting { message, options, accepted, .. } = waiting;
+            let mut message = message.lend();
+            let push = Push { message: &mut message, options, excluded_slot };
             let receipt = if options.is_expired() {
                 PushReceipt::nobody(NoDelivery::Expired)
             } else {
                 match self.count(group, &push, evicted) {
-                    Ok((event, receipt)) => {
-                        append(group.lane, event.name(), &frame, options);
+                    Ok((_, receipt)) => {
+                        let wanted = group.lane.wanted(group.members.len());
+                        append(group.lane, push.message, wanted, options);
                         receipt
                     }
                     Err(receipt) => receipt,
@@ -267,7 +273,7 @@ impl<W: Wire> NodeState<W> {
     fn take_slice(
         &self,
         key: UserKey<'_>,
-        walk: u64,
+        walk: u32,
         round: &mut Round,
         targets: &mut Vec<(usize, u64, Member<W>)>,
     ) -> Option<usize> {
@@ -371,7 +377,8 @@ fn send_masked<W: Wire>(
     parts: &VecDeque<Part>,
 ) -> Sent {
     let chosen = parts.iter().enumerate().filter(|(bit, _)| mask & (1 << bit) != 0);
-    let mut runs = chosen.map(|(_, part)| part.run());
+    let protocol = outbox.protocol();
+    let mut runs = chosen.map(|(_, part)| part.run(protocol));
     match (runs.next(), runs.next()) {
         // Nearly always, and without a list.
         (Some(run), None) => node.deliver(outbox, &[run]),
@@ -397,7 +404,8 @@ mod tests {
             event: EventName::parse("e", 10).unwrap(),
             start,
             options: PushOptions::default(),
-            body: RunBody::Shared(Bytes::from_static(b"frame")),
+            bodies: [Some(RunBody::Shared(Bytes::from_static(b"frame"))), None],
+            bytes: 5,
             count: 1,
             accepted: Instant::now(),
         }
@@ -445,7 +453,7 @@ mod tests {
                     prop_assert!(part.start >= done, "segments end in their order");
                     done = part.start;
                 }
-                let bytes: usize = round.parts.iter().map(|part| part.frames.len()).sum();
+                let bytes: usize = round.parts.iter().map(|part| part.bytes).sum();
                 prop_assert_eq!(round.bytes, bytes);
             }
             prop_assert!(round.segments.is_empty() && round.parts.is_empty());

@@ -4,6 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use wserver_core::{CloseReason, Limits};
+use wserver_protocol::Protocol;
+
+/// Encodes the Close frame that tells a connection why it ends, where one is sent.
+pub type CloseFrame = fn(CloseReason, Protocol) -> Option<Bytes>;
 
 /// All queues together have no room for what a connection is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +31,11 @@ pub(crate) struct OutboxRules {
     /// socket had begun to take when there was no more room.
     all_bytes: AtomicUsize,
     /// Encodes the Close frame of a reason, if one is sent for it.
-    pub(super) close_frame: fn(CloseReason) -> Option<Bytes>,
+    pub(super) close_frame: CloseFrame,
 }
 
 impl OutboxRules {
-    pub(crate) fn new(limits: &Limits, close_frame: fn(CloseReason) -> Option<Bytes>) -> Self {
+    pub(crate) fn new(limits: &Limits, close_frame: CloseFrame) -> Self {
         Self {
             bytes_max: limits.outbox_bytes_max,
             all_bytes_max: limits.outboxes_bytes_max,

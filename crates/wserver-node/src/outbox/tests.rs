@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use wserver_core::{CloseReason, ConnectionId, Limits};
+use wserver_protocol::Protocol;
 
 use super::{Outbox, OutboxRules, Run, Sent, Wire};
 
@@ -38,8 +39,8 @@ const TIMEOUT: u64 = 400;
 /// socket has taken some.
 #[test]
 fn a_peer_has_stalled_when_it_has_taken_nothing_for_the_whole_time() {
-    let rules = OutboxRules::new(&Limits::default(), |_| None);
-    let outbox = Outbox::new(ConnectionId::new(1), Room(AtomicUsize::new(10)), 0);
+    let rules = OutboxRules::new(&Limits::default(), |_, _| None);
+    let outbox = Outbox::new(ConnectionId::new(1), Room(AtomicUsize::new(10)), Protocol::V1, 0);
     let is_stalled = |now| outbox.is_stalled(now, TIMEOUT);
     let take = |bytes| {
         outbox.wire().0.store(bytes, Ordering::Relaxed);

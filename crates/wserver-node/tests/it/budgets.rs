@@ -121,7 +121,7 @@ async fn of_many_who_come_at_once_the_newest_remain() {
 /// To the byte: a queue may hold exactly its bound.
 #[tokio::test]
 async fn a_queue_is_full_at_its_bound() {
-    let node = node(limits(100, 100));
+    let node = node(limits(40, 40));
     assert_eq!(node.limits().outbox_bytes_max, 420);
     let fill = |bytes: usize| {
         let peer = Peer::join_with(&node, "ann", &["news"], Fate::StallAfter(0));
@@ -145,7 +145,7 @@ async fn a_queue_is_full_at_its_bound() {
 /// happens to be sent something.
 #[tokio::test]
 async fn the_largest_hoarder_makes_room() {
-    let mut settings = limits(100, 100);
+    let mut settings = limits(40, 40);
     let all_max = settings.outbox_bytes_max + 50;
     settings.outboxes_bytes_max = all_max;
     let node = node(settings);
@@ -193,7 +193,7 @@ async fn the_largest_hoarder_makes_room() {
 /// To the byte: all queues together may hold exactly their bound. Beyond it no more go than need be.
 #[tokio::test]
 async fn all_queues_are_full_at_their_bound() {
-    let mut settings = limits(100, 100);
+    let mut settings = limits(40, 40);
     settings.outboxes_bytes_max = settings.outbox_bytes_max;
     let node = node(settings);
     let peers = ["ann", "bob", "cid"]
@@ -213,7 +213,7 @@ async fn all_queues_are_full_at_their_bound() {
 async fn one_that_is_open_makes_room_although_many_that_close_have_more() {
     const CLOSING: usize = 64;
     let goodbye = frame::close(CloseCode::NORMAL, "disconnected").len();
-    let mut settings = limits(100, 100);
+    let mut settings = limits(40, 40);
     settings.outboxes_bytes_max = CLOSING * (300 + goodbye) + 200 + 20;
     let all_max = settings.outboxes_bytes_max;
     let node = node(settings);
@@ -240,7 +240,7 @@ async fn one_that_is_open_makes_room_although_many_that_close_have_more() {
 /// Nobody has more than the one that is to have more: then it is its turn.
 #[tokio::test]
 async fn the_largest_queue_finds_no_room_itself() {
-    let mut settings = limits(100, 100);
+    let mut settings = limits(40, 40);
     settings.outboxes_bytes_max = settings.outbox_bytes_max;
     let bound = settings.outbox_bytes_max;
     let node = node(settings);
@@ -259,7 +259,7 @@ async fn the_largest_queue_finds_no_room_itself() {
 /// Signs of life prove nothing: what counts is that the socket takes some of what waits.
 #[tokio::test]
 async fn a_peer_that_takes_nothing_of_its_queue_is_closed() {
-    let settings = LimitSettings { stall_timeout: Duration::from_millis(400), ..limits(100, 100) };
+    let settings = LimitSettings { stall_timeout: Duration::from_millis(400), ..limits(40, 40) };
     let node = node(settings);
     let stalled = Peer::join_with(&node, "ann", &["news"], Fate::StallAfter(10));
     let slow = Peer::join_with(&node, "bob", &["news"], Fate::StallAfter(10));

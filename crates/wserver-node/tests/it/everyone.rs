@@ -6,10 +6,10 @@ use wserver_core::LimitSettings;
 use wserver_node::{EveryoneReceipt, Message, NoDelivery, Node, PushOptions};
 
 use crate::peer::{Peer, push_now, walked, without};
-use crate::wire::{FakeWire, Fate, event, node};
+use crate::wire::{FakeWire, Fate, PUSH, event, node};
 
 async fn push(node: &Node<FakeWire>, text: &str, options: PushOptions) -> EveryoneReceipt {
-    let receipt = node.push_everyone(&event("news"), &Message::text(text), &options).await;
+    let receipt = node.push_everyone(&mut Message::new(&event("news"), PUSH, text), &options).await;
     walked(node).await;
     receipt
 }

@@ -34,7 +34,7 @@ impl Interest for Told {
 async fn each_coming_and_each_going_is_told_once() {
     let told = Told::default();
     let node =
-        Node::one_of_several(Limits::default(), |_| None, Handle::current(), 1000, told.clone());
+        Node::one_of_several(Limits::default(), |_, _| None, Handle::current(), 1000, told.clone());
     let first = Peer::join(&node, "ann", &[]);
     assert_eq!(first.attachment.id(), ConnectionId::new(1000), "counted from there on");
     assert_eq!(told.take(), [""; 0], "it is nobody's yet");

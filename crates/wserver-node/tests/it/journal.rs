@@ -6,6 +6,7 @@ use std::thread;
 use expect_test::{Expect, expect};
 use wserver_core::{CloseReason, ConnectionsPerUserPolicy, LimitSettings};
 use wserver_node::{Entry, Node, Phase, Selection, What};
+use wserver_protocol::Protocol;
 
 use crate::peer::{Peer, pass, push_briefly, push_now, walked};
 use crate::wire::{FakeWire, Fate, Line, event, limits, node, user};
@@ -245,7 +246,7 @@ async fn strangers_never_push_out_users() {
     for number in 0..32 {
         node.note_push_refused(Some(&user(&number.to_string())), None, "before");
     }
-    let stranger = node.open(FakeWire(Line::calm())).unwrap();
+    let stranger = node.open(FakeWire(Line::calm()), Protocol::V1).unwrap();
     for _ in 0..10_000 {
         stranger.note_refused(None, Some(&event(&"x".repeat(60))), "unknown");
     }

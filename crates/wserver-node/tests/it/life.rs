@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wserver_core::{CloseReason, Counts, LimitSettings};
-use wserver_node::{OpenError, Phase, RegisterError, Selection, Sent};
-use wserver_protocol::{CloseCode, frame};
+use wserver_node::{Goodbyes, OpenError, Phase, RegisterError, Selection, Sent};
+use wserver_protocol::{CloseCode, Protocol, frame};
 
 use crate::peer::{Peer, poll, push_now, walked};
 use crate::wire::{FakeWire, Fate, Line, event, limits, node, read_frames, user};
@@ -207,7 +207,7 @@ async fn a_drain_closes_everybody_behind_what_is_queued() {
     while peers[0].flush().phase == Phase::Open {
         tokio::task::yield_now().await;
     }
-    assert_eq!(node.open(FakeWire(Line::calm())).unwrap_err(), OpenError::Draining);
+    assert_eq!(node.open(FakeWire(Line::calm()), Protocol::V1).unwrap_err(), OpenError::Draining);
     for peer in peers {
         peer.line.unstall();
         let flush = peer.flush();
@@ -225,7 +225,7 @@ async fn who_is_released_is_told_to_go_and_others_come_in() {
     let node = node(LimitSettings::default());
     let peers: Vec<Peer> = (0..20).map(|_| Peer::join(&node, "ann", &["news"])).collect();
     push_now(&node, "ann", "news", "last words");
-    let goodbyes = [frame::close(CloseCode::GOING_AWAY, "bye")];
+    let goodbyes = goodbyes(frame::close(CloseCode::GOING_AWAY, "bye"));
     assert_eq!(node.release(Duration::ZERO, &goodbyes).await, 20);
     for peer in &peers {
         assert_eq!(peer.flush().phase, Phase::Closing(CloseReason::CutOff));
@@ -241,14 +241,17 @@ async fn who_is_dismissed_goes_a_few_at_a_time() {
     let node = node(LimitSettings::default());
     let peers: Vec<Peer> = (0..60).map(|_| Peer::join(&node, "ann", &["news"])).collect();
     let told = || peers.iter().filter(|it| it.attachment.outbox().phase() != Phase::Open).count();
-    let goodbyes = [frame::close(CloseCode::RESTART, "bye")];
+    let goodbyes = goodbyes(frame::close(CloseCode::RESTART, "bye"));
     let deadline = Instant::now() + Duration::from_secs(3600);
     {
         let mut dismissing = pin!(node.dismiss(Duration::from_secs(60), deadline, &goodbyes));
         assert!(poll(dismissing.as_mut()).is_pending());
         assert_eq!(told(), 25, "fewer are no storm");
         assert_eq!(push_now(&node, "ann", "news", "to the others"), 35);
-        assert_eq!(node.open(FakeWire(Line::calm())).unwrap_err(), OpenError::Draining);
+        assert_eq!(
+            node.open(FakeWire(Line::calm()), Protocol::V1).unwrap_err(),
+            OpenError::Draining
+        );
         assert_eq!(dismissing.await, 60);
     }
     assert_eq!(told(), 60);
@@ -268,7 +271,8 @@ async fn who_is_dismissed_is_told_in_half_of_the_time() {
     let peers: Vec<Peer> = (0..300).map(|_| Peer::join(&node, "ann", &["news"])).collect();
     let hour = Duration::from_secs(3600);
     let deadline = Instant::now() + Duration::from_millis(1100);
-    let mut dismissing = pin!(node.dismiss(hour, deadline, &[]));
+    let goodbyes = Goodbyes::default();
+    let mut dismissing = pin!(node.dismiss(hour, deadline, &goodbyes));
     assert!(poll(dismissing.as_mut()).is_pending());
     let told = peers.iter().filter(|it| it.attachment.outbox().phase() != Phase::Open).count();
     // A slot is 50 ms. In 22 slots instead of ten or less it would have told 25.
@@ -282,7 +286,7 @@ async fn who_is_dismissed_gets_first_what_was_counted() {
     let peers: Vec<Peer> = (0..60).map(|_| Peer::join(&node, "ann", &["news"])).collect();
     assert_eq!(push_now(&node, "ann", "news", "last words"), 60);
     let deadline = Instant::now() + Duration::from_secs(3600);
-    let told = node.dismiss(Duration::ZERO, deadline, &[]).await;
+    let told = node.dismiss(Duration::ZERO, deadline, &Goodbyes::default()).await;
     assert_eq!(told, 60);
     assert!(peers.iter().all(|it| it.line.texts() == ["last words", "close 1001"]));
     assert_eq!(node.counters().deliveries_lost_total.value(), 0);
@@ -295,7 +299,7 @@ async fn who_has_no_time_is_dismissed_at_once() {
     let peers: Vec<Peer> = (0..60).map(|_| Peer::join(&node, "ann", &["news"])).collect();
     let hour = Duration::from_secs(3600);
     for (spread, left) in [(Duration::ZERO, hour), (hour, Duration::ZERO)] {
-        let goodbyes: [bytes::Bytes; 0] = [];
+        let goodbyes = Goodbyes::default();
         let deadline = Instant::now() + left;
         match poll(pin!(node.dismiss(spread, deadline, &goodbyes))) {
             Poll::Ready(told) => assert_eq!(told, if left == hour { 60 } else { 0 }),
@@ -331,7 +335,7 @@ fn a_drain_is_not_held_up_by_a_connection_that_is_refused() {
                 while node_is_full_or_open(&comer) {}
                 drop(peer);
                 for _ in 0..50 {
-                    assert!(comer.open(FakeWire(Line::calm())).is_err());
+                    assert!(comer.open(FakeWire(Line::calm()), Protocol::V1).is_err());
                 }
             });
             let deadline = Instant::now() + Duration::from_secs(60);
@@ -392,7 +396,7 @@ async fn a_node_that_is_full_lets_nobody_in() {
     let first = Peer::join(&node, "ann", &["news"]);
     let place = node.reserve().unwrap();
     for _ in 0..2 {
-        let refused = node.open(FakeWire(Line::calm())).unwrap_err();
+        let refused = node.open(FakeWire(Line::calm()), Protocol::V1).unwrap_err();
         assert_eq!(refused, OpenError::Full { max: 2 });
         assert_eq!(node.connections_open(), 2);
     }
@@ -406,6 +410,10 @@ async fn a_node_that_is_full_lets_nobody_in() {
 
     // A place is no right to come in when everybody is told to go.
     node.drain(Instant::now()).await;
-    assert_eq!(place.open(FakeWire(Line::calm())).unwrap_err(), OpenError::Draining);
+    assert_eq!(place.open(FakeWire(Line::calm()), Protocol::V1).unwrap_err(), OpenError::Draining);
     assert_eq!(node.connections_open(), 1);
+}
+
+fn goodbyes(close: bytes::Bytes) -> Goodbyes {
+    Goodbyes { v1: vec![close], v2: Vec::new() }
 }

@@ -11,6 +11,7 @@ mod merge;
 mod model;
 mod observe;
 mod peer;
+mod protocols;
 mod receipt;
 mod trace;
 mod ttl;

@@ -10,7 +10,7 @@ use wserver_core::LimitSettings;
 use wserver_node::{Message, NoDelivery, Selection};
 
 use crate::peer::{Peer, poll, push_now, walked};
-use crate::wire::{event, limits, node, user};
+use crate::wire::{PUSH, event, limits, node, user};
 
 /// More members than a pusher writes to itself.
 const LARGE: usize = 40;
@@ -85,8 +85,9 @@ async fn a_push_beyond_walk_bytes_max_waits_for_room() {
     for _ in 0..2 {
         push_now(&node, "ann", "news", &text);
     }
-    let (ann, news, message) = (user("ann"), event("news"), Message::text("last"));
-    let mut waiting = pin!(node.push(&ann, &news, &message));
+    let (ann, news) = (user("ann"), event("news"));
+    let message = Message::new(&news, PUSH, "last");
+    let mut waiting = pin!(node.push(&ann, message.clone()));
     assert!(poll(waiting.as_mut()).is_pending());
     assert_eq!(node.counters().pushes_waited_total.value(), 1);
     let receipt = waiting.await;
@@ -108,8 +109,9 @@ async fn a_log_with_walk_bytes_max_is_full() {
 
     push_now(&node, "ann", "news", &"x".repeat(62));
     push_now(&node, "ann", "news", &"x".repeat(62));
-    let (ann, news, message) = (user("ann"), event("news"), Message::text("last"));
-    let mut waiting = pin!(node.push(&ann, &news, &message));
+    let (ann, news) = (user("ann"), event("news"));
+    let message = Message::new(&news, PUSH, "last");
+    let mut waiting = pin!(node.push(&ann, message.clone()));
     assert!(poll(waiting.as_mut()).is_pending(), "128 bytes do not");
     assert_eq!(waiting.await.delivered(), LARGE);
 }
@@ -148,9 +150,9 @@ async fn pushes_that_wait_are_let_in_in_their_order() {
         push_now(&node, "ann", "news", &text);
     }
     let (ann, news) = (user("ann"), event("news"));
-    let messages = ["first", "second", "third"].map(Message::text);
+    let messages = ["first", "second", "third"].map(|text| Message::new(&news, PUSH, text));
     let mut waiting: Vec<_> =
-        messages.iter().map(|message| Box::pin(node.push(&ann, &news, message))).collect();
+        messages.into_iter().map(|message| Box::pin(node.push(&ann, message))).collect();
     for push in &mut waiting {
         assert!(poll(push.as_mut()).is_pending());
     }
@@ -168,8 +170,9 @@ async fn a_push_that_waits_for_a_user_who_disconnects_answers_zero() {
     for _ in 0..2 {
         push_now(&node, "ann", "news", &"x".repeat(64));
     }
-    let (ann, news, message) = (user("ann"), event("news"), Message::text("last"));
-    let mut waiting = pin!(node.push(&ann, &news, &message));
+    let (ann, news) = (user("ann"), event("news"));
+    let message = Message::new(&news, PUSH, "last");
+    let mut waiting = pin!(node.push(&ann, message.clone()));
     assert!(poll(waiting.as_mut()).is_pending());
     assert_eq!(node.disconnect(Selection::User(&ann)), LARGE);
     let Poll::Ready(receipt) = poll(waiting) else { panic!("nobody is left to wait for") };
@@ -187,12 +190,12 @@ async fn a_waiting_push_that_is_dropped_is_passed_over() {
         push_now(&node, "ann", "news", &"x".repeat(64));
     }
     let (ann, news) = (user("ann"), event("news"));
-    let (dropped, last) = (Message::text("dropped"), Message::text("last"));
+    let [dropped, last] = ["dropped", "last"].map(|text| Message::new(&news, PUSH, text));
     {
-        let mut waiting = pin!(node.push(&ann, &news, &dropped));
+        let mut waiting = pin!(node.push(&ann, dropped));
         assert!(poll(waiting.as_mut()).is_pending());
     }
-    let mut waiting = pin!(node.push(&ann, &news, &last));
+    let mut waiting = pin!(node.push(&ann, last));
     assert!(poll(waiting.as_mut()).is_pending());
     assert_eq!(waiting.await.delivered(), LARGE);
     walked(&node).await;

@@ -10,8 +10,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::{JoinSet, yield_now};
-use wserver_core::{CloseReason, ConnectionId, EventName, UserId};
+use wserver_core::{CloseReason, ConnectionId, EventName, PushId, UserId};
 use wserver_node::{Attachment, Message, Node, Phase, PushOptions, PushReceipt, Selection};
+use wserver_protocol::Protocol;
 
 use crate::verdict::{self, Tally};
 use crate::wire::{FakeWire, Fate, Line, Rng, event, limits, node, user};
@@ -60,6 +61,7 @@ pub(crate) struct Registered {
 pub(crate) struct Life {
     /// `None` if it was not let in.
     pub(crate) id: Option<ConnectionId>,
+    pub(crate) protocol: Protocol,
     pub(crate) registered: Vec<Registered>,
     pub(crate) line: Arc<Line>,
     /// The phase it was last seen in.
@@ -98,6 +100,14 @@ struct World {
     ids: Mutex<Vec<ConnectionId>>,
 }
 
+/// What a push with this number is known by.
+pub(crate) const fn id_of(number: usize) -> PushId {
+    PushId::new(7, number as u64)
+}
+
+/// What is registered and pushed for; one has to be escaped in JSON.
+pub(crate) const EVENTS: [&str; 3] = ["news", "\"\n\"", "mail"];
+
 enum Step {
     Register { user: usize, event: usize },
     Leave,
@@ -106,6 +116,7 @@ enum Step {
 }
 
 struct Script {
+    protocol: Protocol,
     join_after: usize,
     /// Each with the polls that pass before it.
     steps: Vec<(usize, Step)>,
@@ -138,6 +149,8 @@ fn the_fan_out_keeps_its_promises() {
     assert!(tally.small > 0 && tally.large > 0, "groups of both sizes");
     assert!(tally.excluded > 0, "some are left out");
     assert!(tally.expired > 0, "some messages come too late");
+    assert!(tally.v2_frames > 0, "some connections speak version 2");
+    assert!(tally.v2_frames < tally.frames, "and some do not");
 }
 
 async fn play(rng: &mut Rng, tally: &mut Tally) -> Round {
@@ -154,7 +167,7 @@ async fn play(rng: &mut Rng, tally: &mut Tally) -> Round {
         node: node(settings),
         ticks: Ticks::default(),
         users: ["ann", "bob"].map(user).to_vec(),
-        events: ["news", "chat", "mail"].map(event).to_vec(),
+        events: EVENTS.map(event).to_vec(),
         ids: Mutex::default(),
     });
     let users = 1 + rng.below(2);
@@ -165,6 +178,7 @@ async fn play(rng: &mut Rng, tally: &mut Tally) -> Round {
         tally.small += 1;
     }
 
+    let v2_percent = [0, 50, 100][rng.below(3)];
     let mut lives = JoinSet::new();
     let mut lines = Vec::new();
     for _ in 0..members {
@@ -176,7 +190,7 @@ async fn play(rng: &mut Rng, tally: &mut Tally) -> Round {
         let moods = rng.chance(60).then(|| rng.fork());
         let line = Line::new(moods, fate);
         lines.push(Arc::clone(&line));
-        lives.spawn(live(Arc::clone(&world), script(rng, users, is_calm), line));
+        lives.spawn(live(Arc::clone(&world), script(rng, users, is_calm, v2_percent), line));
     }
     let mut pushers = JoinSet::new();
     for pusher in 0..1 + rng.below(PUSHERS_MAX) {
@@ -239,7 +253,8 @@ fn numbered(all: Vec<Vec<(usize, PushRecord)>>) -> Vec<PushRecord> {
     pushes
 }
 
-fn script(rng: &mut Rng, users: usize, is_calm: bool) -> Script {
+fn script(rng: &mut Rng, users: usize, is_calm: bool, v2_percent: usize) -> Script {
+    let protocol = if rng.chance(v2_percent) { Protocol::V2 } else { Protocol::V1 };
     let mut steps = Vec::new();
     for _ in 0..1 + rng.below(4) {
         let step = Step::Register { user: rng.below(users), event: rng.below(3) };
@@ -253,7 +268,7 @@ fn script(rng: &mut Rng, users: usize, is_calm: bool) -> Script {
             _ => {}
         }
     }
-    Script { join_after: rng.below(30), steps }
+    Script { protocol, join_after: rng.below(30), steps }
 }
 
 /// Drives one connection as the edge's task does: a poll does what is to be done and waits for a waker.
@@ -262,8 +277,11 @@ async fn live(world: Arc<World>, script: Script, line: Arc<Line>) -> Life {
         yield_now().await;
     }
     let end = Phase::Ended(CloseReason::PeerGone);
-    let mut life = Life { id: None, registered: Vec::new(), line, end, gone: 0 };
-    let Ok(attachment) = world.node.open(FakeWire(Arc::clone(&life.line))) else { return life };
+    let protocol = script.protocol;
+    let mut life = Life { id: None, protocol, registered: Vec::new(), line, end, gone: 0 };
+    let Ok(attachment) = world.node.open(FakeWire(Arc::clone(&life.line)), protocol) else {
+        return life;
+    };
     life.id = Some(attachment.id());
     world.ids.lock().unwrap().push(attachment.id());
     let mut steps = script.steps.into_iter();
@@ -342,12 +360,12 @@ async fn push(
         let length = if rng.chance(20) { message_bytes_max } else { 60.min(message_bytes_max) };
         let text = format!("{number}:{}", "x".repeat(length - 8));
         let start = world.ticks.now();
-        let message = Message::text(&text);
         let exclude = if rng.chance(25) { world.somebody(&mut rng) } else { None };
         let (ttl, expires_at) = ttl(&mut rng);
         let options = PushOptions { exclude, expires_at };
         let (name, about) = (&world.users[user], &world.events[event]);
-        let pushing = world.node.push_with(name, about, &message, &options);
+        let mut message = Message::new(about, id_of(number), &text);
+        let pushing = world.node.push_with(name, &mut message, &options);
         // What came too late can only be told from what was lost where there is an answer.
         let answer = if ttl == Ttl::Lasting && rng.chance(4) {
             tokio::select! {

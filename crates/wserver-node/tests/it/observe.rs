@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use wserver_core::{Counts, LimitSettings};
-use wserver_node::{Message, Node};
+use wserver_node::Node;
 
 use crate::peer::{Peer, poll, push_now, walked};
 use crate::wire::{FakeWire, Fate, Line, node};
@@ -41,8 +41,7 @@ async fn a_probe_gets_what_is_pushed_to_it_and_shows_nowhere() {
     let line = Line::calm();
     let probe = node.probe(FakeWire(Arc::clone(&line))).unwrap();
     for number in 0..3 {
-        let message = Message::text(&number.to_string());
-        assert_eq!(poll(pin!(probe.deliver(&message))), Poll::Ready(true));
+        assert_eq!(poll(pin!(probe.deliver(&number.to_string()))), Poll::Ready(true));
     }
     assert_eq!(line.texts(), ["0", "1", "2"]);
     assert!(node.probe(FakeWire(Line::calm())).is_none(), "one at a time");
@@ -65,8 +64,8 @@ async fn a_probe_whose_wire_fails_says_so() {
     let node = node(LimitSettings::default());
     let broken = Line::new(None, Fate::BreakAfter(0));
     let probe = node.probe(FakeWire(broken)).unwrap();
-    assert_eq!(poll(pin!(probe.deliver(&Message::text("x")))), Poll::Ready(false));
-    assert_eq!(poll(pin!(probe.deliver(&Message::text("x")))), Poll::Ready(false), "and stays so");
+    assert_eq!(poll(pin!(probe.deliver("x"))), Poll::Ready(false));
+    assert_eq!(poll(pin!(probe.deliver("x"))), Poll::Ready(false), "and stays so");
     drop(probe);
     assert_eq!(node.counts(), Counts::default());
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::yield_now;
 use wserver_node::{Attachment, Flush, Message, NoDelivery, Node, PushOptions, PushReceipt};
+use wserver_protocol::Protocol;
 
-use crate::wire::{FakeWire, Fate, Line, event, user};
+use crate::wire::{FakeWire, Fate, Line, PUSH, event, user};
 
 /// A connection that does nothing by itself.
 pub(crate) struct Peer {
@@ -23,6 +24,13 @@ impl Peer {
         Self::join_with(node, name, events, Fate::Flow)
     }
 
+    /// One that takes everything and is registered for nothing.
+    pub(crate) fn open(node: &Node<FakeWire>, protocol: Protocol) -> Self {
+        let line = Line::calm();
+        let attachment = node.open(FakeWire(Arc::clone(&line)), protocol).unwrap();
+        Self { attachment, line }
+    }
+
     pub(crate) fn join_with(
         node: &Node<FakeWire>,
         name: &str,
@@ -30,7 +38,7 @@ impl Peer {
         fate: Fate,
     ) -> Self {
         let line = Line::new(None, fate);
-        let attachment = node.open(FakeWire(Arc::clone(&line))).unwrap();
+        let attachment = node.open(FakeWire(Arc::clone(&line)), Protocol::V1).unwrap();
         let peer = Self { attachment, line };
         for about in events {
             peer.register(node, name, about);
@@ -66,8 +74,9 @@ pub(crate) fn push_with(
     text: &str,
     options: PushOptions,
 ) -> PushReceipt {
-    let (name, about, message) = (user(name), event(about), Message::text(text));
-    match poll(pin!(node.push_with(&name, &about, &message, &options))) {
+    let (name, about) = (user(name), event(about));
+    let mut message = Message::new(&about, PUSH, text);
+    match poll(pin!(node.push_with(&name, &mut message, &options))) {
         Poll::Ready(receipt) => receipt,
         Poll::Pending => panic!("{text} waits"),
     }

@@ -7,7 +7,7 @@ use wserver_core::{CloseReason, LimitSettings};
 use wserver_node::{Message, NoDelivery, Node, Phase, PushOptions, PushReceipt};
 
 use crate::peer::{Peer, poll, push_now, push_with, walked, without};
-use crate::wire::{FakeWire, Fate, event, limits, node, user};
+use crate::wire::{FakeWire, Fate, PUSH, event, limits, node, user};
 
 /// More members than a pusher writes to itself.
 const LARGE: usize = 40;
@@ -57,7 +57,7 @@ async fn what_a_walker_hands_out_is_queued() {
 #[tokio::test]
 async fn a_slow_reader_is_dropped() {
     for others in [0, 2, LARGE] {
-        let node = node(limits(100, 100));
+        let node = node(limits(40, 40));
         let slow = Peer::join_with(&node, "ann", &["news"], Fate::StallAfter(0));
         let others: Vec<Peer> = (0..others).map(|_| Peer::join(&node, "ann", &["news"])).collect();
         let receipt = loop {
@@ -80,7 +80,7 @@ async fn a_slow_reader_is_dropped() {
 /// does not count it.
 #[tokio::test]
 async fn a_slow_reader_is_reckoned_with_what_waits_in_the_log() {
-    let node = node(limits(100, 300));
+    let node = node(limits(1, 279));
     let slow = Peer::join_with(&node, "ann", &["news"], Fate::StallAfter(0));
     let _others: Vec<Peer> = (1..LARGE).map(|_| Peer::join(&node, "ann", &["news"])).collect();
     let text = "x".repeat(98);
@@ -99,7 +99,7 @@ async fn a_slow_reader_is_reckoned_with_what_waits_in_the_log() {
 /// And so will what is being written to the others.
 #[tokio::test]
 async fn a_slow_reader_is_reckoned_with_what_is_being_handed_out() {
-    let node = node(limits(100, 100));
+    let node = node(limits(40, 40));
     let reader = Peer::join(&node, "ann", &["news"]);
     let slow = Peer::join_with(&node, "ann", &["news"], Fate::StallAfter(0));
     let text = "x".repeat(98);
@@ -146,7 +146,7 @@ async fn who_is_dropped_and_who_is_lost_is_counted() {
 /// What all queues together may hold is decided when the socket does not take it.
 #[tokio::test]
 async fn a_reader_without_room_is_dropped_as_slow() {
-    let mut settings = limits(100, 100);
+    let mut settings = limits(40, 40);
     settings.outboxes_bytes_max = settings.outbox_bytes_max;
     let node = node(settings);
     let _ann = Peer::join_with(&node, "ann", &["news"], Fate::StallAfter(0));
@@ -205,7 +205,7 @@ async fn to_exclude_somebody_else_changes_nothing() {
 /// It is slow, and this push would be too much for it, but it is not its push.
 #[tokio::test]
 async fn the_excluded_connection_is_not_cut_off_by_what_it_does_not_get() {
-    let node = node(limits(100, 100));
+    let node = node(limits(40, 40));
     let slow = Peer::join_with(&node, "ann", &["news"], Fate::StallAfter(0));
     let text = "x".repeat(98);
     let bound = node.limits().outbox_bytes_max;
@@ -250,10 +250,12 @@ async fn a_push_that_waits_leaves_out_who_registered_meanwhile() {
     for _ in 0..2 {
         push_now(&node, "ann", "news", &"x".repeat(64));
     }
-    let (ann, news, message) = (user("ann"), event("news"), Message::text("last"));
+    let (ann, news) = (user("ann"), event("news"));
+    let message = Message::new(&news, PUSH, "last");
     let (joins, leaves) = (without(&late), without(&peers[7]));
-    let mut joining = pin!(node.push_with(&ann, &news, &message, &joins));
-    let mut leaving = pin!(node.push_with(&ann, &news, &message, &leaves));
+    let [mut first, mut second] = [message.clone(), message];
+    let mut joining = pin!(node.push_with(&ann, &mut first, &joins));
+    let mut leaving = pin!(node.push_with(&ann, &mut second, &leaves));
     assert!(poll(joining.as_mut()).is_pending());
     assert!(poll(leaving.as_mut()).is_pending());
     drop(peers.remove(7));

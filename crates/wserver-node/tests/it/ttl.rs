@@ -10,7 +10,7 @@ use wserver_node::{Message, NoDelivery, Node};
 use wserver_protocol::frame;
 
 use crate::peer::{Peer, pass, poll, push_briefly, push_now, push_with, until, walked};
-use crate::wire::{FakeWire, Fate, event, limits, node, user};
+use crate::wire::{FakeWire, Fate, PUSH, event, limits, node, user};
 
 const LARGE: usize = 40;
 const LONG: Duration = Duration::from_secs(3600);
@@ -120,12 +120,13 @@ async fn a_push_that_waits_too_long_is_not_accepted() {
     for _ in 0..2 {
         push_now(&node, "ann", "news", &text);
     }
-    let (ann, news, message) = (user("ann"), event("news"), Message::text("late"));
+    let (ann, news) = (user("ann"), event("news"));
+    let mut message = Message::new(&news, PUSH, "late");
     let mut time = Duration::from_millis(1);
     let receipt = loop {
         let expires_at = Instant::now() + time;
         let options = until(expires_at);
-        let mut waiting = pin!(node.push_with(&ann, &news, &message, &options));
+        let mut waiting = pin!(node.push_with(&ann, &mut message, &options));
         if poll(waiting.as_mut()).is_pending() {
             pass(expires_at);
             break waiting.await;

@@ -4,8 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use wserver_core::CloseReason;
 use wserver_node::{NoDelivery, Phase};
+use wserver_protocol::Protocol;
+use wserver_protocol::connection::FromServer;
 
-use crate::model::{Life, PUSHERS_MAX, Registered, Round, Ttl};
+use crate::model::{EVENTS, Life, PUSHERS_MAX, PushRecord, Registered, Round, Ttl, id_of};
 use crate::wire::{CLOSE, TEXT, close_code, read_frames};
 
 /// What the rounds of a run amounted to.
@@ -14,6 +16,8 @@ pub(crate) struct Tally {
     pub(crate) small: usize,
     pub(crate) large: usize,
     pub(crate) frames: usize,
+    /// Those that came by version 2.
+    pub(crate) v2_frames: usize,
     /// Writes that carried the beginnings of two frames or more.
     pub(crate) merged_writes: usize,
     pub(crate) waited: u64,
@@ -36,7 +40,8 @@ struct Heard<'r> {
 }
 
 pub(crate) fn check(number: usize, round: &Round, tally: &mut Tally) {
-    let heard: Vec<Heard<'_>> = round.lives.iter().map(|life| hear(number, life, tally)).collect();
+    let heard: Vec<Heard<'_>> =
+        round.lives.iter().map(|life| hear(number, life, &round.pushes, tally)).collect();
     let survivors = heard.iter().filter(|heard| heard.is_survivor).count();
     let told_to_go = round.lives.iter().filter(|life| {
         let (Phase::Closing(reason) | Phase::Ended(reason)) = life.end else { return false };
@@ -65,7 +70,7 @@ pub(crate) fn check(number: usize, round: &Round, tally: &mut Tally) {
     }
 }
 
-fn hear<'r>(number: usize, life: &'r Life, tally: &mut Tally) -> Heard<'r> {
+fn hear<'r>(number: usize, life: &'r Life, pushed: &[PushRecord], tally: &mut Tally) -> Heard<'r> {
     let record = life.line.taken();
     let (frames, rest) = read_frames(&record);
     tally.frames += frames.len();
@@ -82,7 +87,7 @@ fn hear<'r>(number: usize, life: &'r Life, tally: &mut Tally) -> Heard<'r> {
         let close = frames.last().and_then(|frame| frame.close_code());
         assert_eq!(
             close,
-            Some(close_code(reason).as_u16()),
+            Some(close_code(reason, life.protocol).as_u16()),
             "round {number}: the Close of {reason}"
         );
         assert_eq!(rest, 0, "round {number}: nothing stands behind a Close");
@@ -94,10 +99,24 @@ fn hear<'r>(number: usize, life: &'r Life, tally: &mut Tally) -> Heard<'r> {
     let texts = frames.iter().filter(|frame| frame.head == TEXT);
     let pushes = texts
         .map(|frame| {
-            let text = str::from_utf8(&frame.payload).unwrap();
+            let mut text = str::from_utf8(&frame.payload).unwrap();
+            let mut head = None;
+            if life.protocol == Protocol::V2 {
+                tally.v2_frames += 1;
+                let Some(FromServer::Push { event, id, message }) = FromServer::parse(text) else {
+                    panic!("round {number}: no push of version 2: {text}")
+                };
+                text = message;
+                head = Some((event, id));
+            }
             let (push, filling) = text.split_once(':').unwrap();
             assert!(filling.bytes().all(|byte| byte == b'x'), "round {number}: a torn message");
-            push.parse().unwrap()
+            let at: usize = push.parse().unwrap();
+            if let Some(head) = head {
+                let event = EVENTS[pushed[at].event];
+                assert_eq!(head, (event.to_owned(), id_of(at).to_string()), "round {number}");
+            }
+            at
         })
         .collect();
     Heard { life, is_survivor, pushes }

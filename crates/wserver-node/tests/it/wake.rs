@@ -34,7 +34,7 @@ impl Wake for Woken {
 /// phase, and for nothing else.
 #[tokio::test]
 async fn a_task_is_woken_when_it_has_something_to_do() {
-    let node = node(limits(100, 100));
+    let node = node(limits(40, 40));
     let join = |fate| Peer::join_with(&node, "ann", &["news"], fate);
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));

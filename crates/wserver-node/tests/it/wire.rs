@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use wserver_core::{CloseReason, EventName, LimitSettings, Limits, UserId};
+use wserver_core::{CloseReason, EventName, LimitSettings, Limits, PushId, UserId};
 use wserver_node::{Node, Wire};
-use wserver_protocol::{CloseCode, frame};
+use wserver_protocol::{CloseCode, Protocol, frame};
 
 /// Random numbers whose seed is printed: splitmix64.
 #[derive(Debug, Clone)]
@@ -287,8 +287,9 @@ pub(crate) fn node(limits: LimitSettings) -> Node<FakeWire> {
     Node::new(limits, close_frame, tokio::runtime::Handle::current())
 }
 
-pub(crate) const fn close_code(reason: CloseReason) -> CloseCode {
+pub(crate) const fn close_code(reason: CloseReason, protocol: Protocol) -> CloseCode {
     match reason {
+        CloseReason::Slow if matches!(protocol, Protocol::V2) => CloseCode::TOO_SLOW,
         CloseReason::Slow => CloseCode::TRY_AGAIN_LATER,
         CloseReason::Shutdown => CloseCode::GOING_AWAY,
         CloseReason::Internal => CloseCode::INTERNAL,
@@ -296,9 +297,12 @@ pub(crate) const fn close_code(reason: CloseReason) -> CloseCode {
     }
 }
 
-fn close_frame(reason: CloseReason) -> Option<Bytes> {
-    Some(frame::close(close_code(reason), reason.as_str()))
+fn close_frame(reason: CloseReason, protocol: Protocol) -> Option<Bytes> {
+    Some(frame::close(close_code(reason, protocol), reason.as_str()))
 }
+
+/// What pushes are known by whose id is not looked at.
+pub(crate) const PUSH: PushId = PushId::new(0x5f3a_9c01, 12);
 
 pub(crate) fn user(name: &str) -> UserId {
     UserId::parse(name, 64).unwrap()
@@ -308,12 +312,17 @@ pub(crate) fn event(name: &str) -> EventName {
     EventName::parse(name, 64).unwrap()
 }
 
-/// The smallest queue that goes with these sizes.
+/// As long as names of the tests are.
+const NAME_BYTES_MAX: usize = 4;
+
+/// The smallest queue that goes with these sizes. The node trusts its owner that no message is longer,
+/// and tests of a bound in bytes push longer ones.
 pub(crate) fn limits(message_bytes_max: usize, walk_bytes_max: usize) -> LimitSettings {
     LimitSettings {
         message_bytes_max,
         walk_bytes_max,
-        outbox_bytes_max: 2 * (message_bytes_max + 10 + walk_bytes_max),
+        outbox_bytes_max: 2 * (message_bytes_max + 10 + 96 + 6 * NAME_BYTES_MAX + walk_bytes_max),
+        name_bytes_max: NAME_BYTES_MAX,
         ..LimitSettings::default()
     }
 }

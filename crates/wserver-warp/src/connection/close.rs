@@ -2,35 +2,73 @@
 
 use bytes::Bytes;
 use wserver_core::CloseReason;
-use wserver_protocol::{CloseCode, frame, reconnect_reason};
+use wserver_node::Goodbyes;
+use wserver_protocol::connection::Notice;
+use wserver_protocol::{CloseCode, Protocol, frame, reconnect_reason};
 
 /// The longest time after which a client is asked to come back when the server shuts down, in
 /// seconds; the shortest is 1. Together with the time over which clients are told it is what keeps
 /// them from coming back at once.
 const RECONNECT_SECONDS_MAX: u32 = 5;
 
-/// The Close frames of a shutdown, of which each client gets one.
-pub(crate) fn goodbyes(code: CloseCode) -> Vec<Bytes> {
-    reconnecting(code, GOODBYE)
+/// What clients are told in a shutdown; `code` is that of version 1.
+pub(crate) fn goodbyes(code: CloseCode) -> Goodbyes {
+    reconnecting(code, CloseReason::Shutdown, GOODBYE)
 }
 
 /// The same of a server that its cluster does not reach.
-pub(crate) fn goodbyes_of_cut_off(code: CloseCode) -> Vec<Bytes> {
-    reconnecting(code, CUT_OFF)
+pub(crate) fn goodbyes_of_cut_off(code: CloseCode) -> Goodbyes {
+    reconnecting(code, CloseReason::CutOff, CUT_OFF)
 }
 
-fn reconnecting(code: CloseCode, why: &str) -> Vec<Bytes> {
-    (1..=RECONNECT_SECONDS_MAX)
-        .map(|seconds| frame::close(code, &reconnect_reason(why, seconds)))
-        .collect()
+fn reconnecting(code: CloseCode, reason: CloseReason, why: &str) -> Goodbyes {
+    let close = |code, seconds| frame::close(code, &reconnect_reason(why, seconds));
+    let leaving = |seconds: u32| {
+        let in_seconds = seconds.into();
+        let notice = Notice::Leaving { reason: reason.as_str().to_owned(), in_seconds };
+        let notice = frame::text(&notice.encode());
+        [&notice[..], &close(CloseCode::LEAVING, seconds)[..]].concat().into()
+    };
+    Goodbyes {
+        v1: (1..=RECONNECT_SECONDS_MAX).map(|seconds| close(code, seconds)).collect(),
+        v2: (1..=RECONNECT_SECONDS_MAX).map(leaving).collect(),
+    }
 }
 
 const GOODBYE: &str = "server is shutting down";
 const CUT_OFF: &str = "server is cut off from its cluster";
 
 /// The Close frame that tells a peer `reason`, if there is anything to tell.
-pub(crate) fn close_frame(reason: CloseReason) -> Option<Bytes> {
-    close_code(reason).map(|(code, text)| frame::close(code, text))
+pub(crate) fn close_frame(reason: CloseReason, protocol: Protocol) -> Option<Bytes> {
+    let (code, text) = close_code(reason)?;
+    let code = match protocol {
+        Protocol::V1 => code,
+        Protocol::V2 => v2_code(reason).unwrap_or(code),
+    };
+    Some(frame::close(code, text))
+}
+
+/// The code by which a client of version 2 knows what to do, where RFC 6455 has none that says so.
+const fn v2_code(reason: CloseReason) -> Option<CloseCode> {
+    Some(match reason {
+        CloseReason::PeerClosed
+        | CloseReason::PeerGone
+        | CloseReason::ProtocolError
+        | CloseReason::InvalidPayload
+        | CloseReason::TooBig => return None,
+        CloseReason::Silent => CloseCode::SILENT,
+        CloseReason::NotRegistered => CloseCode::NOT_REGISTERED,
+        CloseReason::Flood => CloseCode::FLOOD,
+        CloseReason::Malformed => CloseCode::MALFORMED,
+        CloseReason::InboundFull => CloseCode::BUSY,
+        CloseReason::Slow => CloseCode::TOO_SLOW,
+        CloseReason::Disconnected => CloseCode::DISCONNECTED,
+        CloseReason::Expired => CloseCode::EXPIRED,
+        CloseReason::UserFull => CloseCode::USER_FULL,
+        CloseReason::Replaced => CloseCode::REPLACED,
+        CloseReason::Shutdown | CloseReason::CutOff => CloseCode::LEAVING,
+        CloseReason::Internal => CloseCode::FAILED,
+    })
 }
 
 /// The code and the words that the server chooses for `reason`, if it is the one who chooses.
@@ -43,6 +81,8 @@ pub(crate) fn close_code(reason: CloseReason) -> Option<(CloseCode, &'static str
         CloseReason::Flood => (CloseCode::POLICY, "too many messages"),
         CloseReason::ProtocolError => (CloseCode::PROTOCOL, "protocol error"),
         CloseReason::InvalidPayload => (CloseCode::INVALID_PAYLOAD, "text is not UTF-8"),
+        // No message of version 1 ends its connection.
+        CloseReason::Malformed => (CloseCode::MALFORMED, "a message must be a JSON object"),
         CloseReason::TooBig => (CloseCode::TOO_BIG, "message too big"),
         CloseReason::InboundFull => (CloseCode::TRY_AGAIN_LATER, "too many messages are half read"),
         CloseReason::Slow => (CloseCode::TRY_AGAIN_LATER, "reading too slowly"),

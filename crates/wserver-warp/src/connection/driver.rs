@@ -5,6 +5,8 @@
 //!
 //! `warp::ws()` is not used: it keeps a read buffer of 128 KiB for each connection.
 
+mod asking;
+
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
@@ -15,19 +17,19 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tracing::{debug, trace};
-use wserver_api::RegistrationRefusal;
-use wserver_auth::{Identity, Refusal};
 use wserver_core::{Action, CloseReason, Session};
 use wserver_node::{Attachment, Flush, Phase};
-use wserver_protocol::{CloseCode, DecodeError, DecodeLimits, Decoder, Inbound, Role, frame};
+use wserver_protocol::connection::Notice;
+use wserver_protocol::{
+    CloseCode, DecodeError, DecodeLimits, Decoder, Inbound, Protocol, Role, frame,
+};
 
 use crate::connection::farewell::Farewell;
 use crate::connection::hooks::{Connection, Flow, Received};
 use crate::connection::read_buffer::{self, READS_MAX};
-use crate::connection::registering::{self, Handshake, InFlight, Pending, Registering};
+use crate::connection::registering::{Handshake, Registering};
 use crate::connection::shared::Shared;
 use crate::connection::wire::Socket;
-use crate::counters::Authentication;
 
 /// So much of a message may be half read whatever the others have: a registration whose bytes come in
 /// two pieces is no hoard.
@@ -43,6 +45,8 @@ pub(crate) struct Driver {
     peer_ip: IpAddr,
     peer_port: u16,
     farewell: Farewell,
+    /// Whether a client of version 2 has been told what it talks to.
+    is_greeted: bool,
     /// What it has its part of in `CarrierCounters::inbound_bytes`.
     half_read_bytes: u32,
     registering: Option<Box<Registering>>,
@@ -62,7 +66,10 @@ impl Driver {
     ) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "the low bits of a running number do")]
         let spread = attachment.id().as_u64() as u32;
-        let session = Session::new(&shared.limits, Instant::now(), spread);
+        let mut session = Session::new(&shared.limits, Instant::now(), spread);
+        if attachment.outbox().protocol() == Protocol::V2 {
+            session = session.with_warnings();
+        }
         debug!(conn = %attachment.id(), %peer, "connection opened");
         Self {
             shared,
@@ -72,6 +79,7 @@ impl Driver {
             peer_ip: peer.ip(),
             peer_port: peer.port(),
             farewell: Farewell::Awaited,
+            is_greeted: false,
             half_read_bytes: 0,
             registering: None,
             handshake,
@@ -104,7 +112,14 @@ impl Driver {
         loop {
             match self.session.poll(&shared.limits, now, wall, written_bytes) {
                 Action::Ping => {
-                    self.attachment.send(&shared.ping);
+                    self.attachment.send(match self.protocol() {
+                        Protocol::V1 => &shared.ping,
+                        Protocol::V2 => &shared.ping_and_beat,
+                    });
+                }
+                Action::Warn(left) => {
+                    let notice = Notice::Expiring { in_seconds: left.as_secs() };
+                    self.attachment.send(&frame::text(&notice.encode()));
                 }
                 // Somebody else has registered it meanwhile.
                 Action::Close(CloseReason::NotRegistered) if self.attachment.was_registered() => {
@@ -151,7 +166,7 @@ impl Driver {
                 self.attachment.wake_at(deadline);
                 false
             }
-            Action::Terminate | Action::Close(_) | Action::Ping => true,
+            Action::Terminate | Action::Close(_) | Action::Ping | Action::Warn(_) => true,
         };
         match self.farewell {
             Farewell::Awaited | Farewell::Shut if !is_over => return Step::Continue(()),
@@ -195,6 +210,10 @@ impl Driver {
             cx.waker().wake_by_ref();
             Step::Continue(())
         })
+    }
+
+    fn protocol(&self) -> Protocol {
+        self.attachment.outbox().protocol()
     }
 
     fn socket(&self) -> &Socket {
@@ -337,16 +356,16 @@ impl Driver {
                 return ControlFlow::Continue(());
             }
         }
-        let handshake_token = self.handshake.as_ref().and_then(|it| it.token.as_deref());
-        let bytes_max = self.shared.limits.name_bytes_max;
-        let pending = match Pending::parse(message.as_bytes(), handshake_token, bytes_max) {
-            Ok(pending) => pending,
-            Err(why) => {
-                self.shared.counters.registrations_malformed_total.increment();
-                self.attachment.note_refused(None, None, "malformed");
-                debug!(conn = %self.attachment.id(), why, "register message ignored");
-                return ControlFlow::Continue(());
-            }
+        let pending = match self.protocol() {
+            Protocol::V1 => self.register_message(message.as_bytes()),
+            Protocol::V2 => self.request(message.as_bytes()),
+        };
+        let Some(pending) = pending else {
+            return if self.attachment.outbox().phase() == Phase::Open {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            };
         };
         self.registering.get_or_insert_default().pending.push_back(pending);
         // Looked at before the frame behind it: where the authenticator answers at once, the pong
@@ -360,76 +379,6 @@ impl Driver {
 
     fn peer(&self) -> SocketAddr {
         SocketAddr::new(self.peer_ip, self.peer_port)
-    }
-
-    /// Takes registrations as far as the authenticator answers at once.
-    fn poll_registering(&mut self, cx: &mut Context<'_>) {
-        while let Some(mut registering) = self.registering.take() {
-            let answered = registering.poll(cx, |pending| self.authenticate(pending));
-            if let Poll::Ready(Some((in_flight, answer))) = answered {
-                self.finish(&in_flight, answer);
-                if self.attachment.outbox().phase() != Phase::Open {
-                    // What waits behind it is not asked for any more.
-                    return;
-                }
-                self.registering = Some(registering);
-                continue;
-            }
-            if answered.is_pending() || !registering.unread.is_empty() {
-                self.registering = Some(registering);
-            }
-            return;
-        }
-    }
-
-    fn authenticate(&self, pending: Pending) -> InFlight {
-        let token = self.shared.node.digest(&pending.token);
-        let deadline = Instant::now() + self.shared.limits.authenticate_timeout;
-        let authenticator = Arc::clone(&self.shared.authenticator);
-        let headers = self.handshake.as_ref().and_then(|it| it.headers.clone());
-        InFlight::begin(authenticator, pending, token, self.peer(), headers, deadline)
-    }
-
-    fn finish(&mut self, in_flight: &InFlight, answer: Result<Identity, Refusal>) {
-        let id = self.attachment.id();
-        let shared = Arc::clone(&self.shared);
-        shared.counters.authentications_total.increment(Authentication::from(&answer));
-        let wall = shared.wall_clock.now();
-        if self.session.is_expired(wall) {
-            // Whoever renews too late has been without for a while.
-            self.attachment.close(CloseReason::Expired);
-            return;
-        }
-        let event = &in_flight.event;
-        let (user, expires_at) =
-            match registering::judge(answer, event, wall, shared.limits.name_bytes_max) {
-                Ok(good) => good,
-                Err(declined) => {
-                    let reason = declined.reason();
-                    shared.counters.registrations_refused_total.increment(reason);
-                    self.attachment.note_refused(declined.user(), Some(event), declined.noted());
-                    let reason = reason.as_str();
-                    debug!(conn = %id, error = %declined, reason, "registration refused");
-                    return;
-                }
-            };
-        match self.attachment.register(&user, event, in_flight.token) {
-            Ok(bound) => {
-                trace!(conn = %id, ?bound, "registered");
-                self.session.handle_registered();
-                if expires_at.is_some() || self.session.has_expiry() {
-                    let key = self.shared.node.registration_key(&user, event);
-                    self.session.handle_expiry(key, expires_at);
-                }
-            }
-            Err(error) => {
-                shared
-                    .counters
-                    .registrations_refused_total
-                    .increment(RegistrationRefusal::from(&error));
-                debug!(conn = %id, %error, "registration refused");
-            }
-        }
     }
 }
 

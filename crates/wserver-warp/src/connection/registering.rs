@@ -1,27 +1,29 @@
-//! What a connection registers: messages that wait for their turn, the one whose token is with the
-//! authenticator, and what its answer comes to.
+//! What a connection asks for: messages that wait for their turn, and the registration whose token is
+//! with the authenticator.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use hyper::HeaderMap;
-use wserver_api::RegistrationRefusal;
 use wserver_auth::{Authenticator, Credentials, Identity, Refusal};
-use wserver_core::{EventName, NameError, TokenDigest, UserId};
+use wserver_core::{EventName, TokenDigest};
 use wserver_protocol::Register;
+use wserver_protocol::connection::{Asked, Reply, Request};
 
+use crate::connection::requests::InHand;
 use crate::upgrade::addresses::AddressPermit;
 
 /// What few connections need and no idle one has: registrations under way.
 #[derive(Default)]
 pub(crate) struct Registering {
     current: Option<InFlight>,
+    /// The request of version 2 that is carried out.
+    pub(crate) in_hand: Option<InHand>,
     /// Bounded by `registrations_pending_max`; beyond it reading pauses.
     pub(crate) pending: VecDeque<Pending>,
     /// Read, but behind the pause. Bounded by one read.
@@ -34,25 +36,41 @@ impl Registering {
         self.current.as_ref().map(|in_flight| in_flight.deadline)
     }
 
-    /// The next answer of the authenticator, which `begin` asks in its turn; nothing when nothing
-    /// waits.
+    /// What comes next: the answer of the authenticator, which `begin` asks for a token and an event,
+    /// or what there is to do without it; nothing when nothing waits.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        begin: impl FnOnce(Pending) -> InFlight,
-    ) -> Poll<Option<(InFlight, Result<Identity, Refusal>)>> {
-        let mut in_flight = match self.current.take() {
-            Some(in_flight) => in_flight,
-            None => match self.pending.pop_front() {
-                Some(pending) => begin(pending),
+        begin: impl FnOnce(String, TokenDigest, EventName) -> InFlight,
+        digest: impl FnOnce(&str) -> TokenDigest,
+    ) -> Poll<Option<Turn>> {
+        let mut in_flight = if let Some(in_flight) = self.current.take() {
+            in_flight
+        } else if let Some(mut in_hand) = self.in_hand.take() {
+            let Some(event) = in_hand.next_event() else {
+                return Poll::Ready(Some(Turn::Done(in_hand)));
+            };
+            let in_flight = begin(in_hand.token.clone(), in_hand.digest, event);
+            self.in_hand = Some(in_hand);
+            in_flight
+        } else {
+            match self.pending.pop_front() {
+                Some(Pending::Register { token, event }) => {
+                    let digest = digest(&token);
+                    begin(token, digest, event)
+                }
+                Some(Pending::Request(request)) => {
+                    return Poll::Ready(Some(Turn::Request(request)));
+                }
+                Some(Pending::Refused(reply)) => return Poll::Ready(Some(Turn::Reply(reply))),
                 None => return Poll::Ready(None),
-            },
+            }
         };
         match in_flight.answer.as_mut().poll(cx) {
-            Poll::Ready(answer) => Poll::Ready(Some((in_flight, answer))),
+            Poll::Ready(answer) => Poll::Ready(Some(Turn::Answered(in_flight, answer))),
             Poll::Pending if Instant::now() >= in_flight.deadline => {
                 let late = Refusal::unavailable("no answer within authenticate_timeout");
-                Poll::Ready(Some((in_flight, Err(late))))
+                Poll::Ready(Some(Turn::Answered(in_flight, Err(late))))
             }
             Poll::Pending => {
                 self.current = Some(in_flight);
@@ -63,19 +81,36 @@ impl Registering {
 
     /// What is kept of what was read.
     pub(crate) fn held_bytes(&self) -> usize {
-        let pending = self.pending.iter().map(|it| it.token.len() + it.event.as_str().len());
-        self.unread.len() + pending.sum::<usize>()
+        let pending = self.pending.iter().map(Pending::held_bytes);
+        let in_hand = self.in_hand.as_ref().map_or(0, InHand::held_bytes);
+        self.unread.len() + pending.sum::<usize>() + in_hand
     }
 }
 
-/// A register message that waits for its turn. A secret, so it is not `Debug`.
-pub(crate) struct Pending {
-    pub(crate) token: String,
-    event: EventName,
+/// What comes next of what a connection asked for.
+pub(crate) enum Turn {
+    /// The authenticator has answered.
+    Answered(InFlight, Result<Identity, Refusal>),
+    /// A request of version 2 begins.
+    Request(Request),
+    /// Nothing is left to decide of the request that was carried out.
+    Done(InHand),
+    /// A request is answered without more ado.
+    Reply(Reply),
+}
+
+/// A message that waits for its turn. It may hold a secret, so it is not `Debug`.
+pub(crate) enum Pending {
+    /// Version 1: one event, and no reply.
+    Register { token: String, event: EventName },
+    /// Version 2.
+    Request(Request),
+    /// Version 2, a message that asks for nothing that is known.
+    Refused(Reply),
 }
 
 impl Pending {
-    /// Reads a register message; `handshake_token` stands in for a token that it lacks.
+    /// Reads a register message of version 1; `handshake_token` stands in for a token that it lacks.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -94,8 +129,27 @@ impl Pending {
                 register.token.len()
             ));
         }
-        Ok(Self { token: register.token.into_owned(), event })
+        Ok(Self::Register { token: register.token.into_owned(), event })
     }
+
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Register { token, event } => token.len() + event.as_str().len(),
+            Self::Request(Request { asked, .. }) => match asked {
+                Asked::Register { events, token } => {
+                    names_bytes(events) + token.as_ref().map_or(0, String::len)
+                }
+                Asked::Unregister { events } => names_bytes(events),
+                Asked::Refresh { token } => token.len(),
+                _ => 0,
+            },
+            Self::Refused(_) => 0,
+        }
+    }
+}
+
+fn names_bytes(names: &[String]) -> usize {
+    names.iter().map(|name| size_of::<String>() + name.len()).sum()
 }
 
 /// A registration whose token is with the authenticator.
@@ -109,8 +163,9 @@ pub(crate) struct InFlight {
 impl InFlight {
     pub(crate) fn begin(
         authenticator: Arc<dyn Authenticator>,
-        Pending { token: text, event }: Pending,
+        text: String,
         token: TokenDigest,
+        event: EventName,
         peer: SocketAddr,
         headers: Option<Arc<HeaderMap>>,
         deadline: Instant,
@@ -122,77 +177,6 @@ impl InFlight {
         let answer = Box::pin(async move { authenticator.authenticate(credentials).await });
         Self { answer, event, token, deadline }
     }
-}
-
-/// Why a registration is not bound, though its message was well formed.
-#[derive(Debug)]
-pub(crate) enum Declined {
-    /// The authenticator refuses it.
-    Refused(Refusal),
-    /// What the authenticator says has expired already.
-    Expired,
-    /// The user that it names is none.
-    User(NameError),
-    /// The token is good, but not for this event.
-    Forbidden(UserId),
-}
-
-impl Declined {
-    /// How it is counted.
-    pub(crate) fn reason(&self) -> RegistrationRefusal {
-        match self {
-            Self::Refused(refusal) => RegistrationRefusal::from(refusal),
-            Self::Expired => RegistrationRefusal::Expired,
-            Self::User(_) => RegistrationRefusal::UserId,
-            Self::Forbidden(_) => RegistrationRefusal::Forbidden,
-        }
-    }
-
-    /// What the journal says. What is wrong with a token is the operator's to know, and nobody else
-    /// is told.
-    pub(crate) fn noted(&self) -> &'static str {
-        match self {
-            Self::Refused(refusal) => refusal.fault().unwrap_or(refusal.as_str()),
-            declined => declined.reason().as_str(),
-        }
-    }
-
-    /// Under whom it is noted: only what a token has proven, the rest is a stranger's.
-    pub(crate) fn user(&self) -> Option<&UserId> {
-        match self {
-            Self::Forbidden(user) => Some(user),
-            Self::Refused(_) | Self::Expired | Self::User(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Declined {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(refusal) => refusal.fmt(f),
-            Self::Expired => Refusal::Expired.fmt(f),
-            Self::User(error) => write!(f, "the user id {error}"),
-            Self::Forbidden(_) => Refusal::Forbidden.fmt(f),
-        }
-    }
-}
-
-/// Who may be registered for `event` by an answer of the authenticator, and until when.
-pub(crate) fn judge(
-    answer: Result<Identity, Refusal>,
-    event: &EventName,
-    wall: SystemTime,
-    name_bytes_max: usize,
-) -> Result<(UserId, Option<SystemTime>), Declined> {
-    let identity = answer.map_err(Declined::Refused)?;
-    if identity.is_expired(wall) {
-        return Err(Declined::Expired);
-    }
-    let user = UserId::parse(&identity.user, name_bytes_max).map_err(Declined::User)?;
-    if !identity.events.permits(event.as_str()) {
-        return Err(Declined::Forbidden(user));
-    }
-    Ok((user, identity.expires_at))
 }
 
 /// What a connection keeps of its handshake.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use wserver_auth::Authenticator;
 use wserver_core::Limits;
 use wserver_node::Node;
+use wserver_protocol::connection::Notice;
 use wserver_protocol::frame;
 
 use crate::connection::clock::WallClock;
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<CarrierCounters>,
     /// The one ping frame.
     pub(crate) ping: Bytes,
+    /// The same with a beat behind it, for connections of version 2.
+    pub(crate) ping_and_beat: Bytes,
 }
 
 impl Shared {
@@ -34,6 +37,15 @@ impl Shared {
         wall_clock: WallClock,
         counters: Arc<CarrierCounters>,
     ) -> Self {
-        Self { node, limits, authenticator, hooks, wall_clock, counters, ping: frame::ping() }
+        let ping = frame::ping();
+        let beat = frame::text(&Notice::Beat(heartbeat_seconds(&limits)).encode());
+        let ping_and_beat = [&ping[..], &beat[..]].concat().into();
+        Self { node, limits, authenticator, hooks, wall_clock, counters, ping, ping_and_beat }
     }
+}
+
+/// The longest time between two pings, in whole seconds.
+pub(crate) fn heartbeat_seconds(limits: &Limits) -> u64 {
+    let interval = limits.ping_interval;
+    interval.as_secs() + u64::from(interval.subsec_nanos() > 0)
 }

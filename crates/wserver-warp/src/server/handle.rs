@@ -8,8 +8,8 @@ use wserver_api::Api;
 use wserver_cluster::{Cluster, Gathered, MemberInfo, Whom};
 use wserver_core::{ConnectionId, Counts, EventName, NameError, UserId};
 use wserver_node::{
-    ConnectionInfo, Counters, Entry, EveryoneReceipt, PushOptions, PushReceipt, RegisterError,
-    Selection, Trace, TraceError,
+    ConnectionInfo, Counters, Entry, EveryoneReceipt, Message, PushOptions, PushReceipt,
+    RegisterError, Selection, Trace, TraceError,
 };
 use wserver_protocol::v2::{self, Answer, Closed, Disconnect, Question};
 
@@ -139,7 +139,8 @@ impl Handle {
     ) -> Result<EveryoneReceipt, HandleError> {
         let event = self.event(event)?;
         self.check_message(message)?;
-        let gathered = self.api.deliver_to_everyone(&event, message, options).await;
+        let mut message = Message::new(&event, self.api.next_push(), message);
+        let gathered = self.api.deliver_to_everyone(&mut message, options).await;
         Ok(gathered.total())
     }
 
@@ -159,7 +160,8 @@ impl Handle {
     ) -> Result<Gathered<PushReceipt>, HandleError> {
         let (user, event) = (self.user(user)?, self.event(event)?);
         self.check_message(message)?;
-        Ok(self.api.deliver(&user, &event, message, options).await)
+        let mut message = Message::new(&event, self.api.next_push(), message);
+        Ok(self.api.deliver(&user, &mut message, options).await)
     }
 
     /// Whether the server has part in its cluster now: the broker carries messages, and the users of

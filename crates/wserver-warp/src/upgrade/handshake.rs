@@ -17,6 +17,7 @@ use wserver_api::{ProblemKind, Reply, Request};
 use wserver_auth::TokenSource;
 use wserver_cluster::Cluster;
 use wserver_node::{OpenError, Place};
+use wserver_protocol::Protocol;
 
 use crate::connection::driver::Driver;
 use crate::connection::registering::Handshake;
@@ -82,19 +83,30 @@ impl Handshakes {
         if let Some(public_page) = &self.public_page {
             public_page.look(&headers);
         }
-        if headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        let protocol = Protocol::negotiate(tokens(&headers, &SEC_WEBSOCKET_PROTOCOL));
+        if protocol.is_none() && headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
             // Browsers then end the connection by themselves, with 1006 and no word of why.
-            debug!(%peer, "the client offered a subprotocol, but the server speaks none");
+            debug!(%peer, "the client offered only subprotocols that the server does not speak");
         }
         let handshake = Handshake::new(self.kept_headers(&headers), token, address);
         let shared = Arc::clone(&self.shared);
-        node.tasks().spawn(take_over(shared, place, peer, on_upgrade, handshake));
+        node.tasks().spawn(take_over(
+            shared,
+            place,
+            protocol.unwrap_or_default(),
+            peer,
+            on_upgrade,
+            handshake,
+        ));
         let mut reply = Response::new(Bytes::new());
         *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = reply.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.typed_insert(accept);
+        if let Some(protocol) = protocol {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol.name()));
+        }
         reply
     }
 
@@ -185,12 +197,13 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderVal
 
 /// Whether a list of tokens, over all lines of the header, holds `token` in any case.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|item| item.trim().eq_ignore_ascii_case(token))
+    tokens(headers, name).any(|item| item.eq_ignore_ascii_case(token))
+}
+
+/// The items of a list, over all lines of the header.
+fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|value| value.split(',')).map(str::trim)
 }
 
 /// Whether a body is announced, whose bytes would be read as frames here and as a body by a proxy in front.
@@ -210,6 +223,7 @@ fn is_key(key: &[u8]) -> bool {
 async fn take_over(
     shared: Arc<Shared>,
     place: Place<Socket>,
+    protocol: Protocol,
     peer: SocketAddr,
     on_upgrade: OnUpgrade,
     handshake: Option<Box<Handshake>>,
@@ -230,7 +244,7 @@ async fn take_over(
         debug_assert!(false, "a Unix socket serves no upgrade");
         return;
     };
-    let attachment = match place.open(socket) {
+    let attachment = match place.open(socket, protocol) {
         Ok(attachment) => attachment,
         Err(error) => {
             shared.counters.handshakes_refused_total.increment(ProblemKind::Draining);

@@ -182,7 +182,7 @@ fn a_subprotocol_that_is_offered_is_told_in_the_log() {
     let mut log = server.follow_log();
     let (answer, _raw) = ask(&server, &changed(&[("Sec-WebSocket-Protocol", &["chat"])]));
     assert_eq!((answer.status, answer.header("sec-websocket-protocol")), (101, None));
-    log.until("the client offered a subprotocol, but the server speaks none");
+    log.until("the client offered only subprotocols that the server does not speak");
 }
 
 #[test]

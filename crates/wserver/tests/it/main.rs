@@ -37,6 +37,7 @@ mod log;
 mod metrics;
 mod mistakes;
 mod problems;
+mod protocol_v2;
 mod push_jwt;
 mod readme;
 mod reload;

@@ -12,14 +12,22 @@ pub(super) const NAME_BYTES_MAX: usize = 64;
 /// A handle that tells whose it is.
 pub(super) type Handle = Arc<u64>;
 
-/// Marks by counting, so that each registration of a user has its own.
+/// Marks by counting, so that each registration of a user has its own, and remembers the members.
 #[derive(Debug, Default)]
-pub(super) struct Counter(pub(super) u64);
+pub(super) struct Counter(pub(super) u64, BTreeSet<u64>);
 
-impl Lane for Counter {
+impl Lane<Handle> for Counter {
     fn mark(&mut self) -> u64 {
         self.0 += 1;
         self.0
+    }
+
+    fn joined(&mut self, handle: &Handle) {
+        assert!(self.1.insert(**handle), "each joins once");
+    }
+
+    fn left(&mut self, handle: &Handle) {
+        assert!(self.1.remove(handle), "who leaves has joined");
     }
 }
 
@@ -300,6 +308,8 @@ impl Pair {
         let members: BTreeSet<u64> = mine.iter().map(|((id, _, _), _)| *id).collect();
         let all = self.binder.user_connections(&user(u), None);
         prop_assert_eq!(numbers(&all)?, members.clone());
+        let told = self.binder.with_user(&user(u), |group| group.lane.1.clone());
+        prop_assert_eq!(told.unwrap_or_default(), members.clone());
         let some = self.binder.some_user_connections(&user(u), None, 2);
         prop_assert_eq!(some.len(), members.len().min(2));
         prop_assert!(numbers(&some)?.is_subset(&members));

@@ -141,6 +141,7 @@ fn settle(
             }
             Action::Wait(None) => return Err(TestCaseError::fail("a ping is always due")),
             Action::Ping => {}
+            Action::Warn(_) => return Err(TestCaseError::fail("it does not warn")),
             Action::Close(_) => session.handle_closing(limits, now),
             Action::Terminate => return Ok(None),
         }
