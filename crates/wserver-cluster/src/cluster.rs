@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 use wserver_core::{ConnectionId, UserId};
-use wserver_node::{EveryoneReceipt, Message, PushOptions, PushReceipt, Wire};
+use wserver_node::{
+    EveryoneReceipt, Gathered, Message, NodeId, NodeName, PushOptions, PushReceipt, Wire,
+};
 
-use crate::broker::{NodeId, To};
+use crate::broker::To;
 use crate::counters::Counters;
 use crate::envelope::{Content, Event, Outcome, Push, Request, Wanted};
 use crate::ids::is_of;
 use crate::members::MemberInfo;
 use crate::outbound::Outbound;
-use crate::receipt::{Gathered, NodeName};
 use crate::requests::Asked;
 use crate::settings::ClusterSettings;
 use crate::state::{ClusterState, CutOff};
@@ -159,7 +160,9 @@ impl<W: Wire> Cluster<W> {
             let is_cut_off = state.is_cut_off();
             let missing = state.unreached();
             state.counters.missing_total.add(missing.len() as u64);
-            return Gathered { is_cut_off, missing, ..Gathered::alone(here) };
+            let mut gathered = Gathered::alone(here);
+            (gathered.is_cut_off, gathered.missing) = (is_cut_off, missing);
+            return gathered;
         }
         let wanted = Wanted::Push(push_of(user.as_str(), message, options));
         let others = self.ask_nodes(state.members.at(&seats), state.lane_of(digest), wanted);

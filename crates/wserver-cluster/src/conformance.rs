@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::timeout;
+use wserver_node::NodeId;
 
-use crate::broker::{Broker, BrokerError, Inbound, InboundLane, Link, NodeId, To};
+use crate::broker::{Broker, BrokerError, Inbound, InboundLane, Link, To};
 
 /// How long to wait before something counts as not happening.
 const PATIENCE: Duration = Duration::from_secs(30);

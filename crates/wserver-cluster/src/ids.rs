@@ -1,8 +1,7 @@
 //! The numbers of nodes and of their connections, which no two nodes of a cluster share.
 
 use wserver_core::ConnectionId;
-
-use crate::broker::NodeId;
+use wserver_node::NodeId;
 
 /// The low bits of a connection's id, which number the connections of one node; the bits above
 /// identify the node.

@@ -34,7 +34,7 @@ mod broker;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-pub use broker::{Broker, BrokerError, BrokerErrorKind, Channel, Inbound, Link, NodeId, To};
+pub use broker::{Broker, BrokerError, BrokerErrorKind, Channel, Inbound, Link, To};
 pub use cluster::{Cluster, Gauges, Whom};
 pub use counters::Counters;
 #[doc(hidden)]
@@ -44,8 +44,9 @@ pub use loopback::Loopback;
 #[doc(hidden)]
 pub use measure::measure_directory;
 pub use members::MemberInfo;
-pub use receipt::{Gathered, NodeName};
 pub use receive::Answerer;
 pub use settings::{ClusterProblem, ClusterSettings};
 pub use state::CutOff;
 pub use streams::Stream;
+// What a cluster speaks of as every node does.
+pub use wserver_node::{Gathered, NodeId, NodeName};

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use wserver_node::NodeId;
 
-use crate::broker::{Broker, BrokerError, Channel, Inbound, Link, NodeId, To};
+use crate::broker::{Broker, BrokerError, Channel, Inbound, Link, To};
 
 /// A broker in memory. Clones share it.
 #[derive(Clone)]

@@ -8,12 +8,11 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
+use wserver_node::{NodeId, NodeName};
 
 use crate::arrival::{Arrival, Clock, Incoming};
-use crate::broker::NodeId;
 use crate::directory::Seat;
 use crate::envelope::{self, Heartbeat, Part};
-use crate::receipt::NodeName;
 
 /// The most vanished nodes, and the most departed ones, that are remembered: the latest.
 const REMEMBERED_MAX: usize = 256;
@@ -385,12 +384,12 @@ impl From<&envelope::Vanished> for NodeName {
     fn from(told: &envelope::Vanished) -> Self {
         let id = NodeId::new(told.id);
         let name = if told.name.is_empty() { id.to_string() } else { told.name.clone() };
-        Self { id, name: name.into() }
+        Self::new(id, name)
     }
 }
 
 impl Member {
     fn named(&self, id: NodeId) -> NodeName {
-        NodeName { id, name: Arc::clone(&self.name) }
+        NodeName::new(id, Arc::clone(&self.name))
     }
 }

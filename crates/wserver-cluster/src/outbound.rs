@@ -9,8 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
+use wserver_node::NodeId;
 
-use crate::broker::{NodeId, To};
+use crate::broker::To;
 use crate::envelope::{self, Item, Part};
 use crate::sequence;
 

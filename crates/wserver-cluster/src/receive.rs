@@ -11,10 +11,10 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tracing::{debug, info, warn};
 use wserver_core::{ConnectionId, EventName, PushId, UserId};
-use wserver_node::{Message, PushOptions, Wire};
+use wserver_node::{Message, NodeId, PushOptions, Wire};
 
 use crate::arrival::Arrival;
-use crate::broker::{InboundLane, NodeId, To};
+use crate::broker::{InboundLane, To};
 use crate::directory::Digest;
 use crate::envelope::{
     Body, Content, Heartbeat, Interest, InterestRequest, InterestSlot, InterestSlots, Item,

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use wserver_node::NodeId;
 
-use crate::broker::NodeId;
 use crate::envelope::Outcome;
 
 /// The number of locks over which requests are spread.

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
-use wserver_node::Wire;
+use wserver_node::{NodeId, NodeName, Wire};
 
-use crate::broker::{BrokerError, InboundLane, Link, NodeId, To};
+use crate::broker::{BrokerError, InboundLane, Link, To};
 use crate::directory::Seat;
 use crate::envelope::{Content, Heartbeat, Interest, Leave, Nonce, PART_HEAD_BYTES_MAX, Vanished};
 use crate::outage::Outage;
 use crate::outbound::Batch;
-use crate::receipt::NodeName;
 use crate::receive::Answerer;
 use crate::state::{ClusterState, CutOff};
 

@@ -6,16 +6,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use wserver_node::{Node, Wire};
+use wserver_node::{Node, NodeId, NodeName, Wire};
 
-use crate::broker::{Broker, Inbound, InboundLane, Link, NodeId, To};
+use crate::broker::{Broker, Inbound, InboundLane, Link, To};
 use crate::counters::Counters;
 use crate::directory::{Digest, Digests, Directory, OwnUsers};
 use crate::envelope::Item;
 use crate::members::Members;
 use crate::outbound::Outbound;
 use crate::reachability::Reachability;
-use crate::receipt::NodeName;
 use crate::requests::Requests;
 use crate::seldom::Seldom;
 use crate::settings::ClusterSettings;

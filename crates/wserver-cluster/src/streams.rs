@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-
-use crate::broker::NodeId;
+use wserver_node::NodeId;
 
 /// All streams with a reader.
 #[derive(Debug, Default)]
