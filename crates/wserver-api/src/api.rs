@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::cluster::Cluster;
 use tokio_util::sync::CancellationToken;
 use wserver_auth::PushAuthorizer;
-use wserver_cluster::Cluster;
 use wserver_core::{Limits, PushId};
 use wserver_node::{Node, Wire};
 

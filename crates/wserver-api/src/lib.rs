@@ -23,8 +23,10 @@ mod reply;
 mod fixture;
 
 pub use api::{Api, Settings};
+// Of the feature `cluster`, or types without a value in their place.
 pub use authorize::open_push::OpenPushScope;
 pub use authorize::site::{is_loopback_host, is_same_origin};
+pub use cluster::{Cluster, CutOff, Whom};
 pub use counters::Labelled;
 pub use demo::DemoPage;
 pub use limits::{HttpLimitSettings, HttpLimits};

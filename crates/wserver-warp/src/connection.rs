@@ -11,4 +11,3 @@ pub(crate) mod clock;
 pub(crate) mod wire;
 pub(crate) mod read_buffer;
 pub(crate) mod close;
-pub(crate) mod cut_off;

@@ -4,6 +4,11 @@
 //! connections; what requests are answered is in `wserver-api`. Start reading at `listen/accept.rs`.
 
 mod server;
+#[cfg(feature = "cluster")]
+mod cluster;
+#[cfg(not(feature = "cluster"))]
+#[path = "cluster/none.rs"]
+mod cluster;
 mod listen;
 #[cfg(feature = "tls")]
 mod tls;
@@ -17,6 +22,9 @@ mod metrics;
 mod counters;
 mod files;
 
+pub use cluster::ClusterProblem;
+#[cfg(feature = "cluster")]
+pub use cluster::{Broker, BrokerError, BrokerErrorKind, ClusterSettings, Loopback, MemberInfo};
 pub use connection::hooks::{Connection, Flow, Received};
 pub use files::read_regular_file;
 pub use http::proxies::{ProxyFault, ProxyProblem};
@@ -33,17 +41,13 @@ pub use upgrade::origin::{OriginFault, OriginPolicy, OriginProblem};
 pub use wserver_api::HttpLimitSettings;
 pub use wserver_auth as auth;
 pub use wserver_auth::{TokenSource, TokenSourceError};
-pub use wserver_cluster::{
-    Broker, BrokerError, BrokerErrorKind, ClusterProblem, ClusterSettings, Gathered, Loopback,
-    MemberInfo, NodeName,
-};
 pub use wserver_core::{
     CloseReason, ConnectionId, ConnectionsPerUserPolicy, Counts, EventName, LimitProblem,
     LimitSettings, UnknownPolicy, UserId,
 };
 pub use wserver_node::{
-    ConnectionInfo, Counters, Drained, Entry, EveryoneReceipt, NoDelivery, PushOptions,
-    PushReceipt, RegisterError, Trace, TraceError, Traced, What,
+    ConnectionInfo, Counters, Drained, Entry, EveryoneReceipt, Gathered, NoDelivery, NodeName,
+    PushOptions, PushReceipt, RegisterError, Trace, TraceError, Traced, What,
 };
 pub use wserver_protocol::DecodeError;
 

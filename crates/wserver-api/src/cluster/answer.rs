@@ -5,8 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use wserver_cluster::NodeId;
-use wserver_node::Wire;
+use wserver_node::{NodeId, Wire};
 use wserver_protocol::v2::{self, Answer, Question, Said};
 
 use crate::api::Api;

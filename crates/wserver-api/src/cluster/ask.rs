@@ -3,10 +3,10 @@
 //! A node answers with what it would answer a client, about itself alone; how the answers of several
 //! become one is for [`Merge`] to say.
 
+use crate::cluster::{Cluster, Whom};
 use bytes::Bytes;
-use wserver_cluster::{Cluster, Gathered, NodeName, Whom};
 use wserver_core::ConnectionId;
-use wserver_node::Wire;
+use wserver_node::{Gathered, NodeName, Wire};
 use wserver_protocol::v2::{
     self, Answer, Closed, Connection, Connections, Entry, Online, Question, Said,
 };

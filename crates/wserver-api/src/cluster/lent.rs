@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::cluster::Cluster;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use wserver_cluster::{Cluster, NodeId};
 use wserver_core::UserId;
-use wserver_node::{Node, Wire};
+use wserver_node::{Node, NodeId, Wire};
 use wserver_protocol::v2::{self, Missed};
 
 use crate::operate::show;

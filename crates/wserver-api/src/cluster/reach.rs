@@ -1,8 +1,7 @@
 //! How far a push reaches: the connections of this node, or of every node of its cluster.
 
-use wserver_cluster::Gathered;
 use wserver_core::UserId;
-use wserver_node::{EveryoneReceipt, Message, PushOptions, PushReceipt, Wire};
+use wserver_node::{EveryoneReceipt, Gathered, Message, PushOptions, PushReceipt, Wire};
 
 use crate::api::Api;
 

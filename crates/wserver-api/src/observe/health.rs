@@ -13,12 +13,12 @@ use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::cluster::Cluster;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderValue};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use wserver_cluster::Cluster;
 use wserver_node::{Node, Probe, Wire};
 use wserver_protocol::frame;
 

@@ -3,6 +3,7 @@
 //! The numbers stand where they are counted; here they get their names. No label is a stranger's
 //! choice. docs/operations.md says what each is for.
 
+#[cfg(feature = "cluster")]
 mod cluster;
 mod process;
 pub(crate) mod page;
@@ -161,6 +162,7 @@ fn page<W: Wire>(api: &Api<W>) -> String {
     let (entries, bytes) = api.node.journal_size();
     page.one_gauge("wserver_journal_entries", "Entries of the journal.", entries);
     page.one_gauge("wserver_journal_bytes", "Bytes of the journal's entries.", bytes);
+    #[cfg(feature = "cluster")]
     if let Some(cluster) = &api.cluster {
         cluster::write(&mut page, cluster);
     }

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use crate::cluster::Whom;
 use http::Uri;
-use wserver_cluster::Whom;
 use wserver_core::{Bound, ConnectionId, UserId};
 use wserver_node::{RegisterError, Selection, Wire};
 use wserver_protocol::v2::{

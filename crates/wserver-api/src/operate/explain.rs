@@ -5,10 +5,10 @@ mod tests;
 
 use std::time::{Duration, SystemTime};
 
+use crate::cluster::Whom;
 use http::Uri;
-use wserver_cluster::{NodeName, Whom};
 use wserver_core::{EventName, UserId};
-use wserver_node::Wire;
+use wserver_node::{NodeName, Wire};
 use wserver_protocol::v2::{self, Answer, Entry, Explanation, Now, Question};
 
 use super::show;

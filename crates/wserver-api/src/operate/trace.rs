@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cluster::{Cluster, Whom};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use http::Response;
@@ -13,7 +14,6 @@ use http::Uri;
 use http::header::{HeaderName, HeaderValue};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use wserver_cluster::{Cluster, Whom};
 use wserver_core::UserId;
 use wserver_node::{Trace, Traced, Wire};
 use wserver_protocol::v2::{self, Entry, Missed, Question};
@@ -81,7 +81,7 @@ async fn elsewhere<W: Wire>(
 
 /// A user followed on the other nodes.
 struct Elsewhere<W: Wire> {
-    entries: wserver_cluster::Stream,
+    entries: crate::cluster::Stream,
     cluster: Cluster<W>,
     question: Bytes,
     joined: watch::Receiver<()>,

@@ -2,10 +2,12 @@
 
 use std::time::SystemTime;
 
+use crate::cluster::Cluster;
 use wserver_auth::PushScope;
-use wserver_cluster::{Cluster, Gathered, NodeName};
 use wserver_core::{CloseReason, EventName, UserId};
-use wserver_node::{Entry, EveryoneReceipt, NoDelivery, Node, PushReceipt, What, Wire};
+use wserver_node::{
+    Entry, EveryoneReceipt, Gathered, NoDelivery, Node, NodeName, PushReceipt, What, Wire,
+};
 use wserver_protocol::v2::{Delivery, NodeDelivery, Reason};
 
 use crate::cluster::ask;

@@ -9,9 +9,8 @@ use http::Method;
 use http_body::Body;
 use tracing::{Instrument as _, debug, trace_span};
 use wserver_auth::Publisher;
-use wserver_cluster::Gathered;
 use wserver_core::{EventName, NameError, PushId, UserId};
-use wserver_node::{Message, PushOptions, PushReceipt, Wire};
+use wserver_node::{Gathered, Message, PushOptions, PushReceipt, Wire};
 use wserver_protocol::PushRequest;
 use wserver_protocol::v2::{self, Delivery, PushAnswer};
 

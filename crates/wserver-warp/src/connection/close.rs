@@ -11,17 +11,10 @@ use wserver_protocol::{CloseCode, Protocol, frame, reconnect_reason};
 /// them from coming back at once.
 const RECONNECT_SECONDS_MAX: u32 = 5;
 
-/// What clients are told in a shutdown; `code` is that of version 1.
-pub(crate) fn goodbyes(code: CloseCode) -> Goodbyes {
-    reconnecting(code, CloseReason::Shutdown, GOODBYE)
-}
-
-/// The same of a server that its cluster does not reach.
-pub(crate) fn goodbyes_of_cut_off(code: CloseCode) -> Goodbyes {
-    reconnecting(code, CloseReason::CutOff, CUT_OFF)
-}
-
-fn reconnecting(code: CloseCode, reason: CloseReason, why: &str) -> Goodbyes {
+/// What clients are told that must go and are to come back, each after another time: by `code` in
+/// version 1.
+pub(crate) fn goodbyes(reason: CloseReason, code: CloseCode) -> Goodbyes {
+    let why = close_code(reason).map_or("", |(_, why)| why);
     let close = |code, seconds| frame::close(code, &reconnect_reason(why, seconds));
     let leaving = |seconds: u32| {
         let in_seconds = seconds.into();
@@ -34,9 +27,6 @@ fn reconnecting(code: CloseCode, reason: CloseReason, why: &str) -> Goodbyes {
         v2: (1..=RECONNECT_SECONDS_MAX).map(leaving).collect(),
     }
 }
-
-const GOODBYE: &str = "server is shutting down";
-const CUT_OFF: &str = "server is cut off from its cluster";
 
 /// The Close frame that tells a peer `reason`, if there is anything to tell.
 pub(crate) fn close_frame(reason: CloseReason, protocol: Protocol) -> Option<Bytes> {
@@ -90,8 +80,8 @@ pub(crate) fn close_code(reason: CloseReason) -> Option<(CloseCode, &'static str
         CloseReason::Expired => (CloseCode::POLICY, "token expired"),
         CloseReason::UserFull => (CloseCode::POLICY, "too many connections of this user"),
         CloseReason::Replaced => (CloseCode::POLICY, "replaced by a newer connection of this user"),
-        CloseReason::Shutdown => (CloseCode::GOING_AWAY, GOODBYE),
-        CloseReason::CutOff => (CloseCode::GOING_AWAY, CUT_OFF),
+        CloseReason::Shutdown => (CloseCode::GOING_AWAY, "server is shutting down"),
+        CloseReason::CutOff => (CloseCode::GOING_AWAY, "server is cut off from its cluster"),
         CloseReason::Internal => (CloseCode::INTERNAL, "internal error"),
     })
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use tokio::runtime::Handle as Runtime;
 use tokio_util::sync::CancellationToken;
 use wserver_api::{Api, DemoPage, Elsewhere, HttpLimits, OpenPushScope, Settings, Side};
-use wserver_cluster::Joining;
 use wserver_core::Limits;
 use wserver_node::{Drained, Node};
 use wserver_protocol::CloseCode;
@@ -106,15 +105,14 @@ impl Server {
         });
         let stop = CancellationToken::new();
         let (limits, close_frame) = (self.limits.clone(), close::close_frame);
-        let (node, joining) = match self.settings.cluster {
+        let (node, part) = match self.settings.cluster {
             None => (Node::new(limits, close_frame, runtime), None),
-            Some((broker, mut settings)) => {
-                settings.release_spread = limits.drain_spread;
-                let joining = Joining::new(limits, close_frame, runtime, broker, settings);
-                (joining.node().clone(), Some(joining))
+            Some(plan) => {
+                let (node, part) = plan.node(limits, close_frame, runtime);
+                (node, Some(part))
             }
         };
-        let cluster = joining.as_ref().map(|joining| joining.cluster().clone());
+        let cluster = part.as_ref().map(|part| part.cluster().clone());
         let goodbye_code = self.goodbye_code;
         let counters = Arc::new(CarrierCounters::default());
         let settings = Settings {
@@ -158,7 +156,7 @@ impl Server {
         };
         let site = Site { api, handshakes, proxies: self.proxies, keep_alive, counters };
         let site = Arc::new(site);
-        Ok(BoundServer { doors, address, private_address, site, tls, goodbye_code, stop, joining })
+        Ok(BoundServer { doors, address, private_address, site, tls, goodbye_code, stop, part })
     }
 
     /// [`bind`](Self::bind) and serve until [`Handle::shutdown`](crate::Handle::shutdown), or for ever.

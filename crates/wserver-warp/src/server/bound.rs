@@ -6,14 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use wserver_api::Api;
-use wserver_cluster::{Answerer, BrokerError, Joining};
+use wserver_core::CloseReason;
 use wserver_node::Drained;
 use wserver_protocol::CloseCode;
 
+use crate::cluster::Part;
 use crate::connection::close;
-use crate::connection::cut_off;
-use crate::connection::wire::Socket;
 use crate::http::site::Site;
 use crate::listen::accept;
 use crate::listen::listener::Door;
@@ -38,7 +36,7 @@ pub struct BoundServer {
     /// Cancelled when a shutdown is to begin.
     pub(super) stop: CancellationToken,
     /// What it has not begun to take part in.
-    pub(super) joining: Option<Joining<Socket>>,
+    pub(super) part: Option<Part>,
 }
 
 impl fmt::Debug for BoundServer {
@@ -82,9 +80,10 @@ impl BoundServer {
     ///
     /// # Cancel safety
     /// If the future is dropped, the node has not joined; call it again, or serve all the same.
-    pub async fn join(&mut self) -> Result<(), BrokerError> {
-        match &mut self.joining {
-            Some(joining) => joining.connect().await,
+    #[cfg(feature = "cluster")]
+    pub async fn join(&mut self) -> Result<(), crate::BrokerError> {
+        match &mut self.part {
+            Some(part) => part.connect().await,
             None => Ok(()),
         }
     }
@@ -114,10 +113,10 @@ impl BoundServer {
     /// connection gets a Close if its socket takes it without waiting, and all tasks end by
     /// themselves soon after. In a cluster the node still tries for a second to say goodbye.
     pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> Drained {
-        let Self { doors, site, tls, goodbye_code, stop, joining, .. } = self;
+        let Self { doors, site, tls, goodbye_code, stop, part, .. } = self;
         let (node, limits, tasks) = (site.api.node(), site.api.limits(), site.tasks().clone());
-        if let Some(joining) = joining {
-            joining.start(answerer(&site.api));
+        if let Some(part) = part {
+            part.start(&site.api, goodbye_code, stop.clone());
         }
         let serving = Serving {
             site: Arc::clone(&site),
@@ -131,10 +130,6 @@ impl BoundServer {
             tasks.spawn(accept::run(site, door, close.clone(), last_call.clone()));
         }
         let cluster = site.api.cluster();
-        if let Some(cluster) = cluster {
-            let (node, spread, cut_off) = (node.clone(), limits.drain_spread, cluster.cut_off());
-            tasks.spawn(cut_off::run(node, spread, goodbye_code, cut_off, stop.clone()));
-        }
         if !tls.is_empty() {
             tasks.spawn(tls::watch(tls, close.clone()));
         }
@@ -147,7 +142,7 @@ impl BoundServer {
             cluster.drain();
         }
         tokio::time::sleep(limits.drain_delay).await;
-        let goodbyes = close::goodbyes(goodbye_code);
+        let goodbyes = close::goodbyes(CloseReason::Shutdown, goodbye_code);
         let told = node.dismiss(limits.drain_spread, deadline, &goodbyes).await;
         close.cancel();
         let kept_until = deadline.min(tokio::time::Instant::now() + KEPT_FOR);
@@ -189,14 +184,4 @@ impl Drop for Serving {
         }
         self.site.api.node().end();
     }
-}
-
-/// Answers the questions of other nodes for as long as the server is there.
-fn answerer(api: &Arc<Api<Socket>>) -> Answerer {
-    // Whoever answers must not keep the server alive.
-    let api = Arc::downgrade(api);
-    Box::new(move |from, question| match api.upgrade() {
-        Some(api) => api.answer_node(from, &question),
-        None => Box::pin(std::future::ready(None)),
-    })
 }

@@ -95,8 +95,8 @@ impl ServerBuilder {
         };
         let limits = self.limits.clone().build().map_err(&mut built).ok();
         let http_limits = self.http_limits.clone().build(&self.limits).map_err(built).ok();
-        if let Some((_, settings)) = &self.cluster {
-            let wrong = settings.problems(self.limits.message_bytes_max);
+        if let Some(plan) = &self.cluster {
+            let wrong = plan.problems(self.limits.message_bytes_max);
             problems.extend(wrong.into_iter().map(BuildProblem::from));
         }
         let mut load = |settings: &Option<TlsSettings>, names| {

@@ -9,10 +9,12 @@ use std::time::SystemTime;
 
 use wserver_api::HttpLimitSettings;
 use wserver_auth::{Authenticator, OpenAuthenticator, OpenPush, PushAuthorizer, TokenSource};
-use wserver_cluster::{Broker, ClusterSettings};
 use wserver_core::{CloseReason, LimitSettings};
 use wserver_protocol::CloseCode;
 
+use crate::cluster::Plan;
+#[cfg(feature = "cluster")]
+use crate::cluster::{Broker, ClusterSettings};
 use crate::connection::clock::WallClock;
 use crate::connection::hooks::{Connection, Flow, Hooks, Received};
 use crate::listen::listener::Place;
@@ -53,7 +55,7 @@ pub struct ServerBuilder {
     pub(super) http_limits: HttpLimitSettings,
     pub(super) hooks: Hooks,
     pub(super) wall_clock: WallClock,
-    pub(super) cluster: Option<(Arc<dyn Broker>, ClusterSettings)>,
+    pub(super) cluster: Option<Plan>,
 }
 
 impl fmt::Debug for ServerBuilder {
@@ -306,10 +308,11 @@ impl ServerBuilder {
     /// them reaches its user on all of them. Default: it stands alone.
     ///
     /// [`BoundServer::join`](crate::BoundServer::join) tells whether the broker can be used; without that call a server begins
-    /// to serve and joins as soon as it can.
+    /// to serve and joins as soon as it can. It needs the feature `cluster`.
+    #[cfg(feature = "cluster")]
     #[must_use]
     pub fn cluster(mut self, broker: Arc<dyn Broker>, settings: ClusterSettings) -> Self {
-        self.cluster = Some((broker, settings));
+        self.cluster = Some(Plan::new(broker, settings));
         self
     }
 

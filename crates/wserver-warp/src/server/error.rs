@@ -8,9 +8,9 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use wserver_auth::{TokenSource, TokenSourceError};
-use wserver_cluster::ClusterProblem;
 use wserver_core::LimitProblem;
 
+use crate::cluster::ClusterProblem;
 use crate::http::proxies::ProxyProblem;
 use crate::listen::listener::AddressProblem;
 use crate::tls::TlsProblem;

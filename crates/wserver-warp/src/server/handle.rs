@@ -4,11 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use wserver_api::Api;
-use wserver_cluster::{Cluster, Gathered, MemberInfo, Whom};
+use wserver_api::{Api, Cluster, Whom};
 use wserver_core::{ConnectionId, Counts, EventName, NameError, UserId};
 use wserver_node::{
-    ConnectionInfo, Counters, Entry, EveryoneReceipt, Message, PushOptions, PushReceipt,
+    ConnectionInfo, Counters, Entry, EveryoneReceipt, Gathered, Message, PushOptions, PushReceipt,
     RegisterError, Selection, Trace, TraceError,
 };
 use wserver_protocol::v2::{self, Answer, Closed, Disconnect, Question};
@@ -176,9 +175,10 @@ impl Handle {
         self.api.cluster().map_or(Ok(()), Cluster::ready)
     }
 
-    /// The other nodes of the cluster, in no particular order.
+    /// The other nodes of the cluster, in no particular order. It needs the feature `cluster`.
+    #[cfg(feature = "cluster")]
     #[must_use]
-    pub fn cluster_members(&self) -> Vec<MemberInfo> {
+    pub fn cluster_members(&self) -> Vec<crate::MemberInfo> {
         self.api.cluster().map(Cluster::members).unwrap_or_default()
     }
 

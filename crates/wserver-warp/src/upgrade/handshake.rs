@@ -13,9 +13,8 @@ use hyper::header::{
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Response, StatusCode, Uri};
 use tracing::debug;
-use wserver_api::{ProblemKind, Reply, Request};
+use wserver_api::{Cluster, ProblemKind, Reply, Request};
 use wserver_auth::TokenSource;
-use wserver_cluster::Cluster;
 use wserver_node::{OpenError, Place};
 use wserver_protocol::Protocol;
 

@@ -3,6 +3,7 @@
 
 mod authenticate;
 mod build;
+#[cfg(feature = "cluster")]
 mod cluster;
 mod expiry;
 mod handle;

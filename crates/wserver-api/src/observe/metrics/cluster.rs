@@ -1,6 +1,6 @@
 //! What a node's part in a cluster is measured by. Without a cluster there is none of it.
 
-use wserver_cluster::Cluster;
+use crate::cluster::Cluster;
 use wserver_node::Wire;
 
 use super::page::Page;

@@ -1,8 +1,7 @@
 //! What is told of facts, one at a time.
 
-use wserver_cluster::NodeId;
 use wserver_core::{CloseReason, ConnectionId};
-use wserver_node::{NoDelivery, What};
+use wserver_node::{NoDelivery, NodeId, What};
 
 use super::*;
 

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use wserver_cluster::CutOff;
+use wserver_core::CloseReason;
 use wserver_node::Node;
 use wserver_protocol::CloseCode;
 
@@ -39,7 +40,7 @@ async fn let_go(
     goodbye_code: CloseCode,
     cut_off: &mut watch::Receiver<CutOff>,
 ) {
-    let goodbyes = close::goodbyes_of_cut_off(goodbye_code);
+    let goodbyes = close::goodbyes(CloseReason::CutOff, goodbye_code);
     let release = async || {
         let told = node.release(spread, &goodbyes).await;
         if told > 0 {
