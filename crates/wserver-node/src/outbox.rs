@@ -37,6 +37,9 @@ use queue::Queue;
 
 /// Buffers handed to one vectored write.
 const WRITE_BUFFERS_MAX: usize = 64;
+/// In `Outbox::alive_at`: the connection speaks version 2. A byte of its own would cost every
+/// connection eight, and a node's clock needs 68 years to reach this bit.
+const IS_V2: u32 = 1 << 31;
 /// Buffers of most writes that have more than one.
 const FEW_BUFFERS: usize = 8;
 
@@ -109,9 +112,9 @@ pub struct Outbox<W> {
     queued: AtomicU32,
     /// When the task wants to be woken next, in milliseconds of its node's clock. Written by the task, read by the sweep.
     wake_at: AtomicU64,
-    /// When its peer was last heard of, in seconds of its node's clock. Written by the task.
+    /// When its peer was last heard of, in seconds of its node's clock, beside [`IS_V2`]. Written by the
+    /// task.
     alive_at: AtomicU32,
-    protocol: Protocol,
     state: Mutex<State>,
 }
 
@@ -127,7 +130,7 @@ impl<W> fmt::Debug for Outbox<W> {
 impl<W> Outbox<W> {
     /// Which version of the protocol the connection speaks.
     pub fn protocol(&self) -> Protocol {
-        self.protocol
+        if self.alive_at.load(Ordering::Relaxed) & IS_V2 == 0 { Protocol::V1 } else { Protocol::V2 }
     }
 }
 
@@ -136,10 +139,12 @@ impl<W: Wire> Outbox<W> {
         Self {
             id,
             wire,
-            protocol,
             queued: AtomicU32::new(0),
             wake_at: AtomicU64::new(0),
-            alive_at: AtomicU32::new(opened_at),
+            alive_at: AtomicU32::new(match protocol {
+                Protocol::V1 => opened_at & !IS_V2,
+                Protocol::V2 => opened_at | IS_V2,
+            }),
             state: Mutex::new(State {
                 queue: None,
                 waker: None,
@@ -374,11 +379,12 @@ impl<W: Wire> Outbox<W> {
     }
 
     pub(crate) fn set_alive_at(&self, at: u32) {
-        self.alive_at.store(at, Ordering::Relaxed);
+        let protocol = self.alive_at.load(Ordering::Relaxed) & IS_V2;
+        self.alive_at.store(at & !IS_V2 | protocol, Ordering::Relaxed);
     }
 
     pub(crate) fn alive_at(&self) -> u32 {
-        self.alive_at.load(Ordering::Relaxed)
+        self.alive_at.load(Ordering::Relaxed) & !IS_V2
     }
 
     /// Wakes the connection's task.
@@ -490,7 +496,7 @@ impl<W: Wire> Outbox<W> {
     }
 
     fn begin_close(&self, state: &mut State, rules: &OutboxRules, reason: CloseReason) {
-        let frame = (rules.close_frame)(reason, self.protocol);
+        let frame = (rules.close_frame)(reason, self.protocol());
         self.begin_close_with(state, rules, reason, frame.as_ref());
     }
 
