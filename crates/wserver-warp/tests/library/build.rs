@@ -46,7 +46,7 @@ fn every_problem_is_found_at_once_by_its_settings() {
             &["origin"],
             &["trusted_proxies"],
             &["ping_interval"],
-            &["outbox_bytes_max", "walk_bytes_max", "message_bytes_max"],
+            &["outbox_bytes_max", "walk_bytes_max", "message_bytes_max", "name_bytes_max"],
         ],
         "{error}"
     );
