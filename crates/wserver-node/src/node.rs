@@ -299,7 +299,7 @@ impl<W: Wire> Node<W> {
         Counts {
             users: counts.users.saturating_sub(probes),
             connections: counts.connections.saturating_sub(probes),
-            bindings: counts.bindings.saturating_sub(probes),
+            registrations: counts.registrations.saturating_sub(probes),
         }
     }
 

@@ -14,14 +14,14 @@ use wserver_protocol::{CloseCode, Protocol, frame};
 use crate::peer::{Peer, poll, push_now, walked};
 use crate::wire::{FakeWire, Fate, Line, event, limits, node, read_frames, user};
 
-const NOTHING: Counts = Counts { users: 0, connections: 0, bindings: 0 };
+const NOTHING: Counts = Counts { users: 0, connections: 0, registrations: 0 };
 
 #[tokio::test]
 async fn dropping_an_attachment_leaves_nothing() {
     let node = node(LimitSettings::default());
     let peer = Peer::join(&node, "ann", &["news", "chat"]);
     peer.register(&node, "bob", "news");
-    assert_eq!(node.counts(), Counts { users: 2, connections: 1, bindings: 3 });
+    assert_eq!(node.counts(), Counts { users: 2, connections: 1, registrations: 3 });
     let id = peer.attachment.id();
     assert!(node.connection(id).is_some());
     drop(peer);
