@@ -1,7 +1,7 @@
 //! One open connection: what it sends, what arrives, how it ends.
 //!
 //! This module wraps the WebSocket library and hides it from callers; it knows the contract only
-//! through wserver-protocol. It does not reconnect: the listener does.
+//! through wserver-protocol. It does not reconnect: `ReconnectingConnection` does.
 
 use std::fmt;
 use std::io;

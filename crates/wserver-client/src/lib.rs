@@ -1,19 +1,19 @@
 //! Client for wserver: connect, register, receive as a stream, push.
 //!
 //! * [`Client`] opens a [`Connection`], which registers and is a stream of messages.
-//! * [`Listener`] is a connection that reconnects: when it is lost, it waits for a random delay,
-//!   connects and registers again, and reports the gap.
+//! * [`ReconnectingConnection`] outlives a lost connection: it waits for a random delay, connects
+//!   and registers again, and reports the gap.
 //! * [`Pusher`] is the publisher's side: it pushes messages and returns how many connections took them.
 //! * [`Api`] is the HTTP API: pushes to many users, who is online, why a user got nothing
 //!   ([`Api::explain`]), and what happens as it happens ([`Api::trace`]).
 //!
 //! ```no_run
-//! use wserver_client::{Client, Listener, Pusher, Update};
+//! use wserver_client::{Client, Pusher, ReconnectingConnection, Update};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! // One side listens to the event "news" of the user that the token "aaa" stands for …
 //! let client = Client::new("ws://127.0.0.1:12345/ws")?;
-//! let mut listener = Listener::new(client).with_registration("aaa", "news");
+//! let mut connection = ReconnectingConnection::new(client).with_registration("aaa", "news");
 //!
 //! // … the other pushes to that user.
 //! let pusher = Pusher::new("http://127.0.0.1:12345/push")?.with_key("shop-6f1e0c2b9a7d")?;
@@ -21,7 +21,7 @@
 //! println!("{clients} connections took it");
 //!
 //! loop {
-//!     match listener.next_update().await? {
+//!     match connection.next_update().await? {
 //!         // Version 1 has no reply to a registration: the server refuses silently.
 //!         Update::Connected => println!("connected, and the registrations are sent"),
 //!         Update::Message(message) => println!("{message}"),
@@ -51,7 +51,7 @@ mod probe;
 mod heartbeat;
 
 mod backoff;
-mod listener;
+mod reconnecting;
 
 mod http_client;
 mod refusal;
@@ -67,9 +67,9 @@ pub use connection::{CloseFrame, Connection, NextTextError, ReceiveError, SendEr
 pub use endpoint::UrlError;
 pub use events::{Trace, TraceError, TraceUpdate};
 pub use http_client::KeyError;
-pub use listener::{GaveUp, Interruption, Listener, Update};
 pub use probe::{Dialed, PlainAnswer, Probe, Probed, Secured, Seen, UpgradeError};
 pub use pusher::{PushError, Pusher};
+pub use reconnecting::{GaveUp, Interruption, ReconnectingConnection, Update};
 #[cfg(feature = "tls")]
 pub use tls::{CertificateError, TlsFacts};
 #[cfg(feature = "tls")]

@@ -269,7 +269,7 @@ impl<W: Wire> ClusterState<W> {
         };
         self.cut_off.send_if_modified(|state| {
             // The other nodes rely on it, however briefly this node was in that state.
-            let must_let_go = *state == CutOff::Refused && self.node.counts().bindings > 0;
+            let must_let_go = *state == CutOff::Refused && self.node.counts().registrations > 0;
             let is_other = *state != next && !must_let_go;
             if is_other {
                 *state = next;

@@ -105,7 +105,7 @@ pub struct Counts {
     /// Connections with at least one registration.
     pub connections: usize,
     /// (connection, user, event) triples.
-    pub bindings: usize,
+    pub registrations: usize,
 }
 
 impl<H: Clone, L: Lane<H>> Binder<H, L> {
@@ -396,7 +396,7 @@ impl<H: Clone, L: Lane<H>> Binder<H, L> {
         Counts {
             users: self.user_count.load(Ordering::Relaxed),
             connections: self.connection_count.load(Ordering::Relaxed),
-            bindings: self.registration_count.load(Ordering::Relaxed),
+            registrations: self.registration_count.load(Ordering::Relaxed),
         }
     }
 
@@ -452,7 +452,7 @@ impl<H: Clone, L: Lane<H>> Binder<H, L> {
         }
         let mut counts =
             Counts { users: users.iter().map(|table| table.len()).sum(), ..Counts::default() };
-        counts.bindings = members.values().map(|(_, registrations)| registrations).sum();
+        counts.registrations = members.values().map(|(_, registrations)| registrations).sum();
         for table in &connections {
             table.check_invariants();
             for connection in table.iter() {
@@ -493,7 +493,7 @@ impl<H, L> fmt::Debug for Binder<H, L> {
         f.debug_struct("Binder")
             .field("users", &self.user_count)
             .field("connections", &self.connection_count)
-            .field("bindings", &self.registration_count)
+            .field("registrations", &self.registration_count)
             .finish_non_exhaustive()
     }
 }

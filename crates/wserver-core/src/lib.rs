@@ -43,7 +43,7 @@
 //! | `with_user`, one connection, hot, its handle cloned | O(1) | 42 ns |
 //! | the same among a million users at random | O(1) | 0.5 to 0.75 µs; 0.8 µs with the handle |
 //! | asking a member for an event | O(log its events) | 1.5 ns |
-//! | `unbind_connection` | O(bindings of the connection) | 0.7 µs in a group of 100,000 |
+//! | `unbind_connection` | O(registrations of the connection) | 0.7 µs in a group of 100,000 |
 //! | `token_connections` | O(all members) | 14 ns each |
 //! | memory of a user with one connection and one event | | 144 bytes, the handle not counted |
 //!

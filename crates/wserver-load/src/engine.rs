@@ -18,9 +18,9 @@ use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::connection::{self, Connection, End, Phase, Progress};
 use crate::frames::{HEADROOM, Item};
 use crate::ledger::Ledger;
-use crate::listener::{self, End, Listener, Phase, Progress};
 use crate::pusher::{Answer, Pusher};
 use crate::sampler::{Sampler, histogram, wrapped};
 use crate::settings::Common;
@@ -31,9 +31,9 @@ use crate::target::{self, Target, Tokens};
 /// Bytes of one read: large enough to read a server that merges frames with few calls.
 const READ_BYTES: usize = 256 * 1024;
 
-/// Listeners to serve before the pushers' turn: an answer must not wait behind a thousand frames,
+/// Connections to serve before the pushers' turn: an answer must not wait behind a thousand frames,
 /// because it would not if the generator had its own machine.
-const LISTENERS_PER_TURN: usize = 32;
+const CONNECTIONS_PER_TURN: usize = 32;
 
 /// The token of all pushers together; their epoll is one of the sources.
 const ALL_PUSHERS: usize = usize::MAX;
@@ -50,7 +50,7 @@ const QUIET: Duration = Duration::from_millis(20);
 /// How often a held generator checks whether it can go on.
 const HOLD_TURN: Duration = Duration::from_millis(20);
 
-/// What is told when a listener changes its state.
+/// What is told when a connection changes its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
     Opened(usize),
@@ -67,8 +67,8 @@ pub(crate) struct Engine {
     buffer: Vec<u8>,
     clock: Instant,
     pub(crate) target: Target,
-    /// Listeners take these addresses in turn; never empty.
-    listener_addresses: Vec<SocketAddr>,
+    /// Connections take these addresses in turn; never empty.
+    connection_addresses: Vec<SocketAddr>,
     /// The same for pushers.
     pusher_addresses: Vec<SocketAddr>,
     tls: Option<Tls>,
@@ -79,12 +79,12 @@ pub(crate) struct Engine {
     opening_max: usize,
     patience: Duration,
     is_held: bool,
-    /// Events that each listener registers.
+    /// Events that each connection registers.
     registered_events: u32,
-    /// Users that each listener registers for; a listener's number counts these groups.
+    /// Users that each connection registers for; a connection's number counts these groups.
     pub(crate) registered_users: u32,
     pub(crate) receive_buffer: Option<usize>,
-    pub(crate) listeners: Vec<Listener>,
+    pub(crate) connections: Vec<Connection>,
     pushers: Vec<Pusher>,
     opening: usize,
     pub(crate) ledger: Ledger,
@@ -114,12 +114,12 @@ impl Engine {
         poll.registry().register(&mut SourceFd(&descriptor), Token(ALL_PUSHERS), interest)?;
         Ok(Self {
             poll,
-            events: Some(Events::with_capacity(LISTENERS_PER_TURN)),
+            events: Some(Events::with_capacity(CONNECTIONS_PER_TURN)),
             pusher_poll,
             buffer: vec![0; HEADROOM + READ_BYTES],
             clock: Instant::now(),
             target: common.target,
-            listener_addresses: addresses(&common.listener_addresses, common.address),
+            connection_addresses: addresses(&common.listener_addresses, common.address),
             pusher_addresses: addresses(&common.pusher_addresses, common.address),
             tls,
             push_key: push_key.map(|key| key.trim().to_owned()),
@@ -132,7 +132,7 @@ impl Engine {
             registered_events,
             registered_users: 1,
             receive_buffer: None,
-            listeners: Vec::new(),
+            connections: Vec::new(),
             pushers: Vec::new(),
             opening: 0,
             ledger: Ledger::new(streams, common.message_bytes),
@@ -148,7 +148,7 @@ impl Engine {
         micros(self.clock.elapsed())
     }
 
-    /// The number of listeners that are not open yet.
+    /// The number of connections that are not open yet.
     pub(crate) fn opening(&self) -> usize {
         self.opening
     }
@@ -163,44 +163,44 @@ impl Engine {
         self.latency = Sampler::new(from, length, every);
     }
 
-    /// Opens a listener for `user`; returns its number.
+    /// Opens a connection for `user`; returns its number.
     pub(crate) fn open(&mut self, user: u32) -> Result<usize> {
-        let number = self.listeners.len();
-        let listener = self.connect(number, user)?;
-        self.listeners.push(listener);
+        let number = self.connections.len();
+        let connection = self.connect(number, user)?;
+        self.connections.push(connection);
         self.ledger.open(first_of(user));
         Ok(number)
     }
 
-    /// Opens a listener in place of one that ended.
+    /// Opens a connection in place of one that ended.
     pub(crate) fn reopen(&mut self, number: usize) -> Result<()> {
-        let user = self.listeners[number].user;
-        self.listeners[number] = self.connect(number, user)?;
+        let user = self.connections[number].user;
+        self.connections[number] = self.connect(number, user)?;
         self.ledger.reopen(number);
         Ok(())
     }
 
-    fn connect(&mut self, number: usize, user: u32) -> Result<Listener> {
+    fn connect(&mut self, number: usize, user: u32) -> Result<Connection> {
         let source = match u16::try_from(number % usize::from(self.sources.max(1))) {
             Ok(source) if self.sources > 0 => Some(source + 1),
             _ => None,
         };
-        let mut listener = Listener::connect(
-            in_turn(&self.listener_addresses, number),
+        let mut connection = Connection::connect(
+            in_turn(&self.connection_addresses, number),
             self.tls.as_ref(),
             source,
             self.receive_buffer,
             user,
             self.now(),
         )?;
-        let stream = listener.socket.as_mut().expect("it has just begun").stream();
+        let stream = connection.socket.as_mut().expect("it has just begun").stream();
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(stream, Token(number), interest)?;
         self.opening += 1;
-        Ok(listener)
+        Ok(connection)
     }
 
-    /// Opens one listener for each of `users`, a limited number at a time, and waits for all of
+    /// Opens one connection for each of `users`, a limited number at a time, and waits for all of
     /// them.
     pub(crate) fn open_all(&mut self, users: impl IntoIterator<Item = u32>) -> Result<()> {
         let mut users = users.into_iter();
@@ -220,7 +220,7 @@ impl Engine {
                 match change {
                     Change::Opened(_) => progress_at = Instant::now(),
                     Change::Ended(number) => {
-                        bail!("connection {number} ended: {:?}", self.listeners[number].phase)
+                        bail!("connection {number} ended: {:?}", self.connections[number].phase)
                     }
                 }
             }
@@ -245,7 +245,7 @@ impl Engine {
         while !line.is_finished() {
             self.turn(Some(HOLD_TURN))?;
             if let Some(Change::Ended(number)) = self.changes.first() {
-                bail!("connection {number} ended: {:?}", self.listeners[*number].phase);
+                bail!("connection {number} ended: {:?}", self.connections[*number].phase);
             }
         }
         let bytes = line.join().ok().context("no standard input")??;
@@ -264,7 +264,7 @@ impl Engine {
 
     fn connect_pusher(&mut self, number: usize) -> Result<Pusher> {
         let address = in_turn(&self.pusher_addresses, number);
-        let mut stream = listener::connect(address, None, None)
+        let mut stream = connection::connect(address, None, None)
             .with_context(|| format!("cannot connect to {address}"))?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.pusher_poll.registry().register(&mut stream, Token(number), interest)?;
@@ -290,7 +290,7 @@ impl Engine {
         pusher.start(user, due)
     }
 
-    /// Waits for events, at most this long, and serves sockets that have one: some listeners, all
+    /// Waits for events, at most this long, and serves sockets that have one: some connections, all
     /// pushers.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> Result<()> {
         let mut events = self.events.take().expect("a turn is not taken within another");
@@ -303,8 +303,8 @@ impl Engine {
         wait(&mut self.poll, events, timeout)?;
         for event in events.iter().filter(|event| event.token() != Token(ALL_PUSHERS)) {
             let Token(number) = event.token();
-            self.handle_listener(number, event.is_writable(), event.is_read_closed())
-                .with_context(|| format!("listener {number}"))?;
+            self.handle_connection(number, event.is_writable(), event.is_read_closed())
+                .with_context(|| format!("connection {number}"))?;
         }
         loop {
             wait(&mut self.pusher_poll, events, Some(Duration::ZERO))?;
@@ -333,32 +333,32 @@ impl Engine {
         Ok(())
     }
 
-    /// Resumes reading a listener that was stalled.
+    /// Resumes reading a connection that was stalled.
     pub(crate) fn resume(&mut self, number: usize) -> Result<()> {
-        self.listeners[number].is_stalled = false;
-        self.handle_listener(number, false, true)
+        self.connections[number].is_stalled = false;
+        self.handle_connection(number, false, true)
     }
 
-    fn handle_listener(
+    fn handle_connection(
         &mut self,
         number: usize,
         is_writable: bool,
         is_read_closed: bool,
     ) -> Result<()> {
-        let listener = &mut self.listeners[number];
+        let connection = &mut self.connections[number];
         let (target, events, users) = (self.target, self.registered_events, self.registered_users);
-        if is_writable && matches!(listener.phase, Phase::Connecting) {
-            let address = in_turn(&self.listener_addresses, number);
-            return listener.handle_writable(|user| target.handshake(address, user));
+        if is_writable && matches!(connection.phase, Phase::Connecting) {
+            let address = in_turn(&self.connection_addresses, number);
+            return connection.handle_writable(|user| target.handshake(address, user));
         }
-        if matches!(listener.phase, Phase::Connecting | Phase::Closed(_)) {
+        if matches!(connection.phase, Phase::Connecting | Phase::Closed(_)) {
             // An event of a connection that has just ended.
             return Ok(());
         }
-        let was_open = listener.is_open();
+        let was_open = connection.is_open();
         let now = wrapped(micros(self.clock.elapsed()));
         let (ledger, latency, tokens) = (&mut self.ledger, &mut self.latency, &self.tokens);
-        let progress = listener.handle_readable(
+        let progress = connection.handle_readable(
             &mut self.buffer,
             is_read_closed,
             |user| {
@@ -375,7 +375,7 @@ impl Engine {
             },
         )?;
         if progress == Progress::Opened {
-            let began = listener.began;
+            let began = connection.began;
             self.opening -= 1;
             self.openings.saturating_record(self.now() - began);
             self.changes.push(Change::Opened(number));
@@ -408,7 +408,7 @@ impl Engine {
             }
         }
         // Frames that arrive now are surplus, and must be noticed. A turn serves only some
-        // listeners, and a server that sends without end must not keep this loop going.
+        // connections, and a server that sends without end must not keep this loop going.
         let began = Instant::now();
         let (mut quiet_since, mut before) = (began, self.ledger.seen());
         while quiet_since.elapsed() < QUIET && began.elapsed() < self.patience {
@@ -420,10 +420,10 @@ impl Engine {
         Ok(())
     }
 
-    /// How many listeners ended in any way other than leaving.
+    /// How many connections ended in any way other than leaving.
     pub(crate) fn cut_off(&self) -> usize {
-        let is_cut = |it: &&Listener| matches!(it.phase, Phase::Closed(end) if end != End::Left);
-        self.listeners.iter().filter(is_cut).count()
+        let is_cut = |it: &&Connection| matches!(it.phase, Phase::Closed(end) if end != End::Left);
+        self.connections.iter().filter(is_cut).count()
     }
 }
 

@@ -1,16 +1,17 @@
-//! The ledger: which listener got which messages, and so what was lost, duplicated or out of order.
+//! The ledger: which connection got which messages, and so which were lost, duplicated or out of
+//! order.
 //!
-//! It knows stamps and numbers of listeners, but neither sockets nor time.
+//! It knows stamps and numbers of connections, but neither sockets nor time.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::stamp::{PROBE_STREAM, SEQUENCE_MAX, Stamp, after};
 
-/// The listener has seen nothing of the stream, and takes its first message as the start.
+/// The connection has seen nothing of the stream, and takes its first message as the start.
 const UNSTARTED: u32 = u32::MAX;
 
-/// Gaps to remember for each listener and stream, to distinguish a late message from a duplicate.
+/// Gaps to remember for each connection and stream, to distinguish a late message from a duplicate.
 const GAPS_MAX: usize = 1024;
 
 /// The findings so far.
@@ -28,20 +29,20 @@ pub(crate) struct Findings {
     pub(crate) foreign: u64,
 }
 
-/// The records of all listeners.
+/// The records of all connections.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     streams: usize,
     payload_len: u64,
     findings: Findings,
-    /// The number at which each listener's streams start; it distinguishes its messages from those
+    /// The number at which each connection's streams start; it distinguishes its messages from those
     /// of other users.
     first: Vec<u32>,
-    /// The number that each listener expects next in each stream; one row for each listener.
+    /// The number that each connection expects next in each stream; one row for each connection.
     next: Vec<u32>,
-    /// The order in which a listener got its messages, as a number.
+    /// The order in which a connection got its messages, as a number.
     digests: Vec<u64>,
-    /// Messages that each listener got, without probes.
+    /// Messages that each connection got, without probes.
     received: Vec<u64>,
     gaps: HashMap<usize, Vec<Range<u32>>>,
 }
@@ -73,7 +74,7 @@ impl Ledger {
         self.findings.received + self.findings.foreign
     }
 
-    /// Adds the next listener, which must get every message from now on; the numbers of each stream
+    /// Adds the next connection, which must get every message from now on; the numbers of each stream
     /// start at `first`.
     pub(crate) fn open(&mut self, first: u32) {
         self.first.push(first);
@@ -82,9 +83,9 @@ impl Ledger {
         self.received.push(0);
     }
 
-    /// Starts the records of a listener again that reconnects, or joins in the middle.
-    pub(crate) fn reopen(&mut self, listener: usize) {
-        let row = listener * self.streams;
+    /// Starts the records of a connection again that reconnects, or joins in the middle.
+    pub(crate) fn reopen(&mut self, connection: usize) {
+        let row = connection * self.streams;
         self.next[row..row + self.streams].fill(UNSTARTED);
         for cell in row..row + self.streams {
             self.gaps.remove(&cell);
@@ -93,29 +94,29 @@ impl Ledger {
 
     /// Notes one message.
     #[inline]
-    pub(crate) fn record(&mut self, listener: usize, stamp: Stamp, payload_len: u64) {
+    pub(crate) fn record(&mut self, connection: usize, stamp: Stamp, payload_len: u64) {
         self.findings.received += 1;
         let stream = usize::from(stamp.stream);
         if stream >= self.streams || payload_len != self.payload_len {
             // A probe has the number of its user's first message.
             let is_probe = stamp.stream == PROBE_STREAM
-                && stamp.sequence == self.first[listener]
+                && stamp.sequence == self.first[connection]
                 && payload_len == self.payload_len;
             if !is_probe {
                 self.findings.foreign += 1;
             }
             return;
         }
-        let cell = listener * self.streams + stream;
+        let cell = connection * self.streams + stream;
         let next = self.next[cell];
         if stamp.sequence == next || next == UNSTARTED {
             self.next[cell] = after(stamp.sequence);
         } else {
             self.surprise(cell, next, stamp.sequence);
         }
-        self.received[listener] += 1;
+        self.received[connection] += 1;
         let id = u64::from(stamp.stream) << 24 | u64::from(stamp.sequence);
-        let digest = &mut self.digests[listener];
+        let digest = &mut self.digests[connection];
         *digest = digest.wrapping_add(id).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
     }
 
@@ -148,11 +149,11 @@ impl Ledger {
         );
     }
 
-    /// Records what a live listener should have got and did not: `sent` messages of the stream,
+    /// Records what a live connection should have got and did not: `sent` messages of the stream,
     /// counted from its first.
-    pub(crate) fn close(&mut self, listener: usize, stream: usize, sent: u32) {
-        let cell = listener * self.streams + stream;
-        let first = self.first[listener];
+    pub(crate) fn close(&mut self, connection: usize, stream: usize, sent: u32) {
+        let cell = connection * self.streams + stream;
+        let first = self.first[connection];
         let next = if self.next[cell] == UNSTARTED { first } else { self.next[cell] };
         let end = first.wrapping_add(sent) & SEQUENCE_MAX;
         let ahead = end.wrapping_sub(next) & SEQUENCE_MAX;
@@ -162,11 +163,11 @@ impl Ledger {
         self.next[cell] = end;
     }
 
-    /// How many of `listeners` saw another order of messages than the first of them, over all
+    /// How many of `connections` saw another order of messages than the first of them, over all
     /// streams.
-    pub(crate) fn dissenters(&self, listeners: &[usize]) -> usize {
-        let Some((&first, others)) = listeners.split_first() else { return 0 };
-        let view = |listener: usize| (self.digests[listener], self.received[listener]);
+    pub(crate) fn dissenters(&self, connections: &[usize]) -> usize {
+        let Some((&first, others)) = connections.split_first() else { return 0 };
+        let view = |connection: usize| (self.digests[connection], self.received[connection]);
         others.iter().filter(|&&other| view(other) != view(first)).count()
     }
 }
@@ -176,7 +177,7 @@ mod tests {
     use super::*;
     use crate::stamp::first_of;
 
-    /// The findings after one listener got these numbers of one stream, counted from `first`;
+    /// The findings after one connection got these numbers of one stream, counted from `first`;
     /// `sent` were sent.
     fn found(first: u32, numbers: &[u32], sent: u32) -> (u64, u64, u64) {
         let mut ledger = Ledger::new(1, 16);
@@ -262,15 +263,15 @@ mod tests {
     }
 
     #[test]
-    fn streams_and_listeners_are_told_apart() {
+    fn streams_and_connections_are_told_apart() {
         let mut ledger = Ledger::new(2, 16);
         ledger.open(0);
         ledger.open(0);
         ledger.open(0);
         let orders = [[(0, 0), (1, 0), (0, 1)], [(0, 0), (1, 0), (0, 1)], [(1, 0), (0, 0), (0, 1)]];
-        for (listener, order) in orders.iter().enumerate() {
+        for (connection, order) in orders.iter().enumerate() {
             for &(stream, sequence) in order {
-                ledger.record(listener, Stamp { stream, sequence, micros: 0 }, 16);
+                ledger.record(connection, Stamp { stream, sequence, micros: 0 }, 16);
             }
         }
         assert_eq!(ledger.findings(), &Findings { received: 9, ..Findings::default() });

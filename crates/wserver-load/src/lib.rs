@@ -13,7 +13,7 @@ mod engine;
 mod sampler;
 mod frames;
 mod ledger;
-mod listener;
+mod connection;
 mod process;
 mod progress;
 mod pusher;

@@ -30,7 +30,7 @@ impl Tls {
         let roots =
             wserver_tls::authorities(&pem).with_context(|| ca_file.display().to_string())?;
         let mut config = wserver_tls::trusting(roots).with_no_client_auth();
-        // Every listener is another browser, which the server has not seen before.
+        // Every connection is another browser, which the server has not seen before.
         config.resumption = Resumption::disabled();
         Ok(Self { config: Arc::new(config), name: address.ip().into() })
     }

@@ -248,7 +248,7 @@ fn nobody() -> (Socket, SocketAddr) {
 }
 
 #[test]
-fn listeners_and_pushers_may_be_elsewhere() {
+fn connections_and_pushers_may_be_elsewhere() {
     let address = Server::start(Fault::None);
     let (_socket, nobody) = nobody();
     let line = format!(

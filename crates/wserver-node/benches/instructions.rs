@@ -68,7 +68,7 @@ fn fan_out(members: usize, pushes: usize) -> usize {
         .map(|_| {
             let attachment =
                 node.open(Sink(Arc::clone(&taken)), Protocol::V1).expect("there is room");
-            attachment.register(&user, &event, token).expect("it is the first binding");
+            attachment.register(&user, &event, token).expect("it is the first registration");
             attachment
         })
         .collect();

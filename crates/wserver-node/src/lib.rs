@@ -38,7 +38,7 @@ pub use histogram::Histogram;
 pub use info::ConnectionInfo;
 pub use interest::Interest;
 pub use message::Message;
-pub use node::{Node, OpenError, Place, Selection};
+pub use node::{Node, OpenError, Reservation, Selection};
 pub use outbox::{CloseFrame, Flush, Outbox, Phase, Sent, Wire};
 pub use probe::Probe;
 pub use receipt::{EveryoneReceipt, NoDelivery, PushOptions, PushReceipt};

@@ -56,20 +56,21 @@ pub enum OpenError {
     Draining,
 }
 
-/// A place among a node's connections, given back when it is dropped unused.
-pub struct Place<W: Wire> {
-    /// `None` once the place is taken: the attachment counts out then.
+/// A place of `connections_max`, reserved for a connection that is not there yet. Dropping it unused
+/// gives the place back.
+pub struct Reservation<W: Wire> {
+    /// `None` once the connection is open: from then on the attachment gives the place back.
     node: Option<Arc<NodeState<W>>>,
 }
 
-impl<W: Wire> fmt::Debug for Place<W> {
+impl<W: Wire> fmt::Debug for Reservation<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").finish_non_exhaustive()
+        f.debug_struct("Reservation").finish_non_exhaustive()
     }
 }
 
-impl<W: Wire> Place<W> {
-    /// Takes the place for a connection that speaks `protocol`; it lives as long as the attachment.
+impl<W: Wire> Reservation<W> {
+    /// Opens the connection, which speaks `protocol` and lives as long as the attachment.
     ///
     /// # Errors
     /// [`OpenError::Draining`] when the node has begun to shut down meanwhile.
@@ -92,7 +93,7 @@ impl<W: Wire> Place<W> {
     }
 }
 
-impl<W: Wire> Drop for Place<W> {
+impl<W: Wire> Drop for Reservation<W> {
     fn drop(&mut self) {
         if let Some(node) = &self.node {
             node.count_out();
@@ -147,22 +148,22 @@ impl<W: Wire> Node<W> {
         Self { state }
     }
 
-    /// Keeps a place for a connection whose socket is still on its way.
+    /// Reserves a place for a connection whose socket is not there yet.
     ///
     /// # Errors
     /// [`OpenError`] when the node is full or draining.
-    pub fn reserve(&self) -> Result<Place<W>, OpenError> {
+    pub fn reserve(&self) -> Result<Reservation<W>, OpenError> {
         let state = &self.state;
         let max = state.limits.connections_max;
         let before = state.connections_open.fetch_add(1, Ordering::Relaxed);
         // Counts out again when it is dropped, be it in an error below.
-        let place = Place { node: Some(Arc::clone(state)) };
+        let reservation = Reservation { node: Some(Arc::clone(state)) };
         let error = if state.drain_began.get().is_some() {
             OpenError::Draining
         } else if before >= max {
             OpenError::Full { max }
         } else {
-            return Ok(place);
+            return Ok(reservation);
         };
         Err(error)
     }
@@ -170,7 +171,7 @@ impl<W: Wire> Node<W> {
     /// Takes in a connection that speaks `protocol`; it lives as long as the attachment.
     ///
     /// # Errors
-    /// As [`Node::reserve`] and [`Place::open`].
+    /// As [`Node::reserve`] and [`Reservation::open`].
     pub fn open(&self, wire: W, protocol: Protocol) -> Result<Attachment<W>, OpenError> {
         self.reserve()?.open(wire, protocol)
     }
@@ -298,7 +299,7 @@ impl<W: Wire> Node<W> {
         Counts {
             users: counts.users.saturating_sub(probes),
             connections: counts.connections.saturating_sub(probes),
-            bindings: counts.bindings.saturating_sub(probes),
+            registrations: counts.registrations.saturating_sub(probes),
         }
     }
 

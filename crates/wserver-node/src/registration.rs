@@ -15,7 +15,7 @@ use crate::state::NodeState;
 /// Why a registration was not bound: a closed list, which counters and answers follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RegisterError {
-    /// The connection has its most bindings (`bindings_per_connection_max`).
+    /// The connection has its most registrations (`bindings_per_connection_max`).
     #[error("the connection already has {max} registrations (bindings_per_connection_max)")]
     TooMany {
         /// The limit.
@@ -195,7 +195,7 @@ impl<W: Wire> NodeState<W> {
 
     /// Notes the end of a connection under each user that it was unbound from.
     pub(crate) fn note_closed(&self, id: ConnectionId, reason: CloseReason, unbound: &[Unbound]) {
-        // Bindings of one user stand together.
+        // Registrations of one user stand together.
         for of_user in unbound.chunk_by(|one, next| one.user == next.user) {
             let user = of_user.first().map(|registration| &registration.user);
             self.journal.note(What::Closed { reason }, Some(id), user, None);

@@ -25,4 +25,4 @@ pub use push::{
     Batch, BatchAnswer, BatchItem, Delivery, NodeDelivery, Push, PushAnswer, Reason, Recipients,
     UserDelivery,
 };
-pub use question::{Answer, Question, Said};
+pub use question::{Answer, AnswerValue, Question};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use wserver_node::{NodeId, Wire};
-use wserver_protocol::v2::{self, Answer, Question, Said};
+use wserver_protocol::v2::{self, Answer, AnswerValue, Question};
 
 use crate::api::Api;
 use crate::operate::{admin, explain};
@@ -57,7 +57,7 @@ fn answer_here<W: Wire>(api: &Arc<Api<W>>, from: NodeId, question: Question) -> 
     }
 }
 
-fn encode<T: Said>(answer: Result<T, Refused>) -> String {
+fn encode<T: AnswerValue>(answer: Result<T, Refused>) -> String {
     v2::encode(&match answer {
         Ok(answer) => Answer::Ok(answer),
         Err(refused) => Answer::Problem(refused.details().problem()),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use wserver_core::ConnectionId;
 use wserver_node::{Gathered, NodeName, Wire};
 use wserver_protocol::v2::{
-    self, Answer, Closed, Connection, Connections, Entry, Online, Question, Said,
+    self, Answer, AnswerValue, Closed, Connection, Connections, Entry, Online, Question,
 };
 
 use crate::reply::details;
@@ -19,7 +19,7 @@ use crate::reply::{self, Reply};
 pub(crate) const CONNECTIONS_MAX: usize = 1000;
 
 /// How the answers of several nodes become one.
-pub(crate) trait Merge: Said {
+pub(crate) trait Merge: AnswerValue {
     /// Adds what another node says.
     fn add(&mut self, node: &NodeName, other: Self);
     /// Says which nodes have not answered.
@@ -106,7 +106,7 @@ pub(crate) fn missing<T>(gathered: &Gathered<T>) -> Vec<String> {
 }
 
 /// Asks the node that a connection belongs to, which is another one; its answer is the reply.
-pub(crate) async fn forward<W: Wire, T: Said>(
+pub(crate) async fn forward<W: Wire, T: AnswerValue>(
     cluster: Option<&Cluster<W>>,
     id: ConnectionId,
     question: &Question,

@@ -81,7 +81,7 @@ fn page<W: Wire>(api: &Api<W>) -> String {
         "WebSocket connections with a registration.",
         counts.connections,
     );
-    page.one_gauge("wserver_registrations", "Current registrations.", counts.bindings);
+    page.one_gauge("wserver_registrations", "Current registrations.", counts.registrations);
     page.one_counter(
         "wserver_registrations_bound_total",
         "Registrations that were accepted, including renewals.",

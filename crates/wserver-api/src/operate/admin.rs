@@ -205,7 +205,7 @@ pub(crate) fn node_here<W: Wire>(api: &Api<W>) -> NodeInfo {
         connections: node.connections_open(),
         connections_max: api.limits.connections_max,
         users: counts.users,
-        registrations: counts.bindings,
+        registrations: counts.registrations,
         queued_bytes: node.outboxes_bytes(),
         pushes_total: node.counters().pushes_total.value(),
         deliveries_total: node.counters().deliveries_total.value(),

@@ -4,7 +4,7 @@
 
 mod api;
 mod connection;
-mod listener;
+mod reconnecting;
 mod pusher;
 #[cfg(feature = "tls")]
 mod tls;
@@ -56,7 +56,7 @@ fn all_of_it_can_be_spawned() {
         connection.next_text(LONG).await.unwrap();
         connection.close(wserver_client::CloseCode::NORMAL, "").await.unwrap();
         pusher.push("jack", "news", "x").await.unwrap();
-        wserver_client::Listener::new(client).next_message().await.unwrap();
+        wserver_client::ReconnectingConnection::new(client).next_message().await.unwrap();
     });
 }
 

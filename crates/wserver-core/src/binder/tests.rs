@@ -68,7 +68,7 @@ fn facts() {
                                   (bindings_per_connection_max)",
         ),
         ("bind 2 jill mail ddd", "already"),
-        ("counts", "2 users, 2 connections, 5 bindings"),
+        ("counts", "2 users, 2 connections, 5 registrations"),
         ("user jack news", "1 2"),
         ("user jack chat", ""),
         ("user nobody news", ""),
@@ -86,7 +86,7 @@ fn facts() {
         ("leave 1", "jack mail, jack news; the last is the last of the user"),
         ("leave 1", ""),
         ("leave 2", "jill mail, jill news; the last is the last of the user"),
-        ("counts", "0 users, 0 connections, 0 bindings"),
+        ("counts", "0 users, 0 connections, 0 registrations"),
     ]);
 }
 
@@ -134,8 +134,8 @@ fn check(script: &[(&str, &str)]) {
             ["user", u, e] => list(binder.user_connections(&name(u), Some(&event(e)))),
             ["token", token] => list(binder.token_connections(binder.digest(token))),
             ["counts"] => {
-                let Counts { users, connections, bindings } = binder.counts();
-                format!("{users} users, {connections} connections, {bindings} bindings")
+                let Counts { users, connections, registrations } = binder.counts();
+                format!("{users} users, {connections} connections, {registrations} registrations")
             }
             _ => format!("what is {line:?}?"),
         };

@@ -20,7 +20,7 @@ impl Engine {
     fn probe_by(&mut self, pusher: usize, user: u32) -> Result<u64> {
         self.open_pushers(pusher + 1)?;
         let sent = self.now();
-        // A listener of several users is known by the number of its group.
+        // A connection of several users is known by the number of its group.
         let first = first_of(user / self.registered_users);
         self.send(pusher, user, 0, (PROBE_STREAM, first), sent)?;
         loop {

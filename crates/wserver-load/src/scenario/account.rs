@@ -27,9 +27,9 @@ pub(super) fn check_group(
     report: &mut Report,
 ) -> Result<()> {
     engine.drain(course.counted + probed)?;
-    for &listener in group.iter().filter(|&&it| engine.listeners[it].is_open()) {
+    for &connection in group.iter().filter(|&&it| engine.connections[it].is_open()) {
         for (stream, &sent) in course.sequences.iter().enumerate() {
-            engine.ledger.close(listener, stream, sent);
+            engine.ledger.close(connection, stream, sent);
         }
     }
     report.check(

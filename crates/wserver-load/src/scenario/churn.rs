@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use super::account::{begin, check_group};
+use crate::connection::{End, Phase};
 use crate::drive::{Audience, Moment, Pace, Plan, drive};
 use crate::engine::{Change, Engine};
-use crate::listener::{End, Phase};
 use crate::report::Report;
 use crate::settings::{Churn, Common};
 
@@ -23,7 +23,7 @@ pub(super) fn run(common: &Common, churn: &Churn) -> Result<Report> {
     let mut engine = Engine::new(common, pushers, 1)?;
     engine.open_all((0..churn.steady).map(|_| 0))?;
     let probed = engine.probe_until(0, u64::from(churn.steady))?;
-    let group: Vec<usize> = (0..engine.listeners.len()).collect();
+    let group: Vec<usize> = (0..engine.connections.len()).collect();
     engine.open_pushers(pushers)?;
     engine.rest()?;
     let resident_before = process.resident();
@@ -58,18 +58,18 @@ pub(super) fn run(common: &Common, churn: &Churn) -> Result<Report> {
                 Change::Opened(number) => {
                     lives += 1;
                     if lives % 100 < u64::from(churn.resets) {
-                        engine.listeners[number].leave(true)?;
+                        engine.connections[number].leave(true)?;
                         engine.reopen(number)?;
                     } else {
-                        engine.listeners[number].say_close()?;
+                        engine.connections[number].say_close()?;
                     }
                 }
                 // The connections that stay must notice nothing.
                 Change::Ended(number) if number < group.len() => {
-                    let phase = &engine.listeners[number].phase;
+                    let phase = &engine.connections[number].phase;
                     bail!("connection {number} of those that stay ended: {phase:?}")
                 }
-                Change::Ended(number) => match engine.listeners[number].phase {
+                Change::Ended(number) => match engine.connections[number].phase {
                     Phase::Closed(End::Closed(1000)) => engine.reopen(number)?,
                     Phase::Closed(End::Cut) => {
                         unanswered += 1;
@@ -83,11 +83,12 @@ pub(super) fn run(common: &Common, churn: &Churn) -> Result<Report> {
     })?;
     let lives_in_window = engine.openings.len() - openings_before;
     // Let the connections that are opening open, and then leave.
-    for number in group.len()..engine.listeners.len() {
-        while matches!(engine.listeners[number].phase, Phase::Connecting | Phase::Handshaking(_)) {
+    for number in group.len()..engine.connections.len() {
+        while matches!(engine.connections[number].phase, Phase::Connecting | Phase::Handshaking(_))
+        {
             engine.turn(Some(Duration::from_millis(10)))?;
         }
-        engine.listeners[number].leave(false)?;
+        engine.connections[number].leave(false)?;
     }
     let mut counted = probed;
     for user in 1..=churn.concurrency {

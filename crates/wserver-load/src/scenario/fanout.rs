@@ -33,7 +33,7 @@ pub(super) fn run(common: &Common, fanout: &Fanout) -> Result<Report> {
         sample_every,
     };
     let course = drive(&mut engine, &process, plan, |_, _| Ok(()))?;
-    let group: Vec<usize> = (0..engine.listeners.len()).collect();
+    let group: Vec<usize> = (0..engine.connections.len()).collect();
     check_group(&mut engine, &course, &group, probed, &mut report)?;
     course.tell(&engine, &process, &mut report);
     report.check("lowest number answered", course.count_min, fanout.connections.into());

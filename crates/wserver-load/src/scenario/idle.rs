@@ -27,7 +27,7 @@ pub(super) fn run(common: &Common, idle: &Idle) -> Result<Report> {
     let mut counted = engine.probe_until(last_user_of(idle.connections), 1)?;
     // When the push is answered, the frame is still under way, and leaving would lose it.
     engine.drain(counted)?;
-    engine.listeners[0].leave(false)?;
+    engine.connections[0].leave(false)?;
     engine.probe_until(last_user_of(idle.connections), 0)?;
     let before = process.resident();
     let broker_before = process.broker().map(|it| (it.resident(), it.cpu()));
@@ -40,7 +40,7 @@ pub(super) fn run(common: &Common, idle: &Idle) -> Result<Report> {
 
     let began = Instant::now();
     let mut told_at = began;
-    while engine.listeners[1..].iter().any(|it| it.pings < idle.heartbeats) {
+    while engine.connections[1..].iter().any(|it| it.pings < idle.heartbeats) {
         engine.turn(Some(Duration::from_millis(100)))?;
         ensure!(engine.changes.is_empty(), "a connection ended while idle");
         ensure!(
@@ -48,7 +48,7 @@ pub(super) fn run(common: &Common, idle: &Idle) -> Result<Report> {
             "heartbeats do not come; --heartbeats 0 does without"
         );
         if told_at.elapsed() > Duration::from_secs(5) {
-            let least = engine.listeners[1..].iter().map(|it| it.pings).min();
+            let least = engine.connections[1..].iter().map(|it| it.pings).min();
             progress(&format!("every connection had {} heartbeats", least.unwrap_or(0)));
             told_at = Instant::now();
         }

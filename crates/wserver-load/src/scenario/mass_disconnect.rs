@@ -32,7 +32,7 @@ pub(super) fn run(common: &Common, mass: &MassDisconnect) -> Result<Report> {
     let mut engine = Engine::new(common, pushers, 1)?;
     engine.open_all((0..mass.steady).map(|_| 0))?;
     let mut probed = engine.probe_until(0, u64::from(mass.steady))?;
-    let group: Vec<usize> = (0..engine.listeners.len()).collect();
+    let group: Vec<usize> = (0..engine.connections.len()).collect();
     engine.open_pushers(pushers)?;
     engine.rest()?;
     let descriptors = process.descriptors();
@@ -63,7 +63,7 @@ pub(super) fn run(common: &Common, mass: &MassDisconnect) -> Result<Report> {
             match change {
                 Change::Opened(_) => arrived_open += 1,
                 Change::Ended(number) => {
-                    bail!("connection {number} ended: {:?}", engine.listeners[number].phase)
+                    bail!("connection {number} ended: {:?}", engine.connections[number].phase)
                 }
             }
         }
@@ -73,7 +73,7 @@ pub(super) fn run(common: &Common, mass: &MassDisconnect) -> Result<Report> {
         let left_at = *left_at.get_or_insert(moment.now);
         for number in leaving.by_ref().take(LEAVERS_PER_TURN) {
             // A socket that cannot be reset is closed anyway.
-            let _ = engine.listeners[number].leave(mass.reset);
+            let _ = engine.connections[number].leave(mass.reset);
         }
         if leaving.is_empty() {
             leaving_took.get_or_insert_with(|| engine.now() - left_at);
@@ -86,7 +86,7 @@ pub(super) fn run(common: &Common, mass: &MassDisconnect) -> Result<Report> {
         }
         if gone_at.is_none() && process.is_known() && moment.now >= look_at {
             if process.descriptors()
-                <= descriptors + engine.listeners.len() as u64 - leavers.end as u64
+                <= descriptors + engine.connections.len() as u64 - leavers.end as u64
             {
                 gone_at = Some(engine.now() - left_at);
                 arrived_before_gone = Some(u64::from(arrived));

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::account::{begin, check_books};
+use crate::connection::{End, Phase};
 use crate::drive::{Audience, Pace, Plan, drive};
 use crate::engine::Engine;
-use crate::listener::{End, Phase};
 use crate::report::Report;
 use crate::settings::{Common, SlowReaders, Target};
 
@@ -35,9 +35,9 @@ pub(super) fn run(common: &Common, slow: &SlowReaders) -> Result<Report> {
     engine.drain(probed)?;
     let resident_before = process.resident();
     let (stalled, readers) =
-        (0..slow.stalled as usize, slow.stalled as usize..engine.listeners.len());
+        (0..slow.stalled as usize, slow.stalled as usize..engine.connections.len());
     for number in stalled.clone() {
-        engine.listeners[number].is_stalled = true;
+        engine.connections[number].is_stalled = true;
     }
     let plan = Plan {
         pace,
@@ -56,21 +56,21 @@ pub(super) fn run(common: &Common, slow: &SlowReaders) -> Result<Report> {
         engine.resume(number)?;
     }
     let began = Instant::now();
-    while stalled.clone().any(|it| engine.listeners[it].is_open())
+    while stalled.clone().any(|it| engine.connections[it].is_open())
         && began.elapsed() < EVICTION_PATIENCE
     {
         engine.turn(Some(Duration::from_millis(50)))?;
     }
     engine.drain(counted)?;
     let readers: Vec<usize> = readers.collect();
-    for &listener in &readers {
+    for &connection in &readers {
         for (stream, &sent) in course.sequences.iter().enumerate() {
-            engine.ledger.close(listener, stream, sent);
+            engine.ledger.close(connection, stream, sent);
         }
     }
     let ends = |wanted: fn(End) -> bool| {
         let is_wanted =
-            |it: &usize| matches!(engine.listeners[*it].phase, Phase::Closed(end) if wanted(end));
+            |it: &usize| matches!(engine.connections[*it].phase, Phase::Closed(end) if wanted(end));
         stalled.clone().filter(is_wanted).count() as u64
     };
     report.count("stalled_told_1013", ends(|end| end == End::Closed(1013)));
@@ -92,7 +92,7 @@ pub(super) fn run(common: &Common, slow: &SlowReaders) -> Result<Report> {
     if common.target == Target::Wserver {
         report.check("readers that saw another order", dissenters, 0);
     }
-    let cut = readers.iter().filter(|&&it| !engine.listeners[it].is_open()).count();
+    let cut = readers.iter().filter(|&&it| !engine.connections[it].is_open()).count();
     report.check("readers cut off", cut as u64, 0);
     check_books(&engine, &course, &mut report);
     Ok(report)

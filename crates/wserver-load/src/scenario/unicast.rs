@@ -33,8 +33,8 @@ pub(super) fn run(common: &Common, unicast: &Unicast) -> Result<Report> {
     };
     let course = drive(&mut engine, &process, plan, |_, _| Ok(()))?;
     engine.drain(course.counted + probed)?;
-    for (number, listener) in engine.listeners.iter().enumerate() {
-        engine.ledger.close(number, 0, course.sequences[listener.user as usize]);
+    for (number, connection) in engine.connections.iter().enumerate() {
+        engine.ledger.close(number, 0, course.sequences[connection.user as usize]);
     }
     course.tell(&engine, &process, &mut report);
     report.check(

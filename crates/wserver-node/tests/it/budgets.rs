@@ -79,7 +79,7 @@ async fn of_many_who_come_at_once_as_many_as_may_are_let_in() {
         let open = peers.iter().filter(|peer| reason(peer).is_none()).count();
         let refused = peers.iter().filter(|peer| reason(peer) == Some(CloseReason::UserFull));
         assert_eq!((open, refused.count()), (MAX, 40 - MAX));
-        assert_eq!(node.counts().bindings, MAX);
+        assert_eq!(node.counts().registrations, MAX);
         assert_eq!(push_now(&node, "ann", "news", "m"), MAX);
     }
 }
@@ -111,7 +111,7 @@ async fn of_many_who_come_at_once_the_newest_remain() {
         let newest: BTreeSet<ConnectionId> = ids.iter().rev().take(MAX).copied().collect();
         let open = peers.iter().filter(|peer| reason(peer).is_none());
         assert_eq!(open.map(id).collect::<BTreeSet<_>>(), newest);
-        assert_eq!(node.counts().bindings, MAX);
+        assert_eq!(node.counts().registrations, MAX);
         assert_eq!(push_now(&node, "ann", "news", "m"), MAX);
         let replaced = peers.iter().filter(|peer| reason(peer) == Some(CloseReason::Replaced));
         assert_eq!(replaced.count(), 40 - MAX);

@@ -14,14 +14,14 @@ use wserver_protocol::{CloseCode, Protocol, frame};
 use crate::peer::{Peer, poll, push_now, walked};
 use crate::wire::{FakeWire, Fate, Line, event, limits, node, read_frames, user};
 
-const NOTHING: Counts = Counts { users: 0, connections: 0, bindings: 0 };
+const NOTHING: Counts = Counts { users: 0, connections: 0, registrations: 0 };
 
 #[tokio::test]
 async fn dropping_an_attachment_leaves_nothing() {
     let node = node(LimitSettings::default());
     let peer = Peer::join(&node, "ann", &["news", "chat"]);
     peer.register(&node, "bob", "news");
-    assert_eq!(node.counts(), Counts { users: 2, connections: 1, bindings: 3 });
+    assert_eq!(node.counts(), Counts { users: 2, connections: 1, registrations: 3 });
     let id = peer.attachment.id();
     assert!(node.connection(id).is_some());
     drop(peer);
@@ -394,23 +394,26 @@ async fn a_pong_that_has_left_does_not_stand_in_the_way_of_the_next() {
 async fn a_node_that_is_full_lets_nobody_in() {
     let node = node(LimitSettings { connections_max: 2, ..LimitSettings::default() });
     let first = Peer::join(&node, "ann", &["news"]);
-    let place = node.reserve().unwrap();
+    let reservation = node.reserve().unwrap();
     for _ in 0..2 {
         let refused = node.open(FakeWire(Line::calm()), Protocol::V1).unwrap_err();
         assert_eq!(refused, OpenError::Full { max: 2 });
         assert_eq!(node.connections_open(), 2);
     }
-    drop(place);
+    drop(reservation);
     let _second = Peer::join(&node, "ann", &["news"]);
     assert_eq!(node.reserve().unwrap_err(), OpenError::Full { max: 2 });
     drop(first);
-    let place = node.reserve().unwrap();
+    let reservation = node.reserve().unwrap();
     let counters = node.counters();
     assert_eq!(counters.connections_opened_total.value(), 2);
 
     // A place is no right to come in when everybody is told to go.
     node.drain(Instant::now()).await;
-    assert_eq!(place.open(FakeWire(Line::calm()), Protocol::V1).unwrap_err(), OpenError::Draining);
+    assert_eq!(
+        reservation.open(FakeWire(Line::calm()), Protocol::V1).unwrap_err(),
+        OpenError::Draining
+    );
     assert_eq!(node.connections_open(), 1);
 }
 

@@ -225,7 +225,7 @@ async fn play(rng: &mut Rng, tally: &mut Tally) -> Round {
     );
     tally.waited += counters.pushes_waited_total.value();
     let counts = world.node.counts();
-    assert_eq!((counts.users, counts.connections, counts.bindings), (0, 0, 0), "all unbound");
+    assert_eq!((counts.users, counts.connections, counts.registrations), (0, 0, 0), "all unbound");
     assert_eq!(world.node.connections_open(), 0);
     assert_eq!(world.node.outboxes_bytes(), 0, "what was queued has been written or let go");
     tally.without_room += counters.outboxes_full_evictions_total.value();

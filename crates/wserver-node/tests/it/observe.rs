@@ -46,7 +46,7 @@ async fn a_probe_gets_what_is_pushed_to_it_and_shows_nowhere() {
     assert_eq!(line.texts(), ["0", "1", "2"]);
     assert!(node.probe(FakeWire(Line::calm())).is_none(), "one at a time");
 
-    assert_eq!(node.counts(), Counts { users: 1, connections: 1, bindings: 1 });
+    assert_eq!(node.counts(), Counts { users: 1, connections: 1, registrations: 1 });
     assert_eq!(node.connections_open(), 1);
     let counters = node.counters();
     assert_eq!(counters.connections_opened_total.value(), 1);

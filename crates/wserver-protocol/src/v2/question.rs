@@ -99,10 +99,10 @@ pub enum Answer<T> {
     Problem(Problem),
 }
 
-/// Any type that can be an answer.
-pub trait Said: Serialize + DeserializeOwned {}
+/// Any value that an answer can carry.
+pub trait AnswerValue: Serialize + DeserializeOwned {}
 
-impl<T: Serialize + DeserializeOwned> Said for T {}
+impl<T: Serialize + DeserializeOwned> AnswerValue for T {}
 
 impl<T: DeserializeOwned> Answer<T> {
     /// Reads an answer; `None` if the input is not one of this type.

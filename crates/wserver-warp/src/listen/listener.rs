@@ -30,7 +30,7 @@ const PRIVATE_PORT_OFFSET: u16 = 10_000;
 
 /// Where to listen, as it was set.
 #[derive(Debug)]
-pub(crate) enum Place {
+pub(crate) enum ListenSetting {
     /// `host:port`, or `unix:/path`.
     Address(String),
     Unix(PathBuf),
@@ -66,7 +66,7 @@ pub(crate) enum Listener {
     },
 }
 
-impl Place {
+impl ListenSetting {
     /// Looks the address up, which is the value of `setting`.
     pub(crate) fn resolve(self, setting: &'static str) -> Result<Listen, AddressProblem> {
         match self {

@@ -17,7 +17,7 @@ use crate::cluster::Plan;
 use crate::cluster::{Broker, ClusterSettings};
 use crate::connection::clock::WallClock;
 use crate::connection::hooks::{Connection, Flow, Hooks, Received};
-use crate::listen::listener::Place;
+use crate::listen::listener::ListenSetting;
 use crate::tls::TlsSettings;
 use crate::upgrade::origin::OriginPolicy;
 
@@ -36,8 +36,8 @@ pub(crate) enum DemoPolicy {
 /// Collects the settings of a [`Server`](crate::Server).
 pub struct ServerBuilder {
     /// Taken out by [`ServerBuilder::build`].
-    pub(super) public: Option<Place>,
-    pub(super) private: Option<Place>,
+    pub(super) public: Option<ListenSetting>,
+    pub(super) private: Option<ListenSetting>,
     pub(super) tls: Option<TlsSettings>,
     pub(super) private_tls: Option<TlsSettings>,
     pub(super) ws_path: String,
@@ -84,7 +84,7 @@ impl fmt::Debug for ServerBuilder {
 impl ServerBuilder {
     pub(super) fn new() -> Self {
         Self {
-            public: Some(Place::Address(DEFAULT_ADDRESS.to_owned())),
+            public: Some(ListenSetting::Address(DEFAULT_ADDRESS.to_owned())),
             private: None,
             tls: None,
             private_tls: None,
@@ -110,14 +110,14 @@ impl ServerBuilder {
     /// Where to listen: `host:port`; `:port` is every IPv4 address of this machine, `[::]:port` IPv6 too. Default: 127.0.0.1:12345.
     #[must_use]
     pub fn address(mut self, address: impl Into<String>) -> Self {
-        self.public = Some(Place::Address(address.into()));
+        self.public = Some(ListenSetting::Address(address.into()));
         self
     }
 
     /// A listener that is bound already, instead of an address.
     #[must_use]
     pub fn listener(mut self, listener: StdTcpListener) -> Self {
-        self.public = Some(Place::Listener(listener));
+        self.public = Some(ListenSetting::Listener(listener));
         self
     }
 
@@ -137,7 +137,7 @@ impl ServerBuilder {
     /// Each of the two listeners has `http_connections_max` of its own.
     #[must_use]
     pub fn private_address(mut self, address: impl Into<String>) -> Self {
-        self.private = Some(Place::Address(address.into()));
+        self.private = Some(ListenSetting::Address(address.into()));
         self
     }
 
@@ -161,14 +161,14 @@ impl ServerBuilder {
     /// Authorisers see 127.0.0.1, port 0, as the peer.
     #[must_use]
     pub fn private_unix(mut self, path: impl Into<PathBuf>) -> Self {
-        self.private = Some(Place::Unix(path.into()));
+        self.private = Some(ListenSetting::Unix(path.into()));
         self
     }
 
     /// As [`private_address`](Self::private_address), with a listener that is bound already.
     #[must_use]
     pub fn private_listener(mut self, listener: StdTcpListener) -> Self {
-        self.private = Some(Place::Listener(listener));
+        self.private = Some(ListenSetting::Listener(listener));
         self
     }
 
@@ -176,7 +176,7 @@ impl ServerBuilder {
     /// and who may open it, are the business of whoever bound it.
     #[must_use]
     pub fn private_unix_listener(mut self, listener: StdUnixListener) -> Self {
-        self.private = Some(Place::UnixListener(listener));
+        self.private = Some(ListenSetting::UnixListener(listener));
         self
     }
 

@@ -345,7 +345,7 @@ impl Handle {
         self.api.metrics()
     }
 
-    /// How many users, connections and bindings there are now.
+    /// How many users, connections and registrations there are now.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.api.node().counts()

@@ -15,7 +15,7 @@ use hyper::{HeaderMap, Method, Response, StatusCode, Uri};
 use tracing::debug;
 use wserver_api::{Cluster, ProblemKind, Reply, Request};
 use wserver_auth::TokenSource;
-use wserver_node::{OpenError, Place};
+use wserver_node::{OpenError, Reservation};
 use wserver_protocol::Protocol;
 
 use crate::connection::driver::Driver;
@@ -64,13 +64,13 @@ impl Handshakes {
                 if self.cluster.as_ref().is_some_and(Cluster::refuses_connections) {
                     return Err(Refused::CutOff);
                 }
-                let place = node.reserve().map_err(|error| match error {
+                let reservation = node.reserve().map_err(|error| match error {
                     OpenError::Full { max } => Refused::Full { max },
                     _ => Refused::Draining,
                 })?;
-                Ok((accept, address, token, on_upgrade, place))
+                Ok((accept, address, token, on_upgrade, reservation))
             });
-        let (accept, address, token, on_upgrade, place) = match accepted {
+        let (accept, address, token, on_upgrade, reservation) = match accepted {
             Ok(accepted) => accepted,
             Err(refused) => {
                 debug!(%peer, ?refused, "handshake refused");
@@ -91,7 +91,7 @@ impl Handshakes {
         let shared = Arc::clone(&self.shared);
         node.tasks().spawn(take_over(
             shared,
-            place,
+            reservation,
             protocol.unwrap_or_default(),
             peer,
             on_upgrade,
@@ -221,7 +221,7 @@ fn is_key(key: &[u8]) -> bool {
 /// Takes the socket back from hyper and starts the small task that lives on.
 async fn take_over(
     shared: Arc<Shared>,
-    place: Place<Socket>,
+    reservation: Reservation<Socket>,
     protocol: Protocol,
     peer: SocketAddr,
     on_upgrade: OnUpgrade,
@@ -243,7 +243,7 @@ async fn take_over(
         debug_assert!(false, "a Unix socket serves no upgrade");
         return;
     };
-    let attachment = match place.open(socket, protocol) {
+    let attachment = match reservation.open(socket, protocol) {
         Ok(attachment) => attachment,
         Err(error) => {
             shared.counters.handshakes_refused_total.increment(ProblemKind::Draining);

@@ -60,9 +60,9 @@ async fn registrations_wait_behind_the_one_that_is_checked() {
         eventually("asked", || gate.asked.len() > answered).await;
         assert_eq!(gate.asked.all()[answered], event, "in order");
         assert_eq!(gate.asked.len(), answered + 1, "one at a time");
-        assert_eq!(running.handle.counts().bindings, answered, "nothing is bound unanswered");
+        assert_eq!(running.handle.counts().registrations, answered, "nothing is bound unanswered");
         gate.open(1);
-        eventually("bound", || running.handle.counts().bindings == answered + 1).await;
+        eventually("bound", || running.handle.counts().registrations == answered + 1).await;
         assert_eq!(running.handle.push("jack", event, event).await, Ok(1));
         assert_eq!(heard(&mut connection).await, event);
     }
@@ -99,7 +99,7 @@ async fn reading_pauses_and_resumes() {
         eventually("answered", || gate.asked.len() == answered + 1).await;
     }
     gate.open(EVENTS);
-    eventually("bound", || running.handle.counts().bindings == EVENTS).await;
+    eventually("bound", || running.handle.counts().registrations == EVENTS).await;
     let expected: Vec<String> = (0..EVENTS).map(|event| event.to_string()).collect();
     assert_eq!(gate.asked.all(), expected, "in order");
     for event in expected {
@@ -124,7 +124,7 @@ async fn registrations_that_come_one_by_one_pause_reading_too() {
     }
     assert_eq!(seen.len(), 3);
     gate.open(EVENTS);
-    eventually("bound", || running.handle.counts().bindings == EVENTS).await;
+    eventually("bound", || running.handle.counts().registrations == EVENTS).await;
 }
 
 /// Its pongs are not read meanwhile, which is none of its doing.
@@ -154,7 +154,7 @@ async fn a_pause_in_reading_is_not_silence() {
         eventually("found silent", || closed.value() == silent).await;
     }
     gate.open(EVENTS);
-    eventually("bound", || running.handle.counts().bindings == EVENTS).await;
+    eventually("bound", || running.handle.counts().registrations == EVENTS).await;
     assert_eq!(running.handle.push("jack", "0", "m").await, Ok(1));
     assert_eq!(answering.join_all().await.remove(0).unwrap(), "m");
 }
@@ -183,7 +183,7 @@ async fn the_end_of_a_connection_cancels_its_registration() {
         eventually("cancelled", || gate.dropped.all().last().is_some_and(|last| last == end)).await;
         eventually("gone", || running.handle.connections_open() == 0).await;
         gate.open(2);
-        assert_eq!(running.handle.counts().bindings, 0, "{end}");
+        assert_eq!(running.handle.counts().registrations, 0, "{end}");
         gate.permits.forget_permits(2);
     }
     assert!(!gate.asked.all().contains(&"behind".to_owned()), "what waited was never asked");
@@ -205,7 +205,7 @@ async fn an_answer_that_does_not_come_is_a_refusal_after_its_time() {
     let mut connection = running.open().await;
     connection.register("slow", "news").await.unwrap();
     connection.register("jack", "news").await.unwrap();
-    eventually("bound", || running.handle.counts().bindings == 1).await;
+    eventually("bound", || running.handle.counts().registrations == 1).await;
     assert_eq!(running.handle.push("slow", "news", "m").await, Ok(0));
     assert_eq!(running.handle.push("jack", "news", "m").await, Ok(1));
 }
@@ -328,12 +328,12 @@ async fn a_token_of_the_handshake_stands_in() {
         let running = serve(builder);
         let client = running.client().with_header(name.parse().unwrap(), value.parse().unwrap());
         let mut connection = client.open().await.unwrap();
-        let bindings = || running.handle.counts().bindings;
+        let registrations = || running.handle.counts().registrations;
         connection.send_text(r#"{"event":"one"}"#).await.unwrap();
-        eventually("bound", || bindings() == 1).await;
+        eventually("bound", || registrations() == 1).await;
         running.register(&mut connection, "of-message", "one").await;
         connection.send_text(r#"{"token":"","event":"two"}"#).await.unwrap();
-        eventually("bound", || bindings() == 3).await;
+        eventually("bound", || registrations() == 3).await;
         assert_eq!(seen.all(), ["of-handshake", "of-message", "of-handshake"], "{source}");
         for (user, event, count) in
             [("of-handshake", "one", 1), ("of-handshake", "two", 1), ("of-message", "one", 1)]

@@ -125,7 +125,7 @@ async fn an_expiry_does_not_wait_for_the_registration_in_flight() {
     drop(connection);
     eventually("gone", || timed.running.handle.connections_open() == 0).await;
     timed.gate.add_permits(1);
-    assert_eq!(timed.running.handle.counts().bindings, 0);
+    assert_eq!(timed.running.handle.counts().registrations, 0);
     assert_eq!(timed.push("jack", "news").await, 0);
     assert!(!timed.asked.all().contains(&"jack".to_owned()), "what waited was never asked");
 }
@@ -163,7 +163,7 @@ async fn a_disconnect_undoes_the_registration_in_flight() {
         drop(connection);
         eventually("gone", || handle.connections_open() == 0).await;
         timed.gate.add_permits(1);
-        assert_eq!(handle.counts().bindings, 0, "{by}");
+        assert_eq!(handle.counts().registrations, 0, "{by}");
         assert_eq!(timed.push("jack", "news").await, 0, "{by}");
         timed.gate.forget_permits(1);
     }

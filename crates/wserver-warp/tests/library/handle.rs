@@ -121,7 +121,7 @@ fn after_a_shutdown_no_task_is_alive() {
             for number in 0..50 {
                 let mut client = wserver_client::Client::connect(&url).await.unwrap();
                 client.register("jack", "news").await.unwrap();
-                eventually("bound", || handle.counts().bindings == number + 1).await;
+                eventually("bound", || handle.counts().registrations == number + 1).await;
                 clients.push(client);
             }
             // A walk is under way when the end begins.
@@ -210,7 +210,7 @@ fn a_server_whose_serving_is_dropped_serves_no_more() {
         let use_it = async {
             let mut client = wserver_client::Client::connect(&url).await.unwrap();
             client.register("jack", "news").await.unwrap();
-            eventually("registered", || handle.counts().bindings == 1).await;
+            eventually("registered", || handle.counts().registrations == 1).await;
             // One connection that is kept, and one in the middle of a request.
             kept.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
             assert!(kept.read(&mut [0; 1024]).unwrap() > 0);

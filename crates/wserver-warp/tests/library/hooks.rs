@@ -115,7 +115,7 @@ async fn a_panic_at_the_end_leaves_nothing_bound() {
     drop(running.listen("jack", "news").await);
     eventually("counted", || running.handle.counters().panics_total.value() == 1).await;
     eventually("gone", || running.handle.connections_open() == 0).await;
-    assert_eq!(running.handle.counts().bindings, 0);
+    assert_eq!(running.handle.counts().registrations, 0);
     let mut connection = running.listen("jack", "news").await;
     assert_eq!(running.handle.push("jack", "news", "m").await, Ok(1));
     assert_eq!(heard(&mut connection).await, "m");

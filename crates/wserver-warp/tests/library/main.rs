@@ -76,9 +76,9 @@ impl Running {
 
     /// Registers and waits until that is bound.
     pub(crate) async fn register(&self, connection: &mut Connection, token: &str, event: &str) {
-        let bound = self.handle.counts().bindings;
+        let bound = self.handle.counts().registrations;
         connection.register(token, event).await.unwrap();
-        eventually("bound", || self.handle.counts().bindings > bound).await;
+        eventually("bound", || self.handle.counts().registrations > bound).await;
     }
 
     /// Begins the shutdown and waits for its end.

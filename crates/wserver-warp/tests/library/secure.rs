@@ -133,10 +133,10 @@ pub(crate) async fn listen(
 ) -> Socket {
     let stream = secure(running.address, config).await.unwrap();
     let (mut socket, _) = client_async("wss://localhost/ws", stream).await.unwrap();
-    let bound = running.handle.counts().bindings;
+    let bound = running.handle.counts().registrations;
     let register = format!(r#"{{"token":"{token}","event":"{event}"}}"#);
     socket.send(Message::text(register)).await.unwrap();
-    eventually("bound", || running.handle.counts().bindings > bound).await;
+    eventually("bound", || running.handle.counts().registrations > bound).await;
     socket
 }
 

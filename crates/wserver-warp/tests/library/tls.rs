@@ -61,7 +61,7 @@ async fn both_versions_carry_both_endpoints() {
 
         socket.close(None).await.unwrap();
         assert!(matches!(next(&mut socket).await, Message::Close(_)));
-        eventually("unbound", || running.handle.counts().bindings == 0).await;
+        eventually("unbound", || running.handle.counts().registrations == 0).await;
     }
     assert_eq!(running.handle.tls_handshakes_failed(), 0);
 }
@@ -84,7 +84,7 @@ async fn the_largest_messages_arrive_whole_and_in_order() {
     // Read by the server in records, put together by it.
     let large = format!(r#"{{"token":"jack","event":"more","rest":"{}"}}"#, "x".repeat(60_000));
     socket.send(Message::text(large)).await.unwrap();
-    eventually("bound", || running.handle.counts().bindings == 2).await;
+    eventually("bound", || running.handle.counts().registrations == 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -440,5 +440,5 @@ async fn what_comes_with_the_handshake_is_taken_in() {
         sent.extend(register.as_bytes());
     }
     stream.write_all(&sent).await.unwrap();
-    eventually("bound", || running.handle.counts().bindings == 3).await;
+    eventually("bound", || running.handle.counts().registrations == 3).await;
 }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use wserver_client::{Client, GaveUp, Listener, Update};
+use wserver_client::{Client, GaveUp, ReconnectingConnection, Update};
 
 use super::outcome::{Failure, Outcome};
 use super::output::{OneLine, line};
@@ -59,14 +59,14 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
             Failure::Usage(anyhow!(what))
         })?,
     };
-    let mut listener = Listener::new(client);
+    let mut connection = ReconnectingConnection::new(client);
     for event in &event {
-        listener = listener.with_registration(&token, event);
+        connection = connection.with_registration(&token, event);
     }
     let mut signals = Signals::new().context("cannot install signal handlers")?;
     let listening = async {
         loop {
-            match listener.next_update().await {
+            match connection.next_update().await {
                 Ok(update) => match show(update, &event, json) {
                     Ok(()) => {}
                     // The reader has closed the pipe.

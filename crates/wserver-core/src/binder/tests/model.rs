@@ -239,8 +239,11 @@ impl Pair {
         self.binder.check_invariants();
         let ids: BTreeSet<u64> = self.entries.keys().map(|(id, _, _)| *id).collect();
         let users: BTreeSet<u64> = self.entries.keys().map(|(_, user, _)| *user).collect();
-        let counts =
-            Counts { users: users.len(), connections: ids.len(), bindings: self.entries.len() };
+        let counts = Counts {
+            users: users.len(),
+            connections: ids.len(),
+            registrations: self.entries.len(),
+        };
         prop_assert_eq!(self.binder.counts(), counts);
         for id in 0..self.size.connections {
             self.compare_connection(id, ids.contains(&id))?;

@@ -22,7 +22,7 @@ const HEAD_BYTES_MAX: usize = 4096;
 /// The `errno` of a connect in progress, EINPROGRESS on Linux.
 const IN_PROGRESS: i32 = 115;
 
-/// The phase of a listener's life.
+/// The phase of a connection's life.
 #[derive(Debug)]
 pub(crate) enum Phase {
     Connecting,
@@ -32,7 +32,7 @@ pub(crate) enum Phase {
     Closed(End),
 }
 
-/// How a listener ended.
+/// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     /// The generator left.
@@ -53,7 +53,7 @@ pub(crate) enum Progress {
 
 /// One WebSocket.
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub(crate) struct Connection {
     pub(crate) socket: Option<Socket>,
     pub(crate) phase: Phase,
     pub(crate) user: u32,
@@ -67,7 +67,7 @@ pub(crate) struct Listener {
     frames: Frames,
 }
 
-impl Listener {
+impl Connection {
     /// Starts to connect from this machine's address number `source`, or from any.
     pub(crate) fn connect(
         address: SocketAddr,
@@ -116,7 +116,7 @@ impl Listener {
 
     /// Handles a readable socket: reads what has arrived.
     ///
-    /// All listeners share `buffer`. `sink` gets each message; this function answers pings.
+    /// All connections share `buffer`. `sink` gets each message; this function answers pings.
     pub(crate) fn handle_readable(
         &mut self,
         buffer: &mut [u8],

@@ -1,4 +1,4 @@
-//! The listener: what it makes of lost connections, and when it lets be.
+//! A connection that reconnects: what it makes of lost connections, and when it lets be.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use futures::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use wserver_client::{Backoff, Client, GaveUp, Listener, Update};
+use wserver_client::{Backoff, Client, GaveUp, ReconnectingConnection, Update};
 
 use crate::{accept, both, close, listen};
 
-fn listener(address: &str) -> Listener {
+fn reconnecting(address: &str) -> ReconnectingConnection {
     let moment = Duration::from_millis(2);
-    Listener::new(Client::new(&format!("ws://{address}/ws")).unwrap())
+    ReconnectingConnection::new(Client::new(&format!("ws://{address}/ws")).unwrap())
         .with_registration("canary-token", "news")
         .with_registration("canary-token", "mail")
         .with_backoff(Backoff::new(moment, moment))
@@ -35,11 +35,11 @@ async fn hang_up(mut socket: WebSocketStream<TcpStream>, code: u16) {
     assert!(matches!(socket.next().await, Some(Ok(Message::Close(_)))));
 }
 
-/// What the listener tells, up to its end.
-async fn told(listener: &mut Listener) -> String {
+/// What the connection reports, up to its end.
+async fn told(connection: &mut ReconnectingConnection) -> String {
     let mut told = Vec::new();
     loop {
-        match listener.next_update().await {
+        match connection.next_update().await {
             Ok(Update::Connected) => told.push("connected".to_owned()),
             Ok(Update::Message(message)) => told.push(message),
             Ok(Update::Interrupted { cause, .. }) => told.push(format!("({cause})")),
@@ -56,8 +56,8 @@ async fn told(listener: &mut Listener) -> String {
 #[tokio::test]
 async fn it_comes_back_and_registers_again_until_it_is_unwanted() {
     let (server, address) = listen().await;
-    let mut listener = listener(&address);
-    let (told, _) = both(told(&mut listener), async {
+    let mut connection = reconnecting(&address);
+    let (told, _) = both(told(&mut connection), async {
         let mut socket = accept_registered(&server).await;
         socket.send(Message::text("one")).await.unwrap();
         hang_up(socket, 1001).await;
@@ -75,16 +75,18 @@ async fn it_comes_back_and_registers_again_until_it_is_unwanted() {
     })
     .await;
     expect!["connected, one, (closed by the server with 1001), connected, two, (connection lost), (WebSocket handshake failed), connected, three, over: closed by the server with 1008"].assert_eq(&told);
-    assert!(listener.next().await.is_none());
-    assert!(matches!(listener.next_update().await, Err(GaveUp::Before)));
+    assert!(connection.next().await.is_none());
+    assert!(matches!(connection.next_update().await, Err(GaveUp::Before)));
 }
 
 #[tokio::test]
 async fn messages_can_be_had_without_the_rest() {
     let (server, address) = listen().await;
-    let mut listener = listener(&address);
+    let mut connection = reconnecting(&address);
     let (messages, _) = both(
-        async { [listener.next_message().await.unwrap(), listener.next_message().await.unwrap()] },
+        async {
+            [connection.next_message().await.unwrap(), connection.next_message().await.unwrap()]
+        },
         async {
             let mut socket = accept_registered(&server).await;
             socket.send(Message::text("one")).await.unwrap();
@@ -101,8 +103,8 @@ async fn messages_can_be_had_without_the_rest() {
 #[tokio::test]
 async fn an_empty_registration_is_final() {
     let (server, address) = listen().await;
-    let mut listener = listener(&address).with_registration("", "news");
-    let (told, _) = both(told(&mut listener), accept(&server)).await;
+    let mut connection = reconnecting(&address).with_registration("", "news");
+    let (told, _) = both(told(&mut connection), accept(&server)).await;
     expect!["over: registration not sent"].assert_eq(&told);
 }
 
@@ -110,6 +112,6 @@ async fn an_empty_registration_is_final() {
 async fn debug_holds_neither_token_nor_message() {
     expect!["Message { bytes: 6, .. }"]
         .assert_eq(&format!("{:?}", Update::Message("canary".to_owned())));
-    let shown = format!("{:?}", listener("127.0.0.1:1"));
+    let shown = format!("{:?}", reconnecting("127.0.0.1:1"));
     assert!(!shown.contains("canary"), "{shown}");
 }

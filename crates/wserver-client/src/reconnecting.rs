@@ -27,7 +27,7 @@ const STEADY: Duration = Duration::from_secs(10);
 /// Messages pushed during a gap do not arrive. The stream reports the gap: after an
 /// [`Interrupted`](Update::Interrupted) and the next [`Connected`](Update::Connected), fetch by
 /// other means what you may have missed.
-pub struct Listener {
+pub struct ReconnectingConnection {
     client: Client,
     /// Token and event of each registration.
     registrations: Arc<Vec<(String, String)>>,
@@ -45,8 +45,8 @@ enum State {
     Over,
 }
 
-impl Listener {
-    /// A listener on connections of `client`, without any registration yet.
+impl ReconnectingConnection {
+    /// Connects as `client` does, without any registration yet.
     pub fn new(client: Client) -> Self {
         Self {
             client,
@@ -128,7 +128,7 @@ impl Listener {
     }
 }
 
-impl Stream for Listener {
+impl Stream for ReconnectingConnection {
     type Item = Result<Update, GaveUp>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -170,7 +170,7 @@ impl Stream for Listener {
     }
 }
 
-impl fmt::Debug for Listener {
+impl fmt::Debug for ReconnectingConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::New => "new",
@@ -179,7 +179,7 @@ impl fmt::Debug for Listener {
             State::Open { .. } => "open",
             State::Over => "over",
         };
-        f.debug_struct("Listener")
+        f.debug_struct("ReconnectingConnection")
             .field("client", &self.client)
             .field("registrations", &self.registrations.len())
             .field("backoff", &self.backoff)
@@ -188,12 +188,12 @@ impl fmt::Debug for Listener {
     }
 }
 
-/// What happened to a listener. `Debug` shows only the length of a message, not its content.
+/// What happened to the connection. `Debug` shows only the length of a message, not its content.
 #[non_exhaustive]
 pub enum Update {
-    /// The listener is connected, and its registrations are sent. Version 1 has no reply to them:
-    /// they are in force a moment later, or never if the server refuses the tokens. If the server
-    /// accepts none, it closes the connection with 1008 after its `register_timeout`.
+    /// The connection is open, and its registrations are sent. Version 1 has no reply to them: they
+    /// are in force a moment later, or never if the server refuses the tokens. If the server accepts
+    /// none, it closes the connection with 1008 after its `register_timeout`.
     Connected,
     /// A message was pushed.
     Message(String),
@@ -222,7 +222,7 @@ impl fmt::Debug for Update {
     }
 }
 
-/// Why a listener has no connection.
+/// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Interruption {
@@ -253,7 +253,7 @@ impl Interruption {
     }
 
     /// How long a server that shuts down asks its clients to stay away, at most a minute; zero if
-    /// it does not ask. A listener waits for this time plus the delay of its [`Backoff`].
+    /// it does not ask. [`ReconnectingConnection`] adds the delay of its [`Backoff`] to this time.
     pub fn reconnect_in(&self) -> Duration {
         let Self::Closed { frame: Some(CloseFrame { code: Some(1001 | 1012), reason }) } = self
         else {
@@ -262,7 +262,7 @@ impl Interruption {
         wserver_protocol::reconnect_in(reason).unwrap_or_default().min(Duration::from_secs(60))
     }
 
-    /// Whether the same attempt would end in the same way, so that a listener gives up.
+    /// Whether the same attempt would end in the same way; [`ReconnectingConnection`] then gives up.
     ///
     /// * Closed with 1000: somebody disconnected this client on purpose, and reconnecting would undo
     ///   that.
@@ -288,7 +288,7 @@ impl Interruption {
     }
 }
 
-/// Why a listener has ended.
+/// Why [`ReconnectingConnection`] gave up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GaveUp {
@@ -300,7 +300,7 @@ pub enum GaveUp {
         cause: Interruption,
     },
     /// It ended on an earlier call, which reported why.
-    #[error("the listener has ended")]
+    #[error("the connection was given up before")]
     Before,
 }
 
