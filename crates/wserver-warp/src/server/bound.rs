@@ -72,7 +72,7 @@ impl BoundServer {
     }
 
     /// Reaches for the broker of its cluster, so that what is wrong with it is known before anybody is
-    /// served; without a cluster it does nothing.
+    /// served; without a cluster it does nothing. It needs the feature `cluster`.
     ///
     /// # Errors
     /// Why the broker cannot be used, in words for an operator. It may be tried again, and the server
