@@ -53,7 +53,7 @@ impl Authorization {
         if self.open_push.is_some() {
             let refuse = |why| Refused::OpenAdmin { why };
             if !request.peer.ip().to_canonical().is_loopback() {
-                return Err(refuse("it came from another machine"));
+                return Err(refuse("the request came from another machine"));
             }
             open_push::check(OpenPushScope::Loopback, &request.headers).map_err(refuse)?;
             return self.publisher(request).await.map(drop);

@@ -37,7 +37,8 @@ fn refused(error: NameError, field: Cow<'static, str>) -> Refused {
 
 /// A connection's id in a body.
 pub(crate) fn connection_field(field: &'static str, id: &str) -> Result<ConnectionId, Refused> {
-    parse_id(id).ok_or_else(|| Refused::Body(BodyError::new(field, "is no id of a connection")))
+    parse_id(id)
+        .ok_or_else(|| Refused::Body(BodyError::new(field, "is not the id of a connection")))
 }
 
 /// A connection's id in a path.
@@ -69,10 +70,7 @@ pub(crate) fn query<const N: usize>(
     let mut values = [const { String::new() }; N];
     for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
         let Some(at) = names.iter().position(|known| *known == name) else {
-            return Err(Refused::Parameter {
-                name: "query",
-                problem: "has a parameter that is not known here",
-            });
+            return Err(Refused::Parameter { name: "query", problem: "has an unknown parameter" });
         };
         if !values[at].is_empty() {
             return Err(Refused::Parameter { name: names[at], problem: "comes twice" });

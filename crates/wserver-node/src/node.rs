@@ -46,7 +46,7 @@ pub enum Selection<'a> {
 #[non_exhaustive]
 pub enum OpenError {
     /// The node has its most connections (`connections_max`).
-    #[error("the server already has {max} connections (connections_max)")]
+    #[error("the server has reached connections_max, which is {max}")]
     Full {
         /// The limit.
         max: usize,

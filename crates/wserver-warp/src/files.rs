@@ -43,7 +43,7 @@ fn check(metadata: &Metadata) -> io::Result<()> {
         return Ok(());
     };
     Err(io::Error::other(format!(
-        "it is {what}, and must be a regular file, which can be read again when it has changed"
+        "it is {what}, but must be a regular file, so that it can be read again when it changes"
     )))
 }
 

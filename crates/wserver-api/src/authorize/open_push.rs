@@ -39,19 +39,19 @@ pub(crate) fn check(scope: OpenPushScope, headers: &HeaderMap) -> Result<(), &'s
         let text = || value.to_str().unwrap_or_default();
         if name == SEC_FETCH_SITE {
             if !["same-origin", "none"].contains(&text()) {
-                return Err("Sec-Fetch-Site says that a page of another site sent it");
+                return Err("Sec-Fetch-Site says that a page of another site sent the request");
             }
         } else if name == ORIGIN {
             if !is_same_origin(text(), headers) {
-                return Err("its Origin is not this server");
+                return Err("the Origin is not this server");
             }
         } else if scope == OpenPushScope::Loopback {
             if FORWARDING.contains(name) {
-                return Err("it came through a proxy");
+                return Err("the request came through a proxy");
             }
             if name == HOST {
                 if !is_loopback_host(text()) {
-                    return Err("its Host is not a loopback address");
+                    return Err("the Host is not a loopback address");
                 }
                 is_local = true;
             }
@@ -60,7 +60,7 @@ pub(crate) fn check(scope: OpenPushScope, headers: &HeaderMap) -> Result<(), &'s
     if is_local || scope == OpenPushScope::Anyone {
         Ok(())
     } else {
-        Err("it has no Host, which must be a loopback address")
+        Err("there is no Host, which must be a loopback address")
     }
 }
 

@@ -103,8 +103,8 @@ impl<W: Wire> Health<W> {
                 Err("the server cannot deliver to itself")
             }
             Err(_elapsed) => {
-                warn!("not ready: a message of the server to itself takes too long");
-                Err("a message of the server to itself takes too long")
+                warn!("not ready: a message from the server to itself takes too long");
+                Err("a message from the server to itself takes too long")
             }
         };
         last.verdict

@@ -146,7 +146,7 @@ impl Idempotency {
         }
         if store.running >= self.running_max {
             return Err(Refused::Busy {
-                why: "as many requests with an Idempotency-Key are under way as may be",
+                why: "too many requests with an Idempotency-Key are under way",
                 setting: Some(setting_name!(HttpLimitSettings, http_connections_max)),
             });
         }

@@ -116,16 +116,19 @@ fn of_receipt<W: Wire>(
         }
         NoDelivery::Excluded => (Reason::Excluded, only_excluded().to_owned()),
         NoDelivery::Expired => {
-            (Reason::Expired, "ttl_seconds were over before the push was accepted".to_owned())
+            (Reason::Expired, "ttl_seconds had passed before the push was accepted".to_owned())
         }
         NoDelivery::ConnectionEnding => {
             let dropped = Count(receipt.dropped, "connection");
-            (Reason::ConnectionEnding, format!("{dropped} of user {user_shown} was about to end"))
+            (
+                Reason::ConnectionEnding,
+                format!("{dropped} of user {user_shown} had already begun to close"),
+            )
         }
         NoDelivery::SlowConsumer => (
             Reason::SlowConsumer,
             format!(
-                "{} of user {user_shown} read too slowly and is closed now",
+                "the server closed {} of user {user_shown} for reading too slowly",
                 Count(receipt.dropped, "connection")
             ),
         ),
@@ -182,12 +185,14 @@ fn of_sum(event: &EventName, receipt: PushReceipt) -> Delivery {
     if let Some(no_delivery) = receipt.reason {
         let event = Name(event.as_str());
         let detail = match no_delivery {
-            NoDelivery::Expired => "ttl_seconds were over before the push was accepted".to_owned(),
+            NoDelivery::Expired => "ttl_seconds had passed before the push was accepted".to_owned(),
             NoDelivery::Excluded => only_excluded().to_owned(),
             NoDelivery::UserOffline | NoDelivery::NoRegistrationForEvent => {
                 format!("nobody is registered for {event}")
             }
-            _ => format!("all who were registered for {event} were closed or about to end"),
+            _ => {
+                format!("all connections registered for {event} were closed or had begun to close")
+            }
         };
         (delivery.reason, delivery.detail) = (Some(reason(no_delivery)), Some(detail));
     }
@@ -195,7 +200,7 @@ fn of_sum(event: &EventName, receipt: PushReceipt) -> Delivery {
 }
 
 fn only_excluded() -> &'static str {
-    "the only connection registered for the event is the one that was to be left out"
+    "the only connection registered for the event is the one that the push leaves out"
 }
 
 #[cfg(test)]

@@ -329,7 +329,8 @@ fn sum(results: &[UserDelivery]) -> Delivery {
         let first = results.first().and_then(|first| first.delivery.reason);
         sum.reason = first.filter(|_| results.iter().all(|it| it.delivery.reason == first));
         let users = Count(results.len(), "user");
-        sum.detail = Some(format!("none of {users} got it; results says why for each"));
+        sum.detail =
+            Some(format!("none of {users} got the message; results gives the reason for each"));
     }
     sum
 }

@@ -138,13 +138,13 @@ impl Refused {
             Self::Method { allow } => ProblemDetails::new(
                 Kind::MethodNotAllowed,
                 "method not allowed",
-                "the method is not allowed here, see Allow",
+                "this path does not accept the method; the Allow header lists those it accepts",
             )
             .allow(allow),
             Self::ContentCoding { coding } => ProblemDetails::new(
                 Kind::ContentCoding,
                 "content coding not supported",
-                format!("the body is coded as {coding}, and must be sent as it is: without Content-Encoding"),
+                format!("the body has Content-Encoding {coding}; send it without a Content-Encoding"),
             )
             .field("Content-Encoding"),
             Self::Unauthorized { why } => {
@@ -175,15 +175,14 @@ impl Refused {
             .closing(),
             Self::PushElsewhere(elsewhere) => {
                 let place = match elsewhere {
-                    Elsewhere::At(url) => format!("on this machine they are taken at {url}"),
-                    Elsewhere::Nowhere => "in the program itself its handle pushes".to_owned(),
+                    Elsewhere::At(url) => format!("programs on this machine push at {url}"),
+                    Elsewhere::Nowhere => "the program itself pushes by its handle".to_owned(),
                 };
                 ProblemDetails::new(
                     Kind::PushNeedsKey,
-                    "pushes without a key are not taken at this address",
+                    "this address accepts no pushes without a key",
                     format!(
-                        "{place}; to take them here set push_key_file, or allow_open_push if everyone \
-                         who reaches this address may push"
+                        "{place}; to accept pushes here, set push_key_file, or allow_open_push if everyone who reaches this address may push"
                     ),
                 )
                 .setting("push_key_file")
@@ -241,7 +240,7 @@ impl Refused {
                 Kind::TooManyItems,
                 "too many items",
                 format!(
-                    "pushes have more than {max} users in all, the limit batch_pushes_max is {max}"
+                    "the pushes name more than {max} users in total, the limit batch_pushes_max"
                 ),
             )
             .field("pushes")
@@ -250,8 +249,7 @@ impl Refused {
                 Kind::TooManyItems,
                 "too many items",
                 format!(
-                    "the request is more pushes than this push key may make at once, \
-                     publisher.burst is {burst}"
+                    "the request has more pushes than this push key may make at once: publisher.burst is {burst}"
                 ),
             )
             .limit("publisher.burst", usize::try_from(*burst).unwrap_or(usize::MAX)),
@@ -273,18 +271,18 @@ impl Refused {
             Self::BodyTooLarge { bytes_max } => ProblemDetails::new(
                 Kind::BodyTooLarge,
                 "body too large",
-                format!("the body is longer than the limit push_body_bytes_max, {bytes_max}"),
+                format!("the body is longer than {bytes_max} bytes, the limit push_body_bytes_max"),
             )
             .limit(setting_name!(HttpLimitSettings, push_body_bytes_max), *bytes_max)
             .closing(),
             Self::BodyTimeout { seconds } => ProblemDetails::new(
                 Kind::BodyTooSlow,
                 "body too slow",
-                format!("the body took longer than the limit push_body_timeout, {seconds} s"),
+                format!("the body took longer than {seconds} s, the limit push_body_timeout"),
             )
             .setting(setting_name!(HttpLimitSettings, push_body_timeout))
             .closing(),
-            Self::BodyBroken => illegal(Kind::BodyBroken, "the body broke off").closing(),
+            Self::BodyBroken => illegal(Kind::BodyBroken, "the body ended before it was complete").closing(),
             Self::Busy { why, setting } => {
                 let details = ProblemDetails::new(Kind::Busy, "busy", *why);
                 match setting {
@@ -304,19 +302,19 @@ impl Refused {
             Self::KeyReused => ProblemDetails::new(
                 Kind::IdempotencyKeyReused,
                 "the Idempotency-Key was used for another request",
-                "a request with this Idempotency-Key and another path or body was answered already",
+                "this Idempotency-Key was already used for a request with another path or body",
             )
             .field("Idempotency-Key"),
             Self::ConnectionUnknown => ProblemDetails::new(
                 Kind::ConnectionUnknown,
                 "no such connection",
-                "no live connection has this id",
+                "no open connection has this id",
             )
             .field("id"),
             Self::NodeMissing { node } => ProblemDetails::new(
                 Kind::NodeMissing,
                 "a node of the cluster does not answer",
-                format!("no answer of {node} within cluster_answer_timeout"),
+                format!("{node} did not answer within cluster_answer_timeout"),
             )
             .setting("cluster_answer_timeout")
             .retry(1),
@@ -341,7 +339,7 @@ impl Refused {
             Self::TracesFull { max } => ProblemDetails::new(
                 Kind::TracesFull,
                 "too many traces",
-                format!("traces_max is {max}"),
+                format!("{max} traces are already running (traces_max)"),
             )
             .limit(setting_name!(LimitSettings, traces_max), *max)
             .retry(5),

@@ -54,7 +54,7 @@ pub enum LimitProblem {
         value: Duration,
     },
     /// A time has to be shorter than another.
-    #[error("{setting} is {value:?}, but must be shorter than {than}, {bound:?}")]
+    #[error("{setting} is {value:?}, but must be shorter than {than}, which is {bound:?}")]
     NotShorter {
         /// The setting's name.
         setting: &'static str,
@@ -241,7 +241,7 @@ mod tests {
         let expected: [(&str, &[&str]); 8] = [
             ("a must be longer than zero", &["a"]),
             ("b must be at most a year", &["b"]),
-            ("d is 2s, but must be shorter than e, 2s", &["d", "e"]),
+            ("d is 2s, but must be shorter than e, which is 2s", &["d", "e"]),
             ("f must be at least 1", &["f"]),
             ("g is 3, but must be at most 2", &["g"]),
             ("h is 18446744073709551615, but must be at most 1 GiB", &["h"]),

@@ -169,7 +169,7 @@ fn relations_hold_to_the_unit() {
     assert_eq!(problems(|it| it.drain_delay = just_shorter), [""; 0]);
     assert_eq!(
         problems(|it| it.drain_delay = it.drain_timeout),
-        ["drain_delay is 30s, but must be shorter than drain_timeout, 30s"]
+        ["drain_delay is 30s, but must be shorter than drain_timeout, which is 30s"]
     );
 }
 

@@ -108,9 +108,7 @@ pub(crate) fn of_declined(declined: &Declined) -> Refused {
             }
         },
         Declined::Expired => expired(),
-        Declined::User(_) => {
-            Refused::new(Code::TokenRefused, "the token names a user that cannot be one")
-        }
+        Declined::User(_) => Refused::new(Code::TokenRefused, "the token names an invalid user id"),
         Declined::Forbidden(_) => not_permitted(),
         Declined::OtherUser => Refused::new(
             Code::OtherUser,

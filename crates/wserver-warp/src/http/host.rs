@@ -17,14 +17,14 @@ pub(crate) fn settle(
     match (hosts.next(), hosts.next()) {
         (Some(host), None) if is_host(host.as_bytes()) => {}
         (None, _) if version < Version::HTTP_11 => {}
-        (None, _) => return Err("a request of HTTP/1.1 needs a Host header"),
+        (None, _) => return Err("an HTTP/1.1 request needs a Host header"),
         (Some(_), None) => return Err("Host must be a host, or a host and a port"),
-        (Some(_), Some(_)) => return Err("Host may come once"),
+        (Some(_), Some(_)) => return Err("a request can have only one Host header"),
     }
     if let Some(authority) = uri.authority() {
         let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-        let host =
-            HeaderValue::from_str(host).map_err(|_error| "the target's host cannot be read")?;
+        let host = HeaderValue::from_str(host)
+            .map_err(|_error| "the host in the request's target cannot be read")?;
         headers.insert(HOST, host);
     }
     Ok(())

@@ -92,7 +92,7 @@ pub struct ProxyProblem {
 #[non_exhaustive]
 pub enum ProxyFault {
     /// It is neither an address nor a network.
-    #[error("is no address and no network, as in 10.0.0.0/8")]
+    #[error("is neither an address nor a network such as 10.0.0.0/8")]
     NotANetwork,
     /// It is everybody.
     #[error("would believe everybody's X-Forwarded-For: name the networks of your proxies")]

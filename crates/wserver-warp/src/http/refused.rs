@@ -63,13 +63,13 @@ impl Refused {
             Self::Method { allow } => ProblemDetails::new(
                 Kind::MethodNotAllowed,
                 "method not allowed",
-                "the method is not allowed here, see Allow",
+                "this path does not accept the method; the Allow header lists those it accepts",
             )
             .allow(allow),
             Self::AmbiguousLength => ProblemDetails::new(
                 Kind::LengthAmbiguous,
                 "bad request",
-                "content-length may come once, or transfer-encoding: chunked once, and not both",
+                "a request can have one content-length or one transfer-encoding: chunked, but not both",
             )
             .closing(),
             Self::Host { why } => {
@@ -88,7 +88,7 @@ impl Refused {
                 Kind::OriginNotAllowed,
                 "origin not allowed",
                 format!(
-                    "the Origin \"{origin}\" is not among those that the setting origin allows"
+                    "the Origin \"{origin}\" is not one that the setting origin allows"
                 ),
             )
             .setting("origin")
@@ -112,7 +112,7 @@ impl Refused {
             Self::Full { max } => ProblemDetails::new(
                 Kind::ConnectionsFull,
                 "too many connections",
-                format!("connections_max is {max}"),
+                format!("the server has reached connections_max, which is {max}"),
             )
             .limit(setting_name!(LimitSettings, connections_max), *max)
             .retry(5)
@@ -120,7 +120,7 @@ impl Refused {
             Self::AddressFull { max } => ProblemDetails::new(
                 Kind::AddressFull,
                 "too many connections from this address",
-                format!("connections_per_address_max is {max}"),
+                format!("this address has reached connections_per_address_max, which is {max}"),
             )
             .limit(setting_name!(HttpLimitSettings, connections_per_address_max), *max)
             .retry(5)
@@ -128,7 +128,7 @@ impl Refused {
             Self::HandshakeRate { per_second, seconds } => ProblemDetails::new(
                 Kind::HandshakeRate,
                 "too many handshakes from this address",
-                format!("handshakes_per_address_per_second is {per_second}"),
+                format!("this address has reached handshakes_per_address_per_second, which is {per_second}"),
             )
             .limit(
                 setting_name!(HttpLimitSettings, handshakes_per_address_per_second),
@@ -144,8 +144,7 @@ impl Refused {
             Self::CutOff => ProblemDetails::new(
                 Kind::CutOff,
                 "cut off from the cluster",
-                "the server has been cut off from its cluster for cluster_cut_off_max, and takes \
-                 nobody in until it is back",
+                "the server has been cut off from its cluster for longer than cluster_cut_off_max, and accepts no connections until it is back",
             )
             .retry(5)
             .closing(),

@@ -14,5 +14,5 @@ too many connections from this address";
 /// What is written to a client that speaks plain HTTP where TLS is spoken, before it is closed.
 #[cfg(feature = "tls")]
 pub(crate) const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
-content-type: text/plain; charset=utf-8\r\nwserver-error: plain HTTP was sent to a port of TLS\r\n\
+content-type: text/plain; charset=utf-8\r\nwserver-error: plain HTTP was sent to a TLS port\r\n\
 content-length: 56\r\n\r\nthis port speaks TLS: use https:// or wss:// to reach it";

@@ -190,7 +190,7 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
-            Self::Listener(_) | Self::UnixListener(_) => f.write_str("the listener that was given"),
+            Self::Listener(_) | Self::UnixListener(_) => f.write_str("the given listener"),
             Self::Unix(path) => write!(f, "{UNIX_PREFIX}{}", path.display()),
         }
     }
@@ -224,7 +224,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) => Err(error),
         Ok(metadata) if !metadata.file_type().is_socket() => Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "there is a file of this name that is not a socket",
+            "a file of this name exists and is not a socket",
         )),
         Ok(_) => match StdUnixStream::connect(path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),

@@ -70,7 +70,7 @@ pub enum BuildProblem {
     #[error(transparent)]
     Address(#[from] AddressProblem),
     /// The address where browsers connect is a Unix socket.
-    #[error("address must be host:port, browsers cannot reach a Unix socket")]
+    #[error("address must be host:port, because browsers cannot reach a Unix socket")]
     AddressIsUnix,
     /// The address of a listener that was given cannot be looked up.
     #[error("{} has no address: {error}", listener(setting))]
@@ -97,7 +97,7 @@ pub enum BuildProblem {
         path: String,
     },
     /// The server serves something of its own at a path.
-    #[error("{setting} cannot be {path}, where the server has its own")]
+    #[error("{setting} cannot be {path}, because the server uses that path itself")]
     PathReserved {
         /// `ws_path` or `push_path`.
         setting: &'static str,
@@ -115,14 +115,12 @@ pub enum BuildProblem {
     DemoPageInTheWay,
     /// Browsers cannot reach the listener that would serve the demo page.
     #[error(
-        "the demo page is served where pushes are taken, and browsers cannot reach a Unix socket: turn \
-         it off"
+        "the demo page is served at the private address, but browsers cannot reach a Unix socket: turn the page off"
     )]
     DemoPageOnUnix,
     /// Pushes of the demo page would not be taken.
     #[error(
-        "the demo page pushes, and pushes without a key are not taken at an address where browsers \
-         connect: set push_authorizer, private_on_loopback or allow_open_push"
+        "the demo page pushes, but an address where browsers connect accepts no pushes without a key: set push_authorizer, private_on_loopback or allow_open_push"
     )]
     DemoPageWithoutKey,
     /// There is TLS for a private listener, and no such listener.

@@ -183,17 +183,14 @@ pub enum OriginFault {
     NoScheme,
     /// It has a path, a wildcard in the middle or the like.
     #[error(
-        "must be scheme://host or scheme://host:port and nothing more; the host may begin with *. for \
-         all that is below it"
+        "must be scheme://host or scheme://host:port and nothing more; a host that begins with *. stands for all hosts below it"
     )]
     NotPlain,
     /// Its host is not written as browsers write it.
-    #[error(
-        "has letters beyond ASCII, for which browsers write their own form: write the host as xn--…"
-    )]
+    #[error("has letters beyond ASCII, which browsers encode: write the host as xn--…")]
     NotAscii,
     /// Its scheme is none.
-    #[error("is never sent by a browser: {scheme:?} is no scheme")]
+    #[error("is never sent by a browser: {scheme:?} is not a scheme")]
     Scheme {
         /// The scheme.
         scheme: String,
@@ -226,7 +223,7 @@ pub enum OriginFault {
     },
     /// Its wildcard stands for domains of others.
     #[error(
-        "would allow everybody's domains: below *. there must be a domain of yours, as in \
+        "would allow everybody's domains: after *. write a domain of yours, as in \
          https://*.example.com"
     )]
     TooWide,

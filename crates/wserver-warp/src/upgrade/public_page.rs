@@ -23,8 +23,7 @@ impl PublicPage {
         if is_public(origin) && !self.is_told.swap(true, Ordering::Relaxed) {
             warn!(
                 origin = %origin.escape_debug().take(64).collect::<String>(),
-                "a page from elsewhere has opened a WebSocket, so strangers can reach this port, \
-                 and everyone who can may push to all users: set push_key_file, or remove \
+                "a page of another site has opened a WebSocket, so strangers can reach this port, and everyone who reaches it may push to all users: set push_key_file, or remove \
                  allow_open_push"
             );
         }

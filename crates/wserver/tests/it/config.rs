@@ -211,7 +211,9 @@ fn mistakes_in_the_file_are_told_with_their_line() {
         // A word of the message that is the name of a setting too does not place it there.
         (
             "trusted_proxies = [\"nobody\"]",
-            &["FILE:1: trusted_proxies \"nobody\" is no address and no network, as in 10.0.0.0/8"],
+            &[
+                "FILE:1: trusted_proxies \"nobody\" is neither an address nor a network such as 10.0.0.0/8",
+            ],
         ),
         ("log = \"=[\"", &["FILE:1: log \"=[\" is not a filter: invalid filter directive"]),
         (

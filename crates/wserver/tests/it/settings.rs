@@ -91,11 +91,11 @@ fn mistakes_are_told_and_nothing_is_bound() {
         (&["--drain-close-code", "1005"], &["drain_close_code is 1005, but must be 1001 or 1012"]),
         (
             &["--drain-delay", "30s"],
-            &["drain_delay is 30s, but must be shorter than drain_timeout, 30s"],
+            &["drain_delay is 30s, but must be shorter than drain_timeout, which is 30s"],
         ),
         (
             &["--push-path", "/metrics"],
-            &["push_path cannot be /metrics, where the server has its own"],
+            &["push_path cannot be /metrics, because the server uses that path itself"],
         ),
         (&["--ws-path", "/push"], &["ws_path and push_path are both /push, but must differ"]),
         (&["--ws-path", "/a?token=b"], &["ws_path", "plain path"]),
