@@ -10,7 +10,8 @@ use super::site::{is_loopback_host, is_same_origin};
 
 static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// What a proxy adds on the way. Names, not texts, which would be parsed for each push.
+/// Headers that proxies add. They are parsed names and not texts, because texts would be parsed
+/// again for each push.
 static FORWARDING: [HeaderName; 6] = [
     FORWARDED,
     VIA,
@@ -25,16 +26,16 @@ static FORWARDING: [HeaderName; 6] = [
 pub enum OpenPushScope {
     /// To programs on this machine.
     Loopback,
-    /// To whoever reaches it, web pages of other sites excepted: `allow_open_push` is set.
+    /// To every client that reaches it, except web pages of other sites: `allow_open_push` is set.
     Anyone,
 }
 
-/// Refuses a push that came from another site's page, through a proxy, or under a foreign name, and
-/// says why.
+/// Refuses a push from another site's page, through a proxy, or under a foreign host name, and says
+/// why.
 pub(crate) fn check(scope: OpenPushScope, headers: &HeaderMap) -> Result<(), &'static str> {
     let mut is_local = false;
-    // In one pass, since each look-up would hash a name, and this is asked of every push. Of a
-    // header that comes twice every line must be in order.
+    // One pass over the headers, because each look-up would hash a name, for every push. If a
+    // header comes twice, every line must be valid.
     for (name, value) in headers {
         let text = || value.to_str().unwrap_or_default();
         if name == SEC_FETCH_SITE {

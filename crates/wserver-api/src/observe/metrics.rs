@@ -1,7 +1,7 @@
-//! `GET /metrics`: what is and what was counted, as Prometheus reads it.
+//! `GET /metrics`: gauges and counters in Prometheus' text format.
 //!
-//! The numbers stand where they are counted; here they get their names. No label is a stranger's
-//! choice. docs/operations.md says what each is for.
+//! The code that counts holds the numbers; this file names them. No client chooses a label.
+//! docs/operations.md explains each metric.
 
 #[cfg(feature = "cluster")]
 mod cluster;
@@ -25,7 +25,7 @@ const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Answers a scrape.
 pub(crate) async fn scrape<W: Wire>(api: &Arc<Api<W>>) -> Result<Reply, Refused> {
-    // Beside the workers: older kernels have every descriptor of the process named to count them.
+    // Not on a worker: older kernels list every descriptor of the process to count them.
     let api_of_page = Arc::clone(api);
     let page = api.node.tasks().run_blocking(move || page(&api_of_page)).await;
     let mut reply = Response::new(Bytes::from(page.ok_or(Refused::Failed)?));
@@ -36,8 +36,8 @@ pub(crate) async fn scrape<W: Wire>(api: &Arc<Api<W>>) -> Result<Reply, Refused>
 }
 
 impl<W: Wire> Api<W> {
-    /// All metrics of the server, in Prometheus' text format. It reads a few files of `/proc`, so it
-    /// blocks for a moment.
+    /// All metrics of the server, in Prometheus' text format. It reads a few files of `/proc`, so
+    /// it blocks for a moment.
     #[must_use]
     pub fn metrics(&self) -> String {
         page(self)

@@ -1,4 +1,4 @@
-//! What became of a push, in the terms of the HTTP API: counts, and the reason when nobody got it.
+//! The outcome of a push in the terms of the HTTP API: counts, and a reason if nobody got it.
 
 use std::time::SystemTime;
 
@@ -13,7 +13,7 @@ use wserver_protocol::v2::{Delivery, NodeDelivery, Reason};
 use crate::cluster::ask;
 use crate::operate::words::{Ago, Count, Name, of_close};
 
-/// What there is room for in the answer to one request: bytes of names of events.
+/// How many bytes of event names still fit into the answer to one request.
 ///
 /// A user may have registered half a megabyte of them, and a request may name a thousand users.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Default for EventsRoom {
 }
 
 impl EventsRoom {
-    /// The names of those events that the publisher may know of, as many as there is room for.
+    /// The names of those events that the publisher may know, as many as fit.
     fn names(&mut self, scope: &PushScope, events: &[EventName]) -> Vec<String> {
         let names = events.iter().map(EventName::as_str).filter(|it| scope.permits_event(it));
         let told = names.map_while(|name| {
@@ -37,7 +37,7 @@ impl EventsRoom {
     }
 }
 
-/// The outcome of a push to one user, as its publisher may know it.
+/// The outcome of a push to one user, with only what its publisher may know.
 pub(crate) fn of_user<W: Wire>(
     node: &Node<W>,
     cluster: Option<&Cluster<W>>,
@@ -64,7 +64,7 @@ pub(crate) fn of_everyone<W: Wire>(
     of_cluster(cluster, delivery, gathered, |receipt| receipt.total)
 }
 
-/// Adds who has a part in it, where there is a cluster.
+/// Adds the results of the nodes, if there is a cluster.
 fn of_cluster<W: Wire, T>(
     cluster: Option<&Cluster<W>>,
     delivery: Delivery,
@@ -137,7 +137,7 @@ fn of_receipt<W: Wire>(
     delivery
 }
 
-/// The counts alone.
+/// Only the counts.
 pub(crate) fn counts(receipt: &PushReceipt) -> Delivery {
     Delivery {
         matched: receipt.matched,
@@ -148,7 +148,7 @@ pub(crate) fn counts(receipt: &PushReceipt) -> Delivery {
     }
 }
 
-/// The label of a receipt's reason, as a trace has it.
+/// The reason of a receipt, as a trace shows it.
 pub(crate) fn reason(no_delivery: NoDelivery) -> Reason {
     match no_delivery {
         NoDelivery::UserOffline => Reason::UserOffline,
@@ -160,8 +160,8 @@ pub(crate) fn reason(no_delivery: NoDelivery) -> Reason {
     }
 }
 
-/// Who is gone because the registration expired, or because it read too slowly, is told apart from
-/// who is just not there: there is something to do about it.
+/// A connection that was closed because its registration expired, or because it read too slowly,
+/// gets its own reason: unlike an ordinary absence, the publisher can do something about it.
 fn offline(user: Name<'_>, last: Option<Entry>) -> (Reason, String) {
     let mut detail = format!("user {user} has no connection");
     let Some((at, closed)) = last.and_then(|entry| match entry.what {

@@ -1,4 +1,4 @@
-//! The one table from what is wrong with a request to what its client is told.
+//! The one table from each refusal to what the client is told.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::limits::HttpLimitSettings;
 use super::details::ProblemDetails;
 use super::kind::ProblemKind as Kind;
 
-/// Where pushes that need no key are taken, since it is not where browsers connect.
+/// Where pushes without a key are accepted instead of at the address where browsers connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Elsewhere {
-    /// At this URL, which only this machine reaches.
+    /// At this URL, which only this machine can reach.
     At(String),
-    /// By the handle alone.
+    /// Nowhere; only the program's handle pushes.
     Nowhere,
 }
 
@@ -29,9 +29,9 @@ pub(crate) enum Refused {
     Method {
         allow: &'static str,
     },
-    /// The body is compressed, or coded otherwise.
+    /// The body has a content coding, such as compression.
     ContentCoding {
-        /// How, escaped and cut.
+        /// Its name, escaped and cut.
         coding: String,
     },
     Unauthorized {
@@ -42,43 +42,45 @@ pub(crate) enum Refused {
     PushRate {
         wait: Duration,
     },
-    /// An unauthenticated push that a web page or a proxy may have sent.
+    /// A push without a key that a web page or a proxy may have sent.
     OpenPush {
         why: &'static str,
     },
-    /// What only publishers may ask for, asked where browsers connect: without a key it is not there.
+    /// A request that only publishers may make, at an address where browsers connect: without a key
+    /// it is served elsewhere.
     PushElsewhere(Elsewhere),
-    /// The publisher's scope does not reach so far.
+    /// The publisher's scope does not include this.
     Forbidden {
         field: Cow<'static, str>,
         why: &'static str,
     },
-    /// The publisher may push, and no more.
+    /// The publisher may push but not administer.
     NotAdmin,
-    /// Something about administration without a key that did not come from a program on this machine.
+    /// A request of an administrator without a key that did not come from a program on this
+    /// machine.
     OpenAdmin {
         why: &'static str,
     },
-    /// The body of version 1.
+    /// The body of a push of version 1 is not valid.
     Push(PushError),
-    /// A body of the HTTP API.
+    /// A body of the HTTP API is not valid.
     Body(BodyError),
-    /// What stands in the path, the query or a header.
+    /// A part of the path, the query or a header is not valid.
     Parameter {
         name: &'static str,
         problem: &'static str,
     },
-    /// A list longer than one request may have.
+    /// A list is longer than a request may have.
     TooMany {
         field: &'static str,
         items: usize,
         max: usize,
     },
-    /// Pushes to more users, over all pushes of a request, than one request may have.
+    /// The pushes of a request name more users in total than a request may.
     TooManyInAll {
         max: usize,
     },
-    /// More pushes in one request than the publisher may ever make at once.
+    /// A request has more pushes than the publisher may ever make at once.
     BeyondBurst {
         burst: u32,
     },
@@ -102,16 +104,16 @@ pub(crate) enum Refused {
         why: &'static str,
         setting: Option<&'static str>,
     },
-    /// The same `Idempotency-Key` is under way.
+    /// A request with the same `Idempotency-Key` is under way.
     KeyInUse,
-    /// The same `Idempotency-Key` came with another request.
+    /// The same `Idempotency-Key` was used for another request.
     KeyReused,
     ConnectionUnknown,
-    /// What was asked for belongs to a node of the cluster that does not answer.
+    /// A node of the cluster that is needed for the answer does not answer.
     NodeMissing {
         node: String,
     },
-    /// A registration that an operator asked for.
+    /// The registration that an operator asked for was refused.
     Registration(RegisterError),
     TracesFull {
         max: usize,
@@ -121,7 +123,7 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    /// Why there is no trace.
+    /// Why the trace did not begin.
     pub(crate) fn of_trace(error: TraceError) -> Self {
         match error {
             TraceError::TooMany { max } => Self::TracesFull { max },
@@ -129,7 +131,7 @@ impl Refused {
         }
     }
 
-    /// What the peer is told about it.
+    /// What the client is told.
     pub(crate) fn details(&self) -> ProblemDetails {
         match self {
             Self::NotFound => {
@@ -156,14 +158,14 @@ impl Refused {
                 "the push authoriser is unavailable",
             )
             .retry(1),
-            // Its body is unread: only closing spares reading it.
+            // The body is unread, so the connection closes instead of reading it.
             Self::PushRate { wait } => ProblemDetails::new(
                 Kind::PushRate,
                 "too many pushes",
                 "this push key has reached its pushes_per_second",
             )
             .setting("publisher.pushes_per_second")
-            // A second too late is better than a moment too early.
+            // Rounded up, so that the client does not come back too early.
             .retry(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
             .closing(),
             Self::OpenPush { why } => ProblemDetails::new(
@@ -224,7 +226,7 @@ impl Refused {
             }
             Self::Parameter { name, problem } => ProblemDetails::new(
                 Kind::ParameterInvalid,
-                // As every 400 of version 1 has it, whose path takes a header too.
+                // The title of every 400 in version 1, whose path also takes a header.
                 "request data illegal",
                 format!("{name} {problem}"),
             )
@@ -359,7 +361,7 @@ impl Refused {
     }
 }
 
-/// The 400 whose body version 1 has promised.
+/// A 400 with the body that version 1 fixes.
 fn illegal(kind: Kind, why: impl Into<Cow<'static, str>>) -> ProblemDetails {
     ProblemDetails::new(kind, receipt::REQUEST_ILLEGAL, why)
 }
