@@ -1,4 +1,4 @@
-//! What the carrier has counted, as it stands on the page of metrics.
+//! The carrier's counters on the page of metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use crate::connection::close;
 use crate::connection::wire::Socket;
 use crate::counters::CarrierCounters;
 
-/// Where the figures stand.
+/// The counters to write.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) node: Node<Socket>,

@@ -1,4 +1,5 @@
-//! The `Host` of a request (RFC 9112, section 3.2): there is one, it is a host, and the target goes before it.
+//! The `Host` of a request (RFC 9112, section 3.2): exactly one valid host, for which that of the
+//! target takes precedence.
 
 use std::net::Ipv6Addr;
 
@@ -6,8 +7,8 @@ use hyper::header::{HOST, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Uri, Version};
 
-/// Refuses a request whose `Host` is missing, doubled or none, and says why. What the target says
-/// takes its place.
+/// Refuses a request whose `Host` is missing, repeated or invalid, and says why. A host in the
+/// target replaces it.
 pub(crate) fn settle(
     version: Version,
     uri: &Uri,
