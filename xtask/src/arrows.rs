@@ -448,7 +448,7 @@ mod tests {
                 &["tokio is banned, but comes in by low → bytes → io → tokio"],
             ),
             ("top > \n low > \n side > \n new >", &["is not in the table of arrows"]),
-            ("top > \n low >", &["side is no crate of ours"]),
+            ("top > \n low >", &["side is not a crate of ours"]),
         ] {
             let problems = check(&workspace(lines), &[TOP, LOW, SIDE]);
             let problems: Vec<&str> = problems.iter().map(|it| it.what.as_str()).collect();

@@ -69,7 +69,7 @@ mod tests {
         assert!(made.success());
         let told = told(path.to_str().unwrap());
         fs::remove_file(&path).unwrap();
-        assert!(told.contains("it is a pipe, and must be a regular file"), "{told}");
+        assert!(told.contains("it is a pipe, but must be a regular file"), "{told}");
     }
 
     #[test]

@@ -283,11 +283,11 @@ mod tests {
     #[test]
     fn networks_that_are_none_or_too_wide_are_refused() {
         for (network, told) in [
-            ("nonsense", "no network"),
-            ("", "no network"),
-            ("10.0.0.0/33", "no network"),
-            ("10.0.0/8", "no network"),
-            ("10.0.0.1:80", "no network"),
+            ("nonsense", "neither an address nor a network"),
+            ("", "neither an address nor a network"),
+            ("10.0.0.0/33", "neither an address nor a network"),
+            ("10.0.0/8", "neither an address nor a network"),
+            ("10.0.0.1:80", "neither an address nor a network"),
             ("0.0.0.0/0", "everybody"),
             ("::/0", "everybody"),
             ("10.0.0.1/8", "10.0.0.0/8 for all of it, or 10.0.0.1 for the one"),

@@ -251,7 +251,7 @@ fn a_file_that_cannot_be_read_is_told() {
     for (path, expected) in [
         ("/no/such/file", "config /no/such/file: No such file or directory"),
         (directory, "Is a directory"),
-        ("/dev/zero", "config /dev/zero: it is a device, and must be a regular file"),
+        ("/dev/zero", "config /dev/zero: it is a device, but must be a regular file"),
         (latin.path(), "line 2 is not UTF-8"),
         (nested.path(), ":1: "),
     ] {
