@@ -319,18 +319,18 @@ fn check(metadata: &Metadata, rooms: &[Room]) -> Vec<Problem> {
         for banned in room.never {
             if let Some(path) = path_to(metadata, at, banned) {
                 problems
-                    .push(problem(member, format!("{banned} is banned, and comes in by {path}")));
+                    .push(problem(member, format!("{banned} is banned, but comes in by {path}")));
             }
         }
     }
     for room in rooms.iter().filter(|room| !ours.contains(&room.name)) {
-        problems.push(Problem::new(TABLE, format!("{} is no crate of ours", room.name), FIX));
+        problems.push(Problem::new(TABLE, format!("{} is not a crate of ours", room.name), FIX));
     }
     problems
 }
 
 const TABLE: &str = "xtask/src/arrows.rs";
-const FIX: &str = "take the arrow away, or decide for it in xtask/src/arrows.rs and say why";
+const FIX: &str = "remove the dependency, or allow it in xtask/src/arrows.rs and say why";
 
 fn problem(member: &Package, what: String) -> Problem {
     Problem::new(member.manifest.display().to_string(), what, FIX)
@@ -445,10 +445,10 @@ mod tests {
             ("top > \n low > top \n side >", &["low → top is not allowed"]),
             (
                 "top > \n low > bytes \n side > \n their bytes > io \n their io > tokio \n their tokio >",
-                &["tokio is banned, and comes in by low → bytes → io → tokio"],
+                &["tokio is banned, but comes in by low → bytes → io → tokio"],
             ),
             ("top > \n low > \n side > \n new >", &["is not in the table of arrows"]),
-            ("top > \n low >", &["side is no crate of ours"]),
+            ("top > \n low >", &["side is not a crate of ours"]),
         ] {
             let problems = check(&workspace(lines), &[TOP, LOW, SIDE]);
             let problems: Vec<&str> = problems.iter().map(|it| it.what.as_str()).collect();

@@ -161,7 +161,7 @@ pub(crate) fn run(project: &Project, choice: &Choice, report: &mut Report) -> an
     }
     println!("written to {}", path.display());
     let wrong = outcome.wrong();
-    anyhow::ensure!(wrong.is_empty(), "not all was as it should be:\n{}", wrong.join("\n"));
+    anyhow::ensure!(wrong.is_empty(), "there were failures:\n{}", wrong.join("\n"));
     Ok(())
 }
 

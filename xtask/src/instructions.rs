@@ -73,7 +73,7 @@ pub(crate) fn run(
     let (table, grown) = compare(&record, &counts);
     println!("\n{table}");
     if is_check {
-        let newest = record.last().context("nothing is on record to check against")?;
+        let newest = record.last().context("there is no record to compare with")?;
         if newest.system == system {
             anyhow::ensure!(
                 grown.is_empty(),
@@ -124,7 +124,7 @@ fn count(sh: &Shell, home: &Path, program: &Path, case: &str) -> anyhow::Result<
     );
     let operations = operations.ignore_stderr().read()?;
     let operations: f64 =
-        operations.trim().parse().with_context(|| format!("{case} said {operations:?}"))?;
+        operations.trim().parse().with_context(|| format!("{case} printed {operations:?}"))?;
     let profile = sh.read_file(&out)?;
     let summary = profile.lines().find_map(|line| line.strip_prefix("summary: "));
     let sum: f64 = summary.context("a profile without a summary")?.trim().parse()?;
@@ -134,11 +134,11 @@ fn count(sh: &Shell, home: &Path, program: &Path, case: &str) -> anyhow::Result<
 
 fn parse(text: &str) -> anyhow::Result<Vec<Count>> {
     let mut lines = text.lines();
-    anyhow::ensure!(lines.next() == Some(HEAD), "{RECORD} begins otherwise than with {HEAD:?}");
+    anyhow::ensure!(lines.next() == Some(HEAD), "{RECORD} must begin with {HEAD:?}");
     let line = |line: &str| {
         let fields: Vec<&str> = line.split('\t').collect();
         let [version, case, instructions, system] = fields[..] else {
-            anyhow::bail!("{RECORD}: {line:?} has not four fields");
+            anyhow::bail!("{RECORD}: {line:?} does not have four fields");
         };
         Ok(Count {
             version: version.to_owned(),

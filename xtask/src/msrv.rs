@@ -28,7 +28,7 @@ fn problems(metadata: &Metadata) -> anyhow::Result<Vec<Problem>> {
         if version(needed) > version(oldest) {
             problems.push(Problem::new(
                 format!("{} {}", package.name, package.version),
-                format!("needs Rust {needed}, and we promise {oldest}"),
+                format!("needs Rust {needed}, but we promise {oldest}"),
                 "lock an older version of it, or raise rust-version in the root Cargo.toml",
             ));
         }

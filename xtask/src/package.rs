@@ -66,7 +66,7 @@ fn incomplete(metadata: &Metadata) -> Vec<Problem> {
             Problem::new(
                 package.manifest.display().to_string(),
                 format!("{name} is missing"),
-                "write it, or say `publish = false`",
+                "write one, or say `publish = false`",
             )
         })
     };

@@ -102,7 +102,7 @@ fn rules(source: &Source) -> Vec<Problem> {
 fn size(path: &str, bytes: u64) -> Option<Problem> {
     let what = format!("is {} KiB, the limit is {} KiB", bytes / 1024, FILE_BYTES_MAX / 1024);
     (bytes > FILE_BYTES_MAX)
-        .then(|| Problem::new(path, what, "make it when it is needed, or split it"))
+        .then(|| Problem::new(path, what, "generate it when it is needed, or split it"))
 }
 
 /// A crate may open with a document, whose text is then its `//!`.
@@ -110,7 +110,7 @@ fn head(source: &Source) -> Option<Problem> {
     let openings = ["//! ", "#![doc = include_str!("];
     let says_what_it_is = openings.iter().any(|opening| source.text.starts_with(opening));
     (!says_what_it_is).then(|| {
-        let fix = "say in `//!` what this room holds and what it does not know";
+        let fix = "say in `//!` what this file holds and what it does not know";
         Problem::new(format!("{}:1", source.path), "does not open with `//!`", fix)
     })
 }
@@ -130,7 +130,7 @@ fn module_file(source: &Source) -> Option<Problem> {
     let mut folders = source.path.rsplit('/');
     let named_so = folders.next() == Some("mod.rs");
     (named_so && !folders.any(|folder| folder == "tests")).then(|| {
-        let fix = "call it by the module's name, beside the module's folder";
+        let fix = "name it after the module, beside the module's folder";
         Problem::new(&source.path, "mod.rs outside of tests", fix)
     })
 }
@@ -146,12 +146,12 @@ fn test_attributes(source: &Source, code: &str) -> Vec<Problem> {
         };
         let place = format!("{}:{line}", source.path);
         if attribute("ignore") {
-            let fix = "run it, or skip it aloud by an environment variable that CI sets";
+            let fix = "run it, or skip it with a message, by an environment variable that CI sets";
             problems.push(Problem::new(&place, "a test is ignored", fix));
         }
         if attribute("should_panic") {
             let fix = "catch the panic and check its message, or return an error";
-            problems.push(Problem::new(&place, "a test is satisfied by any panic", fix));
+            problems.push(Problem::new(&place, "any panic satisfies a test", fix));
         }
     }
     problems
@@ -178,7 +178,7 @@ fn lints(name: &str, manifest_path: &str, manifest: &str) -> Option<Problem> {
     let mut lines = manifest.lines().map(str::trim);
     let asks = lines.any(|line| line == "[lints]") && lines.next() == Some("workspace = true");
     (!asks && !UNSAFE_ALLOWED.contains(&name)).then(|| {
-        let fix = "write `[lints]` / `workspace = true`, or argue for UNSAFE_ALLOWED in xtask/src/tidy.rs";
+        let fix = "write `[lints]` / `workspace = true`, or add it to UNSAFE_ALLOWED in xtask/src/tidy.rs and say why";
         Problem::new(manifest_path, "does not take the workspace's lints", fix)
     })
 }
@@ -190,8 +190,9 @@ fn protocol(path: &str, contract: &[u8], sources: &[Source]) -> Option<Problem> 
     let mut types = sources.iter().filter(|source| source.path.starts_with(PROTOCOL_TYPES));
     let agrees = types.any(|source| source.text.lines().any(|it| it.trim() == line));
     (!agrees).then(|| {
-        let fix = format!("make the types in {PROTOCOL_TYPES} follow it, then write there: {line}");
-        Problem::new(path, "has changed, or its hash stands nowhere", fix)
+        let fix =
+            format!("change the types in {PROTOCOL_TYPES} accordingly, then write there: {line}");
+        Problem::new(path, "has changed, or its hash is missing", fix)
     })
 }
 
@@ -213,7 +214,7 @@ fn named_tests(threats: &str, sources: &[Source]) -> Vec<Problem> {
             let source = sources.iter().find(|source| source.path == path);
             if !source.is_some_and(|source| source.text.contains(&function)) {
                 let what = format!("names a test that is not in {path}: {test}");
-                let fix = "name the test that tries it now, or write it";
+                let fix = "name the test that tries it, or write one";
                 problems.push(Problem::new(format!("{SECURITY}:{line}"), what, fix));
             }
         }
@@ -241,8 +242,9 @@ fn lock_file(sh: &Shell) -> Option<Problem> {
         .run()
         .ok()?;
     let differs = cmd!(sh, "git diff --quiet HEAD -- Cargo.lock").quiet().run().is_err();
-    differs
-        .then(|| Problem::new("Cargo.lock", "is not up to date", "commit what cargo makes of it"))
+    differs.then(|| {
+        Problem::new("Cargo.lock", "is not up to date", "commit the file that cargo writes")
+    })
 }
 
 #[cfg(test)]
@@ -293,7 +295,7 @@ mod tests {
             (
                 "a/src/x.rs",
                 "//! X.\n#[should_panic(expected = \"x\")]\n",
-                &["a/src/x.rs:2: a test is satisfied by any panic"],
+                &["a/src/x.rs:2: any panic satisfies a test"],
             ),
             ("a/src/x.rs", "//! No #[ignore] here.\nlet s = \"#[should_panic]\";\n", &[]),
             ("a/src/x.rs", "//! X.\n//! ```ignore\n", &["a/src/x.rs:2: an example is ignored"]),

@@ -1,4 +1,4 @@
-//! Which request is answered by whom: the table of routes, who may ask, and then what was asked for.
+//! Which part answers a request: the table of routes finds it, and checks who may ask.
 //!
 //! Method and authorisation come before a body is read. `docs/http-api.md` is the contract,
 //! `openapi.json` the same for programs.
@@ -27,7 +27,7 @@ use crate::routes::{self, Asker, Endpoint, Found};
 const DESCRIPTION: &str = include_str!("openapi.json");
 
 impl<W: Wire> Api<W> {
-    /// What there is at a path of a listener; nothing when there is nothing, or it belongs to the
+    /// What is served at a path of a listener; `None` if nothing is, or if the path belongs to the
     /// other listener. [`Api::not_found`] answers that.
     #[must_use]
     pub fn find(&self, side: Side, path: &str) -> Option<Found> {
@@ -37,7 +37,7 @@ impl<W: Wire> Api<W> {
     /// Answers a request for what was [found](Self::find) at its path.
     ///
     /// # Cancel safety
-    /// What is dropped before it is ready may have been carried out or not.
+    /// If the future is dropped, the request may or may not have been carried out.
     pub async fn answer(
         self: &Arc<Self>,
         found: Found,
@@ -73,7 +73,7 @@ impl<W: Wire> Api<W> {
                 let elsewhere = self.pushes_elsewhere.clone().ok_or(Refused::NotFound)?;
                 return Err(Refused::PushElsewhere(elsewhere));
             }
-            // Handshakes are the carrier's.
+            // The carrier opens WebSockets.
             Endpoint::Unknown | Endpoint::WebSocket => return Err(Refused::NotFound),
             _ => found.check_method(&request.method)?,
         }
@@ -81,7 +81,7 @@ impl<W: Wire> Api<W> {
         let (method, uri) = (request.method.clone(), request.uri.clone());
         let headers = Arc::clone(&request.headers);
         match found.asker {
-            // Refusals of pushes are noted.
+            // The code that handles pushes notes their refusals.
             Asker::Anybody | Asker::Publisher => {}
             Asker::Monitoring => self.authorization.monitor(request.clone()).await?,
             Asker::Admin => self.authorization.admin(request.clone()).await?,
@@ -149,7 +149,7 @@ mod tests {
     }
 
     impl Answer {
-        /// The name of the problem that the body is.
+        /// The name of the problem in the body.
         fn problem(&self) -> String {
             let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
             problem["type"].as_str().unwrap().rsplit(['/', ':']).next().unwrap().to_owned()
@@ -243,7 +243,7 @@ mod tests {
         for (side, target, status) in [
             (Side::Whole, "/v2/node", 401),
             (Side::Whole, "/metrics", 401),
-            // A listener for backends is for their monitoring too.
+            // On a listener for backends, their monitoring may scrape too.
             (Side::Private, "/metrics", 200),
             (Side::Private, "/v2/node", 401),
             (Side::Whole, "/livez", 200),

@@ -22,22 +22,22 @@ use crate::push::pushes::Pushes;
 use crate::reply::refused::Elsewhere;
 use crate::routes::Routes;
 
-/// What is answered where, and to whom.
+/// What is served where, and to whom.
 pub struct Settings {
-    /// Every bound of sessions and their node.
+    /// The limits of sessions and their node.
     pub limits: Limits,
-    /// Every bound of HTTP.
+    /// The limits of HTTP.
     pub http_limits: HttpLimits,
     /// The path at which browsers open their WebSockets.
     pub ws_path: String,
-    /// The path of version 1's pushes.
+    /// The path for pushes of version 1.
     pub push_path: String,
-    /// Decides who may push and administer.
+    /// Decides which publishers may push and administer.
     pub push_authorizer: Arc<dyn PushAuthorizer>,
-    /// Set when pushes need no key.
+    /// Set if pushes need no key.
     pub open_push: Option<OpenPushScope>,
-    /// What a push to the public listener is told, where pushes need no key and are taken elsewhere
-    /// or nowhere.
+    /// The answer to a push at the public listener, if pushes need no key and are therefore
+    /// accepted elsewhere or nowhere.
     pub pushes_elsewhere: Option<Elsewhere>,
     /// The demo page, if it is served.
     pub demo_page: Option<DemoPage>,
@@ -53,7 +53,7 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Answers what one server is asked.
+/// Answers the requests to one server.
 pub struct Api<W: Wire> {
     pub(crate) node: Node<W>,
     /// The node's part in a cluster, if it has one.
@@ -64,9 +64,9 @@ pub struct Api<W: Wire> {
     pub(crate) authorization: Authorization,
     pub(crate) bodies: Bodies,
     pub(crate) pushes: Pushes,
-    /// What a push to the public listener is told, if it is told anything.
+    /// The answer to a push at the public listener, if there is a special one.
     pub(crate) pushes_elsewhere: Option<Elsewhere>,
-    /// Users that other nodes follow here.
+    /// Users of this node that other nodes trace.
     pub(crate) lent_traces: Arc<LentTraces<W>>,
     pub(crate) health: Arc<Health<W>>,
     pub(crate) demo_page: Option<DemoPage>,
@@ -84,7 +84,7 @@ impl<W: Wire> fmt::Debug for Api<W> {
 
 impl<W: Wire> Api<W> {
     /// Answers for `node` and its part in a cluster. `stop` is cancelled when a shutdown begins;
-    /// `probe_ends` makes a connection of the server to itself.
+    /// `probe_ends` makes a connection from the server to itself.
     #[must_use]
     pub fn new(
         settings: Settings,
@@ -121,7 +121,7 @@ impl<W: Wire> Api<W> {
         }
     }
 
-    /// The id of a push that comes from elsewhere than a request.
+    /// The id of a push that does not come from a request.
     #[must_use]
     pub fn next_push(&self) -> PushId {
         self.pushes.ids.next()
@@ -139,13 +139,13 @@ impl<W: Wire> Api<W> {
         self.cluster.as_ref()
     }
 
-    /// Every bound of sessions and their node.
+    /// The limits of sessions and their node.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Every bound of HTTP.
+    /// The limits of HTTP.
     #[must_use]
     pub fn http_limits(&self) -> &HttpLimits {
         &self.http_limits
@@ -157,7 +157,7 @@ impl<W: Wire> Api<W> {
         self.stop.is_cancelled()
     }
 
-    /// The path of version 1's pushes.
+    /// The path for pushes of version 1.
     #[must_use]
     pub fn push_path(&self) -> &str {
         &self.routes.push_path
@@ -169,11 +169,11 @@ impl<W: Wire> Api<W> {
         self.routes.has_demo
     }
 
-    /// Whether the server delivers, found out by one of the runtime's workers: while none of them
-    /// gets to it there is no answer.
+    /// Whether the server delivers. A worker of the runtime finds out, so there is no answer while
+    /// all workers are blocked.
     ///
     /// # Errors
-    /// Why not, in a few words.
+    /// The reason, in a few words.
     ///
     /// # Cancel safety
     /// Cancel safe.

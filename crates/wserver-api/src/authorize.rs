@@ -1,4 +1,4 @@
-//! Who may push and who may administer: asked before a body is read.
+//! Checks whether a request may push or administer, before its body is read.
 
 pub(crate) mod open_push;
 pub(crate) mod site;
@@ -12,10 +12,10 @@ use self::open_push::OpenPushScope;
 use crate::reply::refused::Refused;
 use crate::request::{Request, Side};
 
-/// Who may do what: asked of everything that is not everybody's.
+/// Decides about every request that not everybody may make.
 pub(crate) struct Authorization {
     authorizer: Arc<dyn PushAuthorizer>,
-    /// Set when pushes need no key.
+    /// Set if pushes need no key.
     open_push: Option<OpenPushScope>,
 }
 
@@ -33,7 +33,7 @@ impl Authorization {
         Self { authorizer, open_push }
     }
 
-    /// The publisher behind a push.
+    /// The publisher that sent a push.
     pub(crate) async fn publisher(&self, request: Request) -> Result<Publisher, Refused> {
         if let Some(scope) = self.open_push {
             open_push::check(scope, &request.headers).map_err(|why| Refused::OpenPush { why })?;
@@ -45,15 +45,15 @@ impl Authorization {
 
     /// Lets an administrator through.
     ///
-    /// Where nobody has a key, nobody is an administrator, and a program on this machine may do what
-    /// its user could do with a signal. `allow_open_push` is about pushes and changes nothing here:
-    /// then the listener may be reached from elsewhere, so the socket's own address must be of this
-    /// machine too.
+    /// If no keys are configured, there are no administrators. A program on this machine may then
+    /// administer, because its user could stop the server with a signal anyway. `allow_open_push`
+    /// concerns only pushes and does not help here: other machines may reach the listener then, so
+    /// the address of the socket must also belong to this machine.
     pub(crate) async fn admin(&self, request: Request) -> Result<(), Refused> {
         if self.open_push.is_some() {
             let refuse = |why| Refused::OpenAdmin { why };
             if !request.peer.ip().to_canonical().is_loopback() {
-                return Err(refuse("it came from another machine"));
+                return Err(refuse("the request came from another machine"));
             }
             open_push::check(OpenPushScope::Loopback, &request.headers).map_err(refuse)?;
             return self.publisher(request).await.map(drop);
@@ -62,8 +62,8 @@ impl Authorization {
         if publisher.admin { Ok(()) } else { Err(Refused::NotAdmin) }
     }
 
-    /// Lets monitoring through. A listener for backends is for their monitoring too. Where strangers
-    /// come as well, it takes who may administer.
+    /// Lets monitoring through. A listener for backends accepts their monitoring without a key.
+    /// Where browsers connect too, monitoring needs the rights of an administrator.
     pub(crate) async fn monitor(&self, request: Request) -> Result<(), Refused> {
         match (request.side, self.open_push) {
             (Side::Private, None) => Ok(()),
@@ -75,7 +75,7 @@ impl Authorization {
     }
 }
 
-/// The refusal as it is told.
+/// The refusal for the client.
 pub(crate) fn refused(refusal: &PushRefusal) -> Refused {
     match refusal {
         PushRefusal::Missing => Refused::Unauthorized { why: "the push key is missing" },

@@ -1,4 +1,4 @@
-//! A request's body, read within its bounds: in bytes, in time, and in what all bodies may take together.
+//! Reads the body of a request within limits: its bytes, its time, and the bytes of all bodies.
 
 use std::future::Future;
 use std::pin::pin;
@@ -26,12 +26,12 @@ pub(crate) struct Body {
     _share: OwnedSemaphorePermit,
 }
 
-/// The bounds of bodies, and what all of them may still take.
+/// The limits of bodies, and the bytes that are left for all of them.
 #[derive(Debug)]
 pub(crate) struct Bodies {
-    /// Bytes that may still be read; `push_bodies_bytes_max` in all.
+    /// Bytes that may still be read; together with those held they are `push_bodies_bytes_max`.
     shares: Arc<Semaphore>,
-    /// Of one body.
+    /// The limit of one body.
     bytes_max: usize,
     timeout: Duration,
 }
@@ -71,10 +71,10 @@ impl Bodies {
     }
 }
 
-/// So much of a coding's name is repeated.
+/// How much of a coding's name the refusal repeats.
 const CODING_BYTES_MAX: usize = 32;
 
-/// How the body is coded, if it is not plain; none is undone here.
+/// The coding of the body, if it has one; the server decodes none.
 fn foreign_coding(headers: &HeaderMap) -> Option<String> {
     let codings = headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
     let mut foreign = codings.filter(|it| !it.is_empty() && !it.eq_ignore_ascii_case(b"identity"));
@@ -82,7 +82,7 @@ fn foreign_coding(headers: &HeaderMap) -> Option<String> {
     Some(coding[..coding.len().min(CODING_BYTES_MAX)].escape_ascii().to_string())
 }
 
-/// `work`, unless `timeout` ends first; nothing is armed when the work is ready at once.
+/// `work`, unless `timeout` ends first; starts no timer if the work is ready at once.
 async fn within<T>(
     work: impl Future<Output = T>,
     timeout: impl Future<Output = Refused>,
@@ -95,7 +95,8 @@ async fn within<T>(
     }
 }
 
-/// The share grows with what has arrived, so that what is announced and not sent keeps nobody out.
+/// The share grows as bytes arrive, so that a body that is announced and not sent takes no room
+/// from others.
 async fn collect(
     mut body: impl HttpBody<Data = Bytes> + Unpin,
     shares: &Arc<Semaphore>,
@@ -115,7 +116,7 @@ async fn collect(
     }
     let mut share = take(first.len())?;
     if body.is_end_stream() {
-        // Nearly every body has come with its head, and is not copied.
+        // Nearly every body arrives with its head, and is not copied.
         return Ok(Body { bytes: first, _share: share });
     }
     let mut bytes = Vec::with_capacity(start_bytes.max(first.len()));
@@ -131,7 +132,7 @@ async fn collect(
     Ok(Body { bytes: bytes.into(), _share: share })
 }
 
-/// The next part, if there is one; trailers are none.
+/// The next part of the data, if there is one; skips trailers.
 async fn next(body: &mut (impl HttpBody<Data = Bytes> + Unpin)) -> Result<Option<Bytes>, Refused> {
     while let Some(frame) = body.frame().await {
         if let Ok(part) = frame.map_err(|_error| Refused::BodyBroken)?.into_data() {

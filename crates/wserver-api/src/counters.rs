@@ -1,13 +1,14 @@
-//! What is counted beside the node, by labels from closed lists.
+//! Counters beside those of the node, with labels from closed lists.
 
 use wserver_node::Counter;
 
-/// What stands for everything that has no counter of its own in its family.
+/// The label for everything in a family that has no counter of its own.
 const OTHER: &str = "other";
 
-/// Counters of one family, told apart by a label.
+/// The counters of one family; a label distinguishes them.
 ///
-/// Looking the label up is for what is rare; what happens all the time has a counter of its own.
+/// Each increment looks the label up, so use it for rare events; frequent ones have counters of
+/// their own.
 #[derive(Debug)]
 pub struct Labelled<L> {
     own: Box<[(L, Counter)]>,

@@ -1,4 +1,4 @@
-//! The playground: one page, embedded, asking nobody outside for anything.
+//! The playground: one embedded page, which loads nothing from elsewhere.
 
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -13,7 +13,7 @@ use crate::reply::Reply;
 
 const PAGE: &str = include_str!("demo/page.html");
 const STYLE: &str = include_str!("demo/style.css");
-/// One script, in the order in which it is read.
+/// All scripts as one, in the order in which the browser reads them.
 const SCRIPT: &str = concat!(
     include_str!("demo/counters.js"),
     include_str!("demo/pane.js"),
@@ -22,7 +22,7 @@ const SCRIPT: &str = concat!(
     include_str!("demo/theme.js"),
 );
 
-/// The page as it is sent, and what its browser shall hold it to.
+/// The page, and the policy that the browser enforces on it.
 #[derive(Debug)]
 pub struct DemoPage {
     body: Bytes,
@@ -30,8 +30,8 @@ pub struct DemoPage {
 }
 
 impl DemoPage {
-    /// The page, told where this server listens and takes pushes. `sockets` is the origin of its
-    /// WebSockets, as `ws://127.0.0.1:12345`, where that is not the page's own.
+    /// The page for a server that listens and accepts pushes at these addresses. `sockets` is the
+    /// origin of its WebSockets, such as `ws://127.0.0.1:12345`, if it differs from the page's own.
     #[must_use]
     pub fn new(ws_path: &str, push_path: &str, sockets: Option<&str>) -> Self {
         let sockets = sockets.unwrap_or_default();
@@ -41,8 +41,9 @@ impl DemoPage {
             .replace("{{push_path}}", &escape(push_path))
             .replace("{{style}}", STYLE)
             .replace("{{script}}", SCRIPT);
-        // Its own style and script run and nothing else does, whatever might get into the page; it
-        // talks to this server only, is framed by nobody, and cannot make markup out of text.
+        // Only the page's own style and script run, even if something else gets into the page. It
+        // talks only to this server, no other page can frame it, and it cannot turn text into
+        // markup.
         let policy = format!(
             "default-src 'none'; style-src {}; script-src {}; connect-src 'self'{}{sockets}; img-src data:; \
              base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
@@ -68,7 +69,7 @@ impl DemoPage {
     }
 }
 
-/// What a policy calls an inline text.
+/// The name of an inline text in a policy.
 fn source(text: &str) -> String {
     format!("'sha256-{}'", BASE64.encode(&Sha256::digest(text)))
 }
@@ -91,7 +92,7 @@ mod tests {
         let body = std::str::from_utf8(&page.body).unwrap();
         assert!(body.contains(r#"content="/w&quot;s""#) && body.contains("/p&lt;script&gt;"));
         assert!(!body.contains("{{"), "a placeholder was left in the page");
-        // Otherwise the texts that are hashed would not be those between the tags.
+        // Otherwise the hashed texts would differ from those between the tags.
         assert!(!STYLE.contains("</style") && !SCRIPT.contains("</script"));
     }
 }

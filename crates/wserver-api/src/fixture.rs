@@ -1,4 +1,4 @@
-//! What tests answer with: a wire in memory, and an [`Api`] over it.
+//! What the tests use: a wire in memory, and an [`Api`] over it.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
@@ -16,7 +16,7 @@ use crate::api::{Api, Settings};
 use crate::limits::HttpLimitSettings;
 use crate::observe::metrics::page::{Carrier, Page};
 
-/// A wire that takes everything, once it has been waited for.
+/// A wire that takes everything, after the first wait for it.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryWire {
     written: Arc<Mutex<VecDeque<u8>>>,
@@ -24,7 +24,7 @@ pub(crate) struct MemoryWire {
 }
 
 impl MemoryWire {
-    /// What was written to it.
+    /// The bytes that were written to it.
     pub(crate) fn written(&self) -> Vec<u8> {
         self.written.lock().unwrap().iter().copied().collect()
     }
@@ -61,7 +61,7 @@ pub(crate) fn ends() -> io::Result<(MemoryWire, Box<dyn Read + Send>)> {
     Ok((wire, Box::new(far_end)))
 }
 
-/// A node whose connections end without a word.
+/// A node whose connections end without a Close.
 pub(crate) fn node() -> Node<MemoryWire> {
     Node::new(Limits::default(), |_, _| None, Handle::current())
 }
@@ -72,7 +72,7 @@ impl Carrier for NoCarrier {
     fn write_metrics(&self, _page: &mut Page) {}
 }
 
-/// An API that takes pushes from whoever reaches it.
+/// An API that accepts pushes from every client.
 pub(crate) fn api() -> Arc<Api<MemoryWire>> {
     api_with(|_| {})
 }

@@ -1,7 +1,7 @@
-//! What the server answers: pushes, the HTTP API, metrics, health. It knows no socket.
+//! What the server answers: pushes, the HTTP API, metrics, health. This crate knows no sockets.
 //!
-//! [`Api`] is given a request's parts and a body, wherever they come from, and gives an answer.
-//! `docs/http-api.md` of the repository is the contract.
+//! [`Api`] takes the parts of a request and its body, from any source, and returns a reply.
+//! `docs/http-api.md` in the repository is the contract.
 
 mod answer;
 mod routes;
@@ -24,7 +24,7 @@ mod reply;
 mod fixture;
 
 pub use api::{Api, Settings};
-// Of the feature `cluster`, or types without a value in their place.
+// From the feature `cluster`; without it, types that have no values.
 pub use authorize::open_push::OpenPushScope;
 pub use authorize::site::{is_loopback_host, is_same_origin};
 pub use cluster::{Cluster, CutOff, Whom};

@@ -1,7 +1,7 @@
-//! The bounds of HTTP: of requests, and of what carries them.
+//! The limits of HTTP: of requests, and of the connections that carry them.
 //!
-//! Those of sessions and their node are `wserver_core::LimitSettings`; relations between the two are
-//! checked here, where both are known.
+//! `wserver_core::LimitSettings` has the limits of sessions and their node. Relations between both
+//! sets are checked here, because only this crate knows both.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -19,38 +19,41 @@ macro_rules! name {
     };
 }
 
-/// Every bound of HTTP, as a person sets it. [`HttpLimitSettings::build`] checks the relations.
+/// All limits of HTTP as set by a person. [`HttpLimitSettings::build`] checks their relations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpLimitSettings {
-    /// The largest body of a push request. Default: 8 MiB.
+    /// The maximum size of the body of a push. Default: 8 MiB.
     pub push_body_bytes_max: usize,
-    /// How long the whole body of a push may take. Default: 20 s.
+    /// The maximum time for the whole body of a push to arrive. Default: 20 s.
     pub push_body_timeout: Duration,
-    /// Bytes of push bodies that are held at once, over all requests. Default: 256 MiB.
+    /// The maximum bytes of push bodies held at once, over all requests. Default: 256 MiB.
     pub push_bodies_bytes_max: usize,
-    /// The most pushes of one batch, and the most users of one request, over all its pushes. Default: 1,000.
+    /// The maximum number of pushes in one batch, and of users in one request, over all its pushes.
+    /// Default: 1,000.
     pub batch_pushes_max: usize,
-    /// Bytes of answers that are remembered for requests with an `Idempotency-Key`. Default: 16 MiB.
+    /// The maximum bytes of answers to remember for requests with an `Idempotency-Key`. Default: 16
+    /// MiB.
     pub idempotency_bytes_max: usize,
-    /// How long a request head may take, from its first byte or from when its connection was opened,
-    /// and a client may take nothing of a reply. Default: 10 s.
+    /// The maximum time for a request head to arrive, counted from its first byte or from the
+    /// opening of its connection, and for a client to take nothing of a reply. Default: 10 s.
     pub header_timeout: Duration,
-    /// How long an HTTP connection is kept for its next request; answers say so, in whole seconds.
-    /// Default: 75 s, longer than the proxies and balancers in front keep theirs.
+    /// How long to keep an HTTP connection for its next request; answers state it in whole seconds.
+    /// Default: 75 s, which is longer than proxies and load balancers keep their connections.
     pub http_idle_timeout: Duration,
-    /// The largest request head. Default: 16 KiB.
+    /// The maximum size of a request head. Default: 16 KiB.
     pub head_bytes_max: usize,
-    /// The most WebSocket connections from one address (IPv6: one /64); zero means no bound. Default: 0.
+    /// The maximum number of WebSocket connections from one address (IPv6: one /64); 0 means no
+    /// limit. Default: 0.
     pub connections_per_address_max: usize,
-    /// Handshakes from one address (IPv6: one /64) per second in the long run; zero means no bound.
+    /// Handshakes from one address (IPv6: one /64) per second in the long run; 0 means no limit.
     /// Default: 0.
     pub handshakes_per_address_per_second: u32,
-    /// Handshakes from one address at once, where there is a bound. Default: 50.
+    /// Handshakes from one address at once, if there is a limit. Default: 50.
     pub handshakes_per_address_burst: u32,
-    /// The most plain HTTP connections at once, handshakes included. Default: 4,096.
+    /// The maximum number of HTTP connections of a listener, including handshakes. Default: 4,096.
     pub http_connections_max: usize,
-    /// The most of them from one address (IPv6: one /64) that is no trusted proxy; zero means no
-    /// bound. Default: 0.
+    /// The maximum number of them from one address (IPv6: one /64) that is not a trusted proxy; 0
+    /// means no limit. Default: 0.
     pub http_connections_per_address_max: usize,
 }
 
@@ -75,10 +78,11 @@ impl Default for HttpLimitSettings {
 }
 
 impl HttpLimitSettings {
-    /// Checks every bound, every relation between two of them, and those to the `limits` of sessions.
+    /// Checks every limit, the relations between limits, and their relations to the `limits` of
+    /// sessions.
     ///
     /// # Errors
-    /// [`LimitsError`] with all that is wrong, not only the first.
+    /// [`LimitsError`] with all problems, not only the first.
     pub fn build(self, limits: &LimitSettings) -> Result<HttpLimits, LimitsError> {
         let mut checks = LimitChecks::default();
         for (name, value) in [
@@ -103,7 +107,7 @@ impl HttpLimitSettings {
             checks.at_most(name, value, 1024 * MIB);
         }
         checks.at_most(name!(batch_pushes_max), self.batch_pushes_max, LIST_ITEMS_MAX);
-        // 8 KiB is what the HTTP library needs for its own read buffer.
+        // The HTTP library needs 8 KiB for its read buffer.
         checks.at_least(
             name!(head_bytes_max),
             self.head_bytes_max,
@@ -136,7 +140,7 @@ impl HttpLimitSettings {
     }
 }
 
-/// Bounds of HTTP whose relations hold. Read them as fields.
+/// Limits of HTTP whose relations hold. Read them as fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpLimits(HttpLimitSettings);
 
@@ -167,7 +171,7 @@ mod tests {
             push_bodies_bytes_max: MIB,
             ..HttpLimitSettings::default()
         };
-        // A bound that hangs on one of the core.
+        // A limit that depends on one of the core.
         let limits = LimitSettings { message_bytes_max: 2 * MIB, ..LimitSettings::default() };
         let error = settings.build(&limits).unwrap_err();
         let found: Vec<_> = error.problems().iter().map(LimitProblem::settings).collect();
@@ -194,7 +198,7 @@ mod tests {
         )
     }
 
-    /// What just keeps each bound, and what just breaks it.
+    /// The values at each limit: the last that is accepted, and the first that is refused.
     #[test]
     fn bounds_and_relations_hold_to_the_unit() {
         type Time = fn(&mut HttpLimitSettings) -> &mut Duration;
@@ -235,7 +239,7 @@ mod tests {
             ("idempotency_bytes_max", |it| &mut it.idempotency_bytes_max, 1024 * MIB),
             ("batch_pushes_max", |it| &mut it.batch_pushes_max, LIST_ITEMS_MAX),
         ];
-        // A large size may ask for a larger one beside it.
+        // A large size can require another large size.
         let is_refused = |name: &str, size: Size, value, bound: &str| {
             let problem = format!("{name} is {value}, but must be {bound}");
             problems(|it| *size(it) = value).iter().any(|found| found.starts_with(&problem))

@@ -1,4 +1,4 @@
-//! How the server is: its health and its figures.
+//! The state of the server: its health and its metrics.
 
 pub(crate) mod health;
 pub(crate) mod metrics;

@@ -1,4 +1,4 @@
-//! What stands in a request: names, ids, parameters; each checked, and named when it is wrong.
+//! The names, ids and parameters of a request; each is checked, and a refusal names it.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::reply::refused::Refused;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// A user as a request names it, in `field`.
+/// The user in the field `field` of a request.
 pub(crate) fn user(
     limits: &Limits,
     field: impl Into<Cow<'static, str>>,
@@ -22,7 +22,7 @@ pub(crate) fn user(
     UserId::parse(name, limits.name_bytes_max).map_err(|error| refused(error, field.into()))
 }
 
-/// An event as a request names it.
+/// The event in a request.
 pub(crate) fn event(limits: &Limits, name: &str) -> Result<EventName, Refused> {
     let bytes_max = limits.name_bytes_max;
     EventName::parse(name, bytes_max).map_err(|error| refused(error, "event".into()))
@@ -37,7 +37,8 @@ fn refused(error: NameError, field: Cow<'static, str>) -> Refused {
 
 /// A connection's id in a body.
 pub(crate) fn connection_field(field: &'static str, id: &str) -> Result<ConnectionId, Refused> {
-    parse_id(id).ok_or_else(|| Refused::Body(BodyError::new(field, "is no id of a connection")))
+    parse_id(id)
+        .ok_or_else(|| Refused::Body(BodyError::new(field, "is not the id of a connection")))
 }
 
 /// A connection's id in a path.
@@ -45,7 +46,7 @@ pub(crate) fn connection_id(id: &str) -> Result<ConnectionId, Refused> {
     parse_id(id).ok_or(Refused::ConnectionUnknown)
 }
 
-/// As ids are written: no sign, no zeros in front.
+/// The digits as the server writes them: without sign and leading zeros.
 fn parse_id(id: &str) -> Option<ConnectionId> {
     let number: u64 = id.parse().ok()?;
     (number.to_string() == id).then(|| ConnectionId::new(number))
@@ -61,7 +62,8 @@ pub(crate) fn decode(segment: &str) -> Result<Cow<'_, str>, Refused> {
         .map_err(|_error| Refused::Parameter { name: "user", problem: "is not UTF-8" })
 }
 
-/// The parameters called `names`, each of which must be given once and not be empty; and no other.
+/// The values of the parameters `names`. Each must be given once and not be empty; there must be no
+/// others.
 pub(crate) fn query<const N: usize>(
     uri: &Uri,
     names: [&'static str; N],
@@ -69,10 +71,7 @@ pub(crate) fn query<const N: usize>(
     let mut values = [const { String::new() }; N];
     for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
         let Some(at) = names.iter().position(|known| *known == name) else {
-            return Err(Refused::Parameter {
-                name: "query",
-                problem: "has a parameter that is not known here",
-            });
+            return Err(Refused::Parameter { name: "query", problem: "has an unknown parameter" });
         };
         if !values[at].is_empty() {
             return Err(Refused::Parameter { name: names[at], problem: "comes twice" });
@@ -85,13 +84,13 @@ pub(crate) fn query<const N: usize>(
     }
 }
 
-/// What `Idempotency-Key` holds, if it was sent.
+/// The value of `Idempotency-Key`, if it was sent.
 pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
     let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().unwrap_or_default();
     let fits = (1..=KEY_BYTES_MAX).contains(&key.len());
-    // With a space in it a proxy may change it on the way.
+    // A proxy may change a value that contains spaces.
     if !fits || !key.bytes().all(|byte| byte.is_ascii_graphic()) || values.next().is_some() {
         return Err(Refused::Parameter {
             name: "Idempotency-Key",

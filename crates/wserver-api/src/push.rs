@@ -1,4 +1,4 @@
-//! Pushes: as version 1 has them, as the HTTP API has them, and what became of them.
+//! Pushes of version 1 and of the HTTP API, and their outcome.
 
 pub(crate) mod v1;
 pub(crate) mod v2;

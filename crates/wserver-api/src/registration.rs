@@ -1,35 +1,35 @@
-//! Why a registration is refused: what authenticators, the node and the edge say, as one closed list.
+//! Why a registration is refused: one closed list of the reasons of authenticators, node and edge.
 
 use wserver_auth::Refusal;
 use wserver_node::RegisterError;
 
 wserver_core::words! {
-    /// Why a registration was refused, as counters and the journal call it.
+    /// Why a registration was refused: the word in counters and in the journal.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub enum RegistrationRefusal {
-        /// The token stands for nobody.
+        /// The token belongs to nobody.
         Unknown = "unknown",
-        /// The token, or what it granted, was good once.
+        /// The token, or what it grants, has expired.
         Expired = "expired",
-        /// The token is not good yet.
+        /// The token is not valid yet.
         NotYetValid = "not_yet_valid",
-        /// The token is not good for this event.
+        /// The token does not permit this event.
         Forbidden = "forbidden",
-        /// The token is of another user than the connection.
+        /// The token belongs to another user than the connection.
         OtherUser = "other_user",
-        /// Nobody could tell whose the token is.
+        /// Nobody could check the token.
         Unavailable = "unavailable",
-        /// The authenticator named a user that cannot be one.
+        /// The authenticator returned an invalid user id.
         UserId = "user_id",
-        /// The connection has its most registrations.
+        /// The connection has reached its limit of registrations.
         TooManyRegistrations = "too_many_registrations",
-        /// The user has its most connections.
+        /// The user has reached its limit of connections.
         UserFull = "user_full",
         /// The connection was ending.
         ConnectionEnding = "connection_ending",
-        /// The names of the connection's registrations are too long together.
+        /// The names of the connection's registrations would exceed their limit.
         NamesTooLong = "names_too_long",
-        /// The names of all registrations are too long together.
+        /// The names of all registrations would exceed their limit.
         NamesFull = "names_full",
     }
 }
@@ -62,7 +62,7 @@ impl From<&RegisterError> for RegistrationRefusal {
 mod tests {
     use super::*;
 
-    /// Those who refuse have words of their own, for their own logs and for the journal.
+    /// The parts that refuse have their own words, for their logs and the journal.
     #[test]
     fn the_words_are_those_of_who_refused() {
         for refusal in [

@@ -1,4 +1,4 @@
-//! What a request is answered: successes, and refusals in the one table of `refused`.
+//! The replies to requests: successes, and the refusals of the one table in `refused`.
 
 pub(crate) mod negotiate;
 pub(crate) mod kind;
@@ -15,17 +15,17 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use wserver_protocol::receipt;
 
-/// An answer in one piece.
+/// A complete reply.
 pub type Reply = Response<Bytes>;
 
-/// The parts of a body that has no end of its own.
+/// The parts of an endless body.
 pub type ReplyStream = Pin<Box<dyn Stream<Item = Bytes> + Send + Sync>>;
 
-/// The body of an answer.
+/// The body of a reply.
 pub enum ReplyBody {
-    /// In one piece.
+    /// Complete.
     Whole(Bytes),
-    /// One piece after the other, without an end of its own.
+    /// Endless, part by part.
     Stream(ReplyStream),
 }
 
@@ -38,35 +38,36 @@ impl fmt::Debug for ReplyBody {
     }
 }
 
-/// How a refusal is rendered.
+/// The format of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// As version 1 has it.
+    /// That of version 1.
     Text,
-    /// As the HTTP API has it.
+    /// That of the HTTP API.
     Json,
 }
 
-/// The success of a push, as version 1 has it.
+/// The success of a push in version 1.
 pub(crate) fn sent(count: usize) -> Reply {
     text(StatusCode::OK, receipt::sent(count))
 }
 
-/// Which nodes of a cluster did not answer, so that more may have got it than the count says.
+/// The nodes of a cluster that did not answer, so that more connections may have got the message
+/// than the count says.
 const NODES_MISSING: HeaderName = HeaderName::from_static("wserver-nodes-missing");
 
-/// Adds to a success of version 1 which nodes of the cluster are not in its count.
+/// Adds to a success of version 1 the nodes that its count leaves out.
 pub(crate) fn add_missing(reply: &mut Reply, nodes: &[String]) {
-    // Names are visible ASCII; should one not be, that something is missing is told all the same.
+    // Names are visible ASCII. If one is not, the header still says that a node is missing.
     let names = HeaderValue::from_str(&nodes.join(", "));
     let names = names.unwrap_or(HeaderValue::from_static("unknown"));
     reply.headers_mut().insert(NODES_MISSING, names);
 }
 
-/// Says that the answer is that of an earlier request.
+/// Marks a reply as that of an earlier request.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// Adds to a success that it was given before.
+/// Marks a success as that of an earlier request.
 pub(crate) fn add_replayed(reply: &mut Reply) {
     reply.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
 }
@@ -76,10 +77,10 @@ pub(crate) fn json(answer: String) -> Reply {
     json_as(StatusCode::OK, "application/json", answer)
 }
 
-/// Made once: a value is checked byte by byte whenever it is made.
+/// Made once, because each construction checks the value byte by byte.
 const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// An answer in text.
+/// A reply with text.
 pub(crate) fn text(status: StatusCode, body: impl Into<Cow<'static, str>>) -> Reply {
     let body = match body.into() {
         Cow::Borrowed(body) => Bytes::from_static(body.as_bytes()),
@@ -88,7 +89,7 @@ pub(crate) fn text(status: StatusCode, body: impl Into<Cow<'static, str>>) -> Re
     typed(status, PLAIN_TEXT, body)
 }
 
-/// An answer in JSON, of this kind.
+/// A reply with JSON of this content type.
 pub(crate) fn json_as(status: StatusCode, content_type: &'static str, body: String) -> Reply {
     typed(status, HeaderValue::from_static(content_type), body.into())
 }

@@ -1,4 +1,4 @@
-//! A request as it is answered: its parts, and where it came from.
+//! A request: its parts, and where it came from.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Uri};
 /// What a listener serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Everything: there is no other listener.
+    /// Everything, because there is no other listener.
     Whole,
     /// What browsers need.
     Public,
@@ -17,32 +17,32 @@ pub enum Side {
 }
 
 impl Side {
-    /// Whether browsers open their WebSockets there.
+    /// Whether browsers open their WebSockets here.
     #[must_use]
     pub fn has_websockets(self) -> bool {
         matches!(self, Self::Whole | Self::Public)
     }
 
-    /// Whether pushes are taken there.
+    /// Whether it accepts pushes.
     #[must_use]
     pub fn has_push(self) -> bool {
         matches!(self, Self::Whole | Self::Private)
     }
 }
 
-/// The head of a request, and where it comes from.
+/// The head of a request, and where it came from.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// What is asked for.
+    /// The request target.
     pub uri: Uri,
     /// The headers.
     pub headers: Arc<HeaderMap>,
-    /// Who the socket is connected to; behind a trusted proxy the client is somebody else.
+    /// The other end of the socket; behind a trusted proxy, the client is another address.
     pub peer: SocketAddr,
-    /// Who sent it, as a trusted proxy tells.
+    /// The client that sent the request, as a trusted proxy reports it.
     pub client: SocketAddr,
-    /// The side of the listener that it came to.
+    /// The side of the listener that received it.
     pub side: Side,
 }

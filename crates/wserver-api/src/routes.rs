@@ -1,9 +1,9 @@
-//! The one table of routes: what is asked where, by which methods, at which listener, and by whom.
+//! The one table of routes: path, methods, listeners, and who may ask.
 //!
-//! A test holds it to `openapi.json` and to the guide, `docs/http-api.md`.
+//! A test compares it with `openapi.json` and with the guide, `docs/http-api.md`.
 //!
-//! `openapi.json` is written by hand. Deriving it from the types would take a macro on each type and a
-//! dozen crates, for one file that a test and schemathesis hold to what is served.
+//! `openapi.json` is written by hand. Deriving it from the types would need a macro on each type
+//! and a dozen crates, for one file that a test and schemathesis compare with the server.
 
 use http::{HeaderMap, Method};
 
@@ -11,21 +11,21 @@ use crate::reply::refused::Refused;
 use crate::reply::{Format, negotiate};
 use crate::request::Side;
 
-/// What every path of the HTTP API begins with.
+/// The prefix of all paths of the HTTP API.
 const PREFIX: &str = "/v2/";
-/// Where the description of the HTTP API is served.
+/// The path of the description of the HTTP API.
 const DESCRIPTION_PATH: &str = "/openapi.json";
 
-/// What can be asked for.
+/// What a request can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
-    /// A WebSocket, which is the carrier's to open.
+    /// A WebSocket, which the carrier opens.
     WebSocket,
-    /// A push as version 1 has it.
+    /// A push of version 1.
     Push,
     /// A push of the HTTP API.
     PushV2,
-    /// Several of them.
+    /// Several pushes.
     Batch,
     /// How many connections users have.
     Presence,
@@ -41,15 +41,15 @@ pub enum Endpoint {
     Node,
     /// All nodes.
     Nodes,
-    /// Why a push arrives or does not.
+    /// Why a push arrives or not.
     Explain,
-    /// What happens to a user.
+    /// What happens to a user, live.
     Trace,
     /// The description of the HTTP API.
     Description,
-    /// Whether the process serves.
+    /// Whether the process works.
     Live,
-    /// Whether it should be sent anybody.
+    /// Whether the server should get traffic.
     Ready,
     /// The page of metrics.
     Metrics,
@@ -59,19 +59,19 @@ pub enum Endpoint {
     ClientTypes,
     /// The demo page.
     Demo,
-    /// What only publishers ask for, where it is not: without a key it is taken elsewhere.
+    /// A request that only publishers make, at an address that does not serve it without a key.
     Elsewhere,
-    /// A path of the HTTP API that has none of these.
+    /// A path below the prefix of the HTTP API that does not exist.
     Unknown,
 }
 
-/// At which listeners it is.
+/// The listeners that serve a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ServedAt {
     Everywhere,
-    /// Where browsers connect.
+    /// The listener for browsers.
     Browsers,
-    /// Where pushes are taken.
+    /// The listener that accepts pushes.
     Backends,
 }
 
@@ -88,9 +88,10 @@ pub(crate) enum Asker {
 #[derive(Debug)]
 struct Route {
     endpoint: Endpoint,
-    /// A name in braces stands for one segment; a path of the settings is named by its setting.
+    /// A name in braces stands for one segment, or for the path that the setting of this name
+    /// gives.
     template: &'static str,
-    /// As `Allow` lists them.
+    /// The value of `Allow`.
     methods: &'static str,
     served_at: ServedAt,
     asker: Asker,
@@ -106,8 +107,8 @@ const fn route(
     Route { endpoint, template, methods, served_at, asker }
 }
 
-/// The table. What is asked most stands first; the paths of the settings go before the demo page,
-/// whose place they may take.
+/// The table. The most frequent routes come first; the paths of the settings come before the demo
+/// page, because they may replace it.
 static ROUTES: [Route; 20] = {
     use Asker::{Admin, Anybody, Monitoring, Publisher};
     use Endpoint as E;
@@ -142,8 +143,8 @@ static ROUTES: [Route; 20] = {
     ]
 };
 
-/// Whether the server has something of its own there, so that no setting may take it. The demo page
-/// gives way.
+/// Whether the server uses the path itself, so that no setting may take it. The demo page does not
+/// count.
 #[must_use]
 pub fn is_reserved(path: &str) -> bool {
     let is_fixed = |route: &Route| route.endpoint != Endpoint::Demo && route.template == path;
@@ -156,26 +157,26 @@ pub fn is_api_path(path: &str) -> bool {
     path.starts_with(PREFIX) || path == DESCRIPTION_PATH
 }
 
-/// What a request asks for.
+/// The route of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// What it is.
     pub endpoint: Endpoint,
-    /// As `Allow` lists them.
+    /// The value of `Allow`.
     methods: &'static str,
     pub(crate) asker: Asker,
-    /// What stands where the path's template has a name, still escaped.
+    /// The segment at the name in the template, still escaped.
     pub(crate) segment: String,
 }
 
 impl Found {
-    /// Whether it is about the server's health.
+    /// Whether it concerns the server's health.
     #[must_use]
     pub fn is_health(&self) -> bool {
         matches!(self.endpoint, Endpoint::Live | Endpoint::Ready)
     }
 
-    /// Whether it is served to publishers and administrators alone.
+    /// Whether it serves only publishers and administrators.
     #[must_use]
     pub fn is_for_publishers(&self) -> bool {
         matches!(self.asker, Asker::Publisher | Asker::Admin)
@@ -196,12 +197,12 @@ pub(crate) struct Routes {
     pub(crate) ws_path: String,
     pub(crate) push_path: String,
     pub(crate) has_demo: bool,
-    /// What only publishers ask for is answered where it is not.
+    /// Whether requests of publishers are told where to go instead.
     pub(crate) tells_elsewhere: bool,
 }
 
 impl Routes {
-    /// What there is at a path of a listener; nothing when there is nothing, or it belongs to the
+    /// The route at a path of a listener; `None` if there is nothing, or if the path belongs to the
     /// other listener.
     pub(crate) fn find(&self, side: Side, path: &str) -> Option<Found> {
         let found = ROUTES.iter().find_map(|route| {
@@ -248,7 +249,7 @@ impl Route {
     }
 }
 
-/// What stands in `path` where `template` has a name; nothing when they differ.
+/// The segment of `path` at the name in `template`; `None` if they do not match.
 fn segment<'p>(template: &str, path: &'p str) -> Option<&'p str> {
     let Some((before, rest)) = template.split_once('{') else {
         return (template == path).then_some("");
@@ -258,7 +259,7 @@ fn segment<'p>(template: &str, path: &'p str) -> Option<&'p str> {
     (!segment.contains('/')).then_some(segment)
 }
 
-/// In which form a refusal is told to who asks for this path with these headers.
+/// The format of a refusal for this path and these headers.
 pub(crate) fn format_of_refusal(endpoint: Endpoint, path: &str, headers: &HeaderMap) -> Format {
     match endpoint {
         _ if is_api_path(path) => Format::Json,
@@ -347,7 +348,7 @@ mod tests {
         assert_eq!(without.find(Side::Whole, "/"), None);
     }
 
-    /// The description for programs names the same paths and methods, and the one for people too.
+    /// The description for programs and the guide for people list the same paths and methods.
     #[test]
     fn what_is_served_is_described() {
         let document: serde_json::Value =

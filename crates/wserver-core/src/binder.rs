@@ -1,7 +1,7 @@
 //! Who is bound to what: token ↔ user ↔ connection, by event.
 //!
-//! The binder stores facts and answers questions; it sends nothing, and what a connection's
-//! handle is only its owner knows.
+//! The binder stores facts and answers questions. It sends nothing, and only its owner knows what
+//! the handle of a connection is.
 
 mod registration;
 mod connections;
@@ -34,8 +34,8 @@ use table::{Candidate, Cursor, Remains, Table};
 
 use crate::{ConnectionId, EventName, RegistrationKey, UserId};
 
-/// Shards unless the owner chooses: many times the threads of any machine, yet an empty binder
-/// stays under 128 KiB.
+/// The default number of shards: many times the threads of any machine, yet an empty binder stays
+/// under 128 KiB.
 const SHARDS: usize = 256;
 
 /// Members whose handles are cloned under one lock: each may be a cache miss, so this is some
@@ -45,10 +45,10 @@ const CLONES_PER_LOCK: usize = 512;
 /// Members that a scan compares under one lock: some 50 µs.
 const COMPARISONS_PER_LOCK: usize = 4096;
 
-/// Who is bound to what: which connections a user has, and which events each is registered for.
+/// Which connections a user has, and which events each is registered for.
 ///
-/// `H` is the handle of a connection, cloned out for whoever asks; `L` is a [`Lane`], a slot the
-/// owner keeps beside each user and reaches under that user's lock.
+/// `H` is the handle of a connection, of which callers get clones; `L` is a [`Lane`], a slot that
+/// the owner keeps beside each user and reaches under that user's lock.
 ///
 /// It is shared by reference: users and connections are each split over shards with a lock of
 /// their own, and every operation takes one lock of either kind at a time, connection before
@@ -76,7 +76,7 @@ const COMPARISONS_PER_LOCK: usize = 4096;
 /// ```
 pub struct Binder<H, L = ()> {
     bindings_per_connection_max: usize,
-    /// Zero is no bound.
+    /// Zero means no limit.
     connections_per_user_max: usize,
     name_keys: RandomState,
     token_keys: RandomState,
@@ -90,7 +90,7 @@ pub struct Binder<H, L = ()> {
     registration_count: AtomicUsize,
 }
 
-/// Where [`Binder::event_users`] goes on. The default is the beginning.
+/// Where [`Binder::event_users`] continues. The default is the beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UserCursor {
     shard: u16,
@@ -132,7 +132,7 @@ impl<H: Clone, L: Lane<H>> Binder<H, L> {
         }
     }
 
-    /// The same that stores at most so many connections for each user; zero is no bound.
+    /// The same with at most so many connections for each user; zero means no limit.
     #[must_use]
     pub const fn with_connections_per_user_max(mut self, max: usize) -> Self {
         self.connections_per_user_max = max;
@@ -225,7 +225,7 @@ impl<H: Clone, L: Lane<H>> Binder<H, L> {
         Some(unbound)
     }
 
-    /// Ends every registration of a connection and tells each.
+    /// Ends every registration of a connection and returns them.
     ///
     /// O(registrations of the connection), whatever the number of members of its users.
     pub fn unbind_connection(&self, id: ConnectionId) -> Vec<Unbound> {
@@ -246,7 +246,7 @@ impl<H: Clone, L: Lane<H>> Binder<H, L> {
     }
 
     /// Ends a connection's registrations for those of its users whose lane `is_at_rest`, which is
-    /// asked under the user's lock; tells each, and whether none is left.
+    /// called under the user's lock. Returns the ended ones, and whether none is left.
     ///
     /// O(registrations of the connection), and of several users O(users²).
     pub fn unbind_at_rest(
@@ -304,8 +304,8 @@ impl<H: Clone, L: Lane<H>> Binder<H, L> {
 
     /// The connections of a user, of one event or of any.
     ///
-    /// Each that was bound the whole time is there once. A large group is read in slices between
-    /// which others may bind and unbind, so it is no picture of one instant.
+    /// A connection that is bound the whole time appears once. A large group is read in slices,
+    /// between which others may bind and unbind, so the result is not a snapshot of one instant.
     pub fn user_connections(
         &self,
         user: &UserId,
@@ -351,11 +351,11 @@ impl<H: Clone, L: Lane<H>> Binder<H, L> {
         found
     }
 
-    /// The connections that hold a registration which came with a token.
+    /// The connections that hold a registration made with a token.
     ///
     /// It looks at every member of every user, some 10 to 30 ns each, a few thousand under one
-    /// lock: meant for a logout, not for a push. An index would answer at once, but cost every
-    /// binding 20 to 30 bytes for the sake of the rarest question.
+    /// lock: use it for a logout, not for a push. An index would answer at once, but would cost
+    /// every registration 20 to 30 bytes for the rarest question.
     pub fn token_connections(&self, token: TokenDigest) -> Vec<(ConnectionId, H)> {
         let mut found = Vec::new();
         for shard in self.users.numbers() {
@@ -369,11 +369,11 @@ impl<H: Clone, L: Lane<H>> Binder<H, L> {
         found
     }
 
-    /// Adds users who have a connection that is registered for `event`, some from `cursor` on; tells
-    /// where to go on, or `None` at the end.
+    /// Adds some users that have a connection registered for `event`, from `cursor` on. Returns
+    /// where to continue, or `None` at the end.
     ///
-    /// It looks at a few thousand users under one lock and stops early when `found` has `max`.
-    /// Who is bound the whole time is found once.
+    /// It looks at a few thousand users under one lock and stops early when `found` has `max`. A
+    /// user that is bound the whole time is found once.
     pub fn event_users(
         &self,
         event: &EventName,
@@ -391,7 +391,8 @@ impl<H: Clone, L: Lane<H>> Binder<H, L> {
         }
     }
 
-    /// How much there is. Three atomic loads: while others bind, not of one instant.
+    /// How much there is. Three atomic loads, so while others bind it is not a snapshot of one
+    /// instant.
     pub fn counts(&self) -> Counts {
         Counts {
             users: self.user_count.load(Ordering::Relaxed),
@@ -402,19 +403,19 @@ impl<H: Clone, L: Lane<H>> Binder<H, L> {
 
     /// Shows a user to `f` under the user's lock, if the user has a connection. O(1).
     ///
-    /// `f` must not call the binder, since its locks are not reentrant, and should be done
-    /// within a millisecond: others of the shard wait for it.
+    /// `f` must not call the binder, because its locks are not reentrant, and should end within a
+    /// millisecond, because others wait for the shard.
     pub fn with_user<R>(&self, user: &UserId, f: impl FnOnce(Group<'_, H, L>) -> R) -> Option<R> {
         self.with_key(self.key(user), f)
     }
 
-    /// A user's name, hashed once for several looks by [`with_key`](Self::with_key).
+    /// A user's name, hashed once for several look-ups by [`with_key`](Self::with_key).
     pub fn key<'u>(&self, user: &'u UserId) -> UserKey<'u> {
         UserKey::new(user, self.name_keys.hash_one(user.as_str()))
     }
 
     /// As [`with_user`](Self::with_user), without hashing the name again. A key of another binder
-    /// finds nobody.
+    /// finds no user.
     pub fn with_key<R>(&self, key: UserKey<'_>, f: impl FnOnce(Group<'_, H, L>) -> R) -> Option<R> {
         let (shard, hash) = self.locate(key);
         let mut users = self.users.lock(shard);
@@ -422,8 +423,8 @@ impl<H: Clone, L: Lane<H>> Binder<H, L> {
         users.group(index).map(f)
     }
 
-    /// As [`with_user`](Self::with_user), and tells `f` in which slot a connection is, if it is one
-    /// of the user's. Nothing of that connection changes meanwhile.
+    /// As [`with_user`](Self::with_user), and tells `f` the slot of a connection, if it belongs to
+    /// the user. Nothing about that connection changes meanwhile.
     pub fn with_user_and_slot<R>(
         &self,
         user: &UserId,
@@ -482,7 +483,7 @@ impl<H: Clone, L: Lane<H>> Binder<H, L> {
     }
 }
 
-/// A connection may have come up twice, for two users or for two slots one after the other.
+/// A connection may have been found twice, for two users or in two slots one after the other.
 fn keep_one_of_each<H>(connections: &mut Vec<(ConnectionId, H)>) {
     connections.sort_by_key(|(id, _)| *id);
     connections.dedup_by_key(|(id, _)| *id);

@@ -1,6 +1,6 @@
-//! Why a connection ends: one closed list, in the domain's words.
+//! Why a connection ends: one closed list.
 //!
-//! Which close code each reason becomes on the wire is the edge's business.
+//! The edge chooses the close code on the wire for each reason.
 
 use crate::words;
 
@@ -8,7 +8,7 @@ words! {
     /// Why a connection ended, or is about to.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub enum CloseReason {
-        /// The peer asked for it with a Close of its own.
+        /// The peer sent a Close first.
         PeerClosed = "peer_closed",
         /// The peer's socket ended or failed without a Close.
         PeerGone = "peer_gone",
@@ -22,21 +22,21 @@ words! {
         ProtocolError = "protocol_error",
         /// The peer sent text that is not UTF-8.
         InvalidPayload = "invalid_payload",
-        /// The peer sent a message that is none of the protocol it speaks.
+        /// The peer sent a message that its protocol does not have.
         Malformed = "malformed",
-        /// The peer sent a message beyond the inbound limit.
+        /// The peer sent a message larger than the inbound limit.
         TooBig = "too_big",
-        /// The peer sent the beginning of a message when there was no room left for any.
+        /// The peer began a message when there was no room for it.
         InboundFull = "inbound_full",
-        /// The peer read more slowly than it was sent to, beyond its bound.
+        /// The peer read too slowly, beyond its limit.
         Slow = "slow",
         /// The operator or the embedding program disconnected it.
         Disconnected = "disconnected",
         /// The identity it registered with has expired.
         Expired = "expired",
-        /// Its user has the most connections already.
+        /// Its user had reached the limit of connections.
         UserFull = "user_full",
-        /// A newer connection of its user, who had the most already, took its place.
+        /// A newer connection of its user replaced it, because the user had reached the limit.
         Replaced = "replaced",
         /// The server is shutting down.
         Shutdown = "shutdown",
@@ -51,7 +51,7 @@ words! {
 mod tests {
     use super::*;
 
-    /// Counters, logs and answers know a reason by its label, in this order.
+    /// The labels in counters, logs and answers, in this order.
     #[test]
     fn each_reason_has_its_label() {
         assert_eq!(

@@ -1,6 +1,6 @@
-//! When the registrations of one connection expire, each on its own.
+//! The expiry of each registration of one connection.
 //!
-//! It knows a registration by its key and a time by the owner's count.
+//! It knows a registration by its key, and a time by the number that its owner counts.
 
 use smallvec::SmallVec;
 
@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 pub struct RegistrationKey(u64);
 
 impl RegistrationKey {
-    /// The key of the registration that its owner counts as `number`.
+    /// The key of the registration with this number, which its owner assigns.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
@@ -24,13 +24,13 @@ impl RegistrationKey {
 pub(crate) struct Expiries {
     /// Invariant: no key twice, the earliest first. As many as there are registrations at most.
     by_time: SmallVec<[(RegistrationKey, u64); 1]>,
-    /// When the peer is to be told of the earliest: zero until that is known, the last moment there is
-    /// once it has been told.
+    /// When to warn the peer of the earliest expiry: zero until that is known, and the latest
+    /// possible time after the warning.
     warn_at: u64,
 }
 
 impl Expiries {
-    /// Replaces what was told of a registration before; `None` is never.
+    /// Replaces the expiry of a registration; `None` means never.
     pub(crate) fn set(&mut self, registration: RegistrationKey, at: Option<u64>) {
         let earliest = self.earliest();
         self.by_time.retain(|(known, _)| *known != registration);
@@ -43,8 +43,9 @@ impl Expiries {
         }
     }
 
-    /// How long the peer is not to be told of the earliest, which comes `until` from `now`; zero once,
-    /// when it is to be told. It is told `lead_max` before, or when half of a shorter time is over.
+    /// How long to wait before the warning of the earliest expiry, which comes `until` from `now`;
+    /// zero, once, when the warning is due. It is due `lead_max` before the expiry, or when half of
+    /// a shorter time has passed.
     pub(crate) fn until_warning(&mut self, now: u64, until: u64, lead_max: u64) -> Option<u64> {
         if self.warn_at == 0 {
             self.warn_at = now.saturating_add(until - lead_max.min(until / 2));

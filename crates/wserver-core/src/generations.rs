@@ -1,9 +1,9 @@
-//! A map that forgets the oldest entries, without a list to keep in order.
+//! A map that forgets its oldest entries, without a list to keep in order.
 //!
-//! It is two hash maps. New entries go into the younger one; when that is full, the older one is
-//! forgotten and the younger one takes its place. So the map always knows the last `generation_max`
-//! entries, and never holds more than twice as many. It knows no clock: a caller whose entries also
-//! grow stale by time [turns](Generations::turn) it.
+//! It consists of two hash maps. New entries go into the newer one. When that is full, the older
+//! one is dropped, and the newer one takes its place. So the map always has the last
+//! `generation_max` entries, and never more than twice as many. It knows no clock: a caller whose
+//! entries also become stale with time [turns](Generations::turn) it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::IntoValues;
@@ -20,18 +20,18 @@ pub struct Generations<K, V, S = RandomState> {
 }
 
 impl<K: Eq + Hash, V, S: BuildHasher + Default> Generations<K, V, S> {
-    /// An empty map, each of whose two generations holds `generation_max` entries; with 0 nothing is
-    /// kept by [`insert`](Self::insert).
+    /// An empty map, each of whose two generations holds `generation_max` entries; with 0,
+    /// [`insert`](Self::insert) keeps nothing.
     pub fn new(generation_max: usize) -> Self {
         Self { generation_max, younger: HashMap::default(), older: HashMap::default() }
     }
 
-    /// The entry of `key`, of whichever generation.
+    /// The entry of `key`, from either generation.
     pub fn find(&self, key: &K) -> Option<&V> {
         self.younger.get(key).or_else(|| self.older.get(key))
     }
 
-    /// Makes an entry, in the place of one that there is.
+    /// Makes an entry, and replaces one with the same key.
     pub fn insert(&mut self, key: K, value: V) {
         if self.generation_max == 0 {
             return;
@@ -42,10 +42,10 @@ impl<K: Eq + Hash, V, S: BuildHasher + Default> Generations<K, V, S> {
         self.younger.insert(key, value);
     }
 
-    /// The entry of `key`, which counts as made now, or else a new one; and the generation that is
-    /// forgotten for it, if one is.
+    /// The entry of `key`, which then counts as new, or else a new entry; and the generation that
+    /// was dropped to make room, if one was.
     pub fn renew(&mut self, key: K, new: impl FnOnce() -> V) -> (&mut V, Option<IntoValues<K, V>>) {
-        // First of all, since the generation to be forgotten may be the one that it stands in.
+        // This comes first, because the entry may be in the generation that is dropped.
         let known = self.older.remove(&key);
         let is_beyond = self.is_full() && !self.younger.contains_key(&key);
         let forgotten = is_beyond.then(|| self.turn());
@@ -57,12 +57,12 @@ impl<K: Eq + Hash, V, S: BuildHasher + Default> Generations<K, V, S> {
         self.younger.len() >= self.generation_max
     }
 
-    /// Forgets the older generation, which is returned, and begins a new one.
+    /// Drops the older generation, which is returned, and begins a new one.
     pub fn turn(&mut self) -> IntoValues<K, V> {
         mem::replace(&mut self.older, mem::take(&mut self.younger)).into_values()
     }
 
-    /// How many entries there are, one that stands in both generations twice.
+    /// The number of entries; one that is in both generations counts twice.
     pub fn len(&self) -> usize {
         self.younger.len() + self.older.len()
     }

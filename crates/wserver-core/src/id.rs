@@ -1,19 +1,19 @@
-//! What connections and pushes are known by.
+//! The ids of connections and pushes.
 
 use std::fmt;
 
-/// One connection, for as long as this process lives; never used twice.
+/// Identifies one connection within this process; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(u64);
 
 impl ConnectionId {
-    /// Names the connection that its owner counts as `number`.
+    /// The id of the connection with this number, which its owner counts.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number it was made from.
+    /// The number in the id.
     #[must_use]
     pub const fn as_u64(self) -> u64 {
         self.0
@@ -26,9 +26,9 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// Names one push: unique in a process, and hardly the same in two.
+/// Identifies one push: unique within a process, and practically unique across processes.
 ///
-/// It is what a publisher's answer, the log, `explain` and connections of version 2 call the push.
+/// A publisher's answer, the log, `explain` and connections of version 2 use this id for the push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PushId {
     process: u32,
@@ -36,7 +36,7 @@ pub struct PushId {
 }
 
 impl PushId {
-    /// The push with this number, of the process that drew this random number for itself.
+    /// The id of the push with this number, in the process with this random number.
     #[must_use]
     pub const fn new(process: u32, number: u64) -> Self {
         Self { process, number }

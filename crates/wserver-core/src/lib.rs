@@ -1,17 +1,17 @@
-//! The heart of wserver: who is bound to what, and how one session lives.
+//! The core of wserver: which connections belong to which users, and how one session lives.
 //!
 //! Synchronous and sans-IO: this crate opens no socket, reads no clock, starts no thread,
 //! writes no log and needs no async runtime. Time is a parameter.
 //!
-//! - [`Binder`] knows which connections a user has and which events each wants. It is shared by
-//!   reference between threads and is of use to any service that has to find the connections of
-//!   someone; `examples/reuse.rs` is one of threads and channels.
+//! - [`Binder`] knows which connections a user has and which events each wants. Threads share it by
+//!   reference. Any service that has to find somebody's connections can use it; `examples/reuse.rs`
+//!   does so with threads and channels.
 //! - [`Session`] is the life of one WebSocket as a state machine: heartbeats, the register
-//!   deadline, expiry, the flood bound, the close deadline. It takes 56 bytes.
-//! - [`Rate`] is how often something may happen, and [`Generations`] a map that forgets the oldest
-//!   entries: the small parts of which several crates make their bounds.
-//! - [`UserId`], [`EventName`] and [`ConnectionId`] are what both speak of; [`Limits`] holds
-//!   every bound of sessions and their node, [`CloseReason`] every way a connection ends.
+//!   deadline, expiry, the flood limit, the close deadline. It takes 56 bytes.
+//! - [`Rate`] limits how often something may happen, and [`Generations`] is a map that forgets its
+//!   oldest entries: small parts from which several crates build their limits.
+//! - [`UserId`], [`EventName`] and [`ConnectionId`] are what both use; [`Limits`] has all limits of
+//!   sessions and their node, [`CloseReason`] every way in which a connection ends.
 //!
 //! ```
 //! use wserver_core::{Binder, ConnectionId, EventName, UserId};
@@ -47,11 +47,11 @@
 //! | `token_connections` | O(all members) | 14 ns each |
 //! | memory of a user with one connection and one event | | 144 bytes, the handle not counted |
 //!
-//! By `cargo bench -p wserver-core` on two shared cores where one load from a cold place takes
-//! 190 ns (the benchmark measures that too): a million users with ids of 36 bytes, one event.
-//! A random lookup is two such loads one after the other, the index and the user; a clone of the
-//! handle is one more. In a mass disconnect of 100,000 members of one user the slowest single
-//! call took 0.1 to 0.7 ms, scheduling included, which bounds every lock that it held.
+//! From `cargo bench -p wserver-core` on two shared cores where one load from uncached memory takes
+//! 190 ns (the benchmark measures that too): a million users with ids of 36 bytes, one event. A
+//! random look-up is two such loads in sequence, the index and the user; a clone of the handle is
+//! one more. In a mass disconnect of 100,000 members of one user, the slowest single call took 0.1
+//! to 0.7 ms, including scheduling, which is an upper bound for every lock that it held.
 
 mod words;
 mod names;

@@ -1,6 +1,6 @@
-//! Every bound of sessions and of the node that holds them, and the relations between them.
+//! All limits of sessions and of the node that holds them, and the relations between them.
 //!
-//! [`LimitSettings`] is what a person writes; [`Limits`] is the proof that it holds together.
+//! A person writes [`LimitSettings`]; [`Limits`] is the proof that they fit together.
 
 mod problem;
 #[cfg(test)]
@@ -19,7 +19,7 @@ const MIB: usize = 1024 * KIB;
 
 /// The bytes a server-side frame head may add to a payload (RFC 6455, section 5.2).
 const FRAME_HEAD_BYTES_MAX: usize = 10;
-/// What the head of a push holds beside the event's name, for connections of version 2: the id, of
+/// What the head of a push holds besides the event's name, for connections of version 2: the id, of
 /// at most 64 bytes, and JSON around both.
 const PUSH_HEAD_BYTES_MAX: usize = 96;
 /// The most bytes that one byte of a name becomes in JSON: `\u001f`.
@@ -32,73 +32,75 @@ macro_rules! name {
     };
 }
 
-/// Every bound of sessions and their node, as a person sets it. [`LimitSettings::build`] checks the
-/// relations.
+/// All limits of sessions and their node, as a person sets them. [`LimitSettings::build`] checks
+/// the relations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitSettings {
     /// How long a connection may stay without a registration; zero means for ever. Default: 30 s.
     pub register_timeout: Duration,
-    /// How long an authenticator may take over one registration. Default: 10 s.
+    /// The maximum duration of the check of one token. Default: 10 s.
     pub authenticate_timeout: Duration,
     /// Time between two pings. Default: 25 s.
     pub ping_interval: Duration,
-    /// How long a pong may take, before the allowance for bytes under way. Default: 10 s.
+    /// How long to wait for a pong, not counting the extra time for bytes under way. Default: 10 s.
     pub pong_timeout: Duration,
-    /// How long a connection that is closing waits for the client's own Close. Default: 5 s.
+    /// How long a closing connection waits for the client's own Close. Default: 5 s.
     pub close_timeout: Duration,
-    /// How long a client may take nothing of what is queued for it, before it is closed as too slow.
+    /// How long a client may take nothing of its queue before the server closes it as too slow.
     /// Default: 60 s.
     pub stall_timeout: Duration,
-    /// The largest message a client may send, over all of its fragments. Default: 64 KiB.
+    /// The maximum size of a message from a client, over all its fragments. Default: 64 KiB.
     pub inbound_message_bytes_max: usize,
-    /// The most fragments of one inbound message. Default: 256.
+    /// The maximum number of fragments of one message from a client. Default: 256.
     pub inbound_fragments_max: usize,
-    /// Messages and pings a client may send per second in the long run. Default: 50.
+    /// Messages and pings that a client may send per second in the long run. Default: 50.
     pub inbound_messages_per_second: u32,
-    /// Messages and pings a client may send at once. Default: 200.
+    /// Messages and pings that a client may send at once. Default: 200.
     pub inbound_messages_burst: u32,
-    /// Registrations that wait behind one that is being authenticated. Default: 8.
+    /// The maximum number of registrations that wait behind one whose token is being checked.
+    /// Default: 8.
     pub registrations_pending_max: usize,
-    /// The most (user, event) pairs of one connection. Default: 128.
+    /// The maximum number of registrations of one connection. Default: 128.
     pub bindings_per_connection_max: usize,
-    /// The most bytes of user ids and events of one connection's registrations. Default: 64 KiB.
+    /// The maximum bytes of user ids and events in the registrations of one connection. Default: 64
+    /// KiB.
     pub names_per_connection_bytes_max: usize,
-    /// The same over all connections. A name counts once for each registration, although registrations
-    /// of one user share it. Default: 1 GiB.
+    /// The same over all connections. A name counts once for each registration, although
+    /// registrations of one user share it. Default: 1 GiB.
     pub names_bytes_max: usize,
-    /// The most bytes of clients' messages that are half read or wait, over all connections. Default: 256 MiB.
+    /// The maximum bytes of clients' messages that are incomplete or wait, over all connections.
+    /// Default: 256 MiB.
     pub inbound_bytes_max: usize,
-    /// The longest user id, event or token, in bytes of UTF-8. Default: 4 KiB.
+    /// The maximum length of a user id, an event or a token, in bytes of UTF-8. Default: 4 KiB.
     pub name_bytes_max: usize,
-    /// The largest message of a push, in bytes of UTF-8. Default: 1 MiB.
+    /// The maximum size of the message of a push, in bytes of UTF-8. Default: 1 MiB.
     pub message_bytes_max: usize,
-    /// The most bytes queued for one connection. Default: 4 MiB.
+    /// The maximum bytes queued for one connection. Default: 4 MiB.
     pub outbox_bytes_max: usize,
-    /// The most bytes queued over all connections. A message that waits at many connections counts
-    /// once for each, although its memory is shared. Default: 2 GiB.
+    /// The maximum bytes queued over all connections. A message that waits at many connections
+    /// counts once for each, although its memory is shared. Default: 2 GiB.
     pub outboxes_bytes_max: usize,
-    /// The most bytes of one user's messages that wait for a fan-out under way. Default: 128 KiB.
+    /// The maximum bytes for one user that wait for a fan-out under way. Default: 128 KiB.
     pub walk_bytes_max: usize,
-    /// The most WebSocket connections at once. Default: 100,000.
+    /// The maximum number of WebSocket connections. Default: 100,000.
     pub connections_max: usize,
-    /// The most connections of one user, those that registered for it; zero means no bound. Default: 0.
+    /// The maximum number of connections registered for one user; zero means no limit. Default: 0.
     pub connections_per_user_max: usize,
-    /// What becomes of one more. Default: it is refused.
+    /// What to do with one connection more. Default: refuse it.
     pub connections_per_user_policy: ConnectionsPerUserPolicy,
-    /// How long a shutdown may take over all of it: the delay, telling everybody, and the queues.
-    /// Default: 30 s.
+    /// The maximum duration of a whole shutdown: the delay, closing connections, and emptying
+    /// queues. Default: 30 s.
     pub drain_timeout: Duration,
-    /// How long a server that is to shut down goes on as before, not ready, so that balancers send
-    /// their clients elsewhere. Default: 0.
+    /// How long a shutdown keeps serving, but not ready, so that load balancers notice. Default: 0.
     pub drain_delay: Duration,
-    /// Over how long connections are told to go, so that their clients do not all come back at once;
-    /// at most half of what `drain_delay` leaves of `drain_timeout`, and less when there are few of
-    /// them. Default: 15 s.
+    /// The time over which a shutdown closes connections, so that their clients do not all come
+    /// back at once; at most half of what `drain_delay` leaves of `drain_timeout`, and less if
+    /// there are few connections. Default: 15 s.
     pub drain_spread: Duration,
-    /// Bytes of what is remembered of users and strangers: refusals, drops and ends; zero means
-    /// nothing is. At most 64 MiB. Default: 4 MiB.
+    /// The maximum bytes of the journal of refusals, drops and ends; zero disables it. At most 64
+    /// MiB. Default: 4 MiB.
     pub journal_bytes_max: usize,
-    /// The most traces at once. Default: 16.
+    /// The maximum number of traces at once. Default: 16.
     pub traces_max: usize,
 }
 
@@ -110,7 +112,7 @@ impl Default for LimitSettings {
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
-            // As long as a pong may take at most.
+            // The longest that the server can wait for a pong.
             stall_timeout: Duration::from_secs(60),
             inbound_message_bytes_max: 64 * KIB,
             inbound_fragments_max: 256,
@@ -125,7 +127,7 @@ impl Default for LimitSettings {
             name_bytes_max: 4 * KIB,
             message_bytes_max: MIB,
             outbox_bytes_max: 4 * MIB,
-            // A thousand connections may wait for the largest message twice.
+            // Enough for a thousand connections that each wait for the largest message twice.
             outboxes_bytes_max: 2048 * MIB,
             walk_bytes_max: 128 * KIB,
             connections_max: 100_000,
@@ -133,7 +135,8 @@ impl Default for LimitSettings {
             connections_per_user_policy: ConnectionsPerUserPolicy::RefuseNew,
             drain_timeout: Duration::from_secs(30),
             drain_delay: Duration::ZERO,
-            // So 100,000 clients come back at 7,000 a second, which a core that speaks TLS can take.
+            // At this spread, 100,000 clients come back at 7,000 a second, which one core with TLS
+            // can handle.
             drain_spread: Duration::from_secs(15),
             journal_bytes_max: 4 * MIB,
             traces_max: 16,
@@ -142,10 +145,10 @@ impl Default for LimitSettings {
 }
 
 impl LimitSettings {
-    /// Checks every bound and every relation between two of them.
+    /// Checks every limit and every relation between two of them.
     ///
     /// # Errors
-    /// [`LimitsError`] with all that is wrong, not only the first.
+    /// [`LimitsError`] with all problems, not only the first.
     pub fn build(self) -> Result<Limits, LimitsError> {
         let mut checks = LimitChecks::default();
         for (name, value) in [
@@ -193,7 +196,7 @@ impl LimitSettings {
             name!(drain_timeout),
             self.drain_timeout,
         );
-        // A part of it is searched under a lock.
+        // A part of the journal is searched under a lock.
         checks.at_most(name!(journal_bytes_max), self.journal_bytes_max, 64 * MIB);
         checks.at_least(
             name!(inbound_message_bytes_max),
@@ -223,9 +226,9 @@ impl LimitSettings {
             &[name!(inbound_message_bytes_max)],
             "a message of inbound_message_bytes_max takes up to twice its length while it arrives",
         );
-        // A reader that was within its bound when a message was accepted for it must still be so
-        // when that message reaches it: one segment on its way, one waiting, each ended by a
-        // message that was let in just below walk_bytes_max. Otherwise a count could be untrue.
+        // A reader that was within its limit when a message was accepted for it must still be
+        // within it when that message arrives: one segment on its way, one waiting, each ended by a
+        // message that was accepted just below walk_bytes_max. Otherwise a count could be wrong.
         // Connections of version 2 get the event's name before the message, as JSON.
         let name = self.name_bytes_max.saturating_mul(JSON_BYTES_MAX);
         let head = FRAME_HEAD_BYTES_MAX + PUSH_HEAD_BYTES_MAX;
@@ -250,18 +253,18 @@ impl LimitSettings {
 }
 
 words! {
-    /// What becomes of one more connection of a user who has `connections_per_user_max`.
+    /// What to do with one connection more of a user that has `connections_per_user_max`.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub enum ConnectionsPerUserPolicy {
-        /// The connection that registers is closed.
+        /// Close the connection that registers.
         #[default]
         RefuseNew = "refuse_new",
-        /// Those that were opened first are closed, so that the user keeps the ones opened last.
+        /// Close the connections that were opened first, so that the user keeps the newest.
         CloseOldest = "close_oldest",
     }
 }
 
-/// A word that names no [`ConnectionsPerUserPolicy`].
+/// The word does not name a [`ConnectionsPerUserPolicy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("unknown policy: write refuse_new or close_oldest")]
 pub struct UnknownPolicy;
@@ -274,7 +277,7 @@ impl FromStr for ConnectionsPerUserPolicy {
     }
 }
 
-/// Bounds whose relations hold. Read them as fields.
+/// Limits whose relations hold. Read them as fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits(LimitSettings);
 

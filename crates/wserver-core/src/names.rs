@@ -1,7 +1,7 @@
-//! Names that strangers choose: who a message is for and what it is about.
+//! Names that strangers choose: the user of a message, and its event.
 //!
-//! Both are parsed once at the border and carried as proof from there on.
-//! They know nothing of JSON, of tokens, or of who may use them.
+//! Both are parsed once at the border; from there on their types are the proof. They know nothing
+//! of JSON, of tokens, or of permissions.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
-    /// The name has no characters.
+    /// The name is empty.
     #[error("is empty")]
     Empty,
-    /// The name is longer than the limit for names.
+    /// The name is longer than the limit.
     #[error("is {bytes} bytes long, the limit is {bytes_max}")]
     TooLong {
         /// Its length in bytes of UTF-8.
         bytes: usize,
-        /// The limit it broke (`name_bytes_max`).
+        /// The limit (`name_bytes_max`).
         bytes_max: usize,
     },
 }
@@ -80,11 +80,11 @@ macro_rules! name {
 }
 
 name! {
-    /// The id under which a team's backend knows a user.
+    /// The id of a user, as the backend knows it.
     UserId
 }
 name! {
-    /// The kind of message a connection asked for.
+    /// The name under which connections of a user ask for messages.
     EventName
 }
 
@@ -92,7 +92,7 @@ name! {
 mod tests {
     use super::*;
 
-    /// A limit counts bytes of UTF-8, and is kept to the byte.
+    /// A limit counts bytes of UTF-8, and is exact.
     #[test]
     fn a_name_has_a_byte_at_least_and_no_more_than_its_limit() {
         for (name, bytes_max, expected) in [

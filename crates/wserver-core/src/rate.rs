@@ -1,14 +1,14 @@
-//! How often something may happen: a token bucket, kept as one number.
+//! A limit on how often something may happen: a token bucket, stored as one number.
 //!
 //! The number is the moment at which the bucket is full again (the generic cell rate algorithm). It
-//! says the same as a count of tokens and the time of its last change. The caller keeps it where it
-//! likes, as a field of a connection, an atomic or an entry of a map, in nanoseconds since a moment
-//! of its choice; a bucket that begins as 0 is full. A rate-limiting library would bring stores,
-//! clocks and waiting that are not needed here.
+//! contains as much as a count of tokens and the time of its last change. The caller stores it
+//! anywhere, as a field of a connection, an atomic or an entry of a map, in nanoseconds since a
+//! moment of its choice; a bucket that begins as 0 is full. A rate-limiting library would add
+//! stores, clocks and waiting that are not needed here.
 
 use std::time::Duration;
 
-/// So many a second in the long run, and so many at once.
+/// So many per second in the long run, and so many at once.
 ///
 /// ```
 /// use wserver_core::Rate;
@@ -23,14 +23,14 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// The time in which one token comes, in nanoseconds; at least 1.
+    /// The time for one token, in nanoseconds; at least 1.
     token: u64,
-    /// The time in which an empty bucket fills, in nanoseconds; at least that of one token.
+    /// The time to fill an empty bucket, in nanoseconds; at least that of one token.
     burst: u64,
 }
 
 impl Rate {
-    /// `per_second` tokens come in a second, and the bucket holds `burst`; 0 counts as 1.
+    /// Adds `per_second` tokens a second, up to `burst`; 0 counts as 1.
     pub const fn new(per_second: u32, burst: u32) -> Self {
         let token = match 1_000_000_000_u64.checked_div(per_second as u64) {
             Some(0) => 1,
@@ -42,15 +42,15 @@ impl Rate {
         Self { token, burst: token * burst }
     }
 
-    /// Takes `count` tokens at `now` out of a bucket that is full at `full_at`, and returns when it is
-    /// full afterwards; `None`, with nothing taken, when it does not hold as many.
+    /// Takes `count` tokens at `now` out of a bucket that is full at `full_at`, and returns when it
+    /// is full again. Returns `None`, and takes nothing, if the bucket has fewer.
     pub fn take(self, full_at: u64, now: u64, count: u32) -> Option<u64> {
         let full_at = self.full_after(full_at, now, count);
-        // It is as far from full as it may be when that takes the time of a burst.
+        // An empty bucket is full again after the time of a burst.
         (full_at <= now.saturating_add(self.burst)).then_some(full_at)
     }
 
-    /// How long at `now` until `count` tokens can be taken, if nobody takes any meanwhile.
+    /// How long to wait at `now` until `count` tokens are available, if nobody takes any meanwhile.
     pub fn wait(self, full_at: u64, now: u64, count: u32) -> Duration {
         let ahead = self.full_after(full_at, now, count) - now;
         Duration::from_nanos(ahead.saturating_sub(self.burst))
@@ -73,8 +73,8 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
     const MILLISECOND: u64 = 1_000_000;
 
-    /// Takes tokens out at milliseconds, each time as many, and shows when that was refused and for
-    /// how long, also in milliseconds.
+    /// Takes the same number of tokens at each of these milliseconds, and shows when that was
+    /// refused and for how long, in milliseconds too.
     fn check(rate: Rate, takes: &[(u64, u32)], expected: &[Option<u64>]) {
         let mut full_at = 0;
         let mut refused = Vec::new();
@@ -111,7 +111,7 @@ mod tests {
             &[(0, 3), (0, 4), (0, 2), (0, 1), (400, 5), (500, 5), (500, 0)],
             &[None, Some(200), None, Some(100), Some(100), None, None],
         );
-        // What is more than a burst is never there, however long one waits.
+        // More than a burst is never available, however long one waits.
         check(Rate::new(10, 5), &[(0, 6), (100, 6)], &[Some(100), Some(100)]);
     }
 
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(Rate::new(0, 0), Rate::new(1, 1));
     }
 
-    /// In one second, however it is cut, burst and rate pass and not one more.
+    /// In one second, however it is divided, exactly the burst and the rate pass.
     #[test]
     fn never_more_than_burst_and_rate() {
         for (per_second, burst, step) in [(7, 1, 13), (100, 20, 1), (3, 9, 50)] {

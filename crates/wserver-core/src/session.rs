@@ -1,7 +1,7 @@
-//! The life of one WebSocket as a state machine: heartbeats, deadlines, the flood bound.
+//! The life of one WebSocket as a state machine: heartbeats, deadlines, the flood limit.
 //!
-//! Something happened: call a `handle_*`. What now: call [`Session::poll`]. It knows no socket,
-//! no clock and no frame, and decides nothing about what is sent.
+//! When something has happened, call a `handle_*`. To learn what to do now, call [`Session::poll`].
+//! It knows no socket, no clock and no frame, and does not decide what is sent.
 
 #[cfg(test)]
 mod tests;
@@ -18,32 +18,33 @@ const BYTES_PER_SECOND_OF_PATIENCE: u64 = 32 * 1024;
 /// The longest wait for a pong, unless `pong_timeout` itself is longer.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
-/// How long before an expiry a session that warns says so, unless the identity is good for less than
-/// twice as long.
+/// How long before an expiry a session with warnings warns, unless the identity is valid for less
+/// than twice as long.
 const WARNING_MAX: Duration = Duration::from_secs(30);
 
 /// What the owner of a [`Session`] must do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing until then, or until something happens; `None` is for ever.
+    /// Nothing until then, or until something happens; `None` means for ever.
     Wait(Option<Instant>),
     /// Send a ping. The session counts it as sent.
     Ping,
-    /// Tell the peer that a registration expires after so long. Only sessions that warn ask for it,
-    /// once for each expiry that is the next.
+    /// Warn the peer that a registration expires after this time. Only sessions with warnings ask
+    /// for it, once for each expiry that comes next.
     Warn(Duration),
     /// Send a Close, tell the session by [`handle_closing`](Session::handle_closing).
     Close(CloseReason),
-    /// The peer had its time to close: end the socket.
+    /// The time for the peer's own Close has passed: end the socket.
     Terminate,
 }
 
 /// One WebSocket from its upgrade to its end.
 ///
-/// Small, without a clock, and without an allocation as long as no registration expires: each call
-/// is told the time and the bounds, and each but [`handle_expiry`](Self::handle_expiry) is O(1).
-/// Times count in nanoseconds since the socket was opened. Expiries alone are moments of the wall
-/// clock, which may be set at any time, so they stay such and are compared at each poll.
+/// It is small, has no clock, and allocates nothing unless a registration expires. Each call gets
+/// the time and the limits, and all calls but [`handle_expiry`](Self::handle_expiry) are O(1).
+/// Times count in nanoseconds since the socket was opened. Only expiries are moments of the wall
+/// clock; because that clock may be set at any time, they stay such moments and are compared at
+/// each poll.
 ///
 /// ```
 /// use std::time::{Duration, Instant, SystemTime};
@@ -56,7 +57,7 @@ pub enum Action {
 /// let wall = SystemTime::UNIX_EPOCH;
 /// let mut session = Session::new(&limits, opened, 7);
 ///
-/// // Nothing was registered for too long.
+/// // Nothing was registered in time.
 /// let late = opened + limits.register_timeout;
 /// assert_eq!(session.poll(&limits, late, wall, 0), Action::Close(CloseReason::NotRegistered));
 /// session.handle_closing(&limits, late);
@@ -68,15 +69,15 @@ pub struct Session {
     opened: Instant,
     liveness: Liveness,
     registered: Registered,
-    /// Whether the peer is told before a registration expires.
+    /// Whether to warn the peer before a registration expires.
     warns: bool,
-    /// The registrations that expire, if any does.
+    /// The registrations that expire, if any do.
     expiries: Option<Box<Expiries>>,
-    /// When the bucket of the peer's messages is full again.
+    /// When the bucket for the peer's messages is full again.
     bucket_full: u64,
     /// Bytes the socket had taken when the last pong came.
     written_at_pong: u64,
-    /// What `liveness` waits for or counts from.
+    /// The time that `liveness` refers to.
     at: u64,
 }
 
@@ -85,7 +86,8 @@ pub struct Session {
 enum Liveness {
     /// The next ping is due at `at`.
     Alive,
-    /// A ping was sent and no pong has come; the last sign of life, or else that ping, was `at`.
+    /// A ping was sent and no pong has come; `at` is the last sign of life, or else the time of
+    /// that ping.
     Pinged,
     /// Our Close is queued; the peer has until `at`.
     Closing,
@@ -103,9 +105,9 @@ const NEVER: u64 = u64::MAX;
 impl Session {
     /// A socket that was opened at `now`.
     ///
-    /// `spread` places the first ping within the second half of the first interval, so that
-    /// sockets opened together are not pinged together. A random number will do, and so will a
-    /// running one: it is mixed.
+    /// `spread` places the first ping within the second half of the first interval, so that sockets
+    /// that were opened together are not pinged together. It can be a random or a running number,
+    /// because it is mixed.
     #[must_use]
     pub fn new(limits: &Limits, now: Instant, spread: u32) -> Self {
         let interval = nanos(limits.ping_interval);
@@ -125,7 +127,7 @@ impl Session {
         }
     }
 
-    /// The same for a peer that is to be told before a registration expires.
+    /// The same with warnings before a registration expires.
     #[must_use]
     pub const fn with_warnings(mut self) -> Self {
         self.warns = true;
@@ -135,27 +137,27 @@ impl Session {
     /// A whole text or binary message came: a sign of life.
     ///
     /// # Errors
-    /// [`CloseReason::Flood`] when the peer is beyond its allowance; the message is to be
-    /// ignored, and the connection closed.
+    /// [`CloseReason::Flood`] if the peer exceeds its allowance; ignore the message, and close the
+    /// connection.
     pub fn handle_message(&mut self, limits: &Limits, now: Instant) -> Result<(), CloseReason> {
         self.take_token(limits, now)?;
         if self.liveness == Liveness::Pinged {
-            // The pong is still owed, and no second ping is sent before it; the peer has the
-            // whole time for it anew.
+            // The pong is still owed, and no second ping is sent before it; the peer gets the whole
+            // time for it again.
             self.at = self.nanos_at(now);
         }
         Ok(())
     }
 
-    /// Reading stands still for a reason of the owner's own: silence says nothing about the peer,
-    /// which has the whole time for its pong anew.
+    /// The owner has stopped reading for a reason of its own: silence says nothing about the peer,
+    /// which gets the whole time for its pong again.
     pub fn handle_paused(&mut self, now: Instant) {
         if self.liveness == Liveness::Pinged {
             self.at = self.nanos_at(now);
         }
     }
 
-    /// A ping came. Whoever only pings is not a reader, so it is no sign of life.
+    /// A ping came. It is not a sign of life, because a peer that only pings may not read.
     ///
     /// # Errors
     /// [`CloseReason::Flood`] as for a message.
@@ -163,7 +165,7 @@ impl Session {
         self.take_token(limits, now)
     }
 
-    /// A pong came, an answer or not: a sign of life. `bytes_written` as in [`Self::poll`].
+    /// A pong came, solicited or not: a sign of life. `bytes_written` as in [`Self::poll`].
     ///
     /// # Errors
     /// [`CloseReason::Flood`] as for a message.
@@ -182,17 +184,17 @@ impl Session {
         Ok(())
     }
 
-    /// Something was registered: the register deadline is over.
+    /// Something was registered, so the register deadline no longer counts.
     pub const fn handle_registered(&mut self) {
         self.registered = Registered::Yes;
     }
 
-    /// A registration was made, or made anew, with an identity that expires then by the wall clock;
-    /// `None` is never.
+    /// A registration was made or renewed, with an identity that expires at this time of the wall
+    /// clock; `None` means never.
     ///
-    /// Each registration has the expiry of its newest identity, and the session closes when the
-    /// first of them has come: a connection is never left with some of its registrations. It lives
-    /// on when each has been renewed in time. O(registrations that expire).
+    /// Each registration has the expiry of its newest identity, and the session closes at the first
+    /// expiry, so that a connection never has only some of its registrations. It lives on if each
+    /// is renewed in time. O(registrations that expire).
     pub fn handle_expiry(&mut self, registration: RegistrationKey, at: Option<SystemTime>) {
         if at.is_none() && self.expiries.is_none() {
             return;
@@ -205,26 +207,27 @@ impl Session {
         }
     }
 
-    /// Whether a registration of it expires, so that each further one has to be told of.
+    /// Whether any registration expires, so that the owner must report each further one.
     #[must_use]
     pub const fn has_expiry(&self) -> bool {
         self.expiries.is_some()
     }
 
-    /// How long the first registration that expires is still good when the wall clock says `wall`.
+    /// How long the first registration to expire is still valid at this time of the wall clock.
     #[must_use]
     pub fn expires_in(&self, wall: SystemTime) -> Option<Duration> {
         let expires = self.expiries.as_ref()?.earliest()?;
         Some(Duration::from_nanos(expires.saturating_sub(since_1970(wall))))
     }
 
-    /// Whether a registration has expired when the wall clock says `wall`.
+    /// Whether a registration has expired at this time of the wall clock.
     #[must_use]
     pub fn is_expired(&self, wall: SystemTime) -> bool {
         since_1970(wall) >= self.expires()
     }
 
-    /// Our Close is queued. From now on only the close deadline counts, the first one given.
+    /// Our Close is queued. From now on only the close deadline counts, and only the first one
+    /// given.
     pub fn handle_closing(&mut self, limits: &Limits, now: Instant) {
         if self.liveness != Liveness::Closing {
             self.at = self.nanos_at(now).saturating_add(nanos(limits.close_timeout));
@@ -232,16 +235,16 @@ impl Session {
         }
     }
 
-    /// What to do now. `wall` is what the wall clock says, `bytes_written` what the socket has taken
-    /// since it was opened.
+    /// What to do now. `wall` is the time of the wall clock, `bytes_written` the bytes that the
+    /// socket has taken since it was opened.
     ///
-    /// To be called after each `handle_*`, at the deadline it told last, or more rarely: a late
-    /// call does late what was due. Once [`Action::Ping`] or [`Action::Close`] has been acted
-    /// upon, the next deadline lies after `now`.
+    /// Call it after each `handle_*`, and at the deadline that it returned last. A late call only
+    /// delays what was due. After you have acted on [`Action::Ping`] or [`Action::Close`], the next
+    /// deadline is later than `now`.
     ///
-    /// A deadline is never later than the next ping or the end of the wait for its pong. So a wall
-    /// clock that was set forward past an expiry is noticed then, and one that was set back makes
-    /// the deadline of an expiry merely early.
+    /// A deadline is never later than the next ping or the end of the wait for its pong. So if the
+    /// wall clock is set forward past an expiry, that is noticed at this point; if it is set back,
+    /// the deadline of an expiry is only early.
     pub fn poll(
         &mut self,
         limits: &Limits,
@@ -296,13 +299,13 @@ impl Session {
         self.wait(heartbeat.min(register_by).min(now.saturating_add(until_wall)))
     }
 
-    /// When the first registration expires, since 1970.
+    /// When the first registration expires, counted from 1970.
     fn expires(&self) -> u64 {
         self.expiries.as_ref().and_then(|expiries| expiries.earliest()).unwrap_or(NEVER)
     }
 
-    /// How long a pong may take. It grows as the socket takes more bytes meanwhile, up to its
-    /// maximum, so a deadline once told may turn out too early but never too late.
+    /// How long to wait for a pong. It grows as the socket takes more bytes meanwhile, up to its
+    /// maximum, so a deadline may be too early but never too late.
     fn patience(&self, limits: &Limits, bytes_written: u64) -> u64 {
         let bytes = bytes_written.saturating_sub(self.written_at_pong);
         let more = Duration::from_secs(bytes / BYTES_PER_SECOND_OF_PATIENCE);

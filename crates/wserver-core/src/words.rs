@@ -1,9 +1,10 @@
-//! Closed lists of words that machines read: each word once, so that none can be forgotten.
+//! Closed lists of words for machines: each word is written once, so that none can be forgotten.
 
-/// Defines an enum whose every variant has its one fixed word, for counters, logs and settings.
+/// Defines an enum in which every variant has one fixed word, for counters, logs and settings.
 ///
-/// It has `ALL`, in the order of the declaration, `as_str`, `Into<&str>`, `Display` and `from_word`. What else there
-/// is to say of a variant is a `match` without a wildcard, which does not compile when one is missing.
+/// It has `ALL`, in the order of the declaration, `as_str`, `Into<&str>`, `Display` and
+/// `from_word`. Define all other properties of a variant by a `match` without a wildcard, which
+/// does not compile if a variant is missing.
 ///
 /// ```
 /// wserver_core::words! {
@@ -46,7 +47,7 @@ macro_rules! words {
                 }
             }
 
-            /// The one whose word this is.
+            /// The variant with this word.
             #[must_use]
             $vis fn from_word(word: &str) -> ::core::option::Option<Self> {
                 match word {

@@ -167,11 +167,13 @@ impl Connection {
                         progress = Progress::Opened;
                         self.take(buffer, rest.len(), &mut sink)?;
                     } else if head.len() > HEAD_BYTES_MAX {
-                        bail!("the head of the answer does not end");
+                        bail!("the head of the answer is longer than {HEAD_BYTES_MAX} bytes");
                     }
                 }
                 Phase::Open => self.take(buffer, count, &mut sink)?,
-                Phase::Connecting | Phase::Closed(_) => bail!("bytes out of nowhere"),
+                Phase::Connecting | Phase::Closed(_) => {
+                    bail!("received bytes on a connection that is not open")
+                }
             }
             if matches!(self.phase, Phase::Closed(_)) {
                 return Ok(Progress::Ended);

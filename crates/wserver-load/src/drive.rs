@@ -191,7 +191,7 @@ pub(crate) fn drive(
     let sequences = match plan.audience {
         Audience::One => plan.pushers,
         Audience::Each(users) => {
-            ensure!(users as usize >= plan.pushers, "fewer users than pushers");
+            ensure!(users as usize >= plan.pushers, "there are fewer users than pushers");
             users as usize
         }
     };
@@ -278,7 +278,11 @@ impl Drive<'_> {
             self.engine.turn(Some(TURN_MAX))?;
             self.take_answers(None);
             let waited = Duration::from_micros(self.engine.now() - last);
-            ensure!(waited < PATIENCE, "{} pushes are not answered", self.pushed - self.answered);
+            ensure!(
+                waited < PATIENCE,
+                "the server did not answer {} pushes",
+                self.pushed - self.answered
+            );
         }
         Ok(())
     }

@@ -226,7 +226,7 @@ impl Engine {
             }
             ensure!(
                 progress_at.elapsed() < OPENING_PATIENCE,
-                "{} connections do not open",
+                "{} connections did not open",
                 self.opening
             );
         }
@@ -239,7 +239,8 @@ impl Engine {
         if !self.is_held {
             return Ok(());
         }
-        writeln!(io::stdout(), "open").context("nobody reads that all is open")?;
+        writeln!(io::stdout(), "open")
+            .context("cannot write to standard output that all connections are open")?;
         // The thread ends with its line, or with the process.
         let line = thread::spawn(|| io::stdin().read_line(&mut String::new()));
         while !line.is_finished() {
@@ -248,8 +249,8 @@ impl Engine {
                 bail!("connection {number} ended: {:?}", self.connections[*number].phase);
             }
         }
-        let bytes = line.join().ok().context("no standard input")??;
-        ensure!(bytes > 0, "standard input ended, and nobody let it go on");
+        let bytes = line.join().ok().context("cannot read standard input")??;
+        ensure!(bytes > 0, "standard input ended without a line to continue");
         Ok(())
     }
 

@@ -33,7 +33,7 @@ pub(crate) struct Broken(u8, u8);
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no frame of a server begins with {:02x} {:02x}", self.0, self.1)
+        write!(f, "a server's frame cannot begin with {:02x} {:02x}", self.0, self.1)
     }
 }
 

@@ -100,11 +100,12 @@ impl Pusher {
             }
         }
         let Some((status, body, len)) = parse(&self.response)? else {
-            ensure!(!self.is_closed, "the server closed a connection that pushes");
+            ensure!(!self.is_closed, "the server closed a pusher's connection");
             return Ok(None);
         };
-        let in_flight = self.in_flight.take().context("an answer to nothing")?;
-        ensure!(len == self.response.len(), "more than one answer to one push");
+        let in_flight =
+            self.in_flight.take().context("the server sent an answer without a push")?;
+        ensure!(len == self.response.len(), "the server answered one push more than once");
         let answer = Answer {
             pusher: number,
             user: in_flight.user,
@@ -123,18 +124,19 @@ fn parse(response: &[u8]) -> Result<Option<(u16, &str, usize)>> {
     let Some(head_len) = response.windows(4).position(|it| it == b"\r\n\r\n") else {
         return Ok(None);
     };
-    let head = std::str::from_utf8(&response[..head_len]).context("a head that is not text")?;
+    let head =
+        std::str::from_utf8(&response[..head_len]).context("the head of an answer is not text")?;
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(|line| line.split(' ').nth(1));
-    let status = status.and_then(|it| it.parse().ok()).context("an answer without a status")?;
+    let status = status.and_then(|it| it.parse().ok()).context("an answer has no status")?;
     let body_len = lines
         .filter_map(|line| line.split_once(':'))
         .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
         .map_or(Ok(0), |(_, value)| value.trim().parse::<usize>())
-        .context("an answer of unknown length")?;
+        .context("the Content-Length of an answer is not a number")?;
     let end = head_len + 4 + body_len;
     let Some(body) = response.get(head_len + 4..end) else { return Ok(None) };
-    Ok(Some((status, std::str::from_utf8(body).context("a body that is not text")?, end)))
+    Ok(Some((status, std::str::from_utf8(body).context("the body of an answer is not text")?, end)))
 }
 
 #[cfg(test)]

@@ -249,7 +249,7 @@ fn message_bytes(text: &str) -> Result<usize, String> {
     let bytes: usize = text.parse().map_err(|_not_a_number| "not a number".to_owned())?;
     if bytes < crate::stamp::STAMP_BYTES {
         return Err(format!(
-            "a message has at least the {} bytes of its stamp",
+            "a message needs at least {} bytes, for its stamp",
             crate::stamp::STAMP_BYTES
         ));
     }

@@ -1,4 +1,4 @@
-//! Holding an [`Attachment`] is being connected; dropping it unbinds, whatever ended the connection.
+//! An [`Attachment`] is a live connection; dropping it unbinds the connection, however it ended.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::state::NodeState;
 
 /// One live connection of the node, held by the task that drives it.
 ///
-/// Dropping it unbinds the connection, takes it off the node's table and counts its end: by the
-/// reason of its close if there was one, as [`CloseReason::Internal`] if its task panicked,
+/// Dropping it unbinds the connection, removes it from the node's table and counts its end: with
+/// the reason of its close if there was one, as [`CloseReason::Internal`] if its task panicked,
 /// otherwise as [`CloseReason::PeerGone`].
 pub struct Attachment<W: Wire> {
     node: Arc<NodeState<W>>,
@@ -43,7 +43,7 @@ impl<W: Wire> Attachment<W> {
         self.outbox.id()
     }
 
-    /// The connection's way out.
+    /// The connection's outbox.
     #[must_use]
     pub fn outbox(&self) -> &Arc<Outbox<W>> {
         &self.outbox
@@ -51,12 +51,12 @@ impl<W: Wire> Attachment<W> {
 
     /// Binds the connection to `user` and `event`; `token` is the digest of its token.
     ///
-    /// Where the user has one connection more than it may have then, either this one is closed or
-    /// those opened first are, by `connections_per_user_policy`.
+    /// If the user then has one connection too many, `connections_per_user_policy` decides whether
+    /// to close this one or those that were opened first.
     ///
     /// # Errors
-    /// [`RegisterError`] when the connection has its most registrations or bytes of names, the user its
-    /// most connections, or the connection is ending.
+    /// [`RegisterError`] if the connection has reached its limit of registrations or bytes of
+    /// names, the user its limit of connections, or if the connection is ending.
     pub fn register(
         &self,
         user: &UserId,
@@ -70,19 +70,19 @@ impl<W: Wire> Attachment<W> {
         bound
     }
 
-    /// What the connection is registered for, those of one user together.
+    /// The connection's registrations; those of one user are adjacent.
     #[must_use]
     pub fn registrations(&self) -> Vec<Registration> {
         self.node.binder.registrations(self.id())
     }
 
-    /// Ends one registration; false when there is no such registration.
+    /// Ends one registration; returns false if it does not exist.
     pub fn unregister(&self, user: &UserId, event: &EventName) -> bool {
         self.node.unregister(self.id(), user, event)
     }
 
-    /// Notes that a registration was refused: under `user` if its token has proven who it is, or
-    /// else among strangers. `reason` is a label from a closed list.
+    /// Notes that a registration was refused: under `user` if the token has proven the user,
+    /// otherwise among strangers. `reason` is a label from a closed list.
     pub fn note_refused(
         &self,
         user: Option<&UserId>,
@@ -93,22 +93,22 @@ impl<W: Wire> Attachment<W> {
         self.node.journal.note(what, Some(self.id()), user, event);
     }
 
-    /// Notes which rule of the protocol the peer broke, under each user that the connection is
-    /// registered for, or else among strangers. To be called before it is closed for it.
+    /// Notes which rule of the protocol the peer broke, under each user for which the connection is
+    /// registered, or otherwise among strangers. Call it before closing the connection.
     pub fn note_protocol_broken(&self, rule: DecodeError) {
         let what = What::ProtocolBroken { rule };
         let registrations = self.node.binder.registrations(self.id());
         if registrations.is_empty() {
             self.node.journal.note(what, Some(self.id()), None, None);
         }
-        // Registrations of one user stand together.
+        // Registrations of one user are adjacent.
         for of_user in registrations.chunk_by(|one, next| one.user == next.user) {
             let user = of_user.first().map(|it| &it.user);
             self.node.journal.note(what, Some(self.id()), user, None);
         }
     }
 
-    /// Sends one whole frame to this connection alone.
+    /// Sends one whole frame to this connection only.
     pub fn send(&self, frame: &Bytes) -> Sent {
         self.node.send(&self.outbox, frame)
     }
@@ -121,18 +121,18 @@ impl<W: Wire> Attachment<W> {
         }
     }
 
-    /// Begins the end: queues the Close of `reason` and unbinds.
+    /// Begins the end of the connection: queues the Close of `reason` and unbinds.
     pub fn close(&self, reason: CloseReason) -> bool {
         self.node.close(&self.outbox, reason)
     }
 
-    /// Begins the end with a Close frame of the caller's, as the answer to the peer's own.
+    /// As [`close`](Self::close), with a Close frame of the caller's that answers the peer's own.
     pub fn close_with(&self, reason: CloseReason, frame: &Bytes) -> bool {
         self.node.close_with(&self.outbox, reason, frame)
     }
 
-    /// Writes what is queued as far as the socket takes it, and registers the task to be woken
-    /// when there is more to do: bytes to write, or a change of phase.
+    /// Writes as much of the queue as the socket takes, and registers the task to be woken when
+    /// there is more to do: bytes to write, or a change of phase.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Flush {
         let (flush, expired) = self.outbox.poll_flush(&self.node.outbox_rules, cx);
         if expired > 0 {
@@ -141,18 +141,19 @@ impl<W: Wire> Attachment<W> {
         flush
     }
 
-    /// Remembers that the peer was heard of at `now`.
+    /// Stores `now` as the peer's last sign of life.
     pub fn seen(&self, now: Instant) {
         self.outbox.set_alive_at(self.node.seconds_at(now));
     }
 
-    /// Whether it has been registered for anything, be it not by itself.
+    /// Whether it has ever been registered, by itself or by others.
     #[must_use]
     pub fn was_registered(&self) -> bool {
         self.outbox.was_bound()
     }
 
-    /// Asks the sweep to wake this connection's task at `deadline`, to the precision of a sweep, or never.
+    /// Asks the sweep to wake this connection's task at `deadline`, as precisely as the sweep can;
+    /// `None` means never.
     pub fn wake_at(&self, deadline: Option<Instant>) {
         self.outbox.set_wake_at(deadline.map_or(u64::MAX, |deadline| self.node.clock_at(deadline)));
     }

@@ -1,4 +1,5 @@
-//! What the node counts: one atomic per fact, labels from closed lists, never a name of a stranger's choice.
+//! The node's counters: one atomic per fact, labels from closed lists, never a name that a stranger
+//! chooses.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,7 +29,7 @@ impl Counter {
     }
 }
 
-/// Everything that one node has counted since it started.
+/// All counters of one node since it started.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Counters {
@@ -37,38 +38,39 @@ pub struct Counters {
     /// Connections that ended, by [`CloseReason::ALL`].
     connections_closed_total: [Counter; CloseReason::ALL.len()],
     /// Panics of connections' tasks and of fan-outs. The connection ends as
-    /// [`CloseReason::Internal`]; with a fan-out, all connections of its user do.
+    /// [`CloseReason::Internal`]; after a panic of a fan-out, all connections of its user do.
     pub panics_total: Counter,
     /// Registrations that were bound.
     pub registrations_bound_total: Counter,
-    /// Pushes that were answered, be it that nobody got them.
+    /// Pushes that were answered, even if nobody got them.
     pub pushes_total: Counter,
     /// Pushes that had to wait for a fan-out under way.
     pub pushes_waited_total: Counter,
     /// Messages taken by a socket or a queue: the sum of all N.
     pub deliveries_total: Counter,
-    /// Messages that were not taken, because their connection was cut off as too slow or found ending
-    /// when they were handed to it: the sum of `dropped` of all receipts.
+    /// Messages that were not taken, because their connection was closed as too slow or was found
+    /// ending when they were handed to it: the sum of `dropped` of all receipts.
     pub deliveries_dropped_total: Counter,
-    /// Messages that were counted in an N and then found their connection ending.
+    /// Messages that N includes, but whose connection was then found ending.
     pub deliveries_lost_total: Counter,
-    /// Messages that were counted in an N and were not sent, because their time was over first.
+    /// Messages that N includes, but that expired before they were sent.
     pub deliveries_expired_total: Counter,
-    /// Connections cut off because their queue would have passed its bound.
+    /// Connections closed because their queue would have exceeded its limit.
     pub slow_evictions_total: Counter,
-    /// Connections cut off because all queues together would have passed `outboxes_bytes_max`.
+    /// Connections closed because all queues together would have exceeded `outboxes_bytes_max`.
     pub outboxes_full_evictions_total: Counter,
-    /// Connections cut off because their peer took nothing of their queue for `stall_timeout`.
+    /// Connections closed because their peer took nothing of their queue for `stall_timeout`.
     pub stalled_evictions_total: Counter,
-    /// Pongs not sent because one was waiting already.
+    /// Pongs not sent because one was already waiting.
     pub pongs_skipped_total: Counter,
     /// How long pushes took from being accepted until the socket or the queue of their last
     /// connection had taken them.
     ///
-    /// A push is accepted when it gets its place in the order of its user's messages. Left out are
-    /// pushes that no connection was to get, and those whose user's connections all left before
-    /// they were written. Pushes that are written together, in one run of one event, all count
-    /// with the time of the first of them. One to everyone counts once for each of its users.
+    /// A push is accepted when it gets its position in the order of its user's messages. This
+    /// leaves out pushes that were for no connection, and those whose user's connections all left
+    /// before they were written. Pushes that are written together, in one run of one event, all
+    /// count with the time of the first of them. A push to everyone counts once for each of its
+    /// users.
     pub push_delivery: Histogram,
 }
 

@@ -1,7 +1,8 @@
-//! Taking leave: nobody comes in any more, everybody is told to go, and at the end whoever stayed is cut off.
+//! The end of a node: it accepts no more connections, closes those it has, and finally cuts off the
+//! rest.
 //!
-//! Clients that were told come back, most of them at once and somewhere else. So they are told a
-//! few at a time, and what each is told may say when to come back.
+//! Clients whose connections are closed come back, most of them at once and to another server. So
+//! the node closes a few connections at a time, and each Close can say when to come back.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -18,21 +19,21 @@ use crate::node::Node;
 use crate::outbox::{Outbox, Wire};
 use crate::state::{NodeState, lock};
 
-/// Connections are told to go in slots of this length, each at a random moment of its slot, so that
+/// Connections are closed in slots of this length, each at a random moment of its slot, so that
 /// servers that are stopped together do not send their clients back in step.
 const SLOT: Duration = Duration::from_millis(50);
-/// So many to a slot at least, 500 a second: fewer who come back are no storm, and a server with few
-/// connections need not take its time.
+/// At least so many per slot, 500 a second: fewer clients that come back are no storm, and a server
+/// with few connections need not take long.
 const SLOT_CONNECTIONS_MIN: usize = 25;
 
-/// How long connections are waited for whose users are pushed to without a pause, and how often
-/// they are looked at.
+/// How long to wait for connections whose users get pushes without a pause, and how often to look
+/// at them.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
-/// What connections are told when they must go: for each protocol some runs of whole frames that
-/// end with a Close. Each connection gets one of its protocol, chosen at random; of none it gets the
-/// Close of the reason.
+/// The last frames for connections that must close: for each protocol, some runs of whole frames
+/// that end with a Close. Each connection gets one run of its protocol, chosen at random; if there
+/// is none, it gets the Close of the reason.
 #[derive(Debug, Clone, Default)]
 pub struct Goodbyes {
     /// For connections of version 1.
@@ -55,40 +56,40 @@ impl Goodbyes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Drained {
-    /// Connections that were told to go.
+    /// Connections that were closed.
     pub closed: usize,
-    /// Connections that had not gone when the time was over, and were cut off.
+    /// Connections that had not ended in time, and were cut off.
     pub cut_off: usize,
-    /// Bytes that were queued for those who were cut off, and never left.
+    /// Bytes that were queued for the connections that were cut off, and were never sent.
     pub bytes_lost: usize,
-    /// Pushes that were accepted since nobody was let in any more.
+    /// Pushes that were accepted after the last connection was.
     pub pushes: u64,
     /// Messages of these pushes that a socket or a queue took.
     pub deliveries: u64,
 }
 
 impl<W: Wire> Node<W> {
-    /// Takes nobody in from now on, and tells everybody to go, evenly spread over `spread` or less;
-    /// says how many it told. Pushes go on, to those who are still there.
+    /// Accepts no more connections, and closes all, evenly spread over `spread` or less. Returns
+    /// how many it closed. Pushes continue, to the connections that are left.
     ///
     /// It takes at most half of the time until `deadline`, so that the other half is left for
-    /// queues. Each connection gets one of `goodbyes`, behind
-    /// everything that was accepted for it: who has a fan-out under way is told when that is over,
-    /// unless pushes to its users come without a pause for a second.
+    /// queues. Each connection gets one of `goodbyes`, after everything that was accepted for it:
+    /// if a fan-out is under way to it, it is closed after that, unless pushes to its users come
+    /// without a pause for a second.
     ///
     /// # Cancel safety
-    /// Those who were told stay told; call [`Node::drain`] for the rest.
+    /// Connections that were closed stay closed; call [`Node::drain`] for the rest.
     pub async fn dismiss(&self, spread: Duration, deadline: Instant, goodbyes: &Goodbyes) -> usize {
         self.begin_drain();
         let spread = spread.min(deadline.saturating_duration_since(Instant::now()) / 2);
         self.tell_to_go(CloseReason::Shutdown, spread, deadline, goodbyes).await
     }
 
-    /// Tells everybody who is here now to go, as [`dismiss`](Self::dismiss), and goes on taking others in:
-    /// for a node that is of no use to its connections, and ends none of its business.
+    /// Closes all current connections, as [`dismiss`](Self::dismiss), but keeps accepting others:
+    /// for a node that is temporarily useless to its connections.
     ///
     /// # Cancel safety
-    /// Those who were told stay told.
+    /// Connections that were closed stay closed.
     pub async fn release(&self, spread: Duration, goodbyes: &Goodbyes) -> usize {
         let deadline = Instant::now() + spread + BUSY_TIMEOUT;
         self.tell_to_go(CloseReason::CutOff, spread, deadline, goodbyes).await
@@ -102,7 +103,8 @@ impl<W: Wire> Node<W> {
         goodbyes: &Goodbyes,
     ) -> usize {
         let state = &self.state;
-        // Ids are dealt to the shards in turn, so tabs that were opened together are told apart.
+        // Ids are assigned to the shards in turn, so connections that were opened together are
+        // closed apart.
         let outboxes = self.outboxes();
         let start = Instant::now();
         let slots = (spread.as_millis() / SLOT.as_millis()).max(1);
@@ -140,11 +142,11 @@ impl<W: Wire> Node<W> {
         closed
     }
 
-    /// Takes nobody in from now on, tells everybody to go at once, lets queues drain, and cuts off
-    /// who has not gone by `deadline`.
+    /// Accepts no more connections, closes all at once, waits for queues, and at `deadline` cuts
+    /// off the connections that have not ended.
     ///
     /// # Cancel safety
-    /// Draining goes on as far as it got; call it again to wait for the end.
+    /// What was done stays done; call it again to wait for the end.
     pub async fn drain(&self, deadline: Instant) -> Drained {
         let state = &self.state;
         let (pushes, deliveries) = self.begin_drain();
@@ -171,8 +173,9 @@ impl<W: Wire> Node<W> {
         }
     }
 
-    /// Ends the node at once: admits no new connection, sends each open one the Close of a shutdown
-    /// if its socket takes it without waiting, cuts all of them off, and tells every task to stop.
+    /// Ends the node at once: accepts no new connection, sends each open one the Close of a
+    /// shutdown if its socket takes it without waiting, cuts all of them off, and tells every task
+    /// to stop.
     ///
     /// This is for an owner that has no time for [`dismiss`](Self::dismiss) and
     /// [`drain`](Self::drain); after these it changes nothing.
@@ -199,7 +202,7 @@ impl<W: Wire> Node<W> {
         (outboxes.len(), bytes_lost)
     }
 
-    /// Lets nobody in from now on; says what had been pushed and delivered until then.
+    /// Accepts no connections from now on; returns the pushes and deliveries until then.
     fn begin_drain(&self) -> (u64, u64) {
         let counters = &self.state.counters;
         *self
@@ -208,7 +211,8 @@ impl<W: Wire> Node<W> {
             .get_or_init(|| (counters.pushes_total.value(), counters.deliveries_total.value()))
     }
 
-    /// Everybody who is here. Whoever is not among them finds that the drain has begun.
+    /// All current connections. A connection that comes too late for this list finds that the drain
+    /// has begun.
     fn outboxes(&self) -> Vec<Arc<Outbox<W>>> {
         let shards = self.state.connections.iter();
         shards.flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>()).collect()
@@ -216,8 +220,9 @@ impl<W: Wire> Node<W> {
 }
 
 impl<W: Wire> NodeState<W> {
-    /// Unbinds a connection from those of its users for whom no fan-out is under way; whether that
-    /// was all of them, so that nothing that was counted for it is still to come.
+    /// Unbinds a connection from those of its users for which no fan-out is under way. Returns
+    /// whether those were all of its users, so that nothing that was counted for it is still to
+    /// come.
     fn leave_at_rest(&self, outbox: &Outbox<W>, reason: CloseReason) -> bool {
         let (unbound, is_gone) = self.binder.unbind_at_rest(outbox.id(), Lane::is_at_rest);
         self.let_go(&unbound);
@@ -226,7 +231,8 @@ impl<W: Wire> NodeState<W> {
     }
 }
 
-/// A number below `bound`, or 0. Fresh keys are the randomness that the standard library has.
+/// A random number below `bound`, or 0. New hash keys are the only randomness in the standard
+/// library.
 #[expect(clippy::cast_possible_truncation, reason = "below the bound, which is a usize")]
 fn random(bound: usize) -> usize {
     if bound == 0 {

@@ -1,4 +1,4 @@
-//! One thing that happened to a user or a connection, as the journal keeps it and a trace tells it.
+//! An event in the life of a user or a connection, as the journal and traces show it.
 
 use std::time::SystemTime;
 
@@ -13,18 +13,18 @@ use crate::receipt::{NoDelivery, PushReceipt};
 pub struct Entry {
     /// When, by the clock of the machine.
     pub at: SystemTime,
-    /// To which connection, if it was one.
+    /// The connection, if it concerns one.
     pub connection: Option<ConnectionId>,
-    /// To whom. `None` where nobody had proven to be anybody.
+    /// The user. `None` if no user was proven.
     pub user: Option<UserId>,
-    /// For which event, if it was one.
+    /// The event, if it concerns one.
     pub event: Option<EventName>,
-    /// What it was.
+    /// What happened.
     pub what: What,
 }
 
 impl Entry {
-    /// That this happened, to a connection, for a user and an event where there is one.
+    /// Something that happened now, to a connection, for a user and an event if there are any.
     #[must_use]
     pub fn new(
         at: SystemTime,
@@ -40,25 +40,25 @@ impl Entry {
 /// What happened: a closed list, which answers follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
-    /// The connection is bound to the user and the event; not kept.
+    /// The connection is bound to the user and the event; not kept in the journal.
     Registered,
-    /// It is no longer, although it lives; not kept.
+    /// The connection is no longer bound to them, but lives; not kept.
     Unregistered,
     /// A registration was refused.
     RegistrationRefused {
         /// A label from a closed list.
         reason: &'static str,
     },
-    /// A message that was meant for the connection did not reach it; without a connection, those
-    /// that had not got it by then.
+    /// A message did not reach the connection; without a connection, it concerns all that had not
+    /// got it yet.
     Dropped {
         /// Why.
         reason: NoDelivery,
     },
-    /// The peer broke a rule of the WebSocket protocol, or went beyond a bound of it; the connection
-    /// begins to end for it.
+    /// The peer broke a rule of the WebSocket protocol, or exceeded one of its limits; the
+    /// connection begins to end for that.
     ProtocolBroken {
-        /// Which.
+        /// The rule.
         rule: DecodeError,
     },
     /// The connection began to end.
@@ -68,7 +68,7 @@ pub enum What {
     },
     /// A push was answered; not kept.
     Pushed {
-        /// With what.
+        /// Its receipt.
         receipt: PushReceipt,
     },
     /// A push was refused.
@@ -79,7 +79,7 @@ pub enum What {
 }
 
 impl What {
-    /// A fixed `snake_case` label for its kind.
+    /// A fixed `snake_case` label for the kind of entry.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {

@@ -1,4 +1,5 @@
-//! A push to everyone who is registered for an event: a walk over the binder, a slice of users at a time.
+//! A push to everyone who is registered for an event: a walk over the binder, a slice of users at a
+//! time.
 
 use std::time::{Duration, Instant};
 
@@ -11,20 +12,20 @@ use crate::receipt::{EveryoneReceipt, NoDelivery, PushOptions};
 
 /// Users taken out of the binder at once.
 const SLICE_USERS_MAX: usize = 256;
-/// How long it holds its runtime worker.
+/// How long it may occupy its runtime worker without a pause.
 const TURN_MAX: Duration = Duration::from_micros(500);
 
 impl<W: Wire> Node<W> {
-    /// Sends `message` to every connection of every user that registered its event; one push, the
-    /// receipts of all users added up.
+    /// Sends `message` to every connection of every user that registered its event. It counts as
+    /// one push; the receipt adds up those of all users.
     ///
-    /// Users are taken one after the other, so it is no picture of one instant: who is registered
-    /// all the while gets it once; who comes or goes meanwhile, perhaps. Each user's part of it has
-    /// its place among that user's other messages. When its time is over in the middle, the rest of
-    /// the users is left out.
+    /// The users are taken one after the other, so it does not see one instant: a connection that
+    /// is registered the whole time gets the message once; one that comes or goes meanwhile may get
+    /// it. For each user, the message has its position among the user's other messages. If it
+    /// expires in the middle, the remaining users are left out.
     ///
     /// # Cancel safety
-    /// One that is dropped has reached some of the users.
+    /// If the future is dropped, the message has reached some of the users.
     pub async fn push_everyone(
         &self,
         message: &mut Message<'_>,
@@ -52,7 +53,7 @@ impl<W: Wire> Node<W> {
     }
 }
 
-/// Gives the worker up when it has been held for long enough.
+/// Yields if the worker has been occupied for long enough.
 async fn let_others(since: &mut Instant) {
     if since.elapsed() >= TURN_MAX {
         tokio::task::yield_now().await;

@@ -1,13 +1,14 @@
-//! How one push reaches every connection of a user: a lane per user, with a log that all of its members share.
+//! How one push reaches every connection of a user: one lane per user, with a log that all its
+//! members share.
 //!
-//! Under the user's lock a push is accepted and counted; no system call happens there. Whoever
-//! finds the lane idle walks it: a small group at once, in the pushing task, a large one in a task
-//! of its own. What is accepted during a walk is appended to the lane's log, and the next walk
-//! hands it to each member in one write: the busier the lane, the more frames a write carries.
-//! It knows nothing of HTTP, sockets or deadlines.
+//! Under the user's lock a push is accepted and counted, without any system call. A pusher that
+//! finds the lane idle walks it: a small group at once, in the pushing task, a large one in a
+//! separate task. Messages that are accepted during a walk are appended to the lane's log, and the
+//! next walk hands them to each member in one write: the busier the lane, the more frames per
+//! write. This module knows nothing of HTTP, sockets or deadlines.
 //!
-//! There is no channel and no wake-up per delivery: they would double the latency of a push to one
-//! connection, and merge nothing.
+//! There are no channels and no wake-ups per delivery: they would double the latency of a push to
+//! one connection, and merge nothing.
 
 mod under_way;
 mod walk;
@@ -27,26 +28,26 @@ use crate::receipt::{NoDelivery, PushOptions, PushReceipt};
 use crate::state::NodeState;
 use under_way::UnderWay;
 
-/// Groups of up to so many slots are written by the pusher itself.
+/// The pusher itself writes to groups of up to so many slots.
 const INLINE_SLOTS_MAX: usize = 32;
 
 type Member<W> = Arc<Outbox<W>>;
-/// A reader that is too slow, and the event that was too much for it.
+/// A reader that is too slow, and the event of the message that exceeded its limit.
 type Evicted<W> = (Member<W>, EventName);
 type UserGroup<'g, W> = Group<'g, Member<W>, Lane>;
 
-/// One push, as the lane of a user sees it.
+/// One push, in the lane of a user.
 struct Push<'p, 'a> {
     message: &'p mut Message<'a>,
     options: PushOptions,
-    /// Where the excluded connection stands among the members, if it is one.
+    /// The slot of the excluded connection, if it is a member.
     excluded_slot: Option<usize>,
 }
 
 /// What became of a push.
 pub(crate) struct FannedOut {
     pub(crate) receipt: PushReceipt,
-    /// How long it took to hand it to everybody, unless a walker does that, who counts the time.
+    /// How long it took to hand it to all members, unless a walker does that and counts the time.
     pub(crate) took: Option<Duration>,
 }
 
@@ -54,18 +55,18 @@ pub(crate) struct FannedOut {
 enum Admission<W> {
     /// Nobody gets it.
     Nobody(PushReceipt),
-    /// Counted; this walk, which is under way, will write it.
+    /// Counted; the walk under way with this number will write it.
     Appended { walk: u32, receipt: PushReceipt },
-    /// The lane was idle and is small: the caller writes to these and then ends the walk.
+    /// The lane was idle and is small: the caller writes to these members and then ends the walk.
     Inline { walk: u32, wanted: Wanted, targets: Vec<(usize, Member<W>)>, receipt: PushReceipt },
-    /// The lane was idle and is large: a walker is to be started.
+    /// The lane was idle and is large: the caller starts a walker.
     Walker { walk: u32, receipt: PushReceipt },
-    /// The log is full; the answer comes when there is room.
+    /// The log is full; the receipt comes when there is room.
     Waiting(oneshot::Receiver<PushReceipt>),
 }
 
 impl<W: Wire> NodeState<W> {
-    /// One push to one user, counted and told to those who trace the user.
+    /// Makes one push to one user, counts it and passes it to the traces of the user.
     pub(crate) async fn push_to(
         self: &Arc<Self>,
         user: &UserId,
@@ -87,7 +88,8 @@ impl<W: Wire> NodeState<W> {
         receipt
     }
 
-    /// Hands `message` to every connection of `user` that registered its event; says what became of it.
+    /// Hands `message` to every connection of `user` that registered its event; returns what became
+    /// of it.
     pub(crate) async fn fan_out(
         self: &Arc<Self>,
         user: &UserId,
@@ -130,7 +132,8 @@ impl<W: Wire> NodeState<W> {
             Some(Admission::Waiting(accepted)) => {
                 self.counters.pushes_waited_total.increment();
                 trace!("waits until there is room");
-                // The sender goes without an answer only when the user's last connection has gone.
+                // The sender is dropped without an answer only when the user's last connection has
+                // gone.
                 accepted.await.unwrap_or(PushReceipt::nobody(NoDelivery::UserOffline))
             }
         };
@@ -177,7 +180,7 @@ impl<W: Wire> NodeState<W> {
         let bytes = push.message.bytes(wanted);
         group.lane.head += bytes as u64;
         if let Some(extra) = &mut group.lane.extra {
-            // On its way to laggards too, until the inline walk is over.
+            // This includes laggards, until the inline walk is over.
             extra.segment_bytes = bytes;
         }
         let mut targets = Vec::with_capacity(receipt.queued);
@@ -192,7 +195,7 @@ impl<W: Wire> NodeState<W> {
         Admission::Inline { walk, wanted, targets, receipt }
     }
 
-    /// Evicts the readers whose queue this frame would overfill; says who is left to take it, or
+    /// Evicts the readers whose queue this frame would overfill; returns who is left to take it, or
     /// that nobody is.
     fn count<'g>(
         &self,
@@ -259,7 +262,7 @@ impl<W: Wire> NodeState<W> {
                             evicted.push((member.handle().clone(), event.name().clone()));
                             continue;
                         }
-                        // Not concerned by this push; it may be by the next.
+                        // This push does not concern it, but the next one may.
                         None => slack_min = 0,
                     }
                     is_any = true;
@@ -277,7 +280,7 @@ impl<W: Wire> NodeState<W> {
         }
     }
 
-    /// Ends those whose queue is at its bound.
+    /// Closes the connections whose queue has reached its limit.
     fn evict(&self, user: &UserId, evicted: &[Evicted<W>]) {
         for (outbox, event) in evicted {
             self.note_dropped(outbox, user, event, NoDelivery::SlowConsumer);
@@ -288,7 +291,7 @@ impl<W: Wire> NodeState<W> {
         }
     }
 
-    /// Unbinds one that was found ending while it was written to.
+    /// Unbinds a connection that was found ending during a write.
     fn lose(&self, user: &UserId, event: &EventName, outbox: &Outbox<W>, sent: Sent) {
         if let Some(reason) = NoDelivery::of(sent) {
             self.note_dropped(outbox, user, event, reason);
@@ -336,7 +339,7 @@ impl<W: Wire> NodeState<W> {
                 Sent::Queued => laggards.push(*slot),
                 Sent::Ended | Sent::Overflow | Sent::NoRoom => {
                     lost.push((outbox, sent));
-                    // The worse of two reasons is the one to act on.
+                    // Of two reasons, the more useful one stays.
                     receipt.reason = receipt.reason.max(NoDelivery::of(sent));
                 }
             }
@@ -383,20 +386,21 @@ impl<W: Wire> NodeState<W> {
             }
             extra.laggards[word] |= 1 << (slot % 64);
         }
-        // Looked at anew by the next push, which knows how much each has queued.
+        // The next push looks again, and knows how much each has queued.
         extra.laggards_safe_until = 0;
     }
 
     fn start_walker(self: &Arc<Self>, user: &UserId, walk: u32) {
         let node = Arc::clone(self);
         let user = user.clone();
-        // Within the span of the push that found the lane idle; those that join it name the walk.
+        // Within the span of the push that found the lane idle; pushes that join it name the walk.
         let span = trace_span!("walk", walk);
         self.tasks.spawn(async move { node.walk(&user, walk).await }.instrument(span));
     }
 }
 
-/// Out of the loops over members: asking whether it is wanted would cost each of them a dozen instructions.
+/// Outside the loops over members, where the check of the log level would cost each member a dozen
+/// instructions.
 #[cold]
 fn note_sent<W: Wire>(outbox: &Outbox<W>, sent: Sent) {
     trace!(conn = %outbox.id(), ?sent, "handed over");

@@ -1,6 +1,7 @@
-//! What several nodes that are one to their clients say of one request.
+//! The results of one request on several nodes that appear to clients as one server.
 //!
-//! It does not know how nodes find and ask each other; a node that stands alone speaks for itself.
+//! It does not know how nodes find and ask each other; a node without others has only its own
+//! result.
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,12 +38,12 @@ impl fmt::Display for NodeId {
 pub struct NodeName {
     /// Its id.
     pub id: NodeId,
-    /// Its own name, or its id.
+    /// Its configured name, or its id.
     pub name: Arc<str>,
 }
 
 impl NodeName {
-    /// The node with this id, by its own name.
+    /// The node with this id and its configured name.
     #[must_use]
     pub fn new(id: NodeId, name: impl Into<Arc<str>>) -> Self {
         Self { id, name: name.into() }
@@ -85,7 +86,7 @@ impl<T> Gathered<T> {
         self.missing.is_empty() && !self.is_cut_off
     }
 
-    /// The result of every node that answered: first this one, without a name, then the others.
+    /// The results of all nodes that answered: first this one, without a name, then the others.
     pub fn all(&self) -> impl Iterator<Item = (Option<&NodeName>, &T)> {
         let others = self.others.iter().map(|(name, said)| (Some(name), said));
         std::iter::once((None, &self.here)).chain(others)

@@ -1,22 +1,22 @@
-//! How long something took, counted into fixed buckets: an atomic each, no lock, no allocation.
+//! Durations, counted in fixed buckets: one atomic each, no lock, no allocation.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Times counted into fixed buckets.
+/// Durations, counted in fixed buckets.
 ///
-/// Observing costs two additions to atomics. What is read while others observe may be between two
-/// observations, with a sum that is ahead of the counts or behind them.
+/// An observation costs two additions to atomics. A reader may see the state in the middle of an
+/// observation, with a sum that is ahead of the counts or behind them.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// The last one has no bound.
+    /// The last bucket has no upper bound.
     counts: [AtomicU64; Self::BOUNDS.len() + 1],
     /// In nanoseconds; it would take 584 years of observed time to overflow.
     sum: AtomicU64,
 }
 
 impl Histogram {
-    /// The upper bounds of all buckets but the last, which has none, in ascending order.
+    /// The upper bounds of all buckets in ascending order, except the last, which has none.
     pub const BOUNDS: [Duration; 17] = [
         Duration::from_micros(10),
         Duration::from_micros(25),
@@ -37,7 +37,7 @@ impl Histogram {
         Duration::from_millis(2500),
     ];
 
-    /// Counts `times` observations that took `each` of them.
+    /// Counts `times` observations of the duration `each`.
     pub fn observe(&self, each: Duration, times: u64) {
         let bucket = Self::BOUNDS.partition_point(|bound| *bound < each);
         self.counts[bucket].fetch_add(times, Ordering::Relaxed);
@@ -45,14 +45,14 @@ impl Histogram {
         self.sum.fetch_add(nanos.saturating_mul(times), Ordering::Relaxed);
     }
 
-    /// How many observations were in each bucket and in no smaller one, by [`Histogram::BOUNDS`]
-    /// and then beyond them.
+    /// The number of observations in each bucket, not cumulative: by [`Histogram::BOUNDS`], then
+    /// those beyond them.
     #[must_use]
     pub fn counts(&self) -> [u64; Self::BOUNDS.len() + 1] {
         std::array::from_fn(|bucket| self.counts[bucket].load(Ordering::Relaxed))
     }
 
-    /// What all observations took together.
+    /// The sum of all observed durations.
     #[must_use]
     pub fn sum(&self) -> Duration {
         Duration::from_nanos(self.sum.load(Ordering::Relaxed))

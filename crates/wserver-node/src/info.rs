@@ -1,6 +1,6 @@
-//! What a node knows of users and connections, now and of late, for whoever administers it.
+//! What a node knows about users and connections, now and recently, for administrators.
 //!
-//! No answer is of one instant.
+//! No answer is a snapshot of one instant.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::outbox::{Outbox, Wire};
 use crate::state::NodeState;
 use crate::trace::{Trace, TraceError};
 
-/// Events of one user that are told at most.
+/// The maximum number of events of one user in an answer.
 const USER_EVENTS_MAX: usize = 128;
 
 /// One live connection.
@@ -22,17 +22,17 @@ const USER_EVENTS_MAX: usize = 128;
 pub struct ConnectionInfo {
     /// Its id, for as long as the process lives.
     pub id: ConnectionId,
-    /// What it is registered for, those of other users included. Empty while it is ending.
+    /// Its registrations, including those of other users. Empty while it is ending.
     pub registrations: Vec<(UserId, EventName)>,
-    /// Since when it is open, in whole seconds.
+    /// How long it has been open, in whole seconds.
     pub age: Duration,
-    /// Who is at the other end, if its wire knows.
+    /// The address of the peer, if the wire knows it.
     pub peer: Option<SocketAddr>,
     /// Bytes that wait for its socket.
     pub queued_bytes: usize,
     /// Bytes that its socket has taken.
     pub written_bytes: u64,
-    /// How long ago it was last heard of, in whole seconds: a message or a pong.
+    /// The time since its last sign of life, a message or a pong, in whole seconds.
     pub last_sign_of_life: Duration,
 }
 
@@ -51,20 +51,21 @@ impl<W: Wire> Node<W> {
         found.iter().map(|(_, outbox)| self.state.info(outbox)).collect()
     }
 
-    /// One live connection; `None` when there is no such one any more.
+    /// One live connection; `None` if it does not exist or has ended.
     #[must_use]
     pub fn connection_info(&self, id: ConnectionId) -> Option<ConnectionInfo> {
         self.connection(id).map(|outbox| self.state.info(&outbox))
     }
 
-    /// How many connections each of `users` has.
+    /// The number of connections of each of `users`.
     #[must_use]
     pub fn presence(&self, users: &[UserId]) -> Vec<usize> {
         let count = |user| self.state.binder.with_user(user, |group| group.members.len());
         users.iter().map(|user| count(user).unwrap_or_default()).collect()
     }
 
-    /// How many connections of a user are registered for an event: to so many a push would go now.
+    /// The number of connections of a user that are registered for an event: a push would go to
+    /// them now.
     #[must_use]
     pub fn registered(&self, user: &UserId, event: &EventName) -> usize {
         let count = self.state.binder.with_user(user, |group| {
@@ -83,7 +84,7 @@ impl<W: Wire> Node<W> {
         events.unwrap_or_default()
     }
 
-    /// What happened to `user` of late: its newest `max` entries, the oldest of them first.
+    /// The recent entries of `user`: its newest `max`, in order of time.
     ///
     /// Refusals, drops and ends, as far back as `journal_bytes_max` reaches.
     #[must_use]
@@ -91,27 +92,27 @@ impl<W: Wire> Node<W> {
         self.state.journal.recent(Some(user), max)
     }
 
-    /// The same of those who had not proven to be anybody.
+    /// The same for strangers.
     #[must_use]
     pub fn recent_strangers(&self, max: usize) -> Vec<Entry> {
         self.state.journal.recent(None, max)
     }
 
-    /// Entries the journal holds, and the bytes they take.
+    /// The number of entries in the journal, and the bytes that they take.
     #[must_use]
     pub fn journal_size(&self) -> (usize, usize) {
         (self.state.journal.len(), self.state.journal.bytes())
     }
 
-    /// Follows what happens to `user` from now on, registrations and pushes as well.
+    /// Follows what happens to `user` from now on, including registrations and pushes.
     ///
     /// # Errors
-    /// [`TraceError`] when there are as many traces as there may be, or the node is shutting down.
+    /// [`TraceError`] if the limit of traces is reached, or if the node is shutting down.
     pub fn trace(&self, user: &UserId) -> Result<Trace, TraceError> {
         self.state.journal.trace(user)
     }
 
-    /// Notes that a push was refused: under `user` if its publisher may name whom it likes, or else
+    /// Notes that a push was refused: under `user` if the publisher may name any user, otherwise
     /// among strangers. `reason` is a label from a closed list.
     pub fn note_push_refused(
         &self,

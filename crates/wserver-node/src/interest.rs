@@ -1,13 +1,13 @@
-//! Telling others which users are here: what a group of nodes needs to send each only what concerns it.
+//! Reports which users are here, so that a group of nodes can send each node only what concerns it.
 
 use wserver_core::UserId;
 
-/// Somebody who wants to know which users the node has.
+/// Receives reports about which users the node has.
 ///
-/// It is told after the fact and by several threads at once: what is told of one user may come in
-/// another order than it happened. But each coming is told once, and each going, so whoever counts
-/// them is right as soon as all are told. It is called on the way of a registration and must not
-/// block.
+/// It is called after the fact, by several threads at once, so reports about one user may come in
+/// another order than they happened. But each arrival and each departure is reported once, so a
+/// counter of both is right as soon as all reports are in. Registrations wait for the call, so it
+/// must not block.
 pub trait Interest: Send + Sync + 'static {
     /// A user has a registration, and had none before.
     fn came(&self, user: &UserId);

@@ -1,11 +1,11 @@
-//! What happened to users and their connections, as far back as memory allows; and who follows it live.
+//! Recent events of users and their connections, within a limit of memory; and those who follow
+//! them live.
 //!
-//! Refusals, drops and ends are kept, in rings that are bounded in bytes; registrations and pushes
-//! are told to those who trace the user, and to nobody else. It knows neither the binder nor a
-//! socket.
+//! The journal keeps refusals, drops and ends, in rings that are limited in bytes. Registrations
+//! and pushes go only to the traces of the user. It knows neither the binder nor sockets.
 //!
-//! It does not keep registrations and pushes: a busy user would displace within a second what explains
-//! yesterday.
+//! It does not keep registrations and pushes, because those of a busy user would displace within a
+//! second the entries that explain yesterday.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -17,18 +17,18 @@ use wserver_core::{ConnectionId, EventName, Limits, UserId};
 use crate::entry::{Entry, What};
 use crate::trace::{Trace, TraceError, Tracers};
 
-/// Rings of users. Who makes a lot of entries pushes out those of a sixteenth of all others.
+/// Rings of users. A user with many entries displaces those of a sixteenth of all other users.
 const USER_STRIPES: usize = 16;
-/// What an entry costs beside its own size and its names: its place in the ring, and what the
-/// allocator adds for the entry and for each name.
+/// What an entry costs besides its own size and its names: its slot in the ring, and the
+/// allocator's overhead for the entry and for each name.
 const ENTRY_BYTES: usize = size_of::<Entry>() + 64;
 
 /// The journal of one node.
 #[derive(Debug)]
 pub(crate) struct Journal {
     keys: RandomState,
-    /// That of strangers first: what they cause never pushes out an entry of a user.
-    /// Written by whoever notes something; each is bounded by `stripe_bytes_max`.
+    /// The ring of strangers comes first; their entries never displace an entry of a user. Written
+    /// by all code that notes something; each ring is limited by `stripe_bytes_max`.
     stripes: Vec<Mutex<Stripe>>,
     stripe_bytes_max: usize,
     tracers: Arc<Tracers>,
@@ -53,13 +53,13 @@ impl Journal {
         }
     }
 
-    /// Whether anybody would hear of something that is not kept. One relaxed load.
+    /// Whether anybody would get an entry that is not kept. One relaxed load.
     pub(crate) fn is_traced(&self) -> bool {
         self.tracers.is_any()
     }
 
-    /// Notes what happened. `user` is somebody who was proven, by a token or as the one a publisher
-    /// named, never somebody a stranger claims to be.
+    /// Notes what happened. `user` was proven by a token, or named by a publisher that may; it is
+    /// never just a stranger's claim.
     pub(crate) fn note(
         &self,
         what: What,
@@ -82,7 +82,7 @@ impl Journal {
         }
     }
 
-    /// The newest entries of a user, at most `max`, the oldest of them first.
+    /// The newest entries of a user, at most `max`, in order of time.
     pub(crate) fn recent(&self, user: Option<&UserId>, max: usize) -> Vec<Entry> {
         let Some(stripe) = self.stripe(user) else { return Vec::new() };
         let of_user = stripe.entries.iter().rev().filter(|entry| entry.user.as_ref() == user);
@@ -92,7 +92,7 @@ impl Journal {
         entries
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     pub(crate) fn len(&self) -> usize {
         self.stripes.iter().map(|stripe| lock(stripe).entries.len()).sum()
     }
@@ -106,7 +106,7 @@ impl Journal {
         Tracers::trace(&self.tracers, user)
     }
 
-    /// Ends every trace; there will be no other.
+    /// Ends every trace; no other can begin.
     pub(crate) fn end_traces(&self) {
         self.tracers.end();
     }
@@ -136,7 +136,7 @@ impl Stripe {
     }
 }
 
-/// What an entry takes. Names are often shared, and counted as if they were not.
+/// The bytes that an entry takes. Names are often shared, but count in full.
 fn bytes(entry: &Entry) -> usize {
     let user = entry.user.as_ref().map_or(0, |user| user.as_str().len());
     let event = entry.event.as_ref().map_or(0, |event| event.as_str().len());
@@ -144,6 +144,6 @@ fn bytes(entry: &Entry) -> usize {
 }
 
 fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
-    // Nothing under this lock panics half-way through a change.
+    // No code under this lock can panic in the middle of a change.
     stripe.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,6 @@
-//! What a node keeps beside each user: the lane's log, and who of its members lags behind.
+//! What a node keeps beside each user: the lane's log, and which members lag behind.
 //!
-//! All of it is guarded by the user's lock in the binder. It knows frames by their bytes only.
+//! The user's lock in the binder guards all of it. It knows frames only as bytes.
 //!
 //! A chain of log segments that slow readers follow was rejected: a queue of shared runs costs the
 //! walker one visit per slow reader, and there is no list to take apart.
@@ -20,29 +20,31 @@ use crate::receipt::{PushOptions, PushReceipt};
 
 /// Frames of at least this size are shared as they are instead of being copied into a run.
 const SHARE_BYTES_MIN: usize = 16 * 1024;
-/// Runs under way at one time: the bits of a mask.
+/// Runs under way at a time: the bits of a mask.
 const RUNS_MAX: usize = 64;
 
-/// What a node keeps beside each user. All of it is guarded by the user's lock in the binder.
+/// What a node keeps beside each user. The user's lock in the binder guards all of it.
 #[derive(Default)]
 pub(crate) struct Lane {
-    /// Bytes ever accepted, by the longest frame of each message: the position of the next one.
+    /// Bytes accepted so far, counting the longest frame of each message: the position of the next
+    /// message.
     pub(crate) head: u64,
-    /// Which walk is under way; zero when none is. A walker whose number is not here has lost its lane.
+    /// The number of the walk under way; zero if there is none. A walker that does not find its
+    /// number here has lost its lane.
     pub(crate) walk: u32,
-    /// How many of the members speak version 2.
+    /// How many members speak version 2.
     v2: u32,
-    /// What only busy lanes and lanes with slow readers have.
+    /// Only busy lanes and lanes with slow readers have this.
     pub(crate) extra: Option<Box<Extra>>,
 }
 
 impl Lane {
-    /// Whether each message that was accepted has been handed to every member.
+    /// Whether every accepted message has been handed to every member.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.walk == 0
     }
 
-    /// What the members of the lane want, of whom there are so many.
+    /// The protocols that the members of the lane, so many in number, speak.
     pub(crate) fn wanted(&self, members: usize) -> Wanted {
         Wanted::by(members, self.v2 as usize)
     }
@@ -68,32 +70,34 @@ impl<W> wserver_core::Lane<Arc<Outbox<W>>> for Lane {
 
 #[derive(Default)]
 pub(crate) struct Extra {
-    /// Accepted, not yet taken by the walker. Bounded by `walk_bytes_max` and one frame; a push beyond waits.
+    /// Accepted, but not yet taken by the walker. Limited to `walk_bytes_max` plus one frame;
+    /// further pushes wait.
     pub(crate) tail: VecDeque<Run>,
     pub(crate) tail_bytes: usize,
     /// Bytes that the walker is handing out.
     pub(crate) segment_bytes: usize,
-    /// The next frame starts a run: somebody registered since the last append, or that was apart.
+    /// The next frame starts a new run: a connection registered since the last append, or that run
+    /// may not be extended.
     is_sealed: bool,
-    /// How often somebody registered while there was this.
+    /// Counts registrations while this exists.
     pub(crate) registrations: u64,
     /// Pushes that wait for room, first in first out. Each is a caller that waits, so callers bound it.
     pub(crate) waiting: VecDeque<Waiting>,
-    /// Slots of members whose queue was not empty when last written to, a bit each.
+    /// One bit for each slot, set for members whose queue was not empty at the last write.
     pub(crate) laggards: Vec<u64>,
-    /// No listed laggard can pass its bound before the head does.
+    /// No listed laggard can exceed its limit before `head` reaches this.
     pub(crate) laggards_safe_until: u64,
 }
 
-/// Frames of one event that every member registered before `start` gets, but for the one that is excluded.
+/// Frames of one event for every member that registered before `start`, except an excluded one.
 pub(crate) struct Run {
     pub(crate) event: EventName,
     pub(crate) start: u64,
-    /// With any of them the run is one frame.
+    /// If any option is set, the run is one frame.
     pub(crate) options: PushOptions,
-    /// By protocol; of one that no member speaks there is none.
+    /// By protocol; a protocol that no member speaks has none.
     pub(crate) bodies: [Option<RunBody>; 2],
-    /// The longest frames of its messages.
+    /// The sum of the longest frames of its messages.
     pub(crate) bytes: usize,
     /// How many frames there are, and when the first of them was accepted.
     pub(crate) count: u64,
@@ -129,13 +133,13 @@ impl RunBody {
 pub(crate) struct Waiting {
     pub(crate) message: KeptMessage,
     pub(crate) options: PushOptions,
-    /// Where the excluded connection stood among the members, when there had been so many `registrations`.
+    /// The slot of the excluded connection when there had been `registrations`.
     pub(crate) excluded_slot: Option<usize>,
     pub(crate) registrations: u64,
     pub(crate) accepted: oneshot::Sender<PushReceipt>,
 }
 
-/// Takes as many runs as there is room for when so many are under way.
+/// Takes as many runs as there is room for when `under_way` are under way.
 pub(crate) fn take_runs(extra: &mut Extra, under_way: usize) -> Vec<Run> {
     let count = extra.tail.len().min(RUNS_MAX - under_way);
     let segment: Vec<Run> = extra.tail.drain(..count).collect();
@@ -145,10 +149,10 @@ pub(crate) fn take_runs(extra: &mut Extra, under_way: usize) -> Vec<Run> {
     segment
 }
 
-/// Appends one message to the lane's log, for the protocols that are wanted.
+/// Appends one message to the lane's log, for the protocols that members speak.
 ///
-/// Who comes later begins a new run, so a run has a body for each of its members. A protocol that
-/// nobody speaks any more is left out from then on.
+/// A connection that registers later begins a new run, so a run has a body for each of its members.
+/// A protocol that no member speaks any more is left out from then on.
 pub(crate) fn append(
     lane: &mut Lane,
     message: &mut Message<'_>,
@@ -160,7 +164,7 @@ pub(crate) fn append(
     lane.head += bytes as u64;
     let extra = lane.extra.get_or_insert_with(Box::default);
     extra.tail_bytes += bytes;
-    // Nothing joins a run that is for some of the members, or for some of the time.
+    // A run for only some members, or for a limited time, cannot be extended.
     let is_sealed = std::mem::replace(&mut extra.is_sealed, options.is_apart());
     match extra.tail.back_mut() {
         Some(run)
@@ -223,7 +227,7 @@ mod tests {
         }
     }
 
-    /// Each protocol has its own frames of one message, and the longest count.
+    /// Each protocol has its own frames of a message, and the longest counts.
     #[test]
     fn a_run_has_a_body_for_each_protocol_that_is_spoken() {
         let event = EventName::parse("news", 10).unwrap();
@@ -233,7 +237,7 @@ mod tests {
             let mut message = Message::new(&event, PushId::new(0, number), text);
             append(&mut lane, &mut message, both, PushOptions::default());
         }
-        // The last who spoke version 1 has gone.
+        // The last member that spoke version 1 has gone.
         let mut last = Message::new(&event, PushId::new(0, 3), "three");
         let v2 = Wanted { v1: false, v2: true };
         append(&mut lane, &mut last, v2, PushOptions::default());

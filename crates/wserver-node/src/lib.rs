@@ -1,9 +1,9 @@
 //! One running wserver node: connections in, pushes through, nothing about HTTP.
 //!
-//! [`Node`] holds the connections and the binder; [`Attachment`] is one connection's membership;
-//! [`Outbox`] is its bounded way out; [`Tasks`] is the only place that spawns. What a push came to
-//! is a [`PushReceipt`]; what happened to a user is in the journal, read as [`Entry`]s or followed
-//! as a [`Trace`]. The fan-out is described in the project's `docs/architecture.md`.
+//! [`Node`] holds the connections and the binder; [`Attachment`] is a live connection; [`Outbox`]
+//! is its bounded queue; only [`Tasks`] spawns. A [`PushReceipt`] says what became of a push; the
+//! journal keeps what happened to a user, as [`Entry`]s, which a [`Trace`] shows live. The
+//! project's `docs/architecture.md` describes the fan-out.
 
 mod node;
 mod state;
@@ -45,5 +45,5 @@ pub use receipt::{EveryoneReceipt, NoDelivery, PushOptions, PushReceipt};
 pub use registration::RegisterError;
 pub use tasks::Tasks;
 pub use trace::{Trace, TraceError, Traced};
-// What its callers say of a connection.
+// Callers name the protocol of a connection.
 pub use wserver_protocol::Protocol;

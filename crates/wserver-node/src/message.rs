@@ -1,4 +1,4 @@
-//! What a push carries, encoded once for each protocol that its connections speak.
+//! The message of a push, encoded once for each protocol that its connections speak.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use wserver_core::{EventName, PushId};
 use wserver_protocol::connection::{push, push_len};
 use wserver_protocol::{Protocol, frame};
 
-/// One push: its message, the event it belongs to, and its id.
+/// One push: its message, event and id.
 ///
-/// It is encoded when the first connection gets it, once for each protocol that is spoken there.
+/// It is encoded for the first connection that gets it, once for each protocol.
 #[derive(Clone)]
 pub struct Message<'a> {
     event: &'a EventName,
@@ -20,25 +20,25 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// A message that arrives verbatim. Connections of version 2 are told the event and the id.
+    /// A message that arrives unchanged. Connections of version 2 also get the event and the id.
     #[must_use]
     pub const fn new(event: &'a EventName, id: PushId, text: &'a str) -> Self {
         Self { event, id, text, frames: [const { None }; 2] }
     }
 
-    /// The event that it belongs to.
+    /// The event of the push.
     #[must_use]
     pub const fn event(&self) -> &'a EventName {
         self.event
     }
 
-    /// What the push is known by.
+    /// The id of the push.
     #[must_use]
     pub const fn id(&self) -> PushId {
         self.id
     }
 
-    /// What arrives.
+    /// The text of the message.
     #[must_use]
     pub const fn text(&self) -> &'a str {
         self.text
@@ -66,7 +66,7 @@ impl<'a> Message<'a> {
     /// The length of the longest frame that is wanted.
     pub(crate) fn bytes(&self, wanted: Wanted) -> usize {
         if wanted.v2 {
-            // The head makes it longer than that of version 1.
+            // The head makes it longer than the frame of version 1.
             push_len(self.event.as_str(), self.id, self.text.len())
         } else {
             frame::frame_len(self.text.len())
@@ -84,7 +84,7 @@ impl fmt::Debug for Message<'_> {
     }
 }
 
-/// Which protocols the members of a group speak, so that nothing is encoded for nobody.
+/// The protocols that the members of a group speak, so that no frame is encoded in vain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) v1: bool,
@@ -92,7 +92,7 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// Of so many members, so many speak version 2.
+    /// For a group of which so many members speak version 2.
     pub(crate) const fn by(members: usize, v2: usize) -> Self {
         Self { v1: members > v2, v2: v2 > 0 }
     }
@@ -105,7 +105,7 @@ impl Wanted {
     }
 }
 
-/// A push that outlives its caller's borrows.
+/// A push that outlives the values that its caller borrowed.
 pub(crate) struct KeptMessage {
     event: EventName,
     id: PushId,

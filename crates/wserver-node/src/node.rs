@@ -1,6 +1,6 @@
-//! One running node: its connections, its binder, and what can be asked of it.
+//! One running node: its connections, its binder, and its operations.
 //!
-//! It knows no HTTP and no JSON, and of sockets only what [`Wire`] says.
+//! It knows no HTTP and no JSON, and of sockets only [`Wire`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::registration::RegisterError;
 use crate::state::NodeState;
 use crate::tasks::Tasks;
 
-/// Whom a disconnect concerns.
+/// The connections that a disconnect concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Selection<'a> {
@@ -45,8 +45,8 @@ pub enum Selection<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The node has its most connections (`connections_max`).
-    #[error("the server already has {max} connections (connections_max)")]
+    /// The node has reached its limit of connections (`connections_max`).
+    #[error("the server has reached connections_max, which is {max}")]
     Full {
         /// The limit.
         max: usize,
@@ -73,14 +73,15 @@ impl<W: Wire> Reservation<W> {
     /// Opens the connection, which speaks `protocol` and lives as long as the attachment.
     ///
     /// # Errors
-    /// [`OpenError::Draining`] when the node has begun to shut down meanwhile.
+    /// [`OpenError::Draining`] if the node has begun to shut down meanwhile.
     pub fn open(mut self, wire: W, protocol: Protocol) -> Result<Attachment<W>, OpenError> {
         let Some(node) = self.node.take() else { return Err(OpenError::Draining) };
         let id = ConnectionId::new(node.next_connection.fetch_add(1, Ordering::Relaxed));
         let outbox = Arc::new(Outbox::new(id, wire, protocol, node.seconds_at(Instant::now())));
         {
             let mut shard = node.shard(id);
-            // Looked at under the shard's lock, so that a drain that has passed this shard is seen.
+            // Checked under the shard's lock, so that a drain that has passed this shard is
+            // noticed.
             if node.drain_began.get().is_some() {
                 drop(shard);
                 node.count_out();
@@ -121,16 +122,16 @@ impl<W: Wire> fmt::Debug for Node<W> {
 impl<W: Wire> Node<W> {
     /// A node that runs its tasks on `runtime`.
     ///
-    /// `close_frame` encodes the Close frame for a reason, where one is sent: the wire's codes are
-    /// the edge's business.
+    /// `close_frame` encodes the Close frame for a reason, if one is sent: only the edge knows the
+    /// codes on the wire.
     #[must_use]
     pub fn new(limits: Limits, close_frame: CloseFrame, runtime: Handle) -> Self {
         Self::start(NodeState::new(limits, close_frame, runtime, 1, None))
     }
 
-    /// The same as one of several that are one to their clients: `interest` is told of users that
-    /// come and go, and connections are counted from `first_connection` on, so that no two nodes
-    /// give an id twice.
+    /// The same for one of several nodes that appear to clients as one server: `interest` learns
+    /// which users come and go, and ids of connections are counted from `first_connection` on, so
+    /// that no two nodes use the same id.
     #[must_use]
     pub fn one_of_several(
         limits: Limits,
@@ -151,12 +152,12 @@ impl<W: Wire> Node<W> {
     /// Reserves a place for a connection whose socket is not there yet.
     ///
     /// # Errors
-    /// [`OpenError`] when the node is full or draining.
+    /// [`OpenError`] if the node is full or draining.
     pub fn reserve(&self) -> Result<Reservation<W>, OpenError> {
         let state = &self.state;
         let max = state.limits.connections_max;
         let before = state.connections_open.fetch_add(1, Ordering::Relaxed);
-        // Counts out again when it is dropped, be it in an error below.
+        // Its drop gives the place back, also after an error below.
         let reservation = Reservation { node: Some(Arc::clone(state)) };
         let error = if state.drain_began.get().is_some() {
             OpenError::Draining
@@ -168,7 +169,7 @@ impl<W: Wire> Node<W> {
         Err(error)
     }
 
-    /// Takes in a connection that speaks `protocol`; it lives as long as the attachment.
+    /// Opens a connection that speaks `protocol`; it lives as long as the attachment.
     ///
     /// # Errors
     /// As [`Node::reserve`] and [`Reservation::open`].
@@ -178,17 +179,18 @@ impl<W: Wire> Node<W> {
 
     /// Sends `message` to every connection of `user` that registered its event.
     ///
-    /// It waits only when so much is under way to this user that `walk_bytes_max` is passed; a
-    /// slow reader is never waited for.
+    /// It waits only if more than `walk_bytes_max` are already on their way to this user; it never
+    /// waits for a slow reader.
     ///
     /// # Cancel safety
-    /// A push that is dropped while it waits has not been accepted, or nobody learns its count.
+    /// A push that is dropped while it waits may not have been accepted; otherwise only its count
+    /// is lost.
     pub async fn push(&self, user: &UserId, mut message: Message<'_>) -> PushReceipt {
         self.push_with(user, &mut message, &PushOptions::default()).await
     }
 
-    /// As [`push`](Self::push), for some of the connections, or for some time only. What is encoded
-    /// for one user serves for the next.
+    /// As [`push`](Self::push), but only to some of the connections, or only for a limited time.
+    /// Frames that were encoded for one user are reused for the next.
     ///
     /// # Cancel safety
     /// As [`push`](Self::push).
@@ -204,7 +206,7 @@ impl<W: Wire> Node<W> {
         receipt
     }
 
-    /// Sends a Close (1000) to the selected connections and unbinds them; says how many there were.
+    /// Sends a Close (1000) to the selected connections and unbinds them; returns their number.
     pub fn disconnect(&self, selection: Selection<'_>) -> usize {
         let binder = &self.state.binder;
         let selected = match selection {
@@ -223,11 +225,11 @@ impl<W: Wire> Node<W> {
 
     /// Registers a live connection for an event of `user`, as if it had asked for it.
     ///
-    /// It has no token of its own and does not expire. A connection of version 2 is told.
+    /// The registration has no token and does not expire. A connection of version 2 gets a notice.
     ///
     /// # Errors
-    /// [`RegisterError`] as [`Attachment::register`], but the connection stays open;
-    /// [`RegisterError::Ending`] also when there is no such connection.
+    /// [`RegisterError`] as for [`Attachment::register`], but the connection stays open;
+    /// [`RegisterError::Ending`] also if there is no such connection.
     pub fn register(
         &self,
         id: ConnectionId,
@@ -235,7 +237,7 @@ impl<W: Wire> Node<W> {
         event: &EventName,
     ) -> Result<Bound, RegisterError> {
         let outbox = self.connection(id).ok_or(RegisterError::Ending)?;
-        // No register message has an empty token.
+        // No register message has an empty token, so this matches none.
         let bound = self.state.bind(&outbox, user, event, self.digest(""))?;
         if bound != Bound::Already {
             self.tell(&outbox, &Notice::Registered(vec![event.as_str().to_owned()]));
@@ -243,10 +245,10 @@ impl<W: Wire> Node<W> {
         Ok(bound)
     }
 
-    /// Ends one registration of a live connection; false when there is no such registration.
+    /// Ends one registration of a live connection; returns false if it does not exist.
     ///
-    /// A connection of version 2 is told. If the registration came with an expiry, the connection still
-    /// ends when that comes.
+    /// A connection of version 2 gets a notice. If the registration has an expiry, the connection
+    /// still ends at that time.
     pub fn unregister(&self, id: ConnectionId, user: &UserId, event: &EventName) -> bool {
         let is_ended = self.state.unregister(id, user, event);
         if is_ended && let Some(outbox) = self.connection(id) {
@@ -256,7 +258,7 @@ impl<W: Wire> Node<W> {
         is_ended
     }
 
-    /// Tells a connection something, if it speaks version 2.
+    /// Sends a notice to a connection, if it speaks version 2.
     fn tell(&self, outbox: &Outbox<W>, notice: &Notice) {
         if outbox.protocol() == Protocol::V2 {
             self.state.send(outbox, &frame::text(&notice.encode()));
@@ -274,7 +276,7 @@ impl<W: Wire> Node<W> {
         self.state.send(outbox, frame)
     }
 
-    /// Begins the end of one connection; false when it was ending already.
+    /// Begins the end of one connection; returns false if it was already ending.
     pub fn close(&self, outbox: &Outbox<W>, reason: CloseReason) -> bool {
         self.state.close(outbox, reason)
     }
@@ -285,13 +287,13 @@ impl<W: Wire> Node<W> {
         self.state.binder.digest(token)
     }
 
-    /// What stands for a user's event in the sessions of its connections.
+    /// The key for a user's event in the sessions of its connections.
     #[must_use]
     pub fn registration_key(&self, user: &UserId, event: &EventName) -> RegistrationKey {
         self.state.binder.registration_key(user, event)
     }
 
-    /// How many users, connections and registrations the binder holds, a [`Probe`] left out.
+    /// The number of users, connections and registrations in the binder, without a [`Probe`].
     #[must_use]
     pub fn counts(&self) -> Counts {
         let counts = self.state.binder.counts();
@@ -315,13 +317,14 @@ impl<W: Wire> Node<W> {
         self.state.connections_open.load(Ordering::Relaxed)
     }
 
-    /// Bytes queued over all connections; what is shared counts once for each that waits for it.
+    /// Bytes queued over all connections; shared bytes count once for each connection that waits
+    /// for them.
     #[must_use]
     pub fn outboxes_bytes(&self) -> usize {
         self.state.outbox_rules.queued_bytes()
     }
 
-    /// What the node has counted.
+    /// The node's counters.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.state.counters
@@ -333,7 +336,7 @@ impl<W: Wire> Node<W> {
         &self.state.limits
     }
 
-    /// Where everything that belongs to this node is spawned.
+    /// The only place that spawns the tasks of this node.
     #[must_use]
     pub fn tasks(&self) -> &Tasks {
         &self.state.tasks

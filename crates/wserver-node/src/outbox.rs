@@ -1,15 +1,15 @@
-//! A connection's bounded way out: every byte that a connection is sent passes here, under one lock.
+//! A connection's bounded queue: every byte to a connection passes through it, under one lock.
 //!
-//! A write goes straight to the socket while nothing is queued; what the socket does not take is
-//! queued (shared, not copied) and the connection's own task is woken to finish it. It knows
-//! nothing of users and events; it knows of frames only where they end.
+//! A write goes straight to the socket if nothing is queued. Bytes that the socket does not take
+//! are queued (shared, not copied), and the connection's own task is woken to write them. The
+//! outbox knows nothing of users and events; of frames it knows only where they end.
 //!
-//! Long because all of it happens under one lock: what holds there is read in one piece.
+//! Long because one lock guards all of it, and code under one lock is best read in one piece.
 //!
 //! Messages that expire in a queue are dropped when they reach its front. Searching the queue was
-//! rejected: a reader that takes a byte at a time would have a long queue searched again and again.
-//! The client's address is not kept here either: it would cost 24 bytes per connection, and the kernel
-//! knows the peer.
+//! rejected, because a long queue would be searched again for each byte that a slow reader takes.
+//! The outbox does not store the client's address either: it would cost 24 bytes per connection,
+//! and the kernel knows the peer.
 
 mod queue;
 mod rules;
@@ -35,15 +35,15 @@ pub use wire::Wire;
 
 use queue::Queue;
 
-/// Buffers handed to one vectored write.
+/// Maximum number of buffers in one vectored write.
 const WRITE_BUFFERS_MAX: usize = 64;
-/// In `Outbox::alive_at`: the connection speaks version 2. A byte of its own would cost every
-/// connection eight, and a node's clock needs 68 years to reach this bit.
+/// A bit of `Outbox::alive_at`: the connection speaks version 2. A byte of its own would cost every
+/// connection eight, and a node's clock reaches this bit only after 68 years.
 const IS_V2: u32 = 1 << 31;
-/// Buffers of most writes that have more than one.
+/// Enough buffers for most writes that have more than one.
 const FEW_BUFFERS: usize = 8;
 
-/// What became of bytes given to an outbox.
+/// What became of bytes for an outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     /// The socket took all of them.
@@ -52,10 +52,10 @@ pub enum Sent {
     Queued,
     /// The connection is ending, or failed now; nothing more will reach it.
     Ended,
-    /// The queue would have passed its bound; the connection is now closing as too slow.
+    /// The queue would have exceeded its limit; the connection now closes as too slow.
     Overflow,
-    /// All queues together would have passed their bound, and none has more queued; the connection is
-    /// now closing as too slow.
+    /// All queues together would have exceeded their limit, and no other connection has more
+    /// queued; this one now closes as too slow.
     NoRoom,
 }
 
@@ -67,12 +67,12 @@ impl Sent {
     }
 }
 
-/// Where a connection stands in its life.
+/// The phase of a connection's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Messages are taken.
+    /// It takes messages.
     Open,
-    /// A Close is queued or sent; only it and what stands before it is still written.
+    /// A Close is queued or sent; only the Close and what is queued before it are still written.
     Closing(CloseReason),
     /// The socket failed or the task ended.
     Ended(CloseReason),
@@ -81,39 +81,39 @@ pub enum Phase {
 /// What a connection's task learns from [`Attachment::poll_flush`](crate::Attachment::poll_flush).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flush {
-    /// Where the connection stands.
+    /// The phase of the connection.
     pub phase: Phase,
-    /// Whether nothing is queued, and nothing held by the wire.
+    /// Whether the queue and the wire are both empty.
     pub is_empty: bool,
     /// Bytes the wire has taken since it opened.
     pub written_bytes: u64,
 }
 
 struct State {
-    /// Written by whoever holds the lock; bounded by `OutboxRules::bytes_max`. Allocated while something waits.
-    /// Invariant: `None` or not empty; the sum of the rests is `Outbox::queued`.
+    /// Written under the lock; limited by `OutboxRules::bytes_max`. Allocated only while something
+    /// waits. Invariant: `None` or not empty; the sum of the unsent bytes is `Outbox::queued`.
     queue: Option<Box<Queue>>,
-    /// The connection's task, as of its last poll.
+    /// The connection's task, from its last poll.
     waker: Option<Waker>,
     phase: Phase,
-    /// It has been somebody's connection; then its end is noted by whoever unbinds it.
+    /// It has been registered; its end is noted by the code that unbinds it.
     was_bound: bool,
     /// When it was opened, in seconds of its node's clock.
     opened_at: u32,
     written: u64,
 }
 
-/// A connection's way out. Shared by its task and by everyone who sends to it.
+/// The bounded queue of a connection. Its task and all senders share it.
 pub struct Outbox<W> {
     id: ConnectionId,
     wire: W,
-    /// Bytes queued; written under the lock, read without it. At most 1 GiB, which `Limits` sees
-    /// to, a frame and a Close.
+    /// Bytes queued; written under the lock, read without it. At most 1 GiB, which `Limits`
+    /// ensures, plus a frame and a Close.
     queued: AtomicU32,
     /// When the task wants to be woken next, in milliseconds of its node's clock. Written by the task, read by the sweep.
     wake_at: AtomicU64,
-    /// When its peer was last heard of, in seconds of its node's clock, beside [`IS_V2`]. Written by the
-    /// task.
+    /// The peer's last sign of life, in seconds of its node's clock, together with [`IS_V2`].
+    /// Written by the task.
     alive_at: AtomicU32,
     state: Mutex<State>,
 }
@@ -128,7 +128,7 @@ impl<W> fmt::Debug for Outbox<W> {
 }
 
 impl<W> Outbox<W> {
-    /// Which version of the protocol the connection speaks.
+    /// The version of the protocol that the connection speaks.
     pub fn protocol(&self) -> Protocol {
         if self.alive_at.load(Ordering::Relaxed) & IS_V2 == 0 { Protocol::V1 } else { Protocol::V2 }
     }
@@ -156,12 +156,12 @@ impl<W: Wire> Outbox<W> {
         }
     }
 
-    /// Whose outbox it is.
+    /// The id of the connection.
     pub fn id(&self) -> ConnectionId {
         self.id
     }
 
-    /// The socket, for its reader. Writing past the outbox would tear frames.
+    /// The socket, for its reader. Writing to it directly would tear frames.
     pub fn wire(&self) -> &W {
         &self.wire
     }
@@ -176,12 +176,12 @@ impl<W: Wire> Outbox<W> {
         self.lock().written
     }
 
-    /// Where the connection stands.
+    /// The phase of the connection.
     pub fn phase(&self) -> Phase {
         self.lock().phase
     }
 
-    /// Remembers that it is somebody's connection; tells where it stands then.
+    /// Notes that it has been registered; returns its phase.
     pub(crate) fn mark_bound(&self) -> Phase {
         let mut state = self.lock();
         state.was_bound = true;
@@ -204,7 +204,7 @@ impl<W: Wire> Outbox<W> {
             taken = match self.write(&mut state, runs) {
                 Ok(taken) if taken == bytes => {
                     if self.wire.try_flush().is_err() {
-                        // Taken, but not gone: the task sees it out, or sees why that failed.
+                        // Taken, but not sent: the task will send it, or see why that failed.
                         wake(state);
                     }
                     return Ok(Sent::Written);
@@ -217,7 +217,7 @@ impl<W: Wire> Outbox<W> {
         let is_over = self.queued_bytes() + rest > rules.bytes_max;
         let has_room = !is_over && rules.reserve(rest);
         if !has_room && taken > 0 {
-            // The torn frame must be whole before anything can follow it.
+            // The torn frame must be complete before anything can follow it.
             rules.charge(rest);
         }
         if is_over {
@@ -239,7 +239,7 @@ impl<W: Wire> Outbox<W> {
         if has_room { Ok(Sent::Queued) } else { Err(NoRoom::Partial) }
     }
 
-    /// Answers a ping, unless an answer is waiting already (RFC 6455, section 5.5.3) or there is no
+    /// Answers a ping, unless an answer is already waiting (RFC 6455, section 5.5.3) or there is no
     /// room for one.
     pub(crate) fn send_pong(&self, rules: &OutboxRules, pong: &Bytes) -> Option<Sent> {
         if self.lock().queue.as_ref().is_some_and(|queue| queue.pong_end.is_some()) {
@@ -247,7 +247,7 @@ impl<W: Wire> Outbox<W> {
         }
         let sent = match self.send(rules, &[Run::lasting(pong)]) {
             Ok(sent) => sent,
-            // A peer that does not read needs none, and makes nobody go for it.
+            // A peer that does not read needs no answer, and no other connection is closed for it.
             Err(NoRoom::Refused { .. }) => return None,
             Err(NoRoom::Partial) => Sent::Queued,
         };
@@ -261,10 +261,11 @@ impl<W: Wire> Outbox<W> {
         Some(sent)
     }
 
-    /// Ends the connection with the Close of `reason`. The first reason given stands; says whether it was this one.
+    /// Ends the connection with the Close of `reason`. Only the first reason counts; returns
+    /// whether it was this one.
     ///
-    /// What is queued is still sent before the Close, except to a reader that is too slow or a
-    /// peer that has closed: they lose what waits, at a whole frame.
+    /// Queued frames are still sent before the Close, except to a reader that is too slow or a peer
+    /// that has closed: they lose what waits, from the next whole frame on.
     pub(crate) fn close(&self, rules: &OutboxRules, reason: CloseReason) -> bool {
         let mut state = self.lock();
         if state.phase != Phase::Open {
@@ -291,7 +292,8 @@ impl<W: Wire> Outbox<W> {
         true
     }
 
-    /// Marks the connection ended: its task is over, nothing is written any more. Returns the reason that stands.
+    /// Marks the connection ended: its task is over, and nothing more is written. Returns the
+    /// reason that counts.
     pub(crate) fn end(&self, rules: &OutboxRules, reason: CloseReason) -> CloseReason {
         let mut state = self.lock();
         let reason = match state.phase {
@@ -304,7 +306,7 @@ impl<W: Wire> Outbox<W> {
         reason
     }
 
-    /// Ends the connection without a word more, and wakes its task to see it.
+    /// Ends the connection without sending anything more, and wakes its task.
     pub(crate) fn cut_off(&self, rules: &OutboxRules, reason: CloseReason) {
         let mut state = self.lock();
         if state.phase == Phase::Open {
@@ -314,10 +316,10 @@ impl<W: Wire> Outbox<W> {
         wake(state);
     }
 
-    /// Writes what is queued as far as the socket takes it, and registers the task to be woken
-    /// when there is more to do: bytes to write, or a change of phase.
+    /// Writes as much of the queue as the socket takes, and registers the task to be woken when
+    /// there is more to do: bytes to write, or a change of phase.
     ///
-    /// Also says how many frames it let go of because their time is over.
+    /// Also returns how many frames it dropped because they have expired.
     pub(crate) fn poll_flush(&self, rules: &OutboxRules, cx: &mut Context<'_>) -> (Flush, usize) {
         let mut state = self.lock();
         let mut expired = 0;
@@ -349,8 +351,8 @@ impl<W: Wire> Outbox<W> {
         (Flush { phase: state.phase, is_empty, written_bytes: state.written }, expired)
     }
 
-    /// Whether the wire has taken nothing of what waits for it for `timeout`, as far as those who ask
-    /// can tell; both in milliseconds of the node's clock.
+    /// Whether the wire has taken nothing of its queue for `timeout`, as far as its callers can
+    /// tell; both times in milliseconds of the node's clock.
     pub(crate) fn is_stalled(&self, now: u64, timeout: u64) -> bool {
         let mut state = self.lock();
         let written = state.written;
@@ -393,14 +395,17 @@ impl<W: Wire> Outbox<W> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing under this lock panics half-way through a change; a poisoned lock still guards a whole state.
+        // No code under this lock can panic in the middle of a change, so even a poisoned lock
+        // guards a complete state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes `runs` once; what the socket took, or the error that ends it.
+    /// Writes `runs` once; returns the number of bytes that the socket took, or the error that ends
+    /// it.
     fn write(&self, state: &mut State, runs: &[Run<'_>]) -> io::Result<usize> {
         match runs.len() {
-            // Nearly every write; filling the largest array would be half of its cost.
+            // Nearly every write has one buffer; filling the largest array would be half of its
+            // cost.
             0..=1 => return self.write_part::<1>(state, runs),
             2..=FEW_BUFFERS => return self.write_part::<FEW_BUFFERS>(state, runs),
             _ => {}
@@ -441,9 +446,10 @@ impl<W: Wire> Outbox<W> {
         }
     }
 
-    /// Lets go of the frames at the front whose time is over; says how many.
+    /// Drops the frames at the front that have expired; returns their number.
     ///
-    /// One further back waits for its turn, so that a long queue is not searched again and again.
+    /// Frames further back wait until they reach the front, so that a long queue is not searched
+    /// repeatedly.
     fn drop_expired(&self, rules: &OutboxRules, state: &mut State, now: Option<Instant>) -> usize {
         let Some(queue) = &mut state.queue else { return 0 };
         let (count, bytes) = queue.drop_expired(now);
@@ -480,7 +486,7 @@ impl<W: Wire> Outbox<W> {
         Ok(())
     }
 
-    /// Queues `runs` without their first `taken` bytes, for which room was taken.
+    /// Queues `runs` without their first `taken` bytes; the room for them is already taken.
     fn enqueue(&self, state: &mut State, runs: &[Run<'_>], mut taken: usize) {
         let queue = state.queue.get_or_insert_with(Box::default);
         let mut bytes = 0;
@@ -527,7 +533,7 @@ impl<W: Wire> Outbox<W> {
         }
     }
 
-    /// Drops what is queued behind the frame that is on its way.
+    /// Drops the queue after the frame that is partly sent.
     fn cut_queue(&self, rules: &OutboxRules, state: &mut State) {
         let Some(queue) = &mut state.queue else { return };
         let rest = queue.cut();
@@ -545,7 +551,7 @@ impl<W: Wire> Outbox<W> {
     fn drop_queue(&self, rules: &OutboxRules, state: &mut State) {
         state.queue = None;
         let queued = self.queued.swap(0, Ordering::Relaxed) as usize;
-        // Hardly any connection ends with a queue, and all of them share this number.
+        // Hardly any connection ends with a queue, and all connections share this number.
         if queued > 0 {
             rules.release(queued);
         }
@@ -567,12 +573,12 @@ impl<W: Wire> Outbox<W> {
     }
 }
 
-/// Of bytes in one queue.
+/// Converts the bytes of one queue.
 fn to_u32(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("a queue is bounded far below 4 GiB")
 }
 
-/// Wakes the task after the lock is released, so that it does not run into it.
+/// Wakes the task after releasing the lock, so that the task does not wait for it.
 fn wake(mut state: MutexGuard<'_, State>) {
     let waker = state.waker.take();
     drop(state);

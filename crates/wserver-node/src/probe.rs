@@ -1,8 +1,7 @@
-//! A node that delivers to itself: whether a push would arrive now, tried and not guessed.
+//! A node that delivers to itself, which proves that a push would arrive now.
 //!
-//! The probe is bound as every other member is, and what is pushed to it takes the way of every
-//! other push: the binder, the user's lane, an outbox, the wire. What comes out of the wire's far
-//! end is for whoever made it to see.
+//! The probe is bound like every other member, and pushes to it take the same way: the binder, the
+//! user's lane, an outbox, the wire. The maker of the wire reads at its far end.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,8 +17,9 @@ use crate::state::NodeState;
 
 /// The node's connection to itself, bound until it is dropped.
 ///
-/// It takes no place of `connections_max`, and no count or counter knows of it. Its user and its
-/// event have names that are longer than any may be, so nobody else registers or pushes for them.
+/// It takes no place of `connections_max`, and no count or counter includes it. The names of its
+/// user and event are longer than the limit for others, so nobody else can register or push for
+/// them.
 pub struct Probe<W: Wire> {
     node: Arc<NodeState<W>>,
     outbox: Arc<Outbox<W>>,
@@ -41,7 +41,8 @@ impl<W: Wire> Probe<W> {
         if node.has_probe.swap(true, Ordering::AcqRel) {
             return None;
         }
-        // Connections are numbered from 1. Unbound and free for the next one, should this fail.
+        // Other connections are numbered from 1. If this fails, it is unbound and free for the next
+        // probe.
         let outbox = Arc::new(Outbox::new(ConnectionId::new(0), wire, Protocol::V1, 0));
         let probe = Self { node, outbox, user, event };
         let Self { node, outbox, user, event } = &probe;
@@ -49,7 +50,7 @@ impl<W: Wire> Probe<W> {
         Some(probe)
     }
 
-    /// Pushes `text` to the probe alone; whether its wire or its queue took it.
+    /// Pushes `text` only to the probe; returns whether its wire or queue took it.
     ///
     /// # Cancel safety
     /// If the future is dropped, the message may or may not have been written.
@@ -60,7 +61,7 @@ impl<W: Wire> Probe<W> {
         sent.receipt.delivered() == 1
     }
 
-    /// The wire that was given for it.
+    /// The wire of the probe.
     #[must_use]
     pub fn wire(&self) -> &W {
         self.outbox.wire()

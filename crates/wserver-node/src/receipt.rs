@@ -1,4 +1,4 @@
-//! What a push asks for beside its message, and what its caller is told became of it.
+//! The options of a push, and what became of it.
 
 use std::time::Instant;
 
@@ -6,12 +6,12 @@ use wserver_core::{ConnectionId, words};
 
 use crate::outbox::Sent;
 
-/// What a push may ask for. The default asks for nothing.
+/// The options of a push. The default has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PushOptions {
-    /// A connection that does not get the message, as the one whose user sent it.
+    /// A connection that does not get the message, for example the one whose user sent it.
     pub exclude: Option<ConnectionId>,
-    /// From then on the message is not sent any more; what of it is on its way by then arrives whole.
+    /// From this time on the message is no longer sent; a frame that is partly sent is completed.
     pub expires_at: Option<Instant>,
 }
 
@@ -26,28 +26,29 @@ impl PushOptions {
     }
 }
 
-/// Whether a frame's time is over. The clock is read only for frames that have one.
+/// Whether a frame has expired. It reads the clock only for frames that can expire.
 pub(crate) fn is_over(expires_at: Option<Instant>) -> bool {
     expires_at.is_some_and(|at| at <= Instant::now())
 }
 
 /// What became of a push.
 ///
-/// `matched` is the sum of the three others. The counts are exact for connections that live on; a
-/// surplus in `written` and `queued` can only belong to one that was ending.
+/// `matched` is the sum of the other three. The counts are exact for connections that stay alive; a
+/// surplus in `written` and `queued` can only belong to a connection that was ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct PushReceipt {
-    /// Connections that were registered for the event when the push was accepted, those it
-    /// excludes left out.
+    /// Connections that were registered for the event when the push was accepted, without excluded
+    /// ones.
     pub matched: usize,
     /// Connections whose socket took the message during the call.
     pub written: usize,
-    /// Connections for which it waits: in their queue, or behind a fan-out under way.
+    /// Connections for which the message waits: in their queue, or behind a fan-out under way.
     pub queued: usize,
-    /// Connections that were cut off as too slow, or found ending, when it was handed to them.
+    /// Connections that were closed as too slow, or found ending, when the message was handed to
+    /// them.
     pub dropped: usize,
-    /// Why it went to nobody, when it did not go to anybody.
+    /// Why nobody got the message, if nobody did.
     pub reason: Option<NoDelivery>,
 }
 
@@ -58,12 +59,12 @@ impl PushReceipt {
         self.written + self.queued
     }
 
-    /// Of a push that concerned nobody.
+    /// The receipt of a push that concerned no connection.
     pub(crate) const fn nobody(reason: NoDelivery) -> Self {
         Self { matched: 0, written: 0, queued: 0, dropped: 0, reason: Some(reason) }
     }
 
-    /// The same with a reason only if it went to nobody.
+    /// The same receipt, with a reason only if nobody got the message.
     pub(crate) fn settled(mut self) -> Self {
         if self.delivered() > 0 {
             self.reason = None;
@@ -77,14 +78,14 @@ impl PushReceipt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct EveryoneReceipt {
-    /// Users it was handed out to.
+    /// Users to whom it was handed out.
     pub users: usize,
     /// The sum over all of them.
     pub total: PushReceipt,
 }
 
 impl EveryoneReceipt {
-    /// Adds what became of it for one user.
+    /// Adds the receipt for one user.
     pub(crate) fn add(&mut self, receipt: PushReceipt) {
         self.users += usize::from(receipt.matched > 0);
         let total = &mut self.total;
@@ -103,20 +104,20 @@ impl EveryoneReceipt {
 }
 
 words! {
-    /// Why a push went to nobody. In ascending order of what there is to do about it.
+    /// Why nobody got a push, in ascending order of how much the reader can do about it.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum NoDelivery {
         /// The user has no connection.
         UserOffline = "user_offline",
-        /// The user has connections, and none is registered for the event.
+        /// The user has connections, but none is registered for the event.
         NoRegistrationForEvent = "no_registration_for_event",
-        /// The only connection that is registered for the event is the one that the push excludes.
+        /// The push excludes the only connection that is registered for the event.
         Excluded = "excluded",
-        /// The push's time was over before it was accepted.
+        /// The push expired before it was accepted.
         Expired = "expired",
         /// Every connection that was registered for it was found ending.
         ConnectionEnding = "connection_ending",
-        /// Every connection that was registered for it was ending, and at least one was cut off
+        /// Every connection that was registered for it was ending, and at least one was closed
         /// because it reads too slowly.
         SlowConsumer = "slow_consumer",
     }

@@ -1,4 +1,4 @@
-//! How a connection is bound to a user and an event, what bounds that, and how it is unbound again.
+//! Binds a connection to a user and an event within limits, and unbinds it again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,19 +15,20 @@ use crate::state::NodeState;
 /// Why a registration was not bound: a closed list, which counters and answers follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RegisterError {
-    /// The connection has its most registrations (`bindings_per_connection_max`).
+    /// The connection has reached its limit of registrations (`bindings_per_connection_max`).
     #[error("the connection already has {max} registrations (bindings_per_connection_max)")]
     TooMany {
         /// The limit.
         max: usize,
     },
-    /// The user has its most connections (`connections_per_user_max`), so this one is closed.
+    /// The user has reached its limit of connections (`connections_per_user_max`), so this one is
+    /// closed.
     #[error("the user already has {max} connections (connections_per_user_max)")]
     UserFull {
         /// The limit.
         max: usize,
     },
-    /// The names of the connection's registrations would be too long together
+    /// The names of the connection's registrations would exceed their limit
     /// (`names_per_connection_bytes_max`).
     #[error(
         "the names of the connection's registrations would exceed {max} bytes \
@@ -37,7 +38,7 @@ pub enum RegisterError {
         /// The limit.
         max: usize,
     },
-    /// The names of all registrations would be too long together (`names_bytes_max`).
+    /// The names of all registrations would exceed their limit (`names_bytes_max`).
     #[error("the names of all registrations would exceed {max} bytes (names_bytes_max)")]
     NamesFull {
         /// The limit.
@@ -63,7 +64,7 @@ impl RegisterError {
 }
 
 impl<W: Wire> NodeState<W> {
-    /// Binds a connection, whoever asks for it; notes it, or why not.
+    /// Binds a connection, on behalf of any caller; notes it, or why it was refused.
     pub(crate) fn bind(
         &self,
         outbox: &Arc<Outbox<W>>,
@@ -109,7 +110,8 @@ impl<W: Wire> NodeState<W> {
             self.charge_names(outbox, user, event)?;
             self.close_oldest(user);
         }
-        // Whoever closes a connection first marks it and then unbinds it, so one of the two sees the other.
+        // Code that closes a connection first marks it and then unbinds it, so one of the two
+        // notices the other.
         if outbox.mark_bound() != Phase::Open {
             self.unbind(outbox);
             return Err(RegisterError::Ending);
@@ -117,9 +119,9 @@ impl<W: Wire> NodeState<W> {
         Ok(bound)
     }
 
-    /// Counts the names of a new registration, or ends it where they are too long together.
+    /// Counts the names of a new registration, or ends the registration if they exceed a limit.
     ///
-    /// Counted once it is bound, since only then it is known to be new.
+    /// It counts after binding, because only then it is known whether the registration is new.
     fn charge_names(
         &self,
         outbox: &Outbox<W>,
@@ -127,7 +129,8 @@ impl<W: Wire> NodeState<W> {
         event: &EventName,
     ) -> Result<(), RegisterError> {
         let bytes = name_bytes(user, event);
-        // A sum that is kept would cost every connection eight bytes, and few have more than one.
+        // A stored sum would cost every connection eight bytes, and few have more than one
+        // registration.
         let registrations = self.binder.registrations(outbox.id());
         let own: usize = registrations.iter().map(|it| name_bytes(&it.user, &it.event)).sum();
         let all = self.name_bytes.fetch_add(bytes.cast_signed(), Ordering::Relaxed);
@@ -144,11 +147,12 @@ impl<W: Wire> NodeState<W> {
         Err(error)
     }
 
-    /// Closes those connections of a user that were opened first, as many as there are too many.
+    /// Closes the surplus connections of a user, those that were opened first.
     ///
-    /// Who is too many is decided under the user's lock, after each registration, from those who are bound
-    /// then. Closing one twice does nothing, so users who bind at once keep exactly as many as they
-    /// may. O(connections of the user) when there are too many, O(1) otherwise.
+    /// The surplus is computed under the user's lock, after each registration, from the connections
+    /// bound at that moment. Closing a connection twice does nothing, so if several register at
+    /// once, exactly the permitted number remains. O(connections of the user) if there is a
+    /// surplus, O(1) otherwise.
     pub(crate) fn close_oldest(&self, user: &UserId) {
         let max = self.limits.connections_per_user_max;
         let is_bounded =
@@ -163,7 +167,7 @@ impl<W: Wire> NodeState<W> {
             }
             let mut members: Vec<_> =
                 group.members.iter().map(|member| (member.id(), member.handle())).collect();
-            // Ids are a running number.
+            // Ids are assigned in ascending order.
             members.select_nth_unstable_by_key(surplus - 1, |(id, _)| *id);
             members[..surplus].iter().map(|(_, outbox)| Arc::clone(outbox)).collect()
         });
@@ -172,7 +176,7 @@ impl<W: Wire> NodeState<W> {
         }
     }
 
-    /// Ends one registration of a connection, and notes it; false when there is no such registration.
+    /// Ends one registration of a connection, and notes it; returns false if it does not exist.
     pub(crate) fn unregister(&self, id: ConnectionId, user: &UserId, event: &EventName) -> bool {
         let unbound = self.binder.unbind(id, user, event);
         self.let_go(unbound.as_slice());
@@ -183,8 +187,8 @@ impl<W: Wire> NodeState<W> {
         is_ended
     }
 
-    /// Unbinds a connection that is ending, and notes that under each of its users. Whoever finds
-    /// it bound does so, which is one of all who try; says whether that was it.
+    /// Unbinds a connection that is ending, and notes that under each of its users. Of several
+    /// callers only the one that finds it bound does so; returns whether it was this one.
     pub(crate) fn unbind(&self, outbox: &Outbox<W>) -> bool {
         let unbound = self.binder.unbind_connection(outbox.id());
         self.let_go(&unbound);
@@ -193,17 +197,17 @@ impl<W: Wire> NodeState<W> {
         !unbound.is_empty()
     }
 
-    /// Notes the end of a connection under each user that it was unbound from.
+    /// Notes the end of a connection under each user from which it was unbound.
     pub(crate) fn note_closed(&self, id: ConnectionId, reason: CloseReason, unbound: &[Unbound]) {
-        // Registrations of one user stand together.
+        // Registrations of one user are adjacent.
         for of_user in unbound.chunk_by(|one, next| one.user == next.user) {
             let user = of_user.first().map(|registration| &registration.user);
             self.journal.note(What::Closed { reason }, Some(id), user, None);
         }
     }
 
-    /// Gives back the room of the names of what was unbound, and tells whoever wants to know which
-    /// users have no registration left.
+    /// Gives back the room for the names of ended registrations, and reports the users that have no
+    /// registration left.
     pub(crate) fn let_go(&self, unbound: &[Unbound]) {
         if unbound.is_empty() {
             return;
@@ -219,7 +223,7 @@ impl<W: Wire> NodeState<W> {
     }
 }
 
-/// What a registration counts for among names.
+/// The bytes of names for which a registration counts.
 fn name_bytes(user: &UserId, event: &EventName) -> usize {
     user.as_str().len() + event.as_str().len()
 }

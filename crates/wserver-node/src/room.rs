@@ -1,10 +1,10 @@
-//! Room for what waits: a connection that finds none among all queues takes it from the largest,
-//! and one whose peer takes nothing of what waits for it is let go.
+//! Room for queued bytes: if all queues together are full, the connection with the longest queue is
+//! closed; and a connection whose peer takes nothing of its queue is closed too.
 //!
-//! Signs of life say nothing about reading, so neither is decided by them.
+//! Signs of life prove nothing about reading, so both ignore them.
 //!
-//! Memory is counted by connection and not by message: each message would need an owner that counts it
-//! out.
+//! Memory is counted by connection and not by message, because each message would need an owner
+//! that subtracts it again.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,16 +15,16 @@ use wserver_core::{CloseReason, ConnectionId};
 use crate::outbox::{NoRoom, Outbox, Phase, Run, Sent, Wire};
 use crate::state::{NodeState, lock};
 
-/// Hoarders that are looked for at once.
+/// The maximum number of connections to close in one search.
 const HOARDERS_MAX: usize = 64;
 
-/// Room is made for more than one message, since all connections are looked at for it: so many times
-/// before as much as the bound has been queued anew.
+/// A search looks at all connections, so it frees at least the limit divided by this, and not only
+/// the room for one message.
 const ROOM_SHARE: usize = 64;
 
 impl<W: Wire> NodeState<W> {
-    /// Sends runs of whole frames, in order and all or nothing; lets hoarders go where there is no
-    /// room for them. To be called without a lock.
+    /// Sends runs of whole frames, in order and all or nothing; closes the connections with the
+    /// longest queues if there is no room. Do not call it under a lock.
     pub(crate) fn deliver(&self, outbox: &Outbox<W>, runs: &[Run<'_>]) -> Sent {
         match outbox.send(&self.outbox_rules, runs) {
             Ok(sent) => sent,
@@ -41,7 +41,7 @@ impl<W: Wire> NodeState<W> {
             NoRoom::Partial if self.make_room(outbox, 0) => Some(Sent::Queued),
             NoRoom::Refused { .. } | NoRoom::Partial => None,
         };
-        // It has more than anybody else, or somebody was faster.
+        // It has the longest queue, or another thread has closed the others.
         let close = || match outbox.close(&self.outbox_rules, CloseReason::Slow) {
             true => Sent::NoRoom,
             false => Sent::Ended,
@@ -50,7 +50,7 @@ impl<W: Wire> NodeState<W> {
     }
 
     /// Closes connections that have more queued than `outbox` would have with `bytes` more, the
-    /// largest first; says whether there is room then.
+    /// longest queues first; returns whether there is room then.
     fn make_room(&self, outbox: &Outbox<W>, bytes: usize) -> bool {
         let rules = &self.outbox_rules;
         let _one_at_a_time = lock(&self.making_room);
@@ -70,7 +70,8 @@ impl<W: Wire> NodeState<W> {
         rules.room_bytes() >= Some(bytes)
     }
 
-    /// Open connections with more than `bytes` queued, the largest first, at most [`HOARDERS_MAX`].
+    /// Open connections with more than `bytes` queued, the longest queues first, at most
+    /// [`HOARDERS_MAX`].
     fn hoarders(&self, bytes: usize) -> Vec<Arc<Outbox<W>>> {
         let mut largest: BinaryHeap<Reverse<(usize, ConnectionId)>> = BinaryHeap::new();
         for shard in &self.connections {
@@ -92,7 +93,7 @@ impl<W: Wire> NodeState<W> {
         ids.into_iter().filter_map(|Reverse((_, id))| self.shard(id).get(&id).cloned()).collect()
     }
 
-    /// Closes a connection whose peer has taken nothing of what waits for it for `stall_timeout`.
+    /// Closes a connection whose peer has taken nothing of its queue for `stall_timeout`.
     pub(crate) fn check_progress(&self, outbox: &Outbox<W>, now: u64) {
         let timeout = u64::try_from(self.limits.stall_timeout.as_millis()).unwrap_or(u64::MAX);
         if outbox.is_stalled(now, timeout) && outbox.close(&self.outbox_rules, CloseReason::Slow) {

@@ -1,5 +1,5 @@
-//! The insides of a node, which its attachments, walkers and sweep share: its tables, and how a
-//! connection is written to, closed and let go.
+//! The state of a node, which its attachments, walkers and sweep share: its tables, and how it
+//! writes to a connection, closes it and forgets it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -21,37 +21,37 @@ use crate::outbox::{CloseFrame, Outbox, OutboxRules, Run, Sent, Wire};
 use crate::receipt::NoDelivery;
 use crate::tasks::Tasks;
 
-/// Shards of the connection table; each is swept on its own.
+/// Shards of the connection table; each is swept separately.
 pub(crate) const SHARDS: usize = 64;
 
 pub(crate) struct NodeState<W: Wire> {
-    /// Who is bound to what; written by attachments and closers, bounded by `connections_max` times
-    /// `bindings_per_connection_max`.
+    /// Registrations; written by attachments and by code that closes connections, limited by
+    /// `connections_max` times `bindings_per_connection_max`.
     pub(crate) binder: Binder<Arc<Outbox<W>>, Lane>,
-    /// Every live connection; written by `open` and `detach`, bounded by `connections_max`.
+    /// Every live connection; written by `open` and `detach`, limited by `connections_max`.
     pub(crate) connections: [Mutex<Shard<W>>; SHARDS],
     pub(crate) connections_open: AtomicUsize,
-    /// Told when the last connection has gone.
+    /// Notified when the last connection has gone.
     pub(crate) connections_gone: Notify,
     pub(crate) outbox_rules: OutboxRules,
-    /// Bytes of users and events over all registrations, as they were asked for. Bounded by
-    /// `names_bytes_max`, and by what registrations under way are about to give back. Below zero only
-    /// while one ends that is not counted yet.
+    /// Bytes of users and events over all registrations that were requested. Limited by
+    /// `names_bytes_max`, plus what registrations under way are about to give back. It is negative
+    /// only while a registration ends that is not counted yet.
     pub(crate) name_bytes: AtomicIsize,
-    /// Held by whoever looks for hoarders: the second finds that there is room.
+    /// Held during a search for the longest queues: a second search then finds that there is room.
     pub(crate) making_room: Mutex<()>,
     pub(crate) journal: Journal,
     pub(crate) counters: Counters,
     pub(crate) tasks: Tasks,
     pub(crate) next_connection: AtomicU64,
     next_walk: AtomicU32,
-    /// Set when nobody is taken in any more, with the pushes and deliveries until then.
+    /// Set when the node stops accepting connections, with the pushes and deliveries until then.
     pub(crate) drain_began: OnceLock<(u64, u64)>,
     /// Nothing is left to sweep.
     pub(crate) is_drained: AtomicBool,
-    /// The binder holds a member that no count is to show.
+    /// The binder has a member that no count may include.
     pub(crate) has_probe: AtomicBool,
-    /// Told of users that come and go, where somebody wants to know.
+    /// Receives reports about users, if anybody needs them.
     pub(crate) interest: Option<Box<dyn Interest>>,
     epoch: Instant,
     pub(crate) limits: Limits,
@@ -59,8 +59,8 @@ pub(crate) struct NodeState<W: Wire> {
 
 pub(crate) type Shard<W> = HashMap<ConnectionId, Arc<Outbox<W>>, BuildHasherDefault<IdHasher>>;
 
-/// Takes a connection out. A table never shrinks by itself, and after a wave this one would stay as large
-/// as it was. O(1) amortised.
+/// Removes a connection. A table never shrinks by itself, so it would stay as large as a past wave
+/// of connections made it. O(1) amortised.
 fn forget<T>(
     connections: &mut HashMap<ConnectionId, T, BuildHasherDefault<IdHasher>>,
     id: ConnectionId,
@@ -72,7 +72,7 @@ fn forget<T>(
     }
 }
 
-/// Connection ids are our own sequence, so they need mixing but no key.
+/// Connection ids are a sequence of our own, so they need mixing but no secret key.
 #[derive(Default)]
 pub(crate) struct IdHasher(u64);
 
@@ -94,7 +94,7 @@ impl Hasher for IdHasher {
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A map whose insert or remove panicked is still a map.
+    // A map whose insert or remove panicked is still a valid map.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -130,13 +130,13 @@ impl<W: Wire> NodeState<W> {
     }
 
     pub(crate) fn shard(&self, id: ConnectionId) -> MutexGuard<'_, Shard<W>> {
-        // The rest of a division by 64 fits any usize.
+        // The remainder of a division by 64 fits any usize.
         #[expect(clippy::cast_possible_truncation, reason = "below SHARDS")]
         lock(&self.connections[(id.as_u64() % SHARDS as u64) as usize])
     }
 
-    /// A number for a walk, never zero. It comes round after 4 billion walks, of which none of the
-    /// first is under way any more.
+    /// A number for a walk, never zero. It repeats after 4 billion walks, when none of the first is
+    /// still under way.
     pub(crate) fn next_walk(&self) -> u32 {
         self.next_walk.fetch_add(1, Ordering::Relaxed).max(1)
     }
@@ -147,7 +147,7 @@ impl<W: Wire> NodeState<W> {
         sent
     }
 
-    /// Counts a reader that was too slow, and unbinds whoever is ending.
+    /// Counts a reader that was too slow, and unbinds a connection that is ending.
     pub(crate) fn after_send(&self, outbox: &Outbox<W>, sent: Sent) {
         match sent {
             Sent::Overflow => self.counters.slow_evictions_total.increment(),
@@ -177,7 +177,8 @@ impl<W: Wire> NodeState<W> {
         is_first
     }
 
-    /// Counts frames that came too late for a connection, and notes that under each of its users.
+    /// Counts frames that expired before a connection got them, and notes that under each of its
+    /// users.
     pub(crate) fn after_expiry(&self, outbox: &Outbox<W>, frames: usize) {
         self.counters.deliveries_expired_total.add(frames as u64);
         let mut users: Vec<UserId> =
@@ -199,7 +200,8 @@ impl<W: Wire> NodeState<W> {
         self.count_out();
     }
 
-    /// One connection less; one that was refused was counted for a moment, and may be what a drain sees last.
+    /// Counts one connection less. A refused connection was counted for a moment, so a drain may
+    /// see this one last.
     pub(crate) fn count_out(&self) {
         if self.connections_open.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.connections_gone.notify_waiters();
@@ -219,7 +221,7 @@ impl<W: Wire> NodeState<W> {
     }
 }
 
-/// Beyond how many connections of a user the binder refuses; zero is never.
+/// The number of connections of a user from which on the binder refuses; zero means never.
 fn connections_refused_from(limits: &Limits) -> usize {
     match limits.connections_per_user_policy {
         ConnectionsPerUserPolicy::RefuseNew => limits.connections_per_user_max,

@@ -1,4 +1,4 @@
-//! The node's one clockwork: it wakes the connections whose deadline has come, so that none of them
+//! The node's one timer: it wakes the connections whose deadline has come, so that no connection
 //! owns a timer.
 
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use crate::outbox::Wire;
 use crate::state::{NodeState, SHARDS, lock};
 use crate::tasks::Tasks;
 
-/// How often each connection's deadlines are looked at, at most.
+/// The longest interval between two looks at a connection's deadlines.
 const SWEEP_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
 impl<W: Wire> NodeState<W> {
@@ -21,8 +21,8 @@ impl<W: Wire> NodeState<W> {
         self.tasks.spawn(sweep(Arc::downgrade(self), self.tasks.clone(), interval));
     }
 
-    /// Wakes the connections of one shard whose deadline has come, and looks whether those go on that
-    /// have something queued.
+    /// Wakes the connections of one shard whose deadline has come, and checks the progress of those
+    /// that have something queued.
     fn sweep_shard(&self, shard: usize) {
         let now = self.clock_at(Instant::now());
         let due: Vec<_> = lock(&self.connections[shard])
@@ -41,7 +41,7 @@ impl<W: Wire> NodeState<W> {
     }
 }
 
-/// The shortest timeout is looked at four times in its length.
+/// Four sweeps within the shortest timeout.
 fn sweep_interval(limits: &Limits) -> Duration {
     let timeouts = [
         limits.register_timeout,
@@ -58,7 +58,7 @@ fn sweep_interval(limits: &Limits) -> Duration {
     (shortest / 4).clamp(Duration::from_millis(10), SWEEP_INTERVAL_MAX)
 }
 
-/// Looks at every connection's deadline once per `interval`, an eighth of the shards at a time.
+/// Checks every connection's deadline once per `interval`, an eighth of the shards at a time.
 async fn sweep<W: Wire>(node: Weak<NodeState<W>>, tasks: Tasks, interval: Duration) {
     const STEPS: usize = 8;
     let mut ticks = tokio::time::interval(interval / 8);

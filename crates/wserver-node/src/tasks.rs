@@ -29,8 +29,8 @@ impl Tasks {
         self.tracker.spawn_on(task, &self.runtime);
     }
 
-    /// Does what blocks beside the runtime's workers; `None` when it panicked, or the runtime ends.
-    /// [`Tasks::finished`] waits for it.
+    /// Runs blocking work outside the runtime's workers; `None` if it panicked, or if the runtime
+    /// ends. [`Tasks::finished`] waits for it.
     ///
     /// # Cancel safety
     /// If the future is dropped, the work still runs to its end, and [`Tasks::finished`] waits
@@ -42,7 +42,7 @@ impl Tasks {
         self.tracker.spawn_blocking_on(work, &self.runtime).await.ok()
     }
 
-    /// Tells every task that listens to [`Tasks::stopped`] to end now.
+    /// Tells every task that waits for [`Tasks::stopped`] to end now.
     pub fn stop(&self) {
         self.stop.cancel();
     }
@@ -55,7 +55,7 @@ impl Tasks {
         self.stop.cancelled()
     }
 
-    /// Waits until no task is alive. Tasks that are spawned meanwhile are waited for as well.
+    /// Waits until no task is alive, including tasks that are spawned meanwhile.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -64,7 +64,7 @@ impl Tasks {
         self.tracker.wait().await;
     }
 
-    /// How many tasks are alive.
+    /// The number of live tasks.
     #[must_use]
     pub fn count(&self) -> usize {
         self.tracker.len()

@@ -1,4 +1,5 @@
-//! Following one user live: everything the journal notes of it, in order, or how much was missed.
+//! Follows one user live: everything that the journal notes about it, in order, or how much was
+//! missed.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,14 +11,14 @@ use wserver_core::UserId;
 
 use crate::entry::Entry;
 
-/// Entries that wait for one reader; what comes then is counted and let go.
+/// The maximum number of entries that wait for one reader; further entries are counted and dropped.
 const TRACE_ENTRIES_MAX: usize = 256;
 
 /// Why a user cannot be traced now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceError {
-    /// There are as many traces as there may be (`traces_max`).
+    /// The limit of traces is reached (`traces_max`).
     #[error("{max} traces are already running (traces_max)")]
     TooMany {
         /// The limit.
@@ -32,16 +33,16 @@ pub enum TraceError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Traced {
-    /// Entries right before it that the reader was too slow for.
+    /// Entries directly before this one that the reader was too slow for.
     pub missed: u64,
     /// What happened.
     pub entry: Entry,
 }
 
-/// What happens to one user, from the moment on at which it was asked for. Dropping it ends it.
+/// Follows one user from the call on. Dropping it ends the trace.
 ///
-/// A reader that falls 256 entries behind misses what comes then, and the next entry it gets says
-/// how much that was. Nobody ever waits for a reader.
+/// A reader that is 256 entries behind misses the following ones, and the next entry that it gets
+/// says how many. The node never waits for a reader.
 pub struct Trace {
     entries: mpsc::Receiver<Traced>,
     tracers: Arc<Tracers>,
@@ -63,7 +64,7 @@ impl Trace {
         self.entries.recv().await
     }
 
-    /// As [`next`](Self::next), for those who poll by hand.
+    /// As [`next`](Self::next), for callers that poll.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Traced>> {
         self.entries.poll_recv(cx)
     }
@@ -77,13 +78,13 @@ impl Drop for Trace {
     }
 }
 
-/// Everybody who traces.
+/// All traces of a node.
 #[derive(Debug)]
 pub(crate) struct Tracers {
     max: usize,
-    /// The length of the list, for a look without a lock.
+    /// The length of the list, to check without a lock.
     count: AtomicUsize,
-    /// Written by those who begin, end and tell; bounded by `max`.
+    /// Written when traces begin and end, and for each entry; limited by `max`.
     list: Mutex<List>,
 }
 
@@ -99,7 +100,7 @@ struct Tracer {
     id: u64,
     user: UserId,
     entries: mpsc::Sender<Traced>,
-    /// Since the last entry that was taken.
+    /// Missed since the last entry that was taken.
     missed: u64,
 }
 
@@ -128,7 +129,7 @@ impl Tracers {
         Ok(Trace { entries, tracers: Arc::clone(this), id })
     }
 
-    /// Tells those who trace the entry's user.
+    /// Passes the entry to the traces of its user.
     pub(crate) fn tell(&self, entry: &Entry) {
         for tracer in &mut self.lock().tracers {
             if Some(&tracer.user) != entry.user.as_ref() {
@@ -150,7 +151,7 @@ impl Tracers {
     }
 
     fn lock(&self) -> MutexGuard<'_, List> {
-        // Nothing under this lock panics half-way through a change.
+        // No code under this lock can panic in the middle of a change.
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

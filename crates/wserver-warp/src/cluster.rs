@@ -1,5 +1,5 @@
-//! The server as a node of a cluster: what it is to be, how it joins, and what becomes of its
-//! connections when the cluster does not reach it.
+//! The server as a node of a cluster: its settings, how it joins, and what happens to its
+//! connections while it is cut off.
 
 mod cut_off;
 
@@ -18,7 +18,7 @@ use wserver_protocol::CloseCode;
 
 use crate::connection::wire::Socket;
 
-/// What a server is to be in its cluster.
+/// The settings of a server's part in its cluster.
 pub(crate) struct Plan {
     broker: Arc<dyn Broker>,
     settings: ClusterSettings,
@@ -56,13 +56,12 @@ impl Part {
         self.joining.cluster()
     }
 
-    /// Reaches for the broker.
+    /// Connects to the broker.
     pub(crate) async fn connect(&mut self) -> Result<(), BrokerError> {
         self.joining.connect().await
     }
 
-    /// Takes part from now on, and lets connections go when the cluster does not reach them, until
-    /// `stop`.
+    /// Takes part from now on, and closes connections while the node is cut off, until `stop`.
     pub(crate) fn start(
         self,
         api: &Arc<Api<Socket>>,
@@ -76,9 +75,9 @@ impl Part {
     }
 }
 
-/// Answers the questions of other nodes for as long as the server is there.
+/// Answers the questions of other nodes as long as the server exists.
 fn answerer(api: &Arc<Api<Socket>>) -> Answerer {
-    // Whoever answers must not keep the server alive.
+    // The answerer must not keep the server alive.
     let api = Arc::downgrade(api);
     Box::new(move |from, question| match api.upgrade() {
         Some(api) => api.answer_node(from, &question),

@@ -1,4 +1,4 @@
-//! What the carrier counts beside its node: by labels from closed lists, the names of problems.
+//! The carrier's own counters, with labels from closed lists: the names of problems.
 
 use std::sync::atomic::AtomicUsize;
 
@@ -7,32 +7,33 @@ use wserver_auth::{Identity, Refusal};
 use wserver_core::words;
 use wserver_node::Counter;
 
-/// Everything that the carrier of one server has counted since it started.
+/// All counters of the carrier of one server since it started.
 #[derive(Debug)]
 pub(crate) struct CarrierCounters {
-    /// Bytes of clients' messages that are half read. Written by connections when they have read;
-    /// bounded by `inbound_bytes_max`, and what each connection may have beyond it.
+    /// Bytes of clients' messages that are incomplete or wait. Connections write it after a read;
+    /// limited by `inbound_bytes_max`, plus what each connection may always have.
     pub(crate) inbound_bytes: AtomicUsize,
-    /// Connections that came when their listener, or their address, had its most.
+    /// HTTP connections refused because their listener or their address had reached its limit.
     pub(crate) http_connections_refused_total: Labelled<HttpBound>,
-    /// Connections that waited for a request and went for a new one.
+    /// Idle HTTP connections closed to make room for new ones.
     pub(crate) http_connections_evicted_total: Counter,
-    /// Connections that ended before they were secure.
+    /// Connections that ended before their TLS handshake was complete.
     pub(crate) tls_handshakes_failed_total: Counter,
-    /// Addresses whose rate of handshakes was forgotten early because there were too many of them.
+    /// Addresses whose handshake rate was forgotten early because too many addresses made
+    /// handshakes.
     pub(crate) handshake_addresses_evicted_total: Counter,
-    /// WebSocket handshakes that were not accepted.
+    /// WebSocket handshakes refused.
     pub(crate) handshakes_refused_total: Labelled<ProblemKind>,
-    /// Tokens that were checked.
+    /// Tokens checked, by result.
     pub(crate) authentications_total: Labelled<Authentication>,
-    /// Messages that were no register message.
+    /// Messages from clients that were not register messages.
     pub(crate) registrations_malformed_total: Counter,
-    /// Registrations that were not bound, for whatever reason.
+    /// Registrations refused, for any reason.
     pub(crate) registrations_refused_total: Labelled<RegistrationRefusal>,
 }
 
 words! {
-    /// What a listener, or an address at it, has its most of: the setting that says how many.
+    /// The limit that a listener or an address has reached, by its setting.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) enum HttpBound {
         Listener = "http_connections_max",
@@ -41,7 +42,7 @@ words! {
 }
 
 words! {
-    /// What an authenticator answered.
+    /// The answer of an authenticator.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) enum Authentication {
         Accepted = "accepted",

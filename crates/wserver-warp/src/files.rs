@@ -1,4 +1,4 @@
-//! Files that settings name, read so that nothing they may be holds the server up for ever or fills
+//! Reads files that settings name, so that no kind of file can block the server for ever or fill
 //! its memory.
 
 use std::fs::{self, File, Metadata};
@@ -6,19 +6,19 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
-/// What stands in a file that a setting names, as the server reads those of TLS: a regular one,
-/// through symbolic links, with at most `bytes_max` bytes.
+/// Reads the file that a setting names, as the server reads those of TLS: a regular file, also
+/// through symbolic links, of at most `bytes_max` bytes.
 ///
-/// A pipe or a device is refused before it is opened, because it could be read once only, would wait
-/// for a writer, or never end. A file system that does not answer holds it up all the same: it is
-/// not for a thread that has something else to do.
+/// Pipes and devices are refused before they are opened, because they could be read only once,
+/// would wait for a writer, or never end. A file system that does not answer still blocks the call,
+/// so do not call it on a thread that has other work.
 ///
 /// # Errors
-/// When it cannot be read, is no regular file, or is larger.
+/// If the file cannot be read, is not a regular file, or is larger.
 pub fn read_regular_file(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     check(&fs::metadata(path)?)?;
     let file = File::open(path)?;
-    // Another one, perhaps.
+    // The path may now lead to another file.
     check(&file.metadata()?)?;
     let mut bytes = Vec::new();
     file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -39,11 +39,11 @@ fn check(metadata: &Metadata) -> io::Result<()> {
     } else if kind.is_char_device() || kind.is_block_device() {
         "a device"
     } else {
-        // Of a directory the system says it itself.
+        // For a directory, the system reports the error itself.
         return Ok(());
     };
     Err(io::Error::other(format!(
-        "it is {what}, and must be a regular file, which can be read again when it has changed"
+        "it is {what}, but must be a regular file, so that it can be read again when it changes"
     )))
 }
 
@@ -69,7 +69,7 @@ mod tests {
         assert!(made.success());
         let told = told(path.to_str().unwrap());
         fs::remove_file(&path).unwrap();
-        assert!(told.contains("it is a pipe, and must be a regular file"), "{told}");
+        assert!(told.contains("it is a pipe, but must be a regular file"), "{told}");
     }
 
     #[test]

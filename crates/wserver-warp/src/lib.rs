@@ -1,7 +1,7 @@
 //! The wserver push server as a library: [`Server::builder`] begins one.
 //!
-//! `docs/library.md` of the repository is the guide. This crate carries requests and
-//! connections; what requests are answered is in `wserver-api`. Start reading at `listen/accept.rs`.
+//! `docs/library.md` in the repository is the guide. This crate carries requests and connections;
+//! `wserver-api` answers the requests. Start reading at `listen/accept.rs`.
 
 mod server;
 #[cfg(feature = "cluster")]

@@ -1,4 +1,4 @@
-//! From a listener to an accepted stream: where it listens, and how many may come.
+//! From a listener to an accepted stream: addresses, and limits of connections.
 
 pub(crate) mod accept;
 pub(crate) mod listener;

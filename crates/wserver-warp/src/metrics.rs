@@ -1,4 +1,4 @@
-//! What the carrier has counted, as it stands on the page of metrics.
+//! The carrier's counters on the page of metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use crate::connection::close;
 use crate::connection::wire::Socket;
 use crate::counters::CarrierCounters;
 
-/// Where the figures stand.
+/// The counters to write.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) node: Node<Socket>,
@@ -25,7 +25,7 @@ impl Carrier for Metrics {
         let counters = &self.counters;
         page.counter(
             "wserver_connections_closed_total",
-            "WebSocket connections that ended, by reason and by the close code that the server chose.",
+            "WebSocket connections ended, by reason and by the close code that the server chose.",
         );
         for reason in CloseReason::ALL {
             let code = match reason {
@@ -39,13 +39,13 @@ impl Carrier for Metrics {
         }
         page.labelled(
             "wserver_http_connections_refused_total",
-            "Connections refused because their listener or their address had reached its limit.",
+            "HTTP connections refused because their listener or their address had reached its limit.",
             "reason",
             counters.http_connections_refused_total.values(),
         );
         page.one_counter(
             "wserver_http_connections_evicted_total",
-            "Idle HTTP connections that were closed to make room for a new one.",
+            "Idle HTTP connections closed to make room for new ones.",
             counters.http_connections_evicted_total.value(),
         );
         page.one_counter(
@@ -55,29 +55,29 @@ impl Carrier for Metrics {
         );
         page.one_counter(
             "wserver_handshake_addresses_evicted_total",
-            "Addresses whose rate of handshakes was forgotten early because there were too many.",
+            "Addresses whose handshake rate was forgotten early because too many addresses made handshakes.",
             counters.handshake_addresses_evicted_total.value(),
         );
         page.labelled(
             "wserver_handshakes_refused_total",
-            "WebSocket handshakes that were refused.",
+            "WebSocket handshakes refused.",
             "reason",
             counters.handshakes_refused_total.values(),
         );
         page.one_counter(
             "wserver_registrations_malformed_total",
-            "Messages of clients that were not register messages.",
+            "Messages from clients that were not register messages.",
             counters.registrations_malformed_total.value(),
         );
         page.labelled(
             "wserver_registrations_refused_total",
-            "Registrations that were refused.",
+            "Registrations refused.",
             "reason",
             counters.registrations_refused_total.values(),
         );
         page.labelled(
             "wserver_authentications_total",
-            "Tokens that were checked, by result.",
+            "Tokens checked, by result.",
             "result",
             counters.authentications_total.values(),
         );
@@ -85,7 +85,7 @@ impl Carrier for Metrics {
         let held = counters.inbound_bytes.load(Ordering::Relaxed);
         page.one_gauge(
             "wserver_inbound_bytes",
-            "Bytes of partially received messages of clients.",
+            "Bytes of clients' messages that are incomplete or wait behind a token check.",
             held,
         );
     }

@@ -1,4 +1,4 @@
-//! The server as a program embeds it: built, bound, served, and spoken to.
+//! The server that a program embeds: building, binding, serving, and its handle.
 
 pub(crate) mod builder;
 pub(crate) mod build;

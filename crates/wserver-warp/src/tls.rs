@@ -1,4 +1,4 @@
-//! TLS by rustls: TLS 1.2 and 1.3, its own choice of suites, `http/1.1` and nothing else by ALPN.
+//! TLS by rustls: versions 1.2 and 1.3, rustls' choice of suites, only `http/1.1` by ALPN.
 
 mod settings;
 mod load;

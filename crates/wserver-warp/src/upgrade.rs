@@ -1,4 +1,4 @@
-//! From an HTTP request to a WebSocket: what a handshake must be, and who may make one.
+//! From an HTTP request to a WebSocket: the rules of a handshake, and the permissions.
 
 pub(crate) mod handshake;
 pub(crate) mod origin;

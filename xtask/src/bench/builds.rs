@@ -25,14 +25,14 @@ pub(super) fn run(
         files.split_once(',').context("--builds takes two files: BEFORE,AFTER")?;
     let [before, ours] = [before, after].map(PathBuf::from);
     for file in [&before, &ours] {
-        anyhow::ensure!(file.is_file(), "--builds: {} is no file", file.display());
+        anyhow::ensure!(file.is_file(), "--builds: {} is not a file", file.display());
     }
     cmd!(sh, "cargo build --profile dist --package wserver-load").run()?;
     let place = Place { ours, before, ..place };
     let subjects = [Subject::Before, Subject::Ours];
     let of_both = |it: &Measure| subjects.iter().all(|subject| it.concerns(*subject));
     let measures: Vec<Measure> = measures.iter().copied().filter(of_both).collect();
-    anyhow::ensure!(!measures.is_empty(), "--builds: none of --measures is of two builds");
+    anyhow::ensure!(!measures.is_empty(), "--builds: no measure of --measures compares two builds");
     let began = Instant::now();
     let mut outcome = Outcome::default();
     measure_all(&place, effort, &subjects, &measures, &mut outcome);
@@ -46,6 +46,6 @@ pub(super) fn run(
     let (table, facts) = (budget::of_builds(&outcome.runs), page::facts_table(&facts));
     println!("\n{table}\n{facts}");
     let wrong = outcome.wrong();
-    anyhow::ensure!(wrong.is_empty(), "not all was as it should be:\n{}", wrong.join("\n"));
+    anyhow::ensure!(wrong.is_empty(), "there were failures:\n{}", wrong.join("\n"));
     Ok(())
 }

@@ -74,7 +74,7 @@ impl Load {
 
     fn ended_early(&mut self, server: &Server) -> anyhow::Result<()> {
         self.end(server)?;
-        anyhow::bail!("wserver-load ended before it was let go")
+        anyhow::bail!("wserver-load ended before it was told to continue")
     }
 
     /// Releases a load that was started with `--hold`.

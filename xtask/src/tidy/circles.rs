@@ -52,7 +52,7 @@ fn circles(folder: &str, modules: &BTreeMap<Module, &Source>) -> Vec<Problem> {
             circle.iter().chain(circle.first()).map(|module| module.join("::")).collect();
         let place = format!("{folder}/src/{}.rs", module.join("/"));
         let what = format!("imports run in a circle: {}", path.join(" → "));
-        let fix = "move what both need below both, or hand it in from above";
+        let fix = "move what both need into a file below them, or pass it in from above";
         problems.push(Problem::new(place, what, fix));
     }
     problems

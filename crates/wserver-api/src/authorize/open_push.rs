@@ -10,7 +10,8 @@ use super::site::{is_loopback_host, is_same_origin};
 
 static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// What a proxy adds on the way. Names, not texts, which would be parsed for each push.
+/// Headers that proxies add. They are parsed names and not texts, because texts would be parsed
+/// again for each push.
 static FORWARDING: [HeaderName; 6] = [
     FORWARDED,
     VIA,
@@ -25,33 +26,33 @@ static FORWARDING: [HeaderName; 6] = [
 pub enum OpenPushScope {
     /// To programs on this machine.
     Loopback,
-    /// To whoever reaches it, web pages of other sites excepted: `allow_open_push` is set.
+    /// To every client that reaches it, except web pages of other sites: `allow_open_push` is set.
     Anyone,
 }
 
-/// Refuses a push that came from another site's page, through a proxy, or under a foreign name, and
-/// says why.
+/// Refuses a push from another site's page, through a proxy, or under a foreign host name, and says
+/// why.
 pub(crate) fn check(scope: OpenPushScope, headers: &HeaderMap) -> Result<(), &'static str> {
     let mut is_local = false;
-    // In one pass, since each look-up would hash a name, and this is asked of every push. Of a
-    // header that comes twice every line must be in order.
+    // One pass over the headers, because each look-up would hash a name, for every push. If a
+    // header comes twice, every line must be valid.
     for (name, value) in headers {
         let text = || value.to_str().unwrap_or_default();
         if name == SEC_FETCH_SITE {
             if !["same-origin", "none"].contains(&text()) {
-                return Err("Sec-Fetch-Site says that a page of another site sent it");
+                return Err("Sec-Fetch-Site says that a page of another site sent the request");
             }
         } else if name == ORIGIN {
             if !is_same_origin(text(), headers) {
-                return Err("its Origin is not this server");
+                return Err("the Origin is not this server");
             }
         } else if scope == OpenPushScope::Loopback {
             if FORWARDING.contains(name) {
-                return Err("it came through a proxy");
+                return Err("the request came through a proxy");
             }
             if name == HOST {
                 if !is_loopback_host(text()) {
-                    return Err("its Host is not a loopback address");
+                    return Err("the Host is not a loopback address");
                 }
                 is_local = true;
             }
@@ -60,7 +61,7 @@ pub(crate) fn check(scope: OpenPushScope, headers: &HeaderMap) -> Result<(), &'s
     if is_local || scope == OpenPushScope::Anyone {
         Ok(())
     } else {
-        Err("it has no Host, which must be a loopback address")
+        Err("there is no Host, which must be a loopback address")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whose page a request comes from, and whether a host is this machine.
+//! Which site a request comes from, and whether a host is this machine.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -19,14 +19,14 @@ pub fn is_same_origin(origin: &str, headers: &HeaderMap) -> bool {
 #[must_use]
 pub fn is_loopback_host(host: &str) -> bool {
     let (name, port) = match host.rsplit_once(':') {
-        // The last colon of an address in brackets is no port's.
+        // The last colon of an address in brackets does not begin a port.
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
         _ => (host, None),
     };
     if port.is_some_and(|port| port.parse::<u16>().is_err() || port.starts_with('+')) {
         return false;
     }
-    // The commonest is not read as an address for each push.
+    // The most common hosts are recognised without parsing an address for each push.
     if name == "127.0.0.1" || name.eq_ignore_ascii_case("localhost") {
         return true;
     }

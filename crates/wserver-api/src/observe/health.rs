@@ -1,11 +1,11 @@
-//! `GET /livez` and `GET /readyz`: whether the process serves, and whether it should be sent anybody.
+//! `GET /livez` and `GET /readyz`: whether the process works, and whether it should get traffic.
 //!
-//! Ready means that a message has just gone through: the server keeps a connection to itself,
-//! pushes to it, and reads at its far end. What is tried is the binder, the fan-out, an outbox and
-//! a socket, which is everything between an accepted push and a listener's network. A WebSocket to
-//! the server's own port would try the way in as well, and could not register: whose token should
-//! it show? That the way in works, whoever asks sees by being answered. A node of a cluster is ready
-//! only while it has part in it, which it shows by messages to itself as well.
+//! Ready means that a message has just got through: the server keeps a connection to itself, pushes
+//! to it, and reads at its far end. This tests the binder, the fan-out, an outbox and a socket,
+//! which is everything between an accepted push and a client's network. A WebSocket to the server's
+//! own port would also test the way in, but could not register without a token. Every answer to a
+//! health check proves that the way in works. A node of a cluster is ready only while it takes part
+//! in the cluster, which messages to itself prove as well.
 
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -24,19 +24,19 @@ use wserver_protocol::frame;
 
 use crate::reply::{self, Reply};
 
-/// How long an answer is told again.
+/// How long to repeat a verdict.
 const CACHED_FOR: Duration = Duration::from_secs(1);
 /// How long a message to itself may take.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Whether the server should be sent anybody now, or why not.
+/// Whether the server should get traffic now, or why not.
 pub type Verdict = Result<(), &'static str>;
 
-/// Makes the two ends of a connection of the server to connection: what is written to the wire is read,
-/// without waiting, at the other end.
+/// Makes the two ends of a connection from the server to itself: what is written to the wire can be
+/// read, without waiting, at the other end.
 pub type ProbeEnds<W> = fn() -> io::Result<(W, Box<dyn Read + Send>)>;
 
-/// What is known of a server's health.
+/// The known health of a server.
 pub(crate) struct Health<W: Wire> {
     node: Node<W>,
     cluster: Option<Cluster<W>>,
@@ -75,8 +75,8 @@ impl<W: Wire> Health<W> {
         Self { node, cluster, stop, probe_ends, last: Mutex::new(last) }
     }
 
-    /// Tries it, at most once in [`CACHED_FOR`]. Who asks while it is being tried is told what was
-    /// found out last.
+    /// Tests the server, at most once in [`CACHED_FOR`]. Callers that arrive during a test get the
+    /// previous verdict.
     async fn check(&self) -> Verdict {
         let connection = {
             let mut last = self.last();
@@ -103,16 +103,17 @@ impl<W: Wire> Health<W> {
                 Err("the server cannot deliver to itself")
             }
             Err(_elapsed) => {
-                warn!("not ready: a message of the server to itself takes too long");
-                Err("a message of the server to itself takes too long")
+                warn!("not ready: a message from the server to itself takes too long");
+                Err("a message from the server to itself takes too long")
             }
         };
         last.verdict
     }
 
-    /// Answers whether the server should be sent anybody now.
+    /// Answers whether the server should get traffic now.
     pub(crate) async fn ready(self: &Arc<Self>) -> Reply {
-        // Not here: an answer is dropped with its client, and what is being tried must come to an end.
+        // In a task of its own: a dropped client drops its answer, but a test that has begun must
+        // end.
         let verdict = self.verdict_of_a_worker().await.map_err(Cow::Borrowed);
         answer(verdict.and_then(|()| match &self.cluster {
             Some(cluster) => cluster.ready().map_err(Cow::Owned),
@@ -120,13 +121,13 @@ impl<W: Wire> Health<W> {
         }))
     }
 
-    /// Whether the server should be sent anybody now, found out by one of the runtime's workers:
-    /// while none of them gets to it there is no answer.
+    /// Whether the server should get traffic now. A worker of the runtime finds out, so there is no
+    /// answer while all workers are blocked.
     pub(crate) async fn verdict_of_a_worker(self: &Arc<Self>) -> Verdict {
         let (told, verdict_of) = oneshot::channel();
         let health = Arc::clone(self);
         self.node.tasks().spawn(async move {
-            // Whoever asked may have given up.
+            // The caller may have given up.
             let _ = told.send(health.verdict().await);
         });
         verdict_of.await.unwrap_or(Err("the server has ended"))
@@ -141,7 +142,7 @@ impl<W: Wire> Health<W> {
     }
 
     fn last(&self) -> MutexGuard<'_, LastCheck<W>> {
-        // Whoever panicked has left a whole verdict, at worst an old one.
+        // A thread that panicked has left a complete verdict, at worst an old one.
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -155,14 +156,14 @@ impl<W: Wire> SelfConnection<W> {
         Ok(Self { probe, far_end, messages: 0 })
     }
 
-    /// Sends a message and reads it. What it did not work with is not used again.
+    /// Sends a message and reads it. If that fails, the connection is not used again.
     async fn deliver(
         connection: Option<Self>,
         node: &Node<W>,
         probe_ends: ProbeEnds<W>,
     ) -> io::Result<Self> {
         let mut connection = connection.map_or_else(|| Self::connect(node, probe_ends), Ok)?;
-        // A socket that is new is not known to take bytes.
+        // A new socket is not known to be writable.
         poll_fn(|cx| connection.probe.wire().poll_write_ready(cx)).await?;
         connection.messages += 1;
         let text = connection.messages.to_string();
@@ -171,7 +172,7 @@ impl<W: Wire> SelfConnection<W> {
         }
         let expected = frame::text(&text);
         let mut received = vec![0; expected.len()];
-        // What one end has taken can be read at the other.
+        // What one end has written can be read at the other.
         connection.far_end.read_exact(&mut received)?;
         if received != expected {
             return Err(io::Error::other("something else arrived"));
@@ -180,7 +181,7 @@ impl<W: Wire> SelfConnection<W> {
     }
 }
 
-/// Answers as long as anything is answered.
+/// Always succeeds, because an answer is all that a client wants to know.
 pub(crate) fn live() -> Reply {
     answer(Ok(()))
 }
@@ -227,7 +228,7 @@ mod tests {
         assert_eq!(counters.push_delivery.counts().iter().sum::<u64>(), 0);
     }
 
-    /// Who asks first and leaves at once must not keep a server that has just started from being ready.
+    /// A first caller that leaves at once must not keep a new server from becoming ready.
     #[tokio::test]
     async fn what_is_tried_comes_to_an_end_when_its_asker_has_gone() {
         let health = Arc::new(health(&fixture::node()));

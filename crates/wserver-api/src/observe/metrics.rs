@@ -1,7 +1,7 @@
-//! `GET /metrics`: what is and what was counted, as Prometheus reads it.
+//! `GET /metrics`: gauges and counters in Prometheus' text format.
 //!
-//! The numbers stand where they are counted; here they get their names. No label is a stranger's
-//! choice. docs/operations.md says what each is for.
+//! The code that counts holds the numbers; this file names them. No client chooses a label.
+//! docs/operations.md explains each metric.
 
 #[cfg(feature = "cluster")]
 mod cluster;
@@ -25,7 +25,7 @@ const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Answers a scrape.
 pub(crate) async fn scrape<W: Wire>(api: &Arc<Api<W>>) -> Result<Reply, Refused> {
-    // Beside the workers: older kernels have every descriptor of the process named to count them.
+    // Not on a worker: older kernels list every descriptor of the process to count them.
     let api_of_page = Arc::clone(api);
     let page = api.node.tasks().run_blocking(move || page(&api_of_page)).await;
     let mut reply = Response::new(Bytes::from(page.ok_or(Refused::Failed)?));
@@ -36,8 +36,8 @@ pub(crate) async fn scrape<W: Wire>(api: &Arc<Api<W>>) -> Result<Reply, Refused>
 }
 
 impl<W: Wire> Api<W> {
-    /// All metrics of the server, in Prometheus' text format. It reads a few files of `/proc`, so it
-    /// blocks for a moment.
+    /// All metrics of the server, in Prometheus' text format. It reads a few files of `/proc`, so
+    /// it blocks for a moment.
     #[must_use]
     pub fn metrics(&self) -> String {
         page(self)
@@ -55,82 +55,79 @@ fn page<W: Wire>(api: &Api<W>) -> String {
     page.one_gauge("wserver_draining", "Whether the server is shutting down.", draining);
 
     let open = api.node.connections_open();
-    page.one_gauge("wserver_connections", "Open WebSocket connections, registered or not.", open);
+    page.one_gauge(
+        "wserver_connections",
+        "Open WebSocket connections, including handshakes under way.",
+        open,
+    );
     let max = api.limits.connections_max;
     page.one_gauge(
         "wserver_connections_max",
-        "The setting connections_max, as it is in force.",
+        "The setting connections_max, lowered if the limit of open files requires it.",
         max,
     );
     let opened = node.connections_opened_total.value();
-    page.one_counter(
-        "wserver_connections_opened_total",
-        "WebSocket connections that were opened.",
-        opened,
-    );
+    page.one_counter("wserver_connections_opened_total", "WebSocket connections opened.", opened);
     api.carrier.write_metrics(&mut page);
     page.one_counter(
         "wserver_panics_total",
-        "Connections whose task panicked.",
+        "Panics inside the server; each closes its connection, or all connections of one user.",
         node.panics_total.value(),
     );
 
-    page.one_gauge("wserver_users", "Users with a registered connection.", counts.users);
+    page.one_gauge("wserver_users", "Users with at least one registration.", counts.users);
     page.one_gauge(
         "wserver_registered_connections",
-        "WebSocket connections with a registration.",
+        "WebSocket connections with at least one registration.",
         counts.connections,
     );
     page.one_gauge("wserver_registrations", "Current registrations.", counts.registrations);
     page.one_counter(
         "wserver_registrations_bound_total",
-        "Registrations that were accepted, including renewals.",
+        "Registrations accepted, including renewals.",
         node.registrations_bound_total.value(),
     );
 
     page.one_counter("wserver_pushes_total", "Pushes accepted.", node.pushes_total.value());
     page.labelled(
         "wserver_pushes_refused_total",
-        "Pushes that were refused.",
+        "Pushes refused; each item of a batch counts as one.",
         "reason",
         api.pushes.refused_total.values(),
     );
     page.one_counter(
         "wserver_pushes_waited_total",
-        "Pushes that had to wait because walk_bytes_max of messages were already on their way to \
-         the same user.",
+        "Pushes that waited because walk_bytes_max of messages were already on their way to the same user.",
         node.pushes_waited_total.value(),
     );
     page.one_counter(
         "wserver_idempotency_replayed_total",
-        "Requests with an Idempotency-Key that were not carried out again, because the server \
-         repeated its answer.",
+        "Requests with an Idempotency-Key that got the earlier answer and were not carried out again.",
         api.pushes.idempotency.replayed_total.value(),
     );
     page.one_counter(
         "wserver_idempotency_evicted_total",
-        "Answers under an Idempotency-Key that were forgotten before ten minutes had passed.",
+        "Answers to requests with an Idempotency-Key that were forgotten before ten minutes had passed.",
         api.pushes.idempotency.evicted_total.value(),
     );
     page.one_counter(
         "wserver_deliveries_total",
-        "Messages that a connection's socket or queue accepted: the sum of all N.",
+        "Messages that a connection's socket or queue took: the sum of all N.",
         node.deliveries_total.value(),
     );
     page.one_counter(
         "wserver_deliveries_dropped_total",
-        "Messages that were not accepted, because their connection was closed as too slow or was \
-         ending.",
+        "Messages that N does not include, because their connection was closed as too slow or was ending.",
         node.deliveries_dropped_total.value(),
     );
     page.one_counter(
         "wserver_deliveries_expired_total",
-        "Messages that were counted in an N but not sent, because their time to live ran out first.",
+        "Messages that N includes but that were not sent within their ttl_seconds.",
         node.deliveries_expired_total.value(),
     );
     page.one_counter(
         "wserver_deliveries_lost_total",
-        "Messages that were counted in an N but not delivered, because their connection was ending.",
+        "Messages that N includes but that were not delivered, because their connection was ending.",
         node.deliveries_lost_total.value(),
     );
     page.counter(
@@ -155,8 +152,7 @@ fn page<W: Wire>(api: &Api<W>) -> String {
     );
     page.histogram(
         "wserver_push_delivery_seconds",
-        "Time from the acceptance of a push until the socket or queue of its last connection has \
-         it.",
+        "Time from the acceptance of a push until the socket or queue of its last connection took it.",
         &node.push_delivery,
     );
     let (entries, bytes) = api.node.journal_size();

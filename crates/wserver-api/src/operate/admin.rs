@@ -1,5 +1,5 @@
-//! What an operator sees and changes: presence, connections, registrations, nodes. Each of it is known
-//! to one node; in a cluster the others are asked as well.
+//! What an operator can see and change: presence, connections, registrations, nodes. One node knows
+//! each of these; in a cluster this node also asks the others.
 
 use std::time::Duration;
 
@@ -52,13 +52,13 @@ pub(crate) async fn user_connections<W: Wire>(api: &Api<W>, user: &str) -> Resul
 pub(crate) fn connections_here<W: Wire>(api: &Api<W>, user: &UserId) -> Connections {
     let count = api.node.presence(std::slice::from_ref(user)).first().copied();
     let connections = api.node.user_connections(user, ask::CONNECTIONS_MAX);
-    // Some may have gone or come between the two looks.
+    // Connections may have come or gone between the two looks.
     let count = count.unwrap_or_default().max(connections.len());
     let connections = show::connections(&connections);
     Connections { count, connections, nodes_missing: Vec::new() }
 }
 
-/// Whether a connection with this id would be another node's.
+/// Whether a connection with this id would belong to another node.
 fn is_elsewhere<W: Wire>(api: &Api<W>, id: ConnectionId) -> bool {
     api.cluster.as_ref().is_some_and(|cluster| !cluster.is_own(id))
 }
@@ -106,10 +106,10 @@ pub(crate) async fn close<W: Wire>(api: &Api<W>, id: ConnectionId) -> Result<Rep
     }
 }
 
-/// A token that is named here is neither logged nor repeated.
+/// The token in the body is neither logged nor repeated.
 pub(crate) async fn disconnect<W: Wire>(api: &Api<W>, body: &Body) -> Result<Reply, Refused> {
     let here = disconnect_here(api, &body.bytes)?;
-    // What was read as JSON is text.
+    // The body was parsed as JSON, so it is text.
     let body = String::from_utf8_lossy(&body.bytes).into_owned();
     let question = Question::Disconnect { body };
     let closed = ask::gather(api.cluster.as_ref(), Whom::Everybody, &question, here).await;
@@ -216,7 +216,7 @@ pub(crate) fn node_here<W: Wire>(api: &Api<W>) -> NodeInfo {
     }
 }
 
-/// Every node of the cluster, or this one alone.
+/// Every node of the cluster, or only this one if there is no cluster.
 pub(crate) async fn nodes<W: Wire>(api: &Api<W>) -> Reply {
     let mut nodes = vec![node_here(api)];
     let Some(cluster) = &api.cluster else {

@@ -7,11 +7,11 @@ use wserver_protocol::v2;
 
 use crate::push::outcome;
 
-/// Bytes of names that one answer tells of connections, beyond which the next is left out. A connection
-/// may have a megabyte of them, and a user a thousand connections.
+/// The maximum bytes of names in an answer about connections; beyond it, the next connection is
+/// left out. A connection may have a megabyte of names, and a user a thousand connections.
 const NAMES_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Live connections, as many as one answer has room for, and one at least.
+/// Live connections: at least one, and as many as fit into one answer.
 pub(crate) fn connections(infos: &[ConnectionInfo]) -> Vec<v2::Connection> {
     let mut room = NAMES_BYTES_MAX;
     let shown = infos.iter().map_while(|info| {
@@ -42,7 +42,7 @@ pub(crate) fn connection(info: &ConnectionInfo) -> v2::Connection {
     }
 }
 
-/// One thing that happened, as a fact: whoever tells it finds the words.
+/// One event of the journal as a fact; the node that was asked words it.
 pub(crate) fn entry(entry: &Entry) -> v2::Entry {
     let (reason, delivery) = match &entry.what {
         What::RegistrationRefused { reason } | What::PushRefused { reason } => {

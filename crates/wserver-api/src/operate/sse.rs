@@ -1,4 +1,4 @@
-//! Server-Sent Events (HTML, section 9.2), as they are written.
+//! The format of Server-Sent Events (HTML, section 9.2).
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 
 use crate::reply::ReplyBody;
 
-/// A comment, which readers pass over.
+/// A comment, which readers skip.
 const COMMENT: &[u8] = b":\n\n";
 
-/// One event, written.
+/// One event in its format.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Event(Bytes);
 
@@ -24,7 +24,7 @@ impl Event {
     }
 }
 
-/// `events`, with a comment whenever there was none for `interval`.
+/// `events`, with a comment after each `interval` without an event.
 pub(crate) fn kept_alive(
     events: impl Stream<Item = Event> + Send + Sync + 'static,
     interval: Duration,
@@ -38,7 +38,7 @@ pub(crate) fn kept_alive(
     })
 }
 
-/// The answer that is a stream of events.
+/// The answer with a stream of events.
 pub(crate) fn reply(
     events: impl Stream<Item = Bytes> + Send + Sync + 'static,
 ) -> Response<ReplyBody> {

@@ -1,7 +1,7 @@
-//! What happens to one user, as it happens: Server-Sent Events.
+//! Follows one user live, by Server-Sent Events.
 //!
-//! A stream holds one of the listener's HTTP connections. Nobody waits for its reader: what that is
-//! too slow for is counted and told. A shutdown ends it at once.
+//! A stream holds one of the listener's HTTP connections. The server never waits for a slow reader:
+//! it drops entries, counts them, and reports the number. A shutdown ends the stream at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +26,13 @@ use crate::parameters;
 use crate::reply::ReplyBody;
 use crate::reply::refused::Refused;
 
-/// Between two comments on a quiet stream, so that no proxy takes it for dead.
+/// The time between comments on a quiet stream, so that proxies do not close it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Entries of other nodes that wait for one reader.
+/// Entries of other nodes that can wait for one reader.
 const ENTRIES_MAX: usize = 256;
-/// How often other nodes are asked to go on.
+/// How often this node asks the others to continue.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// How soon they are when one has joined, or has come back: many come at once.
+/// How soon it asks when a node has joined or come back: several may do so at once.
 const ASK_AGAIN_SOON: Duration = Duration::from_millis(200);
 /// Tells nginx to pass each event on at once.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -52,10 +52,9 @@ pub(crate) async fn trace<W: Wire>(
     Ok(reply)
 }
 
-/// What happens to the user on the other nodes of the cluster, of those too that join it meanwhile.
-///
-/// They follow the user for a while and are asked again for as long as somebody reads; at once when
-/// there is one more, or this one was cut off and takes part again.
+/// What happens to the user on the other nodes of the cluster, including nodes that join later. The
+/// others follow the user only for a while, so this node asks them again as long as the client
+/// reads; and at once when a node joins, or when this one takes part again after being cut off.
 async fn elsewhere<W: Wire>(
     api: &Arc<Api<W>>,
     user: &UserId,
@@ -64,10 +63,11 @@ async fn elsewhere<W: Wire>(
     let entries = cluster.stream(ENTRIES_MAX);
     let question = Question::Trace { user: user.as_str().to_owned(), stream: entries.id() };
     let question = Bytes::from(v2::encode(&question));
-    // Before anybody is asked, so that who joins meanwhile is not passed over.
+    // Subscribed before the first question, so that no node that joins meanwhile is missed.
     let mut joined = cluster.joined();
     joined.mark_unchanged();
-    // What happens once the trace has begun is to be seen, on whichever node.
+    // The first question gets its answers before the stream begins, so that everything from then on
+    // is seen on every node.
     ask(cluster, &question).await;
     let asked_at = Instant::now();
     let elsewhere = Elsewhere { entries, cluster: cluster.clone(), question, joined, asked_at };
@@ -79,7 +79,7 @@ async fn elsewhere<W: Wire>(
     .right_stream()
 }
 
-/// A user followed on the other nodes.
+/// A user that this node follows on the others.
 struct Elsewhere<W: Wire> {
     entries: crate::cluster::Stream,
     cluster: Cluster<W>,
@@ -89,7 +89,7 @@ struct Elsewhere<W: Wire> {
 }
 
 impl<W: Wire> Elsewhere<W> {
-    /// What is to be told next: an entry, and before it how many are missing.
+    /// The next events: an entry, and before it the number of missing ones.
     async fn next(&mut self) -> Option<Vec<Event>> {
         let mut again_at = self.asked_at + ASK_AGAIN_AFTER;
         loop {
@@ -126,7 +126,7 @@ impl<W: Wire> Elsewhere<W> {
     }
 }
 
-/// What happened, with words for it, on whichever node.
+/// An entry of any node, with its sentence.
 fn event(mut entry: Entry) -> Event {
     entry.sentence = words::of_entry(&entry);
     Event::new(&entry.what, &v2::encode(&entry))
@@ -138,7 +138,7 @@ fn missed_event(missed: u64) -> Event {
 
 /// Asks every other node to follow the user.
 async fn ask<W: Wire>(cluster: &Cluster<W>, question: &Bytes) {
-    // Who does not answer is asked again.
+    // A node that does not answer is asked again later.
     let here = std::future::ready(());
     cluster.ask(Whom::Everybody, question.clone(), here, |_, _| Some(())).await;
 }

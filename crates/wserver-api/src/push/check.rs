@@ -1,11 +1,11 @@
-//! What is wrong with a push, whichever way it came.
+//! Checks that apply to every push, of either API.
 
 use wserver_auth::Publisher;
 use wserver_core::{EventName, Limits};
 
 use crate::reply::refused::Refused;
 
-/// What is wrong with a push whose publisher may push to its user.
+/// Finds what is wrong with a push whose publisher may push to its user.
 pub(super) fn check(
     limits: &Limits,
     publisher: &Publisher,

@@ -1,4 +1,4 @@
-//! Answers that are remembered for a while, so that a push that is sent again is not pushed again.
+//! Remembers answers for a while, so that a repeated request does not push again.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -15,7 +15,7 @@ use crate::reply::refused::Refused;
 
 /// How long an answer is remembered.
 const LIFETIME: Duration = Duration::from_secs(600);
-/// What an answer costs beside its text and its key.
+/// The bytes that an answer costs besides its text and its key.
 const ENTRY_BYTES: usize = 256;
 /// The longest key, in bytes.
 pub(crate) const KEY_BYTES_MAX: usize = 255;
@@ -24,12 +24,13 @@ pub(crate) const KEY_BYTES_MAX: usize = 255;
 pub(crate) struct Idempotency {
     digests: RandomState,
     bytes_max: usize,
-    /// Requests under way that have a key; they are not forgotten, so that nothing runs twice.
+    /// Requests under way that have a key; they are not forgotten, so that none is carried out
+    /// twice.
     running_max: usize,
     store: Mutex<Store>,
-    /// Answers that were forgotten before their time, for want of room.
+    /// Answers that were forgotten early, because there was no room.
     pub(crate) evicted_total: Counter,
-    /// Requests that were answered out of memory.
+    /// Requests that got a remembered answer.
     pub(crate) replayed_total: Counter,
 }
 
@@ -39,35 +40,35 @@ struct Store {
     entries: HashMap<Id, Entry>,
     /// The answered ones, oldest first.
     answered: VecDeque<Id>,
-    /// Invariant: what the answered ones take, by [`bytes`].
+    /// Invariant: the bytes of the answered entries, by [`bytes`].
     bytes: usize,
-    /// Invariant: how many are running.
+    /// Invariant: the number of entries under way.
     running: usize,
 }
 
-/// Whose key, and which.
+/// The publisher of a key, and the key.
 type Id = Arc<(PublisherId, String)>;
 
 struct Entry {
-    /// Of the request's path and body, and of the scope in which it is answered.
+    /// A digest of the request's path and body, and of the publisher's scope.
     digest: u64,
     /// `None` while it is under way.
     answer: Option<(Arc<str>, Instant)>,
 }
 
-/// An answer to a request with a key.
+/// The answer to a request with a key.
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) text: Arc<str>,
-    /// Whether it is the answer to an earlier one.
+    /// Whether it is the remembered answer of an earlier request.
     pub(crate) is_replayed: bool,
 }
 
-/// What there is to do about a request with a key.
+/// What to do with a request that has a key.
 pub(crate) enum Lookup {
-    /// It is to be carried out, and [`Ticket::finish`] told the answer.
+    /// Carry it out, and pass the answer to [`Ticket::finish`].
     New(Ticket),
-    /// It was answered with this.
+    /// Return this remembered answer.
     Answered(Arc<str>),
 }
 
@@ -83,11 +84,12 @@ impl Idempotency {
         }
     }
 
-    /// Carries a request out, once for all that come with its key.
+    /// Carries a request out once, however often it comes with its key.
     ///
-    /// It is carried out to its end even when the client goes away meanwhile, since that is when the
-    /// client will send it again. Whoever calls this has looked whether the publisher may have it: an
-    /// answer is told to the same publisher with the same scope alone, since it was made for that scope.
+    /// The request is carried out to its end even if the client disconnects, because that client
+    /// will send it again. The caller has checked that the publisher may make the request: only the
+    /// same publisher with the same scope gets a remembered answer, because the answer was made for
+    /// that scope.
     pub(crate) async fn once<R>(
         self: &Arc<Self>,
         tasks: &Tasks,
@@ -111,18 +113,18 @@ impl Idempotency {
             if let Ok(answer) = &answer {
                 ticket.finish(Arc::clone(answer), Instant::now());
             }
-            // Who asked may be gone.
+            // The client may have disconnected.
             let _ = sender.send(answer);
         });
         let text = receiver.await.unwrap_or_else(|_failed| Err(Refused::Failed.into()))?;
         Ok(Answered { text, is_replayed: false })
     }
 
-    /// Looks whether a request came before.
+    /// Looks for an earlier request with the same key.
     ///
     /// # Errors
-    /// When it is still under way, when the key was used for another request, and when too many
-    /// are under way.
+    /// If that request is still under way, if the key was used for another request, or if too many
+    /// requests are under way.
     pub(crate) fn begin(
         self: &Arc<Self>,
         publisher: PublisherId,
@@ -146,7 +148,7 @@ impl Idempotency {
         }
         if store.running >= self.running_max {
             return Err(Refused::Busy {
-                why: "as many requests with an Idempotency-Key are under way as may be",
+                why: "too many requests with an Idempotency-Key are under way",
                 setting: Some(setting_name!(HttpLimitSettings, http_connections_max)),
             });
         }
@@ -156,7 +158,7 @@ impl Idempotency {
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {
-        // Nothing under this lock panics half-way through a change.
+        // No code under this lock can panic in the middle of a change.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -211,7 +213,7 @@ impl Store {
         }
     }
 
-    /// Whether there was one.
+    /// Returns whether there was one.
     fn forget_oldest(&mut self) -> bool {
         let Some(id) = self.answered.pop_front() else { return false };
         if let Some(Entry { answer: Some((answer, _)), .. }) = self.entries.remove(&id) {

@@ -1,4 +1,4 @@
-//! What became of a push, in the terms of the HTTP API: counts, and the reason when nobody got it.
+//! The outcome of a push in the terms of the HTTP API: counts, and a reason if nobody got it.
 
 use std::time::SystemTime;
 
@@ -13,7 +13,7 @@ use wserver_protocol::v2::{Delivery, NodeDelivery, Reason};
 use crate::cluster::ask;
 use crate::operate::words::{Ago, Count, Name, of_close};
 
-/// What there is room for in the answer to one request: bytes of names of events.
+/// How many bytes of event names still fit into the answer to one request.
 ///
 /// A user may have registered half a megabyte of them, and a request may name a thousand users.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Default for EventsRoom {
 }
 
 impl EventsRoom {
-    /// The names of those events that the publisher may know of, as many as there is room for.
+    /// The names of those events that the publisher may know, as many as fit.
     fn names(&mut self, scope: &PushScope, events: &[EventName]) -> Vec<String> {
         let names = events.iter().map(EventName::as_str).filter(|it| scope.permits_event(it));
         let told = names.map_while(|name| {
@@ -37,7 +37,7 @@ impl EventsRoom {
     }
 }
 
-/// The outcome of a push to one user, as its publisher may know it.
+/// The outcome of a push to one user, with only what its publisher may know.
 pub(crate) fn of_user<W: Wire>(
     node: &Node<W>,
     cluster: Option<&Cluster<W>>,
@@ -64,7 +64,7 @@ pub(crate) fn of_everyone<W: Wire>(
     of_cluster(cluster, delivery, gathered, |receipt| receipt.total)
 }
 
-/// Adds who has a part in it, where there is a cluster.
+/// Adds the results of the nodes, if there is a cluster.
 fn of_cluster<W: Wire, T>(
     cluster: Option<&Cluster<W>>,
     delivery: Delivery,
@@ -116,16 +116,19 @@ fn of_receipt<W: Wire>(
         }
         NoDelivery::Excluded => (Reason::Excluded, only_excluded().to_owned()),
         NoDelivery::Expired => {
-            (Reason::Expired, "ttl_seconds were over before the push was accepted".to_owned())
+            (Reason::Expired, "ttl_seconds had passed before the push was accepted".to_owned())
         }
         NoDelivery::ConnectionEnding => {
             let dropped = Count(receipt.dropped, "connection");
-            (Reason::ConnectionEnding, format!("{dropped} of user {user_shown} was about to end"))
+            (
+                Reason::ConnectionEnding,
+                format!("{dropped} of user {user_shown} had already begun to close"),
+            )
         }
         NoDelivery::SlowConsumer => (
             Reason::SlowConsumer,
             format!(
-                "{} of user {user_shown} read too slowly and is closed now",
+                "the server closed {} of user {user_shown} for reading too slowly",
                 Count(receipt.dropped, "connection")
             ),
         ),
@@ -134,7 +137,7 @@ fn of_receipt<W: Wire>(
     delivery
 }
 
-/// The counts alone.
+/// Only the counts.
 pub(crate) fn counts(receipt: &PushReceipt) -> Delivery {
     Delivery {
         matched: receipt.matched,
@@ -145,7 +148,7 @@ pub(crate) fn counts(receipt: &PushReceipt) -> Delivery {
     }
 }
 
-/// The label of a receipt's reason, as a trace has it.
+/// The reason of a receipt, as a trace shows it.
 pub(crate) fn reason(no_delivery: NoDelivery) -> Reason {
     match no_delivery {
         NoDelivery::UserOffline => Reason::UserOffline,
@@ -157,8 +160,8 @@ pub(crate) fn reason(no_delivery: NoDelivery) -> Reason {
     }
 }
 
-/// Who is gone because the registration expired, or because it read too slowly, is told apart from
-/// who is just not there: there is something to do about it.
+/// A connection that was closed because its registration expired, or because it read too slowly,
+/// gets its own reason: unlike an ordinary absence, the publisher can do something about it.
 fn offline(user: Name<'_>, last: Option<Entry>) -> (Reason, String) {
     let mut detail = format!("user {user} has no connection");
     let Some((at, closed)) = last.and_then(|entry| match entry.what {
@@ -182,12 +185,14 @@ fn of_sum(event: &EventName, receipt: PushReceipt) -> Delivery {
     if let Some(no_delivery) = receipt.reason {
         let event = Name(event.as_str());
         let detail = match no_delivery {
-            NoDelivery::Expired => "ttl_seconds were over before the push was accepted".to_owned(),
+            NoDelivery::Expired => "ttl_seconds had passed before the push was accepted".to_owned(),
             NoDelivery::Excluded => only_excluded().to_owned(),
             NoDelivery::UserOffline | NoDelivery::NoRegistrationForEvent => {
                 format!("nobody is registered for {event}")
             }
-            _ => format!("all who were registered for {event} were closed or about to end"),
+            _ => {
+                format!("all connections registered for {event} were closed or had begun to close")
+            }
         };
         (delivery.reason, delivery.detail) = (Some(reason(no_delivery)), Some(detail));
     }
@@ -195,7 +200,7 @@ fn of_sum(event: &EventName, receipt: PushReceipt) -> Delivery {
 }
 
 fn only_excluded() -> &'static str {
-    "the only connection registered for the event is the one that was to be left out"
+    "the only connection registered for the event is the one that the push leaves out"
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What all pushes of one server share, whichever way they come.
+//! State that all pushes of one server share, of either API.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::counters::Labelled;
 use crate::limits::HttpLimits;
 use crate::reply::kind::ProblemKind;
 
-/// What all pushes of one server share.
+/// State that all pushes of one server share.
 pub(crate) struct Pushes {
     pub(crate) ids: PushIds,
     pub(crate) idempotency: Arc<Idempotency>,
-    /// Pushes that were not accepted.
+    /// Pushes that were refused.
     pub(crate) refused_total: Labelled<ProblemKind>,
 }
 
@@ -32,7 +32,7 @@ impl Pushes {
     }
 }
 
-/// Names for pushes, by which an answer is found in the log and a message on a connection.
+/// Makes ids of pushes, which the answer, the log and connections of version 2 show.
 pub(crate) struct PushIds {
     process: u32,
     next: AtomicU64,
@@ -41,7 +41,7 @@ pub(crate) struct PushIds {
 impl PushIds {
     pub(crate) fn new() -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "any 32 random bits do")]
-        // Fresh keys are the randomness that the standard library has.
+        // New hash keys are the only randomness in the standard library.
         let process = RandomState::new().hash_one(0) as u32;
         Self { process, next: AtomicU64::new(1) }
     }

@@ -1,4 +1,5 @@
-//! `POST /push`: method, guard, authorisation, body, parse, push, reply; in that order, each step bounded.
+//! `POST /push`: method, guard, authorisation, body, parse, push, reply, in this order and each
+//! within limits.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,10 +26,10 @@ use crate::reply::refused::Refused;
 use crate::reply::{self, Format, Reply};
 use crate::request::Request;
 
-/// A push that was not.
+/// A push that was refused.
 struct RefusedPush {
     refused: Refused,
-    /// Whom it was for and what, if its publisher may push to them.
+    /// Its user and event, if the publisher may push to them.
     about: Option<(UserId, EventName)>,
 }
 
@@ -39,10 +40,10 @@ impl From<Refused> for RefusedPush {
 }
 
 impl<W: Wire> Api<W> {
-    /// Answers a push of version 1: [`answer`](Self::answer) for those who know that it is one.
+    /// Answers a push of version 1: [`answer`](Self::answer) for callers that know that it is one.
     ///
     /// # Cancel safety
-    /// What is dropped before it is ready may have been carried out or not.
+    /// If the future is dropped, the push may or may not have been carried out.
     pub async fn answer_push(
         self: &Arc<Self>,
         request: Request,
@@ -90,7 +91,7 @@ async fn serve<W: Wire>(
     if let Some(key) = parameters::idempotency_key(&headers)? {
         let message = request.message.into_owned();
         let push = Kept { publisher, user, event, message, body };
-        // In a box, so that an ordinary push has no room for it.
+        // Boxed, so that an ordinary push reserves no room for it.
         return Box::pin(push.carry_out_once(api, key, client, format)).await;
     }
     let (id, options) = (api.pushes.ids.next(), PushOptions::default());
@@ -107,7 +108,7 @@ async fn serve<W: Wire>(
     Ok(reply)
 }
 
-/// What became of a push.
+/// The answer to a push that was accepted.
 fn answer<W: Wire>(
     api: &Api<W>,
     id: PushId,
@@ -124,7 +125,8 @@ fn answer<W: Wire>(
     PushAnswer { id: id.to_string(), delivery, users: None, results: None }
 }
 
-/// A push with an `Idempotency-Key`, which may outlive its client.
+/// The remembered outcome of a push with an `Idempotency-Key`, from which either format can be
+/// made.
 struct Kept {
     publisher: Publisher,
     user: UserId,
@@ -154,7 +156,7 @@ impl Kept {
                 Ok::<_, Refused>(v2::encode(&answer))
             }
         };
-        // ProblemDetails as JSON or as text, it is the same answer.
+        // The digest leaves the format out: JSON or text, it is the same answer.
         let request = (api.push_path(), &*bytes);
         let (tasks, arrived) = (api.node.tasks(), Instant::now());
         let idempotency = &api.pushes.idempotency;

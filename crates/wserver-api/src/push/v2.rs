@@ -1,5 +1,5 @@
-//! `POST /v2/push` and `/v2/push/batch`: to one user, to several, to everyone; each at most once,
-//! if the request says under which key it may be repeated.
+//! `POST /v2/push` and `/v2/push/batch`: pushes to one user, to several, or to everyone. A request
+//! with an `Idempotency-Key` is carried out only once.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -27,7 +27,7 @@ use crate::reply::{self, Reply};
 use crate::request::Request;
 use crate::routes::Endpoint;
 
-/// Answers a push or a batch. `read` reads its body, once its publisher is known.
+/// Answers a push or a batch. `read` reads the body once the publisher is known.
 pub(crate) async fn answer<W: Wire>(
     api: &Arc<Api<W>>,
     endpoint: Endpoint,
@@ -53,7 +53,7 @@ pub(crate) async fn answer<W: Wire>(
     serving.instrument(span).await.inspect_err(|refused| count_refused(api, refused))
 }
 
-/// A push or a batch with an `Idempotency-Key`, which may outlive its client.
+/// Carries out a push or a batch with an `Idempotency-Key`; this may outlive the client.
 async fn carry_out_once<W: Wire>(
     api: &Arc<Api<W>>,
     publisher: Publisher,
@@ -64,7 +64,7 @@ async fn carry_out_once<W: Wire>(
     arrived: Instant,
 ) -> Result<Reply, Refused> {
     if !is_batch {
-        // Who may not push it is not told either what became of it.
+        // A publisher that may not make the push may not know its outcome either.
         let push = Push::parse(&body.bytes).map_err(Refused::Body)?;
         Checked::new(api, &publisher, &push, arrived)?;
     }
@@ -84,7 +84,7 @@ async fn carry_out_once<W: Wire>(
     Ok(reply)
 }
 
-/// Notes a push that was refused before it was known whom it was for.
+/// Notes a push that was refused before its user was known.
 fn note_refused<W: Wire>(api: &Api<W>, refused: &Refused) {
     api.node.note_push_refused(None, None, refused.details().kind.as_str());
 }
@@ -110,7 +110,7 @@ async fn carry_out<W: Wire>(
     Ok(v2::encode(&answer))
 }
 
-/// One after the other, in their order.
+/// Makes the pushes one after the other, in their order.
 async fn batch<W: Wire>(
     api: &Api<W>,
     publisher: &Publisher,
@@ -122,7 +122,8 @@ async fn batch<W: Wire>(
     let max = api.http_limits.batch_pushes_max;
     let (mut pushes, mut items) = (Vec::with_capacity(batch.len()), 0);
     for push in batch.pushes() {
-        // Before the rest is read: a push may name as many users as one request may name in all.
+        // Checked before the rest is read, because one push may name as many users as a whole
+        // request may.
         items += push.as_ref().map_or(1, cost);
         if items > max {
             return Err(Refused::TooManyInAll { max });
@@ -159,7 +160,7 @@ async fn batch<W: Wire>(
     Ok(BatchAnswer { results })
 }
 
-/// As how many pushes it counts: one for each of its users, and one for everyone.
+/// How many pushes it counts as: one for each of its users, and one for everyone.
 fn cost(push: &Push<'_>) -> usize {
     match &push.recipients {
         Recipients::Users(users) => users.len(),
@@ -167,7 +168,8 @@ fn cost(push: &Push<'_>) -> usize {
     }
 }
 
-/// Counts `pushes` of one request, one of which the authoriser has counted.
+/// Charges the publisher for `pushes` of one request; the authoriser has counted one of them
+/// already.
 fn charge<W: Wire>(api: &Api<W>, publisher: &Publisher, pushes: usize) -> Result<(), Refused> {
     let further = u32::try_from(pushes.saturating_sub(1)).unwrap_or(u32::MAX);
     publisher.charge(further).map_err(|refusal| {
@@ -177,16 +179,16 @@ fn charge<W: Wire>(api: &Api<W>, publisher: &Publisher, pushes: usize) -> Result
     })
 }
 
-/// A push with which nothing is wrong.
+/// A push that has passed all checks.
 struct Checked {
     event: EventName,
     options: PushOptions,
-    /// Nobody in particular if it is for everyone.
+    /// Empty if it is for everyone.
     users: Vec<UserId>,
 }
 
 impl Checked {
-    /// What is wrong with a push is told before anybody gets it.
+    /// Checks the whole push before anybody gets it.
     fn new<W: Wire>(
         api: &Api<W>,
         publisher: &Publisher,
@@ -234,7 +236,7 @@ impl Checked {
         };
         let mut results = Vec::with_capacity(users.len());
         for user in &users {
-            // A request of many is no turn of one.
+            // A request with many users must not take a whole turn of the runtime's worker.
             tokio::task::consume_budget().await;
             let gathered = api.deliver(user, &mut message, &options).await;
             let scope = &publisher.scope;
@@ -270,7 +272,7 @@ impl Checked {
     }
 }
 
-/// Whom it is for; nobody in particular if it is for everyone.
+/// The users of the push; none if it is for everyone.
 fn users<W: Wire>(
     api: &Api<W>,
     publisher: &Publisher,
@@ -303,7 +305,7 @@ fn check_count<W: Wire>(api: &Api<W>, field: &'static str, items: usize) -> Resu
     if items > max { Err(Refused::TooMany { field, items, max }) } else { Ok(()) }
 }
 
-/// Which nodes have a part in it for any of the users, and which do not answer.
+/// Adds up the nodes that took part for any of the users, and those that did not answer.
 fn sum_nodes(sum: &mut Delivery, results: &[UserDelivery]) {
     let deliveries = || results.iter().map(|result| &result.delivery);
     sum.nodes = deliveries().filter_map(|it| it.nodes).max();
@@ -315,7 +317,7 @@ fn sum_nodes(sum: &mut Delivery, results: &[UserDelivery]) {
     }
 }
 
-/// Over all users. The reason is given if it is the same for all of them.
+/// The sum over all users. It has a reason if the reason is the same for all of them.
 fn sum(results: &[UserDelivery]) -> Delivery {
     let mut sum = Delivery::default();
     for UserDelivery { delivery, .. } in results {
@@ -329,7 +331,8 @@ fn sum(results: &[UserDelivery]) -> Delivery {
         let first = results.first().and_then(|first| first.delivery.reason);
         sum.reason = first.filter(|_| results.iter().all(|it| it.delivery.reason == first));
         let users = Count(results.len(), "user");
-        sum.detail = Some(format!("none of {users} got it; results says why for each"));
+        sum.detail =
+            Some(format!("none of {users} got the message; results gives the reason for each"));
     }
     sum
 }

@@ -1,4 +1,4 @@
-//! A refusal in full, and its two renderings: the text of version 1, and JSON (RFC 9457).
+//! A refusal with all its details, and its two formats: the text of version 1, and JSON (RFC 9457).
 
 use std::borrow::Cow;
 
@@ -12,13 +12,13 @@ use wserver_protocol::v2::{self, Problem};
 use super::kind::ProblemKind;
 use super::{Format, Reply, json_as, text};
 
-/// Says in a fixed place what exactly was wrong, beside bodies that older clients know.
+/// Always states what exactly was wrong, next to the bodies that older clients know.
 pub(crate) const WSERVER_ERROR: HeaderName = HeaderName::from_static("wserver-error");
 
 /// One line of the table in `reply`.
 #[derive(Debug)]
 pub struct ProblemDetails {
-    /// Which problem it is, and so the status.
+    /// The kind of problem, which determines the status.
     pub kind: ProblemKind,
     /// The problem in words.
     title: &'static str,
@@ -29,12 +29,12 @@ pub struct ProblemDetails {
     setting: Option<&'static str>,
     retry_after: Option<u64>,
     allow: Option<&'static str>,
-    /// What is not read of the request would be taken for the next one.
+    /// The rest of the request stays unread, and would be read as the next request.
     is_closing: bool,
 }
 
 impl ProblemDetails {
-    /// A refusal with this status, name, title and detail.
+    /// A refusal of this kind, with title and detail.
     #[must_use]
     pub fn new(
         kind: ProblemKind,
@@ -60,38 +60,38 @@ impl ProblemDetails {
         Self { field: Some(field.into()), ..self }
     }
 
-    /// The limit that was passed, by the name of its setting.
+    /// The limit that was exceeded, by the name of its setting.
     #[must_use]
     pub fn limit(self, setting: &'static str, limit: usize) -> Self {
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         Self { limit: Some((setting, limit)), setting: Some(setting), ..self }
     }
 
-    /// The setting that it is about.
+    /// The setting concerned.
     #[must_use]
     pub fn setting(self, setting: &'static str) -> Self {
         Self { setting: Some(setting), ..self }
     }
 
-    /// After how many seconds it may be tried again.
+    /// The number of seconds after which the client may try again.
     #[must_use]
     pub fn retry(self, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 
-    /// Which methods are allowed.
+    /// The methods that the path allows.
     #[must_use]
     pub fn allow(self, methods: &'static str) -> Self {
         Self { allow: Some(methods), ..self }
     }
 
-    /// The connection is to end behind it.
+    /// The connection must end after this reply.
     #[must_use]
     pub fn closing(self) -> Self {
         Self { is_closing: true, ..self }
     }
 
-    /// The same as an item of a batch has it.
+    /// The refusal as an item of a batch.
     #[must_use]
     pub fn problem(&self) -> Problem {
         let (limit_name, limit) = self.limit.unzip();
@@ -108,8 +108,8 @@ impl ProblemDetails {
         }
     }
 
-    /// The body for who reads text. Version 1 has promised those of 400; the others say why, for
-    /// whoever sees no header.
+    /// The body in text. Version 1 fixes the bodies of status 400; the others give the reason, for
+    /// clients that do not look at headers.
     fn text(&self) -> Cow<'static, str> {
         match self.kind.status() {
             StatusCode::BAD_REQUEST => self.title.into(),
@@ -117,7 +117,7 @@ impl ProblemDetails {
         }
     }
 
-    /// The whole answer.
+    /// The whole reply.
     #[must_use]
     pub fn reply(&self, format: Format) -> Reply {
         let mut reply = match format {
@@ -127,7 +127,8 @@ impl ProblemDetails {
             }
         };
         let headers = reply.headers_mut();
-        // Reasons are our own words and numbers; should one ever not fit a header, the status still tells.
+        // Details are our own words and numbers. If one ever does not fit into a header, the status
+        // still tells.
         if let Ok(why) = HeaderValue::from_str(&self.detail) {
             headers.insert(WSERVER_ERROR, why);
         }
@@ -152,7 +153,7 @@ impl ProblemDetails {
     }
 }
 
-/// A problem that another node has found.
+/// A problem that another node found.
 pub(crate) fn problem(problem: &Problem) -> Reply {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     json_as(status, Problem::CONTENT_TYPE, v2::encode(problem))

@@ -1,36 +1,37 @@
-//! What can be wrong with a request: a closed list, with one table for each thing there is to know.
+//! The kinds of problems that a request can have: a closed list, with one table for each property.
 //!
-//! What exactly was wrong, in words, is for those who refuse.
+//! The exact words are those of the part that refuses.
 
 use http::StatusCode;
 
 wserver_core::words! {
-    /// Which problem it is, by the last part of its type's URI. Counters and the journal call it so too.
+    /// A kind of problem: the last part of its type's URI, and the label in counters and in the
+    /// journal.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub enum ProblemKind {
-        /// The method is not for this path.
+        /// The path does not allow the method.
         MethodNotAllowed = "method_not_allowed",
-        /// A push without a key, where it needs one.
+        /// A push without a key at an address that requires one.
         PushNeedsKey = "push_needs_key",
-        /// No key, or none that opens.
+        /// The key is missing or not valid.
         Unauthorized = "unauthorized",
-        /// The body is compressed, or coded otherwise.
+        /// The body has a content coding, such as compression.
         ContentCoding = "content_coding",
-        /// Nobody could tell whether the key opens.
+        /// Nobody could check the key.
         AuthorizerUnavailable = "authorizer_unavailable",
         /// The key pushes more often than it may.
         PushRate = "push_rate",
         /// The key may not do this.
         OutOfScope = "out_of_scope",
-        /// The body is not what is expected.
+        /// The body is not valid.
         BodyInvalid = "body_invalid",
         /// The body is too long.
         BodyTooLarge = "body_too_large",
         /// The body took too long.
         BodyTooSlow = "body_too_slow",
-        /// The body broke off.
+        /// The body ended before it was complete.
         BodyBroken = "body_broken",
-        /// There is no room just now.
+        /// The server has no room for it now.
         Busy = "busy",
         /// A user id or an event is too long.
         NameTooLong = "name_too_long",
@@ -38,7 +39,7 @@ wserver_core::words! {
         MessageTooLarge = "message_too_large",
         /// A list is too long.
         TooManyItems = "too_many_items",
-        /// A path, query or header is not what is expected.
+        /// A path, query or header is not valid.
         ParameterInvalid = "parameter_invalid",
         /// A request with the same key is under way.
         IdempotencyKeyInUse = "idempotency_key_in_use",
@@ -46,19 +47,19 @@ wserver_core::words! {
         IdempotencyKeyReused = "idempotency_key_reused",
         /// The server failed.
         Internal = "internal",
-        /// The request is no handshake.
+        /// The request is not a WebSocket handshake.
         NotAHandshake = "not_a_handshake",
-        /// The handshake is of another version.
+        /// The handshake asks for an unsupported version of WebSocket.
         WebsocketVersion = "websocket_version",
-        /// The page may not connect.
+        /// The page's origin may not connect.
         OriginNotAllowed = "origin_not_allowed",
         /// The handshake's token is too long.
         TokenTooLong = "token_too_long",
-        /// There are as many connections as may be.
+        /// The server has reached its limit of connections.
         ConnectionsFull = "connections_full",
-        /// The address has as many connections as it may.
+        /// The address has reached its limit of connections.
         AddressFull = "address_full",
-        /// The address makes handshakes more often than it may.
+        /// The address makes handshakes too often.
         HandshakeRate = "handshake_rate",
         /// The server is shutting down.
         Draining = "draining",
@@ -66,26 +67,26 @@ wserver_core::words! {
         CutOff = "cut_off",
         /// There is nothing at this path.
         NotFound = "not_found",
-        /// Where the body ends could be read in two ways.
+        /// The end of the body is ambiguous.
         LengthAmbiguous = "length_ambiguous",
-        /// The host is missing, or is none.
+        /// The host is missing or not valid.
         HostInvalid = "host_invalid",
-        /// The key may push, and no more.
+        /// The key may push but not administer.
         NotAdmin = "not_admin",
-        /// Administration without a key, where it needs one.
+        /// Administration without a key at an address that requires one.
         AdminNeedsKey = "admin_needs_key",
         /// No connection has this id.
         ConnectionUnknown = "connection_unknown",
         /// A node of the cluster does not answer.
         NodeMissing = "node_missing",
-        /// The connection may not be registered so.
+        /// The connection may not have this registration.
         RegistrationRefused = "registration_refused",
-        /// There are as many traces as may be.
+        /// The server has reached its limit of traces.
         TracesFull = "traces_full",
     }
 }
 
-/// By which refusals a problem is counted under its own name; by others it is counted as another.
+/// Which counter of refusals has a label for the problem; all others count it as `other`.
 enum Family {
     Pushes,
     Handshakes,
@@ -94,7 +95,7 @@ enum Family {
 }
 
 impl ProblemKind {
-    /// The status that it is answered with.
+    /// The HTTP status of the answer.
     #[must_use]
     pub const fn status(self) -> StatusCode {
         match self {
@@ -177,13 +178,13 @@ impl ProblemKind {
         }
     }
 
-    /// Those that refused pushes are counted by.
+    /// The labels of the counter of refused pushes.
     pub(crate) fn of_pushes() -> impl Iterator<Item = Self> {
         let is_theirs = |kind: &Self| matches!(kind.family(), Family::Pushes | Family::Both);
         Self::ALL.into_iter().filter(is_theirs)
     }
 
-    /// Those that refused handshakes are counted by.
+    /// The labels of the counter of refused handshakes.
     pub fn of_handshakes() -> impl Iterator<Item = Self> {
         let is_theirs = |kind: &Self| matches!(kind.family(), Family::Handshakes | Family::Both);
         Self::ALL.into_iter().filter(is_theirs)
@@ -194,12 +195,12 @@ impl ProblemKind {
 mod tests {
     use super::*;
 
-    /// What the HTTP API may answer is described by its name and its status.
+    /// The guide describes each problem of the HTTP API by its name and status.
     #[test]
     fn problems_are_described() {
         let guide = include_str!("../../../../docs/http-api.md");
         for kind in ProblemKind::ALL {
-            // No request of the API is answered with these.
+            // The HTTP API never answers with these.
             let is_of_the_carrier = matches!(
                 kind,
                 ProblemKind::AddressFull

@@ -5,9 +5,9 @@ use http::header::ACCEPT;
 
 use crate::reply::Format;
 
-/// JSON for who asks for it by name, or as `application/*`. `*/*` is what clients of version 1 send
-/// without meaning it, and who names text and does not like it less gets text: HTTP libraries offer
-/// both by default, and programs that use them compare the text.
+/// JSON for a client that asks for it by name, or as `application/*`. Clients of version 1 send
+/// `*/*` without meaning it. A client that names text and does not prefer JSON gets text: HTTP
+/// libraries offer both by default, and the programs that use them compare the text.
 pub(crate) fn format(headers: &HeaderMap) -> Format {
     let (mut json, mut text) = (0, 0);
     for range in headers.get_all(ACCEPT).iter().filter_map(|it| it.to_str().ok()) {
@@ -24,13 +24,13 @@ pub(crate) fn format(headers: &HeaderMap) -> Format {
     if json > text { Format::Json } else { Format::Text }
 }
 
-/// In thousandths. What cannot be read counts as if it were not there.
+/// A quality in thousandths; an unreadable one counts as missing.
 fn quality<'a>(parameters: impl Iterator<Item = &'a str>) -> u16 {
     for parameter in parameters {
         let Some((name, value)) = parameter.split_once('=') else { continue };
         if name.trim().eq_ignore_ascii_case("q") {
             let quality: f32 = value.trim().parse().unwrap_or(1.0);
-            // `clamp` keeps what is no number, and a cast makes that zero.
+            // `clamp` keeps NaN, which the cast turns into zero.
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
@@ -68,7 +68,7 @@ mod tests {
             // HTTPie, jQuery and fetch wrappers.
             (&["application/json, */*;q=0.5"], Format::Json),
             (&["application/json, text/javascript, */*; q=0.01"], Format::Json),
-            // axios and Spring's RestTemplate, whatever their program wants.
+            // axios and Spring's RestTemplate, whatever the program wants.
             (&["application/json, text/plain, */*"], Format::Text),
             (&["text/plain, application/json, application/*+json, */*"], Format::Text),
             (&["application/json, text/plain;q=0.9"], Format::Json),

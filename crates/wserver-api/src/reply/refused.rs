@@ -1,4 +1,4 @@
-//! The one table from what is wrong with a request to what its client is told.
+//! The one table from each refusal to what the client is told.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::limits::HttpLimitSettings;
 use super::details::ProblemDetails;
 use super::kind::ProblemKind as Kind;
 
-/// Where pushes that need no key are taken, since it is not where browsers connect.
+/// Where pushes without a key are accepted instead of at the address where browsers connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Elsewhere {
-    /// At this URL, which only this machine reaches.
+    /// At this URL, which only this machine can reach.
     At(String),
-    /// By the handle alone.
+    /// Nowhere; only the program's handle pushes.
     Nowhere,
 }
 
@@ -29,9 +29,9 @@ pub(crate) enum Refused {
     Method {
         allow: &'static str,
     },
-    /// The body is compressed, or coded otherwise.
+    /// The body has a content coding, such as compression.
     ContentCoding {
-        /// How, escaped and cut.
+        /// Its name, escaped and cut.
         coding: String,
     },
     Unauthorized {
@@ -42,43 +42,45 @@ pub(crate) enum Refused {
     PushRate {
         wait: Duration,
     },
-    /// An unauthenticated push that a web page or a proxy may have sent.
+    /// A push without a key that a web page or a proxy may have sent.
     OpenPush {
         why: &'static str,
     },
-    /// What only publishers may ask for, asked where browsers connect: without a key it is not there.
+    /// A request that only publishers may make, at an address where browsers connect: without a key
+    /// it is served elsewhere.
     PushElsewhere(Elsewhere),
-    /// The publisher's scope does not reach so far.
+    /// The publisher's scope does not include this.
     Forbidden {
         field: Cow<'static, str>,
         why: &'static str,
     },
-    /// The publisher may push, and no more.
+    /// The publisher may push but not administer.
     NotAdmin,
-    /// Something about administration without a key that did not come from a program on this machine.
+    /// A request of an administrator without a key that did not come from a program on this
+    /// machine.
     OpenAdmin {
         why: &'static str,
     },
-    /// The body of version 1.
+    /// The body of a push of version 1 is not valid.
     Push(PushError),
-    /// A body of the HTTP API.
+    /// A body of the HTTP API is not valid.
     Body(BodyError),
-    /// What stands in the path, the query or a header.
+    /// A part of the path, the query or a header is not valid.
     Parameter {
         name: &'static str,
         problem: &'static str,
     },
-    /// A list longer than one request may have.
+    /// A list is longer than a request may have.
     TooMany {
         field: &'static str,
         items: usize,
         max: usize,
     },
-    /// Pushes to more users, over all pushes of a request, than one request may have.
+    /// The pushes of a request name more users in total than a request may.
     TooManyInAll {
         max: usize,
     },
-    /// More pushes in one request than the publisher may ever make at once.
+    /// A request has more pushes than the publisher may ever make at once.
     BeyondBurst {
         burst: u32,
     },
@@ -102,16 +104,16 @@ pub(crate) enum Refused {
         why: &'static str,
         setting: Option<&'static str>,
     },
-    /// The same `Idempotency-Key` is under way.
+    /// A request with the same `Idempotency-Key` is under way.
     KeyInUse,
-    /// The same `Idempotency-Key` came with another request.
+    /// The same `Idempotency-Key` was used for another request.
     KeyReused,
     ConnectionUnknown,
-    /// What was asked for belongs to a node of the cluster that does not answer.
+    /// A node of the cluster that is needed for the answer does not answer.
     NodeMissing {
         node: String,
     },
-    /// A registration that an operator asked for.
+    /// The registration that an operator asked for was refused.
     Registration(RegisterError),
     TracesFull {
         max: usize,
@@ -121,7 +123,7 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    /// Why there is no trace.
+    /// Why the trace did not begin.
     pub(crate) fn of_trace(error: TraceError) -> Self {
         match error {
             TraceError::TooMany { max } => Self::TracesFull { max },
@@ -129,7 +131,7 @@ impl Refused {
         }
     }
 
-    /// What the peer is told about it.
+    /// What the client is told.
     pub(crate) fn details(&self) -> ProblemDetails {
         match self {
             Self::NotFound => {
@@ -138,13 +140,13 @@ impl Refused {
             Self::Method { allow } => ProblemDetails::new(
                 Kind::MethodNotAllowed,
                 "method not allowed",
-                "the method is not allowed here, see Allow",
+                "this path does not accept the method; the Allow header lists those it accepts",
             )
             .allow(allow),
             Self::ContentCoding { coding } => ProblemDetails::new(
                 Kind::ContentCoding,
                 "content coding not supported",
-                format!("the body is coded as {coding}, and must be sent as it is: without Content-Encoding"),
+                format!("the body has Content-Encoding {coding}; send it without a Content-Encoding"),
             )
             .field("Content-Encoding"),
             Self::Unauthorized { why } => {
@@ -156,14 +158,14 @@ impl Refused {
                 "the push authoriser is unavailable",
             )
             .retry(1),
-            // Its body is unread: only closing spares reading it.
+            // The body is unread, so the connection closes instead of reading it.
             Self::PushRate { wait } => ProblemDetails::new(
                 Kind::PushRate,
                 "too many pushes",
                 "this push key has reached its pushes_per_second",
             )
             .setting("publisher.pushes_per_second")
-            // A second too late is better than a moment too early.
+            // Rounded up, so that the client does not come back too early.
             .retry(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
             .closing(),
             Self::OpenPush { why } => ProblemDetails::new(
@@ -175,15 +177,14 @@ impl Refused {
             .closing(),
             Self::PushElsewhere(elsewhere) => {
                 let place = match elsewhere {
-                    Elsewhere::At(url) => format!("on this machine they are taken at {url}"),
-                    Elsewhere::Nowhere => "in the program itself its handle pushes".to_owned(),
+                    Elsewhere::At(url) => format!("programs on this machine push at {url}"),
+                    Elsewhere::Nowhere => "the program itself pushes by its handle".to_owned(),
                 };
                 ProblemDetails::new(
                     Kind::PushNeedsKey,
-                    "pushes without a key are not taken at this address",
+                    "this address accepts no pushes without a key",
                     format!(
-                        "{place}; to take them here set push_key_file, or allow_open_push if everyone \
-                         who reaches this address may push"
+                        "{place}; to accept pushes here, set push_key_file, or allow_open_push if everyone who reaches this address may push"
                     ),
                 )
                 .setting("push_key_file")
@@ -225,7 +226,7 @@ impl Refused {
             }
             Self::Parameter { name, problem } => ProblemDetails::new(
                 Kind::ParameterInvalid,
-                // As every 400 of version 1 has it, whose path takes a header too.
+                // The title of every 400 in version 1, whose path also takes a header.
                 "request data illegal",
                 format!("{name} {problem}"),
             )
@@ -241,7 +242,7 @@ impl Refused {
                 Kind::TooManyItems,
                 "too many items",
                 format!(
-                    "pushes have more than {max} users in all, the limit batch_pushes_max is {max}"
+                    "the pushes name more than {max} users in total, the limit batch_pushes_max"
                 ),
             )
             .field("pushes")
@@ -250,8 +251,7 @@ impl Refused {
                 Kind::TooManyItems,
                 "too many items",
                 format!(
-                    "the request is more pushes than this push key may make at once, \
-                     publisher.burst is {burst}"
+                    "the request has more pushes than this push key may make at once: publisher.burst is {burst}"
                 ),
             )
             .limit("publisher.burst", usize::try_from(*burst).unwrap_or(usize::MAX)),
@@ -273,18 +273,18 @@ impl Refused {
             Self::BodyTooLarge { bytes_max } => ProblemDetails::new(
                 Kind::BodyTooLarge,
                 "body too large",
-                format!("the body is longer than the limit push_body_bytes_max, {bytes_max}"),
+                format!("the body is longer than {bytes_max} bytes, the limit push_body_bytes_max"),
             )
             .limit(setting_name!(HttpLimitSettings, push_body_bytes_max), *bytes_max)
             .closing(),
             Self::BodyTimeout { seconds } => ProblemDetails::new(
                 Kind::BodyTooSlow,
                 "body too slow",
-                format!("the body took longer than the limit push_body_timeout, {seconds} s"),
+                format!("the body took longer than {seconds} s, the limit push_body_timeout"),
             )
             .setting(setting_name!(HttpLimitSettings, push_body_timeout))
             .closing(),
-            Self::BodyBroken => illegal(Kind::BodyBroken, "the body broke off").closing(),
+            Self::BodyBroken => illegal(Kind::BodyBroken, "the body ended before it was complete").closing(),
             Self::Busy { why, setting } => {
                 let details = ProblemDetails::new(Kind::Busy, "busy", *why);
                 match setting {
@@ -304,19 +304,19 @@ impl Refused {
             Self::KeyReused => ProblemDetails::new(
                 Kind::IdempotencyKeyReused,
                 "the Idempotency-Key was used for another request",
-                "a request with this Idempotency-Key and another path or body was answered already",
+                "this Idempotency-Key was already used for a request with another path or body",
             )
             .field("Idempotency-Key"),
             Self::ConnectionUnknown => ProblemDetails::new(
                 Kind::ConnectionUnknown,
                 "no such connection",
-                "no live connection has this id",
+                "no open connection has this id",
             )
             .field("id"),
             Self::NodeMissing { node } => ProblemDetails::new(
                 Kind::NodeMissing,
                 "a node of the cluster does not answer",
-                format!("no answer of {node} within cluster_answer_timeout"),
+                format!("{node} did not answer within cluster_answer_timeout"),
             )
             .setting("cluster_answer_timeout")
             .retry(1),
@@ -341,7 +341,7 @@ impl Refused {
             Self::TracesFull { max } => ProblemDetails::new(
                 Kind::TracesFull,
                 "too many traces",
-                format!("traces_max is {max}"),
+                format!("{max} traces are already running (traces_max)"),
             )
             .limit(setting_name!(LimitSettings, traces_max), *max)
             .retry(5),
@@ -361,7 +361,7 @@ impl Refused {
     }
 }
 
-/// The 400 whose body version 1 has promised.
+/// A 400 with the body that version 1 fixes.
 fn illegal(kind: Kind, why: impl Into<Cow<'static, str>>) -> ProblemDetails {
     ProblemDetails::new(kind, receipt::REQUEST_ILLEGAL, why)
 }

@@ -61,7 +61,7 @@ impl Connections {
     }
 
     /// Counts a registration at `position`, which is new to the connection if it had none there.
-    /// Tells whether the connection is new. O(positions of the connection).
+    /// Returns whether the connection is new. O(positions of the connection).
     pub(super) fn add_registration(&mut self, id: ConnectionId, position: Position) -> bool {
         if let Some(connection) = self.get_mut(id) {
             connection.positions.add(position);
@@ -74,8 +74,8 @@ impl Connections {
         true
     }
 
-    /// Counts a registration out; `left` is the position it was the last of.
-    /// Tells whether the connection is gone. O(positions of the connection).
+    /// Subtracts a registration; `left` is the position of which it was the last. Returns whether
+    /// the connection is gone. O(positions of the connection).
     pub(super) fn subtract_registration(
         &mut self,
         id: ConnectionId,
@@ -181,7 +181,7 @@ impl Positions {
         }
     }
 
-    /// Tells how many registrations remain.
+    /// Returns how many registrations remain.
     fn subtract(&mut self, left: Option<Position>) -> u32 {
         match self {
             Self::One { registrations, .. } => {

@@ -16,8 +16,9 @@ pub(super) struct Events {
     /// Invariant: holds the index of each entry once, under the hash of its name.
     index: Index,
     entries: Slab<Entry>,
-    /// Where the last registration's event stands, most likely the one that is asked for: comparing
-    /// two names is cheaper than hashing one. It may be gone since, or another's.
+    /// The index of the last registration's event, which is most likely the next one to be looked
+    /// up: comparing two names is cheaper than hashing one. The index may be free by then, or have
+    /// another event.
     recent: u32,
 }
 
@@ -54,7 +55,7 @@ impl Events {
         &self.entries.get(index).expect("a registration keeps its event in use").name
     }
 
-    /// One registration more uses the name; tells its index. O(1).
+    /// Counts one registration more that uses the name; returns its index. O(1).
     pub(super) fn acquire(&mut self, event: &EventName) -> u32 {
         self.recent = self.find_recent(event).unwrap_or_else(|| {
             let hash = low_half(self.keys.hash_one(event.as_str()));
@@ -69,7 +70,7 @@ impl Events {
         self.recent
     }
 
-    /// One registration less uses the name; tells the name. O(1).
+    /// Counts one registration less that uses the name; returns the name. O(1).
     pub(super) fn release(&mut self, index: u32) -> EventName {
         let entry = self.entries.get_mut(index).expect("a registration keeps its event in use");
         entry.registrations -= 1;

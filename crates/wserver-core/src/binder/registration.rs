@@ -7,15 +7,15 @@ use std::fmt;
 
 use crate::{EventName, UserId};
 
-/// What its owner keeps beside each user of a [`Binder`](super::Binder), whose connections have
+/// What the owner keeps beside each user of a [`Binder`](super::Binder) whose connections have
 /// handles `H`.
 ///
 /// Its methods are called under the user's lock and must not call the binder.
 pub trait Lane<H>: Default {
     /// A number to store with a registration that begins now.
     ///
-    /// Called at each new registration, so that the owner can tell later whether a member was
-    /// registered before or after something it did under the same lock.
+    /// Called for each new registration, so that the owner can tell later whether a member was
+    /// registered before or after something that it did under the same lock.
     fn mark(&mut self) -> u64;
 
     /// A connection becomes a member, by its first registration. Called after [`mark`](Self::mark).
@@ -46,28 +46,28 @@ impl TokenDigest {
     }
 }
 
-/// How far a registration was the first of its kind, or the last.
+/// The widest scope in which a registration was the first, or the last.
 ///
-/// It is what a group of nodes needs in order to subscribe by interest.
+/// A group of nodes needs it to subscribe by interest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// The first or last of the whole user, and so of the user's event as well.
+    /// The first or last of the whole user, and so of the user's event too.
     User,
-    /// The first or last of this event of the user, who has others.
+    /// The first or last of this event of the user, which has other events.
     Event,
-    /// One more or one less of this event of the user.
+    /// One of several for this event of the user.
     Connection,
 }
 
-/// What became of a registration that was asked for.
+/// The result of binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bound {
     /// It is stored.
     New {
-        /// What it is the first registration of.
+        /// The scope in which it is the first registration.
         first_for: Scope,
     },
-    /// It was stored before; its token is now the newest one.
+    /// It was stored before; its token is now the newest.
     Already,
 }
 
@@ -75,13 +75,13 @@ pub enum Bound {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// The connection has as many registrations as it may have.
+    /// The connection has reached its limit of registrations.
     #[error("the connection already has {max} registrations (bindings_per_connection_max)")]
     TooMany {
         /// The limit (`bindings_per_connection_max`).
         max: usize,
     },
-    /// The user has as many connections as it may have, and this is not one of them.
+    /// The user has reached its limit of connections, and this is not one of them.
     #[error("the user already has {max} connections (connections_per_user_max)")]
     UserFull {
         /// The limit (`connections_per_user_max`).
@@ -89,7 +89,8 @@ pub enum BindError {
     },
 }
 
-/// A user's name with its hash in one [`Binder`](super::Binder), whoever is bound to it meanwhile.
+/// A user's name with its hash in one [`Binder`](super::Binder), whichever connections are bound to
+/// it.
 #[derive(Clone, Copy)]
 pub struct UserKey<'u> {
     pub(super) user: &'u UserId,
@@ -108,38 +109,38 @@ impl<'u> UserKey<'u> {
     }
 }
 
-/// A registration that is no more.
+/// A registration that has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Unbound {
-    /// Whose it was.
+    /// Its user.
     pub user: UserId,
-    /// What it was for.
+    /// Its event.
     pub event: EventName,
-    /// What it came with.
+    /// Its token.
     pub token: TokenDigest,
-    /// What it was the last registration of.
+    /// The scope in which it was the last registration.
     pub last_for: Scope,
 }
 
 /// A registration of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Registration {
-    /// Whose messages the connection wants.
+    /// The user whose messages the connection wants.
     pub user: UserId,
-    /// Which of them.
+    /// The event of these messages.
     pub event: EventName,
-    /// The newest token it came with.
+    /// The newest token.
     pub token: TokenDigest,
 }
 
-/// Says nothing of the hash, which is no one's business outside the process.
+/// Hides the hash, which must not leave the process.
 impl fmt::Debug for UserKey<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("UserKey").field(self.user).finish()
     }
 }
 
-/// Says nothing of its value, which is no one's business outside the process.
+/// Hides the value, which must not leave the process.
 impl fmt::Debug for TokenDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenDigest(..)")

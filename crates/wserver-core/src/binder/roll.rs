@@ -1,6 +1,6 @@
 //! The members of one user: one inline, many in stable slots.
 //!
-//! It knows events by their index in the shard and users not at all.
+//! It knows events by their index in the shard, and knows no users.
 
 use std::collections::HashMap;
 
@@ -124,7 +124,7 @@ impl<H> Roll<H> {
             .chain(many.into_iter().flatten())
     }
 
-    /// Takes in a member beside those who are there, and tells its slot.
+    /// Adds a member beside the others, and returns its slot.
     pub(super) fn join(&mut self, member: Membership<H>) -> u32 {
         self.become_many();
         let Self::Many(crowd) = self else { unreachable!("it became many") };
@@ -134,7 +134,7 @@ impl<H> Roll<H> {
         crowd.slots.insert(member)
     }
 
-    /// Registers a member for an event it is not registered for.
+    /// Registers a member for an event for which it is not registered.
     pub(super) fn register(&mut self, slot: u32, registered: Registered) {
         let Some(member) = self.get_mut(slot) else {
             unreachable!("a position names a member that is bound")
@@ -170,7 +170,7 @@ impl<H> Roll<H> {
         }
     }
 
-    /// Takes a member out; if it is the only one, it stays and `None` is the answer.
+    /// Removes a member. If it is the only one, it stays, and the result is `None`.
     pub(super) fn leave(&mut self, slot: u32) -> Option<Membership<H>> {
         let Self::Many(crowd) = self else { return None };
         if crowd.slots.len() == 1 {
@@ -197,8 +197,8 @@ impl<H> Roll<H> {
         }
     }
 
-    /// A member that is left alone moves inline, its slot unchanged: half of all users would
-    /// otherwise keep a group for ever after one reconnect. Not so from a high slot, since
+    /// Moves the last remaining member inline, with its slot unchanged. Otherwise half of all users
+    /// would keep a group for ever after one reconnect. A member in a high slot stays, because
     /// coming back from there costs in proportion to the slot.
     fn become_one(&mut self) {
         let Self::Many(crowd) = self else { return };

@@ -1,6 +1,6 @@
 //! Many small tables behind many locks, and how a hash chooses among them.
 //!
-//! It knows how to lock; what is behind the locks is its callers' business.
+//! It knows how to lock; the callers know what is behind the locks.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -25,8 +25,8 @@ impl<T> Shards<T> {
 
     /// Locks one table.
     ///
-    /// A panic of another holder does not poison it: the tables change only after everything
-    /// that calls foreign code has returned, so they are whole at all times.
+    /// A panic of another holder does not poison it: the tables change only after all foreign code
+    /// has returned, so they are always complete.
     pub(super) fn lock(&self, shard: u16) -> MutexGuard<'_, T> {
         self.shards[usize::from(shard)].0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -37,7 +37,7 @@ impl<T> Shards<T> {
         u16::try_from(number & last).expect("there are at most SHARDS_MAX shards")
     }
 
-    /// The number of the shard behind `shard`, if there is one.
+    /// The number of the next shard, if there is one.
     pub(super) fn next(&self, shard: u16) -> Option<u16> {
         shard.checked_add(1).filter(|next| usize::from(*next) < self.shards.len())
     }
@@ -54,12 +54,13 @@ pub(super) const fn low_half(hash: u64) -> u32 {
     (hash & 0xFFFF_FFFF) as u32
 }
 
-/// The half of a hash that chooses the shard, so that it says nothing about the position within it.
+/// The half of a hash that chooses the shard, so that the shard says nothing about the position in
+/// it.
 pub(super) const fn high_half(hash: u64) -> u64 {
     hash >> 32
 }
 
-/// A cheap hash for numbers of our own making, which nobody can choose.
+/// A cheap hash for numbers that the binder makes itself and nobody can choose.
 pub(super) const fn mix(number: u64) -> u32 {
     (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
 }

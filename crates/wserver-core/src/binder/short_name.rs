@@ -1,4 +1,4 @@
-//! A user's name as the table keeps it: inline if it is short, as nearly all are.
+//! A user's name in the table: inline if it is short, as nearly all names are.
 
 use crate::UserId;
 
@@ -7,8 +7,8 @@ const INLINE_BYTES_MAX: usize = 38;
 
 /// The text of a [`UserId`].
 ///
-/// The user's entry is in the cache when its name is compared, so a name within it costs no
-/// cache miss of its own, and neither an allocation nor a pointer.
+/// The user's entry is in the cache when its name is compared, so a name within the entry costs no
+/// additional cache miss, no allocation and no pointer.
 pub(super) enum ShortName {
     Inline { bytes: u8, text: [u8; INLINE_BYTES_MAX] },
     Long(Box<str>),
@@ -42,7 +42,7 @@ impl ShortName {
         str::from_utf8(self.as_bytes()).expect("it was made from text")
     }
 
-    /// The name as the world knows it; allocates.
+    /// The name in the form for callers; allocates.
     pub(super) fn to_user_id(&self) -> UserId {
         UserId::parse(self.as_str(), usize::MAX).expect("it was made from a name")
     }

@@ -1,7 +1,7 @@
 //! Values under small stable indices, in chunks, the lowest free index first.
 //!
-//! Three tables stand on it: the users of a shard, the members of a group, the connections of a
-//! shard. It knows nothing of any of them.
+//! Three tables use it: the users of a shard, the members of a group, the connections of a shard.
+//! It knows none of them.
 //!
 //! A `Vec` that doubles would copy megabytes under a lock and keep up to half of itself unused;
 //! chunks do neither. Giving out the lowest free index first lets the upper chunks run empty
@@ -75,7 +75,8 @@ impl<T> Slab<T> {
         self.chunks.get_mut(chunk)?.slots.get_mut(offset)?.as_mut()
     }
 
-    /// Stores a value and tells its index, which stays until it is removed. O(log free indices).
+    /// Stores a value and returns its index, which stays the same until the value is removed. O(log
+    /// free indices).
     pub(super) fn insert(&mut self, value: T) -> u32 {
         let index = self.next_index();
         self.put(index, value);
@@ -87,7 +88,7 @@ impl<T> Slab<T> {
             if index < self.bound {
                 return index;
             }
-            // The lowest is left over from a chunk that is gone, so all of them are.
+            // The lowest index is left over from a chunk that is gone, so all of them are.
             self.free = BinaryHeap::new();
         }
         let index = self.bound;
@@ -107,7 +108,7 @@ impl<T> Slab<T> {
         self.live += 1;
     }
 
-    /// Takes a value out. O(log free indices), and O(chunks that became empty).
+    /// Removes a value. O(log free indices), and O(chunks that became empty).
     pub(super) fn remove(&mut self, index: u32) -> Option<T> {
         let (chunk, offset) = parts(index);
         let home = self.chunks.get_mut(chunk)?;
@@ -146,7 +147,7 @@ impl<T> Slab<T> {
         self.iter_from(0)
     }
 
-    /// Checks what the fields promise. O(all of it).
+    /// Checks what the fields promise. O(all values).
     ///
     /// # Panics
     /// When a promise is broken.

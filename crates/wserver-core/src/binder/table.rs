@@ -1,7 +1,7 @@
-//! One shard of the users: who of them has which connections, registered for which events.
+//! One shard of the users: their connections, and the events for which these are registered.
 //!
-//! All rules of a registration are here. It knows no lock, and of the connection tables only that
-//! they remember the positions it hands out.
+//! All rules of a registration are here. It knows no lock; of the connection tables it knows only
+//! that they store the positions that it returns.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -33,7 +33,7 @@ struct User<H, L> {
     lane: L,
 }
 
-/// One (connection, user, event) on its way in.
+/// A (connection, user, event) that is to be bound.
 pub(super) struct Candidate<'a, H> {
     pub(super) id: ConnectionId,
     pub(super) handle: &'a H,
@@ -50,12 +50,12 @@ pub(super) struct Stored {
     pub(super) first_for: Scope,
 }
 
-/// What a removal leaves to be dropped, by the caller and after the locks: dropping it may run
-/// foreign code.
+/// What a removal leaves for the caller to drop after the locks are released, because dropping it
+/// may run foreign code.
 pub(super) enum Remains<H, L> {
     /// The member has other registrations.
     Nothing,
-    /// The member is gone, the user has others.
+    /// The member is gone, and the user has others.
     Member {
         /// Held to be dropped.
         _member: Membership<H>,
@@ -69,7 +69,7 @@ pub(super) enum Remains<H, L> {
     },
 }
 
-/// Where a scan of a table goes on.
+/// Where a scan of a table continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cursor {
     user: u32,
@@ -91,7 +91,7 @@ impl<H, L> Remains<H, L> {
 }
 
 impl<H: Clone, L: Lane<H>> Table<H, L> {
-    /// `keys` are those of all shards, since the caller hashes a name before it chooses one.
+    /// `keys` are those of all shards, because the caller hashes a name before it chooses a shard.
     pub(super) fn new(keys: &RandomState) -> Self {
         let keys = keys.clone();
         let events = Events::new(&keys);
@@ -132,8 +132,8 @@ impl<H: Clone, L: Lane<H>> Table<H, L> {
         self.users.get_mut(user).is_some_and(|user| user.roll.refresh(slot, event, token))
     }
 
-    /// Stores a registration that is not there yet, for the user at `user` (or a new one) and
-    /// the member at `slot` (or a new one).
+    /// Stores a new registration for the user at `user` (or a new one) and the member at `slot` (or
+    /// a new one).
     pub(super) fn register(
         &mut self,
         user: Option<u32>,
@@ -207,8 +207,8 @@ impl<H: Clone, L: Lane<H>> Table<H, L> {
         Some((unbound, Remains::Nothing))
     }
 
-    /// Ends all registrations of one member and adds each to `facts`. Without the user's key its name is made and hashed again.
-    /// O(events of the member), whatever the number of members.
+    /// Ends all registrations of one member and adds each to `facts`. Without the user's key, its
+    /// name is built and hashed again. O(events of the member), whatever the number of members.
     pub(super) fn leave(
         &mut self,
         user: u32,
@@ -234,7 +234,7 @@ impl<H: Clone, L: Lane<H>> Table<H, L> {
         self.leave_alone(user, key, slot, facts)
     }
 
-    /// The only member of a user leaves, and the user with it.
+    /// Removes the only member of a user, and the user with it.
     fn leave_alone(
         &mut self,
         user: u32,
@@ -276,8 +276,8 @@ impl<H: Clone, L: Lane<H>> Table<H, L> {
         })
     }
 
-    /// Adds the connections that came with a token, looking at some `slots_max` slots from
-    /// `cursor` on; tells where to go on, or `None` at the end.
+    /// Adds the connections that registered with a token; looks at about `slots_max` slots from
+    /// `cursor` on. Returns where to continue, or `None` at the end.
     pub(super) fn scan(
         &self,
         token: TokenDigest,
@@ -301,9 +301,9 @@ impl<H: Clone, L: Lane<H>> Table<H, L> {
         None
     }
 
-    /// Adds the users who have a member that is registered for an event, looking at some
-    /// `users_max` from the index `start` on, until `found` has `max`; tells where to go on, or
-    /// `None` at the end.
+    /// Adds the users that have a member registered for an event; looks at about `users_max` users
+    /// from the index `start` on, until `found` has `max`. Returns where to continue, or `None` at
+    /// the end.
     pub(super) fn event_users(
         &self,
         event: &EventName,
@@ -312,7 +312,7 @@ impl<H: Clone, L: Lane<H>> Table<H, L> {
         max: usize,
         found: &mut Vec<UserId>,
     ) -> Option<u32> {
-        // Nobody of the shard is registered for it.
+        // No user of the shard is registered for it.
         let event = self.events.find(event)?;
         for (seen, (index, user)) in self.users.iter_from(start).enumerate() {
             if seen >= users_max || found.len() >= max {

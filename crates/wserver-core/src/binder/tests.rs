@@ -52,7 +52,7 @@ proptest! {
     }
 }
 
-/// Each line is an operation and what it says.
+/// Each line is an operation and its result.
 #[test]
 fn facts() {
     check(&[
@@ -162,7 +162,7 @@ fn a_digest_says_nothing_and_is_of_one_binder() {
     assert_eq!(format!("{:?}", one.digest("aaa")), "TokenDigest(..)");
 }
 
-/// The lane can be changed while the members are walked, and it lives as long as the user.
+/// The lane can change while the members are walked, and lives as long as the user.
 #[test]
 fn a_lane_is_borrowed_beside_the_members() {
     let binder: Binder<Handle, Counter> = Binder::new(8);
@@ -198,7 +198,7 @@ fn a_lane_is_borrowed_beside_the_members() {
     assert_eq!(binder.with_user(&user(0), |group| group.lane.0), Some(1));
 }
 
-/// A key is a name and its hash: it finds whoever has the name at the time, in its own binder.
+/// A key is a name and its hash: it finds the current user of that name, in its own binder.
 #[test]
 fn a_key_finds_who_is_bound_now() {
     let binder: Binder<Handle> = Binder::with_shards(1, 256);
@@ -237,7 +237,7 @@ fn slots_fall_after_a_peak() {
     binder.check_invariants();
 }
 
-/// A handle whose end calls the binder again, as an owner's might.
+/// A handle whose drop calls the binder, as an owner's might.
 #[derive(Clone)]
 struct Loud(#[expect(dead_code, reason = "held to be dropped")] Arc<Echo>);
 
@@ -269,7 +269,7 @@ fn handles_are_dropped_after_the_locks() {
     assert_eq!(binder.counts(), Counts::default());
 }
 
-/// A closure that panics costs its caller, nobody else.
+/// A closure that panics harms only its caller.
 #[test]
 fn a_panic_under_the_lock_breaks_nothing() {
     let binder: Binder<Handle> = Binder::with_shards(4, 1);
@@ -285,7 +285,7 @@ fn a_panic_under_the_lock_breaks_nothing() {
     binder.check_invariants();
 }
 
-/// Threads bind, unbind and ask at will; members who stay are found by everyone each time.
+/// Threads bind, unbind and ask in any order; members that stay are always found.
 #[test]
 fn many_threads() {
     const ANCHORS: u64 = 700;
@@ -312,7 +312,7 @@ fn many_threads() {
             scope.spawn(move || {
                 let mut random = Random(seed ^ thread);
                 for _ in 0..STEPS {
-                    // Threads share these connections: nothing is promised of one but order.
+                    // Threads share these connections, so only their order is promised.
                     let number = ANCHORS + random.below(OTHERS);
                     let id = ConnectionId::new(number);
                     let (owner, event) = (user(random.below(3)), event(random.below(4)));

@@ -1,8 +1,8 @@
 //! What can be wrong with limits, and the checks that find it.
 //!
-//! A problem names its setting, the setting's value and what that must relate to as fields, and is
-//! worded once, by `Display`. It does not know which settings there are: the name of a setting is
-//! the name of its field, see [`setting_name`](crate::setting_name).
+//! A problem has its setting, the value and the related settings as fields, and `Display` puts it
+//! into words. It does not know which settings exist: the name of a setting is the name of its
+//! field, see [`setting_name`](crate::setting_name).
 
 use std::fmt;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use std::time::Duration;
 const MIB: usize = 1024 * 1024;
 const GIB: usize = 1024 * MIB;
 
-/// Beyond it a deadline might not fit the clock.
+/// With a longer time, a deadline might not fit the clock.
 const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The name of a setting: that of its field, which has to exist.
+/// The name of a setting, which is that of its field; the field must exist.
 ///
 /// ```
 /// use wserver_core::{LimitSettings, setting_name};
@@ -33,13 +33,13 @@ macro_rules! setting_name {
     }};
 }
 
-/// One thing that is wrong with limits.
+/// One problem with limits.
 ///
-/// Sizes are in bytes or pieces, as the setting counts.
+/// Sizes are in bytes or pieces, depending on the setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LimitProblem {
-    /// A time is zero and has to be longer.
+    /// A time is zero, but must be longer.
     #[error("{setting} must be longer than zero")]
     NoTime {
         /// The setting's name.
@@ -53,8 +53,8 @@ pub enum LimitProblem {
         /// Its value.
         value: Duration,
     },
-    /// A time has to be shorter than another.
-    #[error("{setting} is {value:?}, but must be shorter than {than}, {bound:?}")]
+    /// A time must be shorter than another.
+    #[error("{setting} is {value:?}, but must be shorter than {than}, which is {bound:?}")]
     NotShorter {
         /// The setting's name.
         setting: &'static str,
@@ -65,13 +65,13 @@ pub enum LimitProblem {
         /// That setting's value.
         bound: Duration,
     },
-    /// A number is zero and has to be at least 1.
+    /// A number is zero, but must be at least 1.
     #[error("{setting} must be at least 1")]
     Zero {
         /// The setting's name.
         setting: &'static str,
     },
-    /// A number is beyond its bound.
+    /// A number is above its maximum.
     #[error("{setting} is {value}, but must be at most {}", Round(*max))]
     TooLarge {
         /// The setting's name.
@@ -81,7 +81,7 @@ pub enum LimitProblem {
         /// The largest value.
         max: usize,
     },
-    /// A number is below its bound.
+    /// A number is below its minimum.
     #[error("{setting} is {value}, but must be at least {min}: {because}")]
     TooSmall {
         /// The setting's name.
@@ -90,7 +90,7 @@ pub enum LimitProblem {
         value: usize,
         /// The smallest value.
         min: usize,
-        /// The names of the settings that the bound follows from, if it follows from any.
+        /// The names of the settings that determine the minimum, if any do.
         of: &'static [&'static str],
         /// Why, in words.
         because: &'static str,
@@ -98,8 +98,8 @@ pub enum LimitProblem {
 }
 
 impl LimitProblem {
-    /// The names of the settings that it is about: first the one that is wrong, then those that its
-    /// bound follows from.
+    /// The names of the settings concerned: first the wrong one, then those that determine its
+    /// limit.
     #[must_use]
     pub fn settings(&self) -> Vec<&'static str> {
         match self {
@@ -113,7 +113,7 @@ impl LimitProblem {
     }
 }
 
-/// A number in the largest unit that it is a whole number of.
+/// A number in the largest unit in which it is whole.
 struct Round(usize);
 
 impl fmt::Display for Round {
@@ -126,12 +126,12 @@ impl fmt::Display for Round {
     }
 }
 
-/// All that is wrong with a set of limits.
+/// All problems of a set of limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsError(Vec<LimitProblem>);
 
 impl LimitsError {
-    /// The problems, in the order in which they were found; at least one.
+    /// The problems in the order in which they were found; at least one.
     #[must_use]
     pub fn problems(&self) -> &[LimitProblem] {
         &self.0
@@ -149,7 +149,7 @@ impl fmt::Display for LimitsError {
 
 impl std::error::Error for LimitsError {}
 
-/// Checks limits one after the other, and keeps what is wrong.
+/// Checks limits one by one, and collects the problems.
 #[derive(Debug, Default)]
 pub struct LimitChecks(Vec<LimitProblem>);
 
@@ -196,7 +196,7 @@ impl LimitChecks {
         }
     }
 
-    /// A number of at least `min`, which follows from the settings `of`.
+    /// A number of at least `min`, which the settings `of` determine.
     pub fn at_least(
         &mut self,
         setting: &'static str,
@@ -213,7 +213,7 @@ impl LimitChecks {
     /// Ends the checks.
     ///
     /// # Errors
-    /// [`LimitsError`] with all that was wrong, not only the first.
+    /// [`LimitsError`] with all problems, not only the first.
     pub fn finish(self) -> Result<(), LimitsError> {
         if self.0.is_empty() { Ok(()) } else { Err(LimitsError(self.0)) }
     }
@@ -241,7 +241,7 @@ mod tests {
         let expected: [(&str, &[&str]); 8] = [
             ("a must be longer than zero", &["a"]),
             ("b must be at most a year", &["b"]),
-            ("d is 2s, but must be shorter than e, 2s", &["d", "e"]),
+            ("d is 2s, but must be shorter than e, which is 2s", &["d", "e"]),
             ("f must be at least 1", &["f"]),
             ("g is 3, but must be at most 2", &["g"]),
             ("h is 18446744073709551615, but must be at most 1 GiB", &["h"]),

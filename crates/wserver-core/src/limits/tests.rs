@@ -1,4 +1,4 @@
-//! The limits: what each bound and each relation takes, and what it just refuses.
+//! The limits: the last value that each accepts, and the first that it refuses.
 
 use super::*;
 
@@ -52,7 +52,7 @@ fn times_are_longer_than_zero_and_at_most_a_year() {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     let nanosecond = Duration::from_nanos(1);
     for (name, time, may_be_zero) in times {
-        // A change of one time may break its relation to another as well.
+        // A change of one time may break its relation to another too.
         let refused = |value, problem| {
             let problem = format!("{name} {problem}");
             problems(|it| *time(it) = value).contains(&problem)
@@ -97,7 +97,7 @@ fn sizes_are_at_most_a_gibibyte() {
         ("walk_bytes_max", |it| &mut it.walk_bytes_max),
     ];
     for (name, size) in sizes {
-        // A large size may ask for larger ones beside it.
+        // A large size can require other large sizes.
         let refused = |value| {
             let problem = format!("{name} is {value}, but must be at most 1 GiB");
             problems(|it| *size(it) = value).contains(&problem)
@@ -106,7 +106,7 @@ fn sizes_are_at_most_a_gibibyte() {
     }
 }
 
-/// Each relation holds to the unit: what just keeps it, and what just breaks it.
+/// Each relation holds exactly: the last value that satisfies it, and the first that breaks it.
 #[test]
 fn relations_hold_to_the_unit() {
     type Least = (&'static str, fn(&mut LimitSettings) -> &mut usize, usize, &'static str);
@@ -169,7 +169,7 @@ fn relations_hold_to_the_unit() {
     assert_eq!(problems(|it| it.drain_delay = just_shorter), [""; 0]);
     assert_eq!(
         problems(|it| it.drain_delay = it.drain_timeout),
-        ["drain_delay is 30s, but must be shorter than drain_timeout, 30s"]
+        ["drain_delay is 30s, but must be shorter than drain_timeout, which is 30s"]
     );
 }
 

@@ -1,4 +1,4 @@
-//! A session by scripts: what happens when, and what comes of it.
+//! A session in scripts: events, and their results.
 
 mod any_life;
 
@@ -22,14 +22,14 @@ fn limits() -> LimitSettings {
     }
 }
 
-/// What the wall clock said when the socket was opened.
+/// The time of the wall clock when the socket was opened.
 fn opened_wall() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
 }
 
-/// Steps are (milliseconds, KiB written so far, what happens, what comes of it). The first
-/// ping is due after 10 s, the next ones 20 s after the one before. The wall clock runs beside
-/// it, until it is set forward or back by some milliseconds.
+/// Steps are (milliseconds, KiB written so far, what happens, the result). The first ping is due
+/// after 10 s, each further one 20 s after the previous. The wall clock runs along, until it is set
+/// forward or back by some milliseconds.
 type Step = (u64, u64, &'static str, &'static str);
 
 fn check(settings: LimitSettings, script: &[Step]) {
@@ -238,7 +238,7 @@ fn the_register_deadline() {
             (30_000, 0, "poll", "ping"),
         ],
     );
-    // It comes between two pings, and is told of before.
+    // The expiry comes between two pings, and the warning before it.
     let early = LimitSettings { register_timeout: Duration::from_secs(15), ..limits() };
     check(
         early,
@@ -274,7 +274,7 @@ fn the_earliest_expiry_ends_all() {
     );
 }
 
-/// Once for each expiry that is the next: 30 s before, or when half of a shorter time is over.
+/// Once for each expiry that comes next: 30 s before, or when half of a shorter time has passed.
 #[test]
 fn a_session_that_warns_does_so_before_each_expiry() {
     let quiet = LimitSettings { ping_interval: Duration::from_secs(1000), ..limits() };
@@ -318,7 +318,7 @@ fn a_registration_lives_on_with_its_newest_identity() {
             (5_000, 0, "poll", "wait until 6000"),
             (5_500, 0, "expires 2 never", "ok"),
             (6_000, 0, "poll", "wait until 9000"),
-            // The newest stands, be it shorter.
+            // The newest expiry counts, even if it is earlier.
             (6_000, 0, "expires 1 8000", "ok"),
             (6_000, 0, "poll", "wait until 8000"),
             (7_000, 0, "expires 1 never", "ok"),
@@ -342,7 +342,7 @@ fn a_wall_clock_set_forward_past_an_expiry_closes_at_the_next_ping() {
             (10_000, 0, "poll", "close expired"),
         ],
     );
-    // A start without a clock: the token counts for days, until the clock is put right.
+    // A start without a correct clock: the token counts for days, until the clock is corrected.
     check(
         limits(),
         &[
@@ -370,14 +370,14 @@ fn a_wall_clock_set_back_closes_nobody_early() {
             (0, 0, "expires 1 3605000", "ok"),
             (0, 0, "poll", "wait until 5000"),
             (1_000, 0, "back 3600000", "ok"),
-            // Woken by the deadline it told before.
+            // Woken by the deadline that it returned before.
             (5_000, 0, "poll", "wait until 10000"),
             (10_000, 0, "poll", "ping"),
             (11_000, 0, "pong", "ok"),
             (11_000, 0, "poll", "wait until 30000"),
         ],
     );
-    // Before 1970, and with an expiry beyond what is counted, nothing breaks.
+    // Times before 1970, and expiries beyond the largest number, break nothing.
     check(
         limits(),
         &[

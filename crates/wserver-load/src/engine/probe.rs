@@ -28,13 +28,13 @@ impl Engine {
             if let Some(answer) = self.answers.pop() {
                 ensure!(
                     self.target.is_accepted(answer.status),
-                    "a push was answered {}",
+                    "the server answered a push with {}",
                     answer.status
                 );
-                return answer.count.context("an answer that does not count");
+                return answer.count.context("the answer to a push has no count");
             }
             let waited = Duration::from_micros(self.now() - sent);
-            ensure!(waited < PROBE_PATIENCE, "a push is not answered");
+            ensure!(waited < PROBE_PATIENCE, "the server did not answer a push");
         }
     }
 
@@ -56,7 +56,7 @@ impl Engine {
             }
             ensure!(
                 began.elapsed() < PROBE_PATIENCE,
-                "{count} instead of {expected} take a message"
+                "{count} connections took a message, instead of {expected}"
             );
             self.turn(Some(Duration::from_millis(20)))?;
         }

@@ -45,7 +45,7 @@ pub(super) fn run(common: &Common, idle: &Idle) -> Result<Report> {
         ensure!(engine.changes.is_empty(), "a connection ended while idle");
         ensure!(
             began.elapsed() < idle.heartbeat_timeout * idle.heartbeats,
-            "heartbeats do not come; --heartbeats 0 does without"
+            "no heartbeats arrive; --heartbeats 0 measures without them"
         );
         if told_at.elapsed() > Duration::from_secs(5) {
             let least = engine.connections[1..].iter().map(|it| it.pings).min();

@@ -19,7 +19,7 @@ const STALLED_BUFFER: usize = 4096;
 const EVICTION_PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) fn run(common: &Common, slow: &SlowReaders) -> Result<Report> {
-    ensure!(slow.stalled < slow.connections, "somebody has to read");
+    ensure!(slow.stalled < slow.connections, "--stalled must be less than --connections");
     let (mut report, process) = begin("slow-readers", common)?;
     report.setting("connections", slow.connections);
     report.setting("stalled", slow.stalled);

@@ -1,4 +1,4 @@
-//! What a walk leaves behind when it panics: no lane that takes messages and hands out none.
+//! Cleans up after a walk that panics, so that no lane accepts messages without handing them out.
 
 use std::sync::Arc;
 use std::thread;
@@ -8,10 +8,11 @@ use wserver_core::{CloseReason, UserKey};
 use crate::outbox::Wire;
 use crate::state::NodeState;
 
-/// A walk under way, by a walker or by a pusher. Held until the walk is over.
+/// A walk under way, by a walker or a pusher, which holds this until the walk is over.
 ///
-/// After a panic nobody knows which members have got what they were counted for. So all of them are
-/// closed: a count is exact for connections that live on, and clients that come back start afresh.
+/// After a panic it is unknown which members got the messages that were counted for them. So all
+/// members are closed: a count is exact for connections that stay alive, and clients that come back
+/// start afresh.
 pub(super) struct UnderWay<'a, W: Wire> {
     node: &'a NodeState<W>,
     key: UserKey<'a>,
@@ -27,7 +28,7 @@ impl<'a, W: Wire> UnderWay<'a, W> {
     fn abandon(&self) {
         self.node.counters.panics_total.increment();
         let left = self.node.binder.with_key(self.key, |group| {
-            // With its last member gone the lane is another one.
+            // After its last member has left, the user gets a new lane.
             (group.lane.walk == self.walk).then(|| {
                 group.lane.walk = 0;
                 let members: Vec<_> =
@@ -35,7 +36,7 @@ impl<'a, W: Wire> UnderWay<'a, W> {
                 (members, group.lane.extra.take())
             })
         });
-        // The pushes that waited in `extra` are told that nobody is there, as it is dropped.
+        // The pushes that wait in `extra` learn that nobody is there when it is dropped.
         let Some(Some((members, _extra))) = left else { return };
         for outbox in members {
             self.node.close(&outbox, CloseReason::Internal);

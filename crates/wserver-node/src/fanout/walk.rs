@@ -1,8 +1,9 @@
 //! The walker: hands a lane's log to every member, a slice of members at a time, round after round.
 //!
-//! What is accepted while a round is under way joins it where the walker is, and is handed out from
-//! there to there again: it waits for the next few members to be written to and not for the last one.
-//! Each member gets everything that is under way at once, so the rounds are no more writes.
+//! Messages that are accepted during a round join it at the walker's current slot, and are handed
+//! out from there around to there again: they wait for the next few members to be written to, not
+//! for the last one. Each member gets everything under way at once, so the rounds cause no
+//! additional writes.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -22,16 +23,16 @@ use crate::outbox::{Outbox, Run, Sent, Wire};
 use crate::receipt::{NoDelivery, PushOptions, PushReceipt, is_over};
 use crate::state::NodeState;
 
-/// Members looked up per acquisition of the user's lock.
+/// Members that are looked up under one acquisition of the user's lock.
 const WALK_SLICE: usize = 16;
-/// The same while more comes during the walk; then whoever pushes has a turn after each slice. Who pushes
-/// in a closed loop has its next message in the log by then, so that even a single pusher's messages merge:
-/// half as many members between two turns, and it delivers half as much again.
+/// The same while messages arrive during the walk; pushers get a turn after each slice. A pusher in
+/// a closed loop then has its next message in the log by the next slice, so even a single pusher's
+/// messages merge: with half as many members between two turns, it delivers half as much again.
 const BUSY_SLICE: usize = 8;
-/// How often in a round the walker looks for what has come meanwhile. Each time may add a run, and
-/// so a buffer, to every write; with eight a message came hardly sooner.
+/// How often per round the walker looks for new messages. Each look may add a run, and so a buffer,
+/// to every write; with eight looks, messages came hardly sooner.
 const LOOKS: usize = 4;
-/// How long a walk holds its runtime worker while nothing comes.
+/// How long a walk may occupy its runtime worker while no messages arrive.
 const WALK_TIME_MAX: Duration = Duration::from_micros(50);
 
 /// A run of the log on its way to the members.
@@ -39,13 +40,13 @@ struct Part {
     event: EventName,
     start: u64,
     options: PushOptions,
-    /// By protocol; empty for one that no member speaks.
+    /// By protocol; empty for a protocol that no member speaks.
     frames: [Bytes; 2],
-    /// The longest frames of its messages.
+    /// The sum of the longest frames of its messages.
     bytes: usize,
     count: u64,
     accepted: Instant,
-    /// Its time is over; who has not got it gets it no more.
+    /// It has expired; members that have not got it do not get it.
     is_expired: bool,
 }
 
@@ -55,25 +56,25 @@ impl Part {
     }
 }
 
-/// What was taken out of the log at one time.
+/// The runs that were taken out of the log at one time.
 struct Segment {
     parts: usize,
     bytes: usize,
-    /// The slot it is handed out from, and to which it has come round.
+    /// The slot from which it is handed out, and where it is complete when the round comes back.
     from: usize,
     has_wrapped: bool,
 }
 
-/// What is under way: the parts of each segment, the oldest first.
+/// The parts under way of all segments, the oldest first.
 #[derive(Default)]
 struct Round {
-    /// The next to be handed out to.
+    /// The next slot to get them.
     slot: usize,
     segments: VecDeque<Segment>,
-    /// As many as a mask has bits, at most.
+    /// At most as many as a mask has bits.
     parts: VecDeque<Part>,
     bytes: usize,
-    /// Slots until the walker looks for what has come meanwhile.
+    /// Slots until the walker looks for new messages.
     until_look: usize,
 }
 
@@ -92,22 +93,23 @@ impl Round {
         self.segments.push_back(Segment { parts, bytes, from: self.slot, has_wrapped: false });
     }
 
-    /// Where the slice that begins at `slot` ends: before the first slot that has something already.
+    /// The end of the slice that begins at `slot`: before the first slot that already has
+    /// something.
     fn slice_end(&self, slots: usize) -> usize {
         let come_round = self.segments.iter().find(|segment| segment.has_wrapped);
         let end = come_round.map_or(slots, |segment| segment.from.min(slots));
         end.min(self.slot + if self.is_busy() { BUSY_SLICE } else { WALK_SLICE })
     }
 
-    /// Whether something has come while something else was under way: more is likely to follow.
+    /// Whether messages arrived while others were under way, so that more are likely to follow.
     fn is_busy(&self) -> bool {
         self.segments.len() > 1
     }
 
-    /// Goes on to `slot` of so many, and takes out the parts that have come round.
+    /// Advances to `slot` of so many, and removes the parts that have come round.
     fn advance(&mut self, slot: usize, slots: usize) -> Vec<Part> {
         if self.until_look == 0 {
-            // It has just looked.
+            // The walker has just looked.
             self.until_look = (slots / LOOKS).max(WALK_SLICE);
         }
         self.until_look = self.until_look.saturating_sub(slot.saturating_sub(self.slot));
@@ -127,7 +129,7 @@ impl Round {
         let mut done = Vec::new();
         while let Some(segment) = self.segments.front()
             && segment.has_wrapped
-            // There may be fewer slots than when it began.
+            // There may be fewer slots than at the beginning.
             && slot >= segment.from.min(slots)
         {
             done.extend(self.parts.drain(..segment.parts));
@@ -139,7 +141,7 @@ impl Round {
 }
 
 impl<W: Wire> NodeState<W> {
-    /// Hands out the log until nothing is left in it.
+    /// Hands out the log until it is empty.
     pub(super) async fn walk(self: Arc<Self>, user: &UserId, walk: u32) {
         let key = self.binder.key(user);
         let _under_way = UnderWay::new(&self, key, walk);
@@ -170,8 +172,8 @@ impl<W: Wire> NodeState<W> {
         }
     }
 
-    /// Lets what has come meanwhile join the round; false when there is nothing to hand out any
-    /// more, which ends the walk, or the lane is gone.
+    /// Lets new messages join the round. Returns false if there is nothing more to hand out, which
+    /// ends the walk, or if the lane is gone.
     fn look(
         &self,
         key: UserKey<'_>,
@@ -197,8 +199,8 @@ impl<W: Wire> NodeState<W> {
         true
     }
 
-    /// Takes the log as the next segment and lets in those who wait; `None` when nothing is left to
-    /// hand out, and then the walk is over.
+    /// Takes the log as the next segment and admits the pushes that wait. Returns `None` if nothing
+    /// is left to hand out, and then the walk is over.
     fn take_segment(
         &self,
         group: &mut UserGroup<'_, W>,
@@ -208,8 +210,8 @@ impl<W: Wire> NodeState<W> {
         let extra = group.lane.extra.as_mut()?;
         extra.segment_bytes = round.bytes;
         let is_idle = round.segments.is_empty();
-        // What is under way and what is taken are within one bound together, so that no member is
-        // handed more at once than it was when it had to be waited for.
+        // Messages under way and those that are taken share one limit, so that no member is handed
+        // more at once than when a push had to wait.
         let fits = |extra: &Extra| round.bytes + extra.tail_bytes <= self.limits.walk_bytes_max;
         let mut runs = Vec::new();
         if is_idle || fits(extra) {
@@ -244,7 +246,7 @@ impl<W: Wire> NodeState<W> {
             if let Some(id) = waiting.options.exclude
                 && waiting.registrations != extra.registrations
             {
-                // It may be among those who came meanwhile.
+                // It may have joined meanwhile.
                 let found = group.members.iter().find(|member| member.id() == id);
                 excluded_slot = found.map(|member| member.slot());
             }
@@ -263,13 +265,14 @@ impl<W: Wire> NodeState<W> {
                     Err(receipt) => receipt,
                 }
             };
-            // A caller that left in this very moment was told nothing; its message is delivered all the same.
+            // The caller may have left just now, without an answer; its message is delivered
+            // anyway.
             let _ = accepted.send(receipt);
         }
     }
 
-    /// Finds who of the next slice gets what; how many slots there are, or `None` when the lane is
-    /// gone.
+    /// Finds what each member of the next slice gets. Returns the number of slots, or `None` if the
+    /// lane is gone.
     fn take_slice(
         &self,
         key: UserKey<'_>,
@@ -284,7 +287,7 @@ impl<W: Wire> NodeState<W> {
                 return None;
             }
             let members = group.members;
-            // An event that nobody has any more concerns nobody.
+            // No member is left for such an event.
             let parts: Vec<(usize, EventRef<'_>, &Part)> = round
                 .parts
                 .iter()
@@ -296,7 +299,7 @@ impl<W: Wire> NodeState<W> {
             for member in members.range(round.slot.min(slots)..round.slice_end(slots)) {
                 let mut mask = 0_u64;
                 for (bit, event, part) in &parts {
-                    // Who registered behind the start of a run was not counted for it.
+                    // A member that registered after the start of a run was not counted for it.
                     if member.registered(*event).is_some_and(|mark| mark <= part.start)
                         && part.options.exclude != Some(member.id())
                     {
@@ -321,7 +324,7 @@ impl<W: Wire> NodeState<W> {
         slots?
     }
 
-    /// Writes to each of a slice what it gets.
+    /// Writes to each member of a slice what it gets.
     fn write_slice(
         &self,
         user: &UserId,
@@ -351,7 +354,7 @@ impl<W: Wire> NodeState<W> {
         }
     }
 
-    /// Marks the frames whose time is over, and notes each once.
+    /// Marks the frames that have expired, and notes each once.
     fn note_expired(&self, user: &UserId, parts: &mut VecDeque<Part>) {
         for part in parts {
             if !part.is_expired && is_over(part.options.expires_at) {
@@ -363,10 +366,10 @@ impl<W: Wire> NodeState<W> {
     }
 }
 
-/// Loads what a write needs of an outbox. Loads of several wait for memory together; clones of
-/// their handles, each an atomic write, would wait one after the other.
+/// Loads the parts of an outbox that a write needs. Loads of several outboxes wait for memory at
+/// the same time; clones of their handles, each an atomic write, would wait one after the other.
 fn touch<W: Wire>(outbox: &Member<W>) {
-    // One at either end of it.
+    // One load at either end of the outbox.
     black_box((Arc::strong_count(outbox), outbox.queued_bytes()));
 }
 
@@ -380,7 +383,7 @@ fn send_masked<W: Wire>(
     let protocol = outbox.protocol();
     let mut runs = chosen.map(|(_, part)| part.run(protocol));
     match (runs.next(), runs.next()) {
-        // Nearly always, and without a list.
+        // The usual case, which needs no list.
         (Some(run), None) => node.deliver(outbox, &[run]),
         (first, second) => {
             let runs: Vec<Run<'_>> = first.into_iter().chain(second).chain(runs).collect();
@@ -412,18 +415,20 @@ mod tests {
     }
 
     proptest! {
-        /// Whenever segments join the round, and however many slots there are meanwhile: each
-        /// slot is shown each segment once, in their order, if it was there from its beginning to its end.
+        /// Whenever segments join the round, and however many slots there are meanwhile, each slot
+        /// sees each segment once and in order, if the slot exists from the beginning of the
+        /// segment to its end.
         #[test]
         fn each_slot_is_shown_each_segment_once_and_in_order(
             steps in vec((proptest::option::weighted(0.3, 1_usize..4), 0_usize..100), 1..200),
         ) {
             let mut round = Round::default();
-            // By segment: the slots it was shown to, and the fewest and the most there were meanwhile.
+            // By segment: the slots that saw it, and the minimum and maximum number of slots
+            // meanwhile.
             let mut shown: Vec<(HashMap<usize, u32>, usize, usize)> = Vec::new();
             let mut newest: HashMap<usize, usize> = HashMap::new();
             let mut done = 0;
-            // In the end nothing joins, and everything comes round.
+            // At the end nothing joins, and everything comes round.
             let rest = std::iter::repeat_n((None, 50), 40);
             for (joining, slots) in steps.into_iter().chain(rest) {
                 if let Some(parts) = joining

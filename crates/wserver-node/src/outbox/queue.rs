@@ -1,6 +1,6 @@
-//! What waits for one socket: runs of whole frames, in order, the first perhaps begun.
+//! The queue of one socket: runs of whole frames, in order, of which the first may be partly sent.
 //!
-//! It counts no bytes over all queues and knows no socket.
+//! It does not count the bytes of all queues, and knows no socket.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use wserver_protocol::frame;
 
-/// A run of whole frames on its way into an outbox. One that expires is a single frame.
+/// A run of whole frames for an outbox. A run that expires is a single frame.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Run<'a> {
     pub(crate) frames: &'a Bytes,
@@ -16,7 +16,7 @@ pub(crate) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// One that does not expire.
+    /// A run that does not expire.
     pub(crate) const fn lasting(frames: &'a Bytes) -> Self {
         Self { frames, expires_at: None }
     }
@@ -34,9 +34,9 @@ impl Queued {
         &self.run[self.offset..]
     }
 
-    /// What the socket has begun to take is no longer ours to leave out.
+    /// A frame of which the socket has taken a part cannot be left out any more.
     pub(super) fn is_expired(&self, now: Option<Instant>) -> bool {
-        // Without a clock there is nothing that expires.
+        // Without a clock, nothing expires.
         let is_over = |now| self.expires_at.is_some_and(|at| at <= now);
         self.offset == 0 && now.is_some_and(is_over)
     }
@@ -48,14 +48,14 @@ pub(super) struct Queue {
     pub(super) runs: VecDeque<Queued>,
     /// Whether the clock must be asked before a write.
     pub(super) may_expire: bool,
-    /// What `State::written` will be when the pong among them has left.
+    /// The value of `State::written` at which the queued pong will be sent.
     pub(super) pong_end: Option<u64>,
-    /// What `State::written` was when it was looked at last and had changed, and when that was.
+    /// The last observed change of `State::written`: its value and when it was seen.
     pub(super) progress: Option<(u64, u64)>,
 }
 
 impl Queue {
-    /// Adds a run without its first `offset` bytes; says how many there are then.
+    /// Adds a run without its first `offset` bytes; returns the number of bytes added.
     pub(super) fn append(&mut self, run: Run<'_>, offset: usize) -> usize {
         let rest = run.frames.len() - offset;
         if rest > 0 {
@@ -66,9 +66,10 @@ impl Queue {
         rest
     }
 
-    /// Lets go of the frames at the front whose time is over; says how many, and of how many bytes.
+    /// Drops the frames at the front that have expired; returns their number and their bytes.
     ///
-    /// One further back waits for its turn, so that a long queue is not searched again and again.
+    /// Frames further back wait until they reach the front, so that a long queue is not searched
+    /// repeatedly.
     pub(super) fn drop_expired(&mut self, now: Option<Instant>) -> (usize, usize) {
         let (mut count, mut bytes) = (0, 0);
         while let Some(first) = self.runs.front().filter(|first| first.is_expired(now)) {
@@ -76,12 +77,13 @@ impl Queue {
             bytes += first.run.len();
             self.runs.pop_front();
         }
-        // The pong stands behind them, and leaves earlier by as much.
+        // The pong is queued after them, and so moves up by as many bytes.
         self.pong_end = self.pong_end.map(|end| end - bytes as u64);
         (count, bytes)
     }
 
-    /// Lets go of `count` bytes that the socket has taken, `written` in all; says whether that was all.
+    /// Removes `count` bytes that the socket has taken, `written` in total; returns whether the
+    /// queue is now empty.
     pub(super) fn advance(&mut self, mut count: usize, written: u64) -> bool {
         self.pong_end = self.pong_end.filter(|end| *end > written);
         while let Some(first) = self.runs.front_mut() {
@@ -96,7 +98,8 @@ impl Queue {
         true
     }
 
-    /// Lets go of all behind the frame that is on its way; says how many bytes of that are left.
+    /// Drops everything after the frame that is partly sent; returns how many bytes of that frame
+    /// are left.
     pub(super) fn cut(&mut self) -> usize {
         self.runs.truncate(1);
         self.pong_end = None;

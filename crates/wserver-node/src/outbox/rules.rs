@@ -1,4 +1,4 @@
-//! What all outboxes of a node have in common: their bounds, and the room that they share.
+//! What all outboxes of a node share: their limits, and the room for their bytes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -6,31 +6,31 @@ use bytes::Bytes;
 use wserver_core::{CloseReason, Limits};
 use wserver_protocol::Protocol;
 
-/// Encodes the Close frame that tells a connection why it ends, where one is sent.
+/// Encodes the Close frame that tells a connection why it ends, if one is sent.
 pub type CloseFrame = fn(CloseReason, Protocol) -> Option<Bytes>;
 
-/// All queues together have no room for what a connection is sent.
+/// All queues together have no room for these bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoRoom {
-    /// Nothing of it was taken; so many bytes would have to wait.
+    /// Nothing was taken; so many bytes would have to wait.
     Refused { bytes: usize },
-    /// The socket took a part, so the rest is queued beyond the bound.
+    /// The socket took a part, so the rest is queued beyond the limit.
     Partial,
 }
 
-/// What all outboxes of a node have in common.
+/// What all outboxes of a node share.
 #[derive(Debug)]
 pub(crate) struct OutboxRules {
-    /// Of one queue.
+    /// The limit of one queue.
     pub(super) bytes_max: usize,
-    /// Of all queues together.
+    /// The limit of all queues together.
     all_bytes_max: usize,
     /// Bytes queued over all outboxes. Written when a queue grows or shrinks, so never by a write
-    /// that the socket takes at once. Beyond `all_bytes_max` stand only Close frames, the rest of the
-    /// frame that a connection was in the middle of when it began to close, and for a moment what a
-    /// socket had begun to take when there was no more room.
+    /// that the socket takes at once. Only these exceed `all_bytes_max`: Close frames, the rest of
+    /// a frame that was partly sent when its connection began to close, and for a moment the rest
+    /// of a frame that a socket took in part when there was no more room.
     all_bytes: AtomicUsize,
-    /// Encodes the Close frame of a reason, if one is sent for it.
+    /// Encodes the Close frame for a reason, if one is sent for it.
     pub(super) close_frame: CloseFrame,
 }
 
@@ -49,18 +49,18 @@ impl OutboxRules {
         self.all_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes that may still be queued; `None` beyond the bound.
+    /// Bytes that may still be queued; `None` above the limit.
     pub(crate) fn room_bytes(&self) -> Option<usize> {
         self.all_bytes_max.checked_sub(self.queued_bytes())
     }
 
-    /// Takes room for bytes among those of all queues; false when there is none.
+    /// Takes room for bytes from that of all queues; returns false if there is none.
     pub(super) fn reserve(&self, bytes: usize) -> bool {
         let grown = |all: usize| all.checked_add(bytes).filter(|all| *all <= self.all_bytes_max);
         self.all_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok()
     }
 
-    /// Takes room that has to be there.
+    /// Takes room unconditionally.
     pub(super) fn charge(&self, bytes: usize) {
         self.all_bytes.fetch_add(bytes, Ordering::Relaxed);
     }

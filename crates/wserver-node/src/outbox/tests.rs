@@ -1,4 +1,4 @@
-//! When a peer has stalled, by a clock that the tests set.
+//! When a peer counts as stalled, by a clock that the tests set.
 
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use wserver_protocol::Protocol;
 
 use super::{Outbox, OutboxRules, Run, Sent, Wire};
 
-/// A socket that has room for so many bytes.
+/// A socket that takes so many bytes.
 struct Room(AtomicUsize);
 
 impl Wire for Room {
@@ -35,8 +35,8 @@ impl Wire for Room {
 
 const TIMEOUT: u64 = 400;
 
-/// The time counts from when it was seen first that nothing more was taken, and anew whenever the
-/// socket has taken some.
+/// The time counts from the first look that saw no progress, and starts again whenever the socket
+/// has taken some bytes.
 #[test]
 fn a_peer_has_stalled_when_it_has_taken_nothing_for_the_whole_time() {
     let rules = OutboxRules::new(&Limits::default(), |_, _| None);

@@ -1,23 +1,24 @@
-//! What an outbox needs of a socket.
+//! The part of a socket that an outbox needs.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
-/// A socket that is written without waiting, from any thread.
+/// A socket that any thread can write to without waiting.
 ///
-/// The outbox calls it under its lock only, so an implementation sees one call at a time.
+/// The outbox calls it only under its lock, so an implementation sees one call at a time.
 pub trait Wire: Send + Sync + 'static {
-    /// Writes what the socket takes at once.
+    /// Writes as much as the socket takes at once.
     ///
-    /// A wire that has to make something else of the bytes, as TLS does, may take a bounded number
-    /// of them that the socket does not take yet; see [`Wire::try_flush`].
+    /// A wire that transforms the bytes, such as TLS, may take a limited number that the socket
+    /// does not take yet; see [`Wire::try_flush`].
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] when it takes nothing now; any other error is final.
+    /// [`io::ErrorKind::WouldBlock`] if it takes nothing now; any other error is final.
     fn try_write(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Hands the socket what the wire has taken and still holds; most wires hold nothing, ever.
+    /// Writes to the socket what the wire has taken and still holds; most wires never hold
+    /// anything.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] while something is left; any other error is final.
@@ -28,10 +29,10 @@ pub trait Wire: Send + Sync + 'static {
     /// Registers the task to be woken when the socket takes bytes again.
     ///
     /// # Errors
-    /// When the socket has failed.
+    /// If the socket has failed.
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Who is at the other end. Asked by whoever administers the node, under no lock.
+    /// The address of the peer. For administrators; called under no lock.
     fn peer(&self) -> Option<SocketAddr> {
         None
     }

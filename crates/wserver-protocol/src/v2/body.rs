@@ -78,7 +78,7 @@ fn refused(input: &[u8], path: &str, error: &serde_json::Error) -> BodyError {
         return BodyError {
             field,
             problem: format!(
-                "is no field here, at byte {byte}: expected {}",
+                "is not a known field, at byte {byte}: expected {}",
                 known.replace('`', "")
             ),
         };

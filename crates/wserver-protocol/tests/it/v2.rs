@@ -71,7 +71,7 @@ fn what_is_wrong_with_a_push_is_named() {
         ),
         (
             r#"{"User":"a","event":"e","message":"m"}"#,
-            "User is no field here, at byte 7: expected one of user, users, everyone, event, message, ttl_seconds, exclude_connection",
+            "User is not a known field, at byte 7: expected one of user, users, everyone, event, message, ttl_seconds, exclude_connection",
         ),
         (r#"{"user":"a","user":"b","event":"e","message":"m"}"#, "user comes twice, at byte 18"),
         (
@@ -136,7 +136,7 @@ fn a_bad_push_of_a_batch_spoils_no_other() {
             "e",
             "pushes[1].event is missing",
             "pushes[2] must be a JSON object",
-            "pushes[3].x is no field here, at byte 46: expected one of user, users, everyone, event, message, ttl_seconds, exclude_connection",
+            "pushes[3].x is not a known field, at byte 46: expected one of user, users, everyone, event, message, ttl_seconds, exclude_connection",
         ]
     );
     for (body, expected) in [

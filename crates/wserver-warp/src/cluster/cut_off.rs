@@ -1,5 +1,5 @@
-//! What becomes of the connections of a node that its cluster does not reach: they are told to go, so
-//! that they come back where they are reached.
+//! Closes the connections of a node that is cut off from its cluster, so that their clients come
+//! back at a node that is not.
 
 use std::time::Duration;
 
@@ -14,11 +14,12 @@ use wserver_protocol::CloseCode;
 use crate::connection::close;
 use crate::connection::wire::Socket;
 
-/// How often it is looked whether somebody was on the way in when nobody was to be taken in any more.
+/// How often to look for connections that were on their way in when the node stopped accepting
+/// them.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Lets connections go whenever the cluster says so, each slot of them within `spread`, until `stop`:
-/// a shutdown does it by itself.
+/// Closes connections whenever the cluster asks for it, spread over `spread`, until `stop`: a
+/// shutdown closes them itself.
 pub(crate) async fn run(
     node: Node<Socket>,
     spread: Duration,
@@ -53,8 +54,8 @@ async fn let_go(
     loop {
         let state = *cut_off.borrow_and_update();
         let changed = match state {
-            // Once: who comes back has found nothing better. Who has not been told when the node is
-            // back stays.
+            // Only once: clients that come back have found no better node. Connections that are
+            // still open when the node is back stay open.
             CutOff::Released => {
                 tokio::select! {
                     () = release() => cut_off.changed().await,

@@ -1,5 +1,5 @@
-//! In the place of `cluster.rs` where the feature `cluster` is off: of these types there is no value,
-//! so a server stands alone.
+//! Replaces `cluster.rs` without the feature `cluster`: its types have no values, so a server
+//! stands alone.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use wserver_protocol::CloseCode;
 
 use crate::connection::wire::Socket;
 
-/// What is wrong with a server's part in a cluster: nothing, without the feature `cluster`.
+/// What is wrong with a server's part in a cluster: without the feature `cluster`, nothing can be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterProblem {}
 

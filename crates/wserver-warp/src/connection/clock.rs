@@ -1,10 +1,10 @@
-//! The time of day, as expiries of identities are compared with it.
+//! The time of day, for the expiries of identities.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// Tells the time of day, which may be set at any moment; by default the system's clock.
+/// Returns the time of day, which may be set at any moment; by default from the system's clock.
 #[derive(Clone)]
 pub(crate) struct WallClock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 

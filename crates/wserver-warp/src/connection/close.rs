@@ -1,4 +1,4 @@
-//! What a client of a WebSocket is told when its connection ends: close codes and their words.
+//! The close codes and reasons that a WebSocket client gets.
 
 use bytes::Bytes;
 use wserver_core::CloseReason;
@@ -6,13 +6,13 @@ use wserver_node::Goodbyes;
 use wserver_protocol::connection::Notice;
 use wserver_protocol::{CloseCode, Protocol, frame, reconnect_reason};
 
-/// The longest time after which a client is asked to come back when the server shuts down, in
-/// seconds; the shortest is 1. Together with the time over which clients are told it is what keeps
-/// them from coming back at once.
+/// The longest delay after which a client is asked to come back when the server shuts down, in
+/// seconds; the shortest is 1. Together with the time over which connections are closed, it keeps
+/// clients from coming back all at once.
 const RECONNECT_SECONDS_MAX: u32 = 5;
 
-/// What clients are told that must go and are to come back, each after another time: by `code` in
-/// version 1.
+/// The last frames for connections whose clients are to come back, each with another delay. Version
+/// 1 uses `code`.
 pub(crate) fn goodbyes(reason: CloseReason, code: CloseCode) -> Goodbyes {
     let why = close_code(reason).map_or("", |(_, why)| why);
     let close = |code, seconds| frame::close(code, &reconnect_reason(why, seconds));
@@ -28,7 +28,7 @@ pub(crate) fn goodbyes(reason: CloseReason, code: CloseCode) -> Goodbyes {
     }
 }
 
-/// The Close frame that tells a peer `reason`, if there is anything to tell.
+/// The Close frame for `reason`, if the server sends one.
 pub(crate) fn close_frame(reason: CloseReason, protocol: Protocol) -> Option<Bytes> {
     let (code, text) = close_code(reason)?;
     let code = match protocol {
@@ -38,7 +38,7 @@ pub(crate) fn close_frame(reason: CloseReason, protocol: Protocol) -> Option<Byt
     Some(frame::close(code, text))
 }
 
-/// The code by which a client of version 2 knows what to do, where RFC 6455 has none that says so.
+/// The code that tells a client of version 2 what to do, if RFC 6455 has none for it.
 const fn v2_code(reason: CloseReason) -> Option<CloseCode> {
     Some(match reason {
         CloseReason::PeerClosed
@@ -61,17 +61,17 @@ const fn v2_code(reason: CloseReason) -> Option<CloseCode> {
     })
 }
 
-/// The code and the words that the server chooses for `reason`, if it is the one who chooses.
+/// The code and the words that the server chooses for `reason`, if the server chooses.
 pub(crate) fn close_code(reason: CloseReason) -> Option<(CloseCode, &'static str)> {
     Some(match reason {
-        // The answer to a Close carries its own code; who is gone gets none.
+        // The answer to a Close repeats its code; a peer that is gone gets no Close.
         CloseReason::PeerClosed | CloseReason::PeerGone => return None,
         CloseReason::Silent => (CloseCode::POLICY, "no pong in time"),
         CloseReason::NotRegistered => (CloseCode::POLICY, "nothing registered in time"),
         CloseReason::Flood => (CloseCode::POLICY, "too many messages"),
         CloseReason::ProtocolError => (CloseCode::PROTOCOL, "protocol error"),
         CloseReason::InvalidPayload => (CloseCode::INVALID_PAYLOAD, "text is not UTF-8"),
-        // No message of version 1 ends its connection.
+        // In version 1, no malformed message ends a connection.
         CloseReason::Malformed => (CloseCode::MALFORMED, "a message must be a JSON object"),
         CloseReason::TooBig => (CloseCode::TOO_BIG, "message too big"),
         CloseReason::InboundFull => (CloseCode::TRY_AGAIN_LATER, "too many messages are half read"),

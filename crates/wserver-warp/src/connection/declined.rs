@@ -1,4 +1,4 @@
-//! What the answer of an authenticator comes to: whose a registration is and until when, or why it is
+//! Judges the answer of an authenticator: the user and the expiry of a registration, or why it is
 //! declined.
 
 use std::fmt;
@@ -8,23 +8,23 @@ use wserver_api::RegistrationRefusal;
 use wserver_auth::{Identity, Refusal};
 use wserver_core::{EventName, NameError, UserId};
 
-/// Why a registration is not bound, though its message was well formed.
+/// Why a registration is not bound although its message was well formed.
 #[derive(Debug)]
 pub(crate) enum Declined {
-    /// The authenticator refuses it.
+    /// The authenticator refuses the token.
     Refused(Refusal),
-    /// What the authenticator says has expired already.
+    /// The identity has already expired.
     Expired,
-    /// The user that it names is none.
+    /// The authenticator returned an invalid user id.
     User(NameError),
-    /// The token is good, but not for this event.
+    /// The token is valid, but not for this event.
     Forbidden(UserId),
-    /// The token is another user's than a connection of version 2 belongs to.
+    /// The token belongs to another user than the connection of version 2.
     OtherUser,
 }
 
 impl Declined {
-    /// How it is counted.
+    /// The label for counters.
     pub(crate) fn reason(&self) -> RegistrationRefusal {
         match self {
             Self::Refused(refusal) => RegistrationRefusal::from(refusal),
@@ -35,8 +35,7 @@ impl Declined {
         }
     }
 
-    /// What the journal says. What is wrong with a token is the operator's to know, and nobody else
-    /// is told.
+    /// The label for the journal. Only the operator may know what is wrong with a token.
     pub(crate) fn noted(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.fault().unwrap_or(refusal.as_str()),
@@ -44,7 +43,8 @@ impl Declined {
         }
     }
 
-    /// Under whom it is noted: only what a token has proven, the rest is a stranger's.
+    /// The user to note it under, if the token has proven one; otherwise it is noted among
+    /// strangers.
     pub(crate) fn user(&self) -> Option<&UserId> {
         match self {
             Self::Forbidden(user) => Some(user),
@@ -65,7 +65,7 @@ impl fmt::Display for Declined {
     }
 }
 
-/// Who may be registered for `event` by an answer of the authenticator, and until when.
+/// The user and the expiry of a registration for `event`, from the answer of the authenticator.
 pub(crate) fn judge(
     answer: Result<Identity, Refusal>,
     event: &EventName,

@@ -1,7 +1,8 @@
 //! One small task per connection: readiness, frames, registrations, deadlines, the end.
 //!
-//! The task owns the reading side and the session; every byte out goes through the outbox. Written
-//! as one state machine by hand, because its size is most of what an idle connection costs.
+//! The task owns the reading side and the session; every byte to the client goes through the
+//! outbox. It is a state machine written by hand, because its size is most of what an idle
+//! connection costs.
 //!
 //! `warp::ws()` is not used: it keeps a read buffer of 128 KiB for each connection.
 
@@ -31,8 +32,8 @@ use crate::connection::registering::{Handshake, Registering};
 use crate::connection::shared::Shared;
 use crate::connection::wire::Socket;
 
-/// So much of a message may be half read whatever the others have: a registration whose bytes come in
-/// two pieces is no hoard.
+/// A connection may always have this much of an incomplete message, whatever the others hold: a
+/// registration whose bytes come in two pieces is no abuse.
 const HALF_READ_BYTES_FREE: u32 = 2048;
 
 /// Drives one connection from its upgrade to its end.
@@ -41,20 +42,20 @@ pub(crate) struct Driver {
     attachment: Attachment<Socket>,
     session: Session,
     decoder: Decoder,
-    /// Apart, because a `SocketAddr` takes twelve bytes more.
+    /// Only the IP, because a `SocketAddr` takes twelve bytes more.
     peer_ip: IpAddr,
     peer_port: u16,
     farewell: Farewell,
-    /// Whether a client of version 2 has been told what it talks to.
+    /// Whether a client of version 2 has got the introduction of the server.
     is_greeted: bool,
-    /// What it has its part of in `CarrierCounters::inbound_bytes`.
+    /// This connection's share of `CarrierCounters::inbound_bytes`.
     half_read_bytes: u32,
     registering: Option<Box<Registering>>,
-    /// What most connections come without.
+    /// Most connections have none.
     handshake: Option<Box<Handshake>>,
 }
 
-/// Whether the connection goes on.
+/// Whether the connection continues.
 type Step = ControlFlow<()>;
 
 impl Driver {
@@ -86,7 +87,7 @@ impl Driver {
         }
     }
 
-    /// Takes in what the client sent right behind its handshake.
+    /// Takes what the client sent directly after its handshake.
     pub(crate) fn preload(&mut self, parts: &[&[u8]]) {
         let bytes = parts.concat();
         if !bytes.is_empty() {
@@ -100,13 +101,13 @@ impl Driver {
         self.poll_read(cx)?;
         self.count_half_read();
         if self.attachment.outbox().phase() != Phase::Open {
-            // Closing wakes this task, and the next poll is of a closing connection.
+            // Closing wakes this task, and the next poll sees a closing connection.
             return Step::Continue(());
         }
         let shared = Arc::clone(&self.shared);
         let (now, wall) = (Instant::now(), shared.wall_clock.now());
         if self.is_paused() {
-            // Its pong may stand among what is not read yet.
+            // Its pong may be among the bytes that are not read yet.
             self.session.handle_paused(now);
         }
         loop {
@@ -121,7 +122,7 @@ impl Driver {
                     let notice = Notice::Expiring { in_seconds: left.as_secs() };
                     self.attachment.send(&frame::text(&notice.encode()));
                 }
-                // Somebody else has registered it meanwhile.
+                // Another part of the program has registered it meanwhile.
                 Action::Close(CloseReason::NotRegistered) if self.attachment.was_registered() => {
                     self.session.handle_registered();
                 }
@@ -140,11 +141,12 @@ impl Driver {
         }
     }
 
-    /// Our Close is under way: sees it out, waits for the peer's, shuts the writing side, and reads
-    /// until the peer has shut its own, so that a reset does not eat what it has not read yet.
+    /// Our Close is queued: finishes sending it, waits for the peer's, shuts the writing side, and
+    /// reads until the peer has shut its own, so that a reset does not destroy what the peer has
+    /// not read yet.
     fn poll_closing(&mut self, cx: &mut Context<'_>, reason: CloseReason, flush: Flush) -> Step {
         if let Some(registering) = self.registering.take() {
-            // The peer's Close may stand among what is not read yet.
+            // The peer's Close may be among the bytes that are not read yet.
             self.decoder.pass_over(&registering.unread);
         }
         // From here on no payload is kept.
@@ -154,7 +156,7 @@ impl Driver {
         self.farewell.poll_read(socket, &mut self.decoder, cx)?;
         let Flush { is_empty: is_flushed, written_bytes, .. } = flush;
         if reason == CloseReason::Shutdown && !is_flushed {
-            // What was accepted may take as long as the drain, which cuts off who takes longer.
+            // Accepted messages may take as long as the drain, which cuts off slower connections.
             self.attachment.wake_at(None);
             return Step::Continue(());
         }
@@ -175,7 +177,7 @@ impl Driver {
         }
         if !is_flushed {
             if is_over {
-                // The peer does not read: forget what waits, and let it see the end at once.
+                // The peer does not read: drop the queue, and let the peer see the end at once.
                 self.socket().abandon();
                 return Step::Break(());
             }
@@ -220,14 +222,15 @@ impl Driver {
         self.attachment.outbox().wire()
     }
 
-    /// Whether reading waits for registrations: for what is unread, or for room among them.
+    /// Whether reading waits for registrations: for unread input, or for room among those that
+    /// wait.
     fn is_paused(&self) -> bool {
         let is_unread =
             self.registering.as_ref().is_some_and(|registering| !registering.unread.is_empty());
         is_unread || self.is_registering_full()
     }
 
-    /// Decodes `input` as far as registrations may wait; what is behind that is kept for later.
+    /// Decodes `input` until no more registrations may wait; the rest is kept for later.
     fn take_in(&mut self, cx: &mut Context<'_>, input: &mut [u8]) {
         let mut decoder = std::mem::replace(&mut self.decoder, Decoder::new(Role::Server));
         let limits = DecodeLimits {
@@ -260,21 +263,21 @@ impl Driver {
                 &frame::close(error.close_code(), &error.to_string()),
             );
         } else if self.attachment.outbox().phase() != Phase::Open {
-            // The peer's Close may stand among what is left.
+            // The peer's Close may be among what is left.
             self.decoder.pass_over(&input[consumed..]);
         } else if consumed < input.len() && self.is_registering_full() {
             self.registering.get_or_insert_default().unread = input[consumed..].to_vec();
         }
     }
 
-    /// Counts what is kept of messages that are half read or wait, and closes where there is no room
-    /// for it.
+    /// Counts the bytes that are kept of incomplete or waiting messages, and closes the connection
+    /// if there is no room for them.
     fn count_half_read(&mut self) {
         let waiting = self.registering.as_ref().map_or(0, |registering| registering.held_bytes());
         let held = u32::try_from(self.decoder.held_bytes() + waiting).unwrap_or(u32::MAX);
         let before = std::mem::replace(&mut self.half_read_bytes, held);
         if held <= before {
-            // Nearly every message comes whole, and all connections share this number.
+            // Nearly every message arrives whole, and all connections share this number.
             if held < before {
                 self.shared
                     .counters
@@ -335,7 +338,7 @@ impl Driver {
             }
             Inbound::Pong(_) => ControlFlow::Continue(()),
             Inbound::Close(close) => {
-                // The answer carries the code that was received (RFC 6455, section 5.5.1).
+                // The answer repeats the received code (RFC 6455, section 5.5.1).
                 let code = close.map_or(CloseCode::NORMAL, |(code, _)| code);
                 self.attachment.close_with(CloseReason::PeerClosed, &frame::close(code, ""));
                 ControlFlow::Break(())
@@ -368,8 +371,8 @@ impl Driver {
             };
         };
         self.registering.get_or_insert_default().pending.push_back(pending);
-        // Looked at before the frame behind it: where the authenticator answers at once, the pong
-        // of a ping behind a registration tells that it was taken.
+        // Checked before the next frame: if the authenticator answers at once, the pong for a ping
+        // after a registration proves that the registration was taken.
         ControlFlow::Break(())
     }
 
@@ -411,7 +414,7 @@ impl Drop for Driver {
             .inbound_bytes
             .fetch_sub(self.half_read_bytes as usize, Ordering::Relaxed);
         debug!(conn = %self.attachment.id(), %reason, "connection closed");
-        // A hook that has just panicked is not asked again.
+        // A hook that has just panicked is not called again.
         if !std::thread::panicking()
             && let Some(hook) = &self.shared.hooks.close
         {

@@ -1,4 +1,4 @@
-//! The end of a connection that is closing, as far as reading goes.
+//! The end of a closing connection, on the reading side.
 
 use std::ops::ControlFlow;
 use std::task::{Context, Poll};
@@ -8,16 +8,16 @@ use wserver_protocol::Decoder;
 use crate::connection::read_buffer::{self, READS_MAX};
 use crate::connection::wire::Socket;
 
-/// How far the end of a connection is that is closing.
+/// How far a closing connection has come.
 ///
-/// Once both ends have sent their Close it is for the server to end the TCP connection (RFC 6455,
-/// section 7.1.1). A client that sees its end earlier may throw away what it has not read yet, and
-/// holds the closing for unclean.
+/// After both ends have sent their Close, the server ends the TCP connection (RFC 6455, section
+/// 7.1.1). A client that sees its end earlier may discard what it has not read yet, and report the
+/// closing as unclean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Farewell {
-    /// The peer's Close has not come, and our writing side stays open for as long.
+    /// The peer's Close has not come, and our writing side stays open until then.
     Awaited,
-    /// The peer's Close has come; what it still sends is not looked at.
+    /// The peer's Close has come; its further bytes are ignored.
     Come,
     /// The same, and our writing side is shut.
     Shut,
@@ -26,8 +26,8 @@ pub(crate) enum Farewell {
 }
 
 impl Farewell {
-    /// Reads on for the peer's Close, and behind it for its end; breaks when both ends are shut, or
-    /// the socket has failed.
+    /// Reads until the peer's Close, and then until its end; breaks when both ends are shut, or the
+    /// socket has failed.
     pub(crate) fn poll_read(
         &mut self,
         socket: &Socket,
@@ -47,7 +47,7 @@ impl Farewell {
                 match read {
                     Poll::Pending => return ControlFlow::Continue(()),
                     Poll::Ready(Ok(0)) if *self != Self::Shut => {
-                        // What is queued is still sent: it may have shut no more than one side.
+                        // The queue is still sent, because the peer may have shut only one side.
                         *self = Self::Gone;
                     }
                     Poll::Ready(Ok(count @ 1..)) => {

@@ -1,4 +1,4 @@
-//! What an embedding program is told and asked: every message received, every connection's end.
+//! The hooks of an embedding program: for every message received, and for every connection's end.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use wserver_protocol::frame;
 
 use crate::connection::wire::Socket;
 
-/// A message that a client sent, lent for the time of the hook.
+/// A message from a client, valid for the duration of the hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received<'a> {
     /// A text message.
@@ -30,12 +30,12 @@ impl<'a> Received<'a> {
     }
 }
 
-/// What becomes of a message after the hook has seen it.
+/// What to do with a message after the hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
     /// The server reads it as a register message.
     Continue,
-    /// The hook has dealt with it. The connection counts as registered from now on.
+    /// The hook has handled it. From now on the connection counts as registered.
     Handled,
 }
 
@@ -58,7 +58,8 @@ impl fmt::Debug for Hooks {
     }
 }
 
-/// One client's connection, as hooks see it. It may be kept: it does not hold the connection open.
+/// One client's connection, as hooks see it. A program may keep it: it does not keep the connection
+/// open.
 #[derive(Clone)]
 pub struct Connection {
     node: Node<Socket>,
@@ -87,16 +88,16 @@ impl Connection {
         self.id
     }
 
-    /// Where it comes from: as its socket says, or as a proxy among `trusted_proxies` says, with
-    /// port 0 unless the proxy tells it.
+    /// The client's address, from its socket or from a proxy among `trusted_proxies`; the port is 0
+    /// if the proxy does not give it.
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Sends a text message to this connection alone; whether its socket or queue took it.
+    /// Sends a text message to this connection only; returns whether its socket or queue took it.
     ///
-    /// It never waits. A reader whose queue would pass `outbox_bytes_max` is disconnected.
+    /// It never waits. A reader whose queue would exceed `outbox_bytes_max` is disconnected.
     pub fn send(&self, text: &str) -> bool {
         self.send_frame(&frame::text(text))
     }
@@ -110,7 +111,7 @@ impl Connection {
         self.outbox.upgrade().is_some_and(|outbox| self.node.send(&outbox, frame).is_taken())
     }
 
-    /// Closes it with code 1000 after what is queued; false when it was ending already.
+    /// Closes it with code 1000 after its queue; returns false if it was already ending.
     pub fn close(&self) -> bool {
         self.outbox
             .upgrade()

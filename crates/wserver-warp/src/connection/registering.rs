@@ -1,5 +1,5 @@
-//! What a connection asks for: messages that wait for their turn, and the registration whose token is
-//! with the authenticator.
+//! The requests of a connection: messages that wait for their turn, and the registration whose
+//! token the authenticator is checking.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -18,26 +18,26 @@ use wserver_protocol::connection::{Asked, Reply, Request};
 use crate::connection::requests::InHand;
 use crate::upgrade::addresses::AddressPermit;
 
-/// What few connections need and no idle one has: registrations under way.
+/// State for registrations under way, which few connections need and no idle one.
 #[derive(Default)]
 pub(crate) struct Registering {
     current: Option<InFlight>,
-    /// The request of version 2 that is carried out.
+    /// The request of version 2 that is being carried out.
     pub(crate) in_hand: Option<InHand>,
-    /// Bounded by `registrations_pending_max`; beyond it reading pauses.
+    /// Limited by `registrations_pending_max`; beyond it reading pauses.
     pub(crate) pending: VecDeque<Pending>,
-    /// Read, but behind the pause. Bounded by one read.
+    /// Input that was read but comes after the pause. Limited to one read.
     pub(crate) unread: Vec<u8>,
 }
 
 impl Registering {
-    /// When the authentication under way is waited for no longer.
+    /// When to stop waiting for the authentication under way.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.current.as_ref().map(|in_flight| in_flight.deadline)
     }
 
-    /// What comes next: the answer of the authenticator, which `begin` asks for a token and an event,
-    /// or what there is to do without it; nothing when nothing waits.
+    /// The next step: the answer of the authenticator, which `begin` asks about a token and an
+    /// event, or a step that needs no answer; `None` if nothing waits.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -79,7 +79,7 @@ impl Registering {
         }
     }
 
-    /// What is kept of what was read.
+    /// The bytes that are kept of what was read.
     pub(crate) fn held_bytes(&self) -> usize {
         let pending = self.pending.iter().map(Pending::held_bytes);
         let in_hand = self.in_hand.as_ref().map_or(0, InHand::held_bytes);
@@ -87,15 +87,15 @@ impl Registering {
     }
 }
 
-/// What comes next of what a connection asked for.
+/// The next step of a connection's requests.
 pub(crate) enum Turn {
     /// The authenticator has answered.
     Answered(InFlight, Result<Identity, Refusal>),
     /// A request of version 2 begins.
     Request(Request),
-    /// Nothing is left to decide of the request that was carried out.
+    /// All events of the request are decided.
     Done(InHand),
-    /// A request is answered without more ado.
+    /// The request gets this reply at once.
     Reply(Reply),
 }
 
@@ -105,12 +105,12 @@ pub(crate) enum Pending {
     Register { token: String, event: EventName },
     /// Version 2.
     Request(Request),
-    /// Version 2, a message that asks for nothing that is known.
+    /// Version 2: a message without a known request.
     Refused(Reply),
 }
 
 impl Pending {
-    /// Reads a register message of version 1; `handshake_token` stands in for a token that it lacks.
+    /// Reads a register message of version 1; `handshake_token` replaces a missing token.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -152,7 +152,7 @@ fn names_bytes(names: &[String]) -> usize {
     names.iter().map(|name| size_of::<String>() + name.len()).sum()
 }
 
-/// A registration whose token is with the authenticator.
+/// A registration whose token the authenticator is checking.
 pub(crate) struct InFlight {
     answer: Pin<Box<dyn Future<Output = Result<Identity, Refusal>> + Send>>,
     pub(crate) event: EventName,
@@ -181,16 +181,16 @@ impl InFlight {
 
 /// What a connection keeps of its handshake.
 pub(crate) struct Handshake {
-    /// Those headers that the authenticator reads, if any came.
+    /// The headers that the authenticator reads, if any came.
     pub(crate) headers: Option<Arc<HeaderMap>>,
     /// The token for registrations without one: a secret, so nothing here is `Debug`.
     pub(crate) token: Option<Box<str>>,
-    /// Given back when the connection ends.
+    /// Returned when the connection ends.
     _address: Option<AddressPermit>,
 }
 
 impl Handshake {
-    /// `None` when there is nothing to keep.
+    /// `None` if there is nothing to keep.
     pub(crate) fn new(
         headers: HeaderMap,
         token: Option<Box<str>>,

@@ -1,5 +1,5 @@
-//! A request of version 2 while it is carried out, one event after the other, and how its refusals
-//! are told. It sends nothing.
+//! A request of version 2 that is carried out one event after the other, and the words of its
+//! refusals. It sends nothing.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use wserver_protocol::connection::{Code, Granted, Refused, RefusedEvent, Reply};
 
 use crate::connection::declined::Declined;
 
-/// After how many seconds a client may try again what could not be decided.
+/// The number of seconds after which a client may retry what could not be decided.
 const RETRY_AFTER: u64 = 5;
 
 /// A request to register events, or to renew all registrations.
@@ -19,12 +19,13 @@ pub(crate) struct InHand {
     /// A secret, so this is not `Debug`.
     pub(crate) token: String,
     pub(crate) digest: TokenDigest,
-    /// Whether an event that is refused loses its registration.
+    /// Whether a refused event loses its registration.
     pub(crate) is_refresh: bool,
-    /// The events that are not decided yet. As many as one message holds, or as there are registrations.
+    /// The events that are not decided yet: at most those of one message, or those that are
+    /// registered.
     rest: VecDeque<EventName>,
     granted: Granted,
-    /// Why all of it is refused.
+    /// Why the whole request is refused.
     refused: Option<Refused>,
 }
 
@@ -46,12 +47,13 @@ impl InHand {
         self.rest.pop_front()
     }
 
-    /// An event is registered.
+    /// Notes that an event is registered.
     pub(crate) fn grant(&mut self, event: &EventName) {
         self.granted.registered.get_or_insert_default().push(event.as_str().to_owned());
     }
 
-    /// An event is refused; what concerns no event in particular refuses the rest as well.
+    /// Notes that an event is refused; a reason that does not concern one event refuses the rest
+    /// too.
     pub(crate) fn refuse(&mut self, event: &EventName, refused: Refused) {
         if is_of_one_event(refused.code) {
             self.refuse_one(event, refused);
@@ -73,7 +75,7 @@ impl InHand {
         self.granted.refused.push(RefusedEvent { event, refused });
     }
 
-    /// The reply, when nothing is left to decide. `expires_in` is in whole seconds.
+    /// The reply, once all events are decided. `expires_in` is in whole seconds.
     pub(crate) fn reply(self, expires_in: Option<u64>) -> Reply {
         match self.refused {
             Some(refused) => Reply::error(Some(self.id), refused),
@@ -81,7 +83,7 @@ impl InHand {
         }
     }
 
-    /// What is kept of what was read.
+    /// The bytes that are kept of what was read.
     pub(crate) fn held_bytes(&self) -> usize {
         self.token.len() + self.rest.iter().map(|event| event.as_str().len()).sum::<usize>()
     }
@@ -91,8 +93,8 @@ const fn is_of_one_event(code: Code) -> bool {
     matches!(code, Code::NotPermitted | Code::TooManyEvents | Code::NameTooLong)
 }
 
-/// What a client is told of a registration that was declined: what is wrong with a token is the
-/// operator's to know.
+/// What a client is told about a registration that was declined. Only the operator may know what is
+/// wrong with a token.
 pub(crate) fn of_declined(declined: &Declined) -> Refused {
     match declined {
         Declined::Refused(refusal) => match refusal {
@@ -108,9 +110,7 @@ pub(crate) fn of_declined(declined: &Declined) -> Refused {
             }
         },
         Declined::Expired => expired(),
-        Declined::User(_) => {
-            Refused::new(Code::TokenRefused, "the token names a user that cannot be one")
-        }
+        Declined::User(_) => Refused::new(Code::TokenRefused, "the token names an invalid user id"),
         Declined::Forbidden(_) => not_permitted(),
         Declined::OtherUser => Refused::new(
             Code::OtherUser,
@@ -127,7 +127,7 @@ fn not_permitted() -> Refused {
     Refused::new(Code::NotPermitted, "the token does not permit this event")
 }
 
-/// What a client is told of a registration that was not bound.
+/// What a client is told about a registration that was not bound.
 pub(crate) fn of_error(error: &RegisterError) -> Refused {
     match error {
         RegisterError::TooMany { .. } => Refused::new(Code::TooManyEvents, error.to_string()),
@@ -142,7 +142,7 @@ pub(crate) fn of_error(error: &RegisterError) -> Refused {
     }
 }
 
-/// Events of a request in its order, each once; names that are too long are refused.
+/// The events of a request in order, each once; names that are too long are refused.
 pub(crate) fn events_of(
     names: &[String],
     name_bytes_max: usize,
@@ -154,7 +154,7 @@ pub(crate) fn events_of(
             Ok(event) => events.push_back(event),
             Err(error) => {
                 let detail = format!("the event {error} (name_bytes_max)");
-                // A name of any length is not sent back.
+                // A long name is not repeated in full.
                 let event = name.chars().take(64).collect();
                 let refusal = Refused::new(Code::NameTooLong, detail);
                 refused.push(RefusedEvent { event, refused: refusal });
@@ -204,7 +204,7 @@ mod tests {
         );
     }
 
-    /// What was granted stands, and the client learns of each of the others.
+    /// What was granted stays granted, and the client learns about each of the others.
     #[test]
     fn what_cannot_be_decided_any_more_refuses_the_rest() {
         let mut request = in_hand(&["news", "chat", "mail"]);

@@ -24,7 +24,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<CarrierCounters>,
     /// The one ping frame.
     pub(crate) ping: Bytes,
-    /// The same with a beat behind it, for connections of version 2.
+    /// The same followed by a beat, for connections of version 2.
     pub(crate) ping_and_beat: Bytes,
 }
 

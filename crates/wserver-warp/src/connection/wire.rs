@@ -12,7 +12,7 @@ use wserver_node::Wire;
 
 use crate::tls::TlsSocket;
 
-/// A plain socket is a file descriptor that we own, and nothing else.
+/// A plain socket is only a file descriptor that we own.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Plain(TcpStream),
@@ -21,7 +21,7 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    /// Reads what has come into `buffer`; zero when the peer has ended.
+    /// Reads available bytes into `buffer`; zero if the peer has ended.
     pub(crate) fn poll_read(
         &self,
         cx: &mut Context<'_>,
@@ -33,7 +33,7 @@ impl Socket {
         }
     }
 
-    /// As [`Socket::poll_read`], for what nobody will look at: nothing is decrypted.
+    /// As [`Socket::poll_read`], for bytes that nobody will read: nothing is decrypted.
     pub(crate) fn poll_discard(
         &self,
         cx: &mut Context<'_>,
@@ -42,19 +42,20 @@ impl Socket {
         poll_read(self.stream(), cx, buffer)
     }
 
-    /// Says that nothing more will be written; ready when that is said, or can no longer be said.
+    /// Tells the peer that nothing more will come; ready when that is sent, or can no longer be
+    /// sent.
     ///
-    /// To be called when all is written, and to be called again until it is ready.
+    /// Call it when everything is written, and again until it is ready.
     pub(crate) fn poll_shut_write(&self, cx: &mut Context<'_>) -> Poll<()> {
         if let Self::Tls(socket) = self {
             ready!(socket.poll_notify_close(cx));
         }
-        // A socket that is gone already has nothing to shut.
+        // A socket that is already gone has nothing to shut.
         let _ = SockRef::from(self.stream()).shutdown(Shutdown::Write);
         Poll::Ready(())
     }
 
-    /// Lets the peer see the end at once, whatever it has not read yet.
+    /// Lets the peer see the end at once, even if it has not read everything.
     pub(crate) fn abandon(&self) {
         let _ = self.stream().set_zero_linger();
     }
@@ -67,15 +68,15 @@ impl Socket {
     }
 }
 
-/// A plain socket of this process, and the end at which is read, without waiting, what is written to it.
+/// A plain socket of this process, and the end at which its bytes can be read without waiting.
 ///
 /// # Errors
-/// When the system has none to give.
+/// If the system has none left.
 pub(crate) fn pair() -> io::Result<(Socket, Box<dyn Read + Send>)> {
     let (near_end, far_end) = UnixStream::pair()?;
     near_end.set_nonblocking(true)?;
     far_end.set_nonblocking(true)?;
-    // To whoever reads and writes it, one kind of stream is as good as the other.
+    // For reads and writes, one kind of stream is as good as the other.
     let near_end = TcpStream::from_std(StdTcpStream::from(OwnedFd::from(near_end)))?;
     Ok((Socket::Plain(near_end), Box::new(far_end)))
 }
@@ -100,20 +101,21 @@ impl Wire for Socket {
         self.stream().poll_write_ready(cx)
     }
 
-    /// Asked of the kernel: behind a proxy it is the proxy.
+    /// The kernel's answer; behind a proxy it is the proxy.
     fn peer(&self) -> Option<SocketAddr> {
         self.stream().peer_addr().ok()
     }
 }
 
-/// Tries at once, and does not ask tokio first whether there is room: what it knows of a socket
-/// stands apart from it, and to look there is a cache miss for each delivery.
+/// Tries to write at once, without asking tokio first whether the socket is writable: tokio keeps
+/// that state elsewhere, and looking there costs a cache miss for each delivery.
 #[cfg(target_os = "linux")]
 fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     use rustix::net::SendFlags;
 
     match rustix::net::send(stream, bytes, SendFlags::NOSIGNAL) {
-        // Tokio has to see that there is no room, or it would not tell when there is.
+        // Tokio must see this error itself, or it would not report when the socket is writable
+        // again.
         Err(rustix::io::Errno::AGAIN) => stream.try_write(bytes),
         sent => Ok(sent?),
     }
@@ -154,7 +156,7 @@ mod tests {
         assert!(bytes <= 112, "{bytes}");
     }
 
-    /// Whoever waits for room would otherwise be told at once that there is some, again and again.
+    /// Otherwise a task that waits for room would be woken at once, again and again.
     #[tokio::test]
     async fn a_full_socket_is_ready_when_its_peer_has_read() {
         use std::future::poll_fn;
@@ -200,7 +202,7 @@ mod tests {
         use super::super::*;
         use crate::tls::TlsStream;
 
-        /// The two ends of one connection: ours while HTTP is spoken, and a client's.
+        /// The two ends of one connection during HTTP: ours and a client's.
         async fn pair() -> (TlsStream, tokio_rustls::client::TlsStream<TcpStream>) {
             let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
             let certificate = identity.cert.der().clone();
@@ -237,7 +239,8 @@ mod tests {
             result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
         }
 
-        /// Neither lost nor said to be gone: the task that is told by `try_flush` sees it out.
+        /// The bytes are neither lost nor reported as sent: `try_flush` tells the task to finish
+        /// sending them.
         #[tokio::test]
         async fn what_is_taken_from_the_outbox_arrives() {
             let (server, mut client) = pair().await;
@@ -270,7 +273,7 @@ mod tests {
             assert_eq!(within(client.read(&mut [0; 16])).await.unwrap(), 0, "it ends in order");
         }
 
-        /// What hyper has not read when it lets go of the connection is read by us.
+        /// What hyper has not read when it returns the connection is read by us.
         #[tokio::test]
         async fn what_was_decrypted_before_the_upgrade_is_read_behind_it() {
             use tokio::io::AsyncWriteExt as _;

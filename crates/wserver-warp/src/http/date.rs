@@ -1,8 +1,8 @@
 //! The `Date` of answers (RFC 9110, section 6.6.1).
 //!
-//! hyper has one of its own, which stands still after the clock was set back until it has caught up.
-//! Only what hyper answers by itself still carries that one (400 and 431 for a head that it cannot
-//! read): the RFC requires a `Date`, and a late one is better there than none.
+//! hyper has a clock of its own, which stops when the system's clock is set back, until that has
+//! caught up. Only answers that hyper makes itself still use it (400 and 431 for a head that it
+//! cannot read): the RFC requires a `Date`, and there a late one is better than none.
 
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,17 +11,17 @@ use httpdate::HttpDate;
 use hyper::header::HeaderValue;
 
 thread_local! {
-    /// The second, and what is written for it.
+    /// The last second, and its text.
     static LAST: RefCell<(u64, HeaderValue)> =
         const { RefCell::new((u64::MAX, HeaderValue::from_static(""))) };
 }
 
-/// The time of day, which is written anew once it is another second.
+/// The time of day, formatted again only once per second.
 pub(crate) fn now() -> HeaderValue {
     with_now(HeaderValue::clone)
 }
 
-/// Lends the same.
+/// Lends the same value.
 pub(crate) fn with_now<T>(take: impl FnOnce(&HeaderValue) -> T) -> T {
     with(SystemTime::now(), take)
 }

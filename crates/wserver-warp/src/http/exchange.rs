@@ -1,6 +1,7 @@
-//! One HTTP connection, from its first byte to its end or its upgrade: by the short way, and by hyper.
+//! One HTTP connection, from its first byte to its end or its upgrade: first on the short way, then
+//! with hyper.
 //!
-//! HTTP/2 is not spoken: its floods cost more than a push would gain.
+//! The server does not speak HTTP/2: its floods cost more than it would gain for pushes.
 
 use std::error::Error;
 use std::future::{poll_fn, ready};
@@ -32,14 +33,14 @@ use crate::http::site::Site;
 use crate::listen::places::Seat;
 use crate::listen::transport::Transport;
 
-/// How HTTP/2 begins where it was not agreed on before (RFC 9113, section 3.4).
+/// How a client begins HTTP/2 without prior agreement (RFC 9113, section 3.4).
 const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n";
-/// What its client understands: SETTINGS without any, and GOAWAY with the error HTTP_1_1_REQUIRED
-/// and a word to whoever looks (sections 6.5, 6.8 and 7).
+/// An answer in HTTP/2: empty SETTINGS, and GOAWAY with the error HTTP_1_1_REQUIRED and a text for
+/// people (sections 6.5, 6.8 and 7).
 const HTTP_1_REQUIRED: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
     \0\0\x27\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0dthis port speaks HTTP/1.1 alone";
 
-/// Serves one connection until it ends or is taken over as a WebSocket.
+/// Serves one connection until it ends or becomes a WebSocket.
 pub(crate) async fn serve(
     site: &Arc<Site>,
     side: Side,
@@ -91,8 +92,8 @@ async fn serve_io(
             answer
         })
     });
-    // The number of headers is bounded by hyper's own default, 100: with a number of ours it would
-    // fill its arrays for each request. What is timed is in `HttpIo`.
+    // hyper's own default limits the number of headers to 100: with an explicit number it would
+    // fill its arrays for each request. `HttpIo` has the timers.
     let connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_buf_size(site.api.http_limits().head_bytes_max)
@@ -104,13 +105,13 @@ async fn serve_io(
     }
 }
 
-/// What of a request decides how its answer leaves.
+/// The parts of a request that decide how its answer is sent.
 struct Asked {
     version: Version,
     is_persistent: bool,
-    /// Whether it is clear where the request ends.
+    /// Whether the end of the request is unambiguous.
     is_clear: bool,
-    /// What only publishers ask.
+    /// Whether only publishers make such requests.
     is_publishers: bool,
     is_health: bool,
 }
@@ -126,7 +127,7 @@ impl Asked {
         }
     }
 
-    /// Adds what every answer says, and notes that it is there.
+    /// Adds the headers that every answer has, and notes that the answer is there.
     fn finish(&self, site: &Site, notes: &Notes, answer: &mut Response<AnswerBody>) {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             answer.headers_mut().insert(DATE, date::now());
@@ -144,14 +145,14 @@ impl Asked {
         let is_kept = site.keep_alive.is_kept(answer.headers(), notes, is_persistent);
         site.keep_alive.finish(answer.headers_mut(), is_kept);
         if !is_kept {
-            // Or hyper would say `keep-alive` beside it to a client of HTTP/1.0 that asked for that.
+            // Otherwise hyper would add `keep-alive` for a client of HTTP/1.0 that asked for it.
             *answer.version_mut() = self.version;
         }
         notes.answered(is_stream);
     }
 }
 
-/// The answer to a request with which something is wrong before anybody looks where it goes.
+/// The refusal of a request that is wrong before it is routed.
 fn refusal(
     site: &Site,
     notes: &Notes,
@@ -161,7 +162,7 @@ fn refusal(
     if !asked.is_clear {
         return Some(Refused::AmbiguousLength.reply());
     }
-    // As of CONNECT; warp panics over a target without a path.
+    // A target such as CONNECT has; warp panics at one without a path.
     if request.uri().path_and_query().is_none() {
         return Some(Api::<Socket>::not_found());
     }
@@ -178,7 +179,7 @@ fn refusal(
     None
 }
 
-/// Says which version is spoken, in the other one.
+/// Tells a client of HTTP/2, in HTTP/2, which version the server speaks.
 async fn refuse_http_2(site: &Site, mut io: HttpIo) -> io::Result<()> {
     io.notes().leave_unserved();
     tokio::select! {

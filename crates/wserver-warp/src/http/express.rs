@@ -1,10 +1,10 @@
-//! The short way of a push: one that has come whole, in one read, is answered without hyper.
+//! The short way for pushes: a push that arrives whole, in one read, is answered without hyper.
 //!
-//! What hyper does to be ready for a request of any shape takes longer than the push. Backends
-//! mostly send a push in one write, over a connection that stays; that one shape is known here.
-//! Nothing is refused: whatever differs is put back, and is hyper's from its first byte until the
-//! connection ends. So there is one place that knows what is wrong with a request, and a push is
-//! answered alike both ways.
+//! hyper prepares for requests of any shape, which takes longer than the push itself. Backends
+//! mostly send a push in one write, on a connection that they keep; this module knows only that
+//! shape. It refuses nothing: it puts back any other input, and hyper handles the connection from
+//! that byte on. So only one place decides what is wrong with a request, and both ways give a push
+//! the same answer.
 
 use std::future::poll_fn;
 use std::io;
@@ -27,37 +27,38 @@ use crate::http::host;
 use crate::http::io::HttpIo;
 use crate::http::site::Site;
 
-/// Of a request with more, hyper takes care.
+/// hyper handles requests with more headers.
 const HEADERS_MAX: usize = 32;
 
-/// What a connection needs next.
+/// What to do next with a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Something came that is not known here, and was put back.
+    /// Input of another shape came, and was put back for hyper.
     Hyper,
-    /// It has ended, or is to be ended.
+    /// The connection has ended, or must end.
     End,
 }
 
-/// What one read brought.
+/// The result of one read.
 enum Input {
     Push(WholePush),
     Other(Bytes),
-    /// The end, or that the client or the server has waited long enough.
+    /// The end, or the end of a timeout or of the server.
     Ended,
 }
 
-/// A push that has come whole.
+/// A push that arrived whole.
 #[derive(Debug)]
 struct WholePush {
     headers: Arc<HeaderMap>,
     body: Bytes,
 }
 
-/// The head of the last push. A backend repeats it but for the length, and then it is not read again.
+/// The head of the last push. A backend repeats it except for the length, and then it need not be
+/// parsed again.
 #[derive(Debug)]
 struct Head {
-    /// As it came, up to the digits of the length and from there.
+    /// The bytes as they came, up to the digits of the length and from there.
     before: Bytes,
     after: Bytes,
     /// Those digits.
@@ -65,10 +66,10 @@ struct Head {
     headers: Arc<HeaderMap>,
 }
 
-/// Answers pushes for as long as nothing else comes.
+/// Answers pushes until something else comes.
 ///
 /// # Errors
-/// When the socket fails, or the client takes no answer.
+/// If the socket fails, or the client takes no answer.
 pub(crate) async fn serve(
     site: &Arc<Site>,
     side: Side,
@@ -79,7 +80,7 @@ pub(crate) async fn serve(
     let notes = io.notes();
     let mut head = None;
     loop {
-        // A stop reaches it by its seat.
+        // A stop reaches the connection through its seat.
         let coming = poll_fn(|cx| io.poll_take(cx, |input| Input::read(input, site, &mut head)));
         let WholePush { headers, body } = match coming.await? {
             Input::Push(whole) => whole,
@@ -93,12 +94,12 @@ pub(crate) async fn serve(
         let client = site.proxies.client(peer, &headers);
         let request =
             Request { method: Method::POST, uri: uri.clone(), headers, peer, client, side };
-        // Pinned where it is made: it is large, and would be moved for each push.
+        // Pinned in place, because it is large and would be moved for each push.
         let mut answering = pin!(site.api.answer_push(request, Full::new(body)));
         let reply = tokio::select! {
             biased;
             reply = &mut answering => reply,
-            // An answer ends with its client, as with hyper.
+            // As with hyper, an answer ends when its client leaves.
             () = poll_fn(|cx| io.poll_gone(cx)) => return Ok(Next::End),
             () = site.tasks().stopped() => return Ok(Next::End),
         };
@@ -142,7 +143,7 @@ impl Input {
 }
 
 impl WholePush {
-    /// Reads `input` as exactly one push in the shape that is known here, whose head is `head` then.
+    /// Reads `input` as exactly one push of the known shape, and stores its head in `head`.
     fn read(input: &[u8], site: &Site, head: &mut Option<Head>) -> Option<Self> {
         let again = head.as_mut().and_then(|head| head.again(input, site));
         let body = match again {
@@ -163,9 +164,9 @@ impl WholePush {
 }
 
 impl Head {
-    /// Reads the head that `input` begins with, and returns what comes after it too.
+    /// Reads the head at the beginning of `input`, and also returns what comes after it.
     fn read<'a>(input: &'a [u8], site: &Site) -> Option<(Self, &'a [u8])> {
-        // Most of what is no push is seen at once.
+        // Most other requests are recognised at once.
         if !input.starts_with(b"POST ") {
             return None;
         }
@@ -184,7 +185,7 @@ impl Head {
             return None;
         }
         let (head, body) = input.split_at(head_bytes);
-        // Of its own, since what is kept of it must not keep the body.
+        // A copy of its own, because a kept head must not keep the body.
         let head = Bytes::copy_from_slice(head);
         let mut headers = HeaderMap::with_capacity(request.headers.len());
         let mut length = None;
@@ -200,11 +201,12 @@ impl Head {
                 CONNECTION => header.value.eq_ignore_ascii_case(b"keep-alive"),
                 HOST => host::is_host(header.value) && !std::mem::replace(&mut has_host, true),
                 CONTENT_LENGTH => {
-                    // `parse` alone would take a sign too.
+                    // `parse` alone would also accept a sign.
                     let is_number = header.value.iter().all(u8::is_ascii_digit);
                     is_number && length.replace((start, end, value.clone())).is_none()
                 }
-                // The body would end elsewhere, or something else is to be done before the answer.
+                // With these, the body would end elsewhere, or something must be done before the
+                // answer.
                 TRANSFER_ENCODING | TE | TRAILER | EXPECT | UPGRADE => false,
                 _ => true,
             };
@@ -218,8 +220,8 @@ impl Head {
         Some((Self { before, after, length, headers: Arc::new(headers) }, body))
     }
 
-    /// Returns what comes after the head in `input`, if it is this one with whatever length, which
-    /// it is given then.
+    /// If `input` begins with this head, with any length, stores that length and returns what comes
+    /// after the head.
     fn again<'a>(&mut self, input: &'a [u8], site: &Site) -> Option<&'a [u8]> {
         let rest = input.strip_prefix(&*self.before)?;
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -230,14 +232,14 @@ impl Head {
                 return None;
             }
             self.length = HeaderValue::from_bytes(length).ok()?;
-            // In place, when nobody has kept those of the last push.
+            // In place, if nobody has kept the headers of the last push.
             Arc::make_mut(&mut self.headers).insert(CONTENT_LENGTH, self.length.clone());
         }
         Some(body)
     }
 }
 
-/// The answer as hyper writes it.
+/// The bytes of the answer, as hyper would write them.
 fn render(reply: &Reply, site: &Site, is_kept: bool) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256 + reply.body().len());
     bytes.extend_from_slice(b"HTTP/1.1 ");

@@ -1,30 +1,30 @@
-//! Where a request's head ends and where its body does, as the bytes pass on their way to hyper.
+//! Finds the ends of a request's head and body, as the bytes pass on their way to hyper.
 //!
-//! A request with both `Content-Length` and `Transfer-Encoding`, or with two lengths, is how
-//! requests are smuggled past a proxy (RFC 9112, section 6.1). hyper drops one of them before we
-//! see the headers, so the lines of a head that name a length are counted here. Only heads are
-//! looked at: what stands in a body is the client's own business.
+//! Requests with both `Content-Length` and `Transfer-Encoding`, or with two lengths, can be
+//! smuggled past a proxy (RFC 9112, section 6.1). hyper drops one of these headers before we see
+//! them, so this module counts the lines of a head that give a length. It looks only at heads,
+//! because a body may contain anything.
 
 use memchr::memchr;
 
-/// What the line that is looked for begins with.
+/// The beginning of the lines to count.
 const LENGTH: &[u8] = b"content-length:";
 
-/// A request's head as far as it has come.
+/// The part of a request's head that has come.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
     line: Line,
-    /// Something has come that is no empty line; those in front of a request do not count
-    /// (RFC 9112, section 2.2).
+    /// A line that is not empty has come; empty lines before a request do not count (RFC 9112,
+    /// section 2.2).
     pub(crate) has_begun: bool,
-    /// Lines that name a length.
+    /// The number of lines that give a length.
     pub(crate) lengths: u32,
 }
 
 /// The part of a line that has come.
 #[derive(Debug, Clone, Copy)]
 enum Line {
-    /// So many bytes, all of them as in `LENGTH`.
+    /// So many bytes, all equal to those of `LENGTH`.
     Matches(usize),
     /// Others too.
     Other,
@@ -37,7 +37,7 @@ impl Default for Line {
 }
 
 impl Head {
-    /// Takes what has come; where in it the head ends, if it does.
+    /// Takes new bytes; returns where among them the head ends, if it does.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
@@ -51,7 +51,7 @@ impl Head {
                 Line::Matches(0) if byte == b'\r' => at += 1,
                 Line::Matches(matched) => {
                     self.has_begun = true;
-                    // What differs is looked at again, since it may end the line.
+                    // The byte that differs is checked again, because it may end the line.
                     self.line = Line::Other;
                     if byte.eq_ignore_ascii_case(&LENGTH[matched]) {
                         at += 1;
@@ -72,7 +72,7 @@ impl Head {
     }
 }
 
-/// What of a body is still to come.
+/// The part of a body that is still to come.
 #[derive(Debug)]
 pub(crate) enum Body {
     Bytes(u64),
@@ -80,7 +80,7 @@ pub(crate) enum Body {
 }
 
 impl Body {
-    /// Takes what has come; where in it the body ends, if it does.
+    /// Takes new bytes; returns where among them the body ends, if it does.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Option<usize> {
         match self {
             Self::Bytes(left) => match usize::try_from(*left) {
@@ -95,17 +95,17 @@ impl Body {
     }
 }
 
-/// A body in chunks (RFC 9112, section 7.1). What is wrong with it is for hyper to say, which ends
-/// the connection then.
+/// A body in chunks (RFC 9112, section 7.1). hyper reports what is wrong with it, and then the
+/// connection ends.
 #[derive(Debug, Default)]
 pub(crate) enum Chunks {
     /// Digits of a chunk's size.
     Size(u64),
-    /// The rest of the line that a size stands in.
+    /// The rest of the line with the size.
     Extension(u64),
-    /// What is left of a chunk, with the end of its last line.
+    /// The rest of a chunk, including the line end after it.
     Data(u64),
-    /// A line behind the last chunk, and whether anything stands in it.
+    /// A line after the last chunk, and whether it is not empty.
     Trailer(bool),
     #[default]
     Start,
@@ -156,7 +156,7 @@ impl Chunks {
 mod tests {
     use super::*;
 
-    /// The end, wherever the bytes are cut.
+    /// The end is found wherever the bytes are cut.
     fn end(
         mut take: impl FnMut(&[u8]) -> Option<usize>,
         bytes: &[u8],

@@ -1,4 +1,5 @@
-//! The `Host` of a request (RFC 9112, section 3.2): there is one, it is a host, and the target goes before it.
+//! The `Host` of a request (RFC 9112, section 3.2): exactly one valid host, for which that of the
+//! target takes precedence.
 
 use std::net::Ipv6Addr;
 
@@ -6,8 +7,8 @@ use hyper::header::{HOST, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Uri, Version};
 
-/// Refuses a request whose `Host` is missing, doubled or none, and says why. What the target says
-/// takes its place.
+/// Refuses a request whose `Host` is missing, repeated or invalid, and says why. A host in the
+/// target replaces it.
 pub(crate) fn settle(
     version: Version,
     uri: &Uri,
@@ -17,14 +18,14 @@ pub(crate) fn settle(
     match (hosts.next(), hosts.next()) {
         (Some(host), None) if is_host(host.as_bytes()) => {}
         (None, _) if version < Version::HTTP_11 => {}
-        (None, _) => return Err("a request of HTTP/1.1 needs a Host header"),
+        (None, _) => return Err("an HTTP/1.1 request needs a Host header"),
         (Some(_), None) => return Err("Host must be a host, or a host and a port"),
-        (Some(_), Some(_)) => return Err("Host may come once"),
+        (Some(_), Some(_)) => return Err("a request can have only one Host header"),
     }
     if let Some(authority) = uri.authority() {
         let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-        let host =
-            HeaderValue::from_str(host).map_err(|_error| "the target's host cannot be read")?;
+        let host = HeaderValue::from_str(host)
+            .map_err(|_error| "the host in the request's target cannot be read")?;
         headers.insert(HOST, host);
     }
     Ok(())

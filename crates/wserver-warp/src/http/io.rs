@@ -1,17 +1,18 @@
-//! The socket as hyper sees it until the upgrade: it also knows what hyper does not.
+//! The socket as hyper sees it until the upgrade, with what hyper cannot do.
 //!
-//! It hands over a request's head by itself, and then its body, so that both are looked at as what
-//! they are; see `framing`.
+//! It hands over the head of a request separately from the body, so that each is checked as what it
+//! is; see `framing`.
 //!
-//! A connection may wait for its next request longer than the head of one may take, and hyper has
-//! one timer for both, so both run here. So does the listener's word that the connection must go.
+//! A connection may wait longer for its next request than a head may take, and hyper has one timer
+//! for both, so both timers are here. The listener's order to end the connection also arrives here.
 //!
-//! A client may end its side when it has asked (RFC 9112, section 9.6). hyper takes that for its
-//! leaving, so the end is kept from it until the answer is out, or has been waited for too long. Who
-//! is really gone resets the connection, or takes no answer.
+//! A client may end its side after its request (RFC 9112, section 9.6). hyper would treat that as
+//! leaving, so the end is hidden from it until the answer is sent, or has taken too long. A client
+//! that is really gone resets the connection, or takes no answer.
 //!
-//! hyper closes a socket with whatever of a refused body has not been read, which makes the kernel
-//! reset the connection, and a reset may overtake the answer. So the end is lingered over.
+//! hyper closes a socket even if a refused body is not read to its end. The kernel then resets the
+//! connection, and the reset may overtake the answer. So this module keeps reading for a while
+//! before the end.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -31,16 +32,16 @@ use crate::http::notes::{Awaited, Notes};
 use crate::listen::places::Seat;
 use crate::listen::transport::Transport;
 
-/// How long what a refused client goes on sending is read and dropped.
+/// How long to read and drop what a refused client keeps sending.
 const LINGER: Duration = Duration::from_secs(2);
-/// What is read and dropped meanwhile, at most: far beyond any body that is taken, and no gigabytes.
+/// How much of that to read and drop: far more than any accepted body, but not gigabytes.
 const LINGER_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// How much longer a connection is kept than its client is told, so that a request which is sent in
+/// How much longer a connection is kept than its client is told, so that a request that is sent in
 /// the last moment still arrives.
 const IDLE_MARGIN: Duration = Duration::from_secs(1);
 
-/// The head of a 101 as it should be, if hyper has made another of it: hyper repeats the `close` of
-/// a request that says `Connection: close, Upgrade`, and there are clients that believe it.
+/// The corrected head of a 101, if hyper has made a wrong one: hyper repeats the `close` of a
+/// request with `Connection: close, Upgrade`, and some clients believe it.
 fn switching_head(bytes: &[u8]) -> Option<Bytes> {
     const CLOSE: &[u8] = b"\r\nconnection: upgrade, close\r\n";
     if !bytes.starts_with(b"HTTP/1.1 101 ") {
@@ -50,31 +51,32 @@ fn switching_head(bytes: &[u8]) -> Option<Bytes> {
     Some([&bytes[..at], &bytes[at + b", close".len()..]].concat().into())
 }
 
-/// How long a client that has ended its side is kept waiting for its answer. Whether it still reads
-/// shows only when it is answered; nodes of a cluster have less time for theirs.
+/// How long a client that has ended its side may wait for its answer. Only the answer shows whether
+/// the client still reads; nodes of a cluster have less time for theirs.
 const ENDED_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// One accepted socket on its way through hyper.
 #[derive(Debug)]
 pub(crate) struct HttpIo {
     stream: Transport,
-    /// Read already, and taken by nobody yet.
+    /// Read, but not taken yet.
     ahead: Bytes,
     notes: Notes,
     /// The client has ended its side.
     has_ended: bool,
-    /// How long the head of a request may take, and a client take none of what is written to it.
+    /// How long the head of a request may take, and how long a client may take nothing of what is
+    /// written to it.
     head_timeout: Duration,
     idle_timeout: Duration,
-    /// How long is waited, and for what after which request.
+    /// What the connection waits for, and after which request.
     waiting: Option<(Awaited, u64)>,
     timer: Pin<Box<Sleep>>,
-    /// Set when our side has ended and the other has not yet.
+    /// Set after our side has ended, until the other ends.
     lingering: Option<Pin<Box<Sleep>>>,
     lingered_bytes: usize,
     /// Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Taken from hyper, changed, and not written yet: at most the head of one 101.
+    /// Taken from hyper and changed, but not written yet: at most the head of one 101.
     changed: Bytes,
 }
 
@@ -100,13 +102,13 @@ impl HttpIo {
         self.notes.clone()
     }
 
-    /// The socket, and what was read of it and taken by nobody.
+    /// The socket, and the bytes that were read but not taken.
     pub(crate) fn into_parts(self) -> (Transport, Bytes) {
         (self.stream, self.ahead)
     }
 
-    /// Reads for who is not hyper; what comes is lent to `take`, and is nothing when the client has
-    /// ended or its time is over.
+    /// Reads for callers other than hyper; lends the bytes to `take`. They are empty if the client
+    /// has ended or its time is over.
     pub(crate) fn poll_take<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -120,7 +122,8 @@ impl HttpIo {
         }
         read_buffer::with(|buffer| {
             let mut buffer = ReadBuf::new(buffer);
-            // Unlike `try_read` this knows from a short read that there is no more, and saves asking again.
+            // Unlike `try_read`, this learns from a short read that there is no more, and saves
+            // another call.
             match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
                 Poll::Ready(read) => read?,
                 Poll::Pending => ready!(self.poll_waited(cx)),
@@ -130,7 +133,8 @@ impl HttpIo {
         })
     }
 
-    /// What has come and nobody has taken yet; nothing when the client has ended or its time is over.
+    /// The bytes that have come and are not taken yet; empty if the client has ended or its time is
+    /// over.
     pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         if self.ahead.is_empty() {
             self.ahead = ready!(self.poll_take(cx, Bytes::copy_from_slice))?;
@@ -138,8 +142,9 @@ impl HttpIo {
         Poll::Ready(Ok(&self.ahead))
     }
 
-    /// Ready when the client has gone. What it sends meanwhile is kept, and from then on it is not
-    /// noticed any more; a client that has ended its side may still read, for some time.
+    /// Ready when the client has gone. Bytes that arrive meanwhile are kept, and from then on this
+    /// no longer notices a client that leaves; a client that has ended its side may still read, for
+    /// some time.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.ahead.is_empty() {
             return Poll::Pending;
@@ -158,13 +163,13 @@ impl HttpIo {
         poll_fn(|cx| Pin::new(&mut *self).poll_shutdown(cx)).await
     }
 
-    /// Lets hyper read `bytes` before anything that is still to come.
+    /// Makes hyper read `bytes` before anything else.
     pub(crate) fn put_back(&mut self, bytes: Bytes) {
         self.ahead = bytes;
     }
 
-    /// Ready when the end of what the client sends is to be told: between requests, within a body,
-    /// or when the answer takes too long.
+    /// Ready when hyper may see the end of the client's side: between requests, within a body, or
+    /// when the answer takes too long.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(request) = self.notes.ended_in() else { return Poll::Ready(()) };
         let ended_in = Some((Awaited::Answer, request));
@@ -175,7 +180,7 @@ impl HttpIo {
         self.timer.as_mut().poll(cx)
     }
 
-    /// Ready when a connection without a request has waited long enough, or must go.
+    /// Ready when a connection without a request has waited long enough, or must end.
     fn poll_waited(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(waiting) = self.notes.awaited() else { return Poll::Pending };
         let seat = self.notes.seat();
@@ -199,7 +204,7 @@ fn ready_either(first: Poll<()>, second: Poll<()>) -> Poll<()> {
 }
 
 impl HttpIo {
-    /// Gives up on a client that reads no reply: hyper has a timer for heads only.
+    /// Gives up on a client that reads no reply, because hyper has a timer only for heads.
     fn within_write_timeout<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -215,7 +220,7 @@ impl HttpIo {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Writes what hyper holds for written.
+    /// Writes the bytes that hyper considers written.
     fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.changed.is_empty() {
             let written = Pin::new(&mut self.stream).poll_write(cx, &self.changed);
@@ -228,8 +233,8 @@ impl HttpIo {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads and drops what still comes, until the client has ended too or has had its time, or
-    /// has sent more than anybody waits for.
+    /// Reads and drops further input until the client has ended too, its time is over, or it has
+    /// sent too much.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let lingering = self.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
         if lingering.as_mut().poll(cx).is_ready() {
@@ -272,11 +277,13 @@ impl Read for HttpIo {
         if this.has_ended {
             return this.poll_end(cx).map(Ok);
         }
-        // Without unsafe code a cursor takes copies only, so the bytes come by way of the shared buffer.
+        // Without unsafe code a cursor takes only copies, so the bytes come through the shared
+        // buffer.
         read_buffer::with(|buffer| {
             let room = cursor.remaining().min(buffer.len());
             let mut buffer = ReadBuf::new(&mut buffer[..room]);
-            // Unlike `try_read` this knows from a short read that there is no more, and saves asking again.
+            // Unlike `try_read`, this learns from a short read that there is no more, and saves
+            // another call.
             match Pin::new(&mut this.stream).poll_read(cx, &mut buffer) {
                 Poll::Ready(read) => read?,
                 Poll::Pending => ready!(this.poll_waited(cx)),
@@ -314,12 +321,12 @@ impl Write for HttpIo {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_changed(cx))?;
-        // A socket is flushed by being written to; TLS may have kept something.
+        // Writing to a plain socket flushes it; TLS may have kept something.
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         ready!(self.within_write_timeout(cx, flushed))?;
         let Some(may_end) = self.notes.flushed() else { return Poll::Ready(Ok(())) };
         let may_end = self.has_ended && may_end;
-        // hyper has asked for more before, and was not told.
+        // hyper asked for more before, and got no answer then.
         if may_end || self.poll_waited(cx).is_ready() {
             cx.waker().wake_by_ref();
         }

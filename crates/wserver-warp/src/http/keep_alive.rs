@@ -1,5 +1,5 @@
-//! What every answer says of its connection, whichever way it was made: whether it stays, for how
-//! long, and what time it is.
+//! The headers about the connection in every answer: whether it stays open, for how long, and the
+//! date.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 use crate::http::date;
 use crate::http::notes::Notes;
 
-/// Not registered any more (RFC 9112, appendix C.2.2), and read by many a client all the same.
+/// No longer registered (RFC 9112, appendix C.2.2), but many clients read it.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// Whether who sent this request wants its connection to stay (RFC 9112, section 9.3).
+/// Whether the client of this request wants its connection to stay open (RFC 9112, section 9.3).
 pub(crate) fn is_persistent(version: Version, headers: &HeaderMap) -> bool {
     let has_option = |option: &str| {
         let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
@@ -23,12 +23,12 @@ pub(crate) fn is_persistent(version: Version, headers: &HeaderMap) -> bool {
     !has_option("close") && (version >= Version::HTTP_11 || has_option("keep-alive"))
 }
 
-/// What answers of one server say of their connections.
+/// The headers about connections in the answers of one server.
 #[derive(Debug)]
 pub(crate) struct KeepAlive {
-    /// Of `Keep-Alive`; of less than a second nothing can be said.
+    /// The value of `Keep-Alive`; there is none for less than a second.
     value: Option<HeaderValue>,
-    /// The same as it is written.
+    /// The same headers as text.
     lines: Vec<u8>,
     /// Cancelled when a shutdown begins.
     stop: CancellationToken,
@@ -45,9 +45,9 @@ impl KeepAlive {
         Self { value, lines: lines.unwrap_or_default(), stop }
     }
 
-    /// Whether the connection stays behind an answer with these headers.
+    /// Whether the connection stays open after an answer with these headers.
     ///
-    /// From the moment a shutdown begins none stays, so that no client sends its next request on a
+    /// After a shutdown begins none stays open, so that no client sends its next request on a
     /// connection that is about to end.
     pub(crate) fn is_kept(&self, headers: &HeaderMap, notes: &Notes, is_persistent: bool) -> bool {
         is_persistent
@@ -56,7 +56,7 @@ impl KeepAlive {
             && !notes.seat().is_over()
     }
 
-    /// Adds to an answer what it says of its connection, which is kept or not.
+    /// Adds the headers about the connection, which is kept or not, to an answer.
     pub(crate) fn finish(&self, headers: &mut HeaderMap, is_kept: bool) {
         if !is_kept {
             headers.entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
@@ -67,8 +67,9 @@ impl KeepAlive {
         headers.insert(DATE, date::now());
     }
 
-    /// The same as it is written: `bytes` end with the line before, without its end, and so they do
-    /// afterwards. Pushes are mostly answered so, and headers would be hashed for each.
+    /// Writes the same headers as text. `bytes` end with a header line without its line end, before
+    /// and after the call. Most answers to pushes are written this way, because a map of headers
+    /// would be hashed for each.
     pub(crate) fn write(&self, bytes: &mut Vec<u8>, headers: &HeaderMap, is_kept: bool) {
         if is_kept {
             bytes.extend_from_slice(&self.lines);

@@ -1,6 +1,6 @@
-//! What is known of one HTTP connection: how far a request is read, and whether it is answered.
+//! The state of one HTTP connection: how far a request is read, and whether it is answered.
 //!
-//! Those who read and those who answer share it.
+//! The reading and the answering side share it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,14 +11,15 @@ use hyper::header::TRANSFER_ENCODING;
 use crate::http::framing::{Body, Chunks, Head};
 use crate::listen::places::Seat;
 
-/// What those who read and answer one connection know of it. A clone is the same connection's.
+/// The state that the reading and the answering side of one connection share. A clone refers to the
+/// same connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Notes(Arc<Noted>);
 
 #[derive(Debug)]
 struct Noted {
     seat: Arc<Seat>,
-    /// Of one task, so nobody ever waits for it.
+    /// Only one task uses it, so nobody ever waits for it.
     state: Mutex<State>,
 }
 
@@ -26,17 +27,17 @@ struct Noted {
 struct State {
     reading: Reading,
     exchange: Exchange,
-    /// Requests that have come.
+    /// The number of requests so far.
     requests: u64,
-    /// Bytes have come since the last request that was served, so some may be left unread.
+    /// Bytes have come since the last request that was served, so some may stay unread.
     has_unserved: bool,
 }
 
-/// What comes next.
+/// What comes next in the input.
 #[derive(Debug)]
 enum Reading {
     Head(Head),
-    /// Nothing, until somebody has seen the head that has come.
+    /// Nothing, until the head that has come is processed.
     Seen(Head),
     Body(Body),
 }
@@ -46,13 +47,13 @@ enum Exchange {
     /// No request is under way.
     Waiting,
     Asked,
-    /// Answered, and the answer is not out yet.
+    /// The answer is there, but not written yet.
     Answered,
-    /// Answered by what has no end of its own: whoever reads it is gone when they end their side.
+    /// The answer is endless, so a client that ends its side is considered gone.
     Streaming,
 }
 
-/// What is waited for, and for some time only.
+/// What the connection waits for, within a time limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Awaited {
     /// The first request, or the rest of a head.
@@ -73,14 +74,14 @@ impl Notes {
         Self(Arc::new(Noted { seat, state: Mutex::new(state) }))
     }
 
-    /// A request's head has been seen, whose body is of this size; false when the end of that body
-    /// could be read in two ways: by two lengths, by a length and a transfer encoding, or by any
-    /// encoding but `chunked`.
+    /// Notes the head of a request whose body has this size. Returns false if the end of that body
+    /// is ambiguous: with two lengths, a length and a transfer encoding, or any encoding but
+    /// `chunked`.
     pub(crate) fn begin(&self, headers: &HeaderMap, body: &SizeHint) -> bool {
         let mut state = self.lock();
         let head = match std::mem::replace(&mut state.reading, Reading::Head(Head::default())) {
             Reading::Seen(head) => Some(head),
-            // hyper and we do not agree on where the head ends.
+            // hyper and this module disagree on where the head ends.
             Reading::Head(_) | Reading::Body(_) => None,
         };
         match body.exact() {
@@ -107,27 +108,27 @@ impl Notes {
         state.requests += 1;
     }
 
-    /// The answer is there and is written next; `is_stream` when it has no end of its own.
+    /// The answer is there and will be written; `is_stream` if it is endless.
     pub(crate) fn answered(&self, is_stream: bool) {
         self.lock().exchange = if is_stream { Exchange::Streaming } else { Exchange::Answered };
     }
 
-    /// The answer is out.
+    /// The answer is written.
     pub(crate) fn waits(&self) {
         self.lock().exchange = Exchange::Waiting;
     }
 
-    /// A request was read whole and served.
+    /// A request was read to its end and served.
     pub(crate) fn served(&self) {
         self.lock().has_unserved = false;
     }
 
-    /// Remembers that the client may be sending what will not be read.
+    /// Notes that the client may be sending something that will not be read.
     pub(crate) fn leave_unserved(&self) {
         self.lock().has_unserved = true;
     }
 
-    /// Whether something is left of the body of the request under way.
+    /// Whether a part of the body of the current request is unread.
     pub(crate) fn has_unread_body(&self) -> bool {
         matches!(self.lock().reading, Reading::Body(_))
     }
@@ -136,26 +137,27 @@ impl Notes {
         &self.0.seat
     }
 
-    /// How many of these bytes, which have come, may be handed over: those of one head, or of one body.
+    /// How many of these new bytes may be handed over: those of one head, or of one body.
     pub(crate) fn take(&self, bytes: &[u8]) -> usize {
         self.lock().take(bytes)
     }
 
-    /// What is waited for, if anything is, and after how many requests.
+    /// What the connection waits for, if anything, and after how many requests.
     pub(crate) fn awaited(&self) -> Option<(Awaited, u64)> {
         let state = self.lock();
         state.awaited().map(|awaited| (awaited, state.requests))
     }
 
-    /// The client has ended its side: nothing if that may be told, and otherwise in how manieth
-    /// request.
+    /// For a client that has ended its side: `None` if hyper may see that now, otherwise the number
+    /// of the request.
     pub(crate) fn ended_in(&self) -> Option<u64> {
         let state = self.lock();
         (!state.may_end()).then_some(state.requests)
     }
 
-    /// What was to be written is out; whether the end of what the client sends may be told then.
-    /// Nothing while an answer is not there: without hyper it is [said](Self::waits) what is out.
+    /// Notes that everything is written; returns whether hyper may now see the end of the client's
+    /// side. `None` while there is no answer. Without hyper, [`waits`](Self::waits) reports what is
+    /// written.
     pub(crate) fn flushed(&self) -> Option<bool> {
         let mut state = self.lock();
         if matches!(state.exchange, Exchange::Asked | Exchange::Waiting) {
@@ -167,7 +169,7 @@ impl Notes {
         Some(state.may_end())
     }
 
-    /// Whether the client may be sending what will not be read.
+    /// Whether the client may be sending something that will not be read.
     pub(crate) fn has_unserved(&self) -> bool {
         self.lock().has_unserved
     }
@@ -200,7 +202,7 @@ impl State {
         }
     }
 
-    /// Whether the end of what the client sends may be told.
+    /// Whether hyper may see the end of the client's side.
     fn may_end(&self) -> bool {
         matches!(self.exchange, Exchange::Waiting | Exchange::Streaming)
             || matches!(self.reading, Reading::Body(_))

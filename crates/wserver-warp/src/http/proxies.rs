@@ -1,9 +1,9 @@
-//! Whose word about a client's address counts: that of the proxies in front, named by their networks.
+//! Finds the address of the client behind trusted proxies, which are given by their networks.
 //!
-//! Only `X-Forwarded-For` is read, and of it only what a trusted proxy wrote. `Forwarded`
-//! (RFC 7239) and `X-Real-IP` are not: a proxy that adds to one of the three passes the others on
-//! as the client sent them, so whoever reads several believes the client. The PROXY protocol is
-//! not spoken.
+//! Only `X-Forwarded-For` is read, and of it only what a trusted proxy wrote. `Forwarded` (RFC
+//! 7239) and `X-Real-IP` are ignored: a proxy that sets one of the three passes the others on as
+//! the client sent them, so a server that reads several believes the client. The PROXY protocol is
+//! not supported.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -14,18 +14,18 @@ use tracing::debug;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Bits of an IPv4 address mapped into IPv6 that say only that it is one.
+/// The prefix length of IPv4 addresses mapped into IPv6.
 const MAPPED_PREFIX: u8 = 96;
 
-/// The networks of proxies that are believed. None unless they are named.
+/// The networks of trusted proxies. By default there are none.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// Reads networks as `10.0.0.0/8` or single addresses.
+    /// Reads networks such as `10.0.0.0/8`, or single addresses.
     ///
     /// # Errors
-    /// What is wrong with each that is none.
+    /// The problem of each invalid one.
     pub(crate) fn parse(networks: &[String]) -> Result<Self, Vec<ProxyProblem>> {
         let mut problems = Vec::new();
         let mut parsed = Vec::new();
@@ -41,12 +41,13 @@ impl TrustedProxies {
         if problems.is_empty() { Ok(Self(parsed)) } else { Err(problems) }
     }
 
-    /// Who sent a request that came from `peer`: `peer` itself, or whom a trusted proxy names.
+    /// The client of a request from `peer`: `peer` itself, or the address that a trusted proxy
+    /// gives.
     ///
-    /// From the right, each entry was written by the proxy before it, so the first address that is
-    /// no trusted proxy's is the client, and what stands left of it is its own invention. Where
-    /// all are trusted, the leftmost is. Its port is 0 unless the proxy tells it. What cannot be
-    /// read makes it the proxy's own request.
+    /// Read from the right, each entry was written by the proxy before it. So the first address
+    /// that is not a trusted proxy is the client, and the client itself wrote the entries to its
+    /// left. If all are trusted, the leftmost is the client. Its port is 0 unless the proxy gives
+    /// it. If an entry cannot be read, the proxy counts as the client.
     pub(crate) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
         if !self.trusts(peer.ip()) {
             return peer;
@@ -76,7 +77,7 @@ impl TrustedProxies {
     }
 }
 
-/// A network of trusted proxies that cannot be one.
+/// An invalid network of trusted proxies.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("trusted_proxies {network:?} {fault}")]
 #[non_exhaustive]
@@ -92,12 +93,12 @@ pub struct ProxyProblem {
 #[non_exhaustive]
 pub enum ProxyFault {
     /// It is neither an address nor a network.
-    #[error("is no address and no network, as in 10.0.0.0/8")]
+    #[error("is neither an address nor a network such as 10.0.0.0/8")]
     NotANetwork,
-    /// It is everybody.
+    /// It includes every address.
     #[error("would believe everybody's X-Forwarded-For: name the networks of your proxies")]
     Everybody,
-    /// It is an address with the length of its network.
+    /// It is an address with the prefix length of its network.
     #[error("is within a network: write {network} for all of it, or {address} for the one address")]
     WithinNetwork {
         /// The network.
@@ -124,7 +125,7 @@ fn parse_network(text: &str) -> Result<IpNet, ProxyFault> {
     Ok(canonical(network))
 }
 
-/// A network of mapped IPv4 addresses is one of IPv4.
+/// Converts a network of mapped IPv4 addresses to IPv4.
 fn canonical(network: IpNet) -> IpNet {
     if let IpNet::V6(mapped) = network
         && let Some(address) = mapped.addr().to_ipv4_mapped()
@@ -136,7 +137,7 @@ fn canonical(network: IpNet) -> IpNet {
     network
 }
 
-/// One entry: an address, or an address and a port; IPv6 in brackets or without.
+/// Reads one entry: an address with or without a port; IPv6 with or without brackets.
 fn parse_entry(entry: &[u8]) -> Option<SocketAddr> {
     let text = str::from_utf8(entry).ok()?;
     let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
@@ -173,23 +174,23 @@ mod tests {
     fn the_client_is_the_rightmost_that_is_no_proxy() {
         let proxies = trusted(&["10.0.0.0/8", "192.0.2.7", "2001:db8:ffff::/48"]).unwrap();
         for (peer, lines, client) in [
-            // Whoever is no trusted proxy may write what he likes.
+            // A client that is not a trusted proxy may write anything.
             ("203.0.113.9:5", &["198.51.100.1"][..], "203.0.113.9:5"),
             ("203.0.113.9:5", &["10.0.0.1"], "203.0.113.9:5"),
             ("192.0.2.8:5", &["198.51.100.1"], "192.0.2.8:5"),
-            // A proxy that says nothing asks for itself.
+            // A proxy without the header counts as the client.
             ("10.0.0.1:5", &[], "10.0.0.1:5"),
             ("10.0.0.1:5", &["", " , ,"], "10.0.0.1:5"),
             ("10.0.0.1:5", &["198.51.100.1"], "198.51.100.1:0"),
             ("192.0.2.7:5", &["198.51.100.1"], "198.51.100.1:0"),
             ("[::ffff:10.0.0.1]:5", &["198.51.100.1"], "198.51.100.1:0"),
             ("[2001:db8:ffff::1]:5", &["2001:db8::1"], "[2001:db8::1]:0"),
-            // What the client itself sent stands to the left.
+            // The entries that the client sent are to the left.
             ("10.0.0.1:5", &["127.0.0.1, 198.51.100.1"], "198.51.100.1:0"),
             ("10.0.0.1:5", &["10.9.9.9, 198.51.100.1"], "198.51.100.1:0"),
             ("10.0.0.1:5", &["junk, <script>, 198.51.100.1"], "198.51.100.1:0"),
             ("10.0.0.1:5", &["127.0.0.1", "198.51.100.1"], "198.51.100.1:0"),
-            // A chain of proxies, each adding whom it heard.
+            // A chain of proxies, each of which adds the address before it.
             ("10.0.0.1:5", &["6.6.6.6, 198.51.100.1, 10.0.0.3,10.0.0.2"], "198.51.100.1:0"),
             ("10.0.0.1:5", &["6.6.6.6, 198.51.100.1", "10.0.0.3", "192.0.2.7"], "198.51.100.1:0"),
             ("10.0.0.1:5", &["10.0.0.4, 10.0.0.3"], "10.0.0.4:0"),
@@ -200,7 +201,7 @@ mod tests {
             ("10.0.0.1:5", &["[2001:db8::1]"], "[2001:db8::1]:0"),
             ("10.0.0.1:5", &["::ffff:198.51.100.1"], "198.51.100.1:0"),
             ("10.0.0.1:5", &["\t198.51.100.1 ,"], "198.51.100.1:0"),
-            // What cannot be read where it counts.
+            // An unreadable entry where it matters.
             ("10.0.0.1:5", &["198.51.100.1, unknown"], "10.0.0.1:5"),
             ("10.0.0.1:5", &["unknown"], "10.0.0.1:5"),
             ("10.0.0.1:5", &["198.51.100.1, unknown, 10.0.0.2"], "10.0.0.1:5"),
@@ -219,7 +220,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is not the proxies' own word changes nothing, however it looks.
+        /// Entries that the proxies did not write change nothing, whatever they contain.
         #[test]
         fn what_the_client_sends_counts_for_nothing(
             invented in prop::collection::vec("[\\x20-\\x2b\\x2d-\\x7e]{0,20}", 0..4),
@@ -234,14 +235,14 @@ mod tests {
                 invented.into_iter().chain([client.to_string()]).chain(chain).collect();
             let peer = SocketAddr::from(([10, 0, 0, 1], port));
             let expected = SocketAddr::from((client, 0));
-            // In one line, and each in a line of its own.
+            // All entries in one line, and each in a line of its own.
             let line = entries.join(",");
             prop_assert_eq!(proxies.client(peer, &forwarded(&[line.as_bytes()])), expected);
             let lines: Vec<&[u8]> = entries.iter().map(|entry| entry.as_bytes()).collect();
             prop_assert_eq!(proxies.client(peer, &forwarded(&lines)), expected);
         }
 
-        /// Any bytes at all: an address that stands there, or the proxy's own.
+        /// For any bytes, the result is an address among them, or the proxy's own.
         #[test]
         fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let proxies = trusted(&["10.0.0.0/8"]).unwrap();
@@ -282,11 +283,11 @@ mod tests {
     #[test]
     fn networks_that_are_none_or_too_wide_are_refused() {
         for (network, told) in [
-            ("nonsense", "no network"),
-            ("", "no network"),
-            ("10.0.0.0/33", "no network"),
-            ("10.0.0/8", "no network"),
-            ("10.0.0.1:80", "no network"),
+            ("nonsense", "neither an address nor a network"),
+            ("", "neither an address nor a network"),
+            ("10.0.0.0/33", "neither an address nor a network"),
+            ("10.0.0/8", "neither an address nor a network"),
+            ("10.0.0.1:80", "neither an address nor a network"),
             ("0.0.0.0/0", "everybody"),
             ("::/0", "everybody"),
             ("10.0.0.1/8", "10.0.0.0/8 for all of it, or 10.0.0.1 for the one"),

@@ -1,5 +1,5 @@
-//! What is refused before anybody looks what is asked for, and handshakes: one table of what the
-//! client is told.
+//! Refusals of handshakes, and of requests that are wrong before they are routed: one table of what
+//! the client is told.
 
 use wserver_api::{Format, HttpLimitSettings, ProblemDetails, ProblemKind as Kind, Reply};
 use wserver_core::{LimitSettings, setting_name};
@@ -10,9 +10,9 @@ pub(crate) enum Refused {
     Method {
         allow: &'static str,
     },
-    /// Where the body ends could be read in two ways (RFC 9112, section 6.1).
+    /// The end of the body is ambiguous (RFC 9112, section 6.1).
     AmbiguousLength,
-    /// The host that is asked for is missing, or is none.
+    /// The host is missing or invalid.
     Host {
         why: &'static str,
     },
@@ -20,16 +20,16 @@ pub(crate) enum Refused {
         why: &'static str,
         setting: Option<&'static str>,
     },
-    /// The page that asks is not among the allowed ones.
+    /// The origin of the page is not allowed.
     Origin {
-        /// What it says it is, escaped and cut.
+        /// The origin, escaped and cut.
         origin: String,
     },
     Upgrade {
         why: &'static str,
     },
     UpgradeVersion,
-    /// The token of a handshake.
+    /// The token of the handshake is too long.
     TokenTooLong {
         bytes: usize,
         bytes_max: usize,
@@ -40,36 +40,36 @@ pub(crate) enum Refused {
     AddressFull {
         max: usize,
     },
-    /// More handshakes from one address than it may make.
+    /// The address makes too many handshakes.
     HandshakeRate {
         per_second: u32,
-        /// Until there may be another, at least 1.
+        /// The number of seconds until the next is allowed, at least 1.
         seconds: u64,
     },
     Draining,
-    /// The others count on this node's having no connections.
+    /// The other nodes rely on this node having no connections.
     CutOff,
 }
 
 impl Refused {
-    /// The answer, as clients of version 1 read it.
+    /// The answer in the format of version 1.
     pub(crate) fn reply(&self) -> Reply {
         self.details().reply(Format::Text)
     }
 
-    /// What the peer is told about it.
+    /// What the client is told.
     pub(crate) fn details(&self) -> ProblemDetails {
         match self {
             Self::Method { allow } => ProblemDetails::new(
                 Kind::MethodNotAllowed,
                 "method not allowed",
-                "the method is not allowed here, see Allow",
+                "this path does not accept the method; the Allow header lists those it accepts",
             )
             .allow(allow),
             Self::AmbiguousLength => ProblemDetails::new(
                 Kind::LengthAmbiguous,
                 "bad request",
-                "content-length may come once, or transfer-encoding: chunked once, and not both",
+                "a request can have one content-length or one transfer-encoding: chunked, but not both",
             )
             .closing(),
             Self::Host { why } => {
@@ -88,7 +88,7 @@ impl Refused {
                 Kind::OriginNotAllowed,
                 "origin not allowed",
                 format!(
-                    "the Origin \"{origin}\" is not among those that the setting origin allows"
+                    "the Origin \"{origin}\" is not one that the setting origin allows"
                 ),
             )
             .setting("origin")
@@ -112,7 +112,7 @@ impl Refused {
             Self::Full { max } => ProblemDetails::new(
                 Kind::ConnectionsFull,
                 "too many connections",
-                format!("connections_max is {max}"),
+                format!("the server has reached connections_max, which is {max}"),
             )
             .limit(setting_name!(LimitSettings, connections_max), *max)
             .retry(5)
@@ -120,7 +120,7 @@ impl Refused {
             Self::AddressFull { max } => ProblemDetails::new(
                 Kind::AddressFull,
                 "too many connections from this address",
-                format!("connections_per_address_max is {max}"),
+                format!("this address has reached connections_per_address_max, which is {max}"),
             )
             .limit(setting_name!(HttpLimitSettings, connections_per_address_max), *max)
             .retry(5)
@@ -128,7 +128,7 @@ impl Refused {
             Self::HandshakeRate { per_second, seconds } => ProblemDetails::new(
                 Kind::HandshakeRate,
                 "too many handshakes from this address",
-                format!("handshakes_per_address_per_second is {per_second}"),
+                format!("this address has reached handshakes_per_address_per_second, which is {per_second}"),
             )
             .limit(
                 setting_name!(HttpLimitSettings, handshakes_per_address_per_second),
@@ -144,8 +144,7 @@ impl Refused {
             Self::CutOff => ProblemDetails::new(
                 Kind::CutOff,
                 "cut off from the cluster",
-                "the server has been cut off from its cluster for cluster_cut_off_max, and takes \
-                 nobody in until it is back",
+                "the server has been cut off from its cluster for longer than cluster_cut_off_max, and accepts no connections until it is back",
             )
             .retry(5)
             .closing(),
@@ -157,7 +156,7 @@ impl Refused {
 mod tests {
     use super::*;
 
-    /// What may be met by whoever asks for a WebSocket or a push is described by its name and status.
+    /// The guide describes each problem of a handshake or a push by its name and status.
     #[test]
     fn problems_are_described() {
         let guide = include_str!("../../../../docs/http-api.md");

@@ -1,7 +1,8 @@
-//! Which request goes where: the table of routes is `wserver-api`'s, and its answers become warp's.
+//! Connects requests to their answers: `wserver-api` has the table of routes, and its answers
+//! become warp's.
 //!
-//! What only publishers ask for goes straight to its answer, and everything else through a filter
-//! of warp, which was about a fifth of what the server executed for a push.
+//! Requests of publishers go straight to their answer, and all others through a filter of warp,
+//! which was about a fifth of the instructions for a push.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -26,10 +27,10 @@ use crate::connection::wire::Socket;
 use crate::http::site::Site;
 use crate::http::unread;
 
-/// The body of an answer: one piece, or what a filter made.
+/// The body of an answer: complete, or made by a filter.
 pub(crate) type AnswerBody = http_body_util::Either<Full<Bytes>, UnsyncBoxBody<Bytes, warp::Error>>;
 
-/// Answers one request that came from `peer` for what was found; `filters` are those of the same
+/// Answers one request from `peer` for the route that was found; `filters` are those of the same
 /// listener.
 pub(crate) fn serve<F>(
     site: &Arc<Site>,
@@ -62,7 +63,7 @@ where
                 Ok(whole(answer))
             })
         }
-        // Boxed: hyper keeps room for the largest, and pushes are what it mostly moves.
+        // Boxed, because hyper reserves room for the largest, and most requests are pushes.
         Some(found) if found.is_for_publishers() => {
             let mut body = request.into_body();
             let answering = async move {
@@ -86,7 +87,7 @@ where
     }
 }
 
-/// An answer in one piece.
+/// A complete answer.
 pub(crate) fn whole(reply: Reply) -> Response<AnswerBody> {
     reply.map(|body| http_body_util::Either::Left(Full::new(body)))
 }
@@ -103,7 +104,7 @@ fn boxed(answer: WarpResponse) -> Response<AnswerBody> {
     answer.map(|body| http_body_util::Either::Right(body.boxed_unsync()))
 }
 
-/// An answer as filters give it.
+/// An answer in the type of filters.
 fn filtered(answer: Response<ReplyBody>) -> WarpResponse {
     let (head, body) = answer.into_parts();
     let body = match body {
@@ -115,8 +116,8 @@ fn filtered(answer: Response<ReplyBody>) -> WarpResponse {
     Response::from_parts(head, body)
 }
 
-/// What a listener serves by way of warp, as a service for hyper: what no route takes is answered
-/// 404, and so is what belongs to the other listener.
+/// The part of a listener that warp serves, as a service for hyper. Requests without a route, or
+/// for a route of the other listener, get 404.
 pub(crate) fn filters(
     site: &Arc<Site>,
     side: Side,
@@ -131,7 +132,7 @@ pub(crate) fn filters(
     TowerToHyperService::new(warp::service(all))
 }
 
-/// The routes of a listener as one filter: it rejects what it has no route for.
+/// The routes of a listener as one filter, which rejects requests without a route.
 fn filter(
     site: &Arc<Site>,
     side: Side,

@@ -1,4 +1,4 @@
-//! What one server serves over HTTP, on all of its listeners.
+//! What one server serves over HTTP, on all its listeners.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::http::keep_alive::KeepAlive;
 use crate::http::proxies::TrustedProxies;
 use crate::upgrade::handshake::Handshakes;
 
-/// What one server serves over HTTP, on all of its listeners.
+/// What one server serves over HTTP, on all its listeners.
 pub(crate) struct Site {
     pub(crate) api: Arc<Api<Socket>>,
     pub(crate) handshakes: Handshakes,
@@ -28,12 +28,12 @@ impl fmt::Debug for Site {
 }
 
 impl Site {
-    /// Where whatever serves a connection runs.
+    /// Spawns the tasks that serve connections.
     pub(crate) fn tasks(&self) -> &Tasks {
         self.api.node().tasks()
     }
 
-    /// Counts a connection, or a request on one, for which `bound` left no place.
+    /// Counts a connection, or a request on one, that was refused because of `bound`.
     pub(crate) fn count_refused(&self, bound: HttpBound) {
         self.counters.http_connections_refused_total.increment(bound);
     }

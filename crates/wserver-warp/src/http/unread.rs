@@ -1,4 +1,4 @@
-//! What is left of a body when the answer is known: it is read, so that its connection can stay.
+//! Reads the rest of a body after the answer is known, so that the connection can stay open.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use hyper::HeaderMap;
 use hyper::body::Body as HttpBody;
 use hyper::header::{CONNECTION, EXPECT};
 
-/// So much of a body that nobody asked for is read, and for so long, so that its connection can stay.
+/// How much of an unneeded body to read, and for how long, so that the connection can stay open.
 const PASSED_OVER_BYTES_MAX: u64 = 64 * 1024;
 const PASSED_OVER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Reads what is left of a body to which the answer is known, unless that ends the connection or
-/// the body is not worth it; a connection whose body has an unread part ends.
+/// Reads the rest of a body whose answer is known, unless the connection ends anyway or the body is
+/// too long; if a part stays unread, the connection ends.
 pub(crate) async fn pass_over(
     headers: &HeaderMap,
     answer: &HeaderMap,
     body: &mut (impl HttpBody<Data = Bytes> + Unpin),
 ) {
-    // Whoever expects to be told to go on has not sent it, and need not.
+    // A client that waits for 100 Continue has not sent the body, and need not.
     if body.is_end_stream()
         || body.size_hint().lower() > PASSED_OVER_BYTES_MAX
         || headers.contains_key(EXPECT)
@@ -30,13 +30,13 @@ pub(crate) async fn pass_over(
     let passing = async {
         let mut bytes = 0;
         while let Some(Ok(frame)) = body.frame().await {
-            // Trailers are no part.
+            // Trailers are not data.
             bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
             if bytes > PASSED_OVER_BYTES_MAX {
                 break;
             }
         }
     };
-    // Too late is as good as too long.
+    // A timeout has the same result as a body that is too long.
     let _ = tokio::time::timeout(PASSED_OVER_TIMEOUT, passing).await;
 }

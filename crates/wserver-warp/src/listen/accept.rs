@@ -1,4 +1,4 @@
-//! From the listener to a served HTTP connection: caps, back-off, timeouts, shutdown.
+//! From the listener to a served HTTP connection: limits, back-off, timeouts, shutdown.
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -24,15 +24,15 @@ use socket2::SockRef;
 /// Pauses after a failed accept, doubling from the first to the last.
 const BACK_OFF: Duration = Duration::from_millis(10);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
-/// Connections that are taken in once no more are to come: those that the kernel had by then.
+/// The maximum number of connections to accept after the end: those that the kernel already has.
 const LAST_MAX: usize = 4096;
 
-/// Accepts until `close` is cancelled; then drops the listener, and ends when its connections have
-/// ended, which it tells to when `last_call` is cancelled: then they are waited for no longer.
+/// Accepts until `close` is cancelled; then drops the listener, and returns when its connections
+/// have ended. When `last_call` is cancelled, it stops waiting for them and ends them.
 ///
-/// Each listener has `http_connections_max` of its own, so that strangers at the public one keep no
-/// backend out. What one address may have of them holds where strangers come, and not for backends
-/// with a listener of their own, nor for proxies, behind which are many.
+/// Each listener has its own `http_connections_max`, so that strangers at the public one cannot
+/// keep a backend out. The limit per address applies to the listener for browsers, but not to
+/// backends with their own listener, nor to trusted proxies, which stand for many clients.
 pub(crate) async fn run(
     site: Arc<Site>,
     door: Door,
@@ -62,7 +62,8 @@ pub(crate) async fn run(
             Ok(accepted) => accepted,
             Err(error) if is_about_one_connection(&error) => continue,
             Err(error) => {
-                // Most often descriptors have run out: those who are served go on, and some will leave.
+                // Usually there are no descriptors left: existing connections continue, and some
+                // will end.
                 warn!(%error, pause = ?back_off, "accept failed");
                 tokio::select! {
                     () = close.cancelled() => break,
@@ -107,7 +108,7 @@ async fn serve(
     place: Place,
 ) {
     if let Transport::Tcp(stream) = &stream {
-        // Without it a small frame may wait for the acknowledgement of the one before.
+        // Without it, a small frame may wait for the acknowledgement of the previous one.
         let _ = stream.set_nodelay(true);
     }
     if let Some(stream) = secure(&site, tls.as_deref(), stream, peer, &place.seat).await {
@@ -124,20 +125,22 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Says why without waiting; whoever cannot take it at once sees the connection end. Who means TLS could not read it.
+/// Sends the reason without waiting; a client that cannot take it at once only sees the connection
+/// end. A client of TLS could not read it.
 fn refuse(stream: &Transport, is_tls: bool, reply: &[u8]) {
-    // Past tokio, which does not know yet whether a socket this young is ready.
+    // It bypasses tokio, which does not know yet whether such a new socket is writable.
     let socket = match stream {
         Transport::Tcp(stream) if !is_tls => SockRef::from(stream),
         Transport::Unix(stream) => SockRef::from(stream),
         Transport::Tcp(_) | Transport::Tls(_) => return,
     };
-    // What was sent and not read would turn the reply into a reset.
+    // Unread input would turn the reply into a reset.
     let _ = (&*socket).read(&mut [0; 1024]);
     let _ = socket.send(reply);
 }
 
-/// Makes a TLS connection where TLS is spoken, within `header_timeout` and while its place lasts.
+/// Makes a TLS connection if the listener uses TLS, within `header_timeout` and as long as its
+/// place is kept.
 async fn secure(
     site: &Site,
     tls: Option<&Tls>,
@@ -149,7 +152,7 @@ async fn secure(
         (Transport::Tcp(stream), Some(tls)) => (stream, tls),
         (stream, _) => return Some(stream),
     };
-    // Boxed: it is gone when HTTP begins, and is much larger than what serves that.
+    // Boxed: it is dropped before HTTP begins, and is much larger than the code that serves HTTP.
     let accepting = Box::pin(tls.accept(stream));
     let secured = tokio::select! {
         secured = tokio::time::timeout(site.api.http_limits().header_timeout, accepting) => secured,

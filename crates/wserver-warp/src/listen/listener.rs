@@ -1,4 +1,4 @@
-//! Where a server listens: addresses that are checked, listeners that are bound, and what each is for.
+//! Where a server listens: checked addresses, bound listeners, and what each serves.
 
 use std::fmt;
 use std::fs;
@@ -16,19 +16,19 @@ use wserver_api::Side;
 use crate::listen::transport::Transport;
 use crate::tls::Tls;
 
-/// Connections the kernel holds for us between two accepts.
+/// Connections that the kernel holds between two accepts.
 const BACKLOG: i32 = 4096;
-/// Who may push through a Unix socket: its owner and its group.
+/// The owner and the group of a Unix socket may push through it.
 const UNIX_MODE: u32 = 0o660;
-/// Who connects by a Unix socket has no address; it is a program on this machine.
+/// A client of a Unix socket has no address; it is a program on this machine.
 const UNIX_PEER: SocketAddr = SocketAddr::new(LOOPBACK, 0);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// What an address begins with that is a path.
+/// The prefix of an address that is a path.
 const UNIX_PREFIX: &str = "unix:";
-/// How far a private listener that nobody has placed is from the public one.
+/// The distance of the default private port from the public port.
 const PRIVATE_PORT_OFFSET: u16 = 10_000;
 
-/// Where to listen, as it was set.
+/// Where to listen, as a setting gives it.
 #[derive(Debug)]
 pub(crate) enum ListenSetting {
     /// `host:port`, or `unix:/path`.
@@ -47,7 +47,7 @@ pub(crate) enum Listen {
     UnixListener(StdUnixListener),
 }
 
-/// A bound listener, with what is served there and how.
+/// A bound listener, what it serves and how.
 #[derive(Debug)]
 pub(crate) struct Door {
     pub(crate) listener: Listener,
@@ -59,15 +59,15 @@ pub(crate) struct Door {
 pub(crate) enum Listener {
     Tcp(TcpListener),
     Unix {
-        /// Stands first, since it is to go first: the next server finds no file then, or a stale one.
-        /// None where somebody else bound it, who keeps it.
+        /// It comes first, because it must be dropped first: the next server then finds no file, or
+        /// a stale one. `None` if another program bound the socket and keeps the file.
         _file: Option<SocketFile>,
         listener: UnixListener,
     },
 }
 
 impl ListenSetting {
-    /// Looks the address up, which is the value of `setting`.
+    /// Resolves the address, which is the value of `setting`.
     pub(crate) fn resolve(self, setting: &'static str) -> Result<Listen, AddressProblem> {
         match self {
             Self::Listener(listener) => Ok(Listen::Listener(listener)),
@@ -85,7 +85,7 @@ impl ListenSetting {
     }
 }
 
-/// An address that nothing can listen at.
+/// An address that cannot be listened on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{setting} {address:?} {fault}")]
 #[non_exhaustive]
@@ -102,16 +102,16 @@ pub struct AddressProblem {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressFault {
-    /// It begins as that of a Unix socket does, and names none.
+    /// It has the prefix of a Unix socket, but no path.
     #[error("has no path")]
     NoPath,
-    /// It is not of that form, or its host is unknown.
+    /// It has another form, or its host is unknown.
     #[error("is not host:port: {error}")]
     NotHostPort {
         /// What the operating system reported.
         error: String,
     },
-    /// Its host is known and has no address.
+    /// Its host is known but has no address.
     #[error("has no address")]
     NoAddress,
 }
@@ -127,7 +127,8 @@ fn resolve(address: &str) -> Result<SocketAddr, AddressFault> {
 }
 
 impl Listen {
-    /// The address that other machines reach it by, if they do. A file's mode says who reaches a Unix socket.
+    /// The address at which other machines reach it, if they do. The mode of its file protects a
+    /// Unix socket.
     pub(crate) fn exposed(&self) -> io::Result<Option<SocketAddr>> {
         let address = match self {
             Self::Address(address) => *address,
@@ -137,14 +138,14 @@ impl Listen {
         Ok((!address.ip().to_canonical().is_loopback()).then_some(address))
     }
 
-    /// The place beside it that only this machine reaches: 12345 has 22345. Port 0 stays what it is.
+    /// The private port that only this machine reaches: 22345 for 12345. Port 0 stays 0.
     pub(crate) fn beside_on_loopback(&self) -> io::Result<Self> {
         let address = match self {
             Self::Address(address) => *address,
             Self::Listener(listener) => listener.local_addr()?,
             Self::Unix(_) | Self::UnixListener(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
-        // Who listens at a loopback address of his choice may have another server at the first.
+        // At a loopback address other than the first, another server may have the first.
         let ip = if address.ip().is_loopback() { address.ip() } else { LOOPBACK };
         let port = match address.port() {
             0 => 0,
@@ -155,12 +156,13 @@ impl Listen {
         Ok(Self::Address(SocketAddr::new(ip, port)))
     }
 
-    /// Only programs on this machine reach it.
+    /// Whether only programs on this machine reach it.
     pub(crate) const fn is_unix(&self) -> bool {
         matches!(self, Self::Unix(_) | Self::UnixListener(_))
     }
 
-    /// Starts to listen, within a runtime; an error says where, behind the `role` of the address.
+    /// Starts to listen, within a runtime. An error gives the place, with the `role` of the
+    /// address.
     pub(crate) fn bind(self, role: &str) -> io::Result<Listener> {
         let place = self.to_string();
         self.bound().map_err(|error| {
@@ -190,7 +192,7 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
-            Self::Listener(_) | Self::UnixListener(_) => f.write_str("the listener that was given"),
+            Self::Listener(_) | Self::UnixListener(_) => f.write_str("the given listener"),
             Self::Unix(path) => write!(f, "{UNIX_PREFIX}{}", path.display()),
         }
     }
@@ -198,7 +200,7 @@ impl fmt::Display for Listen {
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restart must not wait for the connections of the last run to be forgotten.
+    // A restart must not wait until the kernel forgets the connections of the last run.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG.unsigned_abs())
@@ -209,7 +211,7 @@ fn bind_unix(path: PathBuf) -> io::Result<Listener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(&path)?)?;
     let file = SocketFile::new(path)?;
-    // Nobody can connect before it listens, so nobody gets in by the mode it had until now.
+    // Nobody can connect before it listens, so its earlier mode lets nobody in.
     fs::set_permissions(&file.path, fs::Permissions::from_mode(UNIX_MODE))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -217,14 +219,14 @@ fn bind_unix(path: PathBuf) -> io::Result<Listener> {
     Ok(Listener::Unix { _file: Some(file), listener })
 }
 
-/// Removes a socket that a server left behind which did not end in order.
+/// Removes the socket file of a server that did not shut down properly.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         Ok(metadata) if !metadata.file_type().is_socket() => Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "there is a file of this name that is not a socket",
+            "a file of this name exists and is not a socket",
         )),
         Ok(_) => match StdUnixStream::connect(path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
@@ -238,11 +240,11 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The name of a Unix socket, taken away again with it.
+/// The file of a Unix socket, which is removed on drop.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
-    /// Device and number, by which the file is told from another's of the same name.
+    /// Device and inode, which distinguish the file from another of the same name.
     identity: (u64, u64),
 }
 
@@ -256,7 +258,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            // A file that cannot be removed is stale to the next server, which removes it.
+            // If the file cannot be removed, the next server finds it stale and removes it.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -268,7 +270,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 impl Listener {
-    /// The address, with the port that was given for port 0. A Unix socket has none.
+    /// The address, with the actual port for port 0. A Unix socket has none.
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr(),
@@ -276,7 +278,7 @@ impl Listener {
         }
     }
 
-    /// The next connection, and who it is from.
+    /// The next connection, and its address.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -293,7 +295,7 @@ impl Listener {
         }
     }
 
-    /// A connection that has come already, and who it is from; straight from the kernel, since
+    /// A connection that has already arrived, and its address; straight from the kernel, because
     /// the runtime may not know of it yet.
     pub(crate) fn accept_waiting(&self) -> io::Result<Option<(Transport, SocketAddr)>> {
         let accepted = match self {
@@ -316,7 +318,7 @@ impl Listener {
     }
 }
 
-/// An IPv4 client of a listener for both is shown and counted as one.
+/// Shows and counts an IPv4 client of a dual-stack listener as IPv4.
 fn canonical(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }

@@ -1,10 +1,10 @@
-//! The HTTP connections of one listener: how many there may be, and which one goes for a new one.
+//! The HTTP connections of one listener: their limit, and which one is closed for a new one.
 //!
-//! A connection that waits for a request holds its place for nothing. So when all places are taken
-//! the one that has waited longest goes, of those that have not pushed first, and of the address
-//! that holds the most. Strangers who open connections to hold them push each other out, and nobody
-//! else. When every place has a request under way a few more connections are let in, to which
-//! nothing but the server's health is told.
+//! A connection that waits for a request does not need its place. So when all places are taken, the
+//! one that has waited longest is closed: connections that have not pushed go first, and among them
+//! those of the address that holds the most. So strangers that open connections to hold them only
+//! displace each other. When every place has a request under way, a few more connections are
+//! accepted, which get only the server's health.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -18,24 +18,24 @@ use std::time::{Duration, Instant};
 use futures::task::AtomicWaker;
 use tokio::sync::Notify;
 
-/// Places beside the others, from which only the server's health can be asked.
+/// Additional places, at which only the server's health can be asked.
 const RESERVED: usize = 8;
-/// Connections that have been told to go and have not gone yet. They take descriptors beyond the bound.
+/// Connections that are being closed. They hold descriptors beyond the limit.
 const LEAVING_MAX: usize = 24;
-/// How long a new connection waits for one of them.
+/// How long a new connection waits for one of them to end.
 const LEAVING_TIMEOUT: Duration = Duration::from_millis(50);
-/// So many places are looked at before it is decided which goes, or however many it takes to find
-/// one that may.
+/// How many places to look at before deciding which connection to close; more if none of them may
+/// be closed.
 const LOOKED_AT: usize = 64;
 
 /// The places of one listener.
 #[derive(Debug)]
 pub(crate) struct Places {
     max: usize,
-    /// Of one address; zero is no bound.
+    /// The limit of one address; zero means no limit.
     per_address_max: usize,
     opened_at: Instant,
-    /// ProblemDetails when a connection has gone.
+    /// Notified when a connection has gone.
     left: Notify,
     /// Written when a connection comes and when it goes.
     taken: Mutex<Taken>,
@@ -43,25 +43,26 @@ pub(crate) struct Places {
 
 #[derive(Debug, Default)]
 struct Taken {
-    /// By number; as many as there have been at once.
+    /// By number; as many as there have ever been at once.
     seats: Vec<Option<Arc<Seat>>>,
     free: Vec<usize>,
     ordinary: Count,
     reserved: Count,
     /// An entry is one address with a live connection.
     of_address: HashMap<IpAddr, usize>,
-    /// Where to look next.
+    /// Where the next search begins.
     next: usize,
 }
 
-/// Who goes first: whether it has pushed, how many its address has, since when it waits.
+/// The order in which connections are closed: whether it has pushed, how many its address has,
+/// since when it waits.
 type Rank = (bool, Reverse<usize>, u64);
 
 /// Connections of one kind.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Count {
     all: usize,
-    /// Those that have been told to go.
+    /// Those that are being closed.
     leaving: usize,
 }
 
@@ -75,11 +76,11 @@ impl Count {
 #[derive(Debug)]
 pub(crate) struct Seat {
     opened_at: Instant,
-    /// None where connections of one address are nobody's share.
+    /// `None` if the limit of addresses does not apply.
     address: Option<IpAddr>,
-    /// Only the server's health is told here.
+    /// Only the server's health is served here.
     pub(crate) is_reserved: bool,
-    /// Milliseconds from `opened_at` to when it began to wait for a request, and one; zero while a
+    /// Milliseconds from `opened_at` until it began to wait for a request, plus one; zero while a
     /// request is under way.
     waiting_since: AtomicU64,
     has_pushed: AtomicBool,
@@ -100,12 +101,12 @@ pub(crate) struct Place {
 pub(crate) enum Found {
     Place {
         place: Place,
-        /// Another connection goes for it.
+        /// Another connection is closed for it.
         is_evicting: bool,
     },
     AllBusy,
     AddressFull,
-    /// So many are on their way out that nobody else is told to go yet.
+    /// So many are being closed that no further one is closed yet.
     Leaving,
 }
 
@@ -121,7 +122,8 @@ impl Places {
         })
     }
 
-    /// A place for a connection from `address`, `None` where it does not matter which.
+    /// Finds a place for a connection from `address`; `None` if the limit of addresses does not
+    /// apply.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -179,12 +181,12 @@ impl Places {
         Found::Place { place, is_evicting }
     }
 
-    /// Ends every connection that waits for a request, now or after its answer.
+    /// Ends every connection that waits for a request, the others after their answer.
     pub(crate) fn end(&self) {
         self.lock().seats.iter().flatten().for_each(|seat| seat.end());
     }
 
-    /// Ready when no connection is left. For one caller, once nobody looks for a place any more.
+    /// Ready when no connection is left. For one caller, after the last search for a place.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -207,7 +209,7 @@ impl Taken {
         if is_reserved { &mut self.reserved } else { &mut self.ordinary }
     }
 
-    /// Tells one connection to go; false when none may.
+    /// Closes one connection; returns false if none may be closed.
     fn end_one(&mut self, is_reserved: bool) -> bool {
         let Some(seat) = self.longest_waiting(is_reserved) else { return false };
         seat.end();
@@ -215,7 +217,7 @@ impl Taken {
         true
     }
 
-    /// The connection that goes next, if one may.
+    /// The next connection to close, if one may be closed.
     fn longest_waiting(&mut self, is_reserved: bool) -> Option<Arc<Seat>> {
         let all = self.seats.len();
         let mut found: Option<(Rank, &Arc<Seat>)> = None;
@@ -249,7 +251,7 @@ impl Drop for Place {
         let count = taken.count(self.seat.is_reserved);
         count.all -= 1;
         if self.seat.is_over() {
-            // Not all were told one by one, when the server ends.
+            // When the server ends, connections are not counted one by one as leaving.
             count.leaving = count.leaving.saturating_sub(1);
         }
         if let Some(address) = self.seat.address
@@ -278,17 +280,17 @@ impl Seat {
         self.waiting_since.store(0, Ordering::Relaxed);
     }
 
-    /// Whoever is behind it pushes, and is no stranger any more.
+    /// The client has pushed, so it is no longer a stranger.
     pub(crate) fn pushed(&self) {
         self.has_pushed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the connection is to end, once no request is under way.
+    /// Whether the connection must end as soon as no request is under way.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// Ready when the connection is to end. For one task.
+    /// Ready when the connection must end. For one task.
     pub(crate) fn poll_over(&self, cx: &Context<'_>) -> Poll<()> {
         self.waker.register(cx.waker());
         if self.is_over() { Poll::Ready(()) } else { Poll::Pending }
@@ -329,11 +331,11 @@ mod tests {
         let (third, is_evicting) = place(&places, 3);
         third.seat.wait(after(&places, 5));
         assert!(is_evicting && flood[1].seat.is_over() && !flood[0].seat.is_over());
-        // One that has a request under way does not go.
+        // A connection with a request under way is not closed.
         flood[0].seat.begin();
         let fourth = place(&places, 4).0;
         assert!(third.seat.is_over() && !lone.seat.is_over());
-        // Who has pushed goes last.
+        // Connections that have pushed are closed last.
         fourth.seat.begin();
         let fifth = place(&places, 5).0;
         fifth.seat.begin();
@@ -349,7 +351,7 @@ mod tests {
         busy.iter().for_each(|it| it.seat.begin());
         let mut reserved: Vec<Place> = (0..RESERVED).map(|_| place(&places, 3).0).collect();
         assert!(reserved.iter().all(|it| it.seat.is_reserved));
-        // They are no more for the taking than the others.
+        // The additional places are limited like the others.
         reserved.push(place(&places, 3).0);
         assert_eq!(reserved.iter().filter(|it| it.seat.is_over()).count(), 1);
         reserved.retain(|it| !it.seat.is_over());

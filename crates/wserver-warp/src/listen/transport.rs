@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::connection::wire::Socket;
 use crate::tls::TlsStream;
 
-/// What hyper reads from and writes to, by way of `HttpIo`.
+/// The stream that hyper reads and writes, through `HttpIo`.
 #[derive(Debug)]
 pub(crate) enum Transport {
     Tcp(TcpStream),
@@ -23,7 +23,7 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl Transport {
-    /// The socket of a connection that was upgraded; none is on a Unix socket, which serves no upgrade.
+    /// The socket of an upgraded connection; a Unix socket has none, because it serves no upgrades.
     pub(crate) fn into_socket(self) -> Option<Socket> {
         match self {
             Self::Tcp(stream) => Some(Socket::Plain(stream)),
@@ -32,7 +32,7 @@ impl Transport {
         }
     }
 
-    /// Reads what nobody will look at, past TLS; zero when the peer has ended.
+    /// Reads bytes that nobody will use, without TLS; zero if the peer has ended.
     pub(crate) fn poll_discard(
         &mut self,
         cx: &mut Context<'_>,
@@ -85,7 +85,7 @@ impl AsyncWrite for Transport {
     }
 
     fn is_write_vectored(&self) -> bool {
-        // All three do.
+        // All three support it.
         true
     }
 

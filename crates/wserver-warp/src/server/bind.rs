@@ -1,4 +1,4 @@
-//! A server whose settings hold together: its parts are put together when it begins to listen.
+//! A server with checked settings; its parts are created when it begins to listen.
 
 use std::fmt;
 use std::io;
@@ -28,20 +28,20 @@ use crate::upgrade::addresses::{Addresses, HandshakeRates};
 use crate::upgrade::handshake::Handshakes;
 use crate::upgrade::public_page::PublicPage;
 
-/// A push server whose settings hold together, not yet listening.
+/// A push server with checked settings that does not listen yet.
 pub struct Server {
     pub(super) listen: Listen,
     pub(super) tls: Option<Arc<Tls>>,
-    /// Where pushes are served, if it is not the same place.
+    /// The private listener, if there is one.
     pub(super) private: Option<(Listen, Option<Arc<Tls>>)>,
-    /// What is served at `listen`.
+    /// What the listener at `listen` serves.
     pub(super) side: Side,
     pub(super) settings: ServerBuilder,
     pub(super) limits: Limits,
     pub(super) http_limits: HttpLimits,
     pub(super) proxies: TrustedProxies,
     pub(super) serves_demo: bool,
-    /// With which code connections are closed when the server shuts down.
+    /// The code with which a shutdown closes connections.
     pub(super) goodbye_code: CloseCode,
 }
 
@@ -62,10 +62,10 @@ impl Server {
         ServerBuilder::new()
     }
 
-    /// Starts to listen. To be called within a tokio runtime, which will run the server.
+    /// Starts to listen. Call it within a tokio runtime, which will run the server.
     ///
     /// # Errors
-    /// When an address cannot be had, which the error names, or there is no runtime.
+    /// If an address cannot be listened on, which the error names, or if there is no runtime.
     pub fn bind(self) -> io::Result<BoundServer> {
         let runtime = Runtime::try_current().map_err(io::Error::other)?;
         let has_client_ca = self.settings.asks_pushers_for_certificates(self.private.is_some());
@@ -88,7 +88,7 @@ impl Server {
             Some(address) if self.settings.private_on_loopback => {
                 Some(Elsewhere::At(format!("http://{address}")))
             }
-            // Where an operator has placed it is his own to tell.
+            // The operator knows an address that the operator chose.
             _ if has_private || side == Side::Whole => None,
             _ => Some(Elsewhere::Nowhere),
         };
@@ -159,7 +159,8 @@ impl Server {
         Ok(BoundServer { doors, address, private_address, site, tls, goodbye_code, stop, part })
     }
 
-    /// [`bind`](Self::bind) and serve until [`Handle::shutdown`](crate::Handle::shutdown), or for ever.
+    /// Calls [`bind`](Self::bind), and serves until [`Handle::shutdown`](crate::Handle::shutdown),
+    /// or for ever.
     ///
     /// # Errors
     /// As [`bind`](Self::bind).
@@ -170,7 +171,7 @@ impl Server {
         Ok(self.bind()?.serve().await)
     }
 
-    /// [`bind`](Self::bind) and serve until `shutdown` is ready, then drain.
+    /// Calls [`bind`](Self::bind), serves until `shutdown` is ready, and then drains.
     ///
     /// # Errors
     /// As [`bind`](Self::bind).
@@ -182,14 +183,14 @@ impl Server {
     }
 }
 
-/// Where a page on this machine opens its WebSockets, as a policy of its contents names it.
+/// The origin to which a page on this machine opens its WebSockets, for its content policy.
 fn sockets_origin(address: SocketAddr, is_tls: bool) -> String {
     let scheme = if is_tls { "wss" } else { "ws" };
     let (ip, port) = (address.ip(), address.port());
     if ip.is_unspecified() {
         format!("{scheme}://{}:{port}", IpAddr::V4(Ipv4Addr::LOCALHOST))
     } else if ip.is_ipv6() && ip.is_loopback() {
-        // Policies have no word for an IPv6 address.
+        // Content policies cannot express an IPv6 address.
         format!("{scheme}://localhost:{port}")
     } else {
         format!("{scheme}://{address}")

@@ -1,4 +1,4 @@
-//! A server that listens: it joins its cluster, serves, and drains.
+//! A listening server: it joins its cluster, serves, and drains.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,22 +18,23 @@ use crate::listen::listener::Door;
 use crate::server::handle::Handle;
 use crate::tls::{self, Tls};
 
-/// How long a kept HTTP connection has for its next request when its listener is closed. Its answer
-/// says that it was the last; without that time the request would cross with the connection's end.
+/// How long a kept HTTP connection has for its next request after its listener closes. Without that
+/// time, a request could cross the end of the connection, because the client had not yet seen the
+/// answer that announces it.
 const KEPT_FOR: Duration = Duration::from_secs(2);
 
-/// A server that listens; connections wait in the kernel until it is served.
+/// A listening server; connections wait in the kernel until it serves.
 pub struct BoundServer {
-    /// The public one, and then the private one if there is one.
+    /// The public listener, then the private one if there is one.
     pub(super) doors: Vec<Door>,
     pub(super) address: SocketAddr,
     pub(super) private_address: Option<SocketAddr>,
     pub(super) site: Arc<Site>,
-    /// The TLS of each listener that has any.
+    /// The TLS of each listener that uses it.
     pub(super) tls: Arc<[Arc<Tls>]>,
-    /// With which code connections are closed when the server shuts down.
+    /// The code with which a shutdown closes connections.
     pub(super) goodbye_code: CloseCode,
-    /// Cancelled when a shutdown is to begin.
+    /// Cancelled when a shutdown must begin.
     pub(super) stop: CancellationToken,
     /// What it has not begun to take part in.
     pub(super) part: Option<Part>,
@@ -46,40 +47,40 @@ impl fmt::Debug for BoundServer {
 }
 
 impl BoundServer {
-    /// Where it listens: the port that was given for port 0.
+    /// The address of the listener, with the actual port for port 0.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where pushes are served, if that is an address of its own; `None` of a Unix socket as well.
+    /// The private address, if there is one; `None` for a Unix socket too.
     #[must_use]
     pub fn private_addr(&self) -> Option<SocketAddr> {
         self.private_address
     }
 
-    /// Whether the demo page is at `/`.
+    /// Whether the demo page is served at `/`.
     #[must_use]
     pub fn serves_demo_page(&self) -> bool {
         self.site.api.serves_demo_page()
     }
 
-    /// A handle to push, disconnect and shut down; it stays good while the server serves.
+    /// A handle to push, disconnect and shut down; it works as long as the server serves.
     #[must_use]
     pub fn handle(&self) -> Handle {
         let (api, counters) = (Arc::clone(&self.site.api), Arc::clone(&self.site.counters));
         Handle::new(api, Arc::clone(&self.tls), counters, self.stop.clone())
     }
 
-    /// Reaches for the broker of its cluster, so that what is wrong with it is known before anybody is
-    /// served; without a cluster it does nothing. It needs the feature `cluster`.
+    /// Connects to the broker of the cluster, so that problems with the broker are known before the
+    /// server serves; without a cluster it does nothing. It needs the feature `cluster`.
     ///
     /// # Errors
-    /// Why the broker cannot be used, in words for an operator. It may be tried again, and the server
-    /// may be served all the same: it is not ready until it has joined.
+    /// Why the broker cannot be used, in words for an operator. You can call this again, or serve
+    /// anyway: the server is not ready until it has joined.
     ///
     /// # Cancel safety
-    /// If the future is dropped, the node has not joined; call it again, or serve all the same.
+    /// If the future is dropped, the node has not joined; call it again, or serve anyway.
     #[cfg(feature = "cluster")]
     pub async fn join(&mut self) -> Result<(), crate::BrokerError> {
         match &mut self.part {
@@ -98,13 +99,14 @@ impl BoundServer {
 
     /// Serves until `shutdown` is ready or [`Handle::shutdown`] is called, then drains:
     ///
-    /// 1. For `drain_delay` all is as before, but `/readyz` says no, so that balancers stop sending.
-    /// 2. Over `drain_spread` every connection gets a Close (1001) behind what is queued for it.
-    ///    New ones are answered 503; pushes are still taken, for those who are still there.
-    /// 3. The listeners are closed, requests in flight are answered, queues are seen out. HTTP
-    ///    connections that are kept have another two seconds for their next request.
+    /// 1. For `drain_delay` it serves as before, but `/readyz` fails, so that load balancers stop
+    ///    sending clients.
+    /// 2. Over `drain_spread` every connection gets a Close (1001) after what is queued for it. New
+    ///    connections get 503; pushes are still accepted, for the connections that are left.
+    /// 3. The listeners close, the requests under way are answered, and queues are emptied. Kept
+    ///    HTTP connections have another two seconds for their next request.
     ///
-    /// From the beginning HTTP answers say `Connection: close`.
+    /// From the beginning, HTTP answers say `Connection: close`.
     ///
     /// It returns when no task is left, at the latest after `drain_timeout`.
     ///
@@ -148,7 +150,7 @@ impl BoundServer {
         let kept_until = deadline.min(tokio::time::Instant::now() + KEPT_FOR);
         let mut drained = node.drain(deadline).await;
         drained.closed += told;
-        // The others have had its users until now.
+        // The other nodes counted on its users until now.
         if let Some(cluster) = cluster {
             cluster.leave();
         }
@@ -162,15 +164,15 @@ impl BoundServer {
     }
 }
 
-/// What a server that serves has started; dropping it ends all of that. After a drain there is
-/// nothing left to end.
+/// Everything that a serving server has started; dropping it ends all of that. After a drain
+/// nothing is left to end.
 struct Serving {
     site: Arc<Site>,
     /// Cancelled when a shutdown begins.
     stop: CancellationToken,
     /// Cancelled when the listeners close.
     close: CancellationToken,
-    /// Cancelled when kept HTTP connections are waited for no longer.
+    /// Cancelled when the server stops waiting for kept HTTP connections.
     last_call: CancellationToken,
 }
 

@@ -1,4 +1,4 @@
-//! The settings of a server checked, each and their relations: every problem is told at once.
+//! Checks the settings of a server and their relations, and reports all problems at once.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::server::error::{BuildError, BuildProblem, CookieReader, setting};
 use crate::tls::{self, Tls, TlsProblem, TlsSettings};
 
 impl ServerBuilder {
-    /// Checks all settings and the relations between them. Nothing is bound yet.
+    /// Checks all settings and the relations between them. It binds nothing.
     ///
     /// # Errors
     /// [`BuildError`] with every problem, not only the first.
@@ -115,7 +115,7 @@ impl ServerBuilder {
                         && !is_root_taken
                         && self.trusted_proxies.is_empty()
                         && match &private {
-                            // The page is of another origin than the WebSockets then.
+                            // The page's origin then differs from that of the WebSockets.
                             Some(private) => {
                                 matches!(private.exposed(), Ok(None))
                                     && !private.is_unix()
@@ -124,8 +124,8 @@ impl ServerBuilder {
                             None => matches!(listen.exposed(), Ok(None)) && !is_keyless,
                         };
                 let private = private.map(|private| (private, private_tls));
-                // Without a key not even where nobody has placed pushes: a proxy in front may leave
-                // no mark on what it passes on.
+                // Without a key they are not served here even if they have no other place, because
+                // a proxy in front may leave no mark on the requests that it forwards.
                 let side = if private.is_some() || is_keyless { Side::Public } else { Side::Whole };
                 Ok(Server {
                     listen,
@@ -144,8 +144,8 @@ impl ServerBuilder {
         }
     }
 
-    /// A browser sends its cookies for every page, so without a check of origins any web page could
-    /// listen as whoever visits it.
+    /// A browser sends its cookies with the requests of every page. So without a check of origins,
+    /// any web page could listen as its visitor.
     fn cookie_problem(&self) -> Option<BuildProblem> {
         let reader = if self.token_source.is_ambient() {
             CookieReader::TokenSource(self.token_source.clone())
@@ -159,14 +159,14 @@ impl ServerBuilder {
             .then(|| BuildProblem::CookiesOfAnyPage { reader, origin: self.origin.to_string() })
     }
 
-    /// Whether who cannot show a certificate cannot push.
+    /// Whether pushes require a client certificate.
     pub(super) fn asks_pushers_for_certificates(&self, is_private: bool) -> bool {
         let tls = if is_private { &self.private_tls } else { &self.tls };
         tls.as_ref().is_some_and(TlsSettings::asks_for_clients)
     }
 }
 
-/// What there is, if nothing is wrong with it.
+/// The value, if it has no problems.
 fn taken<T>(
     checked: Result<Option<T>, AddressProblem>,
     problems: &mut Vec<BuildProblem>,
@@ -177,7 +177,7 @@ fn taken<T>(
     })
 }
 
-/// A code by which a server may say that it goes away.
+/// The close code for a shutdown, if `code` is one.
 fn goodbye_code(code: u16) -> Option<CloseCode> {
     [CloseCode::GOING_AWAY, CloseCode::RESTART].into_iter().find(|it| it.as_u16() == code)
 }

@@ -1,4 +1,4 @@
-//! The settings of a server, as a program collects them.
+//! The builder with a server's settings.
 
 use std::fmt;
 use std::net::TcpListener as StdTcpListener;
@@ -21,14 +21,14 @@ use crate::listen::listener::ListenSetting;
 use crate::tls::TlsSettings;
 use crate::upgrade::origin::OriginPolicy;
 
-/// Where a server listens unless told otherwise: the ancestor's port, on this machine only.
+/// The default address: the ancestor's port, only on this machine.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:12345";
 
-/// To whom the demo page is served.
+/// When to serve the demo page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DemoPolicy {
     Never,
-    /// Where only this machine reaches it.
+    /// If only this machine can reach it.
     OnLoopback,
     Always,
 }
@@ -107,21 +107,23 @@ impl ServerBuilder {
         }
     }
 
-    /// Where to listen: `host:port`; `:port` is every IPv4 address of this machine, `[::]:port` IPv6 too. Default: 127.0.0.1:12345.
+    /// Sets where to listen: `host:port`; `:port` is every IPv4 address of this machine,
+    /// `[::]:port` also every IPv6 address. Default: 127.0.0.1:12345.
     #[must_use]
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.public = Some(ListenSetting::Address(address.into()));
         self
     }
 
-    /// A listener that is bound already, instead of an address.
+    /// Uses a listener that is already bound, instead of an address.
     #[must_use]
     pub fn listener(mut self, listener: StdTcpListener) -> Self {
         self.public = Some(ListenSetting::Listener(listener));
         self
     }
 
-    /// Serves TLS, and nothing else, where browsers connect. Default: plain, for a proxy in front that ends TLS.
+    /// Serves only TLS where browsers connect. Default: plain HTTP, for a proxy in front that
+    /// terminates TLS.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, tls: TlsSettings) -> Self {
@@ -129,34 +131,34 @@ impl ServerBuilder {
         self
     }
 
-    /// Serves pushes at this address and no longer at [`address`](Self::address), which then carries
-    /// the WebSockets alone: `host:port`, or `unix:/path` as [`private_unix`](Self::private_unix).
+    /// Accepts pushes at this address instead of at [`address`](Self::address), which then serves
+    /// only WebSockets: `host:port`, or `unix:/path` as [`private_unix`](Self::private_unix).
     ///
-    /// What must not be open to strangers then has an address that can be kept from them. The
-    /// demo page is served where pushes are.
-    /// Each of the two listeners has `http_connections_max` of its own.
+    /// You can then protect this address from strangers. It also serves the demo page. Each of the
+    /// two listeners has its own `http_connections_max`.
     #[must_use]
     pub fn private_address(mut self, address: impl Into<String>) -> Self {
         self.private = Some(ListenSetting::Address(address.into()));
         self
     }
 
-    /// Where nothing is asked of publishers, serves pushes as [`private_address`](Self::private_address)
-    /// does, on a port that only this machine reaches: 22345 beside 12345, ten thousand further than
-    /// the port of the address (or before it, where there is none). It does nothing where there is a
-    /// push authoriser, a private listener, or [`allow_open_push`](Self::allow_open_push).
+    /// If pushes need no authentication, accepts them as [`private_address`](Self::private_address)
+    /// does, at a port that only this machine reaches: 22345 for 12345, that is the port of the
+    /// address plus ten thousand (or minus, if there is no such port). It does nothing if there is
+    /// a push authoriser, a private listener, or [`allow_open_push`](Self::allow_open_push).
     ///
-    /// Without it, and without any of those, pushes are taken by the [`Handle`](crate::Handle) alone, and over HTTP
-    /// they are answered 403: whoever reaches the address through a proxy could push to everyone
-    /// otherwise, as the proxy is a program on this machine and need leave no mark.
+    /// Without this and without any of those, only the [`Handle`](crate::Handle) can push, and
+    /// pushes over HTTP get 403. Otherwise every client that reaches the address through a proxy
+    /// could push to everyone, because the proxy is a program on this machine and may leave no
+    /// mark.
     #[must_use]
     pub fn private_on_loopback(mut self) -> Self {
         self.private_on_loopback = true;
         self
     }
 
-    /// As [`private_address`](Self::private_address), on a Unix socket: its file is made with mode
-    /// 0660, so that the server's own user and group may push, and is removed when the server ends.
+    /// As [`private_address`](Self::private_address), on a Unix socket. Its file has mode 0660, so
+    /// that the server's user and group may push, and is removed when the server ends.
     ///
     /// Authorisers see 127.0.0.1, port 0, as the peer.
     #[must_use]
@@ -165,24 +167,24 @@ impl ServerBuilder {
         self
     }
 
-    /// As [`private_address`](Self::private_address), with a listener that is bound already.
+    /// As [`private_address`](Self::private_address), with a listener that is already bound.
     #[must_use]
     pub fn private_listener(mut self, listener: StdTcpListener) -> Self {
         self.private = Some(ListenSetting::Listener(listener));
         self
     }
 
-    /// As [`private_unix`](Self::private_unix), with a listener that is bound already; its file,
-    /// and who may open it, are the business of whoever bound it.
+    /// As [`private_unix`](Self::private_unix), with a listener that is already bound; the program
+    /// that bound it is responsible for its file and permissions.
     #[must_use]
     pub fn private_unix_listener(mut self, listener: StdUnixListener) -> Self {
         self.private = Some(ListenSetting::UnixListener(listener));
         self
     }
 
-    /// Serves TLS, and nothing else, at the private address. With a
-    /// [`client_ca_file`](TlsSettings::client_ca_file) a client's certificate is enough to push
-    /// with, unless a push authoriser asks for more.
+    /// Serves only TLS at the private address. With a
+    /// [`client_ca_file`](TlsSettings::client_ca_file), a client certificate is enough to push,
+    /// unless a push authoriser requires more.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn private_tls(mut self, tls: TlsSettings) -> Self {
@@ -190,21 +192,21 @@ impl ServerBuilder {
         self
     }
 
-    /// Where browsers open their WebSocket. Default: /ws.
+    /// The path at which browsers open their WebSocket. Default: /ws.
     #[must_use]
     pub fn ws_path(mut self, path: impl Into<String>) -> Self {
         self.ws_path = path.into();
         self
     }
 
-    /// Where backends post messages. Default: /push.
+    /// The path at which backends post messages. Default: /push.
     #[must_use]
     pub fn push_path(mut self, path: impl Into<String>) -> Self {
         self.push_path = path.into();
         self
     }
 
-    /// Which web pages may connect. Default: any.
+    /// The web pages that may connect. Default: any.
     #[must_use]
     pub fn origin(mut self, origin: OriginPolicy) -> Self {
         self.origin = origin;
@@ -213,11 +215,11 @@ impl ServerBuilder {
 
     /// The proxies in front, as networks (`10.0.0.0/8`) or addresses. Default: none.
     ///
-    /// A request from one of them counts as the client's that its `X-Forwarded-For` names: the
-    /// rightmost entry that is no such proxy. So limits per address, the log, `Credentials::peer`,
-    /// `PushCredentials::peer` and [`Connection::peer_addr`] are about clients and not about the
-    /// proxy. The port is 0 where the proxy does not tell it. `Forwarded` and the PROXY protocol are
-    /// not read.
+    /// For a request from one of them, the client is the address that its `X-Forwarded-For` gives:
+    /// the rightmost entry that is not such a proxy. Limits per address, the log,
+    /// `Credentials::peer`, `PushCredentials::peer` and [`Connection::peer_addr`] then refer to the
+    /// client and not to the proxy. The port is 0 if the proxy does not give it. `Forwarded` and
+    /// the PROXY protocol are not read.
     #[must_use]
     pub fn trusted_proxies<I>(mut self, networks: I) -> Self
     where
@@ -235,45 +237,47 @@ impl ServerBuilder {
         self
     }
 
-    /// Where a token comes from when a register message has none or an empty one. Default: from
+    /// Sets where a token comes from if a register message has none or an empty one. Default: from
     /// nowhere, and such a message is ignored.
     ///
-    /// The token of the handshake is then authenticated for each such registration of the
-    /// connection, and kept as long as it lives. A cookie goes with an [`origin`](Self::origin)
-    /// policy only, because browsers send it along for every page.
+    /// The token of the handshake is then authenticated for each such registration, and kept as
+    /// long as the connection lives. Cookies require an [`origin`](Self::origin) policy, because
+    /// browsers send them with the requests of every page.
     #[must_use]
     pub fn token_source(mut self, token_source: TokenSource) -> Self {
         self.token_source = token_source;
         self
     }
 
-    /// Decides who may push. Default: the [`Handle`](crate::Handle) alone, unless a private listener takes pushes
-    /// without a key, for programs on this machine, or [`allow_open_push`](Self::allow_open_push) is set.
+    /// Decides which requests may push. By default only the [`Handle`](crate::Handle) can push,
+    /// unless a private listener accepts pushes without a key from programs on this machine, or
+    /// [`allow_open_push`](Self::allow_open_push) is set.
     #[must_use]
     pub fn push_authorizer(mut self, push_authorizer: impl PushAuthorizer) -> Self {
         self.push_authorizer = Arc::new(push_authorizer);
         self
     }
 
-    /// Lets everyone who reaches the port push to everyone, as the ancestor did: on loopback, where
-    /// that includes whoever comes through a proxy on this machine, and beyond it too.
+    /// Lets every client that reaches the port push to everyone, as the ancestor did. On loopback
+    /// that includes clients of a proxy on this machine.
     ///
-    /// Only for a network whose every member may do so; web pages of other sites stay shut out.
+    /// Use it only in a network whose every member may do so; web pages of other sites are still
+    /// refused.
     #[must_use]
     pub fn allow_open_push(mut self) -> Self {
         self.allow_open_push = true;
         self
     }
 
-    /// Serves the demo page, a playground, at `/` of the listener that takes pushes, whoever reaches
-    /// it. Default: not served.
+    /// Serves the demo page, a playground, at `/` of the listener that accepts pushes, to every
+    /// client that reaches it. Default: off.
     #[must_use]
     pub fn demo_page(mut self) -> Self {
         self.demo_page = DemoPolicy::Always;
         self
     }
 
-    /// Serves the demo page at `/` where only this machine reaches it: if pushes are taken at a
+    /// Serves the demo page at `/` if only this machine reaches it: if pushes are accepted at a
     /// loopback address, there are no trusted proxies, the page may connect
     /// ([`origin`](Self::origin)), and nothing else is at `/`.
     #[must_use]
@@ -282,33 +286,34 @@ impl ServerBuilder {
         self
     }
 
-    /// The code with which connections are closed when the server shuts down: 1001, going away, or
-    /// 1012, service restart, for clients that tell them apart. Default: 1001.
+    /// Sets the code with which a shutdown closes connections: 1001, going away, or 1012, service
+    /// restart, for clients that distinguish them. Default: 1001.
     #[must_use]
     pub fn drain_close_code(mut self, code: u16) -> Self {
         self.drain_close_code = code;
         self
     }
 
-    /// Every bound of connections, their messages and their queues: sizes, times, counts.
+    /// Sets the limits of connections, their messages and their queues: sizes, times, counts.
     #[must_use]
     pub fn limits(mut self, limits: LimitSettings) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Every bound of HTTP: of requests, of the connections that carry them, and of handshakes.
+    /// Sets the limits of HTTP: of requests, of the connections that carry them, and of handshakes.
     #[must_use]
     pub fn http_limits(mut self, limits: HttpLimitSettings) -> Self {
         self.http_limits = limits;
         self
     }
 
-    /// Makes the server a node of a cluster, whose nodes find each other at `broker`: a push on any of
-    /// them reaches its user on all of them. Default: it stands alone.
+    /// Makes the server a node of a cluster whose nodes find each other at `broker`: a push to any
+    /// node reaches its user on all nodes. Default: no cluster.
     ///
-    /// [`BoundServer::join`](crate::BoundServer::join) tells whether the broker can be used; without that call a server begins
-    /// to serve and joins as soon as it can. It needs the feature `cluster`.
+    /// [`BoundServer::join`](crate::BoundServer::join) reports whether the broker can be used;
+    /// without that call, a server begins to serve and joins as soon as it can. It needs the
+    /// feature `cluster`.
     #[cfg(feature = "cluster")]
     #[must_use]
     pub fn cluster(mut self, broker: Arc<dyn Broker>, settings: ClusterSettings) -> Self {
@@ -316,7 +321,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Called with every message a client sends, before the server looks at it (the ancestor's `AfterReadFunc`).
+    /// Calls `hook` with every message from a client, before the server reads it (the ancestor's
+    /// `AfterReadFunc`).
     ///
     /// It runs on the connection's task, so it must not block. If it panics, that connection ends.
     #[must_use]
@@ -328,8 +334,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Called once for every connection whose task has not panicked, before its socket is closed
-    /// (the ancestor's `BeforeCloseFunc`).
+    /// Calls `hook` once for every connection whose task has not panicked, before its socket is
+    /// closed (the ancestor's `BeforeCloseFunc`).
     ///
     /// It runs on the connection's task, so it must not block.
     #[must_use]
@@ -341,11 +347,11 @@ impl ServerBuilder {
         self
     }
 
-    /// What tells the time of day, which expiries of identities are compared with; by default the
-    /// system's clock. It is asked at each turn of a connection, so it must be quick.
+    /// Sets the clock with which expiries of identities are compared; by default the system's. It
+    /// is read in each turn of a connection, so it must be quick.
     ///
-    /// A clock may be set: a connection whose identity has expired by a clock that was set forward
-    /// is closed by its next ping, and one that has not by a clock that was set back lives on.
+    /// The clock may be set at any time. If it is set forward past an expiry, the connection is
+    /// closed by its next ping; if it is set back before one, the connection lives on.
     #[must_use]
     pub fn wall_clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.wall_clock = WallClock::new(clock);

@@ -1,8 +1,8 @@
 //! What can be wrong with a server's settings.
 //!
-//! A problem has the settings that it is about, and their values, as fields and is worded once, by
-//! `Display`. Limits, the cluster, origins, proxies and TLS say themselves what is wrong with them;
-//! here their problems come together.
+//! A problem has the settings concerned and their values as fields, and `Display` puts it into
+//! words. Limits, the cluster, origins, proxies and TLS describe their own problems; this list
+//! includes them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,8 +16,8 @@ use crate::listen::listener::AddressProblem;
 use crate::tls::TlsProblem;
 use crate::upgrade::origin::OriginProblem;
 
-/// The names of settings as [`BuildProblem::settings`] has them, beside those of limits, of the cluster
-/// and of TLS: what a program that has names of its own translates.
+/// The names of settings in [`BuildProblem::settings`], besides those of limits, of the cluster and
+/// of TLS. A program with other names translates them.
 pub mod setting {
     macro_rules! names {
         ($($name:ident = $word:literal,)+) => {
@@ -47,7 +47,7 @@ pub mod setting {
     }
 }
 
-/// One thing that is wrong with a server's settings.
+/// One problem with a server's settings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildProblem {
@@ -70,12 +70,12 @@ pub enum BuildProblem {
     #[error(transparent)]
     Address(#[from] AddressProblem),
     /// The address where browsers connect is a Unix socket.
-    #[error("address must be host:port, browsers cannot reach a Unix socket")]
+    #[error("address must be host:port, because browsers cannot reach a Unix socket")]
     AddressIsUnix,
-    /// The address of a listener that was given cannot be looked up.
+    /// The address of a listener that the program passed cannot be read.
     #[error("{} has no address: {error}", listener(setting))]
     ListenerWithoutAddress {
-        /// The setting that the listener was given in place of: `address` or `private_address`.
+        /// The setting that the listener replaces: `address` or `private_address`.
         setting: &'static str,
         /// What the operating system reported.
         error: String,
@@ -96,8 +96,8 @@ pub enum BuildProblem {
         /// Its value.
         path: String,
     },
-    /// The server serves something of its own at a path.
-    #[error("{setting} cannot be {path}, where the server has its own")]
+    /// The server uses a path itself.
+    #[error("{setting} cannot be {path}, because the server uses that path itself")]
     PathReserved {
         /// `ws_path` or `push_path`.
         setting: &'static str,
@@ -110,25 +110,23 @@ pub enum BuildProblem {
         /// The path.
         path: String,
     },
-    /// The demo page has the place of one of the paths.
+    /// One of the paths is `/`, where the demo page is.
     #[error("the demo page is served at /, so neither ws_path nor push_path can be /")]
     DemoPageInTheWay,
     /// Browsers cannot reach the listener that would serve the demo page.
     #[error(
-        "the demo page is served where pushes are taken, and browsers cannot reach a Unix socket: turn \
-         it off"
+        "the demo page is served at the private address, but browsers cannot reach a Unix socket: turn the page off"
     )]
     DemoPageOnUnix,
-    /// Pushes of the demo page would not be taken.
+    /// The server would refuse the pushes of the demo page.
     #[error(
-        "the demo page pushes, and pushes without a key are not taken at an address where browsers \
-         connect: set push_authorizer, private_on_loopback or allow_open_push"
+        "the demo page pushes, but an address where browsers connect accepts no pushes without a key: set push_authorizer, private_on_loopback or allow_open_push"
     )]
     DemoPageWithoutKey,
-    /// There is TLS for a private listener, and no such listener.
+    /// There is TLS for a private listener, but no such listener.
     #[error("private_tls needs a private_address that is host:port")]
     PrivateTlsUnused,
-    /// Clients do not take a close code for a goodbye.
+    /// Clients would not understand a close code as a shutdown.
     #[error("drain_close_code is {code}, but must be 1001 or 1012")]
     DrainCloseCode {
         /// Its value.
@@ -140,12 +138,12 @@ pub enum BuildProblem {
          visitor: set origin to same-origin, or to the origins of your pages"
     )]
     CookiesOfAnyPage {
-        /// What reads what browsers send along for every page.
+        /// What reads headers that browsers send for every page.
         reader: CookieReader,
         /// The policy of origins.
         origin: String,
     },
-    /// Tokens cannot come from there.
+    /// Tokens cannot come from this source.
     #[error("token_source {source}: {error}", source = .token_source)]
     TokenSource {
         /// Its value.
@@ -160,7 +158,7 @@ pub enum BuildProblem {
          push to everyone"
     )]
     OpenPush {
-        /// Where they could.
+        /// The address at which they could.
         address: SocketAddr,
     },
 }
@@ -170,10 +168,10 @@ fn listener(setting: &str) -> &'static str {
 }
 
 impl BuildProblem {
-    /// The names of the settings that it is about, the one to look at first before the others.
+    /// The names of the settings concerned, the most important first.
     ///
-    /// They are those of the program's settings, which are those of [`ServerBuilder`]'s methods and of
-    /// the fields of its limits; only TLS has a setting for each file.
+    /// They are the names of [`ServerBuilder`]'s methods and of the fields of its limits; only TLS
+    /// has a setting for each file.
     ///
     /// [`ServerBuilder`]: crate::ServerBuilder
     #[must_use]
@@ -207,7 +205,7 @@ impl BuildProblem {
     }
 }
 
-/// What reads that which browsers send along for every page.
+/// What reads headers that browsers send for every page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CookieReader {
@@ -235,7 +233,7 @@ impl fmt::Display for CookieReader {
     }
 }
 
-/// All that is wrong with a server's settings.
+/// All problems with a server's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildError {
     problems: Vec<BuildProblem>,

@@ -1,4 +1,4 @@
-//! Speaking to a running server from within its program: pushes, disconnects, what it knows.
+//! The handle of a running server: pushes, disconnects, and information.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use crate::counters::CarrierCounters;
 use crate::server::error::BuildError;
 use crate::tls::{self, Tls};
 
-/// Speaks to a running server from anywhere in the program. A clone is the same server.
+/// Controls a running server from anywhere in the program. A clone controls the same server.
 #[derive(Clone)]
 pub struct Handle {
     api: Arc<Api<Socket>>,
-    /// The TLS of each listener that has any.
+    /// The TLS of each listener that uses it.
     tls: Arc<[Arc<Tls>]>,
     counters: Arc<CarrierCounters>,
-    /// Cancelled when a shutdown is to begin.
+    /// Cancelled when a shutdown must begin.
     stop: CancellationToken,
 }
 
@@ -34,20 +34,20 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// Why what the embedding program asked for was not carried out.
+/// Why a call of the embedding program was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandleError {
-    /// The user id is empty or beyond `name_bytes_max`.
+    /// The user id is empty or longer than `name_bytes_max`.
     #[error("the user id {0}")]
     User(#[source] NameError),
-    /// The event is empty or beyond `name_bytes_max`.
+    /// The event is empty or longer than `name_bytes_max`.
     #[error("the event {0}")]
     Event(#[source] NameError),
-    /// The message has no text.
+    /// The message is empty.
     #[error("the message is empty")]
     MessageEmpty,
-    /// The message is beyond `message_bytes_max`.
+    /// The message is longer than `message_bytes_max`.
     #[error("the message is {bytes} bytes long, the limit message_bytes_max is {bytes_max}")]
     MessageTooLarge {
         /// Its length in bytes of UTF-8.
@@ -63,7 +63,7 @@ pub enum HandleError {
     Trace(#[source] TraceError),
 }
 
-/// Whom [`Handle::disconnect`] concerns.
+/// The connections that [`Handle::disconnect`] closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target<'a> {
@@ -92,20 +92,21 @@ impl Handle {
         Self { api, tls, counters, stop }
     }
 
-    /// Sends `message` verbatim to every live connection of `user` that registered `event`; says how many took it.
+    /// Sends `message` unchanged to every live connection of `user` that registered `event`;
+    /// returns how many took it.
     ///
     /// # Errors
-    /// [`HandleError`] when a name or the message is empty or beyond its limit.
+    /// [`HandleError`] if a name or the message is empty or too long.
     ///
     /// # Cancel safety
-    /// A push that is dropped before it is ready may or may not be delivered.
+    /// If the future is dropped, the push may or may not be delivered.
     pub async fn push(&self, user: &str, event: &str, message: &str) -> Result<usize, HandleError> {
         let receipt = self.push_with(user, event, message, &PushOptions::default()).await?;
         Ok(receipt.delivered())
     }
 
-    /// As [`push`](Self::push), for some of the connections or for some time only; says what became
-    /// of it, and why if it went to nobody.
+    /// As [`push`](Self::push), but to only some of the connections or for a limited time; returns
+    /// what became of the message, and why if nobody got it.
     ///
     /// # Errors
     /// As [`push`](Self::push).
@@ -123,13 +124,13 @@ impl Handle {
         Ok(gathered.total())
     }
 
-    /// As [`push_with`](Self::push_with), to every user who has a connection that registered `event`.
+    /// As [`push_with`](Self::push_with), to every user with a connection that registered `event`.
     ///
     /// # Errors
     /// As [`push`](Self::push).
     ///
     /// # Cancel safety
-    /// One that is dropped before it is ready may have reached some of the users.
+    /// If the future is dropped, the message may have reached some of the users.
     pub async fn push_everyone(
         &self,
         event: &str,
@@ -143,7 +144,8 @@ impl Handle {
         Ok(gathered.total())
     }
 
-    /// As [`push_with`](Self::push_with), with what each node of a cluster says, and which do not.
+    /// As [`push_with`](Self::push_with), with the result of each node of a cluster, and the nodes
+    /// that did not answer.
     ///
     /// # Errors
     /// As [`push`](Self::push).
@@ -163,14 +165,14 @@ impl Handle {
         Ok(self.api.deliver(&user, &mut message, options).await)
     }
 
-    /// Whether the server has part in its cluster now: the broker carries messages, and the users of
-    /// all other nodes are known. A server that stands alone always says yes.
+    /// Whether the server takes part in its cluster now: the broker carries messages, and the users
+    /// of all other nodes are known. A server without a cluster always returns `Ok`.
     ///
-    /// What this handle tells and does is about this node alone, in a cluster too, but for pushes and
+    /// In a cluster too, this handle's methods concern only this node, except pushes and
     /// [`disconnect_everywhere`](Self::disconnect_everywhere).
     ///
     /// # Errors
-    /// Why not, in a few words.
+    /// The reason, in a few words.
     pub fn cluster_ready(&self) -> Result<(), String> {
         self.api.cluster().map_or(Ok(()), Cluster::ready)
     }
@@ -182,8 +184,8 @@ impl Handle {
         self.api.cluster().map(Cluster::members).unwrap_or_default()
     }
 
-    /// What happened to `user` of late: its newest `max` refusals, drops and ends, the oldest of
-    /// them first, as far back as `journal_bytes_max` reaches.
+    /// What happened to `user` recently: its newest `max` refusals, drops and ends, in order of
+    /// time, as far back as `journal_bytes_max` reaches.
     ///
     /// # Errors
     /// [`HandleError::User`].
@@ -191,8 +193,7 @@ impl Handle {
         Ok(self.api.node().recent(&self.user(user)?, max))
     }
 
-    /// The same of those who had not proven to be anybody: refused tokens, connections that never
-    /// registered.
+    /// The same for strangers: refused tokens, and connections that never registered.
     #[must_use]
     pub fn recent_strangers(&self, max: usize) -> Vec<Entry> {
         self.api.node().recent_strangers(max)
@@ -201,7 +202,7 @@ impl Handle {
     /// Follows what happens to `user` from now on: registrations, pushes, refusals, drops, ends.
     ///
     /// # Errors
-    /// [`HandleError::User`], or [`HandleError::Trace`] when there are `traces_max` already.
+    /// [`HandleError::User`], or [`HandleError::Trace`] if there are already `traces_max`.
     pub fn trace(&self, user: &str) -> Result<Trace, HandleError> {
         self.api.node().trace(&self.user(user)?).map_err(HandleError::Trace)
     }
@@ -218,7 +219,7 @@ impl Handle {
         Ok(self.api.node().user_connections(&self.user(user)?, max))
     }
 
-    /// How many connections each of `users` has.
+    /// The number of connections of each of `users`.
     ///
     /// # Errors
     /// [`HandleError::User`].
@@ -228,24 +229,25 @@ impl Handle {
         Ok(self.api.node().presence(&users))
     }
 
-    /// Registers a live connection for an event of `user`, as if it had asked for it; it is told
-    /// nothing, and the registration does not expire.
+    /// Registers a live connection for an event of `user`, as if it had asked for it. The
+    /// registration does not expire. A connection of version 2 gets a notice.
     ///
     /// # Errors
-    /// [`HandleError`] when a name is empty or beyond its limit, when there is no such connection, or
-    /// it or the user has as many registrations or connections as may be; nobody is closed then.
+    /// [`HandleError`] if a name is empty or too long, if there is no such connection, or if the
+    /// connection or the user has reached its limit; no connection is closed for that.
     pub fn register(&self, id: ConnectionId, user: &str, event: &str) -> Result<(), HandleError> {
         let (user, event) = (self.user(user)?, self.event(event)?);
         self.api.node().register(id, &user, &event).map_err(HandleError::Register)?;
         Ok(())
     }
 
-    /// Ends one registration of a live connection, which stays open; false when there is no such one.
+    /// Ends one registration of a live connection, which stays open; returns false if it does not
+    /// exist.
     ///
-    /// If the registration came with an expiry, the connection still ends when that comes.
+    /// If the registration has an expiry, the connection still ends at that time.
     ///
     /// # Errors
-    /// [`HandleError`] when a name is empty or beyond its limit.
+    /// [`HandleError`] if a name is empty or too long.
     pub fn unregister(
         &self,
         id: ConnectionId,
@@ -255,12 +257,12 @@ impl Handle {
         Ok(self.api.node().unregister(id, &self.user(user)?, &self.event(event)?))
     }
 
-    /// Closes connections with code 1000, behind what is queued for them; says how many.
+    /// Closes connections with code 1000, after what is queued for them; returns their number.
     ///
-    /// They are unbound at once: the very next push does not count them.
+    /// They are unbound at once: the next push does not count them.
     ///
     /// # Errors
-    /// [`HandleError`] when a name is empty or beyond its limit.
+    /// [`HandleError`] if a name is empty or too long.
     pub fn disconnect(&self, target: Target<'_>) -> Result<usize, HandleError> {
         let node = self.api.node();
         Ok(match target {
@@ -273,14 +275,14 @@ impl Handle {
         })
     }
 
-    /// As [`disconnect`](Self::disconnect), on every node of the cluster; says how many each closed,
-    /// and which nodes did not answer: those may have closed some or not.
+    /// As [`disconnect`](Self::disconnect), on every node of the cluster; returns how many each
+    /// closed, and which nodes did not answer. Those may have closed some.
     ///
     /// # Errors
     /// As [`disconnect`](Self::disconnect).
     ///
     /// # Cancel safety
-    /// One that is dropped is carried out all the same.
+    /// If the future is dropped, the connections are closed anyway.
     pub async fn disconnect_everywhere(
         &self,
         target: Target<'_>,
@@ -303,12 +305,12 @@ impl Handle {
         Ok(cluster.ask(Whom::Everybody, question, std::future::ready(here), said).await)
     }
 
-    /// Whether the server delivers, and should be sent anybody now as far as that goes: a message to
-    /// itself has just arrived. `GET /readyz` asks [`cluster_ready`](Self::cluster_ready) as well. It is tried at most once a second, on the server's runtime, and shows in
-    /// no count. While that runtime hangs this does not return.
+    /// Whether the server delivers: a message to itself has just arrived. `GET /readyz` also checks
+    /// [`cluster_ready`](Self::cluster_ready). The server tests itself at most once a second, on
+    /// its runtime, and no count includes that. This call waits as long as that runtime hangs.
     ///
     /// # Errors
-    /// Why it should not, in a few words.
+    /// The reason, in a few words.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -321,43 +323,43 @@ impl Handle {
         self.stop.cancel();
     }
 
-    /// Reads the certificates, keys and client authorities of every listener anew, which
-    /// otherwise happens some seconds after their files have changed. Connections from now on get
-    /// the new ones, those that live stay as they are. It reads files, so it blocks for a moment.
+    /// Reads the certificates, keys and client authorities of every listener again, which otherwise
+    /// happens some seconds after their files change. New connections get the new ones; existing
+    /// ones keep what they have. It reads files, so it blocks for a moment.
     ///
     /// # Errors
-    /// [`BuildError`] with every problem; then nothing has changed.
+    /// [`BuildError`] with every problem; nothing changes then.
     pub fn reload_tls(&self) -> Result<(), BuildError> {
         tls::reload(&self.tls).map_err(BuildError::from)
     }
 
-    /// How many connections ended before they were secure: no TLS, no common version or suite, no
-    /// certificate of a client that must have one, or too slow.
+    /// The number of connections that ended before their TLS handshake was complete: no TLS, no
+    /// common version or suite, no required client certificate, or too slow.
     #[must_use]
     pub fn tls_handshakes_failed(&self) -> u64 {
         self.counters.tls_handshakes_failed_total.value()
     }
 
-    /// Everything that is counted and measured, in Prometheus' text format (0.0.4), as
-    /// `GET /metrics` answers. It reads a few files of `/proc`, so it blocks for a moment.
+    /// All metrics in Prometheus' text format (0.0.4), as `GET /metrics` returns them. It reads a
+    /// few files of `/proc`, so it blocks for a moment.
     #[must_use]
     pub fn metrics(&self) -> String {
         self.api.metrics()
     }
 
-    /// How many users, connections and registrations there are now.
+    /// The current number of users, connections and registrations.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.api.node().counts()
     }
 
-    /// How many connections are open now, registered or not.
+    /// The current number of open connections, registered or not.
     #[must_use]
     pub fn connections_open(&self) -> usize {
         self.api.node().connections_open()
     }
 
-    /// What the server has counted since it started.
+    /// The server's counters.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         self.api.node().counters()

@@ -1,4 +1,4 @@
-//! One listener's TLS while it serves: the handshake, and the reload of its files.
+//! The TLS of one listener while it serves: handshakes, and the reload of its files.
 
 use std::fmt;
 use std::io;
@@ -18,28 +18,29 @@ use super::settings::{Names, TlsSettings};
 use super::socket::TlsStream;
 use crate::listen::canned;
 
-/// How often certificate files are looked at for a change.
+/// How often to check whether certificate files have changed.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long looking at them may take before that is told.
+/// How long such a check may take before a warning.
 const LOOK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The first byte of whoever means TLS (RFC 8446, section 5.1: a record of a handshake).
+/// The first byte of a client that speaks TLS (RFC 8446, section 5.1: a record of a handshake).
 const HANDSHAKE: u8 = 22;
 
-/// Of a plain request as much is read, so that the answer is not overtaken by a reset.
+/// How much of a plain request to read, so that a reset does not overtake the answer.
 const PLAIN_REQUEST_BYTES_MAX: usize = 16 * 1024;
 
-/// What a file looked like: when it was modified, and its length in bytes. `None` if there was none.
+/// The state of a file: its modification time, and its length in bytes. `None` if it did not exist.
 type Stamp = Option<(SystemTime, u64)>;
 
-/// One listener's TLS while it serves.
+/// The TLS of one listener while it serves.
 pub(crate) struct Tls {
     settings: TlsSettings,
     names: Names,
-    /// For connections that come from now on. Written by a reload.
+    /// For new connections. Written by a reload.
     config: Mutex<Arc<ServerConfig>>,
-    /// The files as they were when they were last read, whatever came of it: a mistake is told once.
+    /// The state of the files when they were last read, successfully or not, so that a mistake is
+    /// reported once.
     seen: Mutex<Vec<Stamp>>,
 }
 
@@ -50,16 +51,16 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads and checks everything; the error is every problem.
+    /// Reads and checks everything; the error has every problem.
     pub(crate) fn new(settings: &TlsSettings, names: Names) -> Result<Self, Vec<TlsProblem>> {
         let seen = Mutex::new(stamps(settings));
         let config = Mutex::new(load::config(settings, names)?);
         Ok(Self { settings: settings.clone(), names, config, seen })
     }
 
-    /// Makes a TLS connection of `stream`. A client that does not mean TLS is told so.
+    /// Makes a TLS connection on `stream`. A client that does not speak TLS is told so.
     ///
-    /// It may take for ever: the deadline is the caller's.
+    /// It may wait for ever: the caller sets the deadline.
     pub(crate) async fn accept(&self, mut stream: TcpStream) -> io::Result<TlsStream> {
         let mut first = [0];
         if stream.peek(&mut first).await? == 0 {
@@ -86,19 +87,19 @@ impl Tls {
     }
 
     fn read(&self) -> Result<Arc<ServerConfig>, Vec<TlsProblem>> {
-        // Looked at before they are read, so that a change in between is seen later.
+        // Before the files are read, so that a change in between is noticed later.
         *lock(&self.seen) = stamps(&self.settings);
         load::config(&self.settings, self.names)
     }
 }
 
-/// Whether a file of any listener differs from when it was last read.
+/// Whether a file of any listener has changed since it was last read.
 pub(crate) fn have_changed(listeners: &[Arc<Tls>]) -> bool {
     listeners.iter().any(|tls| tls.has_changed())
 }
 
-/// Reads everything anew; connections from now on get it, those that live keep what they have.
-/// If anything is wrong, nothing changes.
+/// Reads everything again; new connections use it, existing ones keep what they have. If anything
+/// is wrong, nothing changes.
 pub(crate) fn reload(listeners: &[Arc<Tls>]) -> Result<(), Vec<TlsProblem>> {
     let mut configs = Vec::new();
     let mut problems = Vec::new();
@@ -148,13 +149,13 @@ pub(crate) async fn watch(listeners: Arc<[Arc<Tls>]>, stop: CancellationToken) {
     }
 }
 
-/// Does what may wait for a disk that does not answer, in a thread that neither a shutdown nor the
-/// end of the runtime waits for.
+/// Runs work that may wait for a disk that does not answer, in a thread for which neither a
+/// shutdown nor the end of the runtime waits.
 async fn in_thread<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (answer, mut looked) = tokio::sync::oneshot::channel();
     let thread = std::thread::Builder::new().name("certificates".to_owned());
     thread.spawn(move || {
-        // Whoever asked may have gone.
+        // The caller may have gone.
         let _ = answer.send(look());
     })?;
     let looked = match tokio::time::timeout(LOOK_PATIENCE, &mut looked).await {
@@ -177,6 +178,6 @@ fn stamps(settings: &TlsSettings) -> Vec<Stamp> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What stands in these is replaced whole.
+    // Values under these locks are replaced as a whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! From PEM to a configuration that rustls serves with; every mistake is told in terms of the setting.
+//! Makes a rustls configuration from PEM; every problem names the setting.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use crate::files::read_regular_file;
 use super::problem::{TlsPart, TlsProblem};
 use super::settings::{Names, Pem, TlsSettings};
 
-/// What a file of keys or certificates may hold in bytes; all the authorities of a system are a
-/// quarter of that.
+/// The maximum size of a file of keys or certificates; all authorities of a system take a quarter
+/// of it.
 const KEYS_BYTES_MAX: u64 = 1024 * 1024;
 
-/// A certificate that ends so soon is worth a word.
+/// Certificates that expire within this time cause a warning.
 const EXPIRY_WARNING: Duration = Duration::from_secs(7 * DAY);
 const DAY: u64 = 24 * 60 * 60;
 
-/// The one certificate of a listener, whatever name is asked for.
+/// The one certificate of a listener, for every server name.
 #[derive(Debug)]
 struct OneCertificate(Arc<CertifiedKey>);
 
@@ -37,7 +37,7 @@ impl ResolvesServerCert for OneCertificate {
     }
 }
 
-/// Reads what `settings` name.
+/// Reads the files that `settings` name.
 pub(super) fn config(
     settings: &TlsSettings,
     names: Names,
@@ -108,12 +108,12 @@ fn assemble(
     };
     let mut config = builder.with_cert_resolver(Arc::new(OneCertificate(Arc::new(certified))));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Sessions are kept by the clients, in tickets under a key that is renewed: they cost no memory here.
+    // Clients keep their sessions, in tickets under a key that rotates: the server stores none.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     if is_resumable {
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| failed(&error))?;
     } else {
-        // A session that is resumed would not be asked for its certificate again.
+        // The server would not ask for the certificate again in a resumed session.
         config.send_tls13_tickets = 0;
     }
     Ok(Arc::new(config))
@@ -173,11 +173,11 @@ fn roots(pem: &Pem, name: &'static str) -> Result<RootCertStore, TlsProblem> {
     Ok(roots)
 }
 
-/// What is to be said about the time a certificate is good for, if anything is.
+/// The warning about the validity of a certificate, if there is one.
 fn validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Option<String> {
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
     let at = |time: UnixTime| {
-        // Whoever signed it is not asked for; its time is looked at before that is.
+        // The signer is not needed, because the validity is checked first.
         let usage = webpki::KeyUsage::server_auth();
         certificate.verify_for_usage(&[], &[], &[], time, usage, None, None).err()
     };
@@ -200,7 +200,7 @@ fn validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Option<String> {
     }
 }
 
-/// What a person knows it by.
+/// The setting and the file of a part.
 fn part(pem: &Pem, setting: &'static str) -> TlsPart {
     let file = match pem {
         Pem::File(path) => Some(path.clone()),
@@ -222,7 +222,7 @@ fn read<'a>(pem: &'a Pem, name: &'static str) -> Result<Cow<'a, [u8]>, TlsProble
     }
 }
 
-/// The reason, without what was read: that may be a key.
+/// The reason, without the content, which may be a key.
 fn told(error: &pem::Error) -> &'static str {
     match error {
         pem::Error::MissingSectionEnd { .. } => "a section has no end",
@@ -232,13 +232,13 @@ fn told(error: &pem::Error) -> &'static str {
     }
 }
 
-/// Some editors put one before the first line, which would not be read then.
+/// Removes a byte order mark, which some editors write and which would hide the first line.
 fn without_byte_order_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text)
 }
 
-/// How many sections PEM announces whose name ends so, wherever in a line. The reader passes over
-/// those that do not begin a line, as where two files were joined without a line end.
+/// The number of PEM sections whose label ends with `what`, anywhere in a line. The reader skips
+/// those that do not begin a line, which happens if two files are joined without a line end.
 fn announced(text: &[u8], what: &str) -> usize {
     let text = String::from_utf8_lossy(text);
     let names = text.split("-----BEGIN ").skip(1).filter_map(|rest| rest.split("-----").next());
@@ -267,7 +267,7 @@ mod tests {
             ((2030, 1, 1), (2030, 6, 18), Some("expires within 3 days")),
             ((2030, 1, 1), (2030, 6, 30), None),
         ] {
-            // One that signed itself, as people try things out with, may be an authority, too.
+            // A self-signed certificate, as people use for experiments, may also be an authority.
             for is_ca in [IsCa::NoCa, IsCa::Ca(BasicConstraints::Unconstrained)] {
                 let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
                 params.is_ca = is_ca;

@@ -1,4 +1,4 @@
-//! In the place of `tls.rs` where the feature `tls` is off: of these types there is no value.
+//! Replaces `tls.rs` without the feature `tls`: its types have no values.
 
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
@@ -16,7 +16,7 @@ pub(crate) enum TlsSettings {}
 #[derive(Debug)]
 pub(crate) enum Tls {}
 
-/// What is wrong with a listener's TLS: nothing, without the feature `tls`.
+/// What is wrong with a listener's TLS: without the feature `tls`, nothing can be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsProblem {}
 

@@ -1,16 +1,16 @@
 //! What can be wrong with a certificate, its key and the authorities of clients.
 //!
-//! Nothing of a file's content is repeated: it may be a key.
+//! No problem repeats the content of a file, which may be a key.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a part of a listener's TLS comes from.
+/// The source of a part of a listener's TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsPart {
     /// The name of its setting.
     pub setting: &'static str,
-    /// The file; `None` where the program gave the content.
+    /// The file; `None` if the program passed the content.
     pub file: Option<PathBuf>,
 }
 
@@ -23,14 +23,14 @@ impl fmt::Display for TlsPart {
     }
 }
 
-/// One thing that is wrong with a listener's TLS.
+/// One problem with a listener's TLS.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsProblem {
     /// A file cannot be read.
     #[error("{part}: {error}")]
     Unreadable {
-        /// Which.
+        /// The file.
         part: TlsPart,
         /// What the operating system reported.
         error: String,
@@ -38,9 +38,9 @@ pub enum TlsProblem {
     /// A part is not PEM.
     #[error("{part} is not PEM: {why}")]
     NotPem {
-        /// Which.
+        /// The part.
         part: TlsPart,
-        /// What about it, in words.
+        /// What is wrong, in words.
         why: &'static str,
     },
     /// A part has no certificate.
@@ -50,28 +50,28 @@ pub enum TlsProblem {
         else { " (no -----BEGIN CERTIFICATE-----)" }
     )]
     NoCertificate {
-        /// Which.
+        /// The part.
         part: TlsPart,
         /// Whether it has a private key instead.
         holds_key: bool,
     },
-    /// Some certificates of a part would be passed over.
+    /// Some certificates of a part would be skipped.
     #[error(
         "{part} holds {announced} certificates, of which {read} can be read: each must begin with \
          -----BEGIN CERTIFICATE----- on a line of its own"
     )]
     CertificatesPassedOver {
-        /// Which.
+        /// The part.
         part: TlsPart,
         /// How many there seem to be.
         announced: usize,
-        /// How many are read.
+        /// How many can be read.
         read: usize,
     },
     /// A certificate is malformed.
     #[error("{part} holds a certificate that cannot be read: {error}")]
     CertificateMalformed {
-        /// Where.
+        /// The part.
         part: TlsPart,
         /// What the TLS library reported.
         error: String,
@@ -79,7 +79,7 @@ pub enum TlsProblem {
     /// A certificate cannot be the authority of others.
     #[error("{part} holds a certificate that cannot be an authority: {error}")]
     NoAuthority {
-        /// Where.
+        /// The part.
         part: TlsPart,
         /// What the TLS library reported.
         error: String,
@@ -90,24 +90,24 @@ pub enum TlsProblem {
          pkey -in KEY -out KEY.plain` and let only the server read that"
     )]
     KeyEncrypted {
-        /// Which.
+        /// The part.
         part: TlsPart,
     },
     /// A part has several keys.
     #[error("{part} contains {keys} private keys, but must contain exactly one")]
     SeveralKeys {
-        /// Which.
+        /// The part.
         part: TlsPart,
-        /// How many.
+        /// The number of keys.
         keys: usize,
     },
-    /// A key would be passed over.
+    /// A key would be skipped.
     #[error(
         "{part} holds a private key that cannot be read: -----BEGIN PRIVATE KEY----- must \
          begin a line of its own"
     )]
     KeyPassedOver {
-        /// Which.
+        /// The part.
         part: TlsPart,
     },
     /// A part has no key.
@@ -117,20 +117,20 @@ pub enum TlsProblem {
         else { " (no -----BEGIN PRIVATE KEY-----)" }
     )]
     NoKey {
-        /// Which.
+        /// The part.
         part: TlsPart,
         /// Whether it has a certificate instead.
         holds_certificate: bool,
     },
-    /// A key is of no kind that can be used.
+    /// A key has an unsupported type.
     #[error("{part} holds a key that cannot be used: {error}")]
     KeyUnusable {
-        /// Which.
+        /// The part.
         part: TlsPart,
         /// What the TLS library reported.
         error: String,
     },
-    /// The key is another certificate's.
+    /// The key belongs to another certificate.
     #[error(
         "{key} does not match the first certificate in {certificate}; the server's own certificate \
          must come before those that signed it"
@@ -141,15 +141,15 @@ pub enum TlsProblem {
         /// The certificate.
         certificate: TlsPart,
     },
-    /// A certificate is of no kind that can be used.
+    /// A certificate has an unsupported type.
     #[error("{part} cannot be used: {error}")]
     CertificateUnusable {
-        /// Which.
+        /// The part.
         part: TlsPart,
         /// What the TLS library reported.
         error: String,
     },
-    /// All parts are in order, and the TLS library refuses them together.
+    /// All parts are valid, but the TLS library refuses them together.
     #[error("TLS cannot be set up: {error}")]
     Setup {
         /// The certificate.
@@ -160,7 +160,7 @@ pub enum TlsProblem {
 }
 
 impl TlsProblem {
-    /// The names of the settings that it is about, the one that is wrong first.
+    /// The names of the settings concerned, the wrong one first.
     #[must_use]
     pub fn settings(&self) -> Vec<&'static str> {
         match self {

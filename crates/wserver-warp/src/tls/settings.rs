@@ -1,12 +1,12 @@
-//! Which certificate a listener shows, with which key, and whom it lets connect.
+//! The certificate and key of a listener, and the clients that may connect to it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The certificate and key of one listener, all in PEM, and who may connect to it.
+/// The certificate and key of one listener, all in PEM, and the clients that may connect.
 ///
-/// What stands in files is read when the server is built, and again when the files change or
+/// Files are read when the server is built, and again when they change or when
 /// [`Handle::reload_tls`](crate::Handle::reload_tls) is called.
 #[derive(Clone)]
 pub struct TlsSettings {
@@ -23,7 +23,8 @@ pub(super) enum Pem {
 }
 
 impl TlsSettings {
-    /// From two files: the certificate with its chain, the server's own first, and its private key, not encrypted.
+    /// Uses two files: the certificate with its chain, the server's own first, and its unencrypted
+    /// private key.
     #[must_use]
     pub fn files(certificate_file: impl Into<PathBuf>, key_file: impl Into<PathBuf>) -> Self {
         Self {
@@ -33,7 +34,7 @@ impl TlsSettings {
         }
     }
 
-    /// As [`files`](Self::files), from what such files would hold. There is nothing to reload then.
+    /// As [`files`](Self::files), with the contents instead of files. They cannot be reloaded.
     #[must_use]
     pub fn pem(certificate: &[u8], key: &[u8]) -> Self {
         Self {
@@ -43,25 +44,25 @@ impl TlsSettings {
         }
     }
 
-    /// Only clients with a certificate that one of these authorities has signed may connect; for a
-    /// listener that browsers use this is hardly wanted.
+    /// Lets only clients connect whose certificate one of these authorities has signed; rarely
+    /// useful for a listener for browsers.
     ///
-    /// Revocation lists are not read: leave such certificates short lives. Sessions are not
-    /// resumed, so every connection shows its certificate anew.
+    /// The server reads no revocation lists, so use short-lived certificates. It resumes no
+    /// sessions, so every connection shows its certificate again.
     #[must_use]
     pub fn client_ca_file(mut self, client_ca_file: impl Into<PathBuf>) -> Self {
         self.client_ca = Some(Pem::File(client_ca_file.into()));
         self
     }
 
-    /// As [`client_ca_file`](Self::client_ca_file), from what such a file would hold.
+    /// As [`client_ca_file`](Self::client_ca_file), with the content instead of a file.
     #[must_use]
     pub fn client_ca_pem(mut self, client_ca: &[u8]) -> Self {
         self.client_ca = Some(Pem::Bytes(client_ca.into()));
         self
     }
 
-    /// Whether every client must show a certificate.
+    /// Whether every client must have a certificate.
     pub(crate) fn asks_for_clients(&self) -> bool {
         self.client_ca.is_some()
     }
@@ -96,7 +97,7 @@ impl fmt::Debug for Pem {
     }
 }
 
-/// What the parts of one listener's TLS are called in problems.
+/// The names of the parts of one listener's TLS in problems.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Names {
     pub(super) certificate: &'static str,
@@ -104,14 +105,14 @@ pub(crate) struct Names {
     pub(super) client_ca: &'static str,
 }
 
-/// The listener of everybody.
+/// The names for the public listener.
 pub(crate) const PUBLIC: Names = Names {
     certificate: "tls_certificate_file",
     key: "tls_key_file",
     client_ca: "tls_client_ca_file",
 };
 
-/// The listener of the backend.
+/// The names for the private listener.
 pub(crate) const PRIVATE: Names = Names {
     certificate: "private_tls_certificate_file",
     key: "private_tls_key_file",

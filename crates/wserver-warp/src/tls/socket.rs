@@ -1,10 +1,10 @@
-//! A TLS connection after its upgrade: what is sent is encrypted under the outbox's lock, what is
-//! read is decrypted by the connection's task.
+//! A TLS connection after its upgrade: output is encrypted under the outbox's lock, and the
+//! connection's task decrypts input.
 //!
-//! rustls keeps the records that the socket does not take yet; its own limit, 64 KiB, bounds them.
+//! rustls keeps the records that the socket does not take yet, up to its own limit of 64 KiB.
 //!
 //! Of the 8 KB that TLS adds to an idle connection, 4 KiB are the read buffer of rustls. Only its
-//! unbuffered interface avoids it, with which we would drive the handshake by hand.
+//! unbuffered interface avoids that, but we would have to drive the handshake ourselves.
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
@@ -14,16 +14,16 @@ use std::task::{Context, Poll, ready};
 use rustls::ServerConnection;
 use tokio::net::TcpStream;
 
-/// A TLS connection while HTTP is spoken on it.
+/// A TLS connection during HTTP.
 pub(crate) type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
-/// Reads from the socket in one call that bring no plaintext, before other tasks have their turn.
+/// Reads without plaintext in one call, before other tasks get their turn.
 const EMPTY_READS_MAX: usize = 16;
 
-/// A socket and what encrypts for it.
+/// A socket with its encryption.
 pub(crate) struct TlsSocket {
     stream: TcpStream,
-    /// Taken within the outbox's lock by writers, alone by the reader; nothing waits under it.
+    /// Writers take it within the outbox's lock, the reader without; nothing waits under it.
     tls: Mutex<ServerConnection>,
 }
 
@@ -34,7 +34,7 @@ impl fmt::Debug for TlsSocket {
 }
 
 impl From<TlsStream> for TlsSocket {
-    /// What was received or encrypted already stands in the connection and is not lost.
+    /// Bytes that were already received or encrypted are part of the connection, and not lost.
     fn from(stream: TlsStream) -> Self {
         let (stream, tls) = stream.into_inner();
         Self { stream, tls: Mutex::new(tls) }
@@ -46,7 +46,7 @@ impl TlsSocket {
         &self.stream
     }
 
-    /// Reads plaintext; zero when the peer has ended in order.
+    /// Reads plaintext; zero if the peer has ended properly.
     pub(crate) fn poll_read(
         &self,
         cx: &mut Context<'_>,
@@ -66,7 +66,7 @@ impl TlsSocket {
             }
             let processed = tls.process_new_packets();
             if tls.wants_write() && self.flush(&mut tls).is_err() {
-                // Seen out, or seen to have failed, by the task's next flush.
+                // The task's next flush finishes sending it, or sees that it failed.
                 let _ = self.stream.poll_write_ready(cx);
             }
             if let Err(error) = processed {
@@ -77,7 +77,7 @@ impl TlsSocket {
         Poll::Pending
     }
 
-    /// Encrypts and writes as long as the socket takes it, in steps of what rustls will hold.
+    /// Encrypts and writes as long as the socket takes it, in steps as large as rustls' buffer.
     pub(crate) fn try_write(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut tls = self.lock();
         self.flush(&mut tls)?;
@@ -92,7 +92,8 @@ impl TlsSocket {
         let mut count = taken;
         while taken < bytes {
             count = match (tls.writer().write_vectored(rest)?, count) {
-                // Once, keys may have to be renewed first. Twice, they will not be.
+                // The first time, rustls may have to renew keys. The second time, it will take
+                // nothing.
                 (0, 0) => return Err(io::ErrorKind::WriteZero.into()),
                 (more, _) => more,
             };
@@ -110,10 +111,10 @@ impl TlsSocket {
         self.flush(&mut self.lock())
     }
 
-    /// Tells the peer that nothing more will come (RFC 8446, section 6.1); ready when that is out.
+    /// Tells the peer that nothing more will come (RFC 8446, section 6.1); ready when that is sent.
     pub(crate) fn poll_notify_close(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut tls = self.lock();
-        // It is said once, however often it is asked for.
+        // It is sent once, however often this is called.
         tls.send_close_notify();
         loop {
             match self.flush(&mut tls) {
@@ -146,12 +147,13 @@ impl TlsSocket {
     }
 
     fn lock(&self) -> MutexGuard<'_, ServerConnection> {
-        // After a panic in rustls its state may be anything: rustls itself refuses to go on then.
+        // After a panic in rustls its state may be inconsistent; rustls itself then refuses to
+        // continue.
         self.tls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The socket as rustls wants it: it reads and writes what is there now.
+/// The socket for rustls, which reads and writes without waiting.
 struct Raw<'a>(&'a TcpStream);
 
 impl Read for Raw<'_> {

@@ -1,4 +1,5 @@
-//! What one address may have: connections at once, and handshakes per second. Both count subscribers.
+//! The limits of one address: connections at once, and handshakes per second. An address is one
+//! subscriber.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, IntoValues};
@@ -12,11 +13,12 @@ use wserver_node::Counter;
 
 use crate::http::refused::Refused;
 
-/// Live WebSockets by address, kept only where there is a bound.
+/// Live WebSockets by address, kept only if there is a limit.
 #[derive(Debug)]
 pub(crate) struct Addresses {
     max: usize,
-    /// Written at each beginning and each end; an entry is one live address, so connections bound it.
+    /// Written at the beginning and the end of each connection; each entry has a live connection,
+    /// so connections limit it.
     counts: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -32,7 +34,7 @@ impl Addresses {
         Self { max, counts: Mutex::default() }
     }
 
-    /// A place for one connection from `peer`; `None` when no bound is set.
+    /// Takes a place for a connection from `peer`; `None` if there is no limit.
     pub(crate) fn acquire(
         self: &Arc<Self>,
         peer: SocketAddr,
@@ -64,7 +66,8 @@ impl Drop for AddressPermit {
                 count.remove();
             }
         }
-        // A table never shrinks by itself, and after a wave it would stay as large as it was.
+        // A table never shrinks by itself, so it would stay as large as a past wave of connections
+        // made it.
         let (len, capacity) = (counts.len(), counts.capacity());
         if capacity > 256 && len < capacity / 8 {
             counts.shrink_to(len * 2);
@@ -72,10 +75,10 @@ impl Drop for AddressPermit {
     }
 }
 
-/// Addresses of one generation; two are kept, in some 4 MiB at most.
+/// Addresses in one generation; the two generations take 4 MiB at most.
 const GENERATION_MAX: usize = 32 * 1024;
 
-/// Handshakes by address, as a bucket of tokens for each.
+/// Handshakes by address, with a token bucket for each.
 #[derive(Debug)]
 pub(crate) struct HandshakeRates {
     per_second: u32,
@@ -86,20 +89,21 @@ pub(crate) struct HandshakeRates {
 
 /// The buckets that are not full, and some that are.
 ///
-/// Addresses of before are forgotten when those since then have become a generation. That is so
-/// after the time of a burst, when their buckets are full, and so nothing is lost. When there are
-/// too many addresses it is so earlier: those seen the longest time ago are forgotten, so that
+/// The older addresses are dropped when a new generation begins. Usually that is after the time to
+/// fill a bucket, when their buckets are full and nothing is lost. If there are too many addresses,
+/// it is earlier: those that were seen longest ago are dropped, so that addresses with too many
+/// handshakes stay known, and a counter counts them.
 /// whoever goes on too fast stays known, and the counter tells.
 #[derive(Debug)]
 struct Buckets {
     /// When each bucket is full, in nanoseconds since the origin. Written at each handshake.
     full_at: Generations<IpAddr, u64>,
-    /// When the younger generation began.
+    /// When the newer generation began.
     since: Instant,
 }
 
 impl HandshakeRates {
-    /// `None` when there is no bound.
+    /// `None` if there is no limit.
     pub(crate) fn new(limits: &HttpLimits) -> Option<Self> {
         let per_second = limits.handshakes_per_address_per_second;
         if per_second == 0 {
@@ -115,7 +119,7 @@ impl HandshakeRates {
         })
     }
 
-    /// Takes one token of an address, or says when there will be one.
+    /// Takes one token of an address, or returns when there will be one.
     pub(crate) fn acquire(
         &self,
         address: IpAddr,
@@ -149,7 +153,7 @@ impl HandshakeRates {
     }
 }
 
-/// What one subscriber is given: an IPv4 address, or an IPv6 /64 (RFC 6177).
+/// The addresses of one subscriber: an IPv4 address, or an IPv6 /64 (RFC 6177).
 pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
@@ -206,7 +210,7 @@ mod tests {
             (0, jack, 1),
             (0, rose, 0),
             (499, jack, 1),
-            // Half a second is a token, and what was refused cost none.
+            // A token comes in half a second, and refused handshakes took none.
             (500, jack, 0),
             (500, jack, 1),
             (2000, jack, 0),

@@ -1,4 +1,5 @@
-//! The WebSocket handshake (RFC 6455, section 4.2), and the way from hyper's connection to our own.
+//! The WebSocket handshake (RFC 6455, section 4.2), and the step from hyper's connection to our
+//! own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,9 +29,9 @@ use crate::upgrade::addresses::{Addresses, HandshakeRates};
 use crate::upgrade::origin::OriginPolicy;
 use crate::upgrade::public_page::PublicPage;
 
-/// What handshakes are held to, and what comes of them.
+/// The limits of handshakes, and what connections need after them.
 pub(crate) struct Handshakes {
-    /// What their connections will share.
+    /// The state that their connections will share.
     pub(crate) shared: Arc<Shared>,
     /// The node's part in a cluster, if it has one.
     pub(crate) cluster: Option<Cluster<Socket>>,
@@ -39,13 +40,13 @@ pub(crate) struct Handshakes {
     pub(crate) addresses: Arc<Addresses>,
     /// `None` when `handshakes_per_address_per_second` is 0.
     pub(crate) rates: Option<HandshakeRates>,
-    /// Set when pushes need no key where browsers connect.
+    /// Set if pushes need no key where browsers connect.
     pub(crate) public_page: Option<PublicPage>,
 }
 
 impl Handshakes {
-    /// Answers a handshake; when it is accepted the connection's task starts as soon as hyper lets go
-    /// of the socket.
+    /// Answers a handshake. If it is accepted, the connection's task starts as soon as hyper
+    /// returns the socket.
     pub(crate) fn answer(
         &self,
         Request { method, uri, headers, client: peer, .. }: Request,
@@ -84,7 +85,7 @@ impl Handshakes {
         }
         let protocol = Protocol::negotiate(tokens(&headers, &SEC_WEBSOCKET_PROTOCOL));
         if protocol.is_none() && headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
-            // Browsers then end the connection by themselves, with 1006 and no word of why.
+            // Browsers then end the connection themselves, with 1006 and without a reason.
             debug!(%peer, "the client offered only subprotocols that the server does not speak");
         }
         let handshake = Handshake::new(self.kept_headers(&headers), token, address);
@@ -109,14 +110,14 @@ impl Handshakes {
         reply
     }
 
-    /// Counts every attempt, whatever comes of it.
+    /// Counts every attempt, also those that are refused.
     fn within_rate(&self, peer: SocketAddr) -> Result<(), Refused> {
         let Some(rates) = &self.rates else { return Ok(()) };
         let evicted_total = &self.shared.counters.handshake_addresses_evicted_total;
         rates.acquire(peer.ip(), Instant::now(), evicted_total)
     }
 
-    /// The value to accept with, or why not.
+    /// Checks a handshake; returns the value of `Sec-WebSocket-Accept`.
     fn check(&self, method: &Method, headers: &HeaderMap) -> Result<SecWebsocketAccept, Refused> {
         let accept = check_form(method, headers)?;
         if !self.origin.permits(headers) {
@@ -125,7 +126,7 @@ impl Handshakes {
         Ok(accept)
     }
 
-    /// The token that stands in for those that register messages lack.
+    /// The token for register messages without one.
     fn token(&self, headers: &HeaderMap, uri: &Uri) -> Result<Option<Box<str>>, Refused> {
         let Some(token) = self.token_source.token(headers, uri) else { return Ok(None) };
         let bytes_max = self.shared.limits.name_bytes_max;
@@ -135,8 +136,9 @@ impl Handshakes {
         Ok(Some(token.into()))
     }
 
-    /// Those headers that the authenticator reads. An authenticator may change its mind, and the
-    /// policy of origins does not: with `any` a cookie would stand for whoever visits any page.
+    /// The headers that the authenticator reads. An authenticator may change its list, but the
+    /// policy of origins does not change: with `any`, a cookie would let any page act as its
+    /// visitor.
     fn kept_headers(&self, headers: &HeaderMap) -> HeaderMap {
         let mut kept = HeaderMap::new();
         for name in self.shared.authenticator.handshake_headers() {
@@ -151,8 +153,8 @@ impl Handshakes {
     }
 }
 
-/// The value to accept a handshake of this form with (RFC 6455, section 4.2.1), or what is wrong
-/// with it.
+/// Checks the form of a handshake (RFC 6455, section 4.2.1); returns the value of
+/// `Sec-WebSocket-Accept`.
 fn check_form(method: &Method, headers: &HeaderMap) -> Result<SecWebsocketAccept, Refused> {
     if method != Method::GET {
         return Err(Refused::Method { allow: "GET" });
@@ -176,10 +178,10 @@ fn check_form(method: &Method, headers: &HeaderMap) -> Result<SecWebsocketAccept
     Ok(SecWebsocketAccept::from(key))
 }
 
-/// So much of an `Origin` as is repeated to whoever sent it, and logged.
+/// How much of an `Origin` the refusal and the log repeat.
 const ORIGIN_SHOWN_BYTES_MAX: usize = 64;
 
-/// What the handshake's `Origin` says, as printable ASCII of bounded length.
+/// The handshake's `Origin`, as printable ASCII of limited length.
 fn shown_origin(headers: &HeaderMap) -> String {
     let origin = headers.get(ORIGIN).map(HeaderValue::as_bytes).unwrap_or_default();
     match origin.get(..ORIGIN_SHOWN_BYTES_MAX) {
@@ -194,7 +196,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderVal
     values.next().is_none().then_some(first)
 }
 
-/// Whether a list of tokens, over all lines of the header, holds `token` in any case.
+/// Whether a list of tokens, over all lines of the header, contains `token`, ignoring case.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|item| item.eq_ignore_ascii_case(token))
 }
@@ -205,20 +207,20 @@ fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item =
     lines.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// Whether a body is announced, whose bytes would be read as frames here and as a body by a proxy in front.
+/// Whether a body is announced. Its bytes would be frames here, but a body for a proxy in front.
 fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(TRANSFER_ENCODING)
         || headers.get_all(CONTENT_LENGTH).iter().any(|length| length != "0")
 }
 
-/// Sixteen bytes in base64 are 22 digits and two signs of padding. The last digit has four bits to
-/// spare, which need not be zero: the key of the RFC's own section 4.1 has some set.
+/// Sixteen bytes in base64 are 22 digits and two padding characters. The last digit has four unused
+/// bits, which need not be zero: the example in section 4.1 of the RFC has some set.
 fn is_key(key: &[u8]) -> bool {
     let Some((digits, b"==")) = key.split_at_checked(22) else { return false };
     digits.iter().all(|digit| digit.is_ascii_alphanumeric() || matches!(digit, b'+' | b'/'))
 }
 
-/// Takes the socket back from hyper and starts the small task that lives on.
+/// Takes the socket back from hyper and starts the small task for the connection.
 async fn take_over(
     shared: Arc<Shared>,
     reservation: Reservation<Socket>,
@@ -254,7 +256,7 @@ async fn take_over(
     let tasks = shared.node.tasks().clone();
     let mut driver = Driver::new(shared, attachment, peer, handshake);
     driver.preload(&[&parts.read_buf, &ahead]);
-    // Neither must outlive this line: each may be as large as a whole request.
+    // Drop both here: each may be as large as a whole request.
     drop((parts.read_buf, ahead));
     tasks.spawn(driver);
 }

@@ -10,11 +10,11 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderValue, ORIGIN};
 use wserver_api::is_same_origin;
 
-/// A check of an embedder's own.
+/// An embedder's own check.
 type Check = dyn Fn(&HeaderMap) -> bool + Send + Sync;
 
-/// Which origins are accepted at the handshake. A request without `Origin` is no browser's and always passes,
-/// except by [`OriginPolicy::check`].
+/// The origins that a handshake may have. A request without `Origin` does not come from a browser
+/// and always passes, except with [`OriginPolicy::check`].
 #[derive(Clone, Default)]
 pub struct OriginPolicy(Policy);
 
@@ -45,28 +45,29 @@ impl fmt::Display for OriginPolicy {
 }
 
 impl OriginPolicy {
-    /// Every origin: any web page may connect. The default, as the ancestor's.
+    /// Every origin: any web page may connect. This is the default, as in the ancestor.
     #[must_use]
     pub fn any() -> Self {
         Self(Policy::Any)
     }
 
-    /// Only pages whose host and port are those of the request's `Host`.
+    /// Only pages whose host and port equal those of the request's `Host`.
     ///
-    /// The scheme is not compared: behind a proxy that ends TLS it is not known here.
+    /// The scheme is not compared, because behind a proxy that terminates TLS it is unknown here.
     #[must_use]
     pub fn same_origin() -> Self {
         Self(Policy::SameOrigin)
     }
 
-    /// Only these origins, each as a browser sends it: `https://app.example.com`, with the port where it is not the
-    /// scheme's own. What no browser would send is refused when the server is built, with what it would send.
+    /// Only these origins, each as a browser sends it: `https://app.example.com`, with the port
+    /// unless it is the scheme's default. `build()` refuses origins that no browser sends, and says
+    /// what a browser would send.
     ///
-    /// `null` stands for pages without an origin of their own and `file://` for those from files: any page can put
-    /// another into a frame that is `null`, so neither goes together with cookies.
+    /// `null` stands for pages without an origin, and `file://` for pages from files. Any page can
+    /// open another in a frame with the origin `null`, so neither goes together with cookies.
     ///
-    /// `https://*.example.com` stands for every host below `example.com`, however deep, and not for `example.com`
-    /// itself; scheme and port must still be the same.
+    /// `https://*.example.com` stands for every host below `example.com`, at any depth, but not for
+    /// `example.com` itself; scheme and port must still match.
     #[must_use]
     pub fn list<I>(origins: I) -> Self
     where
@@ -76,13 +77,13 @@ impl OriginPolicy {
         Self(Policy::List(origins.into_iter().map(Into::into).collect()))
     }
 
-    /// A check of your own over the handshake's headers; `true` accepts.
+    /// Your own check of the handshake's headers; `true` accepts.
     #[must_use]
     pub fn check(check: impl Fn(&HeaderMap) -> bool + Send + Sync + 'static) -> Self {
         Self(Policy::Check(Arc::new(check)))
     }
 
-    /// What is wrong with the policy, for `build()`.
+    /// The problems of the policy, for `build()`.
     pub(crate) fn problems(&self) -> Vec<OriginProblem> {
         let Policy::List(origins) = &self.0 else { return Vec::new() };
         if origins.is_empty() {
@@ -95,7 +96,7 @@ impl OriginPolicy {
         origins.iter().filter_map(problem).collect()
     }
 
-    /// Whether any web page may connect, if need be from a frame without an origin.
+    /// Whether any web page may connect, possibly from a frame without an origin.
     #[must_use]
     pub fn is_any(&self) -> bool {
         match &self.0 {
@@ -117,23 +118,23 @@ impl OriginPolicy {
                 allowed.iter().any(|allowed| is_listed(allowed, origin))
             }
         };
-        // Of a header that comes twice every line must be in order.
+        // If a header comes twice, every line must be valid.
         headers.get_all(ORIGIN).iter().all(is_permitted)
     }
 }
 
-/// Whether `origin` is the one allowed, or below the domain that is allowed with a wildcard.
+/// Whether `origin` equals the allowed one, or is below its wildcard domain.
 fn is_listed(allowed: &str, origin: &str) -> bool {
     let Some((before, after)) = allowed.split_once('*') else {
         return allowed.eq_ignore_ascii_case(origin);
     };
-    // `before` is a scheme with `://`, `after` a dot, the domain and perhaps a port.
+    // `before` is a scheme with `://`, `after` a dot, the domain and possibly a port.
     let Some(labels) = strip_prefix_ignoring_case(origin, before)
         .and_then(|rest| strip_suffix_ignoring_case(rest, after))
     else {
         return false;
     };
-    // Nothing that could end the host, such as a port or a user, and no label without a character.
+    // No character that could end the host, such as that of a port or a user, and no empty label.
     let is_label = |label: &str| {
         !label.is_empty()
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
@@ -151,66 +152,63 @@ fn strip_suffix_ignoring_case<'a>(text: &'a str, suffix: &str) -> Option<&'a str
     end.eq_ignore_ascii_case(suffix).then_some(rest)
 }
 
-/// What browsers send for pages that have no origin of their own: frames in a sandbox, `data:` URLs.
+/// What browsers send for pages without an origin: sandboxed frames, `data:` URLs.
 const OPAQUE: &str = "null";
 
 /// What web views send for pages from files.
 const FILES: &str = "file://";
 
-/// One thing that is wrong with a list of origins.
+/// One problem with a list of origins.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OriginProblem {
-    /// It is empty.
+    /// The list is empty.
     #[error("origin is an empty list, so no web page could connect")]
     Empty,
-    /// No page is of such an origin.
+    /// No page can have this origin.
     #[error("origin {origin:?} {fault}")]
     Origin {
-        /// One of the list.
+        /// The origin.
         origin: String,
         /// What is wrong with it.
         fault: OriginFault,
     },
 }
 
-/// What is wrong with an origin of a list.
+/// What is wrong with an origin in a list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OriginFault {
     /// It has no scheme.
     #[error("needs a scheme, as in https://app.example.com")]
     NoScheme,
-    /// It has a path, a wildcard in the middle or the like.
+    /// It has a path, a wildcard in the middle, or similar.
     #[error(
-        "must be scheme://host or scheme://host:port and nothing more; the host may begin with *. for \
-         all that is below it"
+        "must be scheme://host or scheme://host:port and nothing more; a host that begins with *. stands for all hosts below it"
     )]
     NotPlain,
-    /// Its host is not written as browsers write it.
-    #[error(
-        "has letters beyond ASCII, for which browsers write their own form: write the host as xn--…"
-    )]
+    /// Its host is not in the form that browsers send.
+    #[error("has letters beyond ASCII, which browsers encode: write the host as xn--…")]
     NotAscii,
-    /// Its scheme is none.
-    #[error("is never sent by a browser: {scheme:?} is no scheme")]
+    /// Its scheme is not valid.
+    #[error("is never sent by a browser: {scheme:?} is not a scheme")]
     Scheme {
         /// The scheme.
         scheme: String,
     },
-    /// Its port is none.
+    /// Its port is not valid.
     #[error("is never sent by a browser: {port:?} is not a port")]
     Port {
         /// The port.
         port: String,
     },
-    /// Its host is none.
+    /// Its host is not valid.
     #[error("is never sent by a browser: {host:?} is not a host name")]
     Host {
         /// The host.
         host: String,
     },
-    /// Its host ends with a number and is no address.
+    /// Its host ends with a number but is not an address.
     #[error(
         "is never sent by a browser: {host:?} is not a host name, nor an address such as 192.0.2.1"
     )]
@@ -218,15 +216,15 @@ pub enum OriginFault {
         /// The host.
         host: String,
     },
-    /// Browsers write it another way.
+    /// Browsers send it in another form.
     #[error("is never sent by a browser: write {written}")]
     WrittenOtherwise {
-        /// What they write.
+        /// The form that they send.
         written: String,
     },
-    /// Its wildcard stands for domains of others.
+    /// Its wildcard includes domains of others.
     #[error(
-        "would allow everybody's domains: below *. there must be a domain of yours, as in \
+        "would allow everybody's domains: after *. write a domain of yours, as in \
          https://*.example.com"
     )]
     TooWide,
@@ -267,7 +265,7 @@ fn fault(origin: &str) -> Option<OriginFault> {
     None
 }
 
-/// Scheme and host as a browser writes them in `Origin` (HTML, "ASCII serialization of an origin"),
+/// The scheme and host that a browser sends in `Origin` (HTML, "ASCII serialization of an origin"),
 /// or why there is no such origin.
 fn written_by_browsers(scheme: &str, authority: &str) -> Result<(String, String), OriginFault> {
     let scheme = scheme.to_ascii_lowercase();
@@ -276,7 +274,7 @@ fn written_by_browsers(scheme: &str, authority: &str) -> Result<(String, String)
         return Err(OriginFault::Scheme { scheme });
     }
     let scheme = match scheme.as_str() {
-        // A page has the scheme that it came by, whatever it opens.
+        // A page has the scheme from which it was loaded, not the one that it opens.
         "ws" => "http".to_owned(),
         "wss" => "https".to_owned(),
         _ => scheme,
@@ -284,10 +282,10 @@ fn written_by_browsers(scheme: &str, authority: &str) -> Result<(String, String)
     let default_port = match scheme.as_str() {
         "http" => 80,
         "https" => 443,
-        // Those of apps and extensions are written as these like, and have no port.
+        // Origins of apps and extensions have any form, and no port.
         _ => return Ok((scheme, authority.to_owned())),
     };
-    // A second colon that no brackets hold is that of an address of version 6.
+    // A second colon without brackets belongs to an IPv6 address.
     let is_bare_v6 = authority.parse::<Ipv6Addr>().is_ok();
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !is_bare_v6 && !port.ends_with(']') => (host, Some(port)),
@@ -298,7 +296,7 @@ fn written_by_browsers(scheme: &str, authority: &str) -> Result<(String, String)
         let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
         let number = port.trim_start_matches('0').parse::<u16>().ok().filter(|_| is_number);
         let number = number.ok_or_else(|| OriginFault::Port { port: port.to_owned() })?;
-        // Browsers leave out the scheme's own.
+        // Browsers leave out the scheme's default port.
         if number != default_port {
             written.push_str(&format!(":{number}"));
         }
@@ -309,7 +307,7 @@ fn written_by_browsers(scheme: &str, authority: &str) -> Result<(String, String)
 fn written_host(host: &str) -> Result<String, OriginFault> {
     let v6 = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     if let Ok(address) = v6.parse::<Ipv6Addr>() {
-        // Browsers write the last two parts of a mapped address in hexadecimal, too.
+        // Browsers also write the last two parts of a mapped address in hexadecimal.
         return Ok(match (address.to_ipv4_mapped(), address.segments()) {
             (Some(_), [.., high, low]) => format!("[::ffff:{high:x}:{low:x}]"),
             (None, _) => format!("[{address}]"),
@@ -319,7 +317,7 @@ fn written_host(host: &str) -> Result<String, OriginFault> {
     if host.is_empty() || !host.bytes().all(is_part) {
         return Err(OriginFault::Host { host: host.to_owned() });
     }
-    // What ends with a number is an address to a browser, which it writes out in full.
+    // For a browser, a host that ends with a number is an address, which it writes in full.
     let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
     let is_number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
     if is_number && host.parse::<Ipv4Addr>().is_err() {

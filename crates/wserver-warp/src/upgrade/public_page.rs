@@ -1,4 +1,4 @@
-//! A page from elsewhere that reaches a server whose pushes are open to whoever reaches it.
+//! Notices a page of another site that reaches a server with open pushes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,14 +7,14 @@ use hyper::header::ORIGIN;
 use tracing::warn;
 use wserver_api::is_loopback_host;
 
-/// Notices that pages from elsewhere reach a server whose pushes are open to whoever reaches it.
+/// Notices that pages of other sites reach a server whose pushes are open to every client.
 #[derive(Debug, Default)]
 pub(crate) struct PublicPage {
     is_told: AtomicBool,
 }
 
 impl PublicPage {
-    /// Looks at the head of a WebSocket that was accepted; the log is told once.
+    /// Checks the head of an accepted WebSocket; logs only once.
     pub(crate) fn look(&self, headers: &HeaderMap) {
         if self.is_told.load(Ordering::Relaxed) {
             return;
@@ -23,8 +23,7 @@ impl PublicPage {
         if is_public(origin) && !self.is_told.swap(true, Ordering::Relaxed) {
             warn!(
                 origin = %origin.escape_debug().take(64).collect::<String>(),
-                "a page from elsewhere has opened a WebSocket, so strangers can reach this port, \
-                 and everyone who can may push to all users: set push_key_file, or remove \
+                "a page of another site has opened a WebSocket, so strangers can reach this port, and everyone who reaches it may push to all users: set push_key_file, or remove \
                  allow_open_push"
             );
         }

@@ -73,7 +73,7 @@ async fn without_an_authoriser_only_the_handle_pushes() {
         let mut stream = TcpStream::connect(running.address).await.unwrap();
         let answer = ask(&mut stream, method, path, "").await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 403 "), "{method} {path}: {answer}");
-        for words in ["its handle pushes", "allow_open_push"] {
+        for words in ["pushes by its handle", "allow_open_push"] {
             assert!(answer.contains(words), "{method} {path}: {answer}");
         }
     }

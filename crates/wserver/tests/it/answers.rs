@@ -94,7 +94,7 @@ fn another_event_is_told_with_those_there_are() {
 fn a_reader_that_is_too_slow_is_told_at_once_and_afterwards() {
     let server = start_with_small_queues();
     let (_stalled, answer) = overflow(&server, "jack");
-    let detail = "1 connection of user jack read too slowly and is closed now";
+    let detail = "the server closed 1 connection of user jack for reading too slowly";
     let expected = json!({"matched": 1, "written": 0, "queued": 0, "dropped": 1, "reason": "slow_consumer", "detail": detail});
     assert_eq!(without_id(answer), expected);
     let answer = push_v1(&server, "jack", "news", "m");
@@ -141,7 +141,7 @@ fn a_connection_that_was_just_ending_is_told() {
                 (&json!(1), &json!(1)),
                 "{answer}"
             );
-            assert_eq!(answer["detail"], "1 connection of user jack was about to end");
+            assert_eq!(answer["detail"], "1 connection of user jack had already begun to close");
             break;
         }
         assert_eq!(answer["reason"], "user_offline", "{answer}");
@@ -155,7 +155,7 @@ fn an_excluded_connection_is_told() {
     let mut sender = Socket::registered(&server, "jack", "news");
     let id = only_connection(&server, "jack");
     let push = json!({"user": "jack", "exclude_connection": id});
-    let detail = "the only connection registered for the event is the one that was to be left out";
+    let detail = "the only connection registered for the event is the one that the push leaves out";
     assert_eq!(without_id(push_v2(&server, push.clone())), nobody("excluded", detail));
     let mut other = Socket::registered(&server, "jack", "news");
     assert_eq!(push_v2(&server, push)["written"], 1);
@@ -170,7 +170,7 @@ fn a_push_that_comes_too_late_is_told() {
     let push = |ttl: f64| push_v2(&server, json!({"user": "jack", "ttl_seconds": ttl}));
     let answer = without_id(push(1e-9));
     assert_eq!(answer["reason"], "expired", "{answer}");
-    assert_eq!(answer["detail"], "ttl_seconds were over before the push was accepted");
+    assert_eq!(answer["detail"], "ttl_seconds had passed before the push was accepted");
     assert_eq!(push(3600.0)["written"], 1);
     assert_eq!(socket.next(), Frame::new(Opcode::Text, "m"));
 }
@@ -216,7 +216,10 @@ fn several_users_are_told_apart() {
     assert_eq!(answer["reason"], "user_offline", "{answer}");
     let answer = push_v2(&server, json!({"users": ["joe", "jill"]}));
     assert_eq!(answer["reason"], Value::Null, "{answer}");
-    assert_eq!(answer["detail"], "none of 2 users got it; results says why for each");
+    assert_eq!(
+        answer["detail"],
+        "none of 2 users got the message; results gives the reason for each"
+    );
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn from(client: &str) -> [(&str, &str); 1] {
     [("x-forwarded-for", client)]
 }
 
-const RATE: &str = "handshakes_per_address_per_second is 1";
+const RATE: &str = "this address has reached handshakes_per_address_per_second, which is 1";
 
 #[test]
 fn handshakes_of_one_address_are_bounded() {
@@ -71,7 +71,7 @@ fn clients_behind_a_trusted_proxy_are_told_apart() {
     let flags =
         ["--trusted-proxies", "127.0.0.0/8,10.0.0.0/8", "--connections-per-address-max", "2"];
     let server = Server::start_with(&flags, &[]);
-    let limit = "connections_per_address_max is 2";
+    let limit = "this address has reached connections_per_address_max, which is 2";
     let mut held = vec![
         accepted(&server, &from("192.0.2.1")),
         accepted(&server, &from("203.0.113.3, 192.0.2.1, 10.1.2.3")),
@@ -121,7 +121,11 @@ fn whoever_is_no_trusted_proxy_is_not_believed() {
         let flags = [flags, &["--connections-per-address-max", "1"]].concat();
         let server = Server::start_with(&flags, &[]);
         let _held = accepted(&server, &from("192.0.2.1"));
-        check_refused(&server, &from("192.0.2.2"), "connections_per_address_max is 1");
+        check_refused(
+            &server,
+            &from("192.0.2.2"),
+            "this address has reached connections_per_address_max, which is 1",
+        );
     }
 }
 

@@ -211,7 +211,9 @@ fn mistakes_in_the_file_are_told_with_their_line() {
         // A word of the message that is the name of a setting too does not place it there.
         (
             "trusted_proxies = [\"nobody\"]",
-            &["FILE:1: trusted_proxies \"nobody\" is no address and no network, as in 10.0.0.0/8"],
+            &[
+                "FILE:1: trusted_proxies \"nobody\" is neither an address nor a network such as 10.0.0.0/8",
+            ],
         ),
         ("log = \"=[\"", &["FILE:1: log \"=[\" is not a filter: invalid filter directive"]),
         (
@@ -249,7 +251,7 @@ fn a_file_that_cannot_be_read_is_told() {
     for (path, expected) in [
         ("/no/such/file", "config /no/such/file: No such file or directory"),
         (directory, "Is a directory"),
-        ("/dev/zero", "config /dev/zero: it is a device, and must be a regular file"),
+        ("/dev/zero", "config /dev/zero: it is a device, but must be a regular file"),
         (latin.path(), "line 2 is not UTF-8"),
         (nested.path(), ":1: "),
     ] {

@@ -182,7 +182,7 @@ fn what_others_answer_is_told_with_its_remedy() {
         ),
         (
             "429 Too Many Requests",
-            "Wserver-Error: connections_per_address_max is 5\n",
+            "Wserver-Error: this address has reached connections_per_address_max, which is 5\n",
             "trusted_proxies",
         ),
         (

@@ -455,7 +455,7 @@ fn a_settings_file_that_becomes_a_pipe_is_no_reload() {
     std::fs::remove_file(reloaded.config.path()).unwrap();
     assert!(Command::new("mkfifo").arg(reloaded.config.path()).status().unwrap().success());
     reloaded.server.signal("HUP");
-    reloaded.log.until("it is a pipe, and must be a regular file");
+    reloaded.log.until("it is a pipe, but must be a regular file");
     reloaded.log.until("the old ones stay in force");
     reloaded.server.signal("TERM");
     assert!(reloaded.server.wait().0.success());

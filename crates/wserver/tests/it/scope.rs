@@ -164,7 +164,7 @@ fn the_users_of_a_batch_are_bounded_in_all() {
     assert_eq!((&problem["limit"], &problem["setting"]), (&json!(4), &json!("batch_pushes_max")));
     assert_eq!(
         problem["detail"],
-        "pushes have more than 4 users in all, the limit batch_pushes_max is 4"
+        "the pushes name more than 4 users in total, the limit batch_pushes_max"
     );
     // Nobody got any of it.
     socket.sync();

@@ -91,11 +91,11 @@ fn mistakes_are_told_and_nothing_is_bound() {
         (&["--drain-close-code", "1005"], &["drain_close_code is 1005, but must be 1001 or 1012"]),
         (
             &["--drain-delay", "30s"],
-            &["drain_delay is 30s, but must be shorter than drain_timeout, 30s"],
+            &["drain_delay is 30s, but must be shorter than drain_timeout, which is 30s"],
         ),
         (
             &["--push-path", "/metrics"],
-            &["push_path cannot be /metrics, where the server has its own"],
+            &["push_path cannot be /metrics, because the server uses that path itself"],
         ),
         (&["--ws-path", "/push"], &["ws_path and push_path are both /push, but must differ"]),
         (&["--ws-path", "/a?token=b"], &["ws_path", "plain path"]),
@@ -125,7 +125,7 @@ fn mistakes_are_told_and_nothing_is_bound() {
         (&["--origin", ""], &["origin \"\""]),
         (
             &["--trusted-proxies", "10.0.0.0/8,proxy"],
-            &["trusted_proxies \"proxy\" is no address and no network"],
+            &["trusted_proxies \"proxy\" is neither an address nor a network"],
         ),
         (&["--trusted-proxies", "10.0.0.1/8"], &["write 10.0.0.0/8 for all of it"]),
         (&["--trusted-proxies", "0.0.0.0/0"], &["would believe everybody's X-Forwarded-For"]),
@@ -361,7 +361,7 @@ fn files_that_cannot_be_used_are_told() {
         ("--tokens-file", directory, "Is a directory"),
         ("--push-key-file", directory, "Is a directory"),
         ("--tokens-file", "", "--tokens-file"),
-        ("--tokens-file", "/dev/zero", "it is a device, and must be a regular file"),
+        ("--tokens-file", "/dev/zero", "it is a device, but must be a regular file"),
         ("--push-key-file", "/dev/zero", "it is a device"),
         ("--jwt-secret-file", "/dev/zero", "it is a device"),
     ] {

@@ -1,4 +1,4 @@
-//! What a node's part in a cluster is measured by. Without a cluster there is none of it.
+//! The metrics of a node's part in a cluster. A node without a cluster has none of them.
 
 use crate::cluster::Cluster;
 use wserver_node::Wire;

@@ -1,16 +1,16 @@
-//! The page of metrics, as Prometheus reads it.
+//! The page of metrics, in Prometheus' text format.
 
 use std::fmt::{self, Display, Write as _};
 
 use wserver_node::Histogram;
 
-/// Whatever carries requests and connections, as far as answers tell of it.
+/// The part that carries requests and connections, as far as answers need it.
 pub trait Carrier: Send + Sync + 'static {
-    /// Adds what the carrier has counted to the page of metrics. It may be called from any thread.
+    /// Adds the carrier's counters to the page of metrics. Any thread may call it.
     fn write_metrics(&self, page: &mut Page);
 }
 
-/// The page, family by family: a head with its help, and then its samples.
+/// The page, family by family: a head with the help text, then the samples.
 #[derive(Debug)]
 pub struct Page(String);
 
@@ -21,7 +21,7 @@ impl Default for Page {
 }
 
 impl Page {
-    /// The page as it is sent.
+    /// The page as text.
     pub(crate) fn into_text(self) -> String {
         self.0
     }
@@ -48,7 +48,7 @@ impl Page {
         self.sample(name, &[], value);
     }
 
-    /// A family of counters, told apart by one label.
+    /// A family of counters; one label distinguishes them.
     pub fn labelled<'a>(
         &mut self,
         name: &str,
@@ -81,9 +81,9 @@ impl Page {
         self.line(format_args!("# TYPE {name} {kind}"));
     }
 
-    /// One sample of the family that was begun last.
+    /// Adds a sample to the family that was begun last.
     ///
-    /// Labels are words of ours, without anything that would have to be escaped.
+    /// Labels are our own words, in which nothing needs an escape.
     pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.0.push_str(name);
         for (number, (label, value)) in labels.iter().enumerate() {

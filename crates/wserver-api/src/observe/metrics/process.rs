@@ -1,6 +1,6 @@
-//! The process as the kernel sees it, under the names that all client libraries of Prometheus use.
+//! The process as the kernel sees it, under the names that all Prometheus client libraries use.
 //!
-//! Where there is no `/proc`, there are no such figures.
+//! Without `/proc` there are no such metrics.
 
 use std::fs;
 use std::io;
@@ -8,10 +8,10 @@ use std::sync::OnceLock;
 
 use super::page::Page;
 
-/// What the kernel counts a process's time in, as it shows it: the same on every Linux there is.
+/// The unit in which the kernel shows the time of a process: the same on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Writes what can be read.
+/// Writes everything that can be read.
 pub(super) fn write(page: &mut Page) {
     if let Some(bytes) = resident_bytes() {
         page.one_gauge("process_resident_memory_bytes", "Resident memory size in bytes.", bytes);
@@ -48,22 +48,23 @@ struct Stat {
 
 fn stat() -> Option<Stat> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is the program's name in parentheses, which may hold anything.
+    // The second field is the program's name in parentheses, which may contain anything.
     let (_, rest) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    // Numbered from 3 here, as proc(5) numbers them.
+    // The numbers of proc(5), which counts from 1; the first field here is its third.
     let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
     Some(Stat { cpu_ticks: field(14)? + field(15)?, started_ticks: field(22)? })
 }
 
-/// When the machine was started, in seconds of Unix time. Read once: with many processors it is a long file.
+/// When the machine was started, in seconds of Unix time. Read only once, because the file is long
+/// on a machine with many processors.
 fn booted() -> Option<f64> {
     static BOOTED: OnceLock<Option<f64>> = OnceLock::new();
     *BOOTED.get_or_init(|| number_behind(&fs::read_to_string("/proc/stat").ok()?, "btime "))
 }
 
 fn open_descriptors() -> io::Result<u64> {
-    // Since Linux 6.2 the size of this folder is the number of what is in it; before it was zero.
+    // Since Linux 6.2 the size of this folder is the number of its entries; before, it was zero.
     match fs::metadata("/proc/self/fd")?.len() {
         0 => Ok(fs::read_dir("/proc/self/fd")?.count() as u64),
         count => Ok(count),

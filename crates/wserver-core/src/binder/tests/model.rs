@@ -1,4 +1,4 @@
-//! Everything asked of the binder, answered from one flat map.
+//! Answers every question to the binder from one flat map.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::binder::*;
 
 pub(super) const NAME_BYTES_MAX: usize = 64;
 
-/// A handle that tells whose it is.
+/// A handle that identifies its connection.
 pub(super) type Handle = Arc<u64>;
 
 /// Marks by counting, so that each registration of a user has its own, and remembers the members.
@@ -104,7 +104,7 @@ struct Entry {
 pub(super) struct Pair {
     binder: Binder<Handle, Counter>,
     size: Size,
-    /// Connections of one user, at most; zero is no bound.
+    /// The maximum number of connections of one user; zero means no limit.
     user_max: usize,
     /// (connection, user, event).
     entries: BTreeMap<(u64, u64, u64), Entry>,
@@ -129,7 +129,7 @@ impl Pair {
         self.binder.digest(&format!("token {token}"))
     }
 
-    /// What a registration is the only one of.
+    /// The scope in which a registration is the only one.
     fn scope(&self, user: u64, event: u64) -> Scope {
         if self.entries.keys().any(|(_, u, e)| (*u, *e) == (user, event)) {
             Scope::Connection
@@ -171,7 +171,7 @@ impl Pair {
         if known {
             self.entries.entry((id, u, e)).and_modify(|entry| entry.token = token);
         } else if expected.is_ok() {
-            // A user who comes anew has a new lane.
+            // A user that comes back has a new lane.
             let alone = !self.entries.keys().any(|(_, other, _)| *other == u);
             let mark = self.marks.entry(u).or_default();
             *mark = if alone { 1 } else { *mark + 1 };
@@ -210,7 +210,7 @@ impl Pair {
         self.forget(id, facts)
     }
 
-    /// Checks what the binder says it has unbound, in the order of its answer, which is its own business.
+    /// Checks the registrations that the binder reports as ended; it may report them in any order.
     fn forget(&mut self, id: u64, facts: Vec<Unbound>) -> Result<(), TestCaseError> {
         for fact in facts {
             let key = self
@@ -267,7 +267,7 @@ impl Pair {
         Ok(())
     }
 
-    /// Found in slices of at most `max`, each once.
+    /// Finds users in slices of at most `max`, each once.
     fn event_users(&self, e: u64, max: usize) -> Result<BTreeSet<UserId>, TestCaseError> {
         let mut all = BTreeSet::new();
         let mut cursor = Some(UserCursor::default());
@@ -372,7 +372,7 @@ impl Pair {
         Ok(())
     }
 
-    /// Ends everything and looks whether anything is left.
+    /// Ends everything and checks that nothing is left.
     pub(super) fn finish(mut self) -> Result<(), TestCaseError> {
         for id in 0..self.size.connections {
             self.unbind_connection(id)?;

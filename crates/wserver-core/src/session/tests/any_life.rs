@@ -1,4 +1,4 @@
-//! A session against whatever may happen: it never spins, always ends, and keeps every expiry.
+//! A session against random events: it never spins, always ends, and keeps every expiry.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ enum Input {
     Registered,
     Expiry(u64, Option<u64>),
     Pass(u64),
-    /// What the wall clock says, in milliseconds around the opening.
+    /// The time of the wall clock, in milliseconds relative to the opening.
     SetWall(u64),
     Write(u64),
 }
@@ -34,8 +34,8 @@ fn input() -> impl Strategy<Value = Input> {
 }
 
 proptest! {
-    /// Whoever acts on what it says is never asked to wait for the past, and a life that is
-    /// only waited for comes to its end.
+    /// An owner that acts on its results never has to wait for the past, and a session that gets no
+    /// more events ends.
     #[test]
     fn it_never_spins(
         inputs in prop::collection::vec(input(), 0..60),
@@ -94,7 +94,7 @@ proptest! {
 }
 
 proptest! {
-    /// It closes at the earliest of what was told last of each registration, and not before.
+    /// It closes at the earliest of the newest expiries of all registrations, and not before.
     #[test]
     fn each_registration_has_its_own_expiry(
         told in prop::collection::vec((0..6_u64, prop::option::of(1..5_000_u64)), 0..40),
@@ -125,7 +125,7 @@ proptest! {
     }
 }
 
-/// Acts until there is a deadline, which must lie ahead; `None` is the end.
+/// Acts until there is a deadline, which must be in the future; `None` is the end.
 fn settle(
     session: &mut Session,
     limits: &Limits,

@@ -1,5 +1,5 @@
-//! What a connection asks for, from its message to what it is told: registrations of version 1, which
-//! are told nothing, and requests of version 2.
+//! The requests of a connection, from message to answer: registrations of version 1, which get no
+//! reply, and requests of version 2.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::connection::shared::heartbeat_seconds;
 use crate::counters::Authentication;
 
 impl Driver {
-    /// A message of version 1; what is none is ignored.
+    /// Reads a message of version 1; ignores it if it is not a register message.
     pub(super) fn register_message(&self, message: &[u8]) -> Option<Pending> {
         let handshake_token = self.handshake.as_ref().and_then(|it| it.token.as_deref());
         let bytes_max = self.shared.limits.name_bytes_max;
@@ -32,7 +32,7 @@ impl Driver {
         parsed.inspect_err(|why| self.note_malformed(why, "register message ignored")).ok()
     }
 
-    /// A message of version 2; what cannot be answered ends the connection.
+    /// Reads a message of version 2; one that cannot be answered ends the connection.
     pub(super) fn request(&self, message: &[u8]) -> Option<Pending> {
         match Request::parse(message) {
             Ok(request) => Some(Pending::Request(request)),
@@ -54,7 +54,7 @@ impl Driver {
         debug!(conn = %self.attachment.id(), why, "{what}");
     }
 
-    /// Does what was asked for, as far as the authenticator answers at once.
+    /// Carries out requests as long as the authenticator answers at once.
     pub(super) fn poll_registering(&mut self, cx: &mut Context<'_>) {
         while let Some(mut registering) = self.registering.take() {
             let node = &self.shared.node;
@@ -81,7 +81,7 @@ impl Driver {
                 Turn::Reply(reply) => self.reply(reply),
             }
             if self.attachment.outbox().phase() != Phase::Open {
-                // What waits behind it is not asked for any more.
+                // The requests that wait behind it are dropped.
                 return;
             }
             self.registering = Some(registering);
@@ -151,7 +151,7 @@ impl Driver {
         self.reply(Reply::error(Some(id), Refused::new(code, detail)));
     }
 
-    /// Sends the reply to a request; the first one introduces the server.
+    /// Sends the reply to a request; the first reply introduces the server.
     fn reply(&mut self, mut reply: Reply) {
         if !std::mem::replace(&mut self.is_greeted, true) {
             reply.hello = Some(Hello {
@@ -163,7 +163,7 @@ impl Driver {
         self.attachment.send(&frame::text(&reply.encode()));
     }
 
-    /// Ends those of a connection's registrations that have one of these names; says which there were.
+    /// Ends the connection's registrations with these names; returns those that existed.
     fn unregister(&mut self, names: &[String]) -> Vec<String> {
         let mut ended = Vec::new();
         for Registration { user, event, .. } in self.attachment.registrations() {
@@ -184,8 +184,8 @@ impl Driver {
         }
     }
 
-    /// Registers what a token stands for, or says why not: to the log, the journal and the counters,
-    /// and to a client of version 2.
+    /// Registers what a token permits, or reports why not: to the log, the journal and the
+    /// counters, and to a client of version 2.
     fn finish(
         &mut self,
         in_flight: &InFlight,
@@ -197,7 +197,7 @@ impl Driver {
         shared.counters.authentications_total.increment(Authentication::from(&answer));
         let wall = shared.wall_clock.now();
         if self.session.is_expired(wall) {
-            // Whoever renews too late has been without for a while.
+            // A client that renews too late has been without a valid registration for a while.
             self.attachment.close(CloseReason::Expired);
             return;
         }
@@ -244,7 +244,7 @@ impl Driver {
         }
     }
 
-    /// A refresh with a token that does not permit an event ends its registration.
+    /// Ends the registration of an event that the token of a refresh does not permit.
     fn end_what_is_not_permitted(
         &mut self,
         in_hand: &InHand,
@@ -262,7 +262,7 @@ impl Driver {
         }
     }
 
-    /// Whether a connection is this user's, or nobody's yet.
+    /// Whether a connection belongs to this user, or to none yet.
     fn belongs_to(&self, user: &UserId) -> bool {
         let registrations = self.attachment.registrations();
         registrations.is_empty() || registrations.iter().any(|it| it.user == *user)

@@ -110,7 +110,7 @@ fn lists_that_no_browser_would_match_are_refused() {
 }
 
 proptest! {
-    /// Whatever a wildcard lets in is a host below its domain to whoever takes it apart.
+    /// Every origin that a wildcard accepts has a host below its domain, for every parser.
     #[test]
     fn a_wildcard_lets_in_nothing_else(
         before in "(https?://)?[a-z.@:/?#%*\\\\-]{0,12}",
@@ -156,7 +156,7 @@ fn a_wildcard_is_what_is_below_a_domain() {
         ("https://app.example.com:8443", false),
         ("http://shop.localhost", false),
         ("http://shop.localhost:30000", false),
-        // Another domain in any guise.
+        // Other domains in disguise.
         ("https://app.example.com.evil.example", false),
         ("https://evilexample.com", false),
         ("https://evil.example/.example.com", false),
