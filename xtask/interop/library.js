@@ -215,6 +215,65 @@ function cases(browser, name) {
   };
 }
 
+// The examples of the guide, by the first line of each.
+const guide = fs.readFileSync(path.join(__dirname, "../../docs/browser.md"), "utf8");
+const examples = [...guide.matchAll(/^```(\w+)\n(.*?)^```/gms)].map(([, language, text]) => ({ language, text }));
+
+function example(language, begin) {
+  const found = examples.find((it) => it.language === language && it.text.startsWith(begin));
+  assert.ok(found, `the guide has no example "${begin}"`);
+  return found.text;
+}
+
+// Each backend makes a token as the guide says, and the server of the guide's settings takes it.
+const BACKENDS = {
+  python: { program: "python3", begin: "# Python", call: (secret) => `print(token("ann", "${secret}"), end="")` },
+  php: { program: "php", begin: "<?php", call: (secret) => `echo token("ann", "${secret}");` },
+  js: { program: process.execPath, begin: "// Node", call: (secret) => `process.stdout.write(token("ann", "${secret}"));` },
+};
+
+function guideCases(browser) {
+  return {
+    async "the guide's page shows what is pushed"() {
+      const server = await startServer();
+      const html = example("html", "<!doctype html>").replaceAll("127.0.0.1:12345", server.address);
+      const site = http.createServer((_, answer) => answer.setHeader("content-type", "text/html").end(html));
+      await new Promise((resolve) => site.listen(0, "127.0.0.1", resolve));
+      const page = await browser.newPage();
+      await page.goto(`http://127.0.0.1:${site.address().port}/`);
+      await page.waitForFunction(() => document.querySelector("#status").textContent === "open");
+      await ask("/v2/push", { user: "ann", event: "order", message: "paid" }, server.origin);
+      await page.waitForFunction(() => document.querySelector("#orders").textContent === "paid");
+      await page.close();
+      site.close();
+      await server.stop();
+    },
+
+    async "the guide's backends make tokens that the server takes"() {
+      const home = fs.mkdtempSync(path.join(folder, "backend-"));
+      await passes("sh", ["-ec", example("sh", "openssl")], home);
+      const secret = fs.readFileSync(path.join(home, "jwt.secret"), "utf8").trimEnd();
+      const settings = example("toml", "# wserver.toml").replace("jwt.secret", path.join(home, "jwt.secret"));
+      fs.writeFileSync(path.join(home, "wserver.toml"), settings);
+      const server = await startServer(["--config", path.join(home, "wserver.toml")]);
+      for (const [language, { program, begin: first, call }] of Object.entries(BACKENDS)) {
+        const script = path.join(home, `token.${language === "js" ? "cjs" : language}`);
+        fs.writeFileSync(script, `${example(language, first)}\n${call(secret)}\n`);
+        const token = await passes(program, [script], home);
+        const page = await browser.newPage();
+        await page.goto(`${server.origin}/livez`);
+        await page.evaluate(begin, server.origin, ["order"], token);
+        await until(page, language, isOpen);
+        assert.equal((await ask("/v2/presence", { users: ["ann"] }, server.origin)).online.ann, 1, language);
+        await page.evaluate(() => server.close());
+        await page.close();
+        while ((await ask("/v2/presence", { users: ["ann"] }, server.origin)).online.ann !== 0);
+      }
+      await server.stop();
+    },
+  };
+}
+
 // What needs no browser: its rules, its types, and the package that npm makes of it.
 const client = path.join(__dirname, "../../crates/wserver-api/client");
 const tools = path.join(process.env.NODE_PATH, ".bin");
@@ -254,6 +313,7 @@ async function main() {
     const browser = await puppeteer.launch({ ...options, headless: true, acceptInsecureCerts: true });
     try {
       failed = (await run("library", cases(browser, name))) || failed;
+      if (name === "chromium") failed = (await run("library", guideCases(browser))) || failed;
     } finally {
       await browser.close();
     }

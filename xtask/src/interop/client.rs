@@ -284,7 +284,8 @@ impl Client {
             Self::Go => &["go", "openssl"],
             Self::Python => &["python3", "openssl"],
             Self::Node | Self::Websocket | Self::Browsers => &["node", "openssl"],
-            Self::Library => &["node", "npm"],
+            // The guide has backends in three languages.
+            Self::Library => &["node", "npm", "openssl", "php", "python3"],
             Self::Tcl => &["tclsh"],
             // The page's code examples are run as well.
             Self::Page => &["curl", "node", "openssl", "python3"],
@@ -393,6 +394,7 @@ fn system_package(program: &'static str) -> &'static str {
     match program {
         "go" => "golang-go",
         "nginx" => "nginx-light",
+        "php" => "php-cli",
         "node" => "nodejs",
         "promtool" => "prometheus",
         "tclsh" => "tcl",
