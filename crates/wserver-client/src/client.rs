@@ -4,12 +4,14 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderName, HeaderValue};
+use http::header::{HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, Request, StatusCode, Uri};
 use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::{ProtocolError, SubProtocolError};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use wserver_protocol::Protocol;
 
 use crate::Cause;
 use crate::connection::Connection;
@@ -154,21 +156,46 @@ impl Client {
     ///
     /// The future may be dropped at any time; it leaves no connection behind.
     pub async fn open(&self) -> Result<Connection, ConnectError> {
+        self.open_by(Protocol::V1).await
+    }
+
+    /// Opens a connection that speaks version 2, or version 1 if the server is older;
+    /// [`Connection::protocol`] says which.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`open`](Self::open).
+    pub async fn open_newest(&self) -> Result<Connection, ConnectError> {
+        match self.open_by(Protocol::V2).await {
+            Err(ConnectError::Older) => self.open().await,
+            opened => opened,
+        }
+    }
+
+    async fn open_by(&self, protocol: Protocol) -> Result<Connection, ConnectError> {
         let after = self.connect_timeout;
-        tokio::time::timeout(after, self.handshake())
+        tokio::time::timeout(after, self.handshake(protocol))
             .await
             .unwrap_or(Err(ConnectError::TimedOut { after }))
     }
 
-    async fn handshake(&self) -> Result<Connection, ConnectError> {
-        let request = self.request().map_err(ConnectError::of)?;
+    async fn handshake(&self, protocol: Protocol) -> Result<Connection, ConnectError> {
+        let mut request = self.request().map_err(ConnectError::of)?;
+        if protocol == Protocol::V2 {
+            let offered = HeaderValue::from_static(protocol.name());
+            request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, offered);
+        }
         let dialed = self.endpoint.target().dial().await;
         let stream = dialed.map_err(|error| ConnectError::Unreachable { source: error.into() })?;
         let (socket, _response) = client_async_with_config(request, stream, Some(self.config()))
             .await
             .map_err(ConnectError::of)?;
         let heartbeat = self.heartbeat.map(|(silence, patience)| Heartbeat::new(silence, patience));
-        Ok(Connection::new(socket, heartbeat, self.message_bytes_max))
+        Ok(Connection::new(socket, protocol, heartbeat, self.message_bytes_max))
     }
 
     pub(crate) fn config(&self) -> WebSocketConfig {
@@ -236,6 +263,9 @@ pub enum ConnectError {
         /// The value of its `Wserver-Error` header.
         reason: Option<String>,
     },
+    /// The server does not know the version of the protocol that was offered.
+    #[error("the server speaks an older version of the protocol")]
+    Older,
     /// The answer is not a WebSocket handshake, or the connection broke during the handshake.
     #[error("WebSocket handshake failed")]
     Handshake {
@@ -253,6 +283,9 @@ impl ConnectError {
                 reason: refusal::reason(response.headers()),
                 body: body_head(&response),
             },
+            WsError::Protocol(ProtocolError::SecWebSocketSubProtocolError(
+                SubProtocolError::NoSubProtocol,
+            )) => Self::Older,
             error => Self::Handshake { source: error.into() },
         }
     }

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame as WsCloseFrame, Message};
 use wserver_outgoing::Stream;
-use wserver_protocol::{CloseCode, Register};
+use wserver_protocol::{CloseCode, Protocol, Register};
 
 use crate::Cause;
 use crate::heartbeat::{Beat, Heartbeat};
@@ -54,6 +54,7 @@ const REASON_BYTES_MAX: usize = 123;
 /// ```
 pub struct Connection {
     socket: WebSocketStream<Stream>,
+    protocol: Protocol,
     heartbeat: Option<Heartbeat>,
     message_bytes_max: usize,
     /// Whether one of our pings may not be completely written yet.
@@ -68,11 +69,13 @@ pub struct Connection {
 impl Connection {
     pub(crate) fn new(
         socket: WebSocketStream<Stream>,
+        protocol: Protocol,
         heartbeat: Option<Heartbeat>,
         message_bytes_max: usize,
     ) -> Self {
         Self {
             socket,
+            protocol,
             heartbeat,
             message_bytes_max,
             ping_unflushed: false,
@@ -82,7 +85,16 @@ impl Connection {
         }
     }
 
-    /// Registers this connection for `event` of the user that `token` stands for.
+    /// The version of the protocol that it speaks. By version 2, messages come as the server writes
+    /// them, which [`FromServer::parse`](wserver_protocol::connection::FromServer::parse) reads, and
+    /// [`send_text`](Self::send_text) sends a
+    /// [`Request`](wserver_protocol::connection::Request).
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// By version 1: registers this connection for `event` of the user that `token` stands for.
     ///
     /// The server does not answer. If it refuses the token, no message arrives, and it closes the
     /// connection after some time unless another registration succeeds.

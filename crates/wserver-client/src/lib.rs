@@ -22,7 +22,9 @@
 //!
 //! loop {
 //!     match connection.next_update().await? {
-//!         // Version 1 has no reply to a registration: the server refuses silently.
+//!         Update::Registered { events, refused } => println!("{events:?}, but not {refused:?}"),
+//!         Update::Pushed { event, message, .. } => println!("{event}: {message}"),
+//!         // Of a server that knows version 1 only, which refuses silently.
 //!         Update::Connected => println!("connected, and the registrations are sent"),
 //!         Update::Message(message) => println!("{message}"),
 //!         Update::Interrupted { cause, retry_in } => println!("{cause}, again in {retry_in:?}"),
@@ -74,6 +76,7 @@ pub use reconnecting::{GaveUp, Interruption, ReconnectingConnection, Update};
 pub use tls::{CertificateError, TlsFacts};
 #[cfg(feature = "tls")]
 pub use tls_fault::TlsFault;
-pub use wserver_protocol::{CloseCode, v2};
+pub use wserver_protocol::connection::{Code, Refused, RefusedEvent};
+pub use wserver_protocol::{CloseCode, Protocol, v2};
 
 use wserver_outgoing::Cause;

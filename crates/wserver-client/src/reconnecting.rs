@@ -12,6 +12,11 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::backoff::Backoff;
 use crate::client::{Client, ConnectError};
+use wserver_protocol::Protocol;
+use wserver_protocol::connection::{
+    Asked, FromServer, Notice, Outcome, Refused, RefusedEvent, Reply, Request,
+};
+
 use crate::connection::{CloseFrame, Connection, ReceiveError, SendError};
 
 /// A connection that lasted this long was a good one, so the delays start again from the first. A
@@ -96,17 +101,34 @@ impl ReconnectingConnection {
     /// A dropped future has taken no message.
     pub async fn next_message(&mut self) -> Result<String, GaveUp> {
         loop {
-            if let Update::Message(message) = self.next_update().await? {
+            if let Update::Message(message) | Update::Pushed { message, .. } =
+                self.next_update().await?
+            {
                 return Ok(message);
             }
         }
     }
 
-    /// Opens a connection and makes every registration on it.
+    /// Opens a connection and makes every registration on it: by version 2 if the server knows it and
+    /// all have one token, since a connection of version 2 belongs to one user.
     fn connect(&self) -> BoxFuture<'static, Result<Connection, Interruption>> {
         let client = self.client.clone();
         let registrations = Arc::clone(&self.registrations);
         Box::pin(async move {
+            if let [(token, _), rest @ ..] = &registrations[..]
+                && rest.iter().all(|(other, _)| other == token)
+            {
+                let mut connection = client.open_newest().await.map_err(Interruption::Connect)?;
+                if connection.protocol() == Protocol::V2 {
+                    let request = register_all(&registrations).map_err(Interruption::Register)?;
+                    connection.send_text(request).await.map_err(Interruption::Register)?;
+                    return Ok(connection);
+                }
+                for (token, event) in registrations.iter() {
+                    connection.register(token, event).await.map_err(Interruption::Register)?;
+                }
+                return Ok(connection);
+            }
             let mut connection = client.open().await.map_err(Interruption::Connect)?;
             for (token, event) in registrations.iter() {
                 connection.register(token, event).await.map_err(Interruption::Register)?;
@@ -143,8 +165,13 @@ impl Stream for ReconnectingConnection {
                 State::Connecting(connecting) => {
                     let update = match ready!(connecting.as_mut().poll(cx)) {
                         Ok(connection) => {
+                            let protocol = connection.protocol();
                             let connection = Box::new(connection);
                             this.state = State::Open { connection, since: Instant::now() };
+                            if protocol == Protocol::V2 {
+                                // What became of the registrations comes with the reply.
+                                continue;
+                            }
                             Ok(Update::Connected)
                         }
                         Err(cause) => this.handle_interruption(cause),
@@ -153,6 +180,13 @@ impl Stream for ReconnectingConnection {
                 }
                 State::Open { connection, since } => {
                     let cause = match ready!(connection.poll_next_unpin(cx)) {
+                        Some(Ok(message)) if connection.protocol() == Protocol::V2 => {
+                            match said(&message) {
+                                Ok(Some(update)) => return Poll::Ready(Some(Ok(update))),
+                                Ok(None) => continue,
+                                Err(refused) => Interruption::Refused(refused),
+                            }
+                        }
                         Some(Ok(message)) => {
                             return Poll::Ready(Some(Ok(Update::Message(message))));
                         }
@@ -195,8 +229,31 @@ pub enum Update {
     /// are in force a moment later, or never if the server refuses the tokens. If the server accepts
     /// none, it closes the connection with 1008 after its `register_timeout`.
     Connected,
-    /// A message was pushed.
+    /// By version 2: the server has registered these events, and refused others.
+    Registered {
+        /// The events that messages arrive for.
+        events: Vec<String>,
+        /// The events that they do not arrive for, and why.
+        refused: Vec<RefusedEvent>,
+    },
+    /// By version 2: an operator has ended the registrations for these events.
+    Unregistered(Vec<String>),
+    /// By version 2: the token expires, and the server then closes the connection.
+    Expiring {
+        /// The time until then.
+        after: Duration,
+    },
+    /// A message was pushed, by version 1.
     Message(String),
+    /// A message was pushed, by version 2.
+    Pushed {
+        /// The event that it was pushed to.
+        event: String,
+        /// What the publisher's answer, the log and `explain` call the push.
+        id: String,
+        /// The message.
+        message: String,
+    },
     /// The connection was lost, or could not be opened.
     Interrupted {
         /// Why.
@@ -210,6 +267,19 @@ impl fmt::Debug for Update {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connected => f.write_str("Connected"),
+            Self::Registered { events, refused } => f
+                .debug_struct("Registered")
+                .field("events", events)
+                .field("refused", refused)
+                .finish(),
+            Self::Unregistered(events) => f.debug_tuple("Unregistered").field(events).finish(),
+            Self::Expiring { after } => f.debug_struct("Expiring").field("after", after).finish(),
+            Self::Pushed { event, id, message } => f
+                .debug_struct("Pushed")
+                .field("event", event)
+                .field("id", id)
+                .field("bytes", &message.len())
+                .finish_non_exhaustive(),
             Self::Message(message) => {
                 f.debug_struct("Message").field("bytes", &message.len()).finish_non_exhaustive()
             }
@@ -232,6 +302,9 @@ pub enum Interruption {
     /// A registration could not be sent.
     #[error("registration not sent")]
     Register(#[source] SendError),
+    /// By version 2: the server refused the registrations.
+    #[error("the registration is refused: {0}")]
+    Refused(Refused),
     /// It broke.
     #[error(transparent)]
     Receive(ReceiveError),
@@ -248,18 +321,21 @@ impl Interruption {
     pub fn close_code(&self) -> Option<u16> {
         match self {
             Self::Closed { frame } => frame.as_ref()?.code,
-            Self::Connect(_) | Self::Register(_) | Self::Receive(_) => None,
+            Self::Connect(_) | Self::Register(_) | Self::Refused(_) | Self::Receive(_) => None,
         }
     }
 
     /// How long a server that shuts down asks its clients to stay away, at most a minute; zero if
     /// it does not ask. [`ReconnectingConnection`] adds the delay of its [`Backoff`] to this time.
     pub fn reconnect_in(&self) -> Duration {
-        let Self::Closed { frame: Some(CloseFrame { code: Some(1001 | 1012), reason }) } = self
-        else {
-            return Duration::ZERO;
+        let asked = match self {
+            Self::Closed { frame: Some(CloseFrame { code: Some(1001 | 1012 | 4000), reason }) } => {
+                wserver_protocol::reconnect_in(reason).unwrap_or_default()
+            }
+            Self::Refused(refused) => Duration::from_secs(refused.retry_after.unwrap_or_default()),
+            _ => Duration::ZERO,
         };
-        wserver_protocol::reconnect_in(reason).unwrap_or_default().min(Duration::from_secs(60))
+        asked.min(Duration::from_secs(60))
     }
 
     /// Whether the same attempt would end in the same way; [`ReconnectingConnection`] then gives up.
@@ -271,6 +347,7 @@ impl Interruption {
     /// * Closed with 4500–4999: the server asks the client not to come back.
     /// * Refused with a 4xx status: not allowed, or there is no WebSocket. Exceptions are 404, 408, 425
     ///   and 429, with which proxies answer while a server restarts.
+    /// * A registration that is refused without a time to try again.
     /// * A registration with an empty token or event.
     ///
     /// All other causes are temporary, or can be.
@@ -280,6 +357,7 @@ impl Interruption {
                 status.is_client_error() && !matches!(status.as_u16(), 404 | 408 | 425 | 429)
             }
             Self::Register(error) => matches!(error, SendError::Empty { .. }),
+            Self::Refused(refused) => refused.retry_after.is_none(),
             Self::Closed { frame: Some(frame) } => {
                 matches!(frame.code, Some(1000 | 1003 | 1007..=1009 | 4500..=4999))
             }
@@ -302,6 +380,47 @@ pub enum GaveUp {
     /// It ended on an earlier call, which reported why.
     #[error("the connection was given up before")]
     Before,
+}
+
+/// One request for all registrations, which have one token.
+fn register_all(registrations: &[(String, String)]) -> Result<String, SendError> {
+    let mut events = Vec::with_capacity(registrations.len());
+    for (token, event) in registrations {
+        for (field, text) in [("token", token), ("event", event)] {
+            if text.is_empty() {
+                return Err(SendError::Empty { field });
+            }
+        }
+        events.push(event.clone());
+    }
+    let token = registrations.first().map(|(token, _)| token.clone());
+    Ok(Request { id: 1, asked: Asked::Register { events, token } }.encode())
+}
+
+/// What a message of version 2 means to the caller, if anything.
+fn said(text: &str) -> Result<Option<Update>, Refused> {
+    Ok(match FromServer::parse(text) {
+        Some(FromServer::Push { event, id, message }) => {
+            Some(Update::Pushed { event, id, message: message.to_owned() })
+        }
+        Some(FromServer::Reply(Reply { outcome: Outcome::Ok(granted), .. })) => {
+            let events = granted.registered.unwrap_or_default();
+            Some(Update::Registered { events, refused: granted.refused })
+        }
+        Some(FromServer::Reply(Reply { outcome: Outcome::Error(refused), .. })) => {
+            return Err(refused);
+        }
+        Some(FromServer::Notice(notice)) => match notice {
+            Notice::Registered(events) => Some(Update::Registered { events, refused: Vec::new() }),
+            Notice::Unregistered { events, .. } => Some(Update::Unregistered(events)),
+            Notice::Expiring { in_seconds } => {
+                Some(Update::Expiring { after: Duration::from_secs(in_seconds) })
+            }
+            // The server's Close says when to come back as well.
+            _ => None,
+        },
+        _ => None,
+    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use futures::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use wserver_client::{Backoff, Client, GaveUp, ReconnectingConnection, Update};
 
 use crate::{accept, both, close, listen};
@@ -19,14 +20,31 @@ fn reconnecting(address: &str) -> ReconnectingConnection {
         .with_backoff(Backoff::new(moment, moment))
 }
 
-/// The server's side of the next connection, once both registrations are there.
+/// An older server's side of the next connection, once both registrations are there.
 async fn accept_registered(server: &TcpListener) -> WebSocketStream<TcpStream> {
+    // It was offered version 2, which it does not know, so the client comes again.
+    let mut offered = accept(server).await;
+    assert!(!matches!(offered.next().await, Some(Ok(_))));
     let mut socket = accept(server).await;
     for event in ["news", "mail"] {
         let text = socket.next().await.unwrap().unwrap().into_text().unwrap();
         assert_eq!(text.as_str(), format!(r#"{{"token":"canary-token","event":"{event}"}}"#));
     }
     socket
+}
+
+/// The server's side of the next connection of version 2, and the request that it begins with.
+async fn accept_request(server: &TcpListener) -> (WebSocketStream<TcpStream>, String) {
+    let (stream, _) = server.accept().await.unwrap();
+    let confirm = |request: &Request, mut response: Response| {
+        assert_eq!(request.headers()["sec-websocket-protocol"], "wserver.v2");
+        let confirmed = request.headers()["sec-websocket-protocol"].clone();
+        response.headers_mut().insert("sec-websocket-protocol", confirmed);
+        Ok(response)
+    };
+    let mut socket = tokio_tungstenite::accept_hdr_async(stream, confirm).await.unwrap();
+    let request = socket.next().await.unwrap().unwrap().into_text().unwrap();
+    (socket, request.as_str().to_owned())
 }
 
 /// Closes a connection and waits until the client has hung up or echoed.
@@ -77,6 +95,42 @@ async fn it_comes_back_and_registers_again_until_it_is_unwanted() {
     expect!["connected, one, (closed by the server with 1001), connected, two, (connection lost), (WebSocket handshake failed), connected, three, over: closed by the server with 1008"].assert_eq(&told);
     assert!(connection.next().await.is_none());
     assert!(matches!(connection.next_update().await, Err(GaveUp::Before)));
+}
+
+#[tokio::test]
+async fn by_version_2_it_is_told_what_became_of_its_registrations() {
+    let (server, address) = listen().await;
+    let mut connection = reconnecting(&address);
+    let (told, _) = both(told(&mut connection), async {
+        let (mut socket, request) = accept_request(&server).await;
+        expect![[r#"{"id":1,"register":["news","mail"],"token":"canary-token"}"#]]
+            .assert_eq(&request);
+        for text in [
+            r#"{"re":1,"ok":{"registered":["news"],"refused":[{"event":"mail","code":"not_permitted","detail":"no"}]},"hello":{"connection":"1","heartbeat":25}}"#,
+            r#"{"beat":25}"#,
+            "{\"event\":\"news\",\"id\":\"5f3a9c01-12\"}\npaid\nand more",
+            r#"{"news":"of a later release"}"#,
+            r#"{"registered":["mail"]}"#,
+            r#"{"unregistered":["mail"],"reason":"operator"}"#,
+            r#"{"expiring":{"in_seconds":30}}"#,
+            r#"{"leaving":{"reason":"shutdown","in_seconds":1}}"#,
+        ] {
+            socket.send(Message::text(text)).await.unwrap();
+        }
+        hang_up(socket, 4000).await;
+
+        let (mut socket, _) = accept_request(&server).await;
+        let busy = r#"{"re":1,"error":{"code":"busy","detail":"later","retry_after":0}}"#;
+        socket.send(Message::text(busy)).await.unwrap();
+        assert!(!matches!(socket.next().await, Some(Ok(Message::Text(_)))));
+
+        let (mut socket, _) = accept_request(&server).await;
+        let refused = r#"{"re":1,"error":{"code":"token_expired","detail":"it has expired"}}"#;
+        socket.send(Message::text(refused)).await.unwrap();
+        socket
+    })
+    .await;
+    expect![[r#"Registered { events: ["news"], refused: [RefusedEvent { event: "mail", refused: Refused { code: NotPermitted, detail: "no", retry_after: None } }] }, Pushed { event: "news", id: "5f3a9c01-12", bytes: 13, .. }, Registered { events: ["mail"], refused: [] }, Unregistered(["mail"]), Expiring { after: 30s }, (closed by the server with 4000), (the registration is refused: later), over: the registration is refused: it has expired"#]].assert_eq(&told);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use wserver_client::{Client, GaveUp, ReconnectingConnection, Update};
+use wserver_client::{Client, GaveUp, ReconnectingConnection, RefusedEvent, Update};
 
 use super::outcome::{Failure, Outcome};
 use super::output::{OneLine, line};
@@ -19,14 +19,15 @@ use crate::tell;
 /// Listen, and print each message that arrives, until ctrl-c
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Standard error reports what happens to the connection. When it is lost, the command reconnects;
-messages pushed in between do not arrive. Version 1 of the protocol has no reply to a registration:
-after a refused token the server closes the connection when its register_timeout, 30s by default, is
-over and no event is registered.
+Standard error reports what happens to the connection and to each registration. When the connection
+is lost, the command reconnects; messages pushed in between do not arrive. A server that knows version
+1 of the protocol only has no reply to a registration: after a refused token it closes the connection
+when its register_timeout, 30s by default, is over and no event is registered.
 The token can be in the environment as WSERVER_TOKEN; it is not an argument, because every user of
 the machine can read those. If the server does not authenticate clients, the token is the user id:
 use --user.
-Exit codes: 0 after ctrl-c, 1 if reconnecting is pointless, 64 bad arguments.")]
+Exit codes: 0 after ctrl-c, 1 if every registration is refused or reconnecting is pointless, 64 bad
+arguments.")]
 pub(crate) struct Arguments {
     /// Event to register for; can be repeated
     #[arg(long, short, required = true)]
@@ -37,7 +38,7 @@ pub(crate) struct Arguments {
     /// User to listen as, if the server does not authenticate clients
     #[arg(long, short, conflicts_with = "token_file")]
     user: Option<String>,
-    /// Print each message as a JSON object with at and message
+    /// Print each message as a JSON object with at, event, id and message
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -67,6 +68,13 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
     let listening = async {
         loop {
             match connection.next_update().await {
+                Ok(Update::Registered { events, refused }) if events.is_empty() => {
+                    let why = refused.iter().map(|it| {
+                        format!("{}: {}", OneLine(&it.event), OneLine(&it.refused.detail))
+                    });
+                    let why = why.collect::<Vec<_>>().join("; ");
+                    return Err(Failure::Failed(anyhow!("every registration is refused: {why}")));
+                }
                 Ok(update) => match show(update, &event, json) {
                     Ok(()) => {}
                     // The reader has closed the pipe.
@@ -78,6 +86,7 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
                 Err(GaveUp::Final { cause }) => {
                     let hint = match cause.close_code() {
                         Some(1008) => "; the token may be wrong or expired",
+                        Some(4504) => "; connections_per_user_policy lets the newest stay",
                         _ => "",
                     };
                     let cause = anyhow::Error::new(cause);
@@ -99,11 +108,27 @@ fn show(update: Update, events: &[String], json: bool) -> io::Result<()> {
             let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
             line(serde_json::json!({ "at": at, "message": message }))?;
         }
-        Update::Message(message) => line(OneLine(&message))?,
+        Update::Pushed { event, id, message } if json => {
+            let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+            line(serde_json::json!({ "at": at, "event": event, "id": id, "message": message }))?;
+        }
+        Update::Message(message) | Update::Pushed { message, .. } => line(OneLine(&message))?,
+        Update::Registered { events, refused } => {
+            tell("registered", format_args!("{}", shown(&events)));
+            for RefusedEvent { event, refused } in &refused {
+                let (event, detail) = (OneLine(event), OneLine(&refused.detail));
+                tell("refused", format_args!("{event}: {detail}"));
+            }
+        }
+        Update::Unregistered(events) => {
+            tell("unregistered", format_args!("{}, by an operator", shown(&events)));
+        }
+        Update::Expiring { after } => {
+            tell("expiring", format_args!("the token expires in {} s", after.as_secs()));
+        }
         Update::Connected => {
-            let events = events.iter().map(|it| OneLine(it).to_string()).collect::<Vec<_>>();
             let sent = if events.len() == 1 { "the registration" } else { "the registrations" };
-            let events = events.join(", ");
+            let events = shown(events);
             tell(
                 "connected",
                 format_args!(
@@ -122,4 +147,8 @@ fn show(update: Update, events: &[String], json: bool) -> io::Result<()> {
         _ => {}
     }
     Ok(())
+}
+
+fn shown(events: &[String]) -> String {
+    events.iter().map(|it| OneLine(it).to_string()).collect::<Vec<_>>().join(", ")
 }

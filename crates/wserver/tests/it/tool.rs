@@ -6,9 +6,12 @@ mod ready;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStderr, ChildStdout, Output, Stdio};
 
+use serde_json::json;
 use wserver_test_brokers::process::reserved_port;
 
+use crate::api::good;
 use crate::harness::{Server, command, eventually};
+use crate::judge::{SECRET, claims, hs256};
 use crate::settings::file;
 
 type Environment<'a> = &'a [(&'a str, &'a str)];
@@ -46,12 +49,9 @@ fn push(server: &Server, user: &str, event: &str, message: &str) -> (i32, String
     said(&tool(&arguments, &[], ""))
 }
 
-/// What `wserver listen` says once it has sent its registration, of which it hears nothing.
+/// What `wserver listen` says once it is registered.
 fn connected(event: &str) -> String {
-    format!(
-        "connected: sent the registration for {event}; version 1 has no reply, so a refused token \
-         goes unnoticed\n"
-    )
+    format!("registered: {event}\n")
 }
 
 /// A `wserver listen`, or another that goes on, killed when it is dropped.
@@ -279,7 +279,7 @@ fn a_listener_comes_back_to_a_server_that_restarts() {
     server.signal("TERM");
     drop(server.wait());
     let told = listening.told();
-    assert!(told.starts_with("interrupted: closed by the server with 1001"), "{told}");
+    assert!(told.starts_with("interrupted: closed by the server with 4000"), "{told}");
     let server = Server::start_at(&address, &[], &[]);
     while listening.told() != connected("news") {}
     eventually("the listener is bound", || push(&server, "jack", "news", "again").0 == 0);
@@ -296,8 +296,8 @@ fn a_listener_ends_where_there_is_no_use_in_coming_back() {
     let mut listening = Listening::start(&flags, &[("WSERVER_TOKEN", "canary")], "");
     let (code, _, told) = listening.end();
     assert_eq!(code, 1);
-    assert!(told.contains("closed by the server with 1008"), "{told}");
-    assert!(told.contains("the token may be wrong"), "{told}");
+    let why = "the registration is refused: the token is unknown or malformed";
+    assert!(told.contains(why), "{told}");
     assert!(!told.contains("canary"), "{told}");
 }
 
@@ -437,20 +437,32 @@ fn what_is_printed_into_a_closed_pipe_is_no_failure() {
     }
 }
 
-/// The server is silent about a token that it refuses, so nothing may claim that it was taken.
+/// Each event is told of, and nothing claims a registration that there is not.
 #[test]
-fn a_listener_claims_no_registration_of_which_it_cannot_know() {
-    let tokens = file("tokens", "right-token jack\n");
-    let flags = ["--tokens-file", tokens.path(), "--register-timeout", "1s"];
-    let server = Server::start_with(&flags, &[]);
+fn a_listener_is_told_of_each_event() {
+    let secret = file("jwt-secret", SECRET);
+    let flags = ["--jwt-secret-file", secret.path(), "--jwt-audience", "any"];
+    let server = Server::start_with(&[&flags[..], &["--jwt-events-claim", "events"]].concat(), &[]);
     let url = url(&server);
-    let flags = ["--url", &url, "--user", "wrong-token", "--event", "news"];
-    let mut listening = Listening::start(&flags, &[], "");
-    let told = listening.told();
-    assert!(!told.contains("registered") && told.contains("sent the registration"), "{told}");
-    let (code, _, told) = listening.end();
+    let token = hs256(SECRET.as_bytes(), &claims(&json!({"events": ["news"]})));
+    let environment = [("WSERVER_TOKEN", &*token)];
+    let flags = ["--url", &url, "--json", "--event", "news", "--event", "secret"];
+    let mut listening = Listening::start(&flags, &environment, "");
+    assert_eq!(listening.told(), "registered: news\n");
+    assert_eq!(listening.told(), "refused: secret: the token does not permit this event\n");
+    let answer = good(
+        &server,
+        "POST",
+        "/v2/push",
+        &json!({"user": "jack", "event": "news", "message": "m"}),
+    );
+    let line: serde_json::Value = serde_json::from_str(&listening.message()).unwrap();
+    assert_eq!((&line["event"], &line["id"]), (&json!("news"), &answer["id"]));
+    drop(listening);
+    let (code, _, told) =
+        Listening::start(&["--url", &url, "--event", "secret"], &environment, "").end();
     assert_eq!(code, 1, "{told}");
-    assert!(told.contains("nothing registered in time") && told.contains("token"), "{told}");
+    assert!(told.contains("every registration is refused: secret: the token does not"), "{told}");
 }
 
 #[test]
