@@ -14,6 +14,7 @@ use tracing::debug;
 use wserver_node::Wire;
 
 use crate::api::Api;
+use crate::browser;
 use crate::observe::{health, metrics};
 use crate::operate::{admin, explain, trace};
 use crate::parameters;
@@ -108,6 +109,8 @@ impl<W: Wire> Api<W> {
             Endpoint::Explain => explain::explain(self, &uri).await,
             Endpoint::Trace => return trace::trace(self, &uri).await,
             Endpoint::Description => Ok(description()),
+            Endpoint::Client => Ok(browser::MODULE.reply(&headers)),
+            Endpoint::ClientTypes => Ok(browser::DECLARATIONS.reply(&headers)),
             Endpoint::Live => Ok(health::live()),
             Endpoint::Ready => Ok(self.health.ready().await),
             Endpoint::Metrics => metrics::scrape(self).await,

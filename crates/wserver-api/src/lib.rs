@@ -13,6 +13,7 @@ mod parameters;
 mod push;
 mod operate;
 mod observe;
+mod browser;
 mod demo;
 mod cluster;
 mod api;

@@ -53,6 +53,10 @@ pub enum Endpoint {
     Ready,
     /// The page of metrics.
     Metrics,
+    /// The browser client.
+    Client,
+    /// Its types.
+    ClientTypes,
     /// The demo page.
     Demo,
     /// A request that only publishers make, at an address that does not serve it without a key.
@@ -105,7 +109,7 @@ const fn route(
 
 /// The table. The most frequent routes come first; the paths of the settings come before the demo
 /// page, because they may replace it.
-static ROUTES: [Route; 18] = {
+static ROUTES: [Route; 20] = {
     use Asker::{Admin, Anybody, Monitoring, Publisher};
     use Endpoint as E;
     use ServedAt::{Backends, Browsers, Everywhere};
@@ -116,6 +120,8 @@ static ROUTES: [Route; 18] = {
         route(E::WebSocket, "{ws_path}", "GET", Browsers, Anybody),
         route(E::Live, "/livez", "GET, HEAD", Everywhere, Anybody),
         route(E::Ready, "/readyz", "GET, HEAD", Everywhere, Anybody),
+        route(E::Client, "/wserver.js", "GET, HEAD", Browsers, Anybody),
+        route(E::ClientTypes, "/wserver.d.ts", "GET, HEAD", Browsers, Anybody),
         route(E::Metrics, "/metrics", "GET, HEAD", Backends, Monitoring),
         route(E::Presence, "/v2/presence", "POST", Backends, Admin),
         route(E::UserConnections, "/v2/users/{user}/connections", "GET", Backends, Admin),

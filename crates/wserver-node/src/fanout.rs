@@ -22,7 +22,7 @@ use wserver_core::{CloseReason, EventName, EventRef, Group, UserId, UserKey};
 
 use crate::entry::What;
 use crate::lane::{Lane, Waiting, append};
-use crate::message::{KeptMessage, Message};
+use crate::message::{KeptMessage, Message, Wanted};
 use crate::outbox::{Outbox, Run, Sent, Wire};
 use crate::receipt::{NoDelivery, PushOptions, PushReceipt};
 use crate::state::NodeState;
@@ -58,7 +58,7 @@ enum Admission<W> {
     /// Counted; the walk under way with this number will write it.
     Appended { walk: u32, receipt: PushReceipt },
     /// The lane was idle and is small: the caller writes to these members and then ends the walk.
-    Inline { walk: u32, targets: Vec<(usize, Member<W>)>, receipt: PushReceipt },
+    Inline { walk: u32, wanted: Wanted, targets: Vec<(usize, Member<W>)>, receipt: PushReceipt },
     /// The lane was idle and is large: the caller starts a walker.
     Walker { walk: u32, receipt: PushReceipt },
     /// The log is full; the receipt comes when there is room.
@@ -121,8 +121,8 @@ impl<W: Wire> NodeState<W> {
                 trace!(walk, "left to a walk under way");
                 receipt
             }
-            Some(Admission::Inline { walk, targets, receipt }) => {
-                let receipt = self.write_inline(key, walk, &targets, &mut push, receipt);
+            Some(Admission::Inline { walk, wanted, targets, receipt }) => {
+                let receipt = self.write_inline(key, walk, wanted, &targets, &mut push, receipt);
                 return FannedOut { receipt, took: Some(since.elapsed()) };
             }
             Some(Admission::Walker { walk, receipt }) => {
@@ -192,7 +192,7 @@ impl<W: Wire> NodeState<W> {
                 targets.push((member.slot(), member.handle().clone()));
             }
         }
-        Admission::Inline { walk, targets, receipt }
+        Admission::Inline { walk, wanted, targets, receipt }
     }
 
     /// Evicts the readers whose queue this frame would overfill; returns who is left to take it, or
@@ -313,6 +313,7 @@ impl<W: Wire> NodeState<W> {
         self: &Arc<Self>,
         key: UserKey<'_>,
         walk: u32,
+        wanted: Wanted,
         targets: &[(usize, Member<W>)],
         push: &mut Push<'_, '_>,
         mut receipt: PushReceipt,
@@ -320,15 +321,16 @@ impl<W: Wire> NodeState<W> {
         let _under_way = UnderWay::new(self, key, walk);
         let _span = trace_span!("write", walk, connections = targets.len()).entered();
         let is_traced = enabled!(Level::TRACE);
+        let event = push.message.event();
         let expires_at = push.options.expires_at;
+        let runs = push.message.frames(wanted).map(|frames| Run { frames, expires_at });
         let mut lost = Vec::new();
         let mut laggards = Vec::new();
         if receipt.dropped > 0 {
             receipt.reason = Some(NoDelivery::SlowConsumer);
         }
         for (slot, outbox) in targets {
-            let frames = push.message.frame(outbox.protocol());
-            let sent = self.deliver(outbox, &[Run { frames, expires_at }]);
+            let sent = self.deliver(outbox, &[runs[outbox.protocol() as usize]]);
             if is_traced {
                 note_sent(outbox, sent);
             }
@@ -364,7 +366,7 @@ impl<W: Wire> NodeState<W> {
             is_more
         });
         for (outbox, sent) in lost {
-            self.lose(key.user(), push.message.event(), outbox, sent);
+            self.lose(key.user(), event, outbox, sent);
         }
         if is_more == Some(true) {
             self.start_walker(key.user(), walk);

@@ -52,6 +52,17 @@ impl<'a> Message<'a> {
         })
     }
 
+    /// Its frames, by protocol, for those that are wanted; the others may be empty.
+    pub(crate) fn frames(&mut self, wanted: Wanted) -> [&Bytes; 2] {
+        static NONE: Bytes = Bytes::new();
+        for protocol in Protocol::ALL {
+            if wanted.is(protocol) {
+                self.frame(protocol);
+            }
+        }
+        self.frames.each_ref().map(|frame| frame.as_ref().unwrap_or(&NONE))
+    }
+
     /// The length of the longest frame that is wanted.
     pub(crate) fn bytes(&self, wanted: Wanted) -> usize {
         if wanted.v2 {

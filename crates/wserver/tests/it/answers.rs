@@ -216,7 +216,10 @@ fn several_users_are_told_apart() {
     assert_eq!(answer["reason"], "user_offline", "{answer}");
     let answer = push_v2(&server, json!({"users": ["joe", "jill"]}));
     assert_eq!(answer["reason"], Value::Null, "{answer}");
-    assert_eq!(answer["detail"], "none of 2 users got the message; results gives the reason for each");
+    assert_eq!(
+        answer["detail"],
+        "none of 2 users got the message; results gives the reason for each"
+    );
 }
 
 #[test]

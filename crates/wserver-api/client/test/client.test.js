@@ -1,0 +1,477 @@
+// The rules of the client, against a WebSocket and a clock of the tests' own.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { afterEach, beforeEach, mock, test } from "node:test";
+import { gzipSync } from "node:zlib";
+
+import { connect } from "../wserver.js";
+
+const URL = "ws://example.test/ws";
+
+/** A WebSocket whose other end is the test. */
+class Fake {
+  static all = [];
+  constructor(url, protocols) {
+    Object.assign(this, { url, protocols, protocol: "", readyState: 0, sent: [], code: undefined });
+    Fake.all.push(this);
+  }
+  static get last() {
+    return Fake.all.at(-1);
+  }
+  open(protocol = "wserver.v2") {
+    this.protocol = protocol;
+    this.readyState = 1;
+    this.onopen?.();
+  }
+  send(text) {
+    this.sent.push(JSON.parse(text));
+  }
+  say(message) {
+    this.onmessage?.({ data: typeof message === "string" ? message : JSON.stringify(message) });
+  }
+  push(event, id, message) {
+    this.say(`${JSON.stringify({ event, id })}\n${message}`);
+  }
+  /** Answers the last request. */
+  grant(more = {}) {
+    const { id, register } = this.sent.at(-1);
+    const hello = { connection: "1", heartbeat: 25, features: [] };
+    this.say({ re: id, ok: { registered: register ?? [], ...more }, hello });
+  }
+  refuse(code, more = {}) {
+    this.say({ re: this.sent.at(-1).id, error: { code, detail: code, ...more } });
+  }
+  end(code, reason = "") {
+    this.readyState = 3;
+    this.onclose?.({ code, reason });
+  }
+  close(code) {
+    this.code = code;
+    this.readyState = 3;
+  }
+}
+
+const page = {};
+let reported = [];
+let clock = 1_000_000;
+
+beforeEach(() => {
+  Fake.all = [];
+  reported = [];
+  mock.timers.enable({ apis: ["setTimeout"] });
+  mock.method(Date, "now", () => clock);
+  mock.method(Math, "random", () => 0.5);
+  mock.method(console, "warn", () => {});
+  globalThis.reportError = (error) => reported.push(error);
+  globalThis.addEventListener = (name, run) => ((page[name] ??= new Set()).add(run), undefined);
+  globalThis.removeEventListener = (name, run) => page[name]?.delete(run);
+});
+afterEach(() => {
+  mock.timers.reset();
+  mock.restoreAll();
+  for (const name in page) page[name].clear();
+});
+
+const fire = (name, event = {}) => page[name]?.forEach((run) => run(event));
+/** Lets promises go on. */
+const settle = async () => {
+  for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+};
+const tick = async (ms) => {
+  do {
+    const step = Math.min(ms, 50);
+    clock += step;
+    mock.timers.tick(step);
+    await settle();
+    ms -= step;
+  } while (ms > 0);
+};
+
+/** A client with a handler for `order`, and what it is told. */
+async function start(options = {}) {
+  const heard = [];
+  const statuses = [];
+  const problems = [];
+  const server = connect(URL, { token: "aaa", WebSocket: Fake, ...options });
+  server.onStatus((status) => statuses.push(status));
+  server.onProblem((problem) => problems.push(problem));
+  const off = server.on("order", (message, about) => heard.push([message, about.id]));
+  await tick(0);
+  return { server, heard, statuses, problems, off };
+}
+
+async function opened(options) {
+  const client = await start(options);
+  Fake.last.open();
+  Fake.last.grant();
+  await settle();
+  return client;
+}
+
+test("rule 1: it is open when the first registration was accepted", async () => {
+  const { server, statuses } = await start();
+  assert.deepEqual(Fake.last.protocols, ["wserver.v2"]);
+  Fake.last.open();
+  assert.equal(server.status, "connecting");
+  assert.deepEqual(Fake.last.sent, [{ id: 1, register: ["order"], token: "aaa" }]);
+  Fake.last.grant();
+  assert.deepEqual(statuses, ["waiting", "connecting", "open"]);
+});
+
+test("all handlers of a turn are registered with one request", async () => {
+  const server = connect(URL, { token: "aaa", WebSocket: Fake });
+  for (const event of ["a", "b", "c", "a"]) server.on(event, () => {});
+  await tick(0);
+  Fake.last.open();
+  assert.deepEqual(Fake.last.sent.map((it) => it.register), [["a", "b", "c"]]);
+  Fake.last.grant();
+  server.on("d", () => {});
+  server.on("e", () => {});
+  await settle();
+  assert.deepEqual(Fake.last.sent.at(-1).register, ["d", "e"]);
+});
+
+test("rule 2: delays grow up to half a minute, and begin anew after a steady connection", async () => {
+  await start();
+  for (const most of [1000, 2000, 4000, 8000, 16000, 30000, 30000]) {
+    const before = Fake.all.length;
+    Fake.last.end(1006);
+    await tick(100 + most / 2 - 1);
+    assert.equal(Fake.all.length, before, `not before ${most / 2}`);
+    await tick(1);
+    assert.equal(Fake.all.length, before + 1);
+  }
+  Fake.last.open();
+  Fake.last.grant();
+  await tick(9_999);
+  Fake.last.end(1006);
+  await tick(15_100);
+  Fake.last.open();
+  Fake.last.grant();
+  Fake.last.push("order", "x", "m");
+  await tick(10_000);
+  const before = Fake.all.length;
+  Fake.last.end(1006);
+  await tick(600);
+  assert.equal(Fake.all.length, before + 1, "the first delay again");
+});
+
+test("rule 3: who is told to leave comes back when it is told to", async () => {
+  const { server } = await opened();
+  Fake.last.say({ leaving: { reason: "shutdown", in_seconds: 4 } });
+  Fake.last.end(4000);
+  assert.equal(server.status, "waiting");
+  await tick(4_499);
+  assert.equal(Fake.all.length, 1);
+  await tick(1);
+  assert.equal(Fake.all.length, 2);
+  // Once: the next loss is one like any other.
+  Fake.last.end(1006);
+  await tick(1_100);
+  assert.equal(Fake.all.length, 3);
+});
+
+test("rule 4: codes from 4500 on are final, and every other one is not", async () => {
+  for (const code of [4500, 4501, 4502, 4503, 4504, 4505, 4999]) {
+    const { server, problems } = await opened();
+    Fake.last.end(code, "why");
+    assert.deepEqual([server.status, server.reason], ["stopped", { code, detail: "why" }]);
+    assert.deepEqual(problems, [{ code, detail: "why" }]);
+    await tick(100_000);
+    assert.equal(Fake.last.code, 1000, "closed, and no other opened");
+  }
+  for (const code of [1000, 1001, 1006, 1008, 1011, 1012, 3000, 4000, 4003, 4499, 5000]) {
+    const { server } = await opened();
+    const before = Fake.all.length;
+    Fake.last.end(code);
+    await tick(35_000);
+    assert.ok(Fake.all.length > before, `${code}`);
+    server.close();
+  }
+});
+
+test("rule 5: no attempt comes without a delay, whatever fails", async () => {
+  mock.method(Math, "random", () => 0);
+  let asked = 0;
+  const server = connect(URL, {
+    WebSocket: class extends Fake {
+      constructor(...all) {
+        super(...all);
+        queueMicrotask(() => this.end(1006));
+      }
+    },
+    token: () => {
+      asked += 1;
+      if (asked % 2) throw new Error("down");
+      return "aaa";
+    },
+  });
+  server.onProblem(() => {});
+  server.on("order", () => {});
+  for (let ms = 0; ms <= 1000; ms++) await tick(1);
+  assert.ok(asked <= 11, `${asked} attempts in a second`);
+  server.close();
+});
+
+test("rule 6: what belongs to an older attempt is ignored", async () => {
+  const { server, heard } = await opened();
+  const old = Fake.last;
+  old.end(1006);
+  await tick(600);
+  Fake.last.open();
+  Fake.last.grant();
+  old.push("order", "1", "late");
+  old.end(4503);
+  assert.deepEqual([heard, server.status], [[], "open"]);
+});
+
+test("rule 6: token, handshake and first reply have ten seconds together", async () => {
+  for (const stuck of ["token", "handshake", "reply"]) {
+    Fake.all = [];
+    const token = stuck === "token" ? () => new Promise(() => {}) : "aaa";
+    const { server } = await start({ token });
+    if (stuck === "reply") Fake.last.open();
+    await tick(9_999);
+    assert.equal(server.status, "connecting", stuck);
+    await tick(1);
+    assert.equal(server.status, "waiting", stuck);
+    server.close();
+  }
+});
+
+test("rule 7: a refused token is asked for again, and twice in a row is the end", async () => {
+  const asked = [];
+  const { server, problems } = await start({ token: (about) => (asked.push(about.refused), "t") });
+  Fake.last.open();
+  Fake.last.refuse("token_refused");
+  assert.equal(server.status, "waiting");
+  await tick(600);
+  Fake.last.open();
+  Fake.last.refuse("token_refused");
+  assert.deepEqual(asked, [false, true]);
+  assert.deepEqual([server.status, server.reason.code], ["stopped", "token_refused"]);
+  assert.equal(problems.length, 1);
+});
+
+test("rule 7: a token that cannot be renewed is refused once", async () => {
+  const { server } = await start({ token: "aaa" });
+  Fake.last.open();
+  Fake.last.refuse("token_expired");
+  assert.equal(server.status, "stopped");
+});
+
+test("rule 7: a token is renewed before it expires", async () => {
+  let number = 0;
+  const { server } = await opened({ token: () => `t${number++}` });
+  Fake.last.say({ expiring: { in_seconds: 30 } });
+  await settle();
+  assert.deepEqual(Fake.last.sent.at(-1), { id: 2, refresh: "t1" });
+  Fake.last.refuse("token_refused");
+  await settle();
+  assert.deepEqual(Fake.last.sent.at(-1), { id: 3, refresh: "t2" });
+  Fake.last.grant({ registered: ["order"] });
+  assert.equal(server.status, "open");
+  // What is registered from now on comes with the newest one.
+  server.on("chat", () => {});
+  await settle();
+  assert.equal(Fake.last.sent.at(-1).token, "t2");
+});
+
+test("a token provider that has no more to give ends it", async () => {
+  const { server } = await start({
+    token: () => Promise.reject(Object.assign(new Error("signed out"), { final: true })),
+  });
+  assert.deepEqual([server.status, server.reason.code], ["stopped", "no_token"]);
+});
+
+test("rule 8: a silent server is given up, and a late timer judges nothing", async () => {
+  const { server } = await opened();
+  await tick(30_000);
+  Fake.last.say({ beat: 25 });
+  await tick(34_999);
+  assert.equal(server.status, "open");
+  await tick(1);
+  assert.equal(server.status, "waiting");
+  await tick(600);
+  Fake.last.open();
+  Fake.last.grant();
+  // The machine slept: the timer fires long after it was due.
+  clock += 3_600_000;
+  await tick(35_000);
+  assert.deepEqual(Fake.last.sent.at(-1).ping, {});
+  assert.equal(server.status, "open");
+  Fake.last.grant();
+  await tick(3_000);
+  assert.equal(server.status, "open", "the ping was answered");
+});
+
+test("rule 9: a page that is back tries soon, or asks", async () => {
+  const { server } = await opened();
+  fire("online");
+  assert.deepEqual(Fake.last.sent.at(-1).ping, {});
+  await tick(3_000);
+  assert.equal(server.status, "waiting", "in vain");
+  await tick(600);
+  for (let lost = 0; lost < 5; lost++) {
+    Fake.last.end(1006);
+    await tick(31_000);
+  }
+  Fake.last.end(1006);
+  const before = Fake.all.length;
+  fire("pageshow");
+  await tick(150);
+  assert.equal(Fake.all.length, before + 1);
+  server.close();
+  fire("online");
+  await tick(100_000);
+  assert.equal(Fake.all.length, before + 1, "never after close()");
+});
+
+test("rule 10: a page that is put aside lets go, and connects when it is back", async () => {
+  const { server } = await opened();
+  fire("pagehide", { persisted: false });
+  assert.equal(server.status, "open");
+  fire("pagehide", { persisted: true });
+  assert.deepEqual([server.status, Fake.last.code], ["waiting", 1000]);
+  await tick(100_000);
+  assert.equal(Fake.all.length, 1);
+  fire("pageshow", { persisted: true });
+  await tick(300);
+  assert.equal(Fake.all.length, 2);
+});
+
+test("rule 12: nothing is handled twice, and a handler that throws stops no other", async () => {
+  const { server, heard } = await opened();
+  server.on("order", () => {
+    throw new Error("mine");
+  });
+  server.on("order", () => Promise.reject(new Error("later")));
+  const after = [];
+  server.on("order", (message) => after.push(message));
+  Fake.last.push("order", "1", "paid");
+  Fake.last.push("order", "1", "paid");
+  Fake.last.end(1006);
+  await tick(600);
+  Fake.last.open();
+  Fake.last.grant();
+  Fake.last.push("order", "1", "paid");
+  Fake.last.push("order", "2", "sent\nand more");
+  await settle();
+  assert.deepEqual(heard, [["paid", "1"], ["sent\nand more", "2"]]);
+  assert.deepEqual(after, ["paid", "sent\nand more"]);
+  assert.deepEqual(reported.map((it) => it.message).sort(), ["later", "later", "mine", "mine"]);
+  for (let id = 3; id < 67; id++) Fake.last.push("order", `${id}`, "m");
+  Fake.last.push("order", "2", "again");
+  assert.equal(heard.at(-1)[0], "again", "64 are remembered");
+});
+
+test("rule 13: the last handler that goes unregisters a second later", async () => {
+  const { server, off } = await opened();
+  off();
+  await tick(999);
+  const back = server.on("order", () => {});
+  await tick(10);
+  assert.equal(Fake.last.sent.length, 1, "as if nothing had been");
+  back();
+  back();
+  await tick(1_000);
+  assert.deepEqual(Fake.last.sent.at(-1), { id: 2, unregister: ["order"] });
+});
+
+test("one that went while the connection was lost is not registered again", async () => {
+  const { server, off } = await opened();
+  server.on("chat", () => {});
+  off();
+  Fake.last.end(1006);
+  await tick(600);
+  Fake.last.open();
+  assert.deepEqual(Fake.last.sent[0].register, ["chat"]);
+});
+
+test("rule 14: an older server is told as such", async () => {
+  const { server } = await start();
+  Fake.last.open("");
+  assert.deepEqual([server.status, server.reason.code], ["stopped", "old_server"]);
+  assert.match(server.reason.detail, /update it/);
+});
+
+test("rule 15: three failures before anything was open are told once", async () => {
+  const { problems } = await start();
+  for (let failure = 0; failure < 5; failure++) {
+    Fake.last.end(1006);
+    await tick(31_000);
+  }
+  assert.deepEqual(problems.map((it) => it.code), ["never_open"]);
+});
+
+test("an event that is refused is told, and the others are open", async () => {
+  const { server, problems } = await start();
+  server.on("secret", () => {});
+  Fake.last.open();
+  const refused = [{ event: "secret", code: "not_permitted", detail: "no" }];
+  Fake.last.grant({ registered: ["order"], refused });
+  assert.equal(server.status, "open");
+  assert.deepEqual(problems, [{ code: "not_permitted", detail: "no", event: "secret" }]);
+});
+
+test("what was busy is asked for again when the server says so", async () => {
+  const { problems } = await start();
+  Fake.last.open();
+  Fake.last.refuse("busy", { retry_after: 5 });
+  await tick(5_000);
+  assert.deepEqual(Fake.last.sent.at(-1).register, ["order"]);
+  assert.equal(problems[0].code, "busy");
+});
+
+test("messages of an event can be iterated, until the signal or the end", async () => {
+  const { server } = await opened();
+  const abort = new AbortController();
+  const got = [];
+  const reading = (async () => {
+    for await (const { message, id } of server.messages("order", { signal: abort.signal })) {
+      got.push([message, id]);
+    }
+  })();
+  await settle();
+  Fake.last.push("order", "1", "a");
+  Fake.last.push("order", "2", "b");
+  await settle();
+  abort.abort();
+  await reading;
+  assert.deepEqual(got, [["a", "1"], ["b", "2"]]);
+  const stopped = (async () => {
+    for await (const _ of server.messages("order"));
+  })();
+  await settle();
+  server.close();
+  await stopped;
+});
+
+test("what it does not know does not trouble it, and garbage ends the connection", async () => {
+  const { server } = await opened();
+  Fake.last.say({ news: {} });
+  Fake.last.say({ re: 77, ok: {} });
+  assert.equal(server.status, "open");
+  Fake.last.say("garbage");
+  assert.equal(server.status, "waiting");
+});
+
+test("http URLs and URL objects are taken", async () => {
+  for (const [url, expected] of [
+    ["http://a.test/ws", "ws://a.test/ws"],
+    ["https://a.test/ws", "wss://a.test/ws"],
+    [new globalThis.URL("wss://a.test/ws"), "wss://a.test/ws"],
+  ]) {
+    const server = connect(url, { WebSocket: Fake });
+    server.on("order", () => {});
+    await tick(0);
+    assert.equal(Fake.last.url, expected);
+    server.close();
+  }
+});
+
+test("it is at most 4 KB, as it is served", () => {
+  const bytes = gzipSync(readFileSync(new globalThis.URL("../wserver.js", import.meta.url)), { level: 9 });
+  assert.ok(bytes.length <= 4096, `${bytes.length} bytes`);
+});
