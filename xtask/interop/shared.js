@@ -66,8 +66,8 @@ async function ask(path, question, at = origin) {
 }
 
 // A server of the case's own, which it may stop: as that of all cases, plain or with a certificate.
-async function startServer() {
-  const flags = ["--address", "127.0.0.1:0", "--log-format", "json", "--allow-open-push"];
+async function startServer(more = [], at = "127.0.0.1:0") {
+  const flags = ["--address", at, "--log-format", "json", "--allow-open-push", ...more];
   const isSecure = origin.startsWith("https:");
   if (isSecure) flags.push("--tls-certificate-file", process.env.TLS_CERTIFICATE, "--tls-key-file", process.env.TLS_KEY);
   const settings = Object.entries(process.env).filter(([name]) => !name.startsWith("WSERVER_"));
@@ -88,6 +88,7 @@ async function startServer() {
   }));
   return {
     origin: `http${isSecure ? "s" : ""}://${address}`,
+    address,
     // As an operator would, and it must end so.
     async stop() {
       child.kill("SIGTERM");

@@ -116,7 +116,7 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
     later("attempt", ATTEMPT_MS, () => retry());
     try {
       secret = typeof token === "function" ? await token({ refused }) : token;
-    } catch (error) {
+    } catch (/** @type {any} */ error) {
       if (isOld()) return;
       // A provider may say that there will be no token any more.
       if (error?.final) return stop({ code: "no_token", detail: String(error) });
@@ -217,7 +217,7 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
     });
   };
 
-  const notGranted = ({ events }, error) => {
+  const notGranted = (/** @type {any} */ { events }, error) => {
     const isOfToken = /^token_|^other_user$/.test(error.code);
     if (!isOfToken) {
       tell(error);
@@ -235,7 +235,7 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
   const refresh = async () => {
     const mine = attempt;
     try {
-      const next = await token({ refused });
+      const next = await /** @type {any} */ (token)({ refused });
       if (mine !== attempt) return;
       secret = next;
       send({ refresh: next }, { refreshes: true });
@@ -292,7 +292,7 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
       const isFirst = handlers.size === 0;
       const known = handlers.get(event) ?? new Set();
       // A handler that is given twice is two.
-      const entry = (...values) => handler(...values);
+      const entry = (message, about) => handler(message, about);
       handlers.set(event, known.add(entry));
       if (isFirst && !socket && status === "waiting") later("retry", 0, open);
       else if (!isFlushing) {

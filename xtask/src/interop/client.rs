@@ -26,6 +26,9 @@ const WS: &str = "ws@8.23.0";
 const JOSE: &str = "jose@6.2.18";
 const WEBSOCKET: &str = "websocket@1.0.35";
 const PUPPETEER: &str = "puppeteer-core@25.16.0";
+const TYPESCRIPT: &str = "typescript@7.0.2";
+const PUBLINT: &str = "publint@0.3.25";
+const ATTW: &str = "@arethetypeswrong/cli@0.18.5";
 const PLAYWRIGHT: &str = "playwright-core@1.65.1";
 
 const GORILLA_PACKAGE: &str = "golang-github-gorilla-websocket-dev";
@@ -53,6 +56,8 @@ pub(super) enum Client {
     Kept,
     /// Chromium and Firefox, and how their connections end.
     Browsers,
+    /// Our browser client in Chromium and Firefox.
+    Library,
     /// Our playground in a browser.
     Page,
     /// curl, run by a script.
@@ -75,9 +80,10 @@ pub(super) enum Client {
 impl Client {
     /// Two run at a time: the longest come first, and those that wait alternate with those that
     /// compute.
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Testssl,
         Self::Browsers,
+        Self::Library,
         Self::Proxies,
         Self::Page,
         Self::Nginx,
@@ -104,6 +110,7 @@ impl Client {
             Self::Tcl => "tcl",
             Self::Kept => "kept",
             Self::Browsers => "browsers",
+            Self::Library => "library",
             Self::Page => "page",
             Self::Curl => "curl",
             Self::Nginx => "nginx",
@@ -122,7 +129,8 @@ impl Client {
                 &[Stage::Plain, Stage::Tls]
             }
             Self::Page => &[Stage::Apart, Stage::Plain, Stage::Tls],
-            Self::Api | Self::Tcl | Self::Kept => &[Stage::Plain],
+            // An older server is one without TLS, which a secure page may not ask.
+            Self::Api | Self::Tcl | Self::Kept | Self::Library => &[Stage::Plain],
             Self::Curl => &[Stage::Private],
             Self::Nginx => &[Stage::Proxied],
             Self::Proxies => &[Stage::Trusting],
@@ -143,8 +151,10 @@ impl Client {
         let missing = match self {
             Self::Go if gorilla(sh).is_none() => "no Debian package of gorilla/websocket",
             Self::Tcl if !has_tcllib(sh) => "no tcllib",
-            Self::Browsers | Self::Page if program_of(CHROMIUM).is_none() => "no chromium",
-            Self::Browsers if program_of(FIREFOX).is_none() => "no firefox",
+            Self::Browsers | Self::Library | Self::Page if program_of(CHROMIUM).is_none() => {
+                "no chromium"
+            }
+            Self::Browsers | Self::Library if program_of(FIREFOX).is_none() => "no firefox",
             Self::Testssl if program_of(TESTSSL_PROGRAMS).is_none() => "no testssl.sh",
             _ => return None,
         };
@@ -161,10 +171,12 @@ impl Client {
             Self::Testssl if program_of(TESTSSL_PROGRAMS).is_none() => packages.push("testssl.sh"),
             _ => {}
         }
-        if matches!(self, Self::Browsers | Self::Page) && program_of(CHROMIUM).is_none() {
+        if matches!(self, Self::Browsers | Self::Library | Self::Page)
+            && program_of(CHROMIUM).is_none()
+        {
             packages.push("chromium");
         }
-        if self == Self::Browsers && program_of(FIREFOX).is_none() {
+        if matches!(self, Self::Browsers | Self::Library) && program_of(FIREFOX).is_none() {
             packages.push("firefox-esr");
         }
         packages
@@ -239,8 +251,8 @@ impl Client {
                 command.arg(scripts.join("kept.py")).env("PYTHONDONTWRITEBYTECODE", "1");
                 command
             }
-            Self::Browsers => {
-                let mut command = node(&scripts, home, "browsers.js");
+            Self::Browsers | Self::Library => {
+                let mut command = node(&scripts, home, &format!("{}.js", self.name()));
                 command.env("CHROMIUM", program_of(CHROMIUM).context("chromium is gone")?);
                 command.env("FIREFOX", program_of(FIREFOX).context("firefox is gone")?);
                 command
@@ -272,6 +284,8 @@ impl Client {
             Self::Go => &["go", "openssl"],
             Self::Python => &["python3", "openssl"],
             Self::Node | Self::Websocket | Self::Browsers => &["node", "openssl"],
+            // The guide has backends in three languages.
+            Self::Library => &["node", "npm", "openssl", "php", "python3"],
             Self::Tcl => &["tclsh"],
             // The page's code examples are run as well.
             Self::Page => &["curl", "node", "openssl", "python3"],
@@ -296,6 +310,7 @@ impl Client {
             Self::Node => &[WS],
             Self::Websocket => &[WEBSOCKET],
             Self::Browsers => &[PUPPETEER],
+            Self::Library => &[PUPPETEER, TYPESCRIPT, PUBLINT, ATTW],
             Self::Page => &[PLAYWRIGHT],
             Self::Pyjwt => &[PYJWT, WS],
             Self::Jose => &[JOSE, WS],
@@ -379,6 +394,7 @@ fn system_package(program: &'static str) -> &'static str {
     match program {
         "go" => "golang-go",
         "nginx" => "nginx-light",
+        "php" => "php-cli",
         "node" => "nodejs",
         "promtool" => "prometheus",
         "tclsh" => "tcl",

@@ -73,7 +73,7 @@ impl BoundServer {
     }
 
     /// Connects to the broker of the cluster, so that problems with the broker are known before the
-    /// server serves; without a cluster it does nothing.
+    /// server serves; without a cluster it does nothing. It needs the feature `cluster`.
     ///
     /// # Errors
     /// Why the broker cannot be used, in words for an operator. You can call this again, or serve
