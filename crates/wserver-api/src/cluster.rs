@@ -1,5 +1,5 @@
-//! A cluster, as far as answers have to do with it: how far a push reaches, what other nodes are
-//! asked and what they are answered.
+//! The cluster in answers: how far a push reaches, what this node asks others, and what it answers
+//! them.
 
 pub(crate) mod reach;
 pub(crate) mod answer;

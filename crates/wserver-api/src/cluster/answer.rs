@@ -1,4 +1,4 @@
-//! Answering the questions of other nodes, about this node alone.
+//! Answers the questions of other nodes, about this node only.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::parameters;
 use crate::reply::refused::Refused;
 
 impl<W: Wire> Api<W> {
-    /// Answers another node of the cluster; nothing when its question cannot be read.
+    /// Answers another node of the cluster; `None` if the question cannot be read.
     pub fn answer_node(
         self: &Arc<Self>,
         from: NodeId,

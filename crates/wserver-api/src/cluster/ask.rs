@@ -1,7 +1,7 @@
-//! Asking the other nodes of a cluster what concerns all of it, while this one answers for itself.
+//! Asks the other nodes of a cluster; this node answers for itself.
 //!
-//! A node answers with what it would answer a client, about itself alone; how the answers of several
-//! become one is for [`Merge`] to say.
+//! A node answers another as it would answer a client, but only about itself. [`Merge`] makes one
+//! answer of several.
 
 use crate::cluster::{Cluster, Whom};
 use bytes::Bytes;
@@ -15,21 +15,21 @@ use crate::reply::details;
 use crate::reply::refused::Refused;
 use crate::reply::{self, Reply};
 
-/// Connections of one user that are told at most.
+/// The maximum number of connections of one user in an answer.
 pub(crate) const CONNECTIONS_MAX: usize = 1000;
 
 /// How the answers of several nodes become one.
 pub(crate) trait Merge: AnswerValue {
-    /// Adds what another node says.
+    /// Adds the answer of another node.
     fn add(&mut self, node: &NodeName, other: Self);
-    /// Says which nodes have not answered.
+    /// Adds the nodes that did not answer.
     fn miss(&mut self, nodes: Vec<String>);
 }
 
 impl Merge for Online {
     fn add(&mut self, _node: &NodeName, other: Self) {
         for (user, count) in other.online {
-            // What another node says may be any number.
+            // Another node can send any number.
             let sum = self.online.entry(user).or_default();
             *sum = sum.saturating_add(count);
         }
@@ -72,7 +72,7 @@ pub(crate) fn told_by(node: &NodeName, entry: Entry) -> Entry {
     Entry { node: Some(node.to_string()), ..entry }
 }
 
-/// Asks those whom it concerns, and adds what they say to what this node does.
+/// Asks the nodes concerned, and merges their answers into that of this node.
 pub(crate) async fn gather<W: Wire, T: Merge>(
     cluster: Option<&Cluster<W>>,
     whom: Whom<'_>,
@@ -95,7 +95,8 @@ pub(crate) async fn gather<W: Wire, T: Merge>(
     merged
 }
 
-/// The names of those that did not answer; of a node that is cut off, of all that may be there.
+/// The names of the nodes that did not answer; for a node that is cut off, of all nodes that may
+/// exist.
 pub(crate) fn missing<T>(gathered: &Gathered<T>) -> Vec<String> {
     let mut names: Vec<String> = gathered.missing.iter().map(ToString::to_string).collect();
     if gathered.is_cut_off && names.is_empty() {
@@ -105,7 +106,7 @@ pub(crate) fn missing<T>(gathered: &Gathered<T>) -> Vec<String> {
     names
 }
 
-/// Asks the node that a connection belongs to, which is another one; its answer is the reply.
+/// Asks the other node to which a connection belongs; its answer is the reply.
 pub(crate) async fn forward<W: Wire, T: AnswerValue>(
     cluster: Option<&Cluster<W>>,
     id: ConnectionId,
@@ -113,7 +114,7 @@ pub(crate) async fn forward<W: Wire, T: AnswerValue>(
 ) -> Result<Reply, Refused> {
     let Some(cluster) = cluster else { return Err(Refused::ConnectionUnknown) };
     let question = Bytes::from(v2::encode(question));
-    // It has nothing to say itself.
+    // This node has no answer of its own.
     let here = std::future::ready(None);
     let said = |answer: &[u8], _took| Answer::<T>::parse(answer).map(Some);
     let gathered = cluster.ask(Whom::ConnectionsNode(id), question, here, said).await;

@@ -14,7 +14,7 @@ use wserver_protocol::v2::{self, Missed};
 use crate::operate::show;
 use crate::reply::refused::Refused;
 
-/// For how long a node follows a user for another one that does not ask again.
+/// How long a node follows a user for another node that does not ask again.
 const LENT_FOR: Duration = Duration::from_secs(15);
 
 /// Users of this node that other nodes follow.
@@ -23,8 +23,8 @@ pub(crate) struct LentTraces<W: Wire> {
     cluster: Option<Cluster<W>>,
     /// Cancelled when a shutdown begins.
     stop: CancellationToken,
-    /// Until when, by node and stream. Written by those who ask and by the tasks that follow; bounded
-    /// by `traces_max`.
+    /// The end of each trace, by node and stream. Written by questions and by the tasks that
+    /// follow; limited by `traces_max`.
     until: Mutex<HashMap<(NodeId, u64), Instant>>,
 }
 
@@ -33,7 +33,7 @@ impl<W: Wire> LentTraces<W> {
         Self { node, cluster, stop, until: Mutex::default() }
     }
 
-    /// Follows a user for another node, from now on or for longer.
+    /// Follows a user for another node: starts, or continues for longer.
     pub(crate) fn lend(
         self: &Arc<Self>,
         from: NodeId,
@@ -75,7 +75,7 @@ impl<W: Wire> LentTraces<W> {
                         missed += u64::from(!is_sent);
                     }
                     Ok(None) => break,
-                    // It may have been asked for again meanwhile.
+                    // The other node may have asked again meanwhile.
                     Err(_elapsed) => {
                         let mut until = lent.lock();
                         if until.get(&key).is_some_and(|until| *until <= Instant::now()) {
@@ -90,7 +90,7 @@ impl<W: Wire> LentTraces<W> {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(NodeId, u64), Instant>> {
-        // Nothing under this lock panics half-way through a change.
+        // No code under this lock can panic in the middle of a change.
         self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,5 @@
-//! In the place of the crate `wserver-cluster` where the feature `cluster` is off: of these types
-//! there is no value, so a node stands alone.
+//! Replaces the crate `wserver-cluster` without the feature `cluster`: its types have no values, so
+//! a node stands alone.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -75,7 +75,7 @@ impl<W: Wire> Cluster<W> {
     /// Whether the node takes part.
     ///
     /// # Errors
-    /// Never, since there is no value.
+    /// Never, because there is no value.
     pub fn ready(&self) -> Result<(), String> {
         match self.never {}
     }
@@ -90,7 +90,7 @@ impl<W: Wire> Cluster<W> {
         match self.never {}
     }
 
-    /// Whether the node takes no connections.
+    /// Whether the node accepts no connections.
     #[must_use]
     pub fn refuses_connections(&self) -> bool {
         match self.never {}

@@ -6,10 +6,10 @@ use wserver_node::{EveryoneReceipt, Gathered, Message, PushOptions, PushReceipt,
 use crate::api::Api;
 
 impl<W: Wire> Api<W> {
-    /// Pushes to one user, wherever its connections are.
+    /// Pushes to one user, on every node that has connections of the user.
     ///
     /// # Cancel safety
-    /// A push that is dropped before it is ready may or may not be delivered.
+    /// If the future is dropped, the push may or may not be delivered.
     pub async fn deliver(
         &self,
         user: &UserId,
@@ -22,10 +22,10 @@ impl<W: Wire> Api<W> {
         }
     }
 
-    /// Pushes to everybody who has a connection that registered its event, wherever it is.
+    /// Pushes to every user with a connection that registered the event, on every node.
     ///
     /// # Cancel safety
-    /// One that is dropped before it is ready may have reached some of the users.
+    /// If the future is dropped, the push may have reached some of the users.
     pub async fn deliver_to_everyone(
         &self,
         message: &mut Message<'_>,

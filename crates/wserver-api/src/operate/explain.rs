@@ -1,4 +1,4 @@
-//! Why a push of an event to a user would arrive, or does not: facts, and the same in plain words.
+//! Explains whether a push of an event to a user would arrive: facts, and the same in sentences.
 
 #[cfg(test)]
 mod tests;
@@ -19,14 +19,14 @@ use crate::parameters;
 use crate::reply::refused::Refused;
 use crate::reply::{self, Reply};
 
-/// Connections that are told at most.
+/// The maximum number of connections in an answer.
 const CONNECTIONS_MAX: usize = 100;
-/// Entries that are told at most, of the user and of strangers.
+/// The maximum number of entries in an answer, of the user and of strangers each.
 const ENTRIES_MAX: usize = 50;
-/// What is said behind a refusal of somebody who was never proven to be a user.
+/// What follows a refusal whose user was never proven.
 const OF_PUBLISHERS: &str = "; the user is not known";
-const OF_LISTENERS: &str = "; its user was never authenticated, so it may be this user's";
-/// Entries that become a sentence each, the newest ones.
+const OF_CONNECTIONS: &str = "; its user was never authenticated, so it may be this user's";
+/// How many entries, the newest ones, become a sentence each.
 const SENTENCES_OF_ENTRIES_MAX: usize = 10;
 
 pub(crate) async fn explain<W: Wire>(api: &Api<W>, uri: &Uri) -> Result<Reply, Refused> {
@@ -38,7 +38,7 @@ pub(crate) async fn explain<W: Wire>(api: &Api<W>, uri: &Uri) -> Result<Reply, R
             Answer::Ok(facts) => Some(Some(facts)),
             Answer::Problem(_) => None,
         };
-        // It has said what it knows.
+        // Its own facts are in the account already.
         let here = std::future::ready(None);
         let gathered = cluster.ask(Whom::Everybody, question, here, said).await;
         account.nodes_missing = ask::missing(&gathered);
@@ -49,7 +49,7 @@ pub(crate) async fn explain<W: Wire>(api: &Api<W>, uri: &Uri) -> Result<Reply, R
     Ok(reply::json(v2::encode(&account.explanation())))
 }
 
-/// What this node alone knows, for another one, which words it.
+/// The facts of this node only, for another node, which words them.
 pub(crate) fn explain_here<W: Wire>(
     api: &Api<W>,
     user: &str,
@@ -58,20 +58,21 @@ pub(crate) fn explain_here<W: Wire>(
     Ok(Account::of(api, user, event)?.here)
 }
 
-/// All that is known of a user and an event, as facts without words.
+/// The facts about a user and an event, without words.
 struct Account {
     user: UserId,
     event: EventName,
-    /// What this node knows.
+    /// The facts of this node.
     here: Explanation,
-    /// What the user's connections here have registered, beyond those that are listed too.
+    /// The events that the user's connections here have registered, also those of connections that
+    /// are not listed.
     events: Vec<String>,
-    /// What other nodes know.
+    /// The facts of other nodes.
     others: Vec<(NodeName, Explanation)>,
     nodes_missing: Vec<String>,
     /// Why this node takes no part in its cluster.
     not_ready: Option<String>,
-    /// After which time without a word a connection is worth a sentence.
+    /// How long a connection may be silent before a sentence says so.
     silence_max: Duration,
     now: SystemTime,
 }
@@ -83,7 +84,7 @@ impl Account {
         let node = &api.node;
         let connections = node.user_connections(&user, CONNECTIONS_MAX);
         let count = node.presence(std::slice::from_ref(&user)).first().copied();
-        // Some may have gone or come between the looks.
+        // Connections may have come or gone between the looks.
         let count = count.unwrap_or_default().max(connections.len());
         let strangers =
             if connections.is_empty() { node.recent_strangers(ENTRIES_MAX) } else { Vec::new() };
@@ -115,7 +116,7 @@ impl Account {
         })
     }
 
-    /// The facts of all nodes, and what they mean in words.
+    /// The facts of all nodes, with the sentences.
     fn explanation(self) -> Explanation {
         let sentences = self.sentences();
         let total = self.total();
@@ -136,7 +137,7 @@ impl Account {
             whole.now.connection_count = Some(total);
         }
         if total > 0 {
-            // Whoever has a connection is none of them, on whichever node.
+            // A user with a connection to any node is not among the strangers.
             whole.strangers.clear();
         }
         for entry in whole.recent.iter_mut().chain(&mut whole.strangers) {
@@ -145,14 +146,14 @@ impl Account {
         Explanation { sentences, nodes_missing, ..whole }
     }
 
-    /// How many connections the user has on all nodes.
+    /// The number of the user's connections on all nodes.
     fn total(&self) -> usize {
         let others = self.others.iter().map(|(_, other)| count(other));
         others.fold(count(&self.here), usize::saturating_add)
     }
 
-    /// What there is to say; the first sentence is the answer, and what matters most comes next. What
-    /// another node knows is told as its.
+    /// The sentences. The first is the answer, and the most important ones come next. A sentence
+    /// about another node names it.
     fn sentences(&self) -> Vec<String> {
         let total = self.total();
         let mut sentences = vec![self.verdict(total)];
@@ -229,8 +230,8 @@ impl Account {
         sentences
     }
 
-    /// Refusals of connections whose user was never proven: this user may be among them, and it
-    /// cannot be known.
+    /// Refusals of connections whose user was never proven. They may concern this user, but nobody
+    /// can know.
     fn of_strangers(&self, strangers: &[Entry]) -> Vec<String> {
         let is_telling = |entry: &Entry| match &*entry.what {
             "registration_refused" => {
@@ -240,11 +241,11 @@ impl Account {
         };
         self.folded(strangers, is_telling, |entry| match &*entry.what {
             "push_refused" => OF_PUBLISHERS,
-            _ => OF_LISTENERS,
+            _ => OF_CONNECTIONS,
         })
     }
 
-    /// Entries as sentences, the newest first; what came many times is told once.
+    /// Entries as sentences, the newest first; repeated ones are folded into one.
     fn folded(
         &self,
         entries: &[Entry],
@@ -269,7 +270,7 @@ impl Account {
     }
 }
 
-/// How many connections the user has at the node that tells this.
+/// The number of the user's connections to the node with these facts.
 fn count(facts: &Explanation) -> usize {
     facts.now.connection_count.unwrap_or(facts.now.connections.len())
 }

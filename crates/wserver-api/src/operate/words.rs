@@ -1,4 +1,4 @@
-//! The words of answers: what happened and why, as a tired operator wants to read it.
+//! The words of answers: what happened and why, for a tired operator.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -11,10 +11,10 @@ use wserver_protocol::v2::Entry;
 use crate::registration::RegistrationRefusal;
 use crate::reply::kind::ProblemKind;
 
-/// The most characters of a name that a sentence repeats.
+/// The maximum number of characters of a name in a sentence.
 const NAME_CHARS_MAX: usize = 80;
 
-/// A name of somebody's choice: escaped, since it may be shown on a terminal, and cut.
+/// A name that somebody chose: escaped, because a terminal may show it, and cut.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Name<'a>(pub(crate) &'a str);
 
@@ -33,7 +33,7 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// Separators of lines, and what turns the direction of the text around it.
+/// Line separators, and characters that change the direction of text.
 fn is_invisible(char: char) -> bool {
     matches!(
         char,
@@ -47,7 +47,7 @@ fn is_invisible(char: char) -> bool {
     )
 }
 
-/// So many of a thing.
+/// A number of things.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Count(pub(crate) usize, pub(crate) &'static str);
 
@@ -61,7 +61,7 @@ impl fmt::Display for Count {
     }
 }
 
-/// How long something was ago.
+/// How long ago something was.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ago(pub(crate) Duration);
 
@@ -84,7 +84,7 @@ impl fmt::Display for Ago {
     }
 }
 
-/// Where a push of an event to a user would go: to `reached` of `count` connections, which have
+/// Where a push of an event to a user would go: to `reached` of `count` connections, which are
 /// registered for `events`.
 pub(crate) fn verdict(
     user: &UserId,
@@ -131,9 +131,9 @@ pub(crate) fn of_close(reason: CloseReason) -> &'static str {
         CloseReason::Flood => "it sent more messages than inbound_messages_per_second allows",
         CloseReason::ProtocolError => "it broke the WebSocket protocol",
         CloseReason::InvalidPayload => "it sent text that is not UTF-8",
-        CloseReason::Malformed => "it sent a message that is no JSON object",
+        CloseReason::Malformed => "it sent a message that is not a JSON object",
         CloseReason::TooBig => {
-            "it sent a message beyond inbound_message_bytes_max or inbound_fragments_max"
+            "it sent a message that exceeds inbound_message_bytes_max or inbound_fragments_max"
         }
         CloseReason::InboundFull => {
             "it had sent a part of a message when all such parts reached inbound_bytes_max"
@@ -147,7 +147,7 @@ pub(crate) fn of_close(reason: CloseReason) -> &'static str {
         CloseReason::Expired => "the token that it registered with has expired",
         CloseReason::UserFull => "the user had connections_per_user_max connections already",
         CloseReason::Replaced => {
-            "a newer connection of the user took its place, by connections_per_user_policy"
+            "a newer connection of the user replaced it (connections_per_user_policy)"
         }
         CloseReason::Shutdown => "the server was shutting down",
         CloseReason::CutOff => {
@@ -157,22 +157,22 @@ pub(crate) fn of_close(reason: CloseReason) -> &'static str {
     }
 }
 
-/// Why a registration was refused; the label of a later list is told as it is.
+/// Why a registration was refused; an unknown label is shown as it is.
 fn of_refusal(label: &str) -> &str {
     if let Some(refusal) = RegistrationRefusal::from_word(label) {
         return match refusal {
             RegistrationRefusal::Unknown => "its token is unknown",
             RegistrationRefusal::Expired => "its token has expired",
             RegistrationRefusal::NotYetValid => "its token is not yet valid",
-            RegistrationRefusal::Forbidden => "its token is good, but not for this event",
+            RegistrationRefusal::Forbidden => "its token is valid, but not for this event",
             RegistrationRefusal::OtherUser => {
-                "its token is of another user than the one that its connection belongs to"
+                "its token belongs to another user than its connection"
             }
             RegistrationRefusal::Unavailable => {
                 "nobody could check its token: the authenticator did not answer"
             }
             RegistrationRefusal::UserId => {
-                "the authenticator named a user id that is empty or beyond name_bytes_max"
+                "the authenticator returned a user id that is empty or longer than name_bytes_max"
             }
             RegistrationRefusal::TooManyRegistrations => {
                 "the connection has bindings_per_connection_max registrations already"
@@ -187,28 +187,28 @@ fn of_refusal(label: &str) -> &str {
             RegistrationRefusal::NamesFull => {
                 "the names of all registrations would exceed names_bytes_max"
             }
-            RegistrationRefusal::ConnectionEnding => "the connection was about to end",
+            RegistrationRefusal::ConnectionEnding => "the connection had already begun to close",
         };
     }
-    // What is wrong with a token, for the operator alone.
+    // The fault of a token, which only the operator may know.
     match label {
-        "jwt_malformed" => "its token is no JSON Web Token, or one that cannot be read",
+        "jwt_malformed" => "its token is not a JSON Web Token, or cannot be read",
         "jwt_algorithm" => "its token is signed with an algorithm that the keys do not permit",
         "jwt_key_unknown" => "its token names a key (kid) that is not among the issuer's",
         "jwt_key_ambiguous" => "its token names no key (kid), and too many keys may be meant",
         "jwt_signature" => {
-            "its token's signature is wrong: it was made with another key or secret, or changed since"
+            "its token has a wrong signature: it was signed with another key or secret, or changed afterwards"
         }
         "jwt_exp_missing" => "its token has no exp, which is required",
-        "jwt_claim_missing" => "its token has not every claim that the settings ask for",
-        "jwt_audience" => "its token is meant for none of the audiences in the settings (aud)",
-        "jwt_issuer" => "its token is from none of the issuers in the settings (iss)",
+        "jwt_claim_missing" => "its token lacks a claim that the settings require",
+        "jwt_audience" => "the audience of its token (aud) is not in the settings",
+        "jwt_issuer" => "the issuer of its token (iss) is not in the settings",
         "malformed" => "its register message was malformed",
         other => other,
     }
 }
 
-/// Why a push was refused, by the name of its problem; the label of a later list is told as it is.
+/// Why a push was refused, by the name of its problem; an unknown label is shown as it is.
 fn of_push_refusal(label: &str) -> &str {
     let Some(kind) = ProblemKind::from_word(label) else { return label };
     match kind {
@@ -218,16 +218,16 @@ fn of_push_refusal(label: &str) -> &str {
         ProblemKind::PushNeedsKey => {
             "no push key is set, and it did not come from a program on this machine"
         }
-        ProblemKind::MessageTooLarge => "its message was beyond message_bytes_max",
-        ProblemKind::BodyTooLarge => "its body was beyond push_body_bytes_max",
+        ProblemKind::MessageTooLarge => "its message was longer than message_bytes_max",
+        ProblemKind::BodyTooLarge => "its body was longer than push_body_bytes_max",
         ProblemKind::BodyTooSlow => "its body took longer than push_body_timeout",
-        ProblemKind::BodyInvalid => "its body was not what is expected",
-        ProblemKind::NameTooLong => "its user or event was beyond name_bytes_max",
+        ProblemKind::BodyInvalid => "its body was not valid",
+        ProblemKind::NameTooLong => "its user or event was longer than name_bytes_max",
         ProblemKind::Busy => "the server had no room for it",
         ProblemKind::AuthorizerUnavailable => {
             "nobody could check its key: the authoriser did not answer"
         }
-        // Their names say it, or no push is refused for them.
+        // The name is enough, or no push is refused for it.
         ProblemKind::MethodNotAllowed
         | ProblemKind::ContentCoding
         | ProblemKind::BodyBroken
@@ -257,27 +257,30 @@ fn of_push_refusal(label: &str) -> &str {
     }
 }
 
-/// Which rule of RFC 6455 was broken, or which bound.
+/// The rule of RFC 6455 that was broken, or the limit that was exceeded.
 const fn of_rule(rule: DecodeError) -> &'static str {
     match rule {
-        DecodeError::ReservedBit => "a reserved bit is set, as by compression that was not agreed",
+        DecodeError::ReservedBit => {
+            "a reserved bit is set, for example by compression that was not negotiated"
+        }
         DecodeError::ReservedOpcode => "an opcode is reserved",
         DecodeError::ControlFragmented => "a ping, pong or Close is fragmented",
         DecodeError::ControlTooLong => "a ping, pong or Close is longer than 125 bytes",
         DecodeError::ContinuationUnexpected => "a continuation came without a message",
         DecodeError::ContinuationExpected => "a new message came inside a fragmented one",
-        DecodeError::NotMasked => "a frame is not masked, as those of clients must be",
+        DecodeError::NotMasked => "a frame is not masked, but clients must mask frames",
         DecodeError::LengthNotShortest => "a length is not in its shortest form",
         DecodeError::CloseTruncated => "a Close has half a code",
-        DecodeError::CloseCodeInvalid(_) => "a Close has a code that may not be sent",
+        DecodeError::CloseCodeInvalid(_) => "a Close has a code that must not be sent",
         DecodeError::NotUtf8 => "text is not UTF-8",
         DecodeError::MessageTooLong => "a message is longer than inbound_message_bytes_max",
         DecodeError::TooManyFragments => "a message has more fragments than inbound_fragments_max",
-        DecodeError::Masked => "a frame is masked, as only those of clients are",
+        DecodeError::Masked => "a frame is masked, but only clients mask frames",
     }
 }
 
-/// One entry of the journal, without its time. What only a later release knows is told by its name.
+/// An entry of the journal without its time. A kind that only a later release knows is shown by its
+/// name.
 pub(crate) fn of_entry(entry: &Entry) -> String {
     let connection = match &entry.connection {
         Some(id) => format!("connection {}", Name(id)),
@@ -287,7 +290,7 @@ pub(crate) fn of_entry(entry: &Entry) -> String {
         Some(event) => format!(" for {}", Name(event)),
         None => String::new(),
     };
-    let reason = entry.reason.as_deref().unwrap_or("no reason is told");
+    let reason = entry.reason.as_deref().unwrap_or("no reason is known");
     match &*entry.what {
         "registered" => format!("{connection} was registered{event}"),
         "unregistered" => format!("{connection} is no longer registered{event}"),
@@ -297,8 +300,8 @@ pub(crate) fn of_entry(entry: &Entry) -> String {
         "dropped" => {
             let why = match NoDelivery::from_word(reason) {
                 Some(NoDelivery::SlowConsumer) => "it read too slowly",
-                Some(NoDelivery::ConnectionEnding) => "it was about to end",
-                Some(NoDelivery::Expired) => "its time to live was over",
+                Some(NoDelivery::ConnectionEnding) => "it had already begun to close",
+                Some(NoDelivery::Expired) => "its time to live had passed",
                 Some(
                     NoDelivery::UserOffline
                     | NoDelivery::NoRegistrationForEvent
@@ -311,7 +314,7 @@ pub(crate) fn of_entry(entry: &Entry) -> String {
         "protocol_broken" => {
             let rule: Option<&str> = DecodeError::from_word(reason).map(of_rule);
             let why = rule.unwrap_or(reason);
-            format!("{connection} sent what breaks the WebSocket protocol: {}", Name(why))
+            format!("{connection} broke the WebSocket protocol: {}", Name(why))
         }
         "closed" => {
             let why: Option<&str> = CloseReason::from_word(reason).map(of_close);
@@ -323,7 +326,7 @@ pub(crate) fn of_entry(entry: &Entry) -> String {
             let taken = Count(delivery.written.saturating_add(delivery.queued), "connection");
             match delivery.reason {
                 None => format!("a push{event} went to {taken}"),
-                Some(reason) => format!("a push{event} went to nobody: {}", reason.as_str()),
+                Some(reason) => format!("nobody got a push{event}: {}", reason.as_str()),
             }
         }
         "push_refused" => format!("a push{event} was refused: {}", of_push_refusal(reason)),

@@ -93,7 +93,6 @@ pub(crate) struct HandshakeRates {
 /// fill a bucket, when their buckets are full and nothing is lost. If there are too many addresses,
 /// it is earlier: those that were seen longest ago are dropped, so that addresses with too many
 /// handshakes stay known, and a counter counts them.
-/// whoever goes on too fast stays known, and the counter tells.
 #[derive(Debug)]
 struct Buckets {
     /// When each bucket is full, in nanoseconds since the origin. Written at each handshake.

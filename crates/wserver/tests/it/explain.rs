@@ -204,7 +204,7 @@ fn a_newer_connection_took_its_place() {
     let _new = Socket::registered(&server, "jack", "chat");
     assert_eq!(old.closed().code, 1008);
     let first = "user jack has 1 connection, none registered for news, but for: chat";
-    let explanation = check(&server, 0, first, &["a newer connection of the user took its place"]);
+    let explanation = check(&server, 0, first, &["a newer connection of the user replaced it"]);
     assert_eq!(last(&explanation), ("closed", "replaced"));
 }
 
@@ -223,7 +223,7 @@ fn it_broke_the_protocol() {
     let mut socket = Socket::registered(&server, "jack", "news");
     socket.send([0x81, 0x00]);
     assert_eq!(socket.closed().code, 1002);
-    let rule = "sent what breaks the WebSocket protocol: a frame is not masked";
+    let rule = "broke the WebSocket protocol: a frame is not masked";
     check(&server, 0, OFFLINE, &["it broke the WebSocket protocol", rule]);
 }
 
@@ -232,7 +232,7 @@ fn it_broke_the_protocol() {
 fn a_stranger_broke_the_protocol() {
     let server = Server::start();
     for (frame, told) in [
-        (&[0xc1, 0x80, 0, 0, 0, 0][..], "a reserved bit is set, as by compression"),
+        (&[0xc1, 0x80, 0, 0, 0, 0][..], "a reserved bit is set, for example by compression"),
         (&[0x83, 0x80, 0, 0, 0, 0], "an opcode is reserved"),
         (&[0x88, 0x81, 0, 0, 0, 0, 3], "a Close has half a code"),
     ] {
@@ -264,13 +264,13 @@ fn what_is_wrong_with_a_token_is_told_apart() {
     let forged = hs256(&[b'x'; 32], &claims(&json!({"iss": "https://id.example"})));
     let mut socket = Socket::open(&server);
     for (token, told, reason) in [
-        (forged, "its token's signature is wrong", "jwt_signature"),
-        (signed(json!({"aud": "else"})), "meant for none of the audiences", "jwt_audience"),
-        (signed(json!({"aud": null})), "meant for none of the audiences", "jwt_audience"),
-        (signed(json!({"iss": "else"})), "from none of the issuers", "jwt_issuer"),
+        (forged, "its token has a wrong signature", "jwt_signature"),
+        (signed(json!({"aud": "else"})), "the audience of its token", "jwt_audience"),
+        (signed(json!({"aud": null})), "the audience of its token", "jwt_audience"),
+        (signed(json!({"iss": "else"})), "the issuer of its token", "jwt_issuer"),
         (signed(json!({"exp": null})), "has no exp", "jwt_exp_missing"),
-        (signed(json!({"sub": null})), "not every claim", "jwt_claim_missing"),
-        ("canary".to_owned(), "is no JSON Web Token", "jwt_malformed"),
+        (signed(json!({"sub": null})), "lacks a claim", "jwt_claim_missing"),
+        ("canary".to_owned(), "is not a JSON Web Token", "jwt_malformed"),
     ] {
         socket.register(&token, "news");
         socket.sync();
@@ -307,7 +307,7 @@ fn the_push_was_refused() {
     let json = [("accept", "application/json")];
     assert_eq!(ask(&server, "POST", "/push", &json, body.to_string()).0.status, 413);
     let first = "a push of news to user jack would go to 1 connection, all there are";
-    let words = "a push for news was refused: its message was beyond message_bytes_max";
+    let words = "a push for news was refused: its message was longer than message_bytes_max";
     let explanation = check(&server, 1, first, &[words]);
     assert_eq!(last(&explanation), ("push_refused", "message_too_large"));
 }

@@ -111,7 +111,7 @@ fn mistakes_are_told_and_nothing_is_bound() {
         ),
         (
             &["--origin", "https://*example.com"],
-            &["origin \"https://*example.com\"", "begin with *."],
+            &["origin \"https://*example.com\"", "begins with *."],
         ),
         (&["--origin", "https://*.com"], &["origin \"https://*.com\"", "everybody's domains"]),
         (&["--origin", "any,https://app.example.com"], &["origin \"any\""]),

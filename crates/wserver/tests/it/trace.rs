@@ -102,7 +102,7 @@ fn everything_that_happens_to_a_user_is_told_in_order() {
     let told = trace.expect("pushed");
     assert_eq!((&told["user"], &told["event"]), (&json!("jack"), &json!("news")), "{told}");
     assert_eq!(told["delivery"]["reason"], "user_offline");
-    assert_eq!(told["sentence"], "a push for news went to nobody: user_offline");
+    assert_eq!(told["sentence"], "nobody got a push for news: user_offline");
 
     let mut socket = Socket::registered(&server, "jack", "news");
     let told = trace.expect("registered");

@@ -1,4 +1,4 @@
-//! What is told of facts, one at a time.
+//! The sentence for each fact.
 
 use wserver_core::{CloseReason, ConnectionId};
 use wserver_node::{NoDelivery, NodeId, What};
@@ -49,7 +49,7 @@ fn connection(id: u64, queued_bytes: usize, silent_seconds: u64) -> v2::Connecti
     }
 }
 
-/// Of connection 7, so many seconds ago.
+/// An entry of connection 7, so many seconds old.
 fn entry(account: &Account, seconds: u64, event: Option<&str>, what: What) -> Entry {
     let at = account.now - Duration::from_secs(seconds);
     let event = event.map(name);
@@ -104,7 +104,7 @@ fn what_is_known_is_told_in_words() {
         (
             Some("news"),
             refused("forbidden"),
-            "connection 7 was refused a registration for news: its token is good, but not for this event",
+            "connection 7 was refused a registration for news: its token is valid, but not for this event",
         ),
         (
             Some("news"),
@@ -134,7 +134,7 @@ fn what_is_known_is_told_in_words() {
         (
             None,
             What::Dropped { reason: NoDelivery::Expired },
-            "a message did not reach connection 7: its time to live was over",
+            "a message did not reach connection 7: its time to live had passed",
         ),
         (
             Some("news"),
@@ -216,7 +216,7 @@ fn there_is_never_too_much_to_read() {
     assert_eq!(account.sentences().len(), 1 + SENTENCES_OF_ENTRIES_MAX);
 }
 
-/// Facts alone come from other nodes, and this one words them as it does its own.
+/// Other nodes send only facts, which this one words like its own.
 #[test]
 fn what_another_node_knows_is_told_as_its_in_the_same_words() {
     let mut here = account(1, 1, &["news"]);
@@ -248,7 +248,7 @@ fn what_another_node_knows_is_told_as_its_in_the_same_words() {
     assert_eq!(whole.now.connections[1].node.as_deref(), Some("b"));
 }
 
-/// A node of a later release knows more than this one has words for.
+/// A node of a later release has facts for which this one has no words.
 #[test]
 fn what_only_a_later_release_knows_is_told_by_its_name() {
     let mut here = account(0, 0, &[]);
@@ -262,7 +262,7 @@ fn what_only_a_later_release_knows_is_told_by_its_name() {
     assert_eq!(
         here.sentences()[1..],
         [
-            "node b: 12 s ago: connection 7 sent what breaks the WebSocket protocol: balance",
+            "node b: 12 s ago: connection 7 broke the WebSocket protocol: balance",
             "node b: 12 s ago: connection 7 was closed: balance",
             "node b: 12 s ago: connection 7 for news: moved (balance)",
         ]

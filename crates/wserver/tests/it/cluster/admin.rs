@@ -136,7 +136,7 @@ fn what_belongs_to_a_node_that_does_not_answer_is_told_so() {
     }
     let (answer, problem) = ask(c, "DELETE", &path, &[], "");
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{answer:?}");
-    assert_eq!(problem["detail"], "no answer of b within cluster_answer_timeout");
+    assert_eq!(problem["detail"], "b did not answer within cluster_answer_timeout");
     let missing = json!(["b"]);
     let online = good(a, "POST", "/v2/presence", &json!({"users": ["jack"]}));
     assert_eq!(online, json!({"online": {"jack": 2}, "nodes_missing": missing}));

@@ -56,7 +56,7 @@ fn a_trace_prints_what_happens() {
             let entry: serde_json::Value = serde_json::from_str(&line).unwrap();
             assert_eq!((&entry["what"], &entry["event"]), (&"pushed".into(), &"news".into()));
         } else {
-            assert!(line.contains("Z a push for news went to nobody"), "{line}");
+            assert!(line.contains("Z nobody got a push for news"), "{line}");
         }
         assert_eq!(tracing.interrupt(), (0, String::new(), String::new()));
     }
