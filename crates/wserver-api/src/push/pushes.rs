@@ -3,12 +3,15 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
+use tracing::info;
 use wserver_core::PushId;
 
 use super::idempotency::Idempotency;
 use crate::counters::Labelled;
 use crate::limits::HttpLimits;
+use crate::reply::details::ProblemDetails;
 use crate::reply::kind::ProblemKind;
 
 /// State that all pushes of one server share.
@@ -29,6 +32,16 @@ impl Pushes {
             )),
             refused_total: Labelled::new(ProblemKind::of_pushes()),
         }
+    }
+}
+
+impl Pushes {
+    /// Counts a push that is refused; the log says so once a minute for each kind.
+    pub(crate) fn count_refused(&self, details: &ProblemDetails) {
+        let (reason, why) = (details.kind.as_str(), details.title());
+        self.refused_total.increment_and_log(details.kind, Instant::now(), |total| {
+            info!(reason, total, "pushes are being refused: {why}");
+        });
     }
 }
 

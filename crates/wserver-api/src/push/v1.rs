@@ -59,7 +59,7 @@ impl<W: Wire> Api<W> {
                 let details = refused.details();
                 let (user, event) = about.as_ref().map(|(user, event)| (user, event)).unzip();
                 self.node.note_push_refused(user, event, details.kind.as_str());
-                self.pushes.refused_total.increment(details.kind);
+                self.pushes.count_refused(&details);
                 details.reply(format)
             }
         }

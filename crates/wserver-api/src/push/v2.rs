@@ -90,7 +90,7 @@ fn note_refused<W: Wire>(api: &Api<W>, refused: &Refused) {
 }
 
 fn count_refused<W: Wire>(api: &Api<W>, refused: &Refused) {
-    api.pushes.refused_total.increment(refused.details().kind);
+    api.pushes.count_refused(&refused.details());
 }
 
 async fn carry_out<W: Wire>(

@@ -34,6 +34,18 @@ pub struct ProblemDetails {
 }
 
 impl ProblemDetails {
+    /// The problem in words, the same for all of its kind.
+    #[must_use]
+    pub fn title(&self) -> &'static str {
+        self.title
+    }
+
+    /// What exactly was wrong. It may repeat what the client sent, but no secret.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// A refusal of this kind, with title and detail.
     #[must_use]
     pub fn new(

@@ -13,8 +13,8 @@ use hyper::header::{
 };
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Response, StatusCode, Uri};
-use tracing::debug;
-use wserver_api::{Cluster, ProblemKind, Reply, Request};
+use tracing::{debug, info};
+use wserver_api::{Cluster, ProblemDetails, ProblemKind, Reply, Request};
 use wserver_auth::TokenSource;
 use wserver_node::{OpenError, Reservation};
 use wserver_protocol::Protocol;
@@ -75,8 +75,7 @@ impl Handshakes {
             Ok(accepted) => accepted,
             Err(refused) => {
                 debug!(%peer, ?refused, "handshake refused");
-                let kind = refused.details().kind;
-                self.shared.counters.handshakes_refused_total.increment(kind);
+                self.count_refused(&refused.details());
                 return refused.reply();
             }
         };
@@ -108,6 +107,15 @@ impl Handshakes {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol.name()));
         }
         reply
+    }
+
+    /// Counts a handshake that is refused; the log says so once a minute for each kind.
+    fn count_refused(&self, details: &ProblemDetails) {
+        let (reason, detail) = (details.kind.as_str(), details.detail());
+        let refused_total = &self.shared.counters.handshakes_refused_total;
+        refused_total.increment_and_log(details.kind, Instant::now(), |total| {
+            info!(reason, total, detail, "WebSocket handshakes are being refused");
+        });
     }
 
     /// Counts every attempt, also those that are refused.

@@ -343,3 +343,37 @@ fn a_push_can_be_followed_to_the_sockets() {
         assert!(end["time.busy"].is_string(), "{end}");
     }
 }
+
+/// At the level of an operator who has changed nothing, each kind once a minute, and never whose.
+#[test]
+fn refusals_are_told_at_info_and_seldom() {
+    let tokens = file("tokens", "right-token jack\n");
+    let keys = file("push-keys", "right-key-0123456789\n");
+    let flags = [
+        ["--tokens-file", tokens.path()],
+        ["--push-key-file", keys.path()],
+        ["--origin", "https://good.example"],
+    ];
+    let server = Server::start_with(&flags.concat(), &[]);
+    let mut socket = Socket::open(&server);
+    for _ in 0..3 {
+        socket.register("canary-token", "news");
+        let mut raw = Raw::connect(&server);
+        raw.send(handshake(&[("origin", "https://evil.example")]));
+        assert_eq!(raw.answer().status, 403);
+        let mut raw = Raw::connect(&server);
+        let key = ("authorization", "Bearer canary-key-0123456789");
+        raw.send(post(&[key], push_body("jack", "news", "m")));
+        assert_eq!(raw.answer().status, 401);
+    }
+    server.signal("TERM");
+    let (_, log) = server.wait();
+    for words in [
+        "registrations are being refused",
+        "WebSocket handshakes are being refused",
+        "pushes are being refused",
+    ] {
+        assert_eq!(log.matches(words).count(), 1, "{words}: {log}");
+    }
+    assert!(log.contains("evil.example") && !log.contains("canary"), "{log}");
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
-use tracing::{debug, trace};
+use tracing::{debug, info, trace};
 use wserver_api::RegistrationRefusal;
 use wserver_auth::{Identity, Refusal};
 use wserver_core::{CloseReason, EventName, Registration, TokenDigest, UserId};
@@ -213,7 +213,7 @@ impl Driver {
             Ok(good) => good,
             Err(declined) => {
                 let reason = declined.reason();
-                shared.counters.registrations_refused_total.increment(reason);
+                self.count_refused(reason);
                 self.attachment.note_refused(declined.user(), Some(event), declined.noted());
                 let reason = reason.as_str();
                 debug!(conn = %id, error = %declined, reason, "registration refused");
@@ -234,14 +234,25 @@ impl Driver {
                 }
             }
             Err(error) => {
-                let reason = RegistrationRefusal::from(&error);
-                shared.counters.registrations_refused_total.increment(reason);
+                self.count_refused(RegistrationRefusal::from(&error));
                 debug!(conn = %id, %error, "registration refused");
                 if let Some(in_hand) = in_hand {
                     in_hand.refuse(event, requests::of_error(&error));
                 }
             }
         }
+    }
+
+    /// Counts a registration that is refused; the log says so once a minute for each reason.
+    fn count_refused(&self, refusal: RegistrationRefusal) {
+        let refused_total = &self.shared.counters.registrations_refused_total;
+        refused_total.increment_and_log(refusal, Instant::now(), |total| {
+            info!(
+                reason = refusal.as_str(),
+                total,
+                "registrations are being refused; `wserver explain` says more about a user and event"
+            );
+        });
     }
 
     /// Ends the registration of an event that the token of a refresh does not permit.
