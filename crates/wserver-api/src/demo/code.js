@@ -43,12 +43,12 @@ with urllib.request.urlopen(request) as answer:
     print(json.load(answer))`;
   },
   listen(body) {
-    return `const socket = new WebSocket(${literal(socketUrl)});
-socket.onopen = () => socket.send(JSON.stringify({
-  token: ${literal(body.userId)},
-  event: ${literal(body.event)},
-}));
-socket.onmessage = ({ data }) => console.log(data);`;
+    return `import { connect } from ${literal(clientUrl)};
+
+const server = connect(${literal(socketUrl)}, { token: ${literal(body.userId)} });
+server.onStatus((status) => console.log(status));
+server.onProblem(({ code, detail }) => console.error(code, detail));
+server.on(${literal(body.event)}, (message) => console.log(message));`;
   },
 };
 

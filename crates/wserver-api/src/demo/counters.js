@@ -1,19 +1,17 @@
 
-"use strict";
-
 // What strangers send is only ever shown through textContent.
 
 const MESSAGES_MAX = 200;
 const MESSAGES_CHARS_MAX = 4 * 1024 * 1024;
 const ANSWERS_MAX = 50;
 const LATENCIES_MAX = 200;
-const RETRY_MAX_MS = 30_000;
 
 const at = (id) => document.getElementById(id);
 const told = (name) => document.querySelector(`meta[name="wserver-${name}"]`).content;
 // Where pushes have a port of their own the page is there, and WebSockets are not.
 const ownSockets = `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}`;
 const socketUrl = `${told("sockets") || ownSockets}${told("ws-path")}`;
+const clientUrl = new URL("/wserver.js", socketUrl.replace(/^ws/, "http")).href;
 const pushUrl = `${location.origin}${told("push-path")}`;
 
 function element(name, className = "", text = "") {

@@ -1,28 +1,33 @@
-// ---- pushes of this page, so that what arrives can be timed: a message carries nothing but its text
+// ---- pushes of this page: a message has the id that the answer to its push has, whichever comes first
 
-const pushes = []; // { message, start, panes }, oldest first; panes are those that it may still reach
+const pushes = new Map(); // by id: when it began, or what has arrived of it before its answer
 const PUSHES_MAX = 1000;
 
-/** Whom this push may reach: where a token is no user, whoever has registered the event. */
-function notePush({ userId, event, message }) {
-  const open = panes.filter((it) => it.isOpen && it.events.includes(event));
-  const own = open.filter((it) => it.token === userId);
-  const push = { message, start: performance.now(), panes: new Set(own.length > 0 ? own : open) };
-  pushes.push(push);
-  if (pushes.length > PUSHES_MAX) pushes.shift();
-  return push;
+function remember(id, what) {
+  pushes.set(id, what);
+  if (pushes.size > PUSHES_MAX) pushes.delete(pushes.keys().next().value);
 }
 
-function forgetPushesTo(pane) {
-  for (const push of pushes) push.panes.delete(pane);
+/** The answer to a push of this page has come. */
+function notePush(id, start) {
+  const early = pushes.get(id);
+  remember(id, { start });
+  for (const arrival of early?.arrived ?? []) time(arrival, start);
 }
 
-function latencyOf(pane, message, now) {
-  const at = pushes.findIndex((it) => it.message === message && it.panes.has(pane));
-  if (at < 0) return null;
-  // Messages arrive in the order of their pushes, so those before it come no more.
-  for (const push of pushes.slice(0, at + 1)) push.panes.delete(pane);
-  return now - pushes[at].start;
+/** A message has come, perhaps of a push of this page. */
+function noteMessage(id, arrival) {
+  const known = pushes.get(id);
+  if (known?.start !== undefined) time(arrival, known.start);
+  else remember(id, { arrived: [...(known?.arrived ?? []), arrival] });
+}
+
+function time(arrival, start) {
+  arrival.latency = arrival.now - start;
+  arrival.shown?.append(element("span", "latency", milliseconds(arrival.latency)));
+  latencies.push(arrival.latency);
+  if (latencies.length > LATENCIES_MAX) latencies.shift();
+  countLater();
 }
 
 // ---- a user
@@ -33,9 +38,10 @@ let hue = 0;
 class Pane {
   constructor(token, events) {
     this.events = [...events];
-    this.socket = null;
-    this.retries = 0;
-    this.timer = 0;
+    this.server = null;
+    this.offs = new Map(); // by event, what ends its handler
+    this.trouble = ""; // what the client told of itself since it was open
+    this.refused = new Map(); // by event, why
     this.received = 0;
     this.chars = 0;
     this.pending = []; // arrived since the last frame was drawn; as bounded as what is shown
@@ -73,12 +79,12 @@ class Pane {
   }
 
   get isOpen() {
-    return this.socket?.readyState === WebSocket.OPEN;
+    return this.server?.status === "open";
   }
 
   /** Whether it shall be connected: it is, or will be. */
   get wanted() {
-    return this.socket !== null || this.timer !== 0;
+    return this.server !== null && this.server.status !== "stopped";
   }
 
   name() {
@@ -106,83 +112,83 @@ class Pane {
       this.part("token").focus();
       return;
     }
-    forgetPushesTo(this);
-    const socket = new WebSocket(socketUrl);
-    socket.binaryType = "arraybuffer";
-    this.socket = socket;
-    let opened = 0;
-    this.show("connecting", "connecting …");
-    socket.onopen = () => {
-      opened = performance.now();
-      // Version 1 has no reply to a registration: that it was taken shows when something arrives.
-      this.show("sent", "connected, registration sent");
-      for (const event of this.events) this.send(event);
-    };
-    socket.onmessage = ({ data }) => this.receive(data, performance.now());
-    socket.onclose = ({ code, reason }) => {
-      this.socket = null;
-      // One that held for a while was a good one.
-      if (opened && performance.now() - opened > 10_000) this.retries = 0;
-      const how = opened ? `closed by the server: ${code}${reason ? ` ${reason}` : ""}` : "could not connect";
-      // What the client is to blame for is not mended by coming back.
-      if (opened && (code === 1000 || code === 1008)) {
-        this.show("failed", how);
-      } else {
-        this.retry(how);
-      }
-    };
+    const server = connect(socketUrl, { token: this.token });
+    this.server = server;
+    const isOurs = () => this.server === server;
+    server.onProblem(({ code, detail, event }) => {
+      if (!isOurs()) return;
+      if (event === undefined) this.trouble = `${code}: ${detail}`;
+      else this.refuse(event, detail);
+      this.stand();
+    });
+    server.onStatus(() => isOurs() && this.stand());
+    for (const event of this.events) this.listen(event);
+    this.drawEvents();
+    this.stand();
   }
 
-  retry(how) {
-    const wait = Math.random() * Math.min(RETRY_MAX_MS, 1000 * 2 ** this.retries);
-    this.retries += 1;
-    this.timer = setTimeout(() => this.connect(), wait);
-    this.show("failed", `${how}; again in ${Math.ceil(wait / 1000)} s`);
+  /** Shows where the client stands. */
+  stand() {
+    const { status, reason } = this.server;
+    if (status === "open") this.trouble = "";
+    const trouble = this.trouble ? `; ${this.trouble}` : "";
+    if (status === "open") this.show("connected", "connected, registered");
+    else if (status === "connecting") this.show("connecting", `connecting …${trouble}`);
+    else if (status === "waiting") this.show("connecting", `not connected, and trying again${trouble}`);
+    else this.show("failed", reason ? `${reason.code}: ${reason.detail}` : "disconnected");
   }
 
   /** Lets go of the connection without a word of it. */
   drop() {
-    clearTimeout(this.timer);
-    this.timer = 0;
-    if (this.socket) {
-      this.socket.onopen = this.socket.onmessage = this.socket.onclose = null;
-      this.socket.close(1000);
-      this.socket = null;
-    }
+    const server = this.server;
+    this.server = null;
+    this.trouble = "";
+    this.offs.clear();
+    this.refused.clear();
+    server?.close();
   }
 
   disconnect() {
     this.drop();
-    this.retries = 0;
+    this.drawEvents();
     this.show("disconnected", "disconnected");
   }
 
-  send(event) {
-    this.socket.send(JSON.stringify({ token: this.token, event }));
+  listen(event) {
+    this.offs.set(event, this.server.on(event, (message, about) => this.receive(message, about)));
+  }
+
+  refuse(event, why) {
+    this.refused.set(event, why);
+    this.drawEvents();
+    announce(`${event} is refused: ${why}`);
   }
 
   register(event) {
     if (!event || this.events.includes(event)) return;
     this.events.push(event);
     this.drawEvents();
-    if (this.isOpen) this.send(event);
-    else if (!this.wanted) this.connect();
+    if (this.wanted) this.listen(event);
+    else this.connect();
   }
 
-  /** Version 1 has no word for it, so it comes back without the event. */
   unregister(event) {
     this.events = this.events.filter((it) => it !== event);
+    this.offs.get(event)?.();
+    this.offs.delete(event);
+    this.refused.delete(event);
     this.drawEvents();
     this.part("event").focus();
-    if (this.wanted) this.connect();
   }
 
   drawEvents() {
     this.part("events").replaceChildren(...this.events.map((event) => {
-      const chip = element("li", "", event);
+      const why = this.refused.get(event);
+      const chip = element("li", why ? "refused" : "", event);
+      if (why) chip.title = why;
       const remove = element("button", "", "×");
       remove.type = "button";
-      remove.setAttribute("aria-label", `Take ${event} away, which reconnects`);
+      remove.setAttribute("aria-label", `Take ${event} away`);
       remove.onclick = () => this.unregister(event);
       chip.append(remove);
       return chip;
@@ -190,16 +196,12 @@ class Pane {
     offer();
   }
 
-  receive(data, now) {
-    if (this.part("state").dataset.state === "sent") this.show("connected", "connected, registered");
+  receive(text, { event, id }) {
+    const arrival = { now: performance.now(), latency: null, shown: null };
     this.received += 1;
     counts.received += 1;
-    const latency = latencyOf(this, data, now);
-    if (latency !== null) {
-      latencies.push(latency);
-      if (latencies.length > LATENCIES_MAX) latencies.shift();
-    }
-    this.pending.push({ data, latency, when: new Date() });
+    noteMessage(id, arrival);
+    this.pending.push({ text, event, when: new Date(), arrival });
     if (this.pending.length > MESSAGES_MAX) this.pending.shift();
     if (this.pending.length === 1) requestAnimationFrame(() => this.draw());
     countLater();
@@ -217,15 +219,15 @@ class Pane {
     this.count();
   }
 
-  entry({ data, latency, when }) {
-    const text = typeof data === "string" ? data : "(binary)";
-    const bytes = typeof data === "string" ? new TextEncoder().encode(data).length : data.byteLength;
+  entry({ text, event, when, arrival }) {
+    const bytes = new TextEncoder().encode(text).length;
     const two = (number, width = 2) => String(number).padStart(width, "0");
     const time = `${two(when.getHours())}:${two(when.getMinutes())}:${two(when.getSeconds())}.${two(when.getMilliseconds(), 3)}`;
     const size = bytes < 10240 ? counted(bytes, "byte") : `${(bytes / 1024).toFixed(1)} KiB`;
     const about = element("div", "about");
-    about.append(element("span", "", time), element("span", "", size));
-    if (latency !== null) about.append(element("span", "latency", milliseconds(latency)));
+    about.append(element("span", "", time), element("span", "of", event), element("span", "", size));
+    arrival.shown = about;
+    if (arrival.latency !== null) about.append(element("span", "latency", milliseconds(arrival.latency)));
     const item = element("li");
     item.append(about, element("pre", "", text));
     this.chars += text.length;
@@ -248,7 +250,6 @@ class Pane {
 
   remove() {
     this.drop();
-    forgetPushesTo(this);
     const index = panes.indexOf(this);
     panes.splice(index, 1);
     this.root.remove();

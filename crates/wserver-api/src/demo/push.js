@@ -10,19 +10,16 @@ const request = () => ({
 async function push(body) {
   const headers = { Accept: "application/json", "Content-Type": "application/json" };
   if (at("push-key").value) headers.Authorization = `Bearer ${at("push-key").value}`;
-  const note = notePush(body);
-  const { start } = note;
+  const start = performance.now();
   counts.pushed += 1;
   countLater();
   try {
     const answer = await fetch(pushUrl, { method: "POST", headers, body: JSON.stringify(body) });
     const isJson = /json/.test(answer.headers.get("Content-Type") ?? "");
     const content = isJson ? await answer.json() : { detail: await answer.text() };
-    // What reached nobody is not what arrives later with the same text.
-    if (!answer.ok || content.written + content.queued === 0) note.panes.clear();
+    if (content.id) notePush(content.id, start);
     return { status: answer.status, ok: answer.ok, content, time: performance.now() - start };
   } catch (error) {
-    note.panes.clear();
     return { status: 0, ok: false, content: { detail: `no answer: ${error.message}` }, time: performance.now() - start };
   }
 }

@@ -78,7 +78,7 @@ fn its_pushes_are_taken_and_say_what_is_written_behind_them() {
                     .unwrap();
                 let mut line = String::new();
                 BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-                assert!(line.starts_with("connected: "), "{line}");
+                assert!(line.starts_with("registered: "), "{line}");
                 listener = Some(child);
             }
             ["wserver", "push", ..] => {
