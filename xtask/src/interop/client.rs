@@ -403,8 +403,10 @@ fn system_package(program: &'static str) -> &'static str {
 }
 
 /// Whether tcllib has its websocket client, which older versions lack.
+///
+/// An error in a script from standard input leaves tclsh's exit status 0, so the script exits.
 fn has_tcllib(sh: &Shell) -> bool {
-    let script = "puts [package require websocket]";
+    let script = "exit [catch {package require websocket}]";
     tools::found("tclsh") && cmd!(sh, "tclsh").stdin(script).quiet().ignore_stderr().read().is_ok()
 }
 
