@@ -13,8 +13,10 @@ use crate::reply::Reply;
 
 const PAGE: &str = include_str!("demo/page.html");
 const STYLE: &str = include_str!("demo/style.css");
-/// All scripts as one, in the order in which the browser reads them.
+/// One module; the parts are in the order in which they are read. The client is the one that is served
+/// by itself.
 const SCRIPT: &str = concat!(
+    include_str!("../client/wserver.js"),
     include_str!("demo/counters.js"),
     include_str!("demo/pane.js"),
     include_str!("demo/push.js"),
