@@ -92,7 +92,7 @@ http=http://$PROXY
 push="--push-url $PRIVATE_ORIGIN"
 
 # shellcheck disable=SC2086
-check 'set up well' 0 '*ok       upgrade*ok       ping*ok       delivery*ok       idle*ok       close*' \
+check 'set up well' 0 '*ok       upgrade*ok       protocol*ok       ping*ok       register*ok       delivery*ok       idle*ok       close*' \
     "$http" $push --idle 1s
 # shellcheck disable=SC2086
 check 'with TLS' 0 '*warning  tls        TLS 1*certificate for localhost*ok       delivery*ok       close*' \

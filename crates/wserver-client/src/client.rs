@@ -184,11 +184,7 @@ impl Client {
     }
 
     async fn handshake(&self, protocol: Protocol) -> Result<Connection, ConnectError> {
-        let mut request = self.request().map_err(ConnectError::of)?;
-        if protocol == Protocol::V2 {
-            let offered = HeaderValue::from_static(protocol.name());
-            request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, offered);
-        }
+        let request = self.request(protocol).map_err(ConnectError::of)?;
         let dialed = self.endpoint.target().dial().await;
         let stream = dialed.map_err(|error| ConnectError::Unreachable { source: error.into() })?;
         let (socket, _response) = client_async_with_config(request, stream, Some(self.config()))
@@ -207,7 +203,8 @@ impl Client {
             .max_frame_size(Some(self.message_bytes_max))
     }
 
-    pub(crate) fn request(&self) -> Result<Request<()>, WsError> {
+    /// The handshake. Version 1 is offered by offering nothing, as its first clients do.
+    pub(crate) fn request(&self, protocol: Protocol) -> Result<Request<()>, WsError> {
         // The host here only fills the place: the header that is sent is set below.
         let uri = Uri::builder()
             .scheme("ws")
@@ -220,6 +217,10 @@ impl Client {
         let own: Vec<HeaderName> = headers.keys().cloned().collect();
         for (name, value) in self.headers.iter().filter(|(name, _)| !own.contains(name)) {
             headers.append(name, value.clone());
+        }
+        if protocol == Protocol::V2 {
+            let offered = HeaderValue::from_static(protocol.name());
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, offered);
         }
         Ok(request)
     }
@@ -283,12 +284,20 @@ impl ConnectError {
                 reason: refusal::reason(response.headers()),
                 body: body_head(&response),
             },
-            WsError::Protocol(ProtocolError::SecWebSocketSubProtocolError(
-                SubProtocolError::NoSubProtocol,
-            )) => Self::Older,
+            error if is_older(&error) => Self::Older,
             error => Self::Handshake { source: error.into() },
         }
     }
+}
+
+/// Whether the server did not take up the version of the protocol that was offered.
+pub(crate) fn is_older(error: &WsError) -> bool {
+    matches!(
+        error,
+        WsError::Protocol(ProtocolError::SecWebSocketSubProtocolError(
+            SubProtocolError::NoSubProtocol
+        ))
+    )
 }
 
 /// The part of a refusal's body that came with its head, up to the length that errors keep.

@@ -76,7 +76,7 @@ pub use reconnecting::{GaveUp, Interruption, ReconnectingConnection, Update};
 pub use tls::{CertificateError, TlsFacts};
 #[cfg(feature = "tls")]
 pub use tls_fault::TlsFault;
-pub use wserver_protocol::connection::{Code, Refused, RefusedEvent};
+pub use wserver_protocol::connection::{Code, Granted, Notice, Outcome, Refused, RefusedEvent};
 pub use wserver_protocol::{CloseCode, Protocol, v2};
 
 use wserver_outgoing::Cause;

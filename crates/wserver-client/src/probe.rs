@@ -15,10 +15,11 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use wserver_outgoing::{AskError, Line, LineError, Stream};
-use wserver_protocol::{CloseCode, Register};
+use wserver_protocol::connection::{Asked, FromServer, Notice, Outcome, Reply, Request};
+use wserver_protocol::{CloseCode, Protocol, Register};
 
 use crate::Cause;
-use crate::client::{Client, body_head};
+use crate::client::{Client, body_head, is_older};
 use crate::connection::{CloseFrame, ReceiveError, SendError, close_message};
 #[cfg(feature = "tls")]
 use crate::tls::TlsFacts;
@@ -162,31 +163,32 @@ impl Secured<'_> {
         within(client, asking).await
     }
 
-    /// Makes the WebSocket handshake.
+    /// Makes the WebSocket handshake for this version of the protocol.
     ///
     /// # Errors
-    /// The answer, if it is not an upgrade.
+    /// The answer, if it is not an upgrade, or not one for this version.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection.
-    pub async fn upgrade(self) -> Result<Probed, UpgradeError> {
+    pub async fn upgrade(self, protocol: Protocol) -> Result<Probed, UpgradeError> {
         let Self { client, stream, .. } = self;
         let after = client.connect_timeout;
         let upgrading = async {
-            let request = client.request()?;
+            let request = client.request(protocol)?;
             client_async_with_config(request, stream, Some(client.config())).await
         };
         let upgraded = timeout(after, upgrading).await;
         match upgraded.map_err(|_elapsed| UpgradeError::TimedOut { after })? {
             Ok((socket, response)) => {
-                Ok(Probed { socket, headers: response.into_parts().0.headers })
+                Ok(Probed { socket, protocol, headers: response.into_parts().0.headers })
             }
             Err(WsError::Http(response)) => Err(UpgradeError::Refused {
                 status: response.status(),
                 body: body_head(&response),
                 headers: Box::new(response.into_parts().0.headers),
             }),
+            Err(error) if is_older(&error) => Err(UpgradeError::Older),
             Err(error) if is_silence(&error) => {
                 Err(UpgradeError::Unanswered { source: error.into() })
             }
@@ -224,6 +226,9 @@ pub enum UpgradeError {
         /// The part of its body that came with the head, up to 1 KiB.
         body: String,
     },
+    /// The answer is an upgrade, but does not name the version of the protocol that was offered.
+    #[error("the answer does not name the version of the protocol that was offered")]
+    Older,
     /// The connection ended before an answer arrived.
     #[error("handshake failed")]
     Unanswered {
@@ -249,6 +254,7 @@ pub enum UpgradeError {
 /// An open WebSocket that shows everything that arrives.
 pub struct Probed {
     socket: WebSocketStream<Stream>,
+    protocol: Protocol,
     /// The headers of the server's upgrade.
     pub headers: HeaderMap,
 }
@@ -257,8 +263,14 @@ pub struct Probed {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Seen {
-    /// A message.
-    Text(String),
+    /// A push: its message. By version 1, every text is one.
+    Pushed(String),
+    /// By version 2: what became of a request.
+    Replied(Outcome),
+    /// By version 2: a notice.
+    Noticed(Notice),
+    /// By version 2: a message that this release does not know.
+    Unknown,
     /// A ping, which the probe answers.
     Ping,
     /// A pong.
@@ -278,7 +290,8 @@ impl Probed {
     pub async fn next(&mut self, after: Duration) -> Option<Seen> {
         let message = timeout(after, self.socket.next()).await.ok()?;
         Some(match message {
-            Some(Ok(Message::Text(text))) => Seen::Text(text.as_str().to_owned()),
+            Some(Ok(Message::Text(text))) if self.protocol == Protocol::V2 => seen(text.as_str()),
+            Some(Ok(Message::Text(text))) => Seen::Pushed(text.as_str().to_owned()),
             Some(Ok(Message::Ping(_))) => Seen::Ping,
             Some(Ok(Message::Pong(_))) => Seen::Pong,
             Some(Ok(Message::Close(frame))) => Seen::Closed(CloseFrame::of(frame)),
@@ -286,6 +299,12 @@ impl Probed {
             Some(Err(error)) => Seen::Lost(ReceiveError::of(error, usize::MAX)),
             None => Seen::Lost(ReceiveError::Lost { source: io::ErrorKind::UnexpectedEof.into() }),
         })
+    }
+
+    /// The version of the protocol that it speaks.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// Sends a ping.
@@ -300,7 +319,8 @@ impl Probed {
         self.send(Message::Ping(Bytes::new())).await
     }
 
-    /// Registers for `event` of the user that `token` stands for.
+    /// Registers for `event` of the user that `token` stands for. By version 2, a reply follows; by
+    /// version 1, nothing does.
     ///
     /// # Errors
     /// When the connection is closed or breaks.
@@ -309,8 +329,14 @@ impl Probed {
     ///
     /// If the future is dropped, the message may or may not be sent; the connection stays usable.
     pub async fn register(&mut self, token: &str, event: &str) -> Result<(), SendError> {
-        let register = Register { token: token.into(), event: event.into() };
-        self.send(Message::text(register.encode())).await
+        let text = match self.protocol {
+            Protocol::V1 => Register { token: token.into(), event: event.into() }.encode(),
+            Protocol::V2 => {
+                let (events, token) = (vec![event.to_owned()], Some(token.to_owned()));
+                Request { id: 1, asked: Asked::Register { events, token } }.encode()
+            }
+        };
+        self.send(Message::text(text)).await
     }
 
     /// Sends a Close; the server's own Close then arrives as an item.
@@ -327,6 +353,16 @@ impl Probed {
 
     async fn send(&mut self, message: Message) -> Result<(), SendError> {
         self.socket.send(message).await.map_err(SendError::of)
+    }
+}
+
+/// What a message of version 2 is.
+fn seen(text: &str) -> Seen {
+    match FromServer::parse(text) {
+        Some(FromServer::Push { message, .. }) => Seen::Pushed(message.to_owned()),
+        Some(FromServer::Reply(Reply { outcome, .. })) => Seen::Replied(outcome),
+        Some(FromServer::Notice(notice)) => Seen::Noticed(notice),
+        _ => Seen::Unknown,
     }
 }
 

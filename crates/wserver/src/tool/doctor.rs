@@ -6,6 +6,7 @@ mod advice;
 mod clock;
 mod delivery;
 mod proxy;
+mod registering;
 mod report;
 
 use std::io;
@@ -16,10 +17,12 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use http::header::{HeaderValue, ORIGIN};
 use tokio::time::Instant;
 use wserver_client::{
-    Client, Dialed, PlainAnswer, Probe, Probed, Pusher, Seen, TlsFacts, UpgradeError,
+    Client, Dialed, PlainAnswer, Probe, Probed, Protocol, Pusher, Secured, Seen, TlsFacts,
+    UpgradeError,
 };
 
 use super::outcome::{Failure, Outcome};
@@ -27,6 +30,7 @@ use super::output::{Milliseconds, counted, with_causes};
 use super::secret::secret;
 use super::target::{Authorities, Scheme, endpoint};
 use proxy::Proxy;
+use registering::Registering;
 use report::Report;
 
 /// Maximum number of addresses of one name to try.
@@ -42,7 +46,8 @@ const PING_BY: Duration = Duration::from_secs(40);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 It registers and, if it is allowed to, pushes one message to itself. With a client's token it also
-needs the user that the token belongs to: --user. Keys and tokens can be in the environment as
+needs the user that the token belongs to, --user; and if the token permits some events only, one of
+these, --event. Keys and tokens can be in the environment as
 WSERVER_PUSH_KEY and WSERVER_TOKEN; they are not arguments, because every user of the machine can
 read those.
 Exit codes: 0 nothing failed, 1 something failed, 64 bad arguments.")]
@@ -64,6 +69,9 @@ pub(crate) struct Arguments {
     /// User that the token belongs to; without a token, user to register as on a server that does not authenticate clients
     #[arg(long, short)]
     user: Option<String>,
+    /// Event to register for and to push to
+    #[arg(long, short, default_value = "wserver-doctor", value_parser = NonEmptyStringValueParser::new())]
+    event: String,
     /// File of the push key
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
@@ -87,8 +95,11 @@ struct Plan {
     /// `None` skips the test.
     idle: Option<Duration>,
     token: String,
+    /// Whether the token is one that was given: a server that refuses it is not set up well.
+    has_token: bool,
     /// The user that the token belongs to, if known.
     user: Option<String>,
+    event: String,
     pusher: Pusher,
     /// Whether pushes carry a key.
     has_key: bool,
@@ -119,6 +130,7 @@ impl Plan {
             client = client.with_header(ORIGIN, value);
         }
         let token = secret(arguments.token_file.as_deref(), "WSERVER_TOKEN")?;
+        let has_token = token.is_some();
         let stranger = || format!("wserver-doctor-{}", std::process::id());
         let (token, user) = match (token, arguments.user.clone()) {
             (Some(token), user) => (token, user),
@@ -129,7 +141,9 @@ impl Plan {
             client: client.with_connect_timeout(STEP_TIMEOUT),
             idle: (!arguments.quick).then_some(arguments.idle),
             token,
+            has_token,
             user,
+            event: arguments.event.clone(),
             pusher: pusher.with_timeout(STEP_TIMEOUT),
             has_key,
         })
@@ -154,7 +168,7 @@ impl Plan {
             }
         }
         let started = Instant::now();
-        let mut probed = match secured.upgrade().await {
+        let mut probed = match upgrade(&probe, secured, address).await {
             Ok(probed) => probed,
             Err(error) => {
                 let (what, advice) = match &error {
@@ -171,12 +185,27 @@ impl Plan {
         report
             .ok("upgrade", format_args!("a WebSocket was opened in {}", Milliseconds(started)))?;
         let proxy = Proxy::of(&probed.headers);
+        match probed.protocol() {
+            Protocol::V2 => report.ok("protocol", Protocol::V2.name())?,
+            Protocol::V1 => report.warning("protocol", "version 1 only", advice::OLDER)?,
+        }
         clock::check(&probed.headers, SystemTime::now(), report)?;
         if !ping(&mut probed, report).await? {
             return Ok(());
         }
-        if !self.deliver(&mut probed, &proxy, report).await? {
-            return Ok(());
+        match self.register(&mut probed, report).await? {
+            Registering::Done => {
+                if !self.deliver(&mut probed, &proxy, report).await? {
+                    return Ok(());
+                }
+            }
+            Registering::Refused => {
+                // The server ends a connection that has registered nothing.
+                report.skipped("delivery", "nothing is registered")?;
+                report.skipped("idle", "nothing is registered")?;
+                return close(&mut probed, report).await;
+            }
+            Registering::Lost => return Ok(()),
         }
         match self.idle {
             Some(idle) if !silence(&mut probed, idle, &proxy, report).await? => return Ok(()),
@@ -226,6 +255,21 @@ impl Plan {
         }
         Ok(first)
     }
+}
+
+/// Makes the handshake for version 2, or else, on another connection, for version 1.
+async fn upgrade(
+    probe: &Probe,
+    secured: Secured<'_>,
+    address: SocketAddr,
+) -> Result<Probed, UpgradeError> {
+    match secured.upgrade(Protocol::V2).await {
+        Err(UpgradeError::Older) => {}
+        upgraded => return upgraded,
+    }
+    let dialed = async { probe.dial(address).await?.secure().await };
+    let secured = dialed.await.map_err(|_error| UpgradeError::Older)?;
+    secured.upgrade(Protocol::V1).await
 }
 
 /// Whether no answer came, so that the error does not show whether requests arrive at all.

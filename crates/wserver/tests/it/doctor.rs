@@ -45,8 +45,10 @@ fn a_good_server_passes() {
             ("ok", "tcp"),
             ("skipped", "tls"),
             ("ok", "upgrade"),
+            ("ok", "protocol"),
             ("ok", "clock"),
             ("ok", "ping"),
+            ("ok", "register"),
             ("ok", "delivery"),
             ("ok", "idle"),
             ("ok", "close"),
@@ -72,12 +74,82 @@ fn a_listeners_token_is_used_and_not_shown() {
         ([&with_token[..], &with_key].concat(), "ok       delivery"),
         (with_token.to_vec(), "skipped  delivery   to push to the token's user, name that user"),
         ([&with_token[..], &with_key[..2]].concat(), "--key-file"),
-        ([&["--quick"], &with_key[..]].concat(), "the push reached nobody"),
+        ([&["--quick"], &with_key[..]].concat(), "warning  register   refused: "),
     ] {
         let (code, printed) = doctor(&url, &arguments);
         assert_eq!(code, 0, "{arguments:?} {printed}");
         assert!(printed.contains(line), "{arguments:?} {printed}");
         assert!(!printed.contains("canary"), "{printed}");
+    }
+}
+
+#[test]
+fn a_refused_token_is_a_failure() {
+    let tokens = file("tokens", "canary-token-0123456789 jack\n");
+    let server = Server::start_with(&["--tokens-file", tokens.path()], &[]);
+    let url = format!("http://{}", server.address);
+    let token = file("token", "canary-other-0123456789\n");
+    let given = ["--token-file", token.path(), "--user", "jack"];
+    let (code, printed) = doctor(&url, &given);
+    assert_eq!(code, 1, "{printed}");
+    for words in
+        ["failed   register   refused: ", "is it a token for this server", "ok       close"]
+    {
+        assert!(printed.contains(words), "{words}: {printed}");
+    }
+    assert!(!printed.contains("canary"), "{printed}");
+    // By version 1 only the push shows it.
+    let old = proxied(&server, "Server: nginx/1.22.1", |head| {
+        Some(without("sec-websocket-protocol:", &head))
+    });
+    let (code, printed) = doctor(&old, &[&given[..], &["--quick"]].concat());
+    assert_eq!(code, 1, "{printed}");
+    for words in ["warning  protocol   version 1 only", "did not accept the token"] {
+        assert!(printed.contains(words), "{words}: {printed}");
+    }
+    // A token that was accepted, and a user that is not its own.
+    let token = file("token", "canary-token-0123456789\n");
+    let other = ["--quick", "--token-file", token.path(), "--user", "jill"];
+    let (code, printed) = doctor(&url, &other);
+    assert!(code == 1 && printed.contains("is the token of this --user"), "{printed}");
+}
+
+#[test]
+fn a_token_for_some_events_is_tried_with_one_of_them() {
+    let secret = file("secret", "0123456789abcdef0123456789abcdef");
+    let settings = format!(
+        "[jwt]\nsecret_file = \"{}\"\naudience = [\"any\"]\nevents_claim = \"events\"\n",
+        secret.path()
+    );
+    let settings = file("wserver.toml", settings);
+    let config = ["--config", settings.path()];
+    let server = Server::start_with(&config, &[]);
+    let made = command()
+        .args(["token", "make", "--user", "jack", "--event", "order"])
+        .args(config)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let token = file("token", made.stdout);
+    let url = format!("http://{}", server.address);
+    let arguments = ["--quick", "--token-file", token.path(), "--user", "jack"];
+    let (code, printed) = doctor(&url, &arguments);
+    assert!(code == 1 && printed.contains("permits with --event"), "{printed}");
+    let (code, printed) = doctor(&url, &[&arguments[..], &["--event", "order"]].concat());
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("; it expires in "), "{printed}");
+}
+
+#[test]
+fn a_server_that_knows_version_1_only_passes_with_a_warning() {
+    let server = Server::start();
+    let url = proxied(&server, "Server: nginx/1.22.1", |head| {
+        Some(without("sec-websocket-protocol:", &head))
+    });
+    let (code, printed) = doctor(&url, &["--quick"]);
+    assert_eq!(code, 0, "{printed}");
+    for words in ["warning  protocol   version 1 only", "ok       delivery"] {
+        assert!(printed.contains(words), "{words}: {printed}");
     }
 }
 
@@ -330,7 +402,7 @@ fn an_end_in_silence_is_told() {
     assert!(printed.contains("failed   idle       cut after"), "{printed}");
     assert!(printed.contains("proxy_read_timeout"), "{printed}");
     let printed = ended("TERM");
-    assert!(printed.contains("failed   idle       closed by the server with 1001"), "{printed}");
+    assert!(printed.contains("failed   idle       closed by the server with 4000"), "{printed}");
     assert!(printed.contains("shutting down"), "{printed}");
 }
 

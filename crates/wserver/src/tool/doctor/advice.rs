@@ -4,7 +4,7 @@ use std::io;
 
 use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
-use wserver_client::{PlainAnswer, PushError, Seen, TlsFault, UpgradeError};
+use wserver_client::{Code, PlainAnswer, PushError, Seen, TlsFault, UpgradeError};
 
 use super::proxy::{Fault, Proxy};
 use crate::tool::output::with_causes;
@@ -21,11 +21,39 @@ pub(super) const BROKEN: &str = "something between this machine and the server e
                                  right after the upgrade";
 pub(super) const TOKEN: &str = "the server did not accept the registration: does it authenticate \
                                 clients? name a token with --token-file, and its user with --user";
+pub(super) const UNKNOWN_TOKEN: &str = "the server did not accept the token, or the token is not \
+                                         of this --user: version 1 does not say which; wserver \
+                                         token inspect reads a JWT";
+pub(super) const NOBODY: &str = "the registration was accepted: is the token of this --user, and \
+                                 do pushes go to this server or its cluster? name another URL with \
+                                 --push-url";
+pub(super) const SILENT: &str = "the server takes longer than that to check a token, or something \
+                                 in between holds small frames back";
+pub(super) const OLDER: &str = "the server is older than version 2 of the protocol, or a proxy \
+                                removes the Sec-WebSocket-Protocol header: browser clients that \
+                                need version 2 cannot connect here";
 pub(super) const NO_PINGS: &str = "no ping arrived: either ping_interval is longer than this, or \
                                    something in between answers pings itself";
 pub(super) const CLOSE: &str = "something in between drops the closing handshake: browsers will \
                                 see 1006 instead of the server's close codes, such as 1008 for an \
                                 expired token";
+
+/// For a given token with which the server refuses to register.
+pub(super) fn registration(code: Code) -> &'static str {
+    match code {
+        Code::TokenExpired => "get a new token",
+        Code::TokenMissing | Code::TokenRefused => {
+            "is it a token for this server, and complete? wserver token inspect reads a JWT; with \
+             log = \"debug\", the server's log says more"
+        }
+        Code::NotPermitted => {
+            "name an event that the token permits with --event; the user's other connections get \
+             the message as well"
+        }
+        Code::Busy | Code::Draining => "try again in a moment",
+        _ => "with log = \"debug\", the server's log says more",
+    }
+}
 
 /// For messages that arrive late.
 pub(super) fn held_back(proxy: &Proxy) -> String {
@@ -226,11 +254,13 @@ pub(super) fn lost(seen: &Seen) -> (String, String) {
 /// For a Close from the server.
 pub(super) fn closed(code: Option<u16>) -> &'static str {
     match code {
-        Some(1001) => "the server was shutting down: try again",
-        Some(1008) => {
-            "the server did not accept the registration, so it closed the connection: name a token \
-             with --token-file"
+        Some(1001 | 4000) => "the server was shutting down: try again",
+        Some(1008 | 4003 | 4501) => {
+            "the registration was not accepted or has expired, so the server closed the \
+             connection: name a token with --token-file"
         }
+        Some(4503) => "an operator disconnected this user",
+        Some(4504 | 4505) => "the user has connections_per_user_max connections",
         Some(1013) => "the server's queues are full",
         _ => "with log = \"debug\", the server's log says more",
     }

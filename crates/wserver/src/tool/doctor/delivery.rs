@@ -4,22 +4,19 @@ use std::io;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
-use wserver_client::{Probed, PushError, Seen};
+use wserver_client::{Probed, Protocol, PushError, Seen};
 
 use super::proxy::Proxy;
 use super::report::Report;
 use super::{Plan, STEP_TIMEOUT, advice};
-use crate::tool::output::with_causes;
 
 /// Something holds back a message that takes longer than this.
 const DELIVERY_MAX: Duration = Duration::from_secs(1);
 /// How long to wait for a message after the server accepted it.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the server may take to check a token; a registration has no answer.
+/// How long the server may take to check a token: by version 1, a registration has no reply.
 const REGISTERING_MAX: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(100);
-
-const EVENT: &str = "wserver-doctor";
 
 /// The outcome of a push to ourselves.
 enum Delivery {
@@ -34,18 +31,13 @@ enum Delivery {
 }
 
 impl Plan {
-    /// Registers, and pushes to itself if it is allowed to. Returns whether the connection is still
-    /// good.
+    /// Pushes to itself if it is allowed to. Returns whether the connection is still good.
     pub(super) async fn deliver(
         &self,
         probed: &mut Probed,
         proxy: &Proxy,
         report: &mut Report,
     ) -> io::Result<bool> {
-        if let Err(error) = probed.register(&self.token, EVENT).await {
-            report.failed("register", with_causes(&error), advice::BROKEN)?;
-            return Ok(false);
-        }
         let Some(user) = &self.user else {
             report
                 .skipped("delivery", "to push to the token's user, name that user with --user")?;
@@ -70,7 +62,13 @@ impl Plan {
             }
             Delivery::Nobody(why) => {
                 let what = format_args!("the push reached nobody: {why}");
-                report.warning("delivery", what, advice::TOKEN)?;
+                match probed.protocol() {
+                    Protocol::V2 => report.failed("delivery", what, advice::NOBODY)?,
+                    Protocol::V1 if self.has_token => {
+                        report.failed("delivery", what, advice::UNKNOWN_TOKEN)?;
+                    }
+                    Protocol::V1 => report.warning("delivery", what, advice::TOKEN)?,
+                }
             }
             Delivery::Refused(error) => {
                 let (what, advice) = advice::refused_push(&error);
@@ -106,7 +104,7 @@ impl Plan {
                 // The message can arrive before the answer.
                 biased;
                 outcome = arrival(probed, &message) => return arrived(outcome),
-                pushed = self.pusher.push_json(user, EVENT, &message) => pushed,
+                pushed = self.pusher.push_json(user, &self.event, &message) => pushed,
             };
             let delivery = match pushed {
                 Ok(answer) => answer.delivery,
@@ -129,7 +127,7 @@ impl Plan {
 async fn arrival(probed: &mut Probed, message: &str) -> Result<(), Seen> {
     loop {
         match probed.next(STEP_TIMEOUT).await {
-            Some(Seen::Text(text)) if text == message => return Ok(()),
+            Some(Seen::Pushed(pushed)) if pushed == message => return Ok(()),
             Some(seen @ (Seen::Closed(_) | Seen::Lost(_))) => return Err(seen),
             _ => {}
         }
