@@ -12,7 +12,7 @@ use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Type};
 use wserver_protocol::frame::{self, Opcode};
 
-use crate::frames::{Frames, HEADROOM, Item};
+use crate::frames::{Frames, HEADROOM, Item, Message};
 use crate::socket::{Socket, Tls};
 use crate::target;
 
@@ -75,6 +75,7 @@ impl Connection {
         source: Option<u16>,
         receive_buffer: Option<usize>,
         user: u32,
+        protocol: wserver_protocol::Protocol,
         began: u64,
     ) -> Result<Self> {
         let stream = connect(address, source, receive_buffer)
@@ -87,8 +88,12 @@ impl Connection {
             pings: 0,
             is_stalled: false,
             has_said_close: false,
-            frames: Frames::default(),
+            frames: Frames::new(protocol),
         })
+    }
+
+    pub(crate) fn protocol(&self) -> wserver_protocol::Protocol {
+        self.frames.protocol
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -122,7 +127,7 @@ impl Connection {
         buffer: &mut [u8],
         is_read_closed: bool,
         registration: impl Fn(u32) -> Vec<u8>,
-        mut sink: impl FnMut(Item<'_>),
+        mut sink: impl FnMut(Message),
     ) -> Result<Progress> {
         let mut progress = Progress::Same;
         if self.is_stalled {
@@ -157,7 +162,7 @@ impl Connection {
                 Phase::Handshaking(head) => {
                     head.extend_from_slice(&buffer[HEADROOM..HEADROOM + count]);
                     if let Some(end) = head.windows(4).position(|it| it == b"\r\n\r\n") {
-                        if !target::is_upgrade(head) {
+                        if !target::is_upgrade(head, self.frames.protocol) {
                             bail!("refused: {}", String::from_utf8_lossy(head));
                         }
                         let rest = head.split_off(end + 4);
@@ -190,7 +195,7 @@ impl Connection {
         &mut self,
         buffer: &mut [u8],
         count: usize,
-        sink: &mut impl FnMut(Item<'_>),
+        sink: &mut impl FnMut(Message),
     ) -> Result<()> {
         let mut answers = Vec::new();
         let mut told = None;
@@ -201,7 +206,8 @@ impl Connection {
                 answers.extend_from_slice(&frame::masked(Opcode::Pong, payload, [1, 2, 3, 4]));
             }
             Item::Close(code) => told = Some(code),
-            item @ (Item::Message(..) | Item::Foreign | Item::Pong) => sink(item),
+            Item::Message(message) => sink(message),
+            Item::Pong => {}
         })?;
         self.pings += pings;
         if let Some(code) = told

@@ -19,11 +19,11 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::connection::{self, Connection, End, Phase, Progress};
-use crate::frames::{HEADROOM, Item};
+use crate::frames::{HEADROOM, Message};
 use crate::ledger::Ledger;
 use crate::pusher::{Answer, Pusher};
 use crate::sampler::{Sampler, histogram, wrapped};
-use crate::settings::Common;
+use crate::settings::{Common, Versions};
 use crate::socket::{Socket, Tls};
 use crate::stamp::{Stamp, first_of};
 use crate::target::{self, Target, Tokens};
@@ -67,6 +67,7 @@ pub(crate) struct Engine {
     buffer: Vec<u8>,
     clock: Instant,
     pub(crate) target: Target,
+    versions: Versions,
     /// Connections take these addresses in turn; never empty.
     connection_addresses: Vec<SocketAddr>,
     /// The same for pushers.
@@ -100,6 +101,10 @@ pub(crate) struct Engine {
 impl Engine {
     /// A loop without sockets, for messages in this many streams.
     pub(crate) fn new(common: &Common, streams: usize, registered_events: u32) -> Result<Self> {
+        ensure!(
+            common.target == Target::Wserver || common.protocol == Versions::V1,
+            "only --target wserver speaks version 2"
+        );
         rlimit::increase_nofile_limit(u64::MAX).context("no descriptor limit")?;
         let read = |file: &PathBuf| {
             fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
@@ -119,6 +124,7 @@ impl Engine {
             buffer: vec![0; HEADROOM + READ_BYTES],
             clock: Instant::now(),
             target: common.target,
+            versions: common.protocol,
             connection_addresses: addresses(&common.listener_addresses, common.address),
             pusher_addresses: addresses(&common.pusher_addresses, common.address),
             tls,
@@ -191,6 +197,7 @@ impl Engine {
             source,
             self.receive_buffer,
             user,
+            self.versions.of(number),
             self.now(),
         )?;
         let stream = connection.socket.as_mut().expect("it has just begun").stream();
@@ -350,13 +357,14 @@ impl Engine {
         let (target, events, users) = (self.target, self.registered_events, self.registered_users);
         if is_writable && matches!(connection.phase, Phase::Connecting) {
             let address = in_turn(&self.connection_addresses, number);
-            return connection.handle_writable(|user| target.handshake(address, user));
+            let protocol = connection.protocol();
+            return connection.handle_writable(|user| target.handshake(address, user, protocol));
         }
         if matches!(connection.phase, Phase::Connecting | Phase::Closed(_)) {
             // An event of a connection that has just ended.
             return Ok(());
         }
-        let was_open = connection.is_open();
+        let (was_open, protocol) = (connection.is_open(), connection.protocol());
         let now = wrapped(micros(self.clock.elapsed()));
         let (ledger, latency, tokens) = (&mut self.ledger, &mut self.latency, &self.tokens);
         let progress = connection.handle_readable(
@@ -364,15 +372,15 @@ impl Engine {
             is_read_closed,
             |user| {
                 let users = user * users..(user + 1) * users;
-                users.flat_map(|user| target.registration(user, events, tokens)).collect()
+                users.flat_map(|user| target.registration(user, events, tokens, protocol)).collect()
             },
-            |item| match item {
-                Item::Message(stamp, payload_len) => {
+            |message| match message {
+                Message::Push(stamp, payload_len) => {
                     ledger.record(number, stamp, payload_len);
                     latency.record(stamp, now);
                 }
-                Item::Foreign => ledger.record_foreign(),
-                Item::Ping(_) | Item::Pong | Item::Close(_) => {}
+                Message::Said => {}
+                Message::Foreign => ledger.record_foreign(),
             },
         )?;
         if progress == Progress::Opened {

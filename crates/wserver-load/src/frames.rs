@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use wserver_protocol::Protocol;
 use wserver_protocol::frame::CONTROL_BYTES_MAX;
 
 use crate::stamp::{STAMP_BYTES, Stamp};
@@ -14,17 +15,54 @@ use crate::stamp::{STAMP_BYTES, Stamp};
 /// over.
 pub(crate) const HEADROOM: usize = 2 + CONTROL_BYTES_MAX + 1;
 
+/// How much of a payload tells what it is: the stamp, and by version 2 the line before it.
+const START_BYTES: usize = 64;
+
+/// What the head lines of version 2 begin with: of a push, of the reply to the one request that is
+/// sent, and of a beat.
+const PUSH: &[u8] = b"{\"event\":\"event-";
+const REPLY: &[u8] = b"{\"re\":1,\"ok\":{\"registered\":[\"event-";
+const BEAT: &[u8] = b"{\"beat\":";
+
 /// One complete item.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Item<'a> {
-    /// A message with our stamp; the length is that of its payload.
-    Message(Stamp, u64),
-    /// A message without a stamp.
-    Foreign,
+    Message(Message),
     Ping(&'a [u8]),
     Pong,
     /// With its code, or zero without a code.
     Close(u16),
+}
+
+/// What a data frame holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// A push with our stamp, and its length.
+    Push(Stamp, u64),
+    /// By version 2: a reply that grants everything, or a beat.
+    Said,
+    /// A message that is neither.
+    Foreign,
+}
+
+impl Message {
+    /// What `start`, the first bytes of a payload, belongs to.
+    #[inline]
+    fn of(protocol: Protocol, start: &[u8], payload_len: u64) -> Self {
+        match protocol {
+            Protocol::V1 => {
+                Stamp::read(start).map_or(Self::Foreign, |stamp| Self::Push(stamp, payload_len))
+            }
+            Protocol::V2 if start.starts_with(PUSH) => {
+                let line_end = start[PUSH.len()..].iter().position(|it| *it == b'\n');
+                let line_len = line_end.map_or(start.len(), |at| PUSH.len() + at + 1);
+                Stamp::read(&start[line_len..])
+                    .map_or(Self::Foreign, |stamp| Self::Push(stamp, payload_len - line_len as u64))
+            }
+            Protocol::V2 if start.starts_with(REPLY) || start.starts_with(BEAT) => Self::Said,
+            Protocol::V2 => Self::Foreign,
+        }
+    }
 }
 
 /// A frame that no server sends, by its first two bytes.
@@ -40,8 +78,9 @@ impl fmt::Display for Broken {
 impl std::error::Error for Broken {}
 
 /// The state of one connection between two reads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Frames {
+    pub(crate) protocol: Protocol,
     /// The start of an incomplete frame, shorter than `HEADROOM`.
     rest: Vec<u8>,
     /// A message whose payload is incomplete.
@@ -50,12 +89,15 @@ pub(crate) struct Frames {
 
 #[derive(Debug)]
 struct Current {
-    stamp: Option<Stamp>,
-    payload_len: u64,
+    message: Message,
     missing: u64,
 }
 
 impl Frames {
+    pub(crate) const fn new(protocol: Protocol) -> Self {
+        Self { protocol, rest: Vec::new(), current: None }
+    }
+
     /// Hands the complete items in `buffer[HEADROOM..end]`, the bytes just read, to `sink`.
     ///
     /// It overwrites the bytes before `HEADROOM`.
@@ -78,7 +120,7 @@ impl Frames {
                 return Ok(());
             }
             input = &input[missing..];
-            sink(message(current.stamp, current.payload_len));
+            sink(Item::Message(current.message));
         }
         while let [first, second, ..] = *input {
             let (head_len, payload_len) = match second {
@@ -97,17 +139,22 @@ impl Frames {
                 usize::try_from(payload_len).map_or(usize::MAX, |it| it.saturating_add(head_len));
             match first {
                 0x81 | 0x82 => {
-                    let stamp_len = STAMP_BYTES.min(frame_len - head_len);
-                    if input.len() < head_len + stamp_len {
+                    let start_len = match self.protocol {
+                        Protocol::V1 => STAMP_BYTES,
+                        Protocol::V2 => START_BYTES,
+                    };
+                    let start_len = start_len.min(frame_len - head_len);
+                    if input.len() < head_len + start_len {
                         break;
                     }
-                    let stamp = Stamp::read(&input[head_len..head_len + stamp_len]);
+                    let start = &input[head_len..head_len + start_len];
+                    let message = Message::of(self.protocol, start, payload_len);
                     if frame_len > input.len() {
                         let missing = (frame_len - input.len()) as u64;
-                        self.current = Some(Current { stamp, payload_len, missing });
+                        self.current = Some(Current { message, missing });
                         return Ok(());
                     }
-                    sink(message(stamp, payload_len));
+                    sink(Item::Message(message));
                 }
                 0x88..=0x8a if head_len == 2 => {
                     let Some(payload) = input.get(head_len..frame_len) else { break };
@@ -128,19 +175,15 @@ impl Frames {
     }
 }
 
-fn message(stamp: Option<Stamp>, payload_len: u64) -> Item<'static> {
-    stamp.map_or(Item::Foreign, |stamp| Item::Message(stamp, payload_len))
-}
-
 #[cfg(test)]
 mod tests {
-    use wserver_protocol::CloseCode;
-    use wserver_protocol::frame;
+    use wserver_protocol::connection::{Code, Granted, Notice, Refused, Reply, push};
+    use wserver_protocol::{CloseCode, frame};
 
     use super::*;
 
-    fn told(input: &[u8], piece: usize) -> Result<Vec<String>, Broken> {
-        let mut frames = Frames::default();
+    fn told(protocol: Protocol, input: &[u8], piece: usize) -> Result<Vec<String>, Broken> {
+        let mut frames = Frames::new(protocol);
         let mut told = Vec::new();
         for piece in input.chunks(piece) {
             let mut buffer = vec![0; HEADROOM];
@@ -154,6 +197,12 @@ mod tests {
     /// The reader finds the same items, however the bytes are cut.
     #[test]
     fn frames_survive_any_cut() {
+        for protocol in [Protocol::V1, Protocol::V2] {
+            any_cut(protocol);
+        }
+    }
+
+    fn any_cut(protocol: Protocol) {
         let mut text = [b'x'; 300];
         let stamp = Stamp { stream: 3, sequence: 77, micros: 1234 };
         stamp.write(text.first_chunk_mut().unwrap());
@@ -161,11 +210,26 @@ mod tests {
         let mut input = Vec::new();
         let mut expected = Vec::new();
         for len in [16, 100, 125, 126, 300] {
-            input.extend_from_slice(&frame::text(&text[..len]));
-            expected.push(format!("{:?}", Item::Message(stamp, len as u64)));
+            input.extend_from_slice(&match protocol {
+                Protocol::V1 => frame::text(&text[..len]),
+                Protocol::V2 => push("event-07", "5f3a9c0112345678-99", &text[..len]),
+            });
+            expected.push(format!("{:?}", Item::Message(Message::Push(stamp, len as u64))));
         }
-        input.extend_from_slice(&frame::text("hello"));
-        expected.push("Foreign".to_owned());
+        for foreign in ["hello", "", "{\"event\":\"event-07\"}", "{\"event\":\"event-07\"}\nhi"] {
+            input.extend_from_slice(&frame::text(foreign));
+            expected.push("Message(Foreign)".to_owned());
+        }
+        let granted =
+            Granted { registered: Some(vec!["event-00".to_owned()]), ..Granted::default() };
+        for said in [Notice::Beat(25).encode(), Reply::ok(1, granted).encode()] {
+            input.extend_from_slice(&frame::text(&said));
+            let said = if protocol == Protocol::V2 { "Said" } else { "Foreign" };
+            expected.push(format!("Message({said})"));
+        }
+        let refused = Reply::error(Some(1), Refused::new(Code::Busy, "later"));
+        input.extend_from_slice(&frame::text(&refused.encode()));
+        expected.push("Message(Foreign)".to_owned());
         input.extend_from_slice(&frame::ping());
         expected.push("Ping([])".to_owned());
         input.extend_from_slice(&frame::pong(&[7; 125]));
@@ -173,14 +237,14 @@ mod tests {
         input.extend_from_slice(&frame::close(CloseCode::NORMAL, "bye"));
         expected.push("Close(1000)".to_owned());
         for piece in 1..=input.len() {
-            assert_eq!(told(&input, piece).unwrap(), expected, "in pieces of {piece}");
+            assert_eq!(told(protocol, &input, piece).unwrap(), expected, "in pieces of {piece}");
         }
     }
 
     #[test]
     fn what_no_server_sends_is_refused() {
         for input in [[0x81, 0x85], [0xc1, 1], [0x01, 1], [0x80, 1], [0x83, 0]] {
-            assert_eq!(told(&input, 2), Err(Broken(input[0], input[1])));
+            assert_eq!(told(Protocol::V1, &input, 2), Err(Broken(input[0], input[1])));
         }
     }
 }

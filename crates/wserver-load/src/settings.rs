@@ -1,10 +1,12 @@
 //! The command line: which server, and what load.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use wserver_protocol::Protocol;
 
 pub use crate::target::Target;
 
@@ -29,6 +31,35 @@ pub struct Settings {
     pub scenario: Scenario,
 }
 
+/// The versions of the protocol that connections speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Versions {
+    /// Version 1.
+    V1,
+    /// Version 2.
+    V2,
+    /// Each in turn.
+    Mixed,
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+impl Versions {
+    /// The version of the connection with this number.
+    pub(crate) fn of(self, number: usize) -> Protocol {
+        match self {
+            Self::V1 => Protocol::V1,
+            Self::V2 => Protocol::V2,
+            Self::Mixed if number.is_multiple_of(2) => Protocol::V1,
+            Self::Mixed => Protocol::V2,
+        }
+    }
+}
+
 /// The settings of every scenario.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
@@ -47,6 +78,10 @@ pub struct Common {
     /// Kind of the server
     #[arg(long, global = true, value_enum, default_value_t = Target::Wserver)]
     pub target: Target,
+
+    /// Version of the protocol that connections speak; mixed takes them in turn
+    #[arg(long, global = true, value_enum, default_value_t = Versions::V1)]
+    pub protocol: Versions,
 
     /// Use TLS, and trust only the certificate authorities in this PEM file
     #[arg(long, global = true, value_name = "FILE")]

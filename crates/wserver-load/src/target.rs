@@ -7,8 +7,9 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use clap::ValueEnum;
+use wserver_protocol::connection::{Asked, Request};
 use wserver_protocol::frame::{self, Opcode};
-use wserver_protocol::{PushRequest, Register, receipt};
+use wserver_protocol::{Protocol, PushRequest, Register, receipt};
 
 use crate::stamp::{STAMP_BYTES, Stamp};
 
@@ -69,14 +70,18 @@ impl Target {
     }
 
     /// The browser's request that opens a WebSocket for `user`.
-    pub(crate) fn handshake(self, address: SocketAddr, user: u32) -> Vec<u8> {
+    pub(crate) fn handshake(self, address: SocketAddr, user: u32, protocol: Protocol) -> Vec<u8> {
         let path = match self.dialect() {
             Dialect::V1 => "/ws".to_owned(),
             Dialect::Channels => format!("/sub?id={}", user_name(user)),
         };
+        let offer = match protocol {
+            Protocol::V1 => String::new(),
+            Protocol::V2 => format!("Sec-WebSocket-Protocol: {}\r\n", protocol.name()),
+        };
         format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{offer}\
              Origin: https://app.example.com\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n\
              Accept-Encoding: gzip, deflate, br\r\nAccept-Language: en-GB,en;q=0.9\r\n\r\n"
         )
@@ -85,19 +90,30 @@ impl Target {
 
     /// The messages to send once the WebSocket is open, for the first `events` events. A user
     /// without an entry in `tokens` has its name as the token.
-    pub(crate) fn registration(self, user: u32, events: u32, tokens: &Tokens) -> Vec<u8> {
-        let mut out = Vec::new();
-        if self.dialect() == Dialect::V1 {
-            let name = user_name(user);
-            let token = tokens.get(&name).unwrap_or(&name);
-            for event in 0..events {
-                let register = Register { token: token.into(), event: event_name(event).into() };
-                let message =
-                    frame::masked(Opcode::Text, register.encode().as_bytes(), [1, 2, 3, 4]);
-                out.extend_from_slice(&message);
-            }
+    pub(crate) fn registration(
+        self,
+        user: u32,
+        events: u32,
+        tokens: &Tokens,
+        protocol: Protocol,
+    ) -> Vec<u8> {
+        if self.dialect() == Dialect::Channels {
+            return Vec::new();
         }
-        out
+        let name = user_name(user);
+        let token = tokens.get(&name).unwrap_or(&name);
+        let events = (0..events).map(event_name);
+        let messages: Vec<String> = match protocol {
+            Protocol::V1 => events
+                .map(|event| Register { token: token.into(), event: event.into() }.encode())
+                .collect(),
+            Protocol::V2 => {
+                let (events, token) = (events.collect(), Some(token.clone()));
+                vec![Request { id: 1, asked: Asked::Register { events, token } }.encode()]
+            }
+        };
+        let frame = |it: &String| frame::masked(Opcode::Text, it.as_bytes(), [1, 2, 3, 4]);
+        messages.iter().flat_map(frame).collect()
     }
 
     /// The request of a push, with fields to fill in.
@@ -163,10 +179,12 @@ pub(crate) fn tokens(text: &str) -> Tokens {
     lines.map(|(token, user)| (user.trim().to_owned(), token.to_owned())).collect()
 }
 
-/// Whether `head` is the head of an answer that opens the WebSocket.
-pub(crate) fn is_upgrade(head: &[u8]) -> bool {
+/// Whether `head` is the head of an answer that opens the WebSocket, for this version.
+pub(crate) fn is_upgrade(head: &[u8], protocol: Protocol) -> bool {
+    let names = |what: &[u8]| head.windows(what.len()).any(|window| window == what);
     head.starts_with(b"HTTP/1.1 101 ")
-        && head.windows(KEY_ACCEPTED.len()).any(|window| window == KEY_ACCEPTED)
+        && names(KEY_ACCEPTED)
+        && (protocol == Protocol::V1 || names(protocol.name().as_bytes()))
 }
 
 fn user_name(user: u32) -> String {
@@ -239,7 +257,8 @@ mod tests {
     fn who_has_a_token_registers_with_it() {
         let tokens = tokens("secret user-0000000000000000000000000000007\n\n");
         let register = |user| {
-            let mut message = Target::Wserver.registration(user, 1, &tokens).split_off(6);
+            let mut message =
+                Target::Wserver.registration(user, 1, &tokens, Protocol::V1).split_off(6);
             message
                 .iter_mut()
                 .zip([1, 2, 3, 4].into_iter().cycle())

@@ -14,8 +14,9 @@ use std::thread;
 use clap::Parser as _;
 use socket2::{Domain, Socket, Type};
 use wserver_load::{Report, Settings};
+use wserver_protocol::connection::{self, Asked, Granted, Reply, Request};
 use wserver_protocol::{
-    DecodeLimits, Decoder, Inbound, PushRequest, Register, Role, frame, receipt,
+    DecodeLimits, Decoder, Inbound, Protocol, PushRequest, Register, Role, frame, receipt,
 };
 
 /// What the server does wrong.
@@ -38,7 +39,10 @@ enum Fault {
 /// What the stamp of a probe begins with: its stream, 255.
 const PROBE: &str = "OO";
 
-type Bound = (String, String, TcpStream);
+type Bound = (String, String, Protocol, TcpStream);
+
+/// A message by each version.
+type Frame = [bytes::Bytes; 2];
 
 #[derive(Debug)]
 struct Server {
@@ -53,7 +57,7 @@ struct State {
     /// Without probes, which come as often as it takes.
     messages: usize,
     /// By user.
-    waiting: HashMap<String, bytes::Bytes>,
+    waiting: HashMap<String, Frame>,
 }
 
 impl Server {
@@ -77,6 +81,7 @@ impl Server {
         loop {
             let mut body_len = 0;
             let mut is_upgrade = false;
+            let mut protocol = Protocol::V1;
             loop {
                 let mut line = String::new();
                 if reader.read_line(&mut line)? == 0 {
@@ -87,6 +92,9 @@ impl Server {
                     body_len = len.parse().unwrap();
                 }
                 is_upgrade |= line == "upgrade: websocket";
+                if line == "sec-websocket-protocol: wserver.v2" {
+                    protocol = Protocol::V2;
+                }
                 if line.is_empty() {
                     break;
                 }
@@ -94,12 +102,16 @@ impl Server {
             if is_upgrade {
                 writer.write_all(
                     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+                      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n",
                 )?;
+                if protocol == Protocol::V2 {
+                    writer.write_all(b"Sec-WebSocket-Protocol: wserver.v2\r\n")?;
+                }
+                writer.write_all(b"\r\n")?;
                 let address = writer.peer_addr()?;
-                let outcome = self.listen(reader.buffer().to_vec(), &writer);
+                let outcome = self.listen(protocol, reader.buffer().to_vec(), &writer);
                 let mut state = self.state.lock().unwrap();
-                state.bound.retain(|(_, _, it)| it.peer_addr().is_ok_and(|it| it != address));
+                state.bound.retain(|(_, _, _, it)| it.peer_addr().is_ok_and(|it| it != address));
                 return outcome;
             }
             let mut body = vec![0; body_len];
@@ -111,7 +123,12 @@ impl Server {
         }
     }
 
-    fn listen(&self, mut input: Vec<u8>, mut stream: &TcpStream) -> std::io::Result<()> {
+    fn listen(
+        &self,
+        protocol: Protocol,
+        mut input: Vec<u8>,
+        mut stream: &TcpStream,
+    ) -> std::io::Result<()> {
         let limits = DecodeLimits { message_bytes_max: 1024, fragments_max: 1 };
         let mut decoder = Decoder::new(Role::Server);
         stream.write_all(&frame::ping())?;
@@ -120,10 +137,28 @@ impl Server {
             let decoded = decoder.decode(&limits, &mut input, |inbound| {
                 match inbound {
                     Inbound::Text(text) => {
-                        let register = Register::parse(text.as_bytes()).unwrap();
-                        let (user, event) = (register.token.into(), register.event.into());
-                        let stream = stream.try_clone().unwrap();
-                        self.state.lock().unwrap().bound.push((user, event, stream));
+                        let (user, events): (String, Vec<String>) = match protocol {
+                            Protocol::V1 => {
+                                let register = Register::parse(text.as_bytes()).unwrap();
+                                (register.token.into(), vec![register.event.into()])
+                            }
+                            Protocol::V2 => {
+                                let request = Request::parse(text.as_bytes()).unwrap();
+                                let Asked::Register { events, token } = request.asked else {
+                                    panic!("{text}")
+                                };
+                                let registered = Some(events.clone());
+                                let granted = Granted { registered, ..Granted::default() };
+                                let reply = Reply::ok(request.id, granted).encode();
+                                stream.write_all(&frame::text(&reply)).unwrap();
+                                (token.unwrap(), events)
+                            }
+                        };
+                        for event in events {
+                            let stream = stream.try_clone().unwrap();
+                            let bound = (user.clone(), event, protocol, stream);
+                            self.state.lock().unwrap().bound.push(bound);
+                        }
                     }
                     Inbound::Close(Some((code, _))) => close = Some(frame::close(code, "")),
                     _ => {}
@@ -149,7 +184,10 @@ impl Server {
         let mut state = self.state.lock().unwrap();
         state.pushes += 1;
         state.messages += usize::from(!push.message.starts_with(PROBE));
-        let frame = frame::text(&push.message);
+        let frame = [
+            frame::text(&push.message),
+            connection::push(&push.event, state.pushes, &push.message),
+        ];
         let is_seventh = state.pushes.is_multiple_of(7);
         let mut frames: Vec<_> = state.waiting.remove(&*push.user_id).into_iter().collect();
         match self.fault {
@@ -167,12 +205,12 @@ impl Server {
             _ => push.user_id.to_string(),
         };
         let mut count = usize::from(self.fault == Fault::Miscounts && is_seventh);
-        for (user, event, stream) in &mut state.bound {
+        for (user, event, protocol, stream) in &mut state.bound {
             if *user == wanted && *event == push.event {
                 count += 1;
-                for frame in &frames {
+                for [v1, v2] in &frames {
                     // It may have left.
-                    let _ = stream.write_all(frame);
+                    let _ = stream.write_all(if *protocol == Protocol::V1 { v1 } else { v2 });
                 }
             }
         }
@@ -211,6 +249,10 @@ fn every_scenario_holds_at_size_three() {
         format!("churn --concurrency 3 --steady 3 {SHORT}"),
         format!("mass-disconnect --connections 3 --steady 3 --arrivals 30 {SHORT}"),
         format!("slow-readers --connections 3 --stalled 0 --rate 100 {SHORT}"),
+        "idle --connections 3 --events 2 --heartbeats 1 --protocol v2".to_owned(),
+        format!("fanout --connections 4 --pushers 3 --saturated --protocol mixed {SHORT}"),
+        format!("unicast --connections 3 --each 2 --pushers 3 --protocol mixed {SHORT}"),
+        format!("churn --concurrency 3 --steady 3 --protocol v2 {SHORT}"),
     ] {
         // A server of its own for each: one may not have noticed yet who left.
         let address = Server::start(Fault::None);
@@ -231,11 +273,14 @@ fn a_server_that_lies_is_found_out() {
         (Fault::Miscounts, "UNTRUE frames"),
         (Fault::Misdelivers, "UNTRUE duplicated"),
     ] {
-        let address = Server::start(fault);
         let line =
             format!("unicast --connections 2 --pushers 2 --rate 500 {SHORT} --patience 200ms");
-        let report = run(address, &line).unwrap();
-        assert!(!report.is_true() && report.to_string().contains(found), "{fault:?}\n{report}");
+        for protocol in ["v1", "v2"] {
+            let address = Server::start(fault);
+            let report = run(address, &format!("{line} --protocol {protocol}")).unwrap();
+            let told = report.to_string();
+            assert!(!report.is_true() && told.contains(found), "{fault:?} {protocol}\n{told}");
+        }
     }
 }
 

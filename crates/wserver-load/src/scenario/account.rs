@@ -6,11 +6,14 @@ use crate::drive::Course;
 use crate::engine::Engine;
 use crate::process::Process;
 use crate::report::Report;
-use crate::settings::{Common, Target};
+use crate::settings::{Common, Target, Versions};
 
 pub(super) fn begin(name: &str, common: &Common) -> Result<(Report, Process)> {
     let mut report = Report::new(name, common.target.to_string());
     report.setting("message_bytes", common.message_bytes);
+    if common.protocol != Versions::V1 {
+        report.setting("protocol", common.protocol);
+    }
     let broker = Process::open(&common.broker_pids)?;
     Ok((report, Process::open(&common.pids)?.with_broker(broker)))
 }

@@ -9,9 +9,13 @@ use crate::engine::Engine;
 use crate::process::kernel_slab;
 use crate::progress::progress;
 use crate::report::Report;
-use crate::settings::{Common, Idle};
+use crate::settings::{Common, Idle, Versions};
 
 pub(super) fn run(common: &Common, idle: &Idle) -> Result<Report> {
+    ensure!(
+        idle.users == 1 || common.protocol == Versions::V1,
+        "a connection of version 2 has one user, so --users must be 1"
+    );
     let (mut report, process) = begin("idle", common)?;
     report.setting("connections", idle.connections);
     report.setting("users", idle.users);

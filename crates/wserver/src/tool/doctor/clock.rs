@@ -21,7 +21,7 @@ pub(super) fn check(headers: &HeaderMap, now: SystemTime, report: &mut Report) -
         return report.skipped("clock", "the answer has no Date");
     };
     let apart = apart(date, now);
-    let what = format!("{} s apart from this machine's clock clock", apart.as_secs());
+    let what = format!("{} s apart from this machine's clock", apart.as_secs());
     if apart > APART_MAX { report.warning("clock", what, ADVICE) } else { report.ok("clock", what) }
 }
 
