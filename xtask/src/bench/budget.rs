@@ -42,6 +42,8 @@ enum Source {
 /// One line of the budget.
 struct Line {
     what: &'static str,
+    /// Whose figure it is.
+    of: Subject,
     source: Source,
     /// The figure is compared with this subject's figure, or taken as it is.
     against: Option<Subject>,
@@ -56,6 +58,7 @@ const DELIVERY_P99: &str = "/latencies_us/delivery/p99";
 const LINES: &[Line] = &[
     Line {
         what: "resident bytes per idle registered connection, after two heartbeats",
+        of: Subject::Ours,
         source: Source::Load(Measure::Idle, "/figures/bytes_per_connection"),
         against: None,
         must: Bound::AtMost(1300.0),
@@ -63,6 +66,7 @@ const LINES: &[Line] = &[
     },
     Line {
         what: "paced fan-out, CPU per delivery",
+        of: Subject::Ours,
         source: Source::Load(Measure::Paced, CPU_PER_DELIVERY),
         against: Some(Subject::Floor),
         must: Bound::AtMost(1.15),
@@ -70,6 +74,7 @@ const LINES: &[Line] = &[
     },
     Line {
         what: "paced fan-out, CPU per delivery",
+        of: Subject::Ours,
         source: Source::Load(Measure::Paced, CPU_PER_DELIVERY),
         against: Some(Subject::Bun),
         must: Bound::AtMost(1.0),
@@ -77,6 +82,7 @@ const LINES: &[Line] = &[
     },
     Line {
         what: "saturated fan-out, 64 pushers, deliveries per second",
+        of: Subject::Ours,
         source: Source::Load(Measure::Saturated(64), DELIVERIES),
         against: Some(Subject::Bun),
         must: Bound::AtLeast(3.0),
@@ -84,6 +90,7 @@ const LINES: &[Line] = &[
     },
     Line {
         what: "saturated fan-out, 64 pushers, CPU per delivery",
+        of: Subject::Ours,
         source: Source::Load(Measure::Saturated(64), CPU_PER_DELIVERY),
         against: Some(Subject::Bun),
         must: Bound::AtMost(0.5),
@@ -91,6 +98,7 @@ const LINES: &[Line] = &[
     },
     Line {
         what: "saturated fan-out, 16 pushers, deliveries per second",
+        of: Subject::Ours,
         source: Source::Load(Measure::Saturated(16), DELIVERIES),
         against: Some(Subject::Bun),
         must: Bound::AtLeast(3.0),
@@ -98,6 +106,7 @@ const LINES: &[Line] = &[
     },
     Line {
         what: "saturated fan-out, 1 pusher, deliveries per second",
+        of: Subject::Ours,
         source: Source::Load(Measure::Saturated(1), DELIVERIES),
         against: Some(Subject::Bun),
         must: Bound::AtLeast(5.0),
@@ -105,6 +114,7 @@ const LINES: &[Line] = &[
     },
     Line {
         what: "delivery p99 at 1,000 pushes a second to 1,000",
+        of: Subject::Ours,
         source: Source::Load(Measure::Even, DELIVERY_P99),
         against: Some(Subject::Bun),
         must: Bound::AtMost(1.2),
@@ -112,6 +122,7 @@ const LINES: &[Line] = &[
     },
     Line {
         what: "unicast, pushes per second",
+        of: Subject::Ours,
         source: Source::Load(Measure::Unicast, "/figures/pushes_per_second"),
         against: Some(Subject::Bun),
         must: Bound::AtLeast(1.25),
@@ -119,6 +130,7 @@ const LINES: &[Line] = &[
     },
     Line {
         what: "unicast, CPU per push",
+        of: Subject::Ours,
         source: Source::Load(Measure::Unicast, "/figures/cpu_us_per_push"),
         against: Some(Subject::Floor),
         must: Bound::AtMost(1.3),
@@ -126,13 +138,47 @@ const LINES: &[Line] = &[
     },
     Line {
         what: "unicast p99 at half the saturated rate",
+        of: Subject::Ours,
         source: Source::Load(Measure::UnicastHalf, DELIVERY_P99),
         against: Some(Subject::Bun),
         must: Bound::AtMost(1.0),
         aim: Some(Bound::AtMost(0.5)),
     },
     Line {
+        what: "version 2: resident bytes per idle registered connection, after two heartbeats",
+        of: Subject::V2,
+        source: Source::Load(Measure::Idle, "/figures/bytes_per_connection"),
+        against: None,
+        must: Bound::AtMost(1000.0),
+        aim: None,
+    },
+    Line {
+        what: "version 2: paced fan-out, CPU per delivery",
+        of: Subject::V2,
+        source: Source::Load(Measure::Paced, CPU_PER_DELIVERY),
+        against: Some(Subject::Ours),
+        must: Bound::AtMost(1.03),
+        aim: None,
+    },
+    Line {
+        what: "version 2: unicast, CPU per push",
+        of: Subject::V2,
+        source: Source::Load(Measure::Unicast, "/figures/cpu_us_per_push"),
+        against: Some(Subject::Ours),
+        must: Bound::AtMost(1.03),
+        aim: None,
+    },
+    Line {
+        what: "version 2: saturated fan-out, 64 pushers, deliveries per second",
+        of: Subject::V2,
+        source: Source::Load(Measure::Saturated(64), DELIVERIES),
+        against: Some(Subject::Ours),
+        must: Bound::AtLeast(0.9),
+        aim: None,
+    },
+    Line {
         what: "binder of 1 M users: bind one and unbind it by its name, ns",
+        of: Subject::Ours,
         source: Source::Binder(binder::BIND),
         against: None,
         must: Bound::AtMost(1000.0),
@@ -140,6 +186,7 @@ const LINES: &[Line] = &[
     },
     Line {
         what: "binder of 1 M users: bind one and unbind its connection, as every disconnect does, ns",
+        of: Subject::Ours,
         source: Source::Binder(binder::BIND_CONNECTION),
         against: None,
         must: Bound::AtMost(1000.0),
@@ -147,6 +194,7 @@ const LINES: &[Line] = &[
     },
     Line {
         what: "binder of 1 M users: look up a user's one connection, which is lent, hot, ns",
+        of: Subject::Ours,
         source: Source::Binder(binder::LOOKUP_HOT),
         against: None,
         must: Bound::AtMost(100.0),
@@ -154,6 +202,7 @@ const LINES: &[Line] = &[
     },
     Line {
         what: "binder of 1 M users: the same of a random user, ns",
+        of: Subject::Ours,
         source: Source::Binder(binder::LOOKUP_RANDOM),
         against: None,
         must: Bound::AtMost(700.0),
@@ -161,6 +210,7 @@ const LINES: &[Line] = &[
     },
     Line {
         what: "binder of 1 M users: bytes per binding, of users with 36 bytes of name",
+        of: Subject::Ours,
         source: Source::Binder(binder::BYTES),
         against: None,
         must: Bound::AtMost(200.0),
@@ -168,6 +218,7 @@ const LINES: &[Line] = &[
     },
     Line {
         what: "longest of 100 k unbinds of one user's connections, which no lock outlasts: the least disturbed of three passes, one thread, the binder alone, µs",
+        of: Subject::Ours,
         source: Source::Binder(binder::SLOWEST),
         against: None,
         must: Bound::AtMost(1000.0),
@@ -217,13 +268,13 @@ pub(super) fn rows(runs: &Runs, binder: &Binder) -> Vec<Row> {
         let (ours, theirs, found) = match (line.source, line.against) {
             (Source::Binder(name), _) => (binder.series(name), None, binder.series(name)),
             (Source::Load(measure, path), None) => {
-                let ours = runs.series(measure, Subject::Ours, path);
+                let ours = runs.series(measure, line.of, path);
                 (ours, None, ours)
             }
             (Source::Load(measure, path), Some(other)) => (
-                runs.series(measure, Subject::Ours, path),
+                runs.series(measure, line.of, path),
                 runs.series(measure, other, path),
-                runs.ratio(measure, other, path),
+                runs.ratio_of(measure, line.of, other, path),
             ),
         };
         Row { line, ours, theirs, found, verdict: verdict(line, found) }
@@ -237,6 +288,9 @@ pub(super) fn of_builds(runs: &Runs) -> String {
     let mut told = Vec::new();
     for line in LINES {
         let Source::Load(measure, path) = line.source else { continue };
+        if line.of != Subject::Ours {
+            continue;
+        }
         let Some(ratio) = runs.ratio(measure, Subject::Before, path) else { continue };
         // A figure can be compared with several.
         if told.contains(&(measure, path)) {

@@ -90,6 +90,7 @@ impl Measure {
             Subject::Floor
             | Subject::BareFloor
             | Subject::Ours
+            | Subject::V2
             | Subject::Before
             | Subject::Bun => most,
             // The smallest number whose lowest and highest values contain the median with some

@@ -45,6 +45,7 @@ impl Subject {
                 | Self::BareFloor
                 | Self::Ours
                 | Self::Keys
+                | Self::V2
                 | Self::Before
                 | Self::NaiveWarp => {}
             }
@@ -102,6 +103,7 @@ impl Subject {
             | Self::Ours
             | Self::Tls
             | Self::Keys
+            | Self::V2
             | Self::Before
             | Self::Bun
             | Self::Nchan
@@ -116,7 +118,7 @@ impl Subject {
             Self::Floor | Self::BareFloor | Self::NaiveWarp => {
                 place.home.join("target/release").join(self.folder())
             }
-            Self::Ours | Self::Tls | Self::Keys => place.ours.clone(),
+            Self::Ours | Self::V2 | Self::Tls | Self::Keys => place.ours.clone(),
             Self::Before => place.before.clone(),
             // The program itself, not a script that starts it: its process id is needed.
             Self::Bun => place.home.join("node_modules/bun/bin/bun.exe"),
@@ -141,7 +143,7 @@ impl Subject {
                 command.arg(address.to_string()).arg("bare");
                 return Ok(command);
             }
-            Self::Ours | Self::Tls | Self::Keys | Self::Before => {
+            Self::Ours | Self::V2 | Self::Tls | Self::Keys | Self::Before => {
                 let mut command = self.started(place, address, measure.ping_interval());
                 command.args(secured::server_flags(self, place));
                 return Ok(command);
@@ -196,6 +198,7 @@ impl Subject {
             | Self::Ours
             | Self::Tls
             | Self::Keys
+            | Self::V2
             | Self::Before
             | Self::NaiveWarp => {
                 return None;

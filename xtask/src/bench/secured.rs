@@ -85,6 +85,7 @@ pub(super) fn load_flags(subject: Subject, place: &Place) -> Vec<PathBuf> {
             "--tokens-file".into(),
             file(place, "tokens"),
         ],
+        Subject::V2 => vec!["--protocol".into(), "v2".into()],
         _ => Vec::new(),
     }
 }
