@@ -110,11 +110,11 @@ async function within(ms, promise) {
 }
 
 // Runs one case after the other; a case that fails does not stop the next.
-async function run(name, all) {
+async function run(name, all, patience = 3 * PATIENCE_MS) {
   let failed = false;
   for (const [title, body] of Object.entries(all)) {
     try {
-      await within(3 * PATIENCE_MS, body());
+      await within(patience, body());
       console.log(`ok ${name}: ${title}`);
     } catch (error) {
       failed = true;
@@ -124,8 +124,8 @@ async function run(name, all) {
   return failed;
 }
 
-function cases(name, all) {
-  run(name, all).then((failed) => process.exit(failed ? 1 : 0));
+function cases(name, all, patience) {
+  run(name, all, patience).then((failed) => process.exit(failed ? 1 : 0));
 }
 
 module.exports = { BOUND, NASTY, PATIENCE_MS, ask, awaitCount, cases, credentials, post, push, pushTo, run, short, startServer, origin, pushOrigin, socketOrigin };

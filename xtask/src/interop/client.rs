@@ -58,6 +58,8 @@ pub(super) enum Client {
     Browsers,
     /// Our browser client in Chromium and Firefox.
     Library,
+    /// Two hundred of our browser client behind a proxy full of faults.
+    Chaos,
     /// Our playground in a browser.
     Page,
     /// curl, run by a script.
@@ -80,11 +82,12 @@ pub(super) enum Client {
 impl Client {
     /// Two run at a time: the longest come first, and those that wait alternate with those that
     /// compute.
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::Testssl,
         Self::Browsers,
         Self::Library,
         Self::Proxies,
+        Self::Chaos,
         Self::Page,
         Self::Nginx,
         Self::Api,
@@ -111,6 +114,7 @@ impl Client {
             Self::Kept => "kept",
             Self::Browsers => "browsers",
             Self::Library => "library",
+            Self::Chaos => "chaos",
             Self::Page => "page",
             Self::Curl => "curl",
             Self::Nginx => "nginx",
@@ -130,7 +134,7 @@ impl Client {
             }
             Self::Page => &[Stage::Apart, Stage::Plain, Stage::Tls],
             // An older server is one without TLS, which a secure page may not ask.
-            Self::Api | Self::Tcl | Self::Kept | Self::Library => &[Stage::Plain],
+            Self::Api | Self::Tcl | Self::Kept | Self::Library | Self::Chaos => &[Stage::Plain],
             Self::Curl => &[Stage::Private],
             Self::Nginx => &[Stage::Proxied],
             Self::Proxies => &[Stage::Trusting],
@@ -241,6 +245,7 @@ impl Client {
             }
             Self::Node => node(&scripts, home, "client.js"),
             Self::Websocket => node(&scripts, home, "websocket.js"),
+            Self::Chaos => node(&scripts, home, "chaos.js"),
             Self::Tcl => {
                 let mut command = Command::new("tclsh");
                 command.arg(scripts.join("client.tcl"));
@@ -294,7 +299,7 @@ impl Client {
             Self::Proxies => &["caddy", "haproxy", "nginx", "openssl", "python3"],
             Self::Api | Self::Kept => &["python3"],
             Self::Pyjwt => &["python3", "node"],
-            Self::Jose => &["node"],
+            Self::Jose | Self::Chaos => &["node"],
             Self::Prometheus => &["python3", "prometheus", "promtool", "redis-server"],
             Self::Testssl => &["openssl"],
         }
@@ -307,7 +312,7 @@ impl Client {
             Self::Python | Self::Prometheus => &[WEBSOCKETS],
             Self::Proxies => &[WEBSOCKETS, SCHEMAS, HADOLINT],
             Self::Api => &[WEBSOCKETS, OPENAPI, SCHEMATHESIS],
-            Self::Node => &[WS],
+            Self::Node | Self::Chaos => &[WS],
             Self::Websocket => &[WEBSOCKET],
             Self::Browsers => &[PUPPETEER],
             Self::Library => &[PUPPETEER, TYPESCRIPT, PUBLINT, ATTW],
