@@ -74,7 +74,7 @@ impl Subject {
             }
             Self::Tls => secured::make_certificate(sh, place)?,
             Self::Keys => secured::make_keys(sh, place, &self.program(place))?,
-            Self::Ours | Self::Before | Self::Bun | Self::Ws | Self::Nchan => {}
+            Self::Ours | Self::V2 | Self::Before | Self::Bun | Self::Ws | Self::Nchan => {}
         }
         Ok(None)
     }
