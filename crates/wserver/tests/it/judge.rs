@@ -115,9 +115,20 @@ impl Judge {
     pub(crate) fn register(&mut self, socket: &mut Socket, token: &str, event: &str) -> String {
         let from = self.log.read.len();
         socket.send(register(token, event));
-        self.log.until(r#""message":"regist"#);
+        self.verdict();
         socket.sync();
         self.log.read[from..].to_owned()
+    }
+
+    /// What the log says next of one registration.
+    pub(crate) fn verdict(&mut self) -> String {
+        loop {
+            let line = self.log.until(r#""message":"regist"#);
+            // This one speaks of all that are refused.
+            if !line.contains("registrations are being refused") {
+                return line;
+            }
+        }
     }
 
     /// Registers with a token that is good; who is then heard of by pushes.
