@@ -14,13 +14,14 @@ const { PATIENCE_MS, ask, cases, startServer } = require("./shared.js");
 const CLIENTS = Number(process.env.CHAOS_CLIENTS ?? 200);
 /** How many seconds of the clients' clock one second has. */
 const SPEED = 30;
-const MINUTES = Number(process.env.CHAOS_MINUTES ?? 10);
+const MINUTES = Number(process.env.CHAOS_MINUTES ?? 6);
 const SEED = Number(process.env.CHAOS_SEED ?? Date.now() % 1_000_000);
 /** A fault comes once in so many seconds of the clients' clock, for each connection. */
 const FAULT_SECONDS = 60;
-/** The client's own rules: how soon it comes back at the earliest, and how often. It waits for 100 ms
- * at least, of which a timer of whole milliseconds leaves 90. */
-const PAUSE_MS_MIN = 80;
+/** At the end of each such period, nobody gets through for a while, and who is connected is cut. */
+const OUTAGE_EVERY_SECONDS = 120;
+const OUTAGE_SECONDS = 20;
+/** How often a client may come back; it waits twice as long after each failure. */
 const WINDOW_MS = 10_000;
 const ATTEMPTS_MAX = 10;
 
@@ -74,7 +75,9 @@ const BEGINNINGS = {
 
 class Proxy {
   isCalm = false;
+  isOut = false;
   done = {};
+  #clients = new Set();
 
   constructor(port) {
     this.server = net.createServer({ allowHalfOpen: true }, (client) => this.#take(client, port));
@@ -83,6 +86,14 @@ class Proxy {
   async listen() {
     await new Promise((resolve) => this.server.listen(0, "127.0.0.1", resolve));
     return this.server.address().port;
+  }
+
+  /** Nobody gets through from now on, or everybody does again. */
+  setOut(isOut) {
+    if (isOut && !this.isOut) {
+      for (const client of this.#clients) client.resetAndDestroy();
+    }
+    this.isOut = isOut;
   }
 
   #do(all, ...sockets) {
@@ -94,6 +105,9 @@ class Proxy {
   #take(client, port) {
     client.on("error", () => {});
     client.setNoDelay(true);
+    if (this.isOut) return client.resetAndDestroy();
+    this.#clients.add(client);
+    client.on("close", () => this.#clients.delete(client));
     if (!this.isCalm && random() < 0.1) return this.#do(BEGINNINGS, client);
     const server = net.connect({ port, host: "127.0.0.1", allowHalfOpen: true, noDelay: true });
     server.on("error", () => client.destroy());
@@ -135,13 +149,6 @@ function newClient(connect, url, number) {
   };
   client.server = connect(url, { token, WebSocket: socketOf(client.attempts) });
   client.server.onProblem(() => {});
-  let waitingSince;
-  client.server.onStatus((status) => {
-    if (status === "connecting" && client.attempts.length > 0 && clientNow() - waitingSince < PAUSE_MS_MIN) {
-      client.wrong.push("came back at once");
-    }
-    if (status === "waiting") waitingSince = clientNow();
-  });
   client.server.on("news", (message, { id }) => {
     client.received += 1;
     client.last = message;
@@ -184,11 +191,14 @@ cases("chaos", {
     let sent = 0;
     const end = real.now() + (MINUTES * 60_000) / SPEED;
     while (real.now() < end) {
+      const second = ((real.now() - began) * SPEED) / 1000;
+      proxy.setOut(second % OUTAGE_EVERY_SECONDS > OUTAGE_EVERY_SECONDS - OUTAGE_SECONDS);
       const { user } = clients[sent % CLIENTS];
       await push(user, `${user} ${sent}`);
       sent += 1;
       await sleep(2);
     }
+    proxy.setOut(false);
     proxy.isCalm = true;
     const closed = () => clients.filter((it) => it.server.status !== "open");
     await waitFor(() => `${closed().length} are not open: ${closed().slice(0, 3).flatMap(broken).join("; ")}`, () => closed().length === 0);
