@@ -30,7 +30,6 @@ use super::output::{Milliseconds, counted, with_causes};
 use super::secret::secret;
 use super::target::{Authorities, Scheme, endpoint};
 use proxy::Proxy;
-use registering::Registering;
 use report::Report;
 
 /// Maximum number of addresses of one name to try.
@@ -103,6 +102,17 @@ struct Plan {
     pusher: Pusher,
     /// Whether pushes carry a key.
     has_key: bool,
+}
+
+/// What became of the registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Registering {
+    /// The server took it; by version 1, it was sent.
+    Done,
+    /// The server refused it.
+    Refused,
+    /// The connection is not good any more.
+    Lost,
 }
 
 impl Plan {

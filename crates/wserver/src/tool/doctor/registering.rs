@@ -6,19 +6,8 @@ use tokio::time::Instant;
 use wserver_client::{Outcome, Probed, Protocol, Refused, Seen};
 
 use super::report::Report;
-use super::{Plan, STEP_TIMEOUT, advice};
+use super::{Plan, Registering, STEP_TIMEOUT, advice};
 use crate::tool::output::{Milliseconds, with_causes};
-
-/// What became of the registration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Registering {
-    /// The server took it; by version 1, it was sent.
-    Done,
-    /// The server refused it.
-    Refused,
-    /// The connection is not good any more.
-    Lost,
-}
 
 impl Plan {
     /// Registers, and waits for the reply, which only version 2 has.
