@@ -253,4 +253,28 @@ pub(crate) mod tests {
         assert_eq!(age(1_005_000, 35_000, 35), 29_998, "however long");
         assert_eq!(age(1_016_000, 46_000, 46), 0, "a clock that was stopped is caught up with");
     }
+
+    #[test]
+    fn a_body_may_be_as_large_as_the_limit() {
+        let mut channel = Channel::new();
+        let (start, rest) = ("x".repeat(60).leak(), "y".repeat(40).leak());
+        assert_eq!(channel.arrive(part(1, 0, 1, start), 0), Arrival::Part { lost: 0 });
+        let body = format!("{start}{rest}").leak();
+        assert_eq!(channel.arrive(later(2, 0, rest), 0), whole(body, 0, 0));
+    }
+
+    /// The first message of a node may be forged: its clock is known only afterwards.
+    #[test]
+    fn a_forged_first_message_does_not_silence_a_node_for_longer_than_its_clock_is_unknown() {
+        let start = Instant::now();
+        let (mut incoming, mut clock) = (Incoming::default(), Clock::new(start));
+        let mut arrive = |part: Part, now_ms: u64| {
+            incoming.take(part, &mut clock, now_ms, start + Duration::from_millis(now_ms), 100)
+        };
+        let forged = part(1 << 40, 1_000_000, 0, "x");
+        assert_eq!(arrive(forged, 5), whole("x", 0, 0));
+        assert_eq!(arrive(part(7, 11_000, 0, "a"), 11_000), Arrival::Late);
+        assert_eq!(arrive(part(8, 22_000, 0, "b"), 22_000), Arrival::Implausible);
+        assert_eq!(arrive(part(9, 22_001, 0, "c"), 22_001), whole("c", 0, 0));
+    }
 }

@@ -377,6 +377,7 @@ mod tests {
         own.count(digest, -1);
         assert_eq!(own.announce(), Announcement { came: vec![], left: vec![7] });
         assert_eq!(own.sum(), 0);
+        assert!(lock(&own.slots[digest.slot()]).users.is_empty(), "nothing of it remains");
     }
 
     #[test]
@@ -439,5 +440,34 @@ mod tests {
             prop_assert_eq!(sum(&directory, 0), 0);
             prop_assert_eq!(directory.len(), here[1].len());
         }
+    }
+
+    #[test]
+    fn what_was_not_announced_is_not_sent_and_what_is_of_another_slot_not_taken() {
+        let (own, directory) = (OwnUsers::new(), Directory::new());
+        own.count(Digest::new(7), 1);
+        // Other sums than its own, so that it sends every slot.
+        let all = own.differing(&[1; SLOTS]);
+        assert_eq!(all.len(), SLOTS);
+        assert!(all.iter().all(|(_, users)| users.is_empty()), "{all:?}");
+        directory.replace(7, 0, [7, 8].into_iter().map(Digest::new));
+        assert_eq!((directory.seats(Digest::new(7)), directory.len()), (vec![0], 1));
+    }
+
+    #[test]
+    fn the_memory_of_a_wave_of_users_is_given_back() {
+        let (own, directory) = (OwnUsers::new(), Directory::new());
+        // All of one slot.
+        let digests = (0..2000).map(|number| Digest::new(number * SLOTS as u64));
+        for digest in digests.clone() {
+            own.count(digest, 1);
+        }
+        hear(&directory, 0, &own.announce());
+        let (users, bytes) = (lock(&own.slots[0]).users.capacity(), directory.bytes());
+        digests.for_each(|digest| own.count(digest, -1));
+        own.announce();
+        assert!(lock(&own.slots[0]).users.capacity() < users / 8);
+        directory.forget(0);
+        assert!(directory.bytes() < bytes / 8, "{} of {bytes}", directory.bytes());
     }
 }

@@ -446,7 +446,8 @@ mod tests {
         let part = Part { origin: 1, sequence: 1, readable_from: VERSION + 1, ..Part::default() };
         let encoded = Bytes::from(part.encode_to_vec());
         assert_eq!(Part::read(encoded), Err(Unreadable::TooNew));
-        for malformed in [&b""[..], b"\x00", b"hello", &[0xff; 40]] {
+        let of_nobody = Part { sequence: 1, ..Part::default() }.encode_to_vec();
+        for malformed in [&b""[..], b"\x00", b"hello", &[0xff; 40], &of_nobody] {
             let read = Part::read(Bytes::copy_from_slice(malformed));
             assert_eq!(read, Err(Unreadable::Malformed), "{malformed:?}");
         }
@@ -473,7 +474,12 @@ mod tests {
     #[test]
     fn a_name_that_no_node_may_have_is_not_believed() {
         let believed = |name: &str| Heartbeat { name: name.to_owned(), ..Heartbeat::default() };
-        assert_eq!(believed("web-1").believed().name, "web-1");
+        let longest = "x".repeat(64);
+        for name in ["web-1", &longest] {
+            assert_eq!(believed(name).believed().name, name);
+        }
+        let of_release = Heartbeat { release: "1\n2".to_owned(), ..believed("web-1") }.believed();
+        assert_eq!((&*of_release.name, &*of_release.release), ("web-1", ""));
         let long = "x".repeat(65);
         for name in ["two words", "line\nline", "caf\u{e9}", "\u{202e}x", &long] {
             assert_eq!(believed(name).believed().name, "", "{name:?}");

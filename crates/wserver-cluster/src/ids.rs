@@ -31,3 +31,17 @@ pub(crate) const fn first_connection(id: NodeId) -> u64 {
 pub(crate) const fn is_of(connection: ConnectionId, node: NodeId) -> bool {
     connection.as_u64() >> CONNECTION_BITS == tag(node)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_of_a_cluster_is_never_numbered_as_one_without() {
+        for _ in 0..64 {
+            let id = new_id();
+            assert_eq!(tag(id) & 1, 1);
+            assert!(is_of(ConnectionId::new(first_connection(id)), id));
+        }
+    }
+}

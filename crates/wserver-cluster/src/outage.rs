@@ -111,4 +111,10 @@ mod tests {
         outage.had_a_link_for(LASTING);
         assert!(outage.is_to_be_told(&same, start));
     }
+
+    #[test]
+    fn nodes_that_lost_a_broker_together_do_not_return_in_step() {
+        let pauses = [(); 32].map(|()| Outage::default().pause(BrokerErrorKind::Refused));
+        assert!(pauses.iter().any(|pause| *pause != pauses[0]), "{pauses:?}");
+    }
 }

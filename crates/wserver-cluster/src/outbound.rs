@@ -278,4 +278,35 @@ mod tests {
         outbound.forget(NodeId::new(1));
         assert_eq!(outbound.bytes(), 0);
     }
+
+    #[test]
+    fn it_holds_as_much_as_its_limit_and_no_more() {
+        let one = Outbound::new(1);
+        one.add(To::All, item(1, 100)).unwrap();
+        let outbound = Outbound::new(2 * one.bytes());
+        for _ in 0..2 {
+            outbound.add(To::All, item(1, 100)).unwrap();
+        }
+        assert_eq!(outbound.add(To::All, item(1, 0)), Err(Full));
+    }
+
+    #[test]
+    fn the_broker_is_given_no_more_at_once_than_it_can_take() {
+        let outbound = Outbound::new(1 << 30);
+        for number in 0..5 {
+            outbound.add(To::All, item(number, 600_000)).unwrap();
+        }
+        let items = [(); 4].map(|()| outbound.take(HERE, 0, 1 << 20).items);
+        assert_eq!(items, [2, 2, 1, 0]);
+    }
+
+    #[test]
+    fn a_node_that_comes_back_has_one_turn() {
+        let outbound = Outbound::new(1000);
+        let to = To::Node(NodeId::new(1));
+        outbound.add(to, item(1, 10)).unwrap();
+        assert_eq!(outbound.forget(NodeId::new(1)), 1);
+        outbound.add(to, item(2, 10)).unwrap();
+        assert_eq!(outbound.take(HERE, 0, 4096).messages.len(), 1);
+    }
 }

@@ -354,4 +354,25 @@ mod tests {
         reachability.returned(0, 2, now);
         assert_eq!(reachability.verdict_at(now), Ok(()));
     }
+
+    #[test]
+    fn what_comes_back_over_the_last_link_or_too_late_proves_nothing() {
+        let reachability = Reachability::new(1, Duration::from_secs(5));
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        reachability.linked(start);
+        reachability.check(start);
+        reachability.unlinked("it was cut".to_owned());
+        reachability.linked(at(1));
+        reachability.returned(0, 1, at(1));
+        assert_eq!(reachability.round_trip(), Duration::ZERO);
+        assert_eq!(reachability.open_since(at(2)), None);
+        for seconds in [1, 3, 5] {
+            reachability.check(at(seconds));
+        }
+        reachability.returned(0, 4, at(5));
+        // One that the broker brings again.
+        reachability.returned(0, 2, at(5));
+        assert!(!reachability.check(at(7)).is_stuck);
+    }
 }

@@ -238,4 +238,30 @@ mod tests {
             ]
         );
     }
+
+    #[test]
+    fn every_bound_may_be_reached() {
+        let with = |name: String, node_name: String, queue_bytes_max| {
+            let good = ClusterSettings::default();
+            ClusterSettings { name, node_name, queue_bytes_max, ..good }.problems(1000).len()
+        };
+        let (longest, longer) = ("x".repeat(64), "x".repeat(65));
+        assert_eq!(with(longest.clone(), longest.clone(), 1000 + (64 << 10)), 0);
+        assert_eq!(with(longer.clone(), longest.clone(), 1 << 20), 1);
+        assert_eq!(with(String::new(), longest.clone(), 1 << 20), 1);
+        assert_eq!(with(longest, longer, 1 << 20), 1);
+    }
+
+    #[test]
+    fn others_rely_on_a_node_having_no_connection_after_all_its_times() {
+        let seconds = Duration::from_secs;
+        let after = |cut_off_max| {
+            let settings = ClusterSettings { cut_off_max, ..ClusterSettings::default() };
+            (settings.refuses_after(), settings.gone_after())
+        };
+        assert_eq!(after(Duration::ZERO), (None, None));
+        // Its own time and a thousandth of it, the spread and the margin.
+        assert_eq!(after(seconds(1000)), (Some(seconds(1000)), Some(seconds(1000 + 1 + 10 + 5))));
+        assert_eq!(after(seconds(1)).0, Some(seconds(5)), "never before its lease is over");
+    }
 }

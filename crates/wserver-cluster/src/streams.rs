@@ -93,3 +93,23 @@ impl Streams {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: NodeId = NodeId::new(9);
+
+    #[test]
+    fn a_reader_that_is_too_slow_misses_entries_and_one_that_is_gone_does_not() {
+        let streams = Arc::new(Streams::default());
+        let stream = Streams::open(&streams, 1);
+        let deliver = || streams.deliver(1, HERE, Bytes::from_static(b"entry"));
+        assert_eq!(stream.id(), 1);
+        assert_eq!([deliver(), deliver(), deliver()], [true, false, false]);
+        assert_eq!((stream.take_missed(), stream.take_missed()), (2, 0));
+        drop(stream);
+        assert!(streams.lock().readers.is_empty());
+        assert!(deliver());
+    }
+}

@@ -49,6 +49,8 @@ fn who_is_not_heard_of_leaves_and_the_seat_is_free_again() {
     let beat = members.beat(ONE, &heartbeat, |_| 6, start);
     assert!(!beat.is_in_doubt, "it may be on its way");
     assert!(members.beat(ONE, &heartbeat, |_| 6, start).is_in_doubt);
+    assert!(!members.beat(ONE, &heartbeat, |_| 5, start).is_in_doubt);
+    assert!(!members.beat(ONE, &heartbeat, |_| 6, start).is_in_doubt, "it agreed in between");
     assert!(members.expire(start, start, true).is_empty());
     assert!(members.vanished().is_empty());
     let later = start + Duration::from_secs(1);
@@ -149,4 +151,62 @@ fn what_was_held_back_is_as_old_as_it_is_when_its_origin_had_vanished() {
     assert_eq!(arrive(&members, part(2, 10, 0, "b"), 9000), whole("b", 8990, 0));
     members.leave(ONE);
     assert_eq!(arrive(&members, part(3, 20, 0, "c"), 9000), Arrival::Late, "after its goodbye");
+}
+
+#[test]
+fn whose_users_are_not_known_is_not_reached() {
+    let members = Members::default();
+    let now = Instant::now();
+    members.beat(ONE, &named("b"), |_| 1, now);
+    assert_eq!(unreached(&members), ["b"]);
+    members.beat(ONE, &named("b"), |_| 0, now);
+    assert_eq!(unreached(&members), [""; 0]);
+}
+
+#[test]
+fn who_never_introduced_itself_does_not_vanish() {
+    let members = Members::default();
+    let later = Instant::now() + Duration::from_secs(1);
+    arrive(&members, part(1, 0, 0, "a"), 0);
+    assert_eq!(members.expire(later, later, true).len(), 1);
+    assert_eq!(vanished(&members), [""; 0]);
+}
+
+#[test]
+fn who_is_known_to_be_gone_is_missed_by_nobody() {
+    let start = Instant::now();
+    let later = start + Duration::from_secs(9);
+    let told = envelope::Vanished { id: ONE.as_u64(), name: "b".to_owned() };
+    let of_another = Heartbeat { vanished: vec![told], ..named("c") };
+    for says_goodbye in [false, true] {
+        let members = Members::default();
+        members.beat(ONE, &Heartbeat { gone_after_ms: 1, ..named("b") }, |_| 0, start);
+        members.expire(later, later, true);
+        assert_eq!(vanished(&members), ["b"]);
+        if says_goodbye {
+            members.leave(ONE);
+        } else {
+            members.known_gone(later + Duration::from_secs(1));
+        }
+        members.beat(NodeId::new(2), &of_another, |_| 0, later);
+        assert_eq!((vanished(&members), unreached(&members)), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn who_is_remembered_is_bounded() {
+    let members = Members::default();
+    let start = Instant::now();
+    let later = start + Duration::from_secs(1);
+    let ids = 1..=REMEMBERED_MAX as u64 + 5;
+    for id in ids.clone() {
+        members.beat(NodeId::new(id), &named(&format!("node {id}")), |_| 0, start);
+    }
+    members.expire(later, later, true);
+    assert_eq!(members.vanished().len(), REMEMBERED_MAX);
+    let members = Members::default();
+    let one = |id| envelope::Vanished { id, name: String::new() };
+    let told = Heartbeat { vanished: ids.map(|id| one(1000 + id)).collect(), ..named("b") };
+    members.beat(ONE, &told, |_| 0, start);
+    assert_eq!(unreached(&members).len(), REMEMBERED_MAX);
 }
