@@ -1,14 +1,12 @@
-//! Scopes: which names a grant covers, as exact names and as patterns with a trailing `*`.
+//! Scopes: which names a grant covers, by patterns.
 //!
 //! Names here are plain text; the caller checks whether they are valid user ids or event names.
 
-use std::sync::Arc;
+use wserver_core::Patterns;
 
 /// The events that an identity may register.
 ///
-/// A pattern that ends with `*` covers every name that begins with the text before it; any other
-/// pattern covers exactly the name it spells. A `*` elsewhere has no special meaning, and case
-/// matters. Cloning is cheap because clones share the list.
+/// [`Patterns`] says what a pattern covers. Cloning is cheap because clones share the list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventScope {
@@ -16,7 +14,7 @@ pub enum EventScope {
     #[default]
     Any,
     /// The events that these patterns cover; an empty list covers none.
-    Only(Arc<[Box<str>]>),
+    Only(Patterns),
 }
 
 impl EventScope {
@@ -35,14 +33,14 @@ impl EventScope {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        Self::Only(list(patterns))
+        Self::Only(collect(patterns))
     }
 
     /// Whether `event` is in this scope.
     pub fn permits(&self, event: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::Only(patterns) => patterns.iter().any(|pattern| covers(pattern, event)),
+            Self::Only(patterns) => patterns.cover(event),
         }
     }
 }
@@ -53,7 +51,7 @@ impl EventScope {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct PushScope {
     /// `None`: every user.
-    users: Option<Arc<[Box<str>]>>,
+    users: Option<Patterns>,
     events: EventScope,
 }
 
@@ -70,7 +68,7 @@ impl PushScope {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        self.users = Some(list(patterns));
+        self.users = Some(collect(patterns));
         self
     }
 
@@ -94,7 +92,7 @@ impl PushScope {
     pub fn permits_user(&self, user: &str) -> bool {
         match &self.users {
             None => true,
-            Some(patterns) => patterns.iter().any(|pattern| covers(pattern, user)),
+            Some(patterns) => patterns.cover(user),
         }
     }
 
@@ -102,7 +100,7 @@ impl PushScope {
     pub fn permits_everyone(&self) -> bool {
         match &self.users {
             None => true,
-            Some(patterns) => patterns.iter().any(|pattern| &**pattern == "*"),
+            Some(patterns) => patterns.iter().any(|pattern| pattern == "*"),
         }
     }
 
@@ -112,25 +110,12 @@ impl PushScope {
     }
 }
 
-/// Sorts the patterns, so that scopes with the same patterns are equal in whatever order an issuer
-/// lists them.
-fn list<I>(patterns: I) -> Arc<[Box<str>]>
+fn collect<I>(patterns: I) -> Patterns
 where
     I: IntoIterator,
     I::Item: Into<String>,
 {
-    let mut patterns: Vec<Box<str>> = patterns.into_iter().map(|it| it.into().into()).collect();
-    patterns.sort_unstable();
-    patterns.dedup();
-    patterns.into()
-}
-
-/// Whether `pattern` covers `name`.
-fn covers(pattern: &str, name: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(prefix) => name.starts_with(prefix),
-        None => name == pattern,
-    }
+    patterns.into_iter().collect()
 }
 
 #[cfg(test)]

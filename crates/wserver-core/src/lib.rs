@@ -55,6 +55,8 @@
 
 mod words;
 mod names;
+mod patterns;
+mod position;
 mod id;
 mod binder;
 mod expiries;
@@ -77,5 +79,7 @@ pub use limits::{
     UnknownPolicy,
 };
 pub use names::{EventName, NameError, UserId};
+pub use patterns::Patterns;
+pub use position::{LogId, Position};
 pub use rate::Rate;
 pub use session::{Action, Session};

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 pub use problem::{LimitChecks, LimitProblem, LimitsError};
 
+use crate::patterns::Patterns;
+use crate::position::Position;
 use crate::words;
 
 const KIB: usize = 1024;
@@ -20,8 +22,8 @@ const MIB: usize = 1024 * KIB;
 /// The bytes a server-side frame head may add to a payload (RFC 6455, section 5.2).
 const FRAME_HEAD_BYTES_MAX: usize = 10;
 /// What the head of a push holds besides the event's name, for connections of version 2: the id, of
-/// at most 64 bytes, and JSON around both.
-const PUSH_HEAD_BYTES_MAX: usize = 96;
+/// at most 64 bytes, the position, and JSON around all of it.
+const PUSH_HEAD_BYTES_MAX: usize = 112 + Position::TEXT_BYTES_MAX;
 /// The most bytes that one byte of a name becomes in JSON: `\u001f`.
 const JSON_BYTES_MAX: usize = 6;
 
@@ -82,6 +84,14 @@ pub struct LimitSettings {
     pub outboxes_bytes_max: usize,
     /// The maximum bytes for one user that wait for a fan-out under way. Default: 128 KiB.
     pub walk_bytes_max: usize,
+    /// The events whose messages are kept for connections that come back. Default: none.
+    pub replay: Patterns,
+    /// How long a message is kept. Default: 2 min.
+    pub replay_window: Duration,
+    /// The maximum bytes of the messages that are kept for one user. Default: 64 KiB.
+    pub replay_bytes_per_user_max: usize,
+    /// The same over all users, with what keeping them costs. Default: 256 MiB.
+    pub replay_bytes_max: usize,
     /// The maximum number of WebSocket connections. Default: 100,000.
     pub connections_max: usize,
     /// The maximum number of connections registered for one user; zero means no limit. Default: 0.
@@ -130,6 +140,10 @@ impl Default for LimitSettings {
             // Enough for a thousand connections that each wait for the largest message twice.
             outboxes_bytes_max: 2048 * MIB,
             walk_bytes_max: 128 * KIB,
+            replay: Patterns::default(),
+            replay_window: Duration::from_secs(120),
+            replay_bytes_per_user_max: 64 * KIB,
+            replay_bytes_max: 256 * MIB,
             connections_max: 100_000,
             connections_per_user_max: 0,
             connections_per_user_policy: ConnectionsPerUserPolicy::RefuseNew,
@@ -158,6 +172,7 @@ impl LimitSettings {
             (name!(close_timeout), self.close_timeout),
             (name!(stall_timeout), self.stall_timeout),
             (name!(drain_timeout), self.drain_timeout),
+            (name!(replay_window), self.replay_window),
         ] {
             checks.time(name, value);
         }
@@ -176,6 +191,7 @@ impl LimitSettings {
             (name!(message_bytes_max), self.message_bytes_max),
             (name!(walk_bytes_max), self.walk_bytes_max),
             (name!(connections_max), self.connections_max),
+            (name!(replay_bytes_per_user_max), self.replay_bytes_per_user_max),
             (name!(inbound_messages_per_second), self.inbound_messages_per_second as usize),
             (name!(inbound_messages_burst), self.inbound_messages_burst as usize),
         ] {
@@ -187,6 +203,7 @@ impl LimitSettings {
             (name!(message_bytes_max), self.message_bytes_max),
             (name!(outbox_bytes_max), self.outbox_bytes_max),
             (name!(walk_bytes_max), self.walk_bytes_max),
+            (name!(replay_bytes_per_user_max), self.replay_bytes_per_user_max),
         ] {
             checks.at_most(name, value, 1024 * MIB);
         }
@@ -241,6 +258,9 @@ impl LimitSettings {
             "it must hold twice the sum of walk_bytes_max, the largest message, and the longest \
              event with each byte escaped",
         );
+        if !self.replay.is_empty() {
+            self.check_replay(&mut checks, frame);
+        }
         checks.at_least(
             name!(outboxes_bytes_max),
             self.outboxes_bytes_max,
@@ -249,6 +269,34 @@ impl LimitSettings {
             "it must hold at least one queue of outbox_bytes_max",
         );
         checks.finish().map(|()| Limits(self))
+    }
+
+    /// `frame` is the largest frame of a push.
+    fn check_replay(&self, checks: &mut LimitChecks, frame: usize) {
+        checks.at_least(
+            name!(replay_bytes_max),
+            self.replay_bytes_max,
+            self.replay_bytes_per_user_max,
+            &[name!(replay_bytes_per_user_max)],
+            "it must hold what is kept for at least one user",
+        );
+        // What is replayed to a connection is queued before the messages that are pushed meanwhile.
+        checks.at_least(
+            name!(outbox_bytes_max),
+            self.outbox_bytes_max,
+            self.walk_bytes_max
+                .saturating_add(frame)
+                .saturating_mul(2)
+                .saturating_add(self.replay_bytes_per_user_max),
+            &[
+                name!(replay_bytes_per_user_max),
+                name!(walk_bytes_max),
+                name!(message_bytes_max),
+                name!(name_bytes_max),
+            ],
+            "with replay it must hold replay_bytes_per_user_max besides twice the sum of \
+             walk_bytes_max, the largest message, and the longest event with each byte escaped",
+        );
     }
 }
 

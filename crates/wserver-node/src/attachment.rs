@@ -14,6 +14,7 @@ use wserver_protocol::DecodeError;
 use crate::entry::What;
 use crate::outbox::{Flush, Outbox, Sent, Wire};
 use crate::registration::RegisterError;
+use crate::replay::{After, Registered};
 use crate::state::NodeState;
 
 /// One live connection of the node, held by the task that drives it.
@@ -63,11 +64,24 @@ impl<W: Wire> Attachment<W> {
         event: &EventName,
         token: TokenDigest,
     ) -> Result<Bound, RegisterError> {
-        let bound = self.node.bind(&self.outbox, user, event, token);
-        if let Err(RegisterError::UserFull { .. }) = bound {
-            self.node.close(&self.outbox, CloseReason::UserFull);
-        }
-        bound
+        self.node.bind_or_close(&self.outbox, user, event, token)
+    }
+
+    /// Binds the connection to several events of `user`, as [`register`](Self::register), and sends
+    /// the frames that `reply` makes of the result: before any message of these events that is kept
+    /// for replay, and, if `after` is given, followed by those that the connection has missed.
+    ///
+    /// Only the first registration of a connection may have an `after`; another could get a message
+    /// twice. `reply` runs under a lock and must not call the node.
+    pub fn register_together(
+        &self,
+        user: &UserId,
+        events: &[EventName],
+        token: TokenDigest,
+        after: Option<After>,
+        reply: impl FnOnce(Registered) -> Bytes,
+    ) {
+        self.node.register_together(&self.outbox, user, events, token, after, reply);
     }
 
     /// The connection's registrations; those of one user are adjacent.

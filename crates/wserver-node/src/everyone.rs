@@ -1,6 +1,7 @@
 //! A push to everyone who is registered for an event: a walk over the binder, a slice of users at a
 //! time.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use wserver_core::UserCursor;
@@ -36,13 +37,23 @@ impl<W: Wire> Node<W> {
         let mut users = Vec::new();
         let mut cursor = Some(UserCursor::default());
         let mut since = Instant::now();
+        // Users whose messages are kept come first, connected or not. What comes later has no log
+        // yet, or is one of them.
+        let logged = match &state.replays {
+            Some(replays) if replays.covers(message.event()) => replays.users(),
+            _ => HashSet::new(),
+        };
+        for user in &logged {
+            receipt.add(state.push_to(user, message, options).await);
+            let_others(&mut since).await;
+        }
         while let Some(from) = cursor {
             if options.is_expired() {
                 receipt.total.reason = receipt.total.reason.max(Some(NoDelivery::Expired));
                 break;
             }
             cursor = state.binder.event_users(message.event(), from, SLICE_USERS_MAX, &mut users);
-            for user in users.drain(..) {
+            for user in users.drain(..).filter(|user| !logged.contains(user)) {
                 receipt.add(state.push_to(&user, message, options).await);
                 let_others(&mut since).await;
             }

@@ -19,12 +19,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{Instrument as _, Level, enabled, trace, trace_span};
 use wserver_core::{CloseReason, EventName, EventRef, Group, UserId, UserKey};
+use wserver_protocol::Protocol;
 
 use crate::entry::What;
 use crate::lane::{Lane, Waiting, append};
 use crate::message::{KeptMessage, Message, Wanted};
 use crate::outbox::{Outbox, Run, Sent, Wire};
 use crate::receipt::{NoDelivery, PushOptions, PushReceipt};
+use crate::replay::{Kept, Log, Replays};
 use crate::state::NodeState;
 use under_way::UnderWay;
 
@@ -104,40 +106,85 @@ impl<W: Wire> NodeState<W> {
         let mut push = Push { message, options: *options, excluded_slot: None };
         let mut evicted = Vec::new();
         let key = self.binder.key(user);
-        let admission = match options.exclude {
-            None => self
-                .binder
-                .with_key(key, |mut group| self.admit(&mut group, &mut push, &mut evicted)),
-            Some(id) => self.binder.with_user_and_slot(user, id, |mut group, slot| {
+        let mut took = None;
+        let (receipt, is_kept) = loop {
+            let (admission, is_kept) = self.accept_and_keep(key, &mut push, &mut evicted, since);
+            self.evict(user, &evicted);
+            evicted.clear();
+            let receipt = match admission {
+                None => PushReceipt::nobody(NoDelivery::UserOffline),
+                Some(Admission::Nobody(receipt)) => receipt,
+                Some(Admission::Appended { walk, receipt }) => {
+                    trace!(walk, "left to a walk under way");
+                    receipt
+                }
+                Some(Admission::Inline { walk, wanted, targets, receipt }) => {
+                    let receipt =
+                        self.write_inline(key, walk, wanted, &targets, &mut push, receipt);
+                    took = Some(since.elapsed());
+                    receipt
+                }
+                Some(Admission::Walker { walk, receipt }) => {
+                    self.start_walker(user, walk);
+                    receipt
+                }
+                Some(Admission::Waiting(accepted)) => {
+                    self.counters.pushes_waited_total.increment();
+                    trace!("waits until there is room");
+                    match accepted.await {
+                        Ok(receipt) => receipt,
+                        // The sender is dropped without an answer only when the user's last
+                        // connection has gone. The message may still have to be kept.
+                        Err(_) if self.replays.is_some() => continue,
+                        Err(_) => PushReceipt::nobody(NoDelivery::UserOffline),
+                    }
+                }
+            };
+            break (receipt, is_kept);
+        };
+        FannedOut { receipt: PushReceipt { is_kept: receipt.is_kept || is_kept, ..receipt }, took }
+    }
+
+    /// Decides what becomes of a push, and puts it into the log of the user if there is one; also
+    /// returns whether it did. A push that waits is put there when it is accepted.
+    fn accept_and_keep(
+        &self,
+        key: UserKey<'_>,
+        push: &mut Push<'_, '_>,
+        evicted: &mut Vec<Evicted<W>>,
+        now: Instant,
+    ) -> (Option<Admission<W>>, bool) {
+        push.message.place(None);
+        let Some(replays) = self.replays.as_ref().filter(|it| it.covers(push.message.event()))
+        else {
+            return (self.accept(key, push, evicted), false);
+        };
+        replays.with_log(key.user(), |log| {
+            let Some(log) = log else { return (self.accept(key, push, evicted), false) };
+            push.message.place(Some(log.next()));
+            let admission = self.accept(key, push, evicted);
+            let is_accepted = !matches!(admission, Some(Admission::Waiting(_)));
+            if is_accepted {
+                keep(replays, log, push, now);
+            }
+            (admission, is_accepted)
+        })
+    }
+
+    /// Decides under the user's lock what becomes of a push; `None` if the user has no connection.
+    fn accept(
+        &self,
+        key: UserKey<'_>,
+        push: &mut Push<'_, '_>,
+        evicted: &mut Vec<Evicted<W>>,
+    ) -> Option<Admission<W>> {
+        match push.options.exclude {
+            None => self.binder.with_key(key, |mut group| self.admit(&mut group, push, evicted)),
+            Some(id) => self.binder.with_user_and_slot(key.user(), id, |mut group, slot| {
                 push.excluded_slot = slot;
-                self.admit(&mut group, &mut push, &mut evicted)
+                self.admit(&mut group, push, evicted)
             }),
-        };
-        self.evict(user, &evicted);
-        let receipt = match admission {
-            None => PushReceipt::nobody(NoDelivery::UserOffline),
-            Some(Admission::Nobody(receipt)) => receipt,
-            Some(Admission::Appended { walk, receipt }) => {
-                trace!(walk, "left to a walk under way");
-                receipt
-            }
-            Some(Admission::Inline { walk, wanted, targets, receipt }) => {
-                let receipt = self.write_inline(key, walk, wanted, &targets, &mut push, receipt);
-                return FannedOut { receipt, took: Some(since.elapsed()) };
-            }
-            Some(Admission::Walker { walk, receipt }) => {
-                self.start_walker(user, walk);
-                receipt
-            }
-            Some(Admission::Waiting(accepted)) => {
-                self.counters.pushes_waited_total.increment();
-                trace!("waits until there is room");
-                // The sender is dropped without an answer only when the user's last connection has
-                // gone.
-                accepted.await.unwrap_or(PushReceipt::nobody(NoDelivery::UserOffline))
-            }
-        };
-        FannedOut { receipt, took: None }
+        }
     }
 
     fn admit(
@@ -374,7 +421,8 @@ impl<W: Wire> NodeState<W> {
         receipt.settled()
     }
 
-    fn list_laggards(&self, lane: &mut Lane, slots: &[usize]) {
+    /// Lists members whose queue is not empty.
+    pub(crate) fn list_laggards(&self, lane: &mut Lane, slots: &[usize]) {
         if slots.is_empty() {
             return;
         }
@@ -397,6 +445,20 @@ impl<W: Wire> NodeState<W> {
         let span = trace_span!("walk", walk);
         self.tasks.spawn(async move { node.walk(&user, walk).await }.instrument(span));
     }
+}
+
+/// Puts an accepted push, which has its position there, into the log of its user.
+fn keep(replays: &Replays, log: &mut Log, push: &mut Push<'_, '_>, accepted: Instant) {
+    let Push { message, options, .. } = push;
+    let kept = Kept {
+        event: message.event().clone(),
+        id: message.id(),
+        at: log.next(),
+        frame: message.frame(Protocol::V2).clone(),
+        expires_at: options.expires_at,
+        accepted,
+    };
+    replays.keep(log, kept);
 }
 
 /// Outside the loops over members, where the check of the log level would cost each member a dozen

@@ -44,6 +44,11 @@ impl Lane {
         self.walk == 0
     }
 
+    /// Whether a member may come back and ask for what it has missed.
+    pub(crate) fn is_resumable(&self) -> bool {
+        self.v2 > 0
+    }
+
     /// The protocols that the members of the lane, so many in number, speak.
     pub(crate) fn wanted(&self, members: usize) -> Wanted {
         Wanted::by(members, self.v2 as usize)

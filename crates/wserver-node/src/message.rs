@@ -3,8 +3,8 @@
 use std::fmt;
 
 use bytes::Bytes;
-use wserver_core::{EventName, PushId};
-use wserver_protocol::connection::{push, push_len};
+use wserver_core::{EventName, Position, PushId};
+use wserver_protocol::connection::Head;
 use wserver_protocol::{Protocol, frame};
 
 /// One push: its message, event and id.
@@ -15,6 +15,8 @@ pub struct Message<'a> {
     event: &'a EventName,
     id: PushId,
     text: &'a str,
+    /// The position behind it in the log of the user, if it is kept there.
+    at: Option<Position>,
     /// By protocol.
     frames: [Option<Bytes>; 2],
 }
@@ -23,7 +25,7 @@ impl<'a> Message<'a> {
     /// A message that arrives unchanged. Connections of version 2 also get the event and the id.
     #[must_use]
     pub const fn new(event: &'a EventName, id: PushId, text: &'a str) -> Self {
-        Self { event, id, text, frames: [const { None }; 2] }
+        Self { event, id, text, at: None, frames: [const { None }; 2] }
     }
 
     /// The event of the push.
@@ -44,11 +46,22 @@ impl<'a> Message<'a> {
         self.text
     }
 
+    /// Sets the position in the log of the user that it goes to next. Only the frame of version 2
+    /// has it, so only that one is encoded again.
+    pub(crate) fn place(&mut self, at: Option<Position>) {
+        if self.at != at {
+            self.at = at;
+            self.frames[Protocol::V2 as usize] = None;
+        }
+    }
+
     /// Its frame for connections that speak `protocol`.
     pub(crate) fn frame(&mut self, protocol: Protocol) -> &Bytes {
         self.frames[protocol as usize].get_or_insert_with(|| match protocol {
             Protocol::V1 => frame::text(self.text),
-            Protocol::V2 => push(self.event.as_str(), self.id, self.text),
+            Protocol::V2 => {
+                Head { event: self.event.as_str(), id: self.id, at: self.at }.frame(self.text)
+            }
         })
     }
 
@@ -67,7 +80,8 @@ impl<'a> Message<'a> {
     pub(crate) fn bytes(&self, wanted: Wanted) -> usize {
         if wanted.v2 {
             // The head makes it longer than the frame of version 1.
-            push_len(self.event.as_str(), self.id, self.text.len())
+            let head = Head { event: self.event.as_str(), id: self.id, at: self.at };
+            head.frame_len(self.text.len())
         } else {
             frame::frame_len(self.text.len())
         }
@@ -116,13 +130,18 @@ pub(crate) struct KeptMessage {
 impl KeptMessage {
     pub(crate) fn lend(&self) -> Message<'_> {
         let Self { event, id, text, frames } = self;
-        Message { event, id: *id, text, frames: frames.clone() }
+        Message { event, id: *id, text, at: None, frames: frames.clone() }
     }
 }
 
 impl From<&Message<'_>> for KeptMessage {
     fn from(message: &Message<'_>) -> Self {
-        let Message { event, id, text, frames } = message;
-        Self { event: (*event).clone(), id: *id, text: (*text).into(), frames: frames.clone() }
+        let Message { event, id, text, at, frames } = message;
+        let mut frames = frames.clone();
+        if at.is_some() {
+            // It gets another position when it is accepted.
+            frames[Protocol::V2 as usize] = None;
+        }
+        Self { event: (*event).clone(), id: *id, text: (*text).into(), frames }
     }
 }

@@ -10,8 +10,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use wserver_core::{
-    Bound, CloseReason, ConnectionId, Counts, EventName, Limits, RegistrationKey, TokenDigest,
-    UserId,
+    Bound, CloseReason, ConnectionId, Counts, EventName, Limits, Position, RegistrationKey,
+    TokenDigest, UserId,
 };
 use wserver_protocol::connection::Notice;
 use wserver_protocol::{Protocol, frame};
@@ -24,6 +24,7 @@ use crate::outbox::{CloseFrame, Outbox, Sent, Wire};
 use crate::probe::Probe;
 use crate::receipt::{PushOptions, PushReceipt};
 use crate::registration::RegisterError;
+use crate::replay::ReplayCounters;
 use crate::state::NodeState;
 use crate::tasks::Tasks;
 
@@ -54,6 +55,20 @@ pub enum OpenError {
     /// The node is shutting down.
     #[error("the server is shutting down")]
     Draining,
+}
+
+/// Why there is no position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PositionError {
+    /// No event is kept for replay (`replay`).
+    #[error("no event is kept for replay (replay)")]
+    Off,
+    /// Messages and logs have reached their limit (`replay_bytes_max`).
+    #[error("what is kept for replay has reached replay_bytes_max, which is {max}")]
+    Full {
+        /// The limit.
+        max: usize,
+    },
 }
 
 /// A place of `connections_max`, reserved for a connection that is not there yet. Dropping it unused
@@ -322,6 +337,34 @@ impl<W: Wire> Node<W> {
     #[must_use]
     pub fn outboxes_bytes(&self) -> usize {
         self.state.outbox_rules.queued_bytes()
+    }
+
+    /// The position of a client of `user` that has everything that was pushed so far, for a page
+    /// that fetches its data and then connects. From now on the user's messages are kept.
+    ///
+    /// # Errors
+    /// [`PositionError`] if no event is kept for replay, or if there is no room.
+    pub fn position(&self, user: &UserId) -> Result<Position, PositionError> {
+        let state = &self.state;
+        let replays = state.replays.as_ref().ok_or(PositionError::Off)?;
+        let (position, is_new) =
+            replays.with_new_log(user, Instant::now(), |log| log.map(|log| log.position()));
+        if is_new && let Some(interest) = &state.interest {
+            interest.came(user);
+        }
+        position.ok_or(PositionError::Full { max: state.limits.replay_bytes_max })
+    }
+
+    /// What is kept for replay: the bytes of all logs with their messages, and the number of logs.
+    #[must_use]
+    pub fn replay_gauges(&self) -> (usize, usize) {
+        self.state.replays.as_ref().map_or((0, 0), |it| (it.bytes(), it.logs()))
+    }
+
+    /// The counters of replay, if any event is kept.
+    #[must_use]
+    pub fn replay_counters(&self) -> Option<&ReplayCounters> {
+        self.state.replays.as_ref().map(|it| it.counters())
     }
 
     /// The node's counters.

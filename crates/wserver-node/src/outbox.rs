@@ -239,6 +239,20 @@ impl<W: Wire> Outbox<W> {
         if has_room { Ok(Sent::Queued) } else { Err(NoRoom::Partial) }
     }
 
+    /// Queues whole frames for the task to write, whatever room there is: the caller has looked for
+    /// it. Returns false if the connection is ending.
+    pub(crate) fn queue(&self, rules: &OutboxRules, frames: &[Bytes]) -> bool {
+        let mut state = self.lock();
+        if state.phase != Phase::Open {
+            return false;
+        }
+        let runs: Vec<Run<'_>> = frames.iter().map(Run::lasting).collect();
+        rules.charge(frames.iter().map(Bytes::len).sum());
+        self.enqueue(&mut state, &runs, 0);
+        wake(state);
+        true
+    }
+
     /// Answers a ping, unless an answer is already waiting (RFC 6455, section 5.5.3) or there is no
     /// room for one.
     pub(crate) fn send_pong(&self, rules: &OutboxRules, pong: &Bytes) -> Option<Sent> {

@@ -50,6 +50,8 @@ pub struct PushReceipt {
     pub dropped: usize,
     /// Why nobody got the message, if nobody did.
     pub reason: Option<NoDelivery>,
+    /// Whether the message is kept for connections of the user that come back.
+    pub is_kept: bool,
 }
 
 impl PushReceipt {
@@ -61,7 +63,14 @@ impl PushReceipt {
 
     /// The receipt of a push that concerned no connection.
     pub(crate) const fn nobody(reason: NoDelivery) -> Self {
-        Self { matched: 0, written: 0, queued: 0, dropped: 0, reason: Some(reason) }
+        Self {
+            matched: 0,
+            written: 0,
+            queued: 0,
+            dropped: 0,
+            reason: Some(reason),
+            is_kept: false,
+        }
     }
 
     /// The same receipt, with a reason only if nobody got the message.
@@ -94,6 +103,7 @@ impl EveryoneReceipt {
         total.queued += receipt.queued;
         total.dropped += receipt.dropped;
         total.reason = total.reason.max(receipt.reason);
+        total.is_kept |= receipt.is_kept;
     }
 
     pub(crate) fn settled(mut self) -> Self {

@@ -88,6 +88,22 @@ impl<W: Wire> NodeState<W> {
         bound
     }
 
+    /// As [`bind`](Self::bind), on behalf of the connection itself, which is closed if its user has
+    /// too many.
+    pub(crate) fn bind_or_close(
+        &self,
+        outbox: &Arc<Outbox<W>>,
+        user: &UserId,
+        event: &EventName,
+        token: TokenDigest,
+    ) -> Result<Bound, RegisterError> {
+        let bound = self.bind(outbox, user, event, token);
+        if let Err(RegisterError::UserFull { .. }) = bound {
+            self.close(outbox, CloseReason::UserFull);
+        }
+        bound
+    }
+
     fn bind_quietly(
         &self,
         outbox: &Arc<Outbox<W>>,

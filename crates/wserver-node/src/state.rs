@@ -19,6 +19,7 @@ use crate::journal::Journal;
 use crate::lane::Lane;
 use crate::outbox::{CloseFrame, Outbox, OutboxRules, Run, Sent, Wire};
 use crate::receipt::NoDelivery;
+use crate::replay::Replays;
 use crate::tasks::Tasks;
 
 /// Shards of the connection table; each is swept separately.
@@ -40,6 +41,8 @@ pub(crate) struct NodeState<W: Wire> {
     pub(crate) name_bytes: AtomicIsize,
     /// Held during a search for the longest queues: a second search then finds that there is room.
     pub(crate) making_room: Mutex<()>,
+    /// The messages that are kept for connections that come back, if any are.
+    pub(crate) replays: Option<Replays>,
     pub(crate) journal: Journal,
     pub(crate) counters: Counters,
     pub(crate) tasks: Tasks,
@@ -115,6 +118,7 @@ impl<W: Wire> NodeState<W> {
             outbox_rules: OutboxRules::new(&limits, close_frame),
             name_bytes: AtomicIsize::new(0),
             making_room: Mutex::default(),
+            replays: Replays::new(&limits),
             journal: Journal::new(&limits),
             counters: Counters::default(),
             tasks: Tasks::new(runtime),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use wserver_core::Limits;
 
 use crate::outbox::Wire;
+use crate::replay::SHARDS as LOG_SHARDS;
 use crate::state::{NodeState, SHARDS, lock};
 use crate::tasks::Tasks;
 
@@ -19,6 +20,21 @@ impl<W: Wire> NodeState<W> {
     pub(crate) fn start_sweep(self: &Arc<Self>) {
         let interval = sweep_interval(&self.limits);
         self.tasks.spawn(sweep(Arc::downgrade(self), self.tasks.clone(), interval));
+        if let Some(replays) = &self.replays {
+            let interval = replays.sweep_interval();
+            self.tasks.spawn(sweep_logs(Arc::downgrade(self), self.tasks.clone(), interval));
+        }
+    }
+
+    /// Drops old messages of one shard of the logs, and the logs that nobody needs any more.
+    fn sweep_logs_of(&self, shard: usize) {
+        let Some(replays) = &self.replays else { return };
+        let ended = replays.sweep(shard, Instant::now(), |user| {
+            self.binder.with_user(user, |group| group.lane.is_resumable()) == Some(true)
+        });
+        if let Some(interest) = &self.interest {
+            ended.iter().for_each(|user| interest.left(user));
+        }
     }
 
     /// Wakes the connections of one shard whose deadline has come, and checks the progress of those
@@ -56,6 +72,23 @@ fn sweep_interval(limits: &Limits) -> Duration {
         .min()
         .unwrap_or(SWEEP_INTERVAL_MAX);
     (shortest / 4).clamp(Duration::from_millis(10), SWEEP_INTERVAL_MAX)
+}
+
+/// Looks at every log once per `interval`, one shard at a time.
+async fn sweep_logs<W: Wire>(node: Weak<NodeState<W>>, tasks: Tasks, interval: Duration) {
+    let mut ticks = tokio::time::interval(interval / LOG_SHARDS as u32);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for shard in (0..LOG_SHARDS).cycle() {
+        tokio::select! {
+            () = tasks.stopped() => return,
+            _ = ticks.tick() => {}
+        }
+        let Some(node) = node.upgrade() else { return };
+        if node.is_drained.load(Ordering::Relaxed) {
+            return;
+        }
+        node.sweep_logs_of(shard);
+    }
 }
 
 /// Checks every connection's deadline once per `interval`, an eighth of the shards at a time.

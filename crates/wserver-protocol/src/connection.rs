@@ -15,6 +15,6 @@ mod request;
 pub use code::{Code, Refused};
 pub use from_server::FromServer;
 pub use notice::Notice;
-pub use push::{push, push_len};
-pub use reply::{Granted, Hello, Outcome, RefusedEvent, Reply};
+pub use push::Head;
+pub use reply::{Gap, Granted, Hello, Outcome, RefusedEvent, Reply};
 pub use request::{Asked, Request, RequestError};

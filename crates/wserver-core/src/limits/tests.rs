@@ -139,7 +139,7 @@ fn relations_hold_to_the_unit() {
         (
             "outbox_bytes_max",
             |it| &mut it.outbox_bytes_max,
-            2 * (128 * KIB + MIB + 10 + 96 + 6 * 4 * KIB),
+            2 * (128 * KIB + MIB + 10 + 141 + 6 * 4 * KIB),
             "it must hold twice the sum of walk_bytes_max, the largest message, and the longest \
              event with each byte escaped",
         ),
@@ -170,6 +170,39 @@ fn relations_hold_to_the_unit() {
     assert_eq!(
         problems(|it| it.drain_delay = it.drain_timeout),
         ["drain_delay is 30s, but must be shorter than drain_timeout, which is 30s"]
+    );
+}
+
+/// What replay needs is asked for only where there is replay.
+#[test]
+fn replay_has_its_relations() {
+    let with_replay = |change: fn(&mut LimitSettings)| {
+        problems(|it| {
+            it.replay = ["order.*"].into_iter().collect();
+            change(it);
+        })
+    };
+    let frame = MIB + 10 + 141 + 6 * 4 * KIB;
+    assert_eq!(with_replay(|_| {}), [""; 0]);
+    assert_eq!(problems(|it| it.replay_bytes_max = 0), [""; 0]);
+    assert_eq!(
+        with_replay(|it| it.replay_bytes_max = 64 * KIB - 1),
+        ["replay_bytes_max is 65535, but must be at least 65536: it must hold what is kept for at \
+          least one user"]
+    );
+    assert_eq!(
+        problems(|it| {
+            it.replay = ["*"].into_iter().collect();
+            it.outbox_bytes_max = 2 * (128 * KIB + frame) + 64 * KIB;
+        }),
+        [""; 0]
+    );
+    let found = with_replay(|it| it.replay_bytes_per_user_max = 4 * MIB);
+    let least = 2 * (128 * KIB + frame) + 4 * MIB;
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].starts_with(&format!("outbox_bytes_max is 4194304, but must be at least {least}: with replay ")),
+        "{found:?}"
     );
 }
 

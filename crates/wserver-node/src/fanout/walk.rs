@@ -16,11 +16,12 @@ use wserver_core::{EventName, EventRef, UserId, UserKey};
 use wserver_protocol::Protocol;
 
 use super::under_way::UnderWay;
-use super::{Evicted, Member, Push, UserGroup, note_sent};
+use super::{Evicted, Member, Push, UserGroup, keep, note_sent};
 use crate::entry::What;
 use crate::lane::{self, Extra, RunBody, append, take_runs};
 use crate::outbox::{Outbox, Run, Sent, Wire};
 use crate::receipt::{NoDelivery, PushOptions, PushReceipt, is_over};
+use crate::replay::Log;
 use crate::state::NodeState;
 
 /// Members that are looked up under one acquisition of the user's lock.
@@ -182,13 +183,19 @@ impl<W: Wire> NodeState<W> {
         laggards: &mut Vec<usize>,
     ) -> bool {
         let mut evicted = Vec::new();
-        let runs = self.binder.with_key(key, |mut group| {
-            if group.lane.walk != walk {
-                return None;
-            }
-            self.list_laggards(group.lane, laggards);
-            self.take_segment(&mut group, round, &mut evicted)
-        });
+        let mut take = |log: Option<&mut Log>| {
+            self.binder.with_key(key, |mut group| {
+                if group.lane.walk != walk {
+                    return None;
+                }
+                self.list_laggards(group.lane, laggards);
+                self.take_segment(&mut group, round, log, &mut evicted)
+            })
+        };
+        let runs = match &self.replays {
+            Some(replays) => replays.with_log(key.user(), take),
+            None => take(None),
+        };
         laggards.clear();
         self.evict(key.user(), &evicted);
         let Some(Some(runs)) = runs else { return false };
@@ -205,6 +212,7 @@ impl<W: Wire> NodeState<W> {
         &self,
         group: &mut UserGroup<'_, W>,
         round: &Round,
+        log: Option<&mut Log>,
         evicted: &mut Vec<Evicted<W>>,
     ) -> Option<Vec<lane::Run>> {
         let extra = group.lane.extra.as_mut()?;
@@ -217,7 +225,7 @@ impl<W: Wire> NodeState<W> {
         if is_idle || fits(extra) {
             runs = take_runs(extra, round.parts.len());
         }
-        self.admit_waiting(group, evicted);
+        self.admit_waiting(group, log, evicted);
         if is_idle
             && runs.is_empty()
             && let Some(extra) = &mut group.lane.extra
@@ -234,7 +242,13 @@ impl<W: Wire> NodeState<W> {
         Some(runs)
     }
 
-    fn admit_waiting(&self, group: &mut UserGroup<'_, W>, evicted: &mut Vec<Evicted<W>>) {
+    /// `log` is that of the user, locked.
+    fn admit_waiting(
+        &self,
+        group: &mut UserGroup<'_, W>,
+        mut log: Option<&mut Log>,
+        evicted: &mut Vec<Evicted<W>>,
+    ) {
         while let Some(extra) = &mut group.lane.extra
             && extra.tail_bytes < self.limits.walk_bytes_max
             && let Some(waiting) = extra.waiting.pop_front()
@@ -252,8 +266,14 @@ impl<W: Wire> NodeState<W> {
             }
             let lane::Waiting { message, options, accepted, .. } = waiting;
             let mut message = message.lend();
-            let push = Push { message: &mut message, options, excluded_slot };
+            let replays = self.replays.as_ref().filter(|it| it.covers(message.event()));
+            let mut log = log.as_deref_mut().zip(replays);
+            if let Some((log, _)) = &log {
+                message.place(Some(log.next()));
+            }
+            let mut push = Push { message: &mut message, options, excluded_slot };
             let receipt = if options.is_expired() {
+                log = None;
                 PushReceipt::nobody(NoDelivery::Expired)
             } else {
                 match self.count(group, &push, evicted) {
@@ -265,6 +285,11 @@ impl<W: Wire> NodeState<W> {
                     Err(receipt) => receipt,
                 }
             };
+            let is_kept = log.is_some();
+            if let Some((log, replays)) = log {
+                keep(replays, log, &mut push, Instant::now());
+            }
+            let receipt = PushReceipt { is_kept, ..receipt };
             // The caller may have left just now, without an answer; its message is delivered
             // anyway.
             let _ = accepted.send(receipt);

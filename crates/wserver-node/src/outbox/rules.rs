@@ -54,6 +54,11 @@ impl OutboxRules {
         self.all_bytes_max.checked_sub(self.queued_bytes())
     }
 
+    /// Whether a queue with so many bytes has room for `more`, at this moment.
+    pub(crate) fn has_room(&self, queued: usize, more: usize) -> bool {
+        queued + more <= self.bytes_max && self.room_bytes() >= Some(more)
+    }
+
     /// Takes room for bytes from that of all queues; returns false if there is none.
     pub(super) fn reserve(&self, bytes: usize) -> bool {
         let grown = |all: usize| all.checked_add(bytes).filter(|all| *all <= self.all_bytes_max);

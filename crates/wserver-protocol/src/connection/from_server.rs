@@ -16,6 +16,8 @@ pub enum FromServer<'a> {
         event: String,
         /// The id of the push; empty if it has none.
         id: String,
+        /// The position behind it, if it is kept for replay.
+        at: Option<String>,
         /// What was pushed.
         message: &'a str,
     },
@@ -32,6 +34,7 @@ struct Head {
     event: String,
     #[serde(default)]
     id: String,
+    at: Option<String>,
 }
 
 impl<'a> FromServer<'a> {
@@ -41,8 +44,8 @@ impl<'a> FromServer<'a> {
         let (head, message) = text.split_once('\n').unwrap_or((text, ""));
         let fields: Value = serde_json::from_str(head).ok().filter(Value::is_object)?;
         if fields.get("event").is_some() {
-            let Head { event, id } = Head::deserialize(fields).ok()?;
-            return Some(Self::Push { event, id, message });
+            let Head { event, id, at } = Head::deserialize(fields).ok()?;
+            return Some(Self::Push { event, id, at, message });
         }
         if fields.get("re").is_some() {
             // A reply without `ok` and `error` is one that a later release has invented.
@@ -56,7 +59,7 @@ impl<'a> FromServer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::{Code, Granted, Hello, Refused, RefusedEvent, push, push_len};
+    use crate::connection::{self, Code, Gap, Granted, Hello, Refused, RefusedEvent};
 
     #[test]
     fn what_the_server_says_is_read() {
@@ -65,13 +68,16 @@ mod tests {
             registered: Some(vec!["order".to_owned()]),
             refused: vec![RefusedEvent { event: "chat".to_owned(), refused: refused.clone() }],
             expires_in: Some(60),
-            unregistered: None,
+            at: Some("5f3a9c01b2d4.0000002a".to_owned()),
+            gap: Some(Gap { reason: "evicted".to_owned(), spread_seconds: 15 }),
+            ..Granted::default()
         };
         let hello = Hello { connection: "17".to_owned(), heartbeat: 25, features: Vec::new() };
         let first = Reply { hello: Some(hello), ..Reply::ok(1, granted) };
         let replies = [
             first,
             Reply::ok(2, Granted::default()),
+            Reply::ok(4, Granted { replaying: Some(0), ..Granted::default() }),
             Reply::error(Some(3), refused.clone()),
             Reply::error(None, refused),
         ];
@@ -96,16 +102,21 @@ mod tests {
     fn a_push_is_read_whatever_it_holds() {
         for event in ["order", "a\"b\\c", "line\nfeed", "\u{2028}ü"] {
             for message in ["", "paid", "\n", "a\n\nb", "{\"event\":\"x\"}"] {
-                let frame = push(event, "5f3a9c01-12", message);
-                assert_eq!(frame.len(), push_len(event, "5f3a9c01-12", message.len()));
-                let payload = &frame[crate::frame::head_len(frame.len() - 2)..];
-                let text = std::str::from_utf8(payload).unwrap();
-                let expected = FromServer::Push {
-                    event: event.to_owned(),
-                    id: "5f3a9c01-12".to_owned(),
-                    message,
-                };
-                assert_eq!(FromServer::parse(text), Some(expected));
+                for at in [None, Some("5f3a9c01b2d4.0000002a")] {
+                    let head = connection::Head { event, id: "5f3a9c01-12", at };
+                    let frame = head.frame(message);
+                    assert_eq!(frame.len(), head.frame_len(message.len()));
+                    let payload = &frame[crate::frame::head_len(frame.len() - 2)..];
+                    let text = std::str::from_utf8(payload).unwrap();
+                    assert_eq!(&text[head.len()..], message);
+                    let expected = FromServer::Push {
+                        event: event.to_owned(),
+                        id: "5f3a9c01-12".to_owned(),
+                        at: at.map(str::to_owned),
+                        message,
+                    };
+                    assert_eq!(FromServer::parse(text), Some(expected));
+                }
             }
         }
     }

@@ -1,41 +1,68 @@
 //! A push as a connection of version 2 gets it: a head, one line feed, and the message verbatim.
 
-use std::fmt::{self, Write as _};
-use std::io::Write as _;
+use std::fmt;
+use std::io;
 
 use bytes::Bytes;
 
 use crate::frame;
 
-/// What stands around the event and the id of a head: `{"event":…,"id":"…"}` and the line feed.
-const AROUND: [&str; 3] = ["{\"event\":", ",\"id\":\"", "\"}\n"];
-
-/// The text frame of a push, unmasked, in one allocation of exactly its length.
-///
-/// `id` is visible ASCII without `"` and `\`, since it goes into JSON as it is.
-#[must_use]
-pub fn push(event: &str, id: impl fmt::Display, message: &str) -> Bytes {
-    let len = payload_len(event, &id, message.len());
-    frame::text_with(len, |payload| {
-        payload.extend_from_slice(AROUND[0].as_bytes());
-        // JSON escapes control characters, so the first line feed is the one behind the head.
-        serde_json::to_writer(&mut *payload, event).expect("a string is always JSON");
-        write!(payload, "{}{id}{}{message}", AROUND[1], AROUND[2]).expect("a vector takes it");
-    })
+/// The head of a push: what a connection of version 2 learns of it besides the message.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a, I, A = &'static str> {
+    /// The event.
+    pub event: &'a str,
+    /// The id of the push: visible ASCII without `"` and `\`, since it goes into JSON as it is.
+    pub id: I,
+    /// The position behind it, of the same characters, if the message is kept for replay.
+    pub at: Option<A>,
 }
 
-/// The length of that frame for a message of so many bytes.
-#[must_use]
-pub fn push_len(event: &str, id: impl fmt::Display, message_len: usize) -> usize {
-    frame::frame_len(payload_len(event, &id, message_len))
+impl<'a, I: fmt::Display> Head<'a, I> {
+    /// The head of a push that is not kept.
+    pub const fn new(event: &'a str, id: I) -> Self {
+        Self { event, id, at: None }
+    }
 }
 
-fn payload_len(event: &str, id: &impl fmt::Display, message_len: usize) -> usize {
-    let mut id_len = Length(0);
-    write!(id_len, "{id}").expect("counting takes it");
-    let around: usize = AROUND.iter().map(|it| it.len()).sum();
-    around + json_len(event) + id_len.0 + message_len
+impl<I: fmt::Display, A: fmt::Display> Head<'_, I, A> {
+    /// The text frame of a push, unmasked, in one allocation of exactly its length.
+    #[must_use]
+    pub fn frame(&self, message: &str) -> Bytes {
+        frame::text_with(self.len() + message.len(), |payload| {
+            payload.extend_from_slice(EVENT.as_bytes());
+            // JSON escapes control characters, so the first line feed is the one behind the head.
+            serde_json::to_writer(&mut *payload, self.event).expect("a string is always JSON");
+            self.write_rest(payload).expect("a vector takes it");
+            payload.extend_from_slice(message.as_bytes());
+        })
+    }
+
+    /// The length of that frame for a message of so many bytes.
+    #[must_use]
+    pub fn frame_len(&self, message_len: usize) -> usize {
+        frame::frame_len(self.len() + message_len)
+    }
+
+    /// The length of the head and its line feed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let mut rest = Length(0);
+        self.write_rest(&mut rest).expect("counting takes it");
+        EVENT.len() + json_len(self.event) + rest.0
+    }
+
+    /// What follows the event.
+    fn write_rest(&self, to: &mut impl io::Write) -> io::Result<()> {
+        write!(to, ",\"id\":\"{}\"", self.id)?;
+        if let Some(at) = &self.at {
+            write!(to, ",\"at\":\"{at}\"")?;
+        }
+        to.write_all(b"}\n")
+    }
 }
+
+const EVENT: &str = "{\"event\":";
 
 /// The length of a string in JSON, quotes included.
 fn json_len(text: &str) -> usize {
@@ -50,9 +77,13 @@ fn json_len(text: &str) -> usize {
 /// Counts what is written to it.
 struct Length(usize);
 
-impl fmt::Write for Length {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0 += text.len();
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

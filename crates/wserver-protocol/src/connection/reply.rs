@@ -42,6 +42,27 @@ pub struct Granted {
     /// The events that were registered and are not any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unregistered: Option<Vec<String>>,
+    /// The client's position from now on, if an event that it registered is kept for replay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// How many messages follow that the client has missed: the answer to its position, if none is
+    /// missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaying: Option<u64>,
+    /// Why none follows although some may be missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
+}
+
+/// Messages that a client has missed and that the server does not have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// A word that says why.
+    pub reason: String,
+    /// Within how many seconds, at a random moment, the client should fetch what it has missed: all
+    /// clients may have to. 0 is at once.
+    #[serde(default)]
+    pub spread_seconds: u64,
 }
 
 /// One event that is not registered.

@@ -28,6 +28,8 @@ pub enum Asked {
         events: Vec<String>,
         /// The token, not empty, if the request has one. It is a secret: `Debug` leaves it out.
         token: Option<String>,
+        /// The position behind which the client has missed what was pushed, if it has one.
+        after: Option<String>,
     },
     /// To end registrations.
     Unregister {
@@ -46,9 +48,11 @@ pub enum Asked {
 impl fmt::Debug for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Register { events, token: _ } => {
-                f.debug_struct("Register").field("events", events).finish_non_exhaustive()
-            }
+            Self::Register { events, token: _, after } => f
+                .debug_struct("Register")
+                .field("events", events)
+                .field("after", after)
+                .finish_non_exhaustive(),
             Self::Unregister { events } => {
                 f.debug_struct("Unregister").field("events", events).finish()
             }
@@ -104,7 +108,8 @@ impl Request {
         let asked = match name {
             "register" => {
                 let events = events(value).ok_or_else(|| malformed(EVENTS))?;
-                Asked::Register { events, token: token(&mut fields).map_err(malformed)? }
+                let token = token(&mut fields).map_err(malformed)?;
+                Asked::Register { events, token, after: after(&mut fields).map_err(malformed)? }
             }
             "unregister" => {
                 let events = events(value).ok_or_else(|| malformed(EVENTS))?;
@@ -127,10 +132,12 @@ impl Request {
         let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
         set("id", self.id.into());
         match &self.asked {
-            Asked::Register { events, token } => {
+            Asked::Register { events, token, after } => {
                 set("register", events.clone().into());
-                if let Some(token) = token {
-                    set("token", token.clone().into());
+                for (name, value) in [("token", token), ("after", after)] {
+                    if let Some(value) = value {
+                        set(name, value.clone().into());
+                    }
                 }
             }
             Asked::Unregister { events } => _ = set("unregister", events.clone().into()),
@@ -162,6 +169,15 @@ fn token(fields: &mut Map<String, Value>) -> Result<Option<String>, &'static str
     }
 }
 
+/// Whatever a string holds is a position: one that this server did not give is answered with a gap.
+fn after(fields: &mut Map<String, Value>) -> Result<Option<String>, &'static str> {
+    match fields.remove("after") {
+        None => Ok(None),
+        Some(Value::String(position)) => Ok(Some(position)),
+        Some(_) => Err("after must be a string"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,8 +193,12 @@ mod tests {
     fn what_is_written_is_read() {
         let events = || vec!["order".to_owned(), "chät\n".to_owned()];
         for asked in [
-            Asked::Register { events: events(), token: None },
-            Asked::Register { events: events(), token: Some("aaa".to_owned()) },
+            Asked::Register { events: events(), token: None, after: None },
+            Asked::Register {
+                events: events(),
+                token: Some("aaa".to_owned()),
+                after: Some("5f3a9c01b2d4.0000002a".to_owned()),
+            },
             Asked::Unregister { events: events() },
             Asked::Refresh { token: "bbb".to_owned() },
             Asked::Ping,
@@ -226,6 +246,8 @@ mod tests {
             let input = format!("{{\"id\":7,\"refresh\":{token}}}");
             assert_eq!(refusal(&input).2, "refresh must be a token");
         }
+        let after = r#"{"id":7,"register":["order"],"after":1}"#;
+        assert_eq!(refusal(after).2, "after must be a string");
         assert_eq!(refusal(r#"{"id":7,"ping":1}"#).2, "ping must be an object");
         let two = r#"{"id":7,"register":["a"],"unregister":["b"]}"#;
         assert_eq!(refusal(two), (Some(7), Code::Malformed, "a request asks for one thing"));
@@ -235,7 +257,7 @@ mod tests {
     fn debug_leaves_tokens_out() {
         let events = vec!["order".to_owned()];
         for asked in [
-            Asked::Register { events, token: Some("s3cret".to_owned()) },
+            Asked::Register { events, token: Some("s3cret".to_owned()), after: None },
             Asked::Refresh { token: "s3cret".to_owned() },
         ] {
             let shown = format!("{:?}", Request { id: 1, asked });
