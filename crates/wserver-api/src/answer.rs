@@ -18,7 +18,7 @@ use crate::browser;
 use crate::observe::{health, metrics};
 use crate::operate::{admin, explain, trace};
 use crate::parameters;
-use crate::push::v2;
+use crate::push::{position, v2};
 use crate::reply::refused::Refused;
 use crate::reply::{Format, Reply, ReplyBody};
 use crate::request::{Request, Side};
@@ -92,6 +92,7 @@ impl<W: Wire> Api<W> {
             Endpoint::Push | Endpoint::PushV2 | Endpoint::Batch => {
                 v2::answer(self, found.endpoint, request, read, arrived).await
             }
+            Endpoint::Position => position::answer(self, request, read).await,
             Endpoint::Presence => admin::presence(self, &read.await?).await,
             Endpoint::Disconnect => admin::disconnect(self, &read.await?).await,
             Endpoint::Registrations if method == Method::PUT => {

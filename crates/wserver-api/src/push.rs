@@ -4,5 +4,6 @@ pub(crate) mod v1;
 pub(crate) mod v2;
 mod check;
 pub(crate) mod pushes;
+pub(crate) mod position;
 pub(crate) mod idempotency;
 pub(crate) mod outcome;

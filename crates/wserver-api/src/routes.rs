@@ -27,6 +27,8 @@ pub enum Endpoint {
     PushV2,
     /// Several pushes.
     Batch,
+    /// Where a client of a user stands in what is kept.
+    Position,
     /// How many connections users have.
     Presence,
     /// The connections of one user.
@@ -109,7 +111,7 @@ const fn route(
 
 /// The table. The most frequent routes come first; the paths of the settings come before the demo
 /// page, because they may replace it.
-static ROUTES: [Route; 20] = {
+static ROUTES: [Route; 21] = {
     use Asker::{Admin, Anybody, Monitoring, Publisher};
     use Endpoint as E;
     use ServedAt::{Backends, Browsers, Everywhere};
@@ -123,6 +125,7 @@ static ROUTES: [Route; 20] = {
         route(E::Client, "/wserver.js", "GET, HEAD", Browsers, Anybody),
         route(E::ClientTypes, "/wserver.d.ts", "GET, HEAD", Browsers, Anybody),
         route(E::Metrics, "/metrics", "GET, HEAD", Backends, Monitoring),
+        route(E::Position, "/v2/position", "POST", Backends, Publisher),
         route(E::Presence, "/v2/presence", "POST", Backends, Admin),
         route(E::UserConnections, "/v2/users/{user}/connections", "GET", Backends, Admin),
         route(E::Connection, "/v2/connections/{id}", "GET, DELETE", Backends, Admin),

@@ -333,7 +333,7 @@ impl Probed {
             Protocol::V1 => Register { token: token.into(), event: event.into() }.encode(),
             Protocol::V2 => {
                 let (events, token) = (vec![event.to_owned()], Some(token.to_owned()));
-                Request { id: 1, asked: Asked::Register { events, token } }.encode()
+                Request { id: 1, asked: Asked::Register { events, token, after: None } }.encode()
             }
         };
         self.send(Message::text(text)).await

@@ -394,13 +394,13 @@ fn register_all(registrations: &[(String, String)]) -> Result<String, SendError>
         events.push(event.clone());
     }
     let token = registrations.first().map(|(token, _)| token.clone());
-    Ok(Request { id: 1, asked: Asked::Register { events, token } }.encode())
+    Ok(Request { id: 1, asked: Asked::Register { events, token, after: None } }.encode())
 }
 
 /// What a message of version 2 means to the caller, if anything.
 fn said(text: &str) -> Result<Option<Update>, Refused> {
     Ok(match FromServer::parse(text) {
-        Some(FromServer::Push { event, id, message }) => {
+        Some(FromServer::Push { event, id, message, .. }) => {
             Some(Update::Pushed { event, id, message: message.to_owned() })
         }
         Some(FromServer::Reply(Reply { outcome: Outcome::Ok(granted), .. })) => {

@@ -246,6 +246,9 @@ pub(crate) struct Receipt {
     /// The label of the reason; empty if there is none.
     #[prost(string, tag = "5")]
     pub(crate) reason: String,
+    /// Whether the message is kept for connections that come back.
+    #[prost(bool, tag = "6")]
+    pub(crate) is_kept: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

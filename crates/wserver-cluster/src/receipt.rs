@@ -18,6 +18,7 @@ impl From<PushReceipt> for envelope::Receipt {
             queued: receipt.queued as u64,
             dropped: receipt.dropped as u64,
             reason: receipt.reason.map(|reason| reason.as_str().to_owned()).unwrap_or_default(),
+            is_kept: receipt.is_kept,
         }
     }
 }
@@ -29,6 +30,7 @@ impl From<envelope::Receipt> for PushReceipt {
         receipt.written = number(told.written);
         receipt.queued = number(told.queued);
         receipt.dropped = number(told.dropped);
+        receipt.is_kept = told.is_kept;
         // A later release may have reasons that this one does not know.
         let known = NoDelivery::from_word(&told.reason);
         receipt.reason = match known {
@@ -64,6 +66,7 @@ mod tests {
         let mut receipt = PushReceipt::default();
         (receipt.matched, receipt.queued) = (matched, queued);
         (receipt.dropped, receipt.reason) = (matched - queued, reason);
+        receipt.is_kept = reason.is_some();
         receipt
     }
 

@@ -22,8 +22,10 @@ const MIB: usize = 1024 * KIB;
 /// The bytes a server-side frame head may add to a payload (RFC 6455, section 5.2).
 const FRAME_HEAD_BYTES_MAX: usize = 10;
 /// What the head of a push holds besides the event's name, for connections of version 2: the id, of
-/// at most 64 bytes, the position, and JSON around all of it.
-const PUSH_HEAD_BYTES_MAX: usize = 112 + Position::TEXT_BYTES_MAX;
+/// at most 64 bytes, and JSON around both.
+const PUSH_HEAD_BYTES_MAX: usize = 96;
+/// What a position adds to the head of a push that is kept: `,"at":"…"`.
+const POSITION_BYTES_MAX: usize = 8 + Position::TEXT_BYTES_MAX;
 /// The most bytes that one byte of a name becomes in JSON: `\u001f`.
 const JSON_BYTES_MAX: usize = 6;
 
@@ -286,6 +288,7 @@ impl LimitSettings {
             self.outbox_bytes_max,
             self.walk_bytes_max
                 .saturating_add(frame)
+                .saturating_add(POSITION_BYTES_MAX)
                 .saturating_mul(2)
                 .saturating_add(self.replay_bytes_per_user_max),
             &[

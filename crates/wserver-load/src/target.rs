@@ -109,7 +109,10 @@ impl Target {
                 .collect(),
             Protocol::V2 => {
                 let (events, token) = (events.collect(), Some(token.clone()));
-                vec![Request { id: 1, asked: Asked::Register { events, token } }.encode()]
+                vec![
+                    Request { id: 1, asked: Asked::Register { events, token, after: None } }
+                        .encode(),
+                ]
             }
         };
         let frame = |it: &String| frame::masked(Opcode::Text, it.as_bytes(), [1, 2, 3, 4]);

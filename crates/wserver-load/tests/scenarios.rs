@@ -144,7 +144,7 @@ impl Server {
                             }
                             Protocol::V2 => {
                                 let request = Request::parse(text.as_bytes()).unwrap();
-                                let Asked::Register { events, token } = request.asked else {
+                                let Asked::Register { events, token, .. } = request.asked else {
                                     panic!("{text}")
                                 };
                                 let registered = Some(events.clone());

@@ -421,8 +421,7 @@ impl<W: Wire> NodeState<W> {
         receipt.settled()
     }
 
-    /// Lists members whose queue is not empty.
-    pub(crate) fn list_laggards(&self, lane: &mut Lane, slots: &[usize]) {
+    fn list_laggards(&self, lane: &mut Lane, slots: &[usize]) {
         if slots.is_empty() {
             return;
         }

@@ -116,6 +116,7 @@ impl Gathered<EveryoneReceipt> {
 fn sum(receipts: impl Iterator<Item = PushReceipt>) -> PushReceipt {
     let mut total = PushReceipt::default();
     for receipt in receipts {
+        total.is_kept |= receipt.is_kept;
         total.matched += receipt.matched;
         total.written += receipt.written;
         total.queued += receipt.queued;

@@ -63,14 +63,7 @@ impl PushReceipt {
 
     /// The receipt of a push that concerned no connection.
     pub(crate) const fn nobody(reason: NoDelivery) -> Self {
-        Self {
-            matched: 0,
-            written: 0,
-            queued: 0,
-            dropped: 0,
-            reason: Some(reason),
-            is_kept: false,
-        }
+        Self { matched: 0, written: 0, queued: 0, dropped: 0, reason: Some(reason), is_kept: false }
     }
 
     /// The same receipt, with a reason only if nobody got the message.

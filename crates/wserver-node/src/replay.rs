@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 
 use wserver_core::{EventName, Limits, LogId, Patterns, UserId};
 
-
 use crate::counters::Counter;
 use crate::state::lock;
 
@@ -87,7 +86,7 @@ impl Replays {
             window: limits.replay_window,
             bytes_per_user_max: limits.replay_bytes_per_user_max,
             bytes_max: limits.replay_bytes_max,
-            home: low_bits(keys.hash_one("home")),
+            home: LogId::new(low_bits(keys.hash_one("home")), 0).home(),
             keys,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             bytes: AtomicUsize::new(0),

@@ -76,7 +76,7 @@ fn sweep_interval(limits: &Limits) -> Duration {
 
 /// Looks at every log once per `interval`, one shard at a time.
 async fn sweep_logs<W: Wire>(node: Weak<NodeState<W>>, tasks: Tasks, interval: Duration) {
-    let mut ticks = tokio::time::interval(interval / LOG_SHARDS as u32);
+    let mut ticks = tokio::time::interval(interval.div_f64(LOG_SHARDS as f64));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for shard in (0..LOG_SHARDS).cycle() {
         tokio::select! {

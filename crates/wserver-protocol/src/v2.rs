@@ -9,6 +9,7 @@ mod admin;
 mod body;
 mod encode;
 mod entry;
+mod position;
 mod problem;
 mod push;
 mod question;
@@ -20,6 +21,7 @@ pub use admin::{
 pub use body::{BodyError, LIST_ITEMS_MAX};
 pub use encode::encode;
 pub use entry::{Entry, Missed};
+pub use position::{PositionNow, PositionOf};
 pub use problem::Problem;
 pub use push::{
     Batch, BatchAnswer, BatchItem, Delivery, NodeDelivery, Push, PushAnswer, Reason, Recipients,

@@ -43,7 +43,7 @@ pub use wserver_auth as auth;
 pub use wserver_auth::{TokenSource, TokenSourceError};
 pub use wserver_core::{
     CloseReason, ConnectionId, ConnectionsPerUserPolicy, Counts, EventName, LimitProblem,
-    LimitSettings, UnknownPolicy, UserId,
+    LimitSettings, Patterns, UnknownPolicy, UserId,
 };
 pub use wserver_node::{
     ConnectionInfo, Counters, Drained, Entry, EveryoneReceipt, Gathered, NoDelivery, NodeName,

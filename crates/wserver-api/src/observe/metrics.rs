@@ -6,6 +6,7 @@
 #[cfg(feature = "cluster")]
 mod cluster;
 mod process;
+mod replay;
 pub(crate) mod page;
 
 use std::sync::Arc;
@@ -145,6 +146,7 @@ fn page<W: Wire>(api: &Api<W>) -> String {
     page.one_gauge("wserver_queued_bytes", "Bytes that wait in the queues of connections.", queued);
     let max = api.limits.outboxes_bytes_max;
     page.one_gauge("wserver_queued_bytes_max", "The setting outboxes_bytes_max.", max);
+    replay::write(&mut page, &api.node, &api.limits);
     page.one_counter(
         "wserver_pongs_skipped_total",
         "Pongs not sent because another was already waiting.",

@@ -253,7 +253,8 @@ fn of_push_refusal(label: &str) -> &str {
         | ProblemKind::ConnectionUnknown
         | ProblemKind::NodeMissing
         | ProblemKind::RegistrationRefused
-        | ProblemKind::TracesFull => label,
+        | ProblemKind::TracesFull
+        | ProblemKind::ReplayOff => label,
     }
 }
 

@@ -144,6 +144,7 @@ pub(crate) fn counts(receipt: &PushReceipt) -> Delivery {
         written: receipt.written,
         queued: receipt.queued,
         dropped: receipt.dropped,
+        is_kept: receipt.is_kept,
         ..Delivery::default()
     }
 }

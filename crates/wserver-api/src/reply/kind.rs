@@ -83,6 +83,8 @@ wserver_core::words! {
         RegistrationRefused = "registration_refused",
         /// The server has reached its limit of traces.
         TracesFull = "traces_full",
+        /// No messages are kept for replay.
+        ReplayOff = "replay_off",
     }
 }
 
@@ -117,7 +119,9 @@ impl ProblemKind {
             Self::NotFound | Self::ConnectionUnknown => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::IdempotencyKeyInUse | Self::RegistrationRefused => StatusCode::CONFLICT,
+            Self::IdempotencyKeyInUse | Self::RegistrationRefused | Self::ReplayOff => {
+                StatusCode::CONFLICT
+            }
             Self::MessageTooLarge | Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ContentCoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
@@ -174,7 +178,8 @@ impl ProblemKind {
             | Self::ConnectionUnknown
             | Self::NodeMissing
             | Self::RegistrationRefused
-            | Self::TracesFull => Family::Neither,
+            | Self::TracesFull
+            | Self::ReplayOff => Family::Neither,
         }
     }
 

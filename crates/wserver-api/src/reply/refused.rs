@@ -118,6 +118,12 @@ pub(crate) enum Refused {
     TracesFull {
         max: usize,
     },
+    /// No event is kept for replay.
+    ReplayOff,
+    /// There is no room to keep the messages of another user.
+    ReplayFull {
+        max: usize,
+    },
     Draining,
     Failed,
 }
@@ -344,6 +350,19 @@ impl Refused {
                 format!("{max} traces are already running (traces_max)"),
             )
             .limit(setting_name!(LimitSettings, traces_max), *max)
+            .retry(5),
+            Self::ReplayOff => ProblemDetails::new(
+                Kind::ReplayOff,
+                "no messages are kept",
+                "this server keeps no messages for replay; name the events in replay",
+            )
+            .setting(setting_name!(LimitSettings, replay)),
+            Self::ReplayFull { max } => ProblemDetails::new(
+                Kind::Busy,
+                "busy",
+                format!("the messages kept for replay have reached replay_bytes_max, which is {max} bytes"),
+            )
+            .limit(setting_name!(LimitSettings, replay_bytes_max), *max)
             .retry(5),
             Self::Draining => ProblemDetails::new(
                 Kind::Draining,

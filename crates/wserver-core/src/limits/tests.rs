@@ -139,7 +139,7 @@ fn relations_hold_to_the_unit() {
         (
             "outbox_bytes_max",
             |it| &mut it.outbox_bytes_max,
-            2 * (128 * KIB + MIB + 10 + 141 + 6 * 4 * KIB),
+            2 * (128 * KIB + MIB + 10 + 96 + 6 * 4 * KIB),
             "it must hold twice the sum of walk_bytes_max, the largest message, and the longest \
              event with each byte escaped",
         ),
@@ -182,13 +182,15 @@ fn replay_has_its_relations() {
             change(it);
         })
     };
-    let frame = MIB + 10 + 141 + 6 * 4 * KIB;
+    let frame = MIB + 10 + 96 + 37 + 6 * 4 * KIB;
     assert_eq!(with_replay(|_| {}), [""; 0]);
     assert_eq!(problems(|it| it.replay_bytes_max = 0), [""; 0]);
     assert_eq!(
         with_replay(|it| it.replay_bytes_max = 64 * KIB - 1),
-        ["replay_bytes_max is 65535, but must be at least 65536: it must hold what is kept for at \
-          least one user"]
+        [
+            "replay_bytes_max is 65535, but must be at least 65536: it must hold what is kept for at \
+          least one user"
+        ]
     );
     assert_eq!(
         problems(|it| {
@@ -201,7 +203,9 @@ fn replay_has_its_relations() {
     let least = 2 * (128 * KIB + frame) + 4 * MIB;
     assert_eq!(found.len(), 1);
     assert!(
-        found[0].starts_with(&format!("outbox_bytes_max is 4194304, but must be at least {least}: with replay ")),
+        found[0].starts_with(&format!(
+            "outbox_bytes_max is 4194304, but must be at least {least}: with replay "
+        )),
         "{found:?}"
     );
 }

@@ -18,7 +18,7 @@ use crate::state::NodeState;
 pub struct Registered {
     /// For each event, in the order of the request.
     pub results: Vec<Result<Bound, RegisterError>>,
-    /// Where the connection stands, if an event is bound whose messages are kept.
+    /// Where the connection stands, if these are its first events whose messages are kept.
     pub resumption: Option<Resumption>,
 }
 
@@ -40,6 +40,14 @@ pub enum After {
     Position(Position),
     /// A text that is none.
     Unknown,
+}
+
+impl After {
+    /// Reads a position as a client sends it.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        Position::parse(text).map_or(Self::Unknown, Self::Position)
+    }
 }
 
 impl<W: Wire> NodeState<W> {
@@ -71,6 +79,8 @@ impl<W: Wire> NodeState<W> {
         };
         let now = Instant::now();
         let (is_taken, is_new) = replays.with_new_log(user, now, |log| {
+            let before = self.binder.registrations(outbox.id());
+            let is_first = !before.iter().any(|it| replays.covers(&it.event));
             let results = bind();
             let bound: Vec<&EventName> = events
                 .iter()
@@ -79,7 +89,9 @@ impl<W: Wire> NodeState<W> {
                 .map(|(event, _)| event)
                 .collect();
             let mut missed = Vec::new();
-            let resumption = (!bound.is_empty()).then(|| {
+            // A message may be on its way to a connection that was registered before; its position
+            // comes with it.
+            let resumption = (is_first && !bound.is_empty()).then(|| {
                 let Some(log) = log else {
                     return Resumption { at: None, missed: after.map(|_| Err(GapReason::Evicted)) };
                 };
@@ -99,7 +111,8 @@ impl<W: Wire> NodeState<W> {
             replays.count(resumption);
             let reply = reply(Registered { results, resumption });
             missed.insert(0, reply);
-            self.queue(outbox, user, &missed)
+            // Only what was accepted after `bind` can come before it: its queue has room for both.
+            outbox.queue(&self.outbox_rules, &missed)
         });
         if is_new && let Some(interest) = &self.interest {
             interest.came(user);
@@ -122,9 +135,9 @@ impl<W: Wire> NodeState<W> {
         if after.log.home() != replays.home() {
             return Err(GapReason::Restarted);
         }
-        let wanted = log.since(after)?.filter(|kept| {
-            events.contains(&&kept.event) && !is_over(kept.expires_at)
-        });
+        let wanted = log
+            .since(after)?
+            .filter(|kept| events.contains(&&kept.event) && !is_over(kept.expires_at));
         let frames: Vec<Bytes> = wanted.map(|kept| kept.frame.clone()).collect();
         let bytes = frames.iter().map(Bytes::len).sum();
         if self.outbox_rules.has_room(outbox.queued_bytes(), bytes) {
@@ -132,17 +145,5 @@ impl<W: Wire> NodeState<W> {
         } else {
             Err(GapReason::TooFar)
         }
-    }
-
-    /// Queues frames without writing any, and lists the connection among those that lag, so that no
-    /// push takes it for one with an empty queue. Returns false if the connection is ending.
-    fn queue(&self, outbox: &Arc<Outbox<W>>, user: &UserId, frames: &[Bytes]) -> bool {
-        let queued = self.binder.with_user_and_slot(user, outbox.id(), |group, slot| {
-            let is_queued = outbox.queue(&self.outbox_rules, frames);
-            self.list_laggards(group.lane, slot.as_slice());
-            is_queued
-        });
-        // Without a registration it gets the reply alone.
-        queued.unwrap_or_else(|| outbox.queue(&self.outbox_rules, frames))
     }
 }

@@ -13,6 +13,7 @@ mod observe;
 mod peer;
 mod protocols;
 mod receipt;
+mod replay;
 mod trace;
 mod ttl;
 mod verdict;

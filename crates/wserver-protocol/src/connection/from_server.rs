@@ -108,7 +108,7 @@ mod tests {
                     assert_eq!(frame.len(), head.frame_len(message.len()));
                     let payload = &frame[crate::frame::head_len(frame.len() - 2)..];
                     let text = std::str::from_utf8(payload).unwrap();
-                    assert_eq!(&text[head.len()..], message);
+                    assert_eq!(&text[head.bytes()..], message);
                     let expected = FromServer::Push {
                         event: event.to_owned(),
                         id: "5f3a9c01-12".to_owned(),

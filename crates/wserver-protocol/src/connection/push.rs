@@ -29,7 +29,7 @@ impl<I: fmt::Display, A: fmt::Display> Head<'_, I, A> {
     /// The text frame of a push, unmasked, in one allocation of exactly its length.
     #[must_use]
     pub fn frame(&self, message: &str) -> Bytes {
-        frame::text_with(self.len() + message.len(), |payload| {
+        frame::text_with(self.bytes() + message.len(), |payload| {
             payload.extend_from_slice(EVENT.as_bytes());
             // JSON escapes control characters, so the first line feed is the one behind the head.
             serde_json::to_writer(&mut *payload, self.event).expect("a string is always JSON");
@@ -41,12 +41,12 @@ impl<I: fmt::Display, A: fmt::Display> Head<'_, I, A> {
     /// The length of that frame for a message of so many bytes.
     #[must_use]
     pub fn frame_len(&self, message_len: usize) -> usize {
-        frame::frame_len(self.len() + message_len)
+        frame::frame_len(self.bytes() + message_len)
     }
 
-    /// The length of the head and its line feed.
+    /// The length of the head with its line feed.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let mut rest = Length(0);
         self.write_rest(&mut rest).expect("counting takes it");
         EVENT.len() + json_len(self.event) + rest.0

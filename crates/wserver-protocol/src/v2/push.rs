@@ -261,6 +261,9 @@ pub struct Delivery {
     pub reason: Option<Reason>,
     /// The reason in a sentence.
     pub detail: Option<String>,
+    /// Whether the message is kept for connections of the user that come back; absent if not.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_kept: bool,
     /// With the reason [`NoRegistrationForEvent`](Reason::NoRegistrationForEvent): the events that
     /// the user's connections did register.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -280,6 +283,11 @@ pub struct Delivery {
     /// In a cluster: the counts of each node, if more than one took part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_node: Option<Vec<NodeDelivery>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// What became of a push on one node of a cluster.

@@ -136,8 +136,9 @@ impl Pending {
         match self {
             Self::Register { token, event } => token.len() + event.as_str().len(),
             Self::Request(Request { asked, .. }) => match asked {
-                Asked::Register { events, token } => {
-                    names_bytes(events) + token.as_ref().map_or(0, String::len)
+                Asked::Register { events, token, after } => {
+                    let texts = [token, after].into_iter().flatten();
+                    names_bytes(events) + texts.map(String::len).sum::<usize>()
                 }
                 Asked::Unregister { events } => names_bytes(events),
                 Asked::Refresh { token } => token.len(),

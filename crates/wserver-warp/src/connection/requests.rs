@@ -2,11 +2,12 @@
 //! refusals. It sends nothing.
 
 use std::collections::VecDeque;
+use std::time::SystemTime;
 
 use wserver_auth::Refusal;
-use wserver_core::{EventName, TokenDigest};
-use wserver_node::RegisterError;
-use wserver_protocol::connection::{Code, Granted, Refused, RefusedEvent, Reply};
+use wserver_core::{EventName, TokenDigest, UserId};
+use wserver_node::{After, GapReason, RegisterError, Resumption};
+use wserver_protocol::connection::{Code, Gap, Granted, Refused, RefusedEvent, Reply};
 
 use crate::connection::declined::Declined;
 
@@ -24,6 +25,12 @@ pub(crate) struct InHand {
     /// The events that are not decided yet: at most those of one message, or those that are
     /// registered.
     rest: VecDeque<EventName>,
+    /// The position that the client had before, if it has one.
+    pub(crate) after: Option<After>,
+    /// Whose events are permitted.
+    user: Option<UserId>,
+    /// The events that the token permits, each with its expiry.
+    permitted: Vec<(EventName, Option<SystemTime>)>,
     granted: Granted,
     /// Why the whole request is refused.
     refused: Option<Refused>,
@@ -39,12 +46,57 @@ impl InHand {
         refused: Vec<RefusedEvent>,
     ) -> Self {
         let granted = Granted { registered: Some(Vec::new()), refused, ..Granted::default() };
-        Self { id, token, digest, is_refresh, rest, granted, refused: None }
+        let (after, user, permitted) = (None, None, Vec::new());
+        Self { id, token, digest, is_refresh, rest, after, user, permitted, granted, refused: None }
+    }
+
+    /// The same for a client that has been here before, up to `after`.
+    pub(crate) fn with_after(mut self, after: Option<After>) -> Self {
+        self.after = after;
+        self
     }
 
     /// The next event to decide.
     pub(crate) fn next_event(&mut self) -> Option<EventName> {
         self.rest.pop_front()
+    }
+
+    /// Whether the events that are permitted so far are those of `user`, or there is none.
+    pub(crate) fn is_of(&self, user: &UserId) -> bool {
+        self.user.as_ref().is_none_or(|own| own == user)
+    }
+
+    /// Notes that the token permits an event; it is registered when all are decided.
+    pub(crate) fn permit(
+        &mut self,
+        user: UserId,
+        event: &EventName,
+        expires_at: Option<SystemTime>,
+    ) {
+        self.user = Some(user);
+        self.permitted.push((event.clone(), expires_at));
+    }
+
+    /// The events to register, each with its expiry, and for whom; `None` if there is none.
+    pub(crate) fn take_permitted(&mut self) -> Option<Permitted> {
+        let user = self.user.take()?;
+        let (events, expiries) = std::mem::take(&mut self.permitted).into_iter().unzip();
+        Some(Permitted { user, events, expiries })
+    }
+
+    /// Notes where the client stands in what is kept for it. `spread_seconds` is the time over which
+    /// clients come back when all have to.
+    pub(crate) fn resume(&mut self, resumption: Resumption, spread_seconds: u64) {
+        self.granted.at = resumption.at.map(|at| at.to_string());
+        match resumption.missed {
+            None => {}
+            Some(Ok(count)) => self.granted.replaying = Some(count as u64),
+            Some(Err(reason)) => {
+                let spread_seconds = if is_of_all(reason) { spread_seconds } else { 0 };
+                let reason = reason.as_str().to_owned();
+                self.granted.gap = Some(Gap { reason, spread_seconds });
+            }
+        }
     }
 
     /// Notes that an event is registered.
@@ -59,7 +111,8 @@ impl InHand {
             self.refuse_one(event, refused);
             return;
         }
-        let is_nothing = self.granted.registered.as_ref().is_none_or(Vec::is_empty);
+        let is_nothing =
+            self.permitted.is_empty() && self.granted.registered.as_ref().is_none_or(Vec::is_empty);
         let rest = std::mem::take(&mut self.rest);
         if is_nothing {
             self.refused = Some(refused);
@@ -86,6 +139,22 @@ impl InHand {
     /// The bytes that are kept of what was read.
     pub(crate) fn held_bytes(&self) -> usize {
         self.token.len() + self.rest.iter().map(|event| event.as_str().len()).sum::<usize>()
+    }
+}
+
+/// The events of a request that its token permits.
+pub(crate) struct Permitted {
+    pub(crate) user: UserId,
+    pub(crate) events: Vec<EventName>,
+    /// In the order of the events.
+    pub(crate) expiries: Vec<Option<SystemTime>>,
+}
+
+/// Whether many clients have such a gap at the same time.
+const fn is_of_all(reason: GapReason) -> bool {
+    match reason {
+        GapReason::Restarted | GapReason::NodeGone => true,
+        GapReason::Expired | GapReason::Evicted | GapReason::TooFar => false,
     }
 }
 

@@ -42,6 +42,12 @@ impl Shared {
         let ping_and_beat = [&ping[..], &beat[..]].concat().into();
         Self { node, limits, authenticator, hooks, wall_clock, counters, ping, ping_and_beat }
     }
+
+    /// The names of what this server can do beyond the first release of version 2.
+    pub(crate) fn features(&self) -> Vec<String> {
+        let replay = (!self.limits.replay.is_empty()).then(|| "replay".to_owned());
+        replay.into_iter().collect()
+    }
 }
 
 /// The longest time between two pings, in whole seconds.

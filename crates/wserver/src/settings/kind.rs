@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use wserver_auth::PublisherKeyHash;
-use wserver_warp::{ConnectionsPerUserPolicy, TokenSource};
+use wserver_warp::{ConnectionsPerUserPolicy, Patterns, TokenSource};
 
 use super::definition::{Definition, Form, Shape, form};
 use super::layers::{Given, Kind, Record};
@@ -119,6 +119,23 @@ impl Kind for List {
 
     fn show(value: &Vec<String>) -> Option<String> {
         Some(format!("[{}]", value.iter().filter_map(quoted).collect::<Vec<_>>().join(", ")))
+    }
+}
+
+/// Names of events and beginnings of names, separated by commas; in the file also a list of strings.
+pub(crate) struct EventPatterns;
+
+impl Kind for EventPatterns {
+    type Value = Patterns;
+    const FORM: Form = List::FORM;
+
+    fn parse(texts: &[OsString]) -> Option<Patterns> {
+        let patterns = List::parse(texts)?.into_iter().filter(|pattern| !pattern.is_empty());
+        Some(patterns.collect())
+    }
+
+    fn show(value: &Patterns) -> Option<String> {
+        List::show(&value.iter().map(str::to_owned).collect())
     }
 }
 

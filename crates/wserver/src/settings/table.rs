@@ -15,8 +15,8 @@ use wserver_warp::{ConnectionsPerUserPolicy, HttpLimitSettings, LimitSettings};
 use super::define::settings;
 use super::definition::Definition;
 use super::kind::{
-    Choice, Count, File, List, LogFormat, Records, Secret, Size, Switch, Text, Time, TokenFrom,
-    WebPath,
+    Choice, Count, EventPatterns, File, List, LogFormat, Records, Secret, Size, Switch, Text, Time,
+    TokenFrom, WebPath,
 };
 use super::layers::Record;
 use super::publisher::Publisher;
@@ -289,6 +289,14 @@ settings! {
         session.outboxes_bytes_max: Size = "2GiB";
         /// Maximum bytes for one user that wait for a fan-out under way; a push beyond it waits
         session.walk_bytes_max: Size = "128KiB";
+        /// Events whose messages are kept for clients that come back: a comma-separated list of names, and of beginnings of names with `*`, such as order.*; nothing is kept if not set
+        session.replay: EventPatterns = "";
+        /// How long a message is kept
+        session.replay_window: Time = "2m";
+        /// Maximum bytes of the messages that are kept for one user; beyond it the oldest go
+        session.replay_bytes_per_user_max: Size = "64KiB";
+        /// Maximum bytes of all messages that are kept, with what keeping them costs; beyond it a user's oldest messages make room for its own
+        session.replay_bytes_max: Size = "256MiB";
         /// Maximum number of WebSocket connections; lowered to what the limit of open files allows
         session.connections_max: Count<usize> = "100000";
         /// Maximum number of WebSocket connections from one address (IPv6: one /64); 0 means no limit

@@ -9,8 +9,8 @@ use std::time::{Instant, SystemTime};
 use tracing::{debug, info, trace};
 use wserver_api::RegistrationRefusal;
 use wserver_auth::{Identity, Refusal};
-use wserver_core::{CloseReason, EventName, Registration, TokenDigest, UserId};
-use wserver_node::Phase;
+use wserver_core::{CloseReason, EventName, Registration, Session, TokenDigest, UserId};
+use wserver_node::{After, Attachment, Phase};
 use wserver_protocol::connection::{
     Asked, Code, Granted, Hello, Refused, Reply, Request, RequestError,
 };
@@ -19,8 +19,9 @@ use wserver_protocol::frame;
 use super::Driver;
 use crate::connection::declined::{self, Declined};
 use crate::connection::registering::{InFlight, Pending, Turn};
-use crate::connection::requests::{self, InHand};
-use crate::connection::shared::heartbeat_seconds;
+use crate::connection::requests::{self, InHand, Permitted};
+use crate::connection::shared::{Shared, heartbeat_seconds};
+use crate::connection::wire::Socket;
 use crate::counters::Authentication;
 
 impl Driver {
@@ -74,10 +75,7 @@ impl Driver {
                     self.finish(&in_flight, answer, registering.in_hand.as_mut());
                 }
                 Turn::Request(request) => registering.in_hand = self.begin(request),
-                Turn::Done(in_hand) => {
-                    let left = self.session.expires_in(self.shared.wall_clock.now());
-                    self.reply(in_hand.reply(left.map(|left| left.as_secs())));
-                }
+                Turn::Done(in_hand) => self.conclude(in_hand),
                 Turn::Reply(reply) => self.reply(reply),
             }
             if self.attachment.outbox().phase() != Phase::Open {
@@ -98,8 +96,15 @@ impl Driver {
     /// Begins a request of version 2, or answers it at once.
     fn begin(&mut self, Request { id, asked }: Request) -> Option<InHand> {
         let bytes_max = self.shared.limits.name_bytes_max;
+        let mut position = None;
         let (token, is_refresh, (events, refused)) = match asked {
-            Asked::Register { events, token } => {
+            Asked::Register { events, token, after } => {
+                if after.is_some() && !self.attachment.registrations().is_empty() {
+                    let detail = "after belongs to the first registration of a connection";
+                    self.refuse(id, Code::Malformed, detail);
+                    return None;
+                }
+                position = after.map(|it| After::parse(&it));
                 let handshake_token = self.handshake.as_ref().and_then(|it| it.token.as_deref());
                 let token = token.or_else(|| handshake_token.map(str::to_owned));
                 (token, false, requests::events_of(&events, bytes_max))
@@ -143,7 +148,7 @@ impl Driver {
             return None;
         }
         let digest = self.shared.node.digest(&token);
-        Some(InHand::new(id, token, digest, is_refresh, events, refused))
+        Some(InHand::new(id, token, digest, is_refresh, events, refused).with_after(position))
     }
 
     fn refuse(&mut self, id: u64, code: Code, detail: impl Into<String>) {
@@ -151,15 +156,43 @@ impl Driver {
         self.reply(Reply::error(Some(id), Refused::new(code, detail)));
     }
 
-    /// Sends the reply to a request; the first reply introduces the server.
-    fn reply(&mut self, mut reply: Reply) {
-        if !std::mem::replace(&mut self.is_greeted, true) {
-            reply.hello = Some(Hello {
-                connection: self.attachment.id().to_string(),
-                heartbeat: heartbeat_seconds(&self.shared.limits),
-                features: Vec::new(),
-            });
-        }
+    /// Registers what a request of version 2 is permitted, and replies to it.
+    fn conclude(&mut self, mut in_hand: InHand) {
+        let Some(Permitted { user, events, expiries }) = in_hand.take_permitted() else {
+            let left = self.session.expires_in(self.shared.wall_clock.now());
+            return self.reply(in_hand.reply(left.map(|left| left.as_secs())));
+        };
+        let (token, after) = (in_hand.digest, in_hand.after);
+        let Self { shared, attachment, session, is_greeted, .. } = self;
+        attachment.register_together(&user, &events, token, after, |registered| {
+            for ((event, expires_at), result) in events.iter().zip(expiries).zip(registered.results)
+            {
+                match result {
+                    Ok(bound) => {
+                        trace!(conn = %attachment.id(), ?bound, "registered");
+                        session.handle_registered();
+                        set_expiry(shared, session, &user, event, expires_at);
+                        in_hand.grant(event);
+                    }
+                    Err(error) => {
+                        count_refused(shared, RegistrationRefusal::from(&error));
+                        debug!(conn = %attachment.id(), %error, "registration refused");
+                        in_hand.refuse(event, requests::of_error(&error));
+                    }
+                }
+            }
+            if let Some(resumption) = registered.resumption {
+                in_hand.resume(resumption, shared.limits.drain_spread.as_secs());
+            }
+            let left = session.expires_in(shared.wall_clock.now());
+            let reply = in_hand.reply(left.map(|left| left.as_secs()));
+            frame::text(&greeted(shared, attachment, is_greeted, reply).encode())
+        });
+    }
+
+    /// Sends the reply to a request.
+    fn reply(&mut self, reply: Reply) {
+        let reply = greeted(&self.shared, &self.attachment, &mut self.is_greeted, reply);
         self.attachment.send(&frame::text(&reply.encode()));
     }
 
@@ -170,22 +203,16 @@ impl Driver {
             if names.iter().any(|name| name == event.as_str())
                 && self.attachment.unregister(&user, &event)
             {
-                self.set_expiry(&user, &event, None);
+                set_expiry(&self.shared, &mut self.session, &user, &event, None);
                 ended.push(event.as_str().to_owned());
             }
         }
         ended
     }
 
-    fn set_expiry(&mut self, user: &UserId, event: &EventName, expires_at: Option<SystemTime>) {
-        if expires_at.is_some() || self.session.has_expiry() {
-            let key = self.shared.node.registration_key(user, event);
-            self.session.handle_expiry(key, expires_at);
-        }
-    }
-
-    /// Registers what a token permits, or reports why not: to the log, the journal and the
-    /// counters, and to a client of version 2.
+    /// Judges what a token permits. A registration of version 1 is made at once, one of a request
+    /// when all its events are decided. Why something is refused goes to the log, the journal and
+    /// the counters, and to a client of version 2.
     fn finish(
         &mut self,
         in_flight: &InFlight,
@@ -203,9 +230,8 @@ impl Driver {
         }
         let event = &in_flight.event;
         let mut judged = declined::judge(answer, event, wall, shared.limits.name_bytes_max);
-        if in_hand.is_some()
-            && let Ok((user, _)) = &judged
-            && !self.belongs_to(user)
+        if let (Some(in_hand), Ok((user, _))) = (&in_hand, &judged)
+            && !(in_hand.is_of(user) && self.belongs_to(user))
         {
             judged = Err(Declined::OtherUser);
         }
@@ -213,7 +239,7 @@ impl Driver {
             Ok(good) => good,
             Err(declined) => {
                 let reason = declined.reason();
-                self.count_refused(reason);
+                count_refused(&shared, reason);
                 self.attachment.note_refused(declined.user(), Some(event), declined.noted());
                 let reason = reason.as_str();
                 debug!(conn = %id, error = %declined, reason, "registration refused");
@@ -224,35 +250,21 @@ impl Driver {
                 return;
             }
         };
+        if let Some(in_hand) = in_hand {
+            in_hand.permit(user, event, expires_at);
+            return;
+        }
         match self.attachment.register(&user, event, in_flight.token) {
             Ok(bound) => {
                 trace!(conn = %id, ?bound, "registered");
                 self.session.handle_registered();
-                self.set_expiry(&user, event, expires_at);
-                if let Some(in_hand) = in_hand {
-                    in_hand.grant(event);
-                }
+                set_expiry(&shared, &mut self.session, &user, event, expires_at);
             }
             Err(error) => {
-                self.count_refused(RegistrationRefusal::from(&error));
+                count_refused(&shared, RegistrationRefusal::from(&error));
                 debug!(conn = %id, %error, "registration refused");
-                if let Some(in_hand) = in_hand {
-                    in_hand.refuse(event, requests::of_error(&error));
-                }
             }
         }
-    }
-
-    /// Counts a registration that is refused; the log says so once a minute for each reason.
-    fn count_refused(&self, refusal: RegistrationRefusal) {
-        let refused_total = &self.shared.counters.registrations_refused_total;
-        refused_total.increment_and_log(refusal, Instant::now(), |total| {
-            info!(
-                reason = refusal.as_str(),
-                total,
-                "registrations are being refused; `wserver explain` says more about a user and event"
-            );
-        });
     }
 
     /// Ends the registration of an event that the token of a refresh does not permit.
@@ -268,7 +280,7 @@ impl Driver {
         for registration in self.attachment.registrations() {
             if registration.event == *event && self.attachment.unregister(&registration.user, event)
             {
-                self.set_expiry(&registration.user, event, None);
+                set_expiry(&self.shared, &mut self.session, &registration.user, event, None);
             }
         }
     }
@@ -278,4 +290,45 @@ impl Driver {
         let registrations = self.attachment.registrations();
         registrations.is_empty() || registrations.iter().any(|it| it.user == *user)
     }
+}
+
+/// Counts a registration that is refused; the log says so once a minute for each reason.
+fn count_refused(shared: &Shared, refusal: RegistrationRefusal) {
+    let refused_total = &shared.counters.registrations_refused_total;
+    refused_total.increment_and_log(refusal, Instant::now(), |total| {
+        info!(
+            reason = refusal.as_str(),
+            total,
+            "registrations are being refused; `wserver explain` says more about a user and event"
+        );
+    });
+}
+
+fn set_expiry(
+    shared: &Shared,
+    session: &mut Session,
+    user: &UserId,
+    event: &EventName,
+    expires_at: Option<SystemTime>,
+) {
+    if expires_at.is_some() || session.has_expiry() {
+        session.handle_expiry(shared.node.registration_key(user, event), expires_at);
+    }
+}
+
+/// The first reply of a connection introduces the server.
+fn greeted(
+    shared: &Shared,
+    attachment: &Attachment<Socket>,
+    is_greeted: &mut bool,
+    mut reply: Reply,
+) -> Reply {
+    if !std::mem::replace(is_greeted, true) {
+        reply.hello = Some(Hello {
+            connection: attachment.id().to_string(),
+            heartbeat: heartbeat_seconds(&shared.limits),
+            features: shared.features(),
+        });
+    }
+    reply
 }
