@@ -4,6 +4,7 @@
 pub(crate) mod reach;
 pub(crate) mod answer;
 pub(crate) mod ask;
+pub(crate) mod kept;
 pub(crate) mod lent;
 #[cfg(not(feature = "cluster"))]
 mod none;

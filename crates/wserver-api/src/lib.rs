@@ -27,6 +27,7 @@ pub use api::{Api, Settings};
 // From the feature `cluster`; without it, types that have no values.
 pub use authorize::open_push::OpenPushScope;
 pub use authorize::site::{is_loopback_host, is_same_origin};
+pub use cluster::kept::fetch_kept;
 pub use cluster::{Cluster, CutOff, Whom};
 pub use counters::Labelled;
 pub use demo::DemoPage;

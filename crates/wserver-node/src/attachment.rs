@@ -14,7 +14,8 @@ use wserver_protocol::DecodeError;
 use crate::entry::What;
 use crate::outbox::{Flush, Outbox, Sent, Wire};
 use crate::registration::RegisterError;
-use crate::replay::{After, Registered};
+use crate::replay::GapReason;
+use crate::resume::{After, Held, Missed, Registered};
 use crate::state::NodeState;
 
 /// One live connection of the node, held by the task that drives it.
@@ -73,6 +74,8 @@ impl<W: Wire> Attachment<W> {
     ///
     /// Only the first registration of a connection may have an `after`; another could get a message
     /// twice. `reply` runs under a lock and must not call the node.
+    ///
+    /// If `after` is a position of another of several nodes, the reply waits: see [`Held`].
     pub fn register_together(
         &self,
         user: &UserId,
@@ -80,8 +83,19 @@ impl<W: Wire> Attachment<W> {
         token: TokenDigest,
         after: Option<After>,
         reply: impl FnOnce(Registered) -> Bytes,
+    ) -> Option<Held> {
+        self.node.register_together(&self.outbox, user, events, token, after, reply)
+    }
+
+    /// Sends the reply of a registration that was held, then the messages that another node has
+    /// kept for it, or none if that is a gap, and then what was held back.
+    pub fn release(
+        &self,
+        held: Held,
+        kept: Result<Vec<Missed>, GapReason>,
+        reply: impl FnOnce(Registered) -> Bytes,
     ) {
-        self.node.register_together(&self.outbox, user, events, token, after, reply);
+        self.node.release(&self.outbox, held, kept, reply);
     }
 
     /// The connection's registrations; those of one user are adjacent.

@@ -453,6 +453,7 @@ fn keep(replays: &Replays, log: &mut Log, push: &mut Push<'_, '_>, accepted: Ins
         event: message.event().clone(),
         id: message.id(),
         at: log.next(),
+        message_bytes: message.text().len(),
         frame: message.frame(Protocol::V2).clone(),
         expires_at: options.expires_at,
         accepted,

@@ -21,6 +21,7 @@ mod interest;
 mod outbox;
 mod room;
 mod replay;
+mod resume;
 mod journal;
 mod entry;
 mod trace;
@@ -44,7 +45,8 @@ pub use outbox::{CloseFrame, Flush, Outbox, Phase, Sent, Wire};
 pub use probe::Probe;
 pub use receipt::{EveryoneReceipt, NoDelivery, PushOptions, PushReceipt};
 pub use registration::RegisterError;
-pub use replay::{After, GapReason, Kept, Registered, ReplayCounters, Resumption};
+pub use replay::{GapReason, Kept, ReplayCounters};
+pub use resume::{After, Held, Missed, Registered, Resumption};
 pub use tasks::Tasks;
 pub use trace::{Trace, TraceError, Traced};
 // Callers name the protocol of a connection.

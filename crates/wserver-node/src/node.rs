@@ -24,7 +24,7 @@ use crate::outbox::{CloseFrame, Outbox, Sent, Wire};
 use crate::probe::Probe;
 use crate::receipt::{PushOptions, PushReceipt};
 use crate::registration::RegisterError;
-use crate::replay::ReplayCounters;
+use crate::replay::{GapReason, Kept, ReplayCounters};
 use crate::state::NodeState;
 use crate::tasks::Tasks;
 
@@ -146,7 +146,8 @@ impl<W: Wire> Node<W> {
 
     /// The same for one of several nodes that appear to clients as one server: `interest` learns
     /// which users come and go, and ids of connections are counted from `first_connection` on, so
-    /// that no two nodes use the same id.
+    /// that no two nodes use the same id. Its upper 24 bits are the number of the node, which is
+    /// also the [`home`](wserver_core::LogId::home) of its positions.
     #[must_use]
     pub fn one_of_several(
         limits: Limits,
@@ -353,6 +354,16 @@ impl<W: Wire> Node<W> {
             interest.came(user);
         }
         position.ok_or(PositionError::Full { max: state.limits.replay_bytes_max })
+    }
+
+    /// The messages of `user` that are kept here behind a position, all of them: what another node
+    /// asks for when a connection comes back there.
+    ///
+    /// # Errors
+    /// Why not all of them are here.
+    pub fn missed(&self, user: &UserId, after: Position) -> Result<Vec<Kept>, GapReason> {
+        let Some(replays) = &self.state.replays else { return Err(GapReason::Restarted) };
+        replays.missed(user, after)
     }
 
     /// What is kept for replay: the bytes of all logs with their messages, and the number of logs.

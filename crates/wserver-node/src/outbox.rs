@@ -91,7 +91,7 @@ pub struct Flush {
 
 struct State {
     /// Written under the lock; limited by `OutboxRules::bytes_max`. Allocated only while something
-    /// waits. Invariant: `None` or not empty; the sum of the unsent bytes is `Outbox::queued`.
+    /// waits. Invariant: `None`, held, or not empty; the sum of the unsent bytes is `Outbox::queued`.
     queue: Option<Box<Queue>>,
     /// The connection's task, from its last poll.
     waker: Option<Waker>,
@@ -253,6 +253,35 @@ impl<W: Wire> Outbox<W> {
         true
     }
 
+    /// Holds back whatever is sent from now on, until [`release`](Self::release) or the end of the
+    /// connection.
+    pub(crate) fn hold(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Open {
+            let queue = state.queue.get_or_insert_with(Box::default);
+            queue.held = Some(queue.runs.len());
+        }
+    }
+
+    /// Sends these frames and then what was held back; the caller has looked for room. Returns
+    /// false if the connection is ending.
+    pub(crate) fn release(&self, rules: &OutboxRules, frames: &[Bytes]) -> bool {
+        let mut state = self.lock();
+        if state.phase != Phase::Open {
+            return false;
+        }
+        if let Some(queue) = &mut state.queue {
+            let bytes = queue.release(frames);
+            rules.charge(bytes);
+            self.queued.fetch_add(to_u32(bytes), Ordering::Relaxed);
+            if queue.is_over() {
+                state.queue = None;
+            }
+        }
+        wake(state);
+        true
+    }
+
     /// Answers a ping, unless an answer is already waiting (RFC 6455, section 5.5.3) or there is no
     /// room for one.
     pub(crate) fn send_pong(&self, rules: &OutboxRules, pong: &Bytes) -> Option<Sent> {
@@ -342,6 +371,9 @@ impl<W: Wire> Outbox<W> {
         }
         let mut is_empty = false;
         while !is_empty && !matches!(state.phase, Phase::Ended(_)) {
+            if state.queue.as_ref().is_some_and(|queue| queue.held.is_some()) {
+                break;
+            }
             let may_expire = state.queue.as_ref().is_some_and(|queue| queue.may_expire);
             let now = may_expire.then(Instant::now);
             expired += self.drop_expired(rules, &mut state, now);
@@ -467,7 +499,7 @@ impl<W: Wire> Outbox<W> {
     fn drop_expired(&self, rules: &OutboxRules, state: &mut State, now: Option<Instant>) -> usize {
         let Some(queue) = &mut state.queue else { return 0 };
         let (count, bytes) = queue.drop_expired(now);
-        if queue.runs.is_empty() {
+        if queue.is_over() {
             state.queue = None;
         }
         if count > 0 {
@@ -509,7 +541,7 @@ impl<W: Wire> Outbox<W> {
             taken -= offset;
             bytes += queue.append(*run, offset);
         }
-        if queue.runs.is_empty() {
+        if queue.is_over() {
             state.queue = None;
         }
         self.queued.fetch_add(to_u32(bytes), Ordering::Relaxed);
@@ -533,6 +565,12 @@ impl<W: Wire> Outbox<W> {
             self.cut_queue(rules, state);
         }
         state.phase = Phase::Closing(reason);
+        if let Some(queue) = &mut state.queue {
+            queue.held = None;
+            if queue.is_over() {
+                state.queue = None;
+            }
+        }
         let Some(frame) = frame else { return };
         let mut taken = 0;
         if state.queue.is_none() {

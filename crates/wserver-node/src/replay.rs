@@ -10,23 +10,21 @@
 //! and a shard is never held while a log is locked.
 
 mod log;
-mod resume;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use wserver_core::{EventName, Limits, LogId, Patterns, UserId};
+use wserver_core::{EventName, Limits, LogId, Patterns, Position, UserId};
 
 use crate::counters::Counter;
-use crate::state::lock;
+use crate::receipt::is_over;
 
 use log::LOG_BYTES;
 pub(crate) use log::Log;
 pub use log::{GapReason, Kept};
-pub use resume::{After, Registered, Resumption};
 
 /// Shards of the table.
 pub(crate) const SHARDS: usize = 64;
@@ -75,8 +73,9 @@ impl ReplayCounters {
 }
 
 impl Replays {
-    /// `None` if no event is kept.
-    pub(crate) fn new(limits: &Limits) -> Option<Self> {
+    /// `None` if no event is kept. `home` is the node's number in its positions; without one it is
+    /// random.
+    pub(crate) fn new(limits: &Limits, home: Option<u32>) -> Option<Self> {
         if limits.replay.is_empty() {
             return None;
         }
@@ -86,7 +85,7 @@ impl Replays {
             window: limits.replay_window,
             bytes_per_user_max: limits.replay_bytes_per_user_max,
             bytes_max: limits.replay_bytes_max,
-            home: LogId::new(low_bits(keys.hash_one("home")), 0).home(),
+            home: LogId::new(home.unwrap_or_else(|| low_bits(keys.hash_one("home"))), 0).home(),
             keys,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             bytes: AtomicUsize::new(0),
@@ -107,6 +106,11 @@ impl Replays {
 
     pub(crate) fn counters(&self) -> &ReplayCounters {
         &self.counters
+    }
+
+    /// How long a message is kept.
+    pub(crate) fn window(&self) -> Duration {
+        self.window
     }
 
     /// The bytes of all logs.
@@ -189,16 +193,17 @@ impl Replays {
         }
     }
 
-    /// Counts what became of a connection that asked for what it has missed.
-    fn count(&self, resumption: Option<Resumption>) {
-        match resumption.and_then(|it| it.missed) {
-            None => {}
-            Some(Ok(count)) => {
-                self.counters.resumed_total.increment();
-                self.counters.replayed_total.add(count as u64);
-            }
-            Some(Err(gap)) => self.counters.gaps_total(gap).increment(),
+    /// The messages of a user's log behind a position, all of them.
+    pub(crate) fn missed(&self, user: &UserId, after: Position) -> Result<Vec<Kept>, GapReason> {
+        if after.log.home() != self.home {
+            return Err(GapReason::Restarted);
         }
+        self.with_log(user, |log| {
+            let log = log.ok_or(GapReason::Expired)?;
+            log.drop_old(self.window, Instant::now());
+            let missed = log.since(after)?.filter(|kept| !is_over(kept.expires_at));
+            Ok(missed.cloned().collect())
+        })
     }
 
     /// Drops old messages, and ends the logs that nobody has needed for long enough; returns their
@@ -279,6 +284,11 @@ impl Replays {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code under these locks can panic in the middle of a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a log without messages costs.

@@ -22,6 +22,8 @@ use crate::receipt::NoDelivery;
 use crate::replay::Replays;
 use crate::tasks::Tasks;
 
+/// The bits of a connection's id below those that tell its node from others.
+const NODE_SHIFT: u32 = 40;
 /// Shards of the connection table; each is swept separately.
 pub(crate) const SHARDS: usize = 64;
 
@@ -118,7 +120,7 @@ impl<W: Wire> NodeState<W> {
             outbox_rules: OutboxRules::new(&limits, close_frame),
             name_bytes: AtomicIsize::new(0),
             making_room: Mutex::default(),
-            replays: Replays::new(&limits),
+            replays: Replays::new(&limits, home_of(first_connection)),
             journal: Journal::new(&limits),
             counters: Counters::default(),
             tasks: Tasks::new(runtime),
@@ -223,6 +225,12 @@ impl<W: Wire> NodeState<W> {
         let since = instant.saturating_duration_since(self.epoch) + Duration::from_micros(999);
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// The number of one of several nodes, which is in the upper bits of its first connection's.
+fn home_of(first_connection: u64) -> Option<u32> {
+    let home = first_connection >> NODE_SHIFT;
+    u32::try_from(home).ok().filter(|home| *home > 0)
 }
 
 /// The number of connections of a user from which on the binder refuses; zero means never.

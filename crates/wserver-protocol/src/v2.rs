@@ -21,7 +21,7 @@ pub use admin::{
 pub use body::{BodyError, LIST_ITEMS_MAX};
 pub use encode::encode;
 pub use entry::{Entry, Missed};
-pub use position::{PositionNow, PositionOf};
+pub use position::{Kept, KeptMessage, PositionNow, PositionOf};
 pub use problem::Problem;
 pub use push::{
     Batch, BatchAnswer, BatchItem, Delivery, NodeDelivery, Push, PushAnswer, Reason, Recipients,

@@ -50,6 +50,9 @@ pub(super) struct Queue {
     pub(super) may_expire: bool,
     /// The value of `State::written` at which the queued pong will be sent.
     pub(super) pong_end: Option<u64>,
+    /// Nothing is written until the queue is released; what then comes before the rest goes behind
+    /// so many runs.
+    pub(super) held: Option<usize>,
     /// The last observed change of `State::written`: its value and when it was seen.
     pub(super) progress: Option<(u64, u64)>,
 }
@@ -64,6 +67,24 @@ impl Queue {
             self.runs.push_back(Queued { run, offset, expires_at });
         }
         rest
+    }
+
+    /// Whether the outbox may forget it.
+    pub(super) fn is_over(&self) -> bool {
+        self.runs.is_empty() && self.held.is_none()
+    }
+
+    /// Ends the hold, and puts these frames before everything that was queued since it began.
+    /// Returns their bytes.
+    pub(super) fn release(&mut self, frames: &[Bytes]) -> usize {
+        let Some(at) = self.held.take() else { return 0 };
+        let rest = self.runs.split_off(at.min(self.runs.len()));
+        let queued = |run: &Bytes| Queued { run: run.clone(), offset: 0, expires_at: None };
+        self.runs.extend(frames.iter().map(queued));
+        self.runs.extend(rest);
+        let bytes = frames.iter().map(Bytes::len).sum();
+        self.pong_end = self.pong_end.map(|end| end + bytes as u64);
+        bytes
     }
 
     /// Drops the frames at the front that have expired; returns their number and their bytes.

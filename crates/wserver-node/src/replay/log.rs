@@ -41,13 +41,22 @@ pub struct Kept {
     /// The position behind it.
     pub at: Position,
     /// Its frame for connections of version 2, with the position.
-    pub frame: Bytes,
+    pub(crate) frame: Bytes,
+    /// The length of the message, which is the end of the frame.
+    pub(crate) message_bytes: usize,
     /// From this time on it is not sent any more.
     pub(crate) expires_at: Option<Instant>,
     pub(crate) accepted: Instant,
 }
 
 impl Kept {
+    /// The message.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        let message = &self.frame[self.frame.len() - self.message_bytes..];
+        std::str::from_utf8(message).unwrap_or_default()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.frame.len() + ENTRY_BYTES
     }
@@ -124,7 +133,7 @@ impl Log {
     }
 
     /// Drops the messages that are older than `window`.
-    pub(super) fn drop_old(&mut self, window: Duration, now: Instant) {
+    pub(crate) fn drop_old(&mut self, window: Duration, now: Instant) {
         while let Some(first) = self.entries.front()
             && now.saturating_duration_since(first.accepted) >= window
         {

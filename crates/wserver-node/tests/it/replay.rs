@@ -18,9 +18,9 @@ use crate::peer::{Peer, push_now, push_with};
 use crate::wire::{FakeWire, Fate, Line, Rng, TEXT, event, limits, node, read_frames, user};
 
 /// A node that keeps orders and chat.
-fn keeping(limits: LimitSettings) -> Node<FakeWire> {
-    let replay = ["order", "chat.*"].into_iter().collect();
-    node(LimitSettings { replay, ..limits })
+fn keeping(mut limits: LimitSettings) -> Node<FakeWire> {
+    limits.replay = ["order", "chat.*"].into_iter().collect();
+    node(limits)
 }
 
 /// Registers these events for ann, and returns what the reply could say.
@@ -335,7 +335,7 @@ async fn run(node: &Node<FakeWire>, rng: &mut Rng, is_tight: bool) -> (Vec<(u64,
     node.position(&user("ann")).unwrap();
     let mut tasks = JoinSet::new();
     for _ in 0..4 {
-        let (node, pushes, is_over) = (node.clone(), Arc::clone(&pushes), Arc::clone(&is_over));
+        let (node, is_over) = (node.clone(), Arc::clone(&is_over));
         let (mut rng, clients) = (rng.fork(), Arc::clone(&clients));
         tasks.spawn(async move {
             let mut client = Client { position: None, heard: Vec::new(), excused: 0, gaps: 0 };

@@ -1,5 +1,7 @@
 //! Where a client of a user stands in the messages that are kept for replay.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::body::{self, BodyError};
@@ -36,5 +38,39 @@ impl PositionNow {
     /// [`BodyError`] if the body is not such an answer.
     pub fn parse(input: &[u8]) -> Result<Self, BodyError> {
         body::parse_answer(input)
+    }
+}
+
+/// The answer of a node to another that asks which messages of a user it has kept behind a position.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// All of them, in order.
+    #[serde(default)]
+    pub messages: Vec<KeptMessage>,
+    /// Why not all of them are here; then there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<String>,
+}
+
+/// A message that a node has kept. `Debug` leaves the message out.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptMessage {
+    /// Its event.
+    pub event: String,
+    /// The id of its push.
+    pub id: String,
+    /// The position behind it.
+    pub at: String,
+    /// The message.
+    pub message: String,
+}
+
+impl fmt::Debug for KeptMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeptMessage")
+            .field("event", &self.event)
+            .field("id", &self.id)
+            .field("at", &self.at)
+            .finish_non_exhaustive()
     }
 }

@@ -38,6 +38,13 @@ pub enum Question {
         /// leaves it out.
         body: String,
     },
+    /// Which messages of a user are kept behind a position? The answer is [`Kept`](super::Kept).
+    Kept {
+        /// The user.
+        user: String,
+        /// The position.
+        after: String,
+    },
     /// Add or end a registration. The answer is [`Registered`](super::Registered).
     Register {
         /// The id of the connection.
@@ -146,6 +153,10 @@ mod tests {
             (
                 Question::Trace { user, stream: u64::MAX },
                 r#"{"ask":"trace","user":"jack","stream":18446744073709551615}"#,
+            ),
+            (
+                Question::Kept { user: "jack".to_owned(), after: "x".to_owned() },
+                r#"{"ask":"kept","user":"jack","after":"x"}"#,
             ),
             (Question::Node, r#"{"ask":"node"}"#),
         ] {

@@ -221,6 +221,7 @@ fn answers_are_written_to_the_letter() {
         dropped: 3,
         reason: Some(Reason::NoRegistrationForEvent),
         detail: Some("why".into()),
+        is_kept: true,
         events: Some(vec!["mail".into()]),
         nodes: Some(2),
         nodes_missing: Some(vec!["c".into()]),
@@ -238,7 +239,7 @@ fn answers_are_written_to_the_letter() {
     let answer = PushAnswer { id: "1-2".into(), delivery, users: Some(4), results: Some(results) };
     check(
         &answer,
-        r#"{"id":"1-2","matched":6,"written":1,"queued":2,"dropped":3,"reason":"no_registration_for_event","detail":"why","events":["mail"],"nodes":2,"nodes_missing":["c"],"is_partial":true,"by_node":[{"node":"a","matched":6,"written":1,"queued":2,"dropped":3}],"users":4,"results":[{"user":"jack","matched":0,"written":0,"queued":0,"dropped":0,"reason":null,"detail":null}]}"#,
+        r#"{"id":"1-2","matched":6,"written":1,"queued":2,"dropped":3,"reason":"no_registration_for_event","detail":"why","is_kept":true,"events":["mail"],"nodes":2,"nodes_missing":["c"],"is_partial":true,"by_node":[{"node":"a","matched":6,"written":1,"queued":2,"dropped":3}],"users":4,"results":[{"user":"jack","matched":0,"written":0,"queued":0,"dropped":0,"reason":null,"detail":null}]}"#,
     );
     for (reason, json) in [
         (Reason::UserOffline, r#""user_offline""#),

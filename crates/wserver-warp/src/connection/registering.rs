@@ -12,16 +12,20 @@ use std::time::Instant;
 use hyper::HeaderMap;
 use wserver_auth::{Authenticator, Credentials, Identity, Refusal};
 use wserver_core::{EventName, TokenDigest};
+use wserver_node::{GapReason, Held, Missed};
 use wserver_protocol::Register;
 use wserver_protocol::connection::{Asked, Reply, Request};
 
-use crate::connection::requests::InHand;
+use crate::connection::requests::{InHand, Permitted};
+use crate::connection::shared::Fetch;
 use crate::upgrade::addresses::AddressPermit;
 
 /// State for registrations under way, which few connections need and no idle one.
 #[derive(Default)]
 pub(crate) struct Registering {
     current: Option<InFlight>,
+    /// The registration whose reply waits for another node.
+    fetching: Option<Fetching>,
     /// The request of version 2 that is being carried out.
     pub(crate) in_hand: Option<InHand>,
     /// Limited by `registrations_pending_max`; beyond it reading pauses.
@@ -44,6 +48,13 @@ impl Registering {
         begin: impl FnOnce(String, TokenDigest, EventName) -> InFlight,
         digest: impl FnOnce(&str) -> TokenDigest,
     ) -> Poll<Option<Turn>> {
+        if let Some(mut fetching) = self.fetching.take() {
+            let Poll::Ready(kept) = fetching.answer.as_mut().poll(cx) else {
+                self.fetching = Some(fetching);
+                return Poll::Pending;
+            };
+            return Poll::Ready(Some(Turn::Fetched(fetching, kept)));
+        }
         let mut in_flight = if let Some(in_flight) = self.current.take() {
             in_flight
         } else if let Some(mut in_hand) = self.in_hand.take() {
@@ -79,6 +90,11 @@ impl Registering {
         }
     }
 
+    /// Waits for what another node has kept, before anything else.
+    pub(crate) fn fetch(&mut self, fetching: Fetching) {
+        self.fetching = Some(fetching);
+    }
+
     /// The bytes that are kept of what was read.
     pub(crate) fn held_bytes(&self) -> usize {
         let pending = self.pending.iter().map(Pending::held_bytes);
@@ -95,8 +111,18 @@ pub(crate) enum Turn {
     Request(Request),
     /// All events of the request are decided.
     Done(InHand),
+    /// Another node has said what it has kept.
+    Fetched(Fetching, Result<Vec<Missed>, GapReason>),
     /// The request gets this reply at once.
     Reply(Reply),
+}
+
+/// A registration whose reply waits for what another node has kept.
+pub(crate) struct Fetching {
+    pub(crate) held: Held,
+    pub(crate) in_hand: InHand,
+    pub(crate) permitted: Permitted,
+    pub(crate) answer: Fetch,
 }
 
 /// A message that waits for its turn. It may hold a secret, so it is not `Debug`.

@@ -1,11 +1,13 @@
 //! What all connections of one server share.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use wserver_api::{Cluster, fetch_kept};
 use wserver_auth::Authenticator;
-use wserver_core::Limits;
-use wserver_node::Node;
+use wserver_core::{Limits, Position, UserId};
+use wserver_node::{GapReason, Missed, Node};
 use wserver_protocol::connection::Notice;
 use wserver_protocol::frame;
 
@@ -14,9 +16,14 @@ use crate::connection::hooks::Hooks;
 use crate::connection::wire::Socket;
 use crate::counters::CarrierCounters;
 
+/// An answer of another node.
+pub(crate) type Fetch = Pin<Box<dyn Future<Output = Result<Vec<Missed>, GapReason>> + Send>>;
+
 /// What all connections of one server share.
 pub(crate) struct Shared {
     pub(crate) node: Node<Socket>,
+    /// The node's part in a cluster, if it has one.
+    cluster: Option<Cluster<Socket>>,
     pub(crate) limits: Limits,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) hooks: Hooks,
@@ -31,6 +38,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         node: Node<Socket>,
+        cluster: Option<Cluster<Socket>>,
         limits: Limits,
         authenticator: Arc<dyn Authenticator>,
         hooks: Hooks,
@@ -40,7 +48,25 @@ impl Shared {
         let ping = frame::ping();
         let beat = frame::text(&Notice::Beat(heartbeat_seconds(&limits)).encode());
         let ping_and_beat = [&ping[..], &beat[..]].concat().into();
-        Self { node, limits, authenticator, hooks, wall_clock, counters, ping, ping_and_beat }
+        Self {
+            node,
+            cluster,
+            limits,
+            authenticator,
+            hooks,
+            wall_clock,
+            counters,
+            ping,
+            ping_and_beat,
+        }
+    }
+
+    /// What another node has kept for a user behind a position.
+    pub(crate) fn fetch_kept(&self, user: UserId, after: Position) -> Fetch {
+        match &self.cluster {
+            Some(cluster) => Box::pin(fetch_kept(cluster.clone(), user, after)),
+            None => Box::pin(std::future::ready(Err(GapReason::Restarted))),
+        }
     }
 
     /// The names of what this server can do beyond the first release of version 2.

@@ -139,6 +139,7 @@ impl Server {
         let addresses = Arc::new(Addresses::new(self.http_limits.connections_per_address_max));
         let shared = Shared::new(
             node,
+            cluster.clone(),
             self.limits,
             self.settings.authenticator,
             self.settings.hooks,

@@ -22,6 +22,9 @@ use crate::tls::{self, Tls};
 /// time, a request could cross the end of the connection, because the client had not yet seen the
 /// answer that announces it.
 const KEPT_FOR: Duration = Duration::from_secs(2);
+/// How long a node of a cluster is asked for what it has kept, behind its last connection: until the
+/// client that comes back last has done so.
+const ASKED_FOR: Duration = Duration::from_secs(8);
 
 /// A listening server; connections wait in the kernel until it serves.
 pub struct BoundServer {
@@ -150,8 +153,13 @@ impl BoundServer {
         let kept_until = deadline.min(tokio::time::Instant::now() + KEPT_FOR);
         let mut drained = node.drain(deadline).await;
         drained.closed += told;
-        // The other nodes counted on its users until now.
+        // The other nodes counted on its users until now, and clients that have come back to them
+        // ask for what was kept here.
         if let Some(cluster) = cluster {
+            if node.replay_gauges().1 > 0 {
+                let until = deadline.min(tokio::time::Instant::now() + ASKED_FOR);
+                tokio::time::sleep_until(until).await;
+            }
             cluster.leave();
         }
         let is_over = tokio::time::timeout_at(kept_until, tasks.finished()).await.is_ok();

@@ -1,5 +1,7 @@
 //! A client of version 2 on a raw socket.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 use wserver_protocol::frame::Opcode;
 
@@ -33,6 +35,27 @@ impl Client {
         let reply = client.ask(&json!({"id": 0, "register": events, "token": token}));
         assert_eq!(reply["ok"]["registered"], json!(events), "{reply}");
         client
+    }
+
+    /// The same at an address where there may be no server any more.
+    pub(crate) fn try_open(address: SocketAddr) -> Option<Self> {
+        let mut raw = Raw::try_connect_at(address)?;
+        raw.try_send(handshake(&[OFFER])).ok()?;
+        let answer = raw.try_answer("GET").ok()?;
+        (answer.status == 101).then_some(Self { socket: Socket { raw } })
+    }
+
+    /// The text of the next message; `None` if the connection ends.
+    pub(crate) fn try_text(&mut self) -> Option<String> {
+        loop {
+            let frame = self.socket.try_next().ok()?;
+            if frame.opcode == Opcode::Text as u8 {
+                return String::from_utf8(frame.payload).ok();
+            }
+            if frame.opcode == Opcode::Close as u8 {
+                return None;
+            }
+        }
     }
 
     pub(crate) fn send(&mut self, request: &Value) {

@@ -20,5 +20,6 @@ mod forged;
 mod life;
 mod mistakes;
 mod pushes;
+mod replay;
 mod secrets;
 mod trace;

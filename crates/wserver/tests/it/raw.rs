@@ -74,6 +74,13 @@ impl Raw {
         Self::connect_by(address, |_as_it_is| Ok(()))
     }
 
+    /// The same to a server that may have gone.
+    pub(crate) fn try_connect_at(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Some(Self::new(stream))
+    }
+
     /// A connection whose receive buffer is as small as the kernel allows.
     pub(crate) fn connect_small(server: &Server) -> Self {
         Self::connect_by(server.address, |socket| socket.set_recv_buffer_size(1))
@@ -109,6 +116,11 @@ impl Raw {
 
     fn new(stream: TcpStream) -> Self {
         Self { stream, unread: Vec::new() }
+    }
+
+    /// The same for a server that may have gone.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.write_all(bytes.as_ref())
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {

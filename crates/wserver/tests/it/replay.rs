@@ -1,6 +1,7 @@
 //! Messages that are kept for clients that come back, against the real binary.
 
 use serde_json::{Value, json};
+use wserver_auth::PublisherKeyHash;
 
 use crate::api::{ask, gone, good};
 use crate::client::Client;
@@ -123,7 +124,10 @@ fn a_page_that_was_just_loaded_misses_nothing() {
     assert!(answer.status == 409 && answer.body.contains("replay_off"), "{answer:?}");
     let narrow = file(
         "narrow",
-        "[[publisher]]\nname = \"a\"\nkey = \"0123456789abcdef\"\nusers = [\"bob\"]\n",
+        format!(
+            "[[publisher]]\nname = \"bobs\"\nusers = [\"bob\"]\nkey_hash = \"{}\"\n",
+            PublisherKeyHash::of("0123456789abcdef")
+        ),
     );
     let server = start(&["--config", narrow.path()]);
     let key = [("authorization", "Bearer 0123456789abcdef")];

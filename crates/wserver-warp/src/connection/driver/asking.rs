@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
+use bytes::Bytes;
 use tracing::{debug, info, trace};
 use wserver_api::RegistrationRefusal;
 use wserver_auth::{Identity, Refusal};
 use wserver_core::{CloseReason, EventName, Registration, Session, TokenDigest, UserId};
-use wserver_node::{After, Attachment, Phase};
+use wserver_node::{After, Attachment, GapReason, Missed, Phase, Registered};
 use wserver_protocol::connection::{
     Asked, Code, Granted, Hello, Refused, Reply, Request, RequestError,
 };
@@ -18,7 +19,7 @@ use wserver_protocol::frame;
 
 use super::Driver;
 use crate::connection::declined::{self, Declined};
-use crate::connection::registering::{InFlight, Pending, Turn};
+use crate::connection::registering::{Fetching, InFlight, Pending, Turn};
 use crate::connection::requests::{self, InHand, Permitted};
 use crate::connection::shared::{Shared, heartbeat_seconds};
 use crate::connection::wire::Socket;
@@ -75,7 +76,12 @@ impl Driver {
                     self.finish(&in_flight, answer, registering.in_hand.as_mut());
                 }
                 Turn::Request(request) => registering.in_hand = self.begin(request),
-                Turn::Done(in_hand) => self.conclude(in_hand),
+                Turn::Done(in_hand) => {
+                    if let Some(fetching) = self.conclude(in_hand) {
+                        registering.fetch(fetching);
+                    }
+                }
+                Turn::Fetched(fetching, kept) => self.release(fetching, kept),
                 Turn::Reply(reply) => self.reply(reply),
             }
             if self.attachment.outbox().phase() != Phase::Open {
@@ -156,38 +162,48 @@ impl Driver {
         self.reply(Reply::error(Some(id), Refused::new(code, detail)));
     }
 
-    /// Registers what a request of version 2 is permitted, and replies to it.
-    fn conclude(&mut self, mut in_hand: InHand) {
-        let Some(Permitted { user, events, expiries }) = in_hand.take_permitted() else {
+    /// Registers what a request of version 2 is permitted, and replies to it, unless the reply waits
+    /// for another node.
+    fn conclude(&mut self, mut in_hand: InHand) -> Option<Fetching> {
+        let Some(permitted) = in_hand.take_permitted() else {
             let left = self.session.expires_in(self.shared.wall_clock.now());
-            return self.reply(in_hand.reply(left.map(|left| left.as_secs())));
+            self.reply(in_hand.reply(left.map(|left| left.as_secs())));
+            return None;
         };
         let (token, after) = (in_hand.digest, in_hand.after);
-        let Self { shared, attachment, session, is_greeted, .. } = self;
-        attachment.register_together(&user, &events, token, after, |registered| {
-            for ((event, expires_at), result) in events.iter().zip(expiries).zip(registered.results)
-            {
-                match result {
-                    Ok(bound) => {
-                        trace!(conn = %attachment.id(), ?bound, "registered");
-                        session.handle_registered();
-                        set_expiry(shared, session, &user, event, expires_at);
-                        in_hand.grant(event);
-                    }
-                    Err(error) => {
-                        count_refused(shared, RegistrationRefusal::from(&error));
-                        debug!(conn = %attachment.id(), %error, "registration refused");
-                        in_hand.refuse(event, requests::of_error(&error));
-                    }
-                }
-            }
-            if let Some(resumption) = registered.resumption {
-                in_hand.resume(resumption, shared.limits.drain_spread.as_secs());
-            }
-            let left = session.expires_in(shared.wall_clock.now());
-            let reply = in_hand.reply(left.map(|left| left.as_secs()));
-            frame::text(&greeted(shared, attachment, is_greeted, reply).encode())
-        });
+        let Permitted { user, events, .. } = &permitted;
+        let mut in_hand = Some(in_hand);
+        let attachment = &self.attachment;
+        let conclusion = Conclusion {
+            shared: &self.shared,
+            attachment,
+            session: &mut self.session,
+            is_greeted: &mut self.is_greeted,
+        };
+        let reply = |registered| {
+            let in_hand = in_hand.take().expect("a request has one reply");
+            conclusion.reply(in_hand, &permitted, registered)
+        };
+        let held = attachment.register_together(user, events, token, after, reply)?;
+        let in_hand = in_hand?;
+        // It is registered, although it does not know it yet.
+        self.session.handle_registered();
+        let answer = self.shared.fetch_kept(held.user.clone(), held.after);
+        Some(Fetching { held, in_hand, permitted, answer })
+    }
+
+    /// Replies to a registration for which another node was asked.
+    fn release(&mut self, fetching: Fetching, kept: Result<Vec<Missed>, GapReason>) {
+        let Fetching { held, in_hand, permitted, .. } = fetching;
+        let attachment = &self.attachment;
+        let conclusion = Conclusion {
+            shared: &self.shared,
+            attachment,
+            session: &mut self.session,
+            is_greeted: &mut self.is_greeted,
+        };
+        attachment
+            .release(held, kept, |registered| conclusion.reply(in_hand, &permitted, registered));
     }
 
     /// Sends the reply to a request.
@@ -289,6 +305,43 @@ impl Driver {
     fn belongs_to(&self, user: &UserId) -> bool {
         let registrations = self.attachment.registrations();
         registrations.is_empty() || registrations.iter().any(|it| it.user == *user)
+    }
+}
+
+/// What the reply to a registration needs of its connection.
+struct Conclusion<'a> {
+    shared: &'a Shared,
+    attachment: &'a Attachment<Socket>,
+    session: &'a mut Session,
+    is_greeted: &'a mut bool,
+}
+
+impl Conclusion<'_> {
+    /// Takes note of what is registered; returns the frame of the reply.
+    fn reply(self, mut in_hand: InHand, permitted: &Permitted, registered: Registered) -> Bytes {
+        let Self { shared, attachment, session, is_greeted } = self;
+        let Permitted { user, events, expiries } = permitted;
+        for ((event, expires_at), result) in events.iter().zip(expiries).zip(registered.results) {
+            match result {
+                Ok(bound) => {
+                    trace!(conn = %attachment.id(), ?bound, "registered");
+                    session.handle_registered();
+                    set_expiry(shared, session, user, event, *expires_at);
+                    in_hand.grant(event);
+                }
+                Err(error) => {
+                    count_refused(shared, RegistrationRefusal::from(&error));
+                    debug!(conn = %attachment.id(), %error, "registration refused");
+                    in_hand.refuse(event, requests::of_error(&error));
+                }
+            }
+        }
+        if let Some(resumption) = registered.resumption {
+            in_hand.resume(resumption, shared.limits.drain_spread.as_secs());
+        }
+        let left = session.expires_in(shared.wall_clock.now());
+        let reply = in_hand.reply(left.map(|left| left.as_secs()));
+        frame::text(&greeted(shared, attachment, is_greeted, reply).encode())
     }
 }
 
