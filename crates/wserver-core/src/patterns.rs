@@ -1,5 +1,6 @@
 //! Names by pattern: exact names, and prefixes with a trailing `*`.
 
+use std::fmt;
 use std::sync::Arc;
 
 /// A set of names, as patterns.
@@ -17,7 +18,7 @@ use std::sync::Arc;
 /// assert!(events.cover("order.paid"));
 /// assert!(!events.cover("chat.admin"));
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Patterns(Arc<[Box<str>]>);
 
 impl Patterns {
@@ -45,6 +46,13 @@ impl<T: Into<String>> FromIterator<T> for Patterns {
         patterns.sort_unstable();
         patterns.dedup();
         Self(patterns.into())
+    }
+}
+
+/// The list.
+impl fmt::Debug for Patterns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
