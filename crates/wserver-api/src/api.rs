@@ -14,6 +14,7 @@ use crate::authorize::Authorization;
 use crate::authorize::open_push::OpenPushScope;
 use crate::body::Bodies;
 use crate::cluster::lent::LentTraces;
+use crate::cluster::lost::LostPushes;
 use crate::demo::DemoPage;
 use crate::limits::HttpLimits;
 use crate::observe::health::{Health, ProbeEnds, Verdict};
@@ -68,6 +69,8 @@ pub struct Api<W: Wire> {
     pub(crate) pushes_elsewhere: Option<Elsewhere>,
     /// Users of this node that other nodes trace.
     pub(crate) lent_traces: Arc<LentTraces<W>>,
+    /// Pushes that other nodes may have lost.
+    pub(crate) lost_pushes: Arc<LostPushes<W>>,
     pub(crate) health: Arc<Health<W>>,
     pub(crate) demo_page: Option<DemoPage>,
     pub(crate) carrier: Arc<dyn Carrier>,
@@ -104,6 +107,12 @@ impl<W: Wire> Api<W> {
         let health = Health::new(node.clone(), cluster.clone(), stop.clone(), probe_ends);
         Self {
             lent_traces: Arc::new(LentTraces::new(node.clone(), cluster.clone(), stop.clone())),
+            lost_pushes: Arc::new(LostPushes::new(
+                node.clone(),
+                cluster.clone(),
+                stop.clone(),
+                &limits,
+            )),
             health: Arc::new(health),
             node,
             cluster,

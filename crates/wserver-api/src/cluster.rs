@@ -6,6 +6,7 @@ pub(crate) mod answer;
 pub(crate) mod ask;
 pub(crate) mod kept;
 pub(crate) mod lent;
+pub(crate) mod lost;
 #[cfg(not(feature = "cluster"))]
 mod none;
 

@@ -14,7 +14,7 @@ use crate::backoff::Backoff;
 use crate::client::{Client, ConnectError};
 use wserver_protocol::Protocol;
 use wserver_protocol::connection::{
-    Asked, FromServer, Notice, Outcome, Refused, RefusedEvent, Reply, Request,
+    Asked, FromServer, Gap, Notice, Outcome, Refused, RefusedEvent, Reply, Request,
 };
 
 use crate::connection::{CloseFrame, Connection, ReceiveError, SendError};
@@ -29,9 +29,10 @@ const STEADY: Duration = Duration::from_secs(10);
 /// for a delay of its [`Backoff`], then connects and registers again, until the server says that
 /// this is pointless; see [`Interruption::is_final`].
 ///
-/// Messages pushed during a gap do not arrive. The stream reports the gap: after an
-/// [`Interrupted`](Update::Interrupted) and the next [`Connected`](Update::Connected), fetch by
-/// other means what you may have missed.
+/// Messages pushed during an interruption arrive behind it if the server keeps them for replay;
+/// otherwise the stream reports a [`Gap`](Update::Gap). A server that keeps none is a special case:
+/// after an [`Interrupted`](Update::Interrupted) and the next [`Connected`](Update::Connected) or
+/// [`Registered`](Update::Registered), fetch by other means what you may have missed.
 pub struct ReconnectingConnection {
     client: Client,
     /// Token and event of each registration.
@@ -39,6 +40,10 @@ pub struct ReconnectingConnection {
     backoff: Backoff,
     /// How many delays in a row were drawn without a steady connection between them.
     attempt: u32,
+    /// Where it stands in what the server keeps for replay, if it keeps anything.
+    position: Option<String>,
+    /// What else the last message meant.
+    next: Option<Update>,
     state: State,
 }
 
@@ -58,6 +63,8 @@ impl ReconnectingConnection {
             registrations: Arc::default(),
             backoff: Backoff::default(),
             attempt: 0,
+            position: None,
+            next: None,
             state: State::New,
         }
     }
@@ -114,13 +121,15 @@ impl ReconnectingConnection {
     fn connect(&self) -> BoxFuture<'static, Result<Connection, Interruption>> {
         let client = self.client.clone();
         let registrations = Arc::clone(&self.registrations);
+        let after = self.position.clone();
         Box::pin(async move {
             if let [(token, _), rest @ ..] = &registrations[..]
                 && rest.iter().all(|(other, _)| other == token)
             {
                 let mut connection = client.open_newest().await.map_err(Interruption::Connect)?;
                 if connection.protocol() == Protocol::V2 {
-                    let request = register_all(&registrations).map_err(Interruption::Register)?;
+                    let request =
+                        register_all(&registrations, after).map_err(Interruption::Register)?;
                     connection.send_text(request).await.map_err(Interruption::Register)?;
                     return Ok(connection);
                 }
@@ -155,6 +164,9 @@ impl Stream for ReconnectingConnection {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        if let Some(update) = this.next.take() {
+            return Poll::Ready(Some(Ok(update)));
+        }
         loop {
             match &mut this.state {
                 State::New => this.state = State::Connecting(this.connect()),
@@ -181,7 +193,7 @@ impl Stream for ReconnectingConnection {
                 State::Open { connection, since } => {
                     let cause = match ready!(connection.poll_next_unpin(cx)) {
                         Some(Ok(message)) if connection.protocol() == Protocol::V2 => {
-                            match said(&message) {
+                            match said(&message, &mut this.position, &mut this.next) {
                                 Ok(Some(update)) => return Poll::Ready(Some(Ok(update))),
                                 Ok(None) => continue,
                                 Err(refused) => Interruption::Refused(refused),
@@ -236,6 +248,14 @@ pub enum Update {
         /// The events that they do not arrive for, and why.
         refused: Vec<RefusedEvent>,
     },
+    /// By version 2: messages that the server keeps for replay are missing, and it does not have
+    /// them; fetch by other means what you may have missed.
+    Gap {
+        /// Why, as in `docs/replay.md` of the repository.
+        reason: String,
+        /// The time within which to fetch, at a random moment, because all clients may have to.
+        spread: Duration,
+    },
     /// By version 2: an operator has ended the registrations for these events.
     Unregistered(Vec<String>),
     /// By version 2: the token expires, and the server then closes the connection.
@@ -273,6 +293,9 @@ impl fmt::Debug for Update {
                 .field("refused", refused)
                 .finish(),
             Self::Unregistered(events) => f.debug_tuple("Unregistered").field(events).finish(),
+            Self::Gap { reason, spread } => {
+                f.debug_struct("Gap").field("reason", reason).field("spread", spread).finish()
+            }
             Self::Expiring { after } => f.debug_struct("Expiring").field("after", after).finish(),
             Self::Pushed { event, id, message } => f
                 .debug_struct("Pushed")
@@ -383,7 +406,10 @@ pub enum GaveUp {
 }
 
 /// One request for all registrations, which have one token.
-fn register_all(registrations: &[(String, String)]) -> Result<String, SendError> {
+fn register_all(
+    registrations: &[(String, String)],
+    after: Option<String>,
+) -> Result<String, SendError> {
     let mut events = Vec::with_capacity(registrations.len());
     for (token, event) in registrations {
         for (field, text) in [("token", token), ("event", event)] {
@@ -394,16 +420,27 @@ fn register_all(registrations: &[(String, String)]) -> Result<String, SendError>
         events.push(event.clone());
     }
     let token = registrations.first().map(|(token, _)| token.clone());
-    Ok(Request { id: 1, asked: Asked::Register { events, token, after: None } }.encode())
+    Ok(Request { id: 1, asked: Asked::Register { events, token, after } }.encode())
 }
 
-/// What a message of version 2 means to the caller, if anything.
-fn said(text: &str) -> Result<Option<Update>, Refused> {
+/// What a message of version 2 means to the caller, if anything; `next` is what else it means.
+fn said(
+    text: &str,
+    position: &mut Option<String>,
+    next: &mut Option<Update>,
+) -> Result<Option<Update>, Refused> {
+    let gap = |Gap { reason, spread_seconds }: Gap| Update::Gap {
+        reason,
+        spread: Duration::from_secs(spread_seconds),
+    };
     Ok(match FromServer::parse(text) {
-        Some(FromServer::Push { event, id, message, .. }) => {
+        Some(FromServer::Push { event, id, at, message }) => {
+            *position = at.or_else(|| position.take());
             Some(Update::Pushed { event, id, message: message.to_owned() })
         }
         Some(FromServer::Reply(Reply { outcome: Outcome::Ok(granted), .. })) => {
+            *position = granted.at.or_else(|| position.take());
+            *next = granted.gap.map(gap);
             let events = granted.registered.unwrap_or_default();
             Some(Update::Registered { events, refused: granted.refused })
         }
@@ -413,6 +450,10 @@ fn said(text: &str) -> Result<Option<Update>, Refused> {
         Some(FromServer::Notice(notice)) => match notice {
             Notice::Registered(events) => Some(Update::Registered { events, refused: Vec::new() }),
             Notice::Unregistered { events, .. } => Some(Update::Unregistered(events)),
+            Notice::Gap { gap: told, at } => {
+                *position = Some(at);
+                Some(gap(told))
+            }
             Notice::Expiring { in_seconds } => {
                 Some(Update::Expiring { after: Duration::from_secs(in_seconds) })
             }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use wserver_core::{
-    Bound, CloseReason, ConnectionId, Counts, EventName, Limits, Position, RegistrationKey,
+    Bound, CloseReason, ConnectionId, Counts, EventName, Limits, Position, PushId, RegistrationKey,
     TokenDigest, UserId,
 };
 use wserver_protocol::connection::Notice;
@@ -364,6 +364,19 @@ impl<W: Wire> Node<W> {
     pub fn missed(&self, user: &UserId, after: Position) -> Result<Vec<Kept>, GapReason> {
         let Some(replays) = &self.state.replays else { return Err(GapReason::Restarted) };
         replays.missed(user, after)
+    }
+
+    /// Takes note of a push to `user` that may not have come from another node. If it is not among
+    /// what is kept, there is a gap: the user's connections of version 2 are told at once, and those
+    /// that come back are told then.
+    pub fn lost(&self, user: &UserId, push: PushId) {
+        self.state.lost(user, Some(push));
+    }
+
+    /// The same for every user, of whom any number of pushes may not have come.
+    pub fn all_lost(&self) {
+        let Some(replays) = &self.state.replays else { return };
+        replays.users().iter().for_each(|user| self.state.lost(user, None));
     }
 
     /// What is kept for replay: the bytes of all logs with their messages, and the number of logs.

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use wserver_core::{EventName, Limits, LogId, Patterns, Position, UserId};
+use wserver_core::{EventName, Limits, LogId, Patterns, Position, PushId, UserId};
 
 use crate::counters::Counter;
 use crate::receipt::is_over;
@@ -204,6 +204,20 @@ impl Replays {
             let missed = log.since(after)?.filter(|kept| !is_over(kept.expires_at));
             Ok(missed.cloned().collect())
         })
+    }
+
+    /// Takes note of a push that may not have come: without it in the log, the log is broken there,
+    /// and `tell` tells the user's connections. With no push, any may be missing.
+    pub(crate) fn lose(&self, user: &UserId, push: Option<PushId>, tell: impl FnOnce(Position)) {
+        self.with_log(user, |log| {
+            let Some(log) = log else { return };
+            if push.is_some_and(|push| log.has(push)) {
+                return;
+            }
+            self.release(log.bytes());
+            log.lose();
+            tell(log.position());
+        });
     }
 
     /// Drops old messages, and ends the logs that nobody has needed for long enough; returns their

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use wserver_core::{Bound, EventName, Position, TokenDigest, UserId};
-use wserver_protocol::Protocol;
-use wserver_protocol::connection::Head;
+use wserver_core::{Bound, EventName, Position, PushId, TokenDigest, UserId};
+use wserver_protocol::connection::{Gap, Head, Notice};
+use wserver_protocol::{Protocol, frame};
 
 use crate::outbox::{Outbox, Wire};
 use crate::receipt::is_over;
@@ -205,6 +205,30 @@ impl<W: Wire> NodeState<W> {
             let resumption = counted(replays, Resumption { at: Some(at), missed: Some(missed) });
             frames.insert(0, reply(Registered { results, resumption }));
             outbox.release(&self.outbox_rules, &frames);
+        });
+    }
+
+    /// Takes note of a push that may not have come, and tells the user's connections of the gap.
+    pub(crate) fn lost(&self, user: &UserId, push: Option<PushId>) {
+        let Some(replays) = &self.replays else { return };
+        replays.lose(user, push, |here| {
+            let reason = GapReason::Lost.as_str().to_owned();
+            let spread_seconds = self.limits.drain_spread.as_secs();
+            let gap = Gap { reason, spread_seconds };
+            let notice = frame::text(&Notice::Gap { gap, at: here.to_string() }.encode());
+            self.binder.with_user(user, |group| {
+                let events: Vec<_> =
+                    group.members.events().filter(|it| replays.covers(it)).collect();
+                let events: Vec<_> =
+                    events.into_iter().filter_map(|event| group.members.event(event)).collect();
+                for member in group.members.iter() {
+                    let is_kept = events.iter().any(|event| member.registered(*event).is_some());
+                    if is_kept && member.handle().protocol() != Protocol::V1 {
+                        member.handle().queue(&self.outbox_rules, std::slice::from_ref(&notice));
+                        replays.counters().gaps_total(GapReason::Lost).increment();
+                    }
+                }
+            });
         });
     }
 

@@ -27,4 +27,4 @@ pub use push::{
     Batch, BatchAnswer, BatchItem, Delivery, NodeDelivery, Push, PushAnswer, Reason, Recipients,
     UserDelivery,
 };
-pub use question::{Answer, AnswerValue, Question};
+pub use question::{Answer, AnswerValue, LostPush, Question};

@@ -17,7 +17,11 @@ impl<W: Wire> Api<W> {
         options: &PushOptions,
     ) -> Gathered<PushReceipt> {
         match &self.cluster {
-            Some(cluster) => cluster.push(user, message, options).await,
+            Some(cluster) => {
+                let gathered = cluster.push(user, message, options).await;
+                self.lost_pushes.note(Some(user), message.event(), message.id(), &gathered);
+                gathered
+            }
             None => Gathered::alone(self.node.push_with(user, message, options).await),
         }
     }
@@ -32,7 +36,11 @@ impl<W: Wire> Api<W> {
         options: &PushOptions,
     ) -> Gathered<EveryoneReceipt> {
         match &self.cluster {
-            Some(cluster) => cluster.push_everyone(message, options).await,
+            Some(cluster) => {
+                let gathered = cluster.push_everyone(message, options).await;
+                self.lost_pushes.note(None, message.event(), message.id(), &gathered);
+                gathered
+            }
             None => Gathered::alone(self.node.push_everyone(message, options).await),
         }
     }

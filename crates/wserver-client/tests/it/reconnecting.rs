@@ -134,6 +134,40 @@ async fn by_version_2_it_is_told_what_became_of_its_registrations() {
     expect![[r#"Registered { events: ["news"], refused: [RefusedEvent { event: "mail", refused: Refused { code: NotPermitted, detail: "no", retry_after: None } }] }, Pushed { event: "news", id: "5f3a9c01-12", bytes: 13, .. }, Registered { events: ["mail"], refused: [] }, Unregistered(["mail"]), Expiring { after: 30s }, (closed by the server with 4000), (the registration is refused: later), over: the registration is refused: it has expired"#]].assert_eq(&told);
 }
 
+/// It comes back behind the newest position that it was told, and tells of a gap.
+#[tokio::test]
+async fn by_version_2_it_comes_back_behind_its_position() {
+    let (server, address) = listen().await;
+    let mut connection = reconnecting(&address);
+    let (told, _) = both(told(&mut connection), async {
+        let (mut socket, request) = accept_request(&server).await;
+        assert!(!request.contains("after"), "{request}");
+        for text in [
+            r#"{"re":1,"ok":{"registered":["news"],"at":"a.0"}}"#,
+            "{\"event\":\"news\",\"id\":\"1-1\",\"at\":\"a.1\"}\none",
+            "{\"event\":\"tick\",\"id\":\"1-2\"}\nnot kept",
+        ] {
+            socket.send(Message::text(text)).await.unwrap();
+        }
+        drop(socket);
+
+        let (mut socket, request) = accept_request(&server).await;
+        assert!(request.contains(r#""after":"a.1""#), "{request}");
+        let gap = r#"{"reason":"restarted","spread_seconds":15}"#;
+        let reply = format!(r#"{{"re":1,"ok":{{"registered":["news"],"at":"b.0","gap":{gap}}}}}"#);
+        socket.send(Message::text(reply)).await.unwrap();
+        let notice = r#"{"gap":{"reason":"lost","spread_seconds":0},"at":"b.7"}"#;
+        socket.send(Message::text(notice)).await.unwrap();
+        drop(socket);
+
+        let (socket, request) = accept_request(&server).await;
+        assert!(request.contains(r#""after":"b.7""#), "{request}");
+        hang_up(socket, 4503).await;
+    })
+    .await;
+    expect![[r#"Registered { events: ["news"], refused: [] }, Pushed { event: "news", id: "1-1", bytes: 3, .. }, Pushed { event: "tick", id: "1-2", bytes: 8, .. }, (connection lost), Registered { events: ["news"], refused: [] }, Gap { reason: "restarted", spread: 15s }, Gap { reason: "lost", spread: 0ns }, (connection lost), over: closed by the server with 4503"#]].assert_eq(&told);
+}
+
 #[tokio::test]
 async fn messages_can_be_had_without_the_rest() {
     let (server, address) = listen().await;

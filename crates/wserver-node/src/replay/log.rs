@@ -26,6 +26,8 @@ words! {
         Evicted = "evicted",
         /// The messages do not fit into the connection's queue.
         TooFar = "too_far",
+        /// A push was lost between two nodes.
+        Lost = "lost",
         /// The node that kept the messages is gone, or does not answer.
         NodeGone = "node_gone",
     }
@@ -130,6 +132,19 @@ impl Log {
         self.bytes += bytes;
         self.entries.push_back(kept);
         evicted
+    }
+
+    /// Takes note of a message that is missing: nothing before it is of use any more.
+    pub(super) fn lose(&mut self) {
+        self.entries = VecDeque::new();
+        self.bytes = 0;
+        self.head += 1;
+        self.lost = Some(GapReason::Lost);
+    }
+
+    /// Whether it has a message of this push.
+    pub(super) fn has(&self, id: PushId) -> bool {
+        self.entries.iter().rev().any(|kept| kept.id == id)
     }
 
     /// Drops the messages that are older than `window`.

@@ -90,6 +90,10 @@ mod tests {
             Notice::Beat(25),
             Notice::Expiring { in_seconds: 30 },
             Notice::Leaving { reason: "shutdown".to_owned(), in_seconds: 4 },
+            Notice::Gap {
+                gap: Gap { reason: "lost".to_owned(), spread_seconds: 15 },
+                at: "5f3a9c01b2d4.0000002a".to_owned(),
+            },
             Notice::Registered(events()),
             Notice::Unregistered { events: events(), reason: "operator".to_owned() },
         ] {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::reply::Gap;
+
 /// What the server says without being asked. All times are relative, in seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -19,6 +21,13 @@ pub enum Notice {
         reason: String,
         /// After how many seconds to come back.
         in_seconds: u64,
+    },
+    /// Messages that are kept were lost before this server had them.
+    Gap {
+        /// Why, and when to fetch.
+        gap: Gap,
+        /// The client's position from now on.
+        at: String,
     },
     /// An operator has registered the connection for these events.
     Registered(Vec<String>),
@@ -47,6 +56,10 @@ pub(super) struct Fields {
     unregistered: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gap: Option<Gap>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -64,12 +77,13 @@ struct Leaving {
 impl Fields {
     /// The notice that they are, if this release knows it.
     pub(super) fn notice(self) -> Option<Notice> {
-        let Self { beat, expiring, leaving, registered, unregistered, reason } = self;
+        let Self { beat, expiring, leaving, registered, unregistered, reason, gap, at } = self;
         None.or_else(|| beat.map(Notice::Beat))
             .or_else(|| expiring.map(|Expiring { in_seconds }| Notice::Expiring { in_seconds }))
             .or_else(|| {
                 leaving.map(|Leaving { reason, in_seconds }| Notice::Leaving { reason, in_seconds })
             })
+            .or_else(|| gap.zip(at).map(|(gap, at)| Notice::Gap { gap, at }))
             .or_else(|| registered.map(Notice::Registered))
             .or_else(|| {
                 let reason = reason.unwrap_or_default();
@@ -91,6 +105,9 @@ impl Notice {
             Self::Leaving { reason, in_seconds } => {
                 let leaving = Leaving { reason: reason.clone(), in_seconds: *in_seconds };
                 Fields { leaving: Some(leaving), ..none }
+            }
+            Self::Gap { gap, at } => {
+                Fields { gap: Some(gap.clone()), at: Some(at.clone()), ..none }
             }
             Self::Registered(events) => Fields { registered: Some(events.clone()), ..none },
             Self::Unregistered { events, reason } => {

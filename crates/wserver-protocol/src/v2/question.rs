@@ -45,6 +45,11 @@ pub enum Question {
         /// The position.
         after: String,
     },
+    /// Pushes may not have reached this node. The answer is `null`.
+    Lost {
+        /// The pushes; `None` if any push to any user may be lost.
+        pushes: Option<Vec<LostPush>>,
+    },
     /// Add or end a registration. The answer is [`Registered`](super::Registered).
     Register {
         /// The id of the connection.
@@ -80,6 +85,17 @@ pub enum Question {
     },
     /// The node in numbers. The answer is [`NodeInfo`](super::NodeInfo).
     Node,
+}
+
+/// A push that may not have reached a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostPush {
+    /// Its user.
+    pub user: String,
+    /// The first part of its id.
+    pub process: u32,
+    /// The second part of its id.
+    pub number: u64,
 }
 
 impl Question {
@@ -157,6 +173,13 @@ mod tests {
             (
                 Question::Kept { user: "jack".to_owned(), after: "x".to_owned() },
                 r#"{"ask":"kept","user":"jack","after":"x"}"#,
+            ),
+            (Question::Lost { pushes: None }, r#"{"ask":"lost","pushes":null}"#),
+            (
+                Question::Lost {
+                    pushes: Some(vec![LostPush { user: "jack".to_owned(), process: 7, number: 8 }]),
+                },
+                r#"{"ask":"lost","pushes":[{"user":"jack","process":7,"number":8}]}"#,
             ),
             (Question::Node, r#"{"ask":"node"}"#),
         ] {

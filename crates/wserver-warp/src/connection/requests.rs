@@ -153,7 +153,7 @@ pub(crate) struct Permitted {
 /// Whether many clients have such a gap at the same time.
 const fn is_of_all(reason: GapReason) -> bool {
     match reason {
-        GapReason::Restarted | GapReason::NodeGone => true,
+        GapReason::Restarted | GapReason::NodeGone | GapReason::Lost => true,
         GapReason::Expired | GapReason::Evicted | GapReason::TooFar => false,
     }
 }

@@ -123,6 +123,9 @@ fn show(update: Update, events: &[String], json: bool) -> io::Result<()> {
         Update::Unregistered(events) => {
             tell("unregistered", format_args!("{}, by an operator", shown(&events)));
         }
+        Update::Gap { reason, .. } => {
+            tell("gap", format_args!("messages are missing: {}", OneLine(&reason)));
+        }
         Update::Expiring { after } => {
             tell("expiring", format_args!("the token expires in {} s", after.as_secs()));
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::faults::Fallible;
 use super::stage::{self, NAMES, joined, node, three};
 use crate::api::good;
 use crate::client::Client;
@@ -76,6 +77,30 @@ fn a_node_that_was_killed_is_a_gap_for_those_who_were_there() {
     let (_client, told) = come_back(&c, &told_at_b["at"]);
     assert_eq!(told["replaying"], 1, "{told}");
     assert_eq!(scrape(&c).of(r#"wserver_replay_gaps_total{reason="node_gone"}"#), 1.0);
+}
+
+/// A client that stays connected while the broker is away is told of what was lost.
+#[test]
+fn what_the_broker_has_lost_is_a_gap_for_those_who_stayed() {
+    let Some(mut redis) = stage::redis() else { return };
+    let [a, b, _c] = three(&redis.url(), &KEEP);
+    let (mut client, _) = come_back(&a, &json!(""));
+    let (mut other, _) = come_back(&b, &json!(""));
+    stage::knows(&b, 1);
+    assert_eq!(pushed(&b, "one")["matched"], 2);
+    assert_eq!((client.pushed().1, other.pushed().1), ("one".to_owned(), "one".to_owned()));
+    redis.kill();
+    let answer = pushed(&b, "two");
+    assert_eq!(answer["is_partial"], true, "{answer}");
+    assert_eq!(other.pushed().1, "two", "the connections of the node itself get it");
+    redis.start();
+    let notice = client.next();
+    assert_eq!(notice["gap"], json!({"reason": "lost", "spread_seconds": 15}), "{notice}");
+    stage::until(|| pushed(&b, "three"), |answer| answer["matched"] == 2);
+    assert_eq!(client.pushed().1, "three");
+    let (_client, told) = come_back(&a, &notice["at"]);
+    assert!(told["replaying"].as_u64().unwrap() >= 1, "{told}");
+    assert!(scrape(&a).of(r#"wserver_replay_gaps_total{reason="lost"}"#) >= 1.0);
 }
 
 /// Nodes are restarted one after the other under pushes, and clients come back to any that is
