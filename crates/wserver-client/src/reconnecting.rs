@@ -400,7 +400,7 @@ fn register_all(registrations: &[(String, String)]) -> Result<String, SendError>
 /// What a message of version 2 means to the caller, if anything.
 fn said(text: &str) -> Result<Option<Update>, Refused> {
     Ok(match FromServer::parse(text) {
-        Some(FromServer::Push { event, id, message }) => {
+        Some(FromServer::Push { event, id, message, .. }) => {
             Some(Update::Pushed { event, id, message: message.to_owned() })
         }
         Some(FromServer::Reply(Reply { outcome: Outcome::Ok(granted), .. })) => {

@@ -102,6 +102,11 @@ pub struct LimitSettings {
     pub journal_bytes_max: usize,
     /// The maximum number of traces at once. Default: 16.
     pub traces_max: usize,
+    /// The maximum number of push requests that wait for acknowledgements at once. Default: 1,000.
+    pub waits_max: usize,
+    /// The maximum number of connections whose acknowledgements one request waits for. Default:
+    /// 1,000.
+    pub wait_connections_max: usize,
 }
 
 impl Default for LimitSettings {
@@ -140,6 +145,8 @@ impl Default for LimitSettings {
             drain_spread: Duration::from_secs(15),
             journal_bytes_max: 4 * MIB,
             traces_max: 16,
+            waits_max: 1000,
+            wait_connections_max: 1000,
         }
     }
 }

@@ -177,7 +177,7 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
-    use wserver_protocol::connection::{Code, Granted, Notice, Refused, Reply, push};
+    use wserver_protocol::connection::{Code, Granted, Head, Notice, Refused, Reply};
     use wserver_protocol::{CloseCode, frame};
 
     use super::*;
@@ -212,7 +212,7 @@ mod tests {
         for len in [16, 100, 125, 126, 300] {
             input.extend_from_slice(&match protocol {
                 Protocol::V1 => frame::text(&text[..len]),
-                Protocol::V2 => push("event-07", "5f3a9c0112345678-99", &text[..len]),
+                Protocol::V2 => Head::new("event-07", "5f3a9c0112345678-99").frame(&text[..len]),
             });
             expected.push(format!("{:?}", Item::Message(Message::Push(stamp, len as u64))));
         }

@@ -186,7 +186,7 @@ impl Server {
         state.messages += usize::from(!push.message.starts_with(PROBE));
         let frame = [
             frame::text(&push.message),
-            connection::push(&push.event, state.pushes, &push.message),
+            connection::Head::new(&push.event, state.pushes).frame(&push.message),
         ];
         let is_seventh = state.pushes.is_multiple_of(7);
         let mut frames: Vec<_> = state.waiting.remove(&*push.user_id).into_iter().collect();

@@ -13,13 +13,16 @@
 mod under_way;
 mod walk;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tracing::{Instrument as _, Level, enabled, trace, trace_span};
-use wserver_core::{CloseReason, EventName, EventRef, Group, UserId, UserKey};
+use wserver_core::{CloseReason, ConnectionId, EventName, EventRef, Group, UserId, UserKey};
+use wserver_protocol::Protocol;
 
+use crate::acks::{Fate, WaitingPush};
 use crate::entry::What;
 use crate::lane::{Lane, Waiting, append};
 use crate::message::{KeptMessage, Message, Wanted};
@@ -162,7 +165,11 @@ impl<W: Wire> NodeState<W> {
             return Admission::Waiting(answer);
         }
         let members = group.members;
-        let (event, receipt) = match self.count(group, push, evicted) {
+        let counted = self.count(group, push, evicted);
+        if let Some(wait) = push.message.wait() {
+            self.expect_acks(group, push, wait, evicted);
+        }
+        let (event, receipt) = match counted {
             Ok(counted) => counted,
             Err(receipt) => return Admission::Nobody(receipt),
         };
@@ -226,6 +233,32 @@ impl<W: Wire> NodeState<W> {
         } else {
             Err(PushReceipt { reason: Some(NoDelivery::SlowConsumer), ..receipt })
         }
+    }
+
+    /// Notes whose acknowledgements an accepted push waits for.
+    #[cold]
+    fn expect_acks(
+        &self,
+        group: &UserGroup<'_, W>,
+        push: &Push<'_, '_>,
+        wait: WaitingPush,
+        evicted: &[Evicted<W>],
+    ) {
+        let Some(event) = group.members.event(push.message.event()) else { return };
+        let evicted: HashSet<ConnectionId> =
+            evicted.iter().map(|(outbox, _)| outbox.id()).collect();
+        let members = group.members.iter().filter(|member| {
+            member.registered(event).is_some() && push.options.exclude != Some(member.id())
+        });
+        let fates = members.map(|member| {
+            let fate = match member.handle().protocol() {
+                Protocol::V1 => Fate::Unable,
+                Protocol::V2 if evicted.contains(&member.id()) => Fate::Lost,
+                Protocol::V2 => Fate::Able,
+            };
+            (member.id(), fate)
+        });
+        self.acks.given(wait, push.message.id(), fates);
     }
 
     fn check_laggards(

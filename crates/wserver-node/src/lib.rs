@@ -14,6 +14,7 @@ mod message;
 mod fanout;
 mod lane;
 mod receipt;
+mod acks;
 mod everyone;
 mod gathered;
 mod info;
@@ -29,6 +30,7 @@ mod counters;
 mod histogram;
 mod probe;
 
+pub use acks::{AckWait, Acks, TooManyWaits, WaitFor, Waited, WaitingPush};
 pub use attachment::Attachment;
 pub use counters::{Counter, Counters};
 pub use drain::{Drained, Goodbyes};

@@ -4,8 +4,10 @@ use std::fmt;
 
 use bytes::Bytes;
 use wserver_core::{EventName, PushId};
-use wserver_protocol::connection::{push, push_len};
+use wserver_protocol::connection::Head;
 use wserver_protocol::{Protocol, frame};
+
+use crate::acks::WaitingPush;
 
 /// One push: its message, event and id.
 ///
@@ -15,6 +17,8 @@ pub struct Message<'a> {
     event: &'a EventName,
     id: PushId,
     text: &'a str,
+    /// What waits for its acknowledgements.
+    wait: Option<WaitingPush>,
     /// By protocol.
     frames: [Option<Bytes>; 2],
 }
@@ -23,7 +27,7 @@ impl<'a> Message<'a> {
     /// A message that arrives unchanged. Connections of version 2 also get the event and the id.
     #[must_use]
     pub const fn new(event: &'a EventName, id: PushId, text: &'a str) -> Self {
-        Self { event, id, text, frames: [const { None }; 2] }
+        Self { event, id, text, wait: None, frames: [const { None }; 2] }
     }
 
     /// The event of the push.
@@ -44,11 +48,30 @@ impl<'a> Message<'a> {
         self.text
     }
 
+    /// Has connections of version 2 acknowledge it to `wait`, from its next push on.
+    pub fn await_acks(&mut self, wait: WaitingPush) {
+        if self.wait.replace(wait).is_none() {
+            // Its head says so, whoever waits.
+            self.frames[Protocol::V2 as usize] = None;
+        }
+    }
+
+    /// What waits for its acknowledgements.
+    #[must_use]
+    pub const fn wait(&self) -> Option<WaitingPush> {
+        self.wait
+    }
+
+    fn head(&self) -> Head<'a, PushId> {
+        Head { event: self.event.as_str(), id: self.id, ack: self.wait.is_some() }
+    }
+
     /// Its frame for connections that speak `protocol`.
     pub(crate) fn frame(&mut self, protocol: Protocol) -> &Bytes {
+        let (head, text) = (self.head(), self.text);
         self.frames[protocol as usize].get_or_insert_with(|| match protocol {
-            Protocol::V1 => frame::text(self.text),
-            Protocol::V2 => push(self.event.as_str(), self.id, self.text),
+            Protocol::V1 => frame::text(text),
+            Protocol::V2 => head.frame(text),
         })
     }
 
@@ -67,7 +90,7 @@ impl<'a> Message<'a> {
     pub(crate) fn bytes(&self, wanted: Wanted) -> usize {
         if wanted.v2 {
             // The head makes it longer than the frame of version 1.
-            push_len(self.event.as_str(), self.id, self.text.len())
+            self.head().frame_len(self.text.len())
         } else {
             frame::frame_len(self.text.len())
         }
@@ -110,19 +133,21 @@ pub(crate) struct KeptMessage {
     event: EventName,
     id: PushId,
     text: Box<str>,
+    wait: Option<WaitingPush>,
     frames: [Option<Bytes>; 2],
 }
 
 impl KeptMessage {
     pub(crate) fn lend(&self) -> Message<'_> {
-        let Self { event, id, text, frames } = self;
-        Message { event, id: *id, text, frames: frames.clone() }
+        let Self { event, id, text, wait, frames } = self;
+        Message { event, id: *id, text, wait: *wait, frames: frames.clone() }
     }
 }
 
 impl From<&Message<'_>> for KeptMessage {
     fn from(message: &Message<'_>) -> Self {
-        let Message { event, id, text, frames } = message;
-        Self { event: (*event).clone(), id: *id, text: (*text).into(), frames: frames.clone() }
+        let Message { event, id, text, wait, frames } = message;
+        let (event, frames) = ((*event).clone(), frames.clone());
+        Self { event, id: *id, text: (*text).into(), wait: *wait, frames }
     }
 }

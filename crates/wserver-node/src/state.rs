@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use wserver_core::{Binder, CloseReason, ConnectionId, ConnectionsPerUserPolicy, Limits, UserId};
 
+use crate::acks::AckTable;
 use crate::counters::Counters;
 use crate::entry::What;
 use crate::interest::Interest;
@@ -41,6 +42,8 @@ pub(crate) struct NodeState<W: Wire> {
     /// Held during a search for the longest queues: a second search then finds that there is room.
     pub(crate) making_room: Mutex<()>,
     pub(crate) journal: Journal,
+    /// Pushes that wait for acknowledgements. Its lock comes last, behind that of a user.
+    pub(crate) acks: Arc<AckTable>,
     pub(crate) counters: Counters,
     pub(crate) tasks: Tasks,
     pub(crate) next_connection: AtomicU64,
@@ -116,6 +119,7 @@ impl<W: Wire> NodeState<W> {
             name_bytes: AtomicIsize::new(0),
             making_room: Mutex::default(),
             journal: Journal::new(&limits),
+            acks: Arc::new(AckTable::new(&limits)),
             counters: Counters::default(),
             tasks: Tasks::new(runtime),
             next_connection: AtomicU64::new(first_connection),

@@ -6,6 +6,7 @@
 //! contract.
 
 mod code;
+mod from_client;
 mod from_server;
 mod notice;
 mod push;
@@ -13,8 +14,9 @@ mod reply;
 mod request;
 
 pub use code::{Code, Refused};
+pub use from_client::FromClient;
 pub use from_server::FromServer;
 pub use notice::Notice;
-pub use push::{push, push_len};
+pub use push::Head;
 pub use reply::{Granted, Hello, Outcome, RefusedEvent, Reply};
 pub use request::{Asked, Request, RequestError};

@@ -22,7 +22,7 @@ pub use encode::encode;
 pub use entry::{Entry, Missed};
 pub use problem::Problem;
 pub use push::{
-    Batch, BatchAnswer, BatchItem, Delivery, NodeDelivery, Push, PushAnswer, Reason, Recipients,
-    UserDelivery,
+    Acks, Batch, BatchAnswer, BatchItem, Delivery, NodeDelivery, Push, PushAnswer, Reason,
+    Recipients, UserDelivery, Wait, WaitFor,
 };
 pub use question::{Answer, AnswerValue, Question};

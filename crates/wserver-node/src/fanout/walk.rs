@@ -256,7 +256,11 @@ impl<W: Wire> NodeState<W> {
             let receipt = if options.is_expired() {
                 PushReceipt::nobody(NoDelivery::Expired)
             } else {
-                match self.count(group, &push, evicted) {
+                let counted = self.count(group, &push, evicted);
+                if let Some(wait) = push.message.wait() {
+                    self.expect_acks(group, &push, wait, evicted);
+                }
+                match counted {
                     Ok((_, receipt)) => {
                         let wanted = group.lane.wanted(group.members.len());
                         append(group.lane, push.message, wanted, options);

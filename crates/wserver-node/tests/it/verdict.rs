@@ -103,7 +103,8 @@ fn hear<'r>(number: usize, life: &'r Life, pushed: &[PushRecord], tally: &mut Ta
             let mut head = None;
             if life.protocol == Protocol::V2 {
                 tally.v2_frames += 1;
-                let Some(FromServer::Push { event, id, message }) = FromServer::parse(text) else {
+                let Some(FromServer::Push { event, id, message, .. }) = FromServer::parse(text)
+                else {
                     panic!("round {number}: no push of version 2: {text}")
                 };
                 text = message;

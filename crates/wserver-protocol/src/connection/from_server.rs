@@ -16,6 +16,8 @@ pub enum FromServer<'a> {
         event: String,
         /// The id of the push; empty if it has none.
         id: String,
+        /// Whether the publisher waits for an acknowledgement.
+        ack: bool,
         /// What was pushed.
         message: &'a str,
     },
@@ -32,6 +34,8 @@ struct Head {
     event: String,
     #[serde(default)]
     id: String,
+    #[serde(default)]
+    ack: bool,
 }
 
 impl<'a> FromServer<'a> {
@@ -41,8 +45,8 @@ impl<'a> FromServer<'a> {
         let (head, message) = text.split_once('\n').unwrap_or((text, ""));
         let fields: Value = serde_json::from_str(head).ok().filter(Value::is_object)?;
         if fields.get("event").is_some() {
-            let Head { event, id } = Head::deserialize(fields).ok()?;
-            return Some(Self::Push { event, id, message });
+            let Head { event, id, ack } = Head::deserialize(fields).ok()?;
+            return Some(Self::Push { event, id, ack, message });
         }
         if fields.get("re").is_some() {
             // A reply without `ok` and `error` is one that a later release has invented.
@@ -56,7 +60,7 @@ impl<'a> FromServer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::{Code, Granted, Hello, Refused, RefusedEvent, push, push_len};
+    use crate::connection::{self, Code, Granted, Hello, Refused, RefusedEvent};
 
     #[test]
     fn what_the_server_says_is_read() {
@@ -96,16 +100,20 @@ mod tests {
     fn a_push_is_read_whatever_it_holds() {
         for event in ["order", "a\"b\\c", "line\nfeed", "\u{2028}ü"] {
             for message in ["", "paid", "\n", "a\n\nb", "{\"event\":\"x\"}"] {
-                let frame = push(event, "5f3a9c01-12", message);
-                assert_eq!(frame.len(), push_len(event, "5f3a9c01-12", message.len()));
-                let payload = &frame[crate::frame::head_len(frame.len() - 2)..];
-                let text = std::str::from_utf8(payload).unwrap();
-                let expected = FromServer::Push {
-                    event: event.to_owned(),
-                    id: "5f3a9c01-12".to_owned(),
-                    message,
-                };
-                assert_eq!(FromServer::parse(text), Some(expected));
+                for ack in [false, true] {
+                    let head = connection::Head { event, id: "5f3a9c01-12", ack };
+                    let frame = head.frame(message);
+                    assert_eq!(frame.len(), head.frame_len(message.len()));
+                    let payload = &frame[crate::frame::head_len(frame.len() - 2)..];
+                    let text = std::str::from_utf8(payload).unwrap();
+                    let expected = FromServer::Push {
+                        event: event.to_owned(),
+                        id: "5f3a9c01-12".to_owned(),
+                        ack,
+                        message,
+                    };
+                    assert_eq!(FromServer::parse(text), Some(expected));
+                }
             }
         }
     }

@@ -7,35 +7,57 @@ use bytes::Bytes;
 
 use crate::frame;
 
-/// What stands around the event and the id of a head: `{"event":…,"id":"…"}` and the line feed.
-const AROUND: [&str; 3] = ["{\"event\":", ",\"id\":\"", "\"}\n"];
-
-/// The text frame of a push, unmasked, in one allocation of exactly its length.
-///
-/// `id` is visible ASCII without `"` and `\`, since it goes into JSON as it is.
-#[must_use]
-pub fn push(event: &str, id: impl fmt::Display, message: &str) -> Bytes {
-    let len = payload_len(event, &id, message.len());
-    frame::text_with(len, |payload| {
-        payload.extend_from_slice(AROUND[0].as_bytes());
-        // JSON escapes control characters, so the first line feed is the one behind the head.
-        serde_json::to_writer(&mut *payload, event).expect("a string is always JSON");
-        write!(payload, "{}{id}{}{message}", AROUND[1], AROUND[2]).expect("a vector takes it");
-    })
+/// The head of a push: what a connection of version 2 learns of it besides the message.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a, I> {
+    /// The event.
+    pub event: &'a str,
+    /// The id of the push: visible ASCII without `"` and `\`, since it goes into JSON as it is.
+    pub id: I,
+    /// Whether the push waits for an acknowledgement.
+    pub ack: bool,
 }
 
-/// The length of that frame for a message of so many bytes.
-#[must_use]
-pub fn push_len(event: &str, id: impl fmt::Display, message_len: usize) -> usize {
-    frame::frame_len(payload_len(event, &id, message_len))
+impl<'a, I: fmt::Display> Head<'a, I> {
+    /// The head of a push that waits for nothing.
+    pub const fn new(event: &'a str, id: I) -> Self {
+        Self { event, id, ack: false }
+    }
+
+    /// The text frame of a push, unmasked, in one allocation of exactly its length.
+    #[must_use]
+    pub fn frame(&self, message: &str) -> Bytes {
+        let (id, ack) = (&self.id, self.ack_field());
+        frame::text_with(self.bytes() + message.len(), |payload| {
+            payload.extend_from_slice(AROUND[0].as_bytes());
+            // JSON escapes control characters, so the first line feed is the one behind the head.
+            serde_json::to_writer(&mut *payload, self.event).expect("a string is always JSON");
+            write!(payload, "{}{id}{}{ack}{}{message}", AROUND[1], AROUND[2], AROUND[3])
+                .expect("a vector takes it");
+        })
+    }
+
+    /// The length of that frame for a message of so many bytes.
+    #[must_use]
+    pub fn frame_len(&self, message_len: usize) -> usize {
+        frame::frame_len(self.bytes() + message_len)
+    }
+
+    /// The length of the head and its line feed.
+    fn bytes(&self) -> usize {
+        let mut id_len = Length(0);
+        write!(id_len, "{}", self.id).expect("counting takes it");
+        let around: usize = AROUND.iter().map(|it| it.len()).sum();
+        around + json_len(self.event) + id_len.0 + self.ack_field().len()
+    }
+
+    const fn ack_field(&self) -> &'static str {
+        if self.ack { ",\"ack\":true" } else { "" }
+    }
 }
 
-fn payload_len(event: &str, id: &impl fmt::Display, message_len: usize) -> usize {
-    let mut id_len = Length(0);
-    write!(id_len, "{id}").expect("counting takes it");
-    let around: usize = AROUND.iter().map(|it| it.len()).sum();
-    around + json_len(event) + id_len.0 + message_len
-}
+/// What stands around the event, the id and further fields of a head, with the line feed.
+const AROUND: [&str; 4] = ["{\"event\":", ",\"id\":\"", "\"", "}\n"];
 
 /// The length of a string in JSON, quotes included.
 fn json_len(text: &str) -> usize {
