@@ -6,3 +6,4 @@ mod check;
 pub(crate) mod pushes;
 pub(crate) mod idempotency;
 pub(crate) mod outcome;
+mod waits;
