@@ -57,7 +57,7 @@ pub(crate) struct Body {
 /// One item. `content` is `None` if it comes from a later release.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Item {
-    #[prost(oneof = "Content", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Content", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub(crate) content: Option<Content>,
 }
 
@@ -81,6 +81,8 @@ pub(crate) enum Content {
     Reply(Reply),
     #[prost(message, tag = "9")]
     Event(Event),
+    #[prost(message, tag = "10")]
+    Waited(Waited),
 }
 
 /// A sign of life, with the state of the node.
@@ -209,6 +211,50 @@ pub(crate) struct Push {
     pub(crate) id_process: u32,
     #[prost(uint64, tag = "7")]
     pub(crate) id_number: u64,
+    /// Asks for acknowledgements. A node that does not know it makes the push without, and tells no
+    /// [`Receipt::acks`].
+    #[prost(message, optional, tag = "8")]
+    pub(crate) wait: Option<Wait>,
+}
+
+/// What a push waits for.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct Wait {
+    /// The numbers that [`Waited`] repeats.
+    #[prost(uint64, tag = "1")]
+    pub(crate) request: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) index: u64,
+    /// Whether the first acknowledgement is enough.
+    #[prost(bool, tag = "3")]
+    pub(crate) is_first_enough: bool,
+    /// How many milliseconds after the request was written the answer must be written.
+    #[prost(uint32, tag = "4")]
+    pub(crate) time_ms: u32,
+}
+
+/// The second answer to a push that waits: what came of it in its time.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Waited {
+    #[prost(uint64, tag = "1")]
+    pub(crate) request: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) index: u64,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) acks: Option<Acks>,
+}
+
+/// How many connections have acknowledged a push, or will not.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct Acks {
+    #[prost(uint64, tag = "1")]
+    pub(crate) acked: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) waiting: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) unable: u64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) lost: u64,
 }
 
 /// The answer to a request.
@@ -246,6 +292,10 @@ pub(crate) struct Receipt {
     /// The label of the reason; empty if there is none.
     #[prost(string, tag = "5")]
     pub(crate) reason: String,
+    /// If the push waits: what has come of it so far. If some connection may still acknowledge it, a
+    /// [`Waited`] follows.
+    #[prost(message, optional, tag = "6")]
+    pub(crate) acks: Option<Acks>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -376,6 +426,7 @@ mod tests {
             ttl_ms: Some(0),
             id_process: 0x5f3a_9c01,
             id_number: 12,
+            wait: None,
         };
         let wanted = Some(Wanted::Push(push));
         Content::Request(Request { id: 3, budget_ms: 1000, wanted, asked_ms: 7 }).into()

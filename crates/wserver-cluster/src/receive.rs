@@ -11,20 +11,22 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tracing::{debug, info, warn};
 use wserver_core::{ConnectionId, EventName, PushId, UserId};
-use wserver_node::{Message, NodeId, PushOptions, Wire};
+use wserver_node::{AckWait, AwaitedPush, Message, NodeId, PushOptions, WaitFor, Wire};
 
 use crate::arrival::Arrival;
 use crate::broker::{InboundLane, To};
 use crate::directory::Digest;
 use crate::envelope::{
-    Body, Content, Heartbeat, Interest, InterestRequest, InterestSlot, InterestSlots, Item,
-    Outcome, Part, Push, Reply, Request, Unreadable, Wanted,
+    self, Body, Content, Heartbeat, Interest, InterestRequest, InterestSlot, InterestSlots, Item,
+    Outcome, Part, Push, Reply, Request, Unreadable, Wait, Waited, Wanted,
 };
 use crate::state::ClusterState;
 
 /// The most pushes of other nodes that wait for a fan-out in progress, per lane. Beyond that the
 /// lane waits, and its bounded queue fills.
 const WAITING_MAX: usize = 1024;
+/// The longest time that a push of another node may wait for acknowledgements.
+const WAIT_MAX: Duration = Duration::from_secs(30);
 /// The most slots of users in one item: with 100,000 users a slot is 12 KiB.
 const SLOTS_PER_ITEM: usize = 4;
 
@@ -179,6 +181,11 @@ impl<W: Wire> ClusterState<W> {
                     self.counters.dropped_stream_full_total.increment();
                 }
             }
+            Content::Waited(Waited { request, index, acks }) => {
+                let index = usize::try_from(index).unwrap_or(usize::MAX);
+                let acks = acks.unwrap_or_default().into();
+                self.node.acks_settled(request, index, origin, acks);
+            }
             // Only a node's own nonces come back to it.
             Content::Nonce(_) => {}
         }
@@ -274,7 +281,9 @@ impl<W: Wire> ClusterState<W> {
         #[expect(clippy::cast_possible_truncation, reason = "ids of nodes are random in all bits")]
         let known_by = PushId::new(origin.as_u64() as u32, id);
         let outcome: BoxFuture<'static, Outcome> = match wanted {
-            Some(Wanted::Push(push)) => Box::pin(Arc::clone(self).carry_out(push, known_by, age)),
+            Some(Wanted::Push(push)) => {
+                Box::pin(Arc::clone(self).carry_out(origin, push, known_by, age))
+            }
             Some(Wanted::Everyone(push)) => {
                 Box::pin(Arc::clone(self).push_everyone(push, known_by, age))
             }
@@ -308,7 +317,13 @@ impl<W: Wire> ClusterState<W> {
         self.say(lane, To::Node(origin), Item::from(reply));
     }
 
-    async fn carry_out(self: Arc<Self>, push: Push, known_by: PushId, age: Duration) -> Outcome {
+    async fn carry_out(
+        self: Arc<Self>,
+        origin: NodeId,
+        push: Push,
+        known_by: PushId,
+        age: Duration,
+    ) -> Outcome {
         let name_bytes_max = self.node.limits().name_bytes_max;
         let user = match UserId::parse(&push.user, name_bytes_max) {
             Ok(user) => user,
@@ -317,11 +332,46 @@ impl<W: Wire> ClusterState<W> {
         match self.read_push(&push, age) {
             Ok((event, text, options)) => {
                 let mut message = Message::new(&event, push.id().unwrap_or(known_by), text);
+                // Without room for one more that waits, its connections are not asked.
+                let wait = push.wait.and_then(|it| Some((self.node.wait_for_acks().ok()?, it)));
+                let waiting = wait.map(|(waiting, wait)| {
+                    let push = waiting.expect(until(wait), deadline(wait, age));
+                    message.await_acks(push);
+                    (waiting, push, wait)
+                });
                 let receipt = self.node.push_with(&user, &mut message, &options).await;
-                Outcome::Pushed(receipt.into())
+                let mut told = envelope::Receipt::from(receipt);
+                if let Some((waiting, push, wait)) = waiting {
+                    let acks = waiting.acks(push);
+                    told.acks = Some(acks.into());
+                    if acks.waiting > 0 {
+                        self.tell_acks(origin, waiting, push, wait);
+                    }
+                }
+                Outcome::Pushed(told)
             }
             Err(failed) => Outcome::Failed(failed),
         }
+    }
+
+    /// Tells the node that asked for a push what came of it in its time.
+    fn tell_acks(
+        self: &Arc<Self>,
+        origin: NodeId,
+        waiting: AckWait,
+        push: AwaitedPush,
+        Wait { request, index, .. }: Wait,
+    ) {
+        let node = Arc::clone(self);
+        self.node.tasks().spawn(async move {
+            let acks = tokio::select! {
+                waited = waiting.waited(push) => waited.acks,
+                () = node.stop.cancelled() => return,
+                () = node.node.tasks().stopped() => return,
+            };
+            let waited = Waited { request, index, acks: Some(acks.into()) };
+            node.say(node.own_lane(), To::Node(origin), Content::Waited(waited).into());
+        });
     }
 
     async fn push_everyone(
@@ -363,6 +413,15 @@ impl<W: Wire> ClusterState<W> {
         });
         Ok((event, text, PushOptions { exclude, expires_at }))
     }
+}
+
+const fn until(wait: Wait) -> WaitFor {
+    if wait.is_first_enough { WaitFor::First } else { WaitFor::All }
+}
+
+/// When a wait ends that was asked for this long ago. No node lets others wait for long.
+fn deadline(wait: Wait, age: Duration) -> Instant {
+    Instant::now() + Duration::from_millis(wait.time_ms.into()).min(WAIT_MAX).saturating_sub(age)
 }
 
 impl Push {

@@ -61,14 +61,14 @@ pub struct TooManyWaits {
 ///
 /// [`Message::await_acks`]: crate::Message::await_acks
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WaitingPush {
+pub struct AwaitedPush {
     request: u64,
     index: usize,
     until: WaitFor,
     deadline: Instant,
 }
 
-impl WaitingPush {
+impl AwaitedPush {
     /// The number of its request in this process.
     #[must_use]
     pub const fn request(&self) -> u64 {
@@ -121,7 +121,7 @@ pub struct Waited {
 impl AckWait {
     /// Begins to wait for one push to one user, which is not made yet.
     #[must_use]
-    pub fn expect(&self, until: WaitFor, deadline: Instant) -> WaitingPush {
+    pub fn expect(&self, until: WaitFor, deadline: Instant) -> AwaitedPush {
         let mut state = self.table.lock();
         let pushes = state.requests.get_mut(&self.request).map(|request| &mut request.pushes);
         let index = pushes.map_or(0, |pushes| {
@@ -133,7 +133,7 @@ impl AckWait {
             });
             pushes.len() - 1
         });
-        WaitingPush { request: self.request, index, until, deadline }
+        AwaitedPush { request: self.request, index, until, deadline }
     }
 
     /// How many more connections it may wait for.
@@ -142,12 +142,18 @@ impl AckWait {
         self.table.lock().requests.get(&self.request).map_or(0, |request| request.room)
     }
 
+    /// The acknowledgements of a push that have come so far.
+    #[must_use]
+    pub fn acks(&self, push: AwaitedPush) -> Acks {
+        self.table.read(push, Expected::waited).unwrap_or_default().acks
+    }
+
     /// Waits until a push that has been made got what it waits for, or cannot get it any more, or
     /// its deadline is over.
     ///
     /// # Cancel safety
     /// A dropped future has changed nothing.
-    pub async fn waited(&self, push: WaitingPush) -> Waited {
+    pub async fn waited(&self, push: AwaitedPush) -> Waited {
         while !self.table.read(push, Expected::is_finished).unwrap_or(true) {
             // Whatever finishes leaves a permit, so nothing is missed between the two lines.
             let changed = self.changed.notified();
@@ -298,11 +304,11 @@ impl AckTable {
     /// Beyond `wait_connections_max` they count as waiting, but nobody notices what they say.
     pub(crate) fn given(
         &self,
-        wait: WaitingPush,
+        wait: AwaitedPush,
         push: PushId,
         members: impl Iterator<Item = (ConnectionId, Fate)>,
     ) {
-        let WaitingPush { request, index, .. } = wait;
+        let AwaitedPush { request, index, .. } = wait;
         let mut guard = self.lock();
         let state = &mut *guard;
         // The request may have been dropped.
@@ -356,7 +362,7 @@ impl AckTable {
         !settled.is_empty()
     }
 
-    fn read<T>(&self, push: WaitingPush, read: impl FnOnce(&Expected) -> T) -> Option<T> {
+    fn read<T>(&self, push: AwaitedPush, read: impl FnOnce(&Expected) -> T) -> Option<T> {
         let state = self.lock();
         state.requests.get(&push.request)?.pushes.get(push.index).map(read)
     }
@@ -418,7 +424,7 @@ impl<W: Wire> Node<W> {
     }
 
     /// Notes that other nodes were asked to make a push and to tell its acknowledgements.
-    pub fn acks_asked(&self, push: &WaitingPush, nodes: impl IntoIterator<Item = NodeId>) {
+    pub fn acks_asked(&self, push: &AwaitedPush, nodes: impl IntoIterator<Item = NodeId>) {
         let others =
             nodes.into_iter().map(|node| Other { node, acks: Acks::default(), is_settled: false });
         let mut state = self.state.acks.lock();
@@ -427,7 +433,7 @@ impl<W: Wire> Node<W> {
 
     /// Another node has made the push: `acks` is what may become of it there. `None` means that this
     /// node does not count any more, because it has made no push, or said nothing.
-    pub fn acks_begun(&self, push: &WaitingPush, node: NodeId, acks: Option<Acks>) {
+    pub fn acks_begun(&self, push: &AwaitedPush, node: NodeId, acks: Option<Acks>) {
         let mut state = self.state.acks.lock();
         state.change(push.request, push.index, |expected| match acks {
             None => expected.others.retain(|other| other.node != node),

@@ -22,7 +22,7 @@ use tracing::{Instrument as _, Level, enabled, trace, trace_span};
 use wserver_core::{CloseReason, ConnectionId, EventName, EventRef, Group, UserId, UserKey};
 use wserver_protocol::Protocol;
 
-use crate::acks::{Fate, WaitingPush};
+use crate::acks::{AwaitedPush, Fate};
 use crate::entry::What;
 use crate::lane::{Lane, Waiting, append};
 use crate::message::{KeptMessage, Message, Wanted};
@@ -241,7 +241,7 @@ impl<W: Wire> NodeState<W> {
         &self,
         group: &UserGroup<'_, W>,
         push: &Push<'_, '_>,
-        wait: WaitingPush,
+        wait: AwaitedPush,
         evicted: &[Evicted<W>],
     ) {
         let Some(event) = group.members.event(push.message.event()) else { return };

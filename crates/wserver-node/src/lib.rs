@@ -30,7 +30,7 @@ mod counters;
 mod histogram;
 mod probe;
 
-pub use acks::{AckWait, Acks, TooManyWaits, WaitFor, Waited, WaitingPush};
+pub use acks::{AckWait, Acks, AwaitedPush, TooManyWaits, WaitFor, Waited};
 pub use attachment::Attachment;
 pub use counters::{Counter, Counters};
 pub use drain::{Drained, Goodbyes};

@@ -7,7 +7,7 @@ use wserver_core::{EventName, PushId};
 use wserver_protocol::connection::Head;
 use wserver_protocol::{Protocol, frame};
 
-use crate::acks::WaitingPush;
+use crate::acks::AwaitedPush;
 
 /// One push: its message, event and id.
 ///
@@ -18,7 +18,7 @@ pub struct Message<'a> {
     id: PushId,
     text: &'a str,
     /// What waits for its acknowledgements.
-    wait: Option<WaitingPush>,
+    wait: Option<AwaitedPush>,
     /// By protocol.
     frames: [Option<Bytes>; 2],
 }
@@ -49,7 +49,7 @@ impl<'a> Message<'a> {
     }
 
     /// Has connections of version 2 acknowledge it to `wait`, from its next push on.
-    pub fn await_acks(&mut self, wait: WaitingPush) {
+    pub fn await_acks(&mut self, wait: AwaitedPush) {
         if self.wait.replace(wait).is_none() {
             // Its head says so, whoever waits.
             self.frames[Protocol::V2 as usize] = None;
@@ -58,7 +58,7 @@ impl<'a> Message<'a> {
 
     /// What waits for its acknowledgements.
     #[must_use]
-    pub const fn wait(&self) -> Option<WaitingPush> {
+    pub const fn wait(&self) -> Option<AwaitedPush> {
         self.wait
     }
 
@@ -133,7 +133,7 @@ pub(crate) struct KeptMessage {
     event: EventName,
     id: PushId,
     text: Box<str>,
-    wait: Option<WaitingPush>,
+    wait: Option<AwaitedPush>,
     frames: [Option<Bytes>; 2],
 }
 

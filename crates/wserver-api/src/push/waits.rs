@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tracing::debug;
 use wserver_core::{ConnectionId, EventName, LimitSettings, UserId, setting_name};
-use wserver_node::{AckWait, Gathered, Message, NodeName, PushReceipt, Waited, WaitingPush, Wire};
+use wserver_node::{AckWait, AwaitedPush, Gathered, Message, NodeName, PushReceipt, Waited, Wire};
 use wserver_protocol::v2::{self, Acks, Delivery, PushAnswer};
 
 use super::outcome;
@@ -22,7 +22,7 @@ pub(crate) struct Waits {
 
 /// The push of one user that waits.
 pub(crate) struct Waiting {
-    push: WaitingPush,
+    push: AwaitedPush,
     /// The other nodes that have made it.
     nodes: Vec<NodeName>,
 }
@@ -62,7 +62,7 @@ impl Waits {
     }
 
     /// Has the next push of `message` wait; a caller has prepared that.
-    pub(crate) fn begin(&self, wait: v2::Wait, message: &mut Message<'_>) -> Option<WaitingPush> {
+    pub(crate) fn begin(&self, wait: v2::Wait, message: &mut Message<'_>) -> Option<AwaitedPush> {
         let until = match wait.until {
             v2::WaitFor::First => wserver_node::WaitFor::First,
             v2::WaitFor::All => wserver_node::WaitFor::All,
@@ -98,7 +98,7 @@ impl Waits {
 }
 
 impl Waiting {
-    pub(crate) fn new(push: WaitingPush, gathered: &Gathered<PushReceipt>) -> Self {
+    pub(crate) fn new(push: AwaitedPush, gathered: &Gathered<PushReceipt>) -> Self {
         Self { push, nodes: gathered.others.iter().map(|(node, _)| node.clone()).collect() }
     }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use wserver_core::{CloseReason, LimitSettings, PushId};
 use wserver_node::{
-    AckWait, Acks, Message, Node, NodeId, Protocol, PushOptions, PushReceipt, WaitFor, Waited,
-    WaitingPush,
+    AckWait, Acks, AwaitedPush, Message, Node, NodeId, Protocol, PushOptions, PushReceipt, WaitFor,
+    Waited,
 };
 
 use crate::peer::{Peer, poll, push_now, walked, without};
@@ -29,7 +29,7 @@ fn join(node: &Node<FakeWire>, protocol: Protocol, count: usize) -> Vec<Peer> {
 /// A push of news to ann that waits, for a minute unless it is said otherwise.
 struct Waiting {
     wait: AckWait,
-    push: WaitingPush,
+    push: AwaitedPush,
 }
 
 fn expect(node: &Node<FakeWire>, until: WaitFor) -> Waiting {
