@@ -53,6 +53,7 @@ mod probe;
 mod heartbeat;
 
 mod backoff;
+mod acks;
 mod reconnecting;
 
 mod http_client;

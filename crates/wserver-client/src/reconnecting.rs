@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use futures::{Stream, StreamExt as _};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::acks::Acks;
 use crate::backoff::Backoff;
 use crate::client::{Client, ConnectError};
 use wserver_protocol::Protocol;
@@ -29,6 +30,12 @@ const STEADY: Duration = Duration::from_secs(10);
 /// for a delay of its [`Backoff`], then connects and registers again, until the server says that
 /// this is pointless; see [`Interruption::is_final`].
 ///
+/// If the publisher of a message waits for an acknowledgement, the message counts as handled as soon
+/// as the caller asks for the next update, and is then acknowledged: do what must be done with a
+/// message before you ask for the next one. A caller that asks for nothing more does not acknowledge
+/// the last message, and one that reads ahead, for example through a buffer, acknowledges too early.
+/// Acknowledgements that come fast share a message, so they may be late by 50 ms.
+///
 /// Messages pushed during a gap do not arrive. The stream reports the gap: after an
 /// [`Interrupted`](Update::Interrupted) and the next [`Connected`](Update::Connected), fetch by
 /// other means what you may have missed.
@@ -46,7 +53,7 @@ enum State {
     New,
     Waiting(Pin<Box<Sleep>>),
     Connecting(BoxFuture<'static, Result<Connection, Interruption>>),
-    Open { connection: Box<Connection>, since: Instant },
+    Open { connection: Box<Connection>, since: Instant, acks: Acks },
     Over,
 }
 
@@ -167,7 +174,8 @@ impl Stream for ReconnectingConnection {
                         Ok(connection) => {
                             let protocol = connection.protocol();
                             let connection = Box::new(connection);
-                            this.state = State::Open { connection, since: Instant::now() };
+                            let acks = Acks::default();
+                            this.state = State::Open { connection, since: Instant::now(), acks };
                             if protocol == Protocol::V2 {
                                 // What became of the registrations comes with the reply.
                                 continue;
@@ -178,10 +186,16 @@ impl Stream for ReconnectingConnection {
                     };
                     return Poll::Ready(Some(update));
                 }
-                State::Open { connection, since } => {
+                State::Open { connection, since, acks } => {
+                    acks.handle_asked();
+                    while connection.is_flushed()
+                        && let Poll::Ready(text) = acks.poll_message(cx)
+                    {
+                        connection.start_text(cx, text);
+                    }
                     let cause = match ready!(connection.poll_next_unpin(cx)) {
                         Some(Ok(message)) if connection.protocol() == Protocol::V2 => {
-                            match said(&message) {
+                            match said(&message, acks) {
                                 Ok(Some(update)) => return Poll::Ready(Some(Ok(update))),
                                 Ok(None) => continue,
                                 Err(refused) => Interruption::Refused(refused),
@@ -398,9 +412,12 @@ fn register_all(registrations: &[(String, String)]) -> Result<String, SendError>
 }
 
 /// What a message of version 2 means to the caller, if anything.
-fn said(text: &str) -> Result<Option<Update>, Refused> {
+fn said(text: &str, acks: &mut Acks) -> Result<Option<Update>, Refused> {
     Ok(match FromServer::parse(text) {
-        Some(FromServer::Push { event, id, message, .. }) => {
+        Some(FromServer::Push { event, id, ack, message }) => {
+            if ack {
+                acks.hand_out(id.clone());
+            }
             Some(Update::Pushed { event, id, message: message.to_owned() })
         }
         Some(FromServer::Reply(Reply { outcome: Outcome::Ok(granted), .. })) => {
