@@ -13,16 +13,16 @@ use crate::settings::{File, file};
 const OFFER: (&str, &str) = ("sec-websocket-protocol", "wserver.v2");
 
 /// A connection that speaks version 2.
-struct Client {
+pub(crate) struct Client {
     socket: Socket,
 }
 
 impl Client {
-    fn open(server: &Server) -> Self {
+    pub(crate) fn open(server: &Server) -> Self {
         Self::open_with(server, &[])
     }
 
-    fn open_with(server: &Server, headers: &[(&str, &str)]) -> Self {
+    pub(crate) fn open_with(server: &Server, headers: &[(&str, &str)]) -> Self {
         let mut raw = Raw::connect(server);
         raw.send(handshake(&[&[OFFER], headers].concat()));
         let answer = raw.answer();
@@ -32,18 +32,23 @@ impl Client {
     }
 
     /// One that has these events of the user `token`, by a server that takes tokens for users.
-    fn registered(server: &Server, token: &str, events: &[&str]) -> Self {
+    pub(crate) fn registered(server: &Server, token: &str, events: &[&str]) -> Self {
         let mut client = Self::open(server);
         let reply = client.ask(&json!({"id": 0, "register": events, "token": token}));
         assert_eq!(reply["ok"]["registered"], json!(events), "{reply}");
         client
     }
 
-    fn send(&mut self, request: &Value) {
+    pub(crate) fn send(&mut self, request: &Value) {
         self.socket.send(masked(Opcode::Text, request.to_string()));
     }
 
-    fn text(&mut self) -> String {
+    /// Sends bytes as they are.
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        self.socket.send(bytes);
+    }
+
+    pub(crate) fn text(&mut self) -> String {
         loop {
             let frame = self.socket.next();
             if frame.opcode == Opcode::Text as u8 {
@@ -53,24 +58,24 @@ impl Client {
     }
 
     /// The next message, which is no push.
-    fn next(&mut self) -> Value {
+    pub(crate) fn next(&mut self) -> Value {
         let text = self.text();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
-    fn ask(&mut self, request: &Value) -> Value {
+    pub(crate) fn ask(&mut self, request: &Value) -> Value {
         self.send(request);
         self.next()
     }
 
     /// The next message, which is a push: its head and the message.
-    fn pushed(&mut self) -> (Value, String) {
+    pub(crate) fn pushed(&mut self) -> (Value, String) {
         let text = self.text();
         let (head, message) = text.split_once('\n').unwrap_or_else(|| panic!("no push: {text}"));
         (serde_json::from_str(head).unwrap(), message.to_owned())
     }
 
-    fn closed(&mut self) -> Closed {
+    pub(crate) fn closed(&mut self) -> Closed {
         self.socket.closed()
     }
 }
