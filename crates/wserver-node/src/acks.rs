@@ -36,7 +36,7 @@ pub struct Acks {
     pub waiting: usize,
     /// Connections that cannot, because they speak version 1, or because their node did not ask.
     pub unable: usize,
-    /// Connections that ended first, or never got it.
+    /// Connections that ended without acknowledging it.
     pub lost: usize,
 }
 

@@ -335,7 +335,7 @@ pub struct Acks {
     pub waiting: usize,
     /// Connections that cannot, because they speak version 1, or because their node did not ask.
     pub unable: usize,
-    /// Connections that ended first, or never got the message.
+    /// Connections that ended without acknowledging it.
     pub lost: usize,
 }
 
