@@ -7,7 +7,7 @@
 // The contracts in docs/protocol.md and docs/protocol-v2.md and these types are one; tidy holds them
 // together.
 // protocol: f963dc15fd78940e
-// protocol: cf966fac84ee5226
+// protocol: 955a9aecb372a7fb
 
 pub mod connection;
 pub mod frame;

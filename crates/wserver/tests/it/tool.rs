@@ -2,6 +2,7 @@
 
 mod explain;
 mod ready;
+mod wait;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStderr, ChildStdout, Output, Stdio};
@@ -12,8 +13,6 @@ use wserver_test_brokers::process::reserved_port;
 use crate::api::good;
 use crate::harness::{Server, command, eventually};
 use crate::judge::{SECRET, claims, hs256};
-use crate::protocol_v2::Client;
-use crate::raw::Socket;
 use crate::settings::file;
 
 type Environment<'a> = &'a [(&'a str, &'a str)];
@@ -176,39 +175,6 @@ fn a_push_that_nobody_got_has_an_exit_code_of_its_own() {
     ));
     assert_eq!(code, 1);
     assert!(told.starts_with("error: server unreachable"), "{told}");
-}
-
-/// `listen` acknowledges what it has printed.
-#[test]
-fn a_push_waits_until_it_is_acknowledged() {
-    let server = Server::start();
-    let url = url(&server);
-    let push = |user: &str, more: &[&str]| {
-        let flags = ["push", "--url", &url, "--user", user, "--event", "news", "-m", "m", "--wait"];
-        said(&tool(&[&flags[..], more].concat(), &[], ""))
-    };
-    let flags = ["--url", &url, "--user", "jack", "--event", "news"];
-    let mut listening = Listening::start(&flags, &[], "").bound(&server, "jack", "news");
-    for wait in ["first", "all"] {
-        let printed = "1 connection got it; 1 acknowledged it\n".to_owned();
-        assert_eq!(push("jack", &[wait, "--timeout", "30s"]), (0, printed, String::new()));
-        assert_eq!(listening.message(), "m");
-    }
-    let _silent = Client::registered(&server, "jack", &["news"]);
-    let _older = Socket::registered(&server, "jack", "news");
-    let printed = "3 connections got it; 1 acknowledged it, 1 did not yet, 1 cannot\n".to_owned();
-    assert_eq!(push("jack", &["all", "--timeout", "1s"]), (3, printed.clone(), String::new()));
-    assert_eq!(listening.message(), "m");
-    assert_eq!(push("jack", &["first"]), (0, printed, String::new()));
-
-    let _older = Socket::registered(&server, "rose", "news");
-    let printed = "1 connection got it; 0 acknowledged it, 1 cannot\n".to_owned();
-    assert_eq!(push("rose", &["first"]), (3, printed, String::new()));
-    assert_eq!(push("joe", &["first"]).0, 2);
-    let (code, _, told) = push("joe", &["first", "--timeout", "31s"]);
-    assert_eq!(code, 1);
-    assert!(told.contains("timeout_seconds must be more than 0 and at most 30"), "{told}");
-    assert_eq!(push("joe", &["never"]).0, 64);
 }
 
 #[test]
