@@ -15,7 +15,7 @@ use wserver_node::{
 
 use crate::broker::To;
 use crate::counters::Counters;
-use crate::envelope::{Content, Event, Outcome, Push, Request, Wait, Wanted};
+use crate::envelope::{Content, Event, Outcome, Push, Request, Wait, WaitOver, Wanted};
 use crate::ids::is_of;
 use crate::members::MemberInfo;
 use crate::outbound::Outbound;
@@ -199,6 +199,16 @@ impl<W: Wire> Cluster<W> {
             }
         }
         gathered
+    }
+
+    /// Tells other nodes that nobody needs their part of a push any more.
+    pub fn wait_is_over(&self, push: &AwaitedPush, nodes: &[NodeId]) {
+        let over = WaitOver { request: push.request(), index: push.index() as u64 };
+        for node in nodes {
+            let over = Content::WaitOver(over.clone()).into();
+            // Otherwise it ends with its time.
+            self.state.say(self.state.own_lane(), To::Node(*node), over);
+        }
     }
 
     /// What other nodes are told of a push that waits. Their answers must be here in time.

@@ -14,7 +14,7 @@ use prost::Message;
 
 use crate::sequence;
 
-pub(crate) use acks::{Acks, Wait, Waited};
+pub(crate) use acks::{Acks, Wait, WaitOver, Waited};
 
 /// The version that this release writes.
 pub(crate) const VERSION: u32 = 1;
@@ -63,7 +63,7 @@ pub(crate) struct Body {
 /// One item. `content` is `None` if it comes from a later release.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Item {
-    #[prost(oneof = "Content", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Content", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub(crate) content: Option<Content>,
 }
 
@@ -89,6 +89,8 @@ pub(crate) enum Content {
     Event(Event),
     #[prost(message, tag = "10")]
     Waited(Waited),
+    #[prost(message, tag = "11")]
+    WaitOver(WaitOver),
 }
 
 /// A sign of life, with the state of the node.

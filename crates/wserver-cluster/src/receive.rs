@@ -1,5 +1,7 @@
 //! Handles the messages of other nodes.
 
+mod acks;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,22 +13,20 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tracing::{debug, info, warn};
 use wserver_core::{ConnectionId, EventName, PushId, UserId};
-use wserver_node::{AckWait, AwaitedPush, Message, NodeId, PushOptions, WaitFor, Wire};
+use wserver_node::{Message, NodeId, PushOptions, Wire};
 
 use crate::arrival::Arrival;
 use crate::broker::{InboundLane, To};
 use crate::directory::Digest;
 use crate::envelope::{
     self, Body, Content, Heartbeat, Interest, InterestRequest, InterestSlot, InterestSlots, Item,
-    Outcome, Part, Push, Reply, Request, Unreadable, Wait, Waited, Wanted,
+    Outcome, Part, Push, Reply, Request, Unreadable, WaitOver, Waited, Wanted,
 };
 use crate::state::ClusterState;
 
 /// The most pushes of other nodes that wait for a fan-out in progress, per lane. Beyond that the
 /// lane waits, and its bounded queue fills.
 const WAITING_MAX: usize = 1024;
-/// The longest time that a push of another node may wait for acknowledgements.
-const WAIT_MAX: Duration = Duration::from_secs(30);
 /// The most slots of users in one item: with 100,000 users a slot is 12 KiB.
 const SLOTS_PER_ITEM: usize = 4;
 
@@ -186,6 +186,9 @@ impl<W: Wire> ClusterState<W> {
                 let acks = acks.unwrap_or_default().into();
                 self.node.acks_settled(request, index, origin, acks);
             }
+            Content::WaitOver(WaitOver { request, index }) => {
+                self.waits.end((origin, request, index));
+            }
             // Only a node's own nonces come back to it.
             Content::Nonce(_) => {}
         }
@@ -332,46 +335,17 @@ impl<W: Wire> ClusterState<W> {
         match self.read_push(&push, age) {
             Ok((event, text, options)) => {
                 let mut message = Message::new(&event, push.id().unwrap_or(known_by), text);
-                // Without room for one more that waits, its connections are not asked.
-                let wait = push.wait.and_then(|it| Some((self.node.wait_for_acks().ok()?, it)));
-                let waiting = wait.map(|(waiting, wait)| {
-                    let push = waiting.expect(until(wait), deadline(wait, age));
-                    message.await_acks(push);
-                    (waiting, push, wait)
-                });
+                let wait = push.wait.and_then(|wait| self.begin_wait(wait, age));
+                if let Some(wait) = &wait {
+                    message.await_acks(wait.push());
+                }
                 let receipt = self.node.push_with(&user, &mut message, &options).await;
                 let mut told = envelope::Receipt::from(receipt);
-                if let Some((waiting, push, wait)) = waiting {
-                    let acks = waiting.acks(push);
-                    told.acks = Some(acks.into());
-                    if acks.waiting > 0 {
-                        self.tell_acks(origin, waiting, push, wait);
-                    }
-                }
+                told.acks = wait.map(|wait| self.tell_acks(origin, wait));
                 Outcome::Pushed(told)
             }
             Err(failed) => Outcome::Failed(failed),
         }
-    }
-
-    /// Tells the node that asked for a push what came of it in its time.
-    fn tell_acks(
-        self: &Arc<Self>,
-        origin: NodeId,
-        waiting: AckWait,
-        push: AwaitedPush,
-        Wait { request, index, .. }: Wait,
-    ) {
-        let node = Arc::clone(self);
-        self.node.tasks().spawn(async move {
-            let acks = tokio::select! {
-                waited = waiting.waited(push) => waited.acks,
-                () = node.stop.cancelled() => return,
-                () = node.node.tasks().stopped() => return,
-            };
-            let waited = Waited { request, index, acks: Some(acks.into()) };
-            node.say(node.own_lane(), To::Node(origin), Content::Waited(waited).into());
-        });
     }
 
     async fn push_everyone(
@@ -413,15 +387,6 @@ impl<W: Wire> ClusterState<W> {
         });
         Ok((event, text, PushOptions { exclude, expires_at }))
     }
-}
-
-const fn until(wait: Wait) -> WaitFor {
-    if wait.is_first_enough { WaitFor::First } else { WaitFor::All }
-}
-
-/// When a wait ends that was asked for this long ago. No node lets others wait for long.
-fn deadline(wait: Wait, age: Duration) -> Instant {
-    Instant::now() + Duration::from_millis(wait.time_ms.into()).min(WAIT_MAX).saturating_sub(age)
 }
 
 impl Push {

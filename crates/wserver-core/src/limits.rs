@@ -20,8 +20,8 @@ const MIB: usize = 1024 * KIB;
 /// The bytes a server-side frame head may add to a payload (RFC 6455, section 5.2).
 const FRAME_HEAD_BYTES_MAX: usize = 10;
 /// What the head of a push holds besides the event's name, for connections of version 2: the id, of
-/// at most 64 bytes, and JSON around both.
-const PUSH_HEAD_BYTES_MAX: usize = 96;
+/// at most 64 bytes, JSON around both, and what asks for an acknowledgement.
+const PUSH_HEAD_BYTES_MAX: usize = 112;
 /// The most bytes that one byte of a name becomes in JSON: `\u001f`.
 const JSON_BYTES_MAX: usize = 6;
 

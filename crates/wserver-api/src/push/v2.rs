@@ -106,11 +106,11 @@ async fn carry_out<W: Wire>(
         let made = batch(api, publisher, &body, arrived, &mut waits).await?;
         // Other requests may need its room.
         drop(body);
-        return Ok(v2::encode(&complete_batch(&waits, made).await));
+        return Ok(v2::encode(&complete_batch(api, &waits, made).await));
     }
     let Made { mut answer, waiting } = one(api, publisher, &body, arrived, &mut waits).await?;
     drop(body);
-    waits.complete(&mut answer, waiting).await;
+    waits.complete(api, &mut answer, waiting).await;
     Ok(v2::encode(&answer))
 }
 
@@ -186,12 +186,16 @@ async fn batch<W: Wire>(
 
 /// Waits for each push of a batch. All of them have waited since the same moment, so the order is of
 /// no importance.
-async fn complete_batch(waits: &Waits, made: Vec<Result<Made, Problem>>) -> BatchAnswer {
+async fn complete_batch<W: Wire>(
+    api: &Api<W>,
+    waits: &Waits,
+    made: Vec<Result<Made, Problem>>,
+) -> BatchAnswer {
     let mut results = Vec::with_capacity(made.len());
     for outcome in made {
         results.push(match outcome {
             Ok(Made { mut answer, waiting }) => {
-                waits.complete(&mut answer, waiting).await;
+                waits.complete(api, &mut answer, waiting).await;
                 BatchItem { status: 200, answer: Some(answer), problem: None }
             }
             Err(problem) => {

@@ -73,7 +73,12 @@ impl Waits {
     }
 
     /// Waits, and completes the answer with what came of it.
-    pub(crate) async fn complete(&self, answer: &mut PushAnswer, waiting: Vec<Waiting>) {
+    pub(crate) async fn complete<W: Wire>(
+        &self,
+        api: &Api<W>,
+        answer: &mut PushAnswer,
+        waiting: Vec<Waiting>,
+    ) {
         let Some(wait) = &self.wait else { return };
         if waiting.is_empty() {
             return;
@@ -81,6 +86,9 @@ impl Waits {
         let mut total = Acks::default();
         for (index, Waiting { push, nodes }) in waiting.into_iter().enumerate() {
             let waited = wait.waited(push).await;
+            if let Some(cluster) = &api.cluster {
+                cluster.wait_is_over(&push, &waited.unneeded);
+            }
             let delivery = match &mut answer.results {
                 Some(results) => &mut results[index].delivery,
                 None => &mut answer.delivery,

@@ -29,6 +29,15 @@ pub(crate) struct Waited {
     pub(crate) acks: Option<Acks>,
 }
 
+/// The node that asked has the answer that it waits for.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct WaitOver {
+    #[prost(uint64, tag = "1")]
+    pub(crate) request: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) index: u64,
+}
+
 /// How many connections have acknowledged a push, or will not.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct Acks {

@@ -59,6 +59,16 @@ async fn each_node_tells_its_part() {
     there.acknowledge(PUSH);
     let waited = wait.waited(pushed).await;
     assert_eq!((waited.acks, waited.silent), (acks(1, 1, 1, 0), vec![]));
+    eventually("the other node keeps nothing", async || b.node.waits() == 0).await;
+
+    // One that has no answer of its own is told that nobody needs it.
+    let (wait, pushed, _) = push(&a, WaitFor::First, PATIENCE).await;
+    here.acknowledge(PUSH);
+    let waited = wait.waited(pushed).await;
+    assert_eq!((waited.acks, &waited.unneeded), (acks(1, 1, 1, 0), &vec![b.cluster.id()]));
+    assert_eq!(b.node.waits(), 1);
+    a.cluster.wait_is_over(&pushed, &waited.unneeded);
+    eventually("the other node has ended its wait", async || b.node.waits() == 0).await;
 }
 
 #[tokio::test]

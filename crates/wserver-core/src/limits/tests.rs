@@ -139,7 +139,7 @@ fn relations_hold_to_the_unit() {
         (
             "outbox_bytes_max",
             |it| &mut it.outbox_bytes_max,
-            2 * (128 * KIB + MIB + 10 + 96 + 6 * 4 * KIB),
+            2 * (128 * KIB + MIB + 10 + 112 + 6 * 4 * KIB),
             "it must hold twice the sum of walk_bytes_max, the largest message, and the longest \
              event with each byte escaped",
         ),

@@ -90,4 +90,6 @@ pub struct Waited {
     pub acks: Acks,
     /// Nodes that have not said what came of theirs, although the wait has lasted to its deadline.
     pub silent: Vec<NodeId>,
+    /// Nodes that still wait for their part, although nobody needs it any more.
+    pub unneeded: Vec<NodeId>,
 }

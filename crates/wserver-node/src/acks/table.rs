@@ -101,12 +101,14 @@ impl Expected {
 
     /// What has come of it so far.
     pub(super) fn waited(&self) -> Waited {
-        let mut waited = Waited { acks: self.here, silent: Vec::new() };
+        let mut waited = Waited { acks: self.here, ..Waited::default() };
         let is_finished = self.is_finished();
         for other in &self.others {
             waited.acks += other.acks;
-            if !other.is_settled && !is_finished {
-                waited.silent.push(other.node);
+            match (other.is_settled, is_finished) {
+                (true, _) => {}
+                (false, false) => waited.silent.push(other.node),
+                (false, true) => waited.unneeded.push(other.node),
             }
         }
         waited

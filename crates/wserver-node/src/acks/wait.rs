@@ -126,7 +126,7 @@ mod tests {
             assert_eq!(table.acknowledged(ConnectionId::new(number), PUSH), number < 2);
         }
         let acks = Acks { acked: 2, waiting: 1, ..Acks::default() };
-        assert_eq!(wait.waited(push).await, Waited { acks, silent: Vec::new() });
+        assert_eq!(wait.waited(push).await, Waited { acks, ..Waited::default() });
     }
 
     /// The same push to a user who is named twice: what a connection says holds for both.

@@ -27,13 +27,12 @@ impl<'a, I: fmt::Display> Head<'a, I> {
     /// The text frame of a push, unmasked, in one allocation of exactly its length.
     #[must_use]
     pub fn frame(&self, message: &str) -> Bytes {
-        let (id, ack) = (&self.id, self.ack_field());
+        let (id, end) = (&self.id, self.end());
         frame::text_with(self.bytes() + message.len(), |payload| {
-            payload.extend_from_slice(AROUND[0].as_bytes());
+            payload.extend_from_slice(START.as_bytes());
             // JSON escapes control characters, so the first line feed is the one behind the head.
             serde_json::to_writer(&mut *payload, self.event).expect("a string is always JSON");
-            write!(payload, "{}{id}{}{ack}{}{message}", AROUND[1], AROUND[2], AROUND[3])
-                .expect("a vector takes it");
+            write!(payload, "{MIDDLE}{id}{end}{message}").expect("a vector takes it");
         })
     }
 
@@ -47,17 +46,17 @@ impl<'a, I: fmt::Display> Head<'a, I> {
     fn bytes(&self) -> usize {
         let mut id_len = Length(0);
         write!(id_len, "{}", self.id).expect("counting takes it");
-        let around: usize = AROUND.iter().map(|it| it.len()).sum();
-        around + json_len(self.event) + id_len.0 + self.ack_field().len()
+        START.len() + json_len(self.event) + MIDDLE.len() + id_len.0 + self.end().len()
     }
 
-    const fn ack_field(&self) -> &'static str {
-        if self.ack { ",\"ack\":true" } else { "" }
+    /// What follows the id, with the line feed.
+    const fn end(&self) -> &'static str {
+        if self.ack { "\",\"ack\":true}\n" } else { "\"}\n" }
     }
 }
 
-/// What stands around the event, the id and further fields of a head, with the line feed.
-const AROUND: [&str; 4] = ["{\"event\":", ",\"id\":\"", "\"", "}\n"];
+const START: &str = "{\"event\":";
+const MIDDLE: &str = ",\"id\":\"";
 
 /// The length of a string in JSON, quotes included.
 fn json_len(text: &str) -> usize {

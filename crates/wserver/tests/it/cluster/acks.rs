@@ -43,7 +43,6 @@ fn check_acks(url: &str) {
         (&acks(1, 1, 1, 0), &json!([])),
         "{answer}"
     );
-    acknowledge(&mut on_a, &id);
     eventually("no node waits", || {
         nodes.iter().all(|node| scrape(node).of("wserver_waits") == 0.0)
     });
