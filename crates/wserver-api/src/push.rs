@@ -7,3 +7,4 @@ pub(crate) mod pushes;
 pub(crate) mod position;
 pub(crate) mod idempotency;
 pub(crate) mod outcome;
+mod waits;

@@ -142,6 +142,9 @@ impl Api {
 
     /// Pushes to one user, several, or everyone.
     ///
+    /// The answer to a push that waits for acknowledgements may take as long as its
+    /// [`Wait::timeout`](v2::Wait::timeout), so [`with_timeout`](Self::with_timeout) must be longer.
+    ///
     /// # Errors
     ///
     /// As for every call: when the server is unreachable, refuses the request, gives an unexpected

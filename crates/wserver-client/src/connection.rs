@@ -57,8 +57,8 @@ pub struct Connection {
     protocol: Protocol,
     heartbeat: Option<Heartbeat>,
     message_bytes_max: usize,
-    /// Whether one of our pings may not be completely written yet.
-    ping_unflushed: bool,
+    /// Whether a ping or an acknowledgement of ours may not be completely written yet.
+    is_unflushed: bool,
     /// The server's Close, once it has arrived.
     close_frame: Option<CloseFrame>,
     /// Runs from the server's Close until the server must also have closed the TCP connection.
@@ -78,7 +78,7 @@ impl Connection {
             protocol,
             heartbeat,
             message_bytes_max,
-            ping_unflushed: false,
+            is_unflushed: false,
             close_frame: None,
             farewell: None,
             ended: false,
@@ -87,8 +87,8 @@ impl Connection {
 
     /// The version of the protocol that it speaks. By version 2, messages come as the server writes
     /// them, which [`FromServer::parse`](wserver_protocol::connection::FromServer::parse) reads, and
-    /// [`send_text`](Self::send_text) sends a
-    /// [`Request`](wserver_protocol::connection::Request).
+    /// [`send_text`](Self::send_text) sends requests and acknowledgements, which
+    /// [`FromClient::encode`](wserver_protocol::connection::FromClient::encode) writes.
     #[must_use]
     pub fn protocol(&self) -> Protocol {
         self.protocol
@@ -226,10 +226,23 @@ impl Connection {
         error
     }
 
+    /// Sends a text message as far as this needs no waiting; the rest follows while the stream is
+    /// polled.
+    pub(crate) fn start_text(&mut self, cx: &mut Context<'_>, text: String) {
+        // If the socket is broken, the next read reports it.
+        let _ = self.socket.start_send_unpin(Message::text(text));
+        self.is_unflushed = self.socket.poll_flush_unpin(cx).is_pending();
+    }
+
+    /// Whether what [`start_text`](Self::start_text) sent is written.
+    pub(crate) fn is_flushed(&self) -> bool {
+        !self.is_unflushed
+    }
+
     /// Pings a silent server; becomes ready when the ping was in vain.
     fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.ping_unflushed && self.socket.poll_flush_unpin(cx).is_ready() {
-            self.ping_unflushed = false;
+        if self.is_unflushed && self.socket.poll_flush_unpin(cx).is_ready() {
+            self.is_unflushed = false;
         }
         let Some(heartbeat) = &mut self.heartbeat else {
             return Poll::Pending;
@@ -237,7 +250,7 @@ impl Connection {
         while ready!(heartbeat.poll_beat(cx)) == Beat::Ask {
             // If the socket is broken, the next read reports it.
             let _ = self.socket.start_send_unpin(Message::Ping(bytes::Bytes::new()));
-            self.ping_unflushed = self.socket.poll_flush_unpin(cx).is_pending();
+            self.is_unflushed = self.socket.poll_flush_unpin(cx).is_pending();
         }
         Poll::Ready(())
     }

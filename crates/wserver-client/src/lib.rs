@@ -53,6 +53,8 @@ mod probe;
 mod heartbeat;
 
 mod backoff;
+mod acks;
+mod interruption;
 mod reconnecting;
 
 mod http_client;
@@ -69,9 +71,10 @@ pub use connection::{CloseFrame, Connection, NextTextError, ReceiveError, SendEr
 pub use endpoint::UrlError;
 pub use events::{Trace, TraceError, TraceUpdate};
 pub use http_client::KeyError;
+pub use interruption::Interruption;
 pub use probe::{Dialed, PlainAnswer, Probe, Probed, Secured, Seen, UpgradeError};
 pub use pusher::{PushError, Pusher};
-pub use reconnecting::{GaveUp, Interruption, ReconnectingConnection, Update};
+pub use reconnecting::{GaveUp, ReconnectingConnection, Update};
 #[cfg(feature = "tls")]
 pub use tls::{CertificateError, TlsFacts};
 #[cfg(feature = "tls")]

@@ -9,12 +9,13 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use wserver_core::{ConnectionId, UserId};
 use wserver_node::{
-    EveryoneReceipt, Gathered, Message, NodeId, NodeName, PushOptions, PushReceipt, Wire,
+    AwaitedPush, EveryoneReceipt, Gathered, Message, NodeId, NodeName, PushOptions, PushReceipt,
+    WaitFor, Wire,
 };
 
 use crate::broker::To;
 use crate::counters::Counters;
-use crate::envelope::{Content, Event, Outcome, Push, Request, Wanted};
+use crate::envelope::{Content, Event, Outcome, Push, Request, Wait, WaitOver, Wanted};
 use crate::ids::is_of;
 use crate::members::MemberInfo;
 use crate::outbound::Outbound;
@@ -22,6 +23,10 @@ use crate::requests::Asked;
 use crate::settings::ClusterSettings;
 use crate::state::{ClusterState, CutOff};
 use crate::streams::{Stream, Streams};
+
+/// How much earlier than this node other nodes stop to wait for acknowledgements, beyond the time in
+/// transit.
+const ANSWER_MARGIN: Duration = Duration::from_millis(100);
 
 /// The nodes that a question is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,14 +169,58 @@ impl<W: Wire> Cluster<W> {
             (gathered.is_cut_off, gathered.missing) = (is_cut_off, missing);
             return gathered;
         }
-        let wanted = Wanted::Push(push_of(user.as_str(), message, options));
-        let others = self.ask_nodes(state.members.at(&seats), state.lane_of(digest), wanted);
+        let mut push = push_of(user.as_str(), message, options);
+        let nodes = state.members.at(&seats);
+        let wait = message.wait();
+        if let Some(wait) = &wait {
+            push.wait = Some(self.wait_of(wait));
+            // Before they are asked, so that no answer comes too early.
+            state.node.acks_asked(wait, nodes.iter().map(|node| node.id));
+        }
+        let asked: Vec<NodeId> =
+            wait.iter().flat_map(|_| nodes.iter().map(|node| node.id)).collect();
+        let others = self.ask_nodes(nodes, state.lane_of(digest), Wanted::Push(push));
         let here = state.node.push_with(user, message, options);
-        self.gather(here, others, |outcome, _took| match outcome {
-            Outcome::Pushed(receipt) => Some(receipt.into()),
-            _ => None,
-        })
-        .await
+        let gathered = self
+            .gather(here, others, |node, outcome, _took| match outcome {
+                Outcome::Pushed(receipt) => {
+                    if let Some(wait) = &wait {
+                        state.node.acks_begun(wait, node, Some(receipt.acks()));
+                    }
+                    Some(receipt.into())
+                }
+                _ => None,
+            })
+            .await;
+        for (wait, node) in wait.iter().flat_map(|wait| asked.iter().map(move |node| (wait, node)))
+        {
+            if !gathered.others.iter().any(|(other, _)| other.id == *node) {
+                state.node.acks_begun(wait, *node, None);
+            }
+        }
+        gathered
+    }
+
+    /// Tells other nodes that nobody needs their part of a push any more.
+    pub fn wait_is_over(&self, push: &AwaitedPush, nodes: &[NodeId]) {
+        let over = WaitOver { request: push.request(), index: push.index() as u64 };
+        for node in nodes {
+            let over = Content::WaitOver(over.clone()).into();
+            // Otherwise it ends with its time.
+            self.state.say(self.state.own_lane(), To::Node(*node), over);
+        }
+    }
+
+    /// What other nodes are told of a push that waits. Their answers must be here in time.
+    fn wait_of(&self, wait: &AwaitedPush) -> Wait {
+        let left = wait.deadline().saturating_duration_since(Instant::now());
+        let transit = self.state.reachability.round_trip() * 2 + ANSWER_MARGIN;
+        Wait {
+            request: wait.request(),
+            index: wait.index() as u64,
+            is_first_enough: wait.until() == WaitFor::First,
+            time_ms: millis(left - transit.min(left / 2)),
+        }
     }
 
     /// Pushes to every user, on every node, who has registered `event`.
@@ -187,7 +236,7 @@ impl<W: Wire> Cluster<W> {
         let wanted = Wanted::Everyone(push_of("", message, options));
         let others = self.ask_nodes(state.members.everybody(), state.own_lane(), wanted);
         let here = state.node.push_everyone(message, options);
-        self.gather(here, others, |outcome, _took| match outcome {
+        self.gather(here, others, |_node, outcome, _took| match outcome {
             Outcome::PushedToEveryone(receipt) => Some(receipt.into()),
             _ => None,
         })
@@ -222,7 +271,7 @@ impl<W: Wire> Cluster<W> {
         if let Whom::ConnectionsNode(connection) = whom {
             others.unreached.retain(|node| is_of(connection, node.id));
         }
-        self.gather(here, others, |outcome, took| match outcome {
+        self.gather(here, others, |_node, outcome, took| match outcome {
             Outcome::Answer(answer) => read(&answer, took),
             _ => None,
         })
@@ -314,7 +363,7 @@ impl<W: Wire> Cluster<W> {
         &self,
         here: impl Future<Output = T>,
         others: Asking,
-        read: impl Fn(Outcome, Duration) -> Option<T>,
+        read: impl Fn(NodeId, Outcome, Duration) -> Option<T>,
     ) -> Gathered<T> {
         // The requests to other nodes are already sent, so they do not wait for this node's own
         // part.
@@ -332,7 +381,7 @@ impl<W: Wire> Cluster<W> {
         for (id, outcome, at) in answers {
             let name = nodes.iter().find(|node| node.id == id).cloned();
             if let (Some(name), Some(said)) =
-                (name, read(outcome, at.saturating_duration_since(since)))
+                (name, read(id, outcome, at.saturating_duration_since(since)))
             {
                 gathered.others.push((name, said));
             }
@@ -399,6 +448,7 @@ fn push_of(user: &str, message: &Message<'_>, options: &PushOptions) -> Push {
         ttl_ms: options.expires_at.map(left),
         id_process: message.id().process(),
         id_number: message.id().number(),
+        wait: None,
     }
 }
 

@@ -21,6 +21,7 @@ mod outbound;
 mod sequence;
 mod requests;
 mod streams;
+mod waits;
 mod members;
 mod arrival;
 mod directory;

@@ -1,6 +1,6 @@
-//! Receipts as other nodes are told them.
+//! Receipts and acknowledgements as other nodes are told them.
 
-use wserver_node::{EveryoneReceipt, NoDelivery, PushReceipt};
+use wserver_node::{Acks, EveryoneReceipt, NoDelivery, PushReceipt};
 
 use crate::envelope;
 
@@ -19,6 +19,7 @@ impl From<PushReceipt> for envelope::Receipt {
             dropped: receipt.dropped as u64,
             reason: receipt.reason.map(|reason| reason.as_str().to_owned()).unwrap_or_default(),
             is_kept: receipt.is_kept,
+            acks: None,
         }
     }
 }
@@ -38,6 +39,37 @@ impl From<envelope::Receipt> for PushReceipt {
             known => known,
         };
         receipt
+    }
+}
+
+impl From<Acks> for envelope::Acks {
+    fn from(acks: Acks) -> Self {
+        Self {
+            acked: acks.acked as u64,
+            waiting: acks.waiting as u64,
+            unable: acks.unable as u64,
+            lost: acks.lost as u64,
+        }
+    }
+}
+
+impl From<envelope::Acks> for Acks {
+    fn from(told: envelope::Acks) -> Self {
+        Self {
+            acked: number(told.acked),
+            waiting: number(told.waiting),
+            unable: number(told.unable),
+            lost: number(told.lost),
+        }
+    }
+}
+
+impl envelope::Receipt {
+    /// The acknowledgements of a push that waits. A node that does not ask for any, because it is of
+    /// an older release or cannot keep them, has connections that cannot acknowledge.
+    pub(crate) fn acks(&self) -> Acks {
+        let unable = Acks { unable: number(self.matched), ..Acks::default() };
+        self.acks.map_or(unable, Acks::from)
     }
 }
 
@@ -88,6 +120,19 @@ mod tests {
         }
         assert!(gathered.total().delivered() > gathered.total().matched);
         assert!(of_everyone.total().users > 0);
+    }
+
+    #[test]
+    fn acknowledgements_arrive_as_they_are() {
+        let acks = Acks { acked: 1, waiting: 2, unable: 3, lost: 4 };
+        assert_eq!(Acks::from(envelope::Acks::from(acks)), acks);
+        let most = envelope::Acks { acked: u64::MAX, waiting: u64::MAX, ..Default::default() };
+        let mut sum = Acks::from(most);
+        sum += Acks::from(most);
+        let mut told = envelope::Receipt::from(receipt(3, 3, None));
+        assert_eq!(told.acks(), Acks { unable: 3, ..Acks::default() }, "an older node");
+        told.acks = Some(acks.into());
+        assert_eq!(told.acks(), acks);
     }
 
     #[test]

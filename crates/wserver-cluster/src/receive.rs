@@ -1,5 +1,7 @@
 //! Handles the messages of other nodes.
 
+mod acks;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,8 +19,8 @@ use crate::arrival::Arrival;
 use crate::broker::{InboundLane, To};
 use crate::directory::Digest;
 use crate::envelope::{
-    Body, Content, Heartbeat, Interest, InterestRequest, InterestSlot, InterestSlots, Item,
-    Outcome, Part, Push, Reply, Request, Unreadable, Wanted,
+    self, Body, Content, Heartbeat, Interest, InterestRequest, InterestSlot, InterestSlots, Item,
+    Outcome, Part, Push, Reply, Request, Unreadable, WaitOver, Waited, Wanted,
 };
 use crate::state::ClusterState;
 
@@ -179,6 +181,14 @@ impl<W: Wire> ClusterState<W> {
                     self.counters.dropped_stream_full_total.increment();
                 }
             }
+            Content::Waited(Waited { request, index, acks }) => {
+                let index = usize::try_from(index).unwrap_or(usize::MAX);
+                let acks = acks.unwrap_or_default().into();
+                self.node.acks_settled(request, index, origin, acks);
+            }
+            Content::WaitOver(WaitOver { request, index }) => {
+                self.waits.end((origin, request, index));
+            }
             // Only a node's own nonces come back to it.
             Content::Nonce(_) => {}
         }
@@ -274,7 +284,9 @@ impl<W: Wire> ClusterState<W> {
         #[expect(clippy::cast_possible_truncation, reason = "ids of nodes are random in all bits")]
         let known_by = PushId::new(origin.as_u64() as u32, id);
         let outcome: BoxFuture<'static, Outcome> = match wanted {
-            Some(Wanted::Push(push)) => Box::pin(Arc::clone(self).carry_out(push, known_by, age)),
+            Some(Wanted::Push(push)) => {
+                Box::pin(Arc::clone(self).carry_out(origin, push, known_by, age))
+            }
             Some(Wanted::Everyone(push)) => {
                 Box::pin(Arc::clone(self).push_everyone(push, known_by, age))
             }
@@ -308,7 +320,13 @@ impl<W: Wire> ClusterState<W> {
         self.say(lane, To::Node(origin), Item::from(reply));
     }
 
-    async fn carry_out(self: Arc<Self>, push: Push, known_by: PushId, age: Duration) -> Outcome {
+    async fn carry_out(
+        self: Arc<Self>,
+        origin: NodeId,
+        push: Push,
+        known_by: PushId,
+        age: Duration,
+    ) -> Outcome {
         let name_bytes_max = self.node.limits().name_bytes_max;
         let user = match UserId::parse(&push.user, name_bytes_max) {
             Ok(user) => user,
@@ -317,8 +335,14 @@ impl<W: Wire> ClusterState<W> {
         match self.read_push(&push, age) {
             Ok((event, text, options)) => {
                 let mut message = Message::new(&event, push.id().unwrap_or(known_by), text);
+                let wait = push.wait.and_then(|wait| self.begin_wait(wait, age));
+                if let Some(wait) = &wait {
+                    message.await_acks(wait.push());
+                }
                 let receipt = self.node.push_with(&user, &mut message, &options).await;
-                Outcome::Pushed(receipt.into())
+                let mut told = envelope::Receipt::from(receipt);
+                told.acks = wait.map(|wait| self.tell_acks(origin, wait));
+                Outcome::Pushed(told)
             }
             Err(failed) => Outcome::Failed(failed),
         }

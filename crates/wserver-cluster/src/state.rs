@@ -19,6 +19,7 @@ use crate::requests::Requests;
 use crate::seldom::Seldom;
 use crate::settings::ClusterSettings;
 use crate::streams::Streams;
+use crate::waits::Waits;
 
 /// Whether pushes from other nodes reach this node's connections, as far as it can know, and what
 /// follows from that.
@@ -55,6 +56,7 @@ pub(crate) struct ClusterState<W: Wire> {
     pub(crate) outbound: Vec<Outbound>,
     pub(crate) requests: Arc<Requests>,
     pub(crate) streams: Arc<Streams>,
+    pub(crate) waits: Waits,
     pub(crate) reachability: Reachability,
     pub(crate) counters: Counters,
     /// Asks for a heartbeat before it is due.
@@ -101,6 +103,7 @@ impl<W: Wire> ClusterState<W> {
             outbound: (0..lanes).map(|_| Outbound::new(settings.queue_bytes_max)).collect(),
             requests: Arc::new(Requests::new(settings.requests_max)),
             streams: Arc::new(Streams::default()),
+            waits: Waits::default(),
             reachability: Reachability::new(lanes, settings.lease),
             counters: Counters::default(),
             is_heartbeat_wanted: AtomicBool::new(false),

@@ -73,7 +73,7 @@ pub use binder::{
 pub use close::CloseReason;
 pub use expiries::RegistrationKey;
 pub use generations::Generations;
-pub use id::{ConnectionId, PushId};
+pub use id::{ConnectionId, NoPushId, PushId};
 pub use limits::{
     ConnectionsPerUserPolicy, LimitChecks, LimitProblem, LimitSettings, Limits, LimitsError,
     UnknownPolicy,

@@ -22,8 +22,8 @@ const MIB: usize = 1024 * KIB;
 /// The bytes a server-side frame head may add to a payload (RFC 6455, section 5.2).
 const FRAME_HEAD_BYTES_MAX: usize = 10;
 /// What the head of a push holds besides the event's name, for connections of version 2: the id, of
-/// at most 64 bytes, and JSON around both.
-const PUSH_HEAD_BYTES_MAX: usize = 96;
+/// at most 64 bytes, JSON around both, and what asks for an acknowledgement.
+const PUSH_HEAD_BYTES_MAX: usize = 112;
 /// What a position adds to the head of a push that is kept: `,"at":"…"`.
 const POSITION_BYTES_MAX: usize = 8 + Position::TEXT_BYTES_MAX;
 /// The most bytes that one byte of a name becomes in JSON: `\u001f`.
@@ -114,6 +114,11 @@ pub struct LimitSettings {
     pub journal_bytes_max: usize,
     /// The maximum number of traces at once. Default: 16.
     pub traces_max: usize,
+    /// The maximum number of push requests that wait for acknowledgements at once. Default: 1,000.
+    pub waits_max: usize,
+    /// The maximum number of connections whose acknowledgements one request waits for. Default:
+    /// 1,000.
+    pub wait_connections_max: usize,
 }
 
 impl Default for LimitSettings {
@@ -156,6 +161,8 @@ impl Default for LimitSettings {
             drain_spread: Duration::from_secs(15),
             journal_bytes_max: 4 * MIB,
             traces_max: 16,
+            waits_max: 1000,
+            wait_connections_max: 1000,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use wserver_core::{
-    Bound, CloseReason, ConnectionId, EventName, Registration, TokenDigest, UserId,
+    Bound, CloseReason, ConnectionId, EventName, PushId, Registration, TokenDigest, UserId,
 };
 use wserver_protocol::DecodeError;
 
@@ -133,6 +133,14 @@ impl<W: Wire> Attachment<W> {
         for of_user in registrations.chunk_by(|one, next| one.user == next.user) {
             let user = of_user.first().map(|it| &it.user);
             self.node.journal.note(what, Some(self.id()), user, None);
+        }
+    }
+
+    /// Notes that the client has handled a push. It counts if the push waits for that and was given
+    /// to this connection; otherwise nothing changes.
+    pub fn acknowledge(&self, push: PushId) {
+        if self.node.acks.acknowledged(self.id(), push) {
+            self.node.counters.acks_total.increment();
         }
     }
 

@@ -46,6 +46,10 @@ pub struct Counters {
     pub pushes_total: Counter,
     /// Pushes that had to wait for a fan-out under way.
     pub pushes_waited_total: Counter,
+    /// Acknowledgements that a push waited for.
+    pub acks_total: Counter,
+    /// Requests that could not wait for acknowledgements, because `waits_max` others did.
+    pub waits_refused_total: Counter,
     /// Messages taken by a socket or a queue: the sum of all N.
     pub deliveries_total: Counter,
     /// Messages that were not taken, because their connection was closed as too slow or was found

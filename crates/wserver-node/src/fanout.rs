@@ -13,20 +13,21 @@
 mod under_way;
 mod walk;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tracing::{Instrument as _, Level, enabled, trace, trace_span};
-use wserver_core::{CloseReason, EventName, EventRef, Group, UserId, UserKey};
+use wserver_core::{CloseReason, ConnectionId, EventName, EventRef, Group, UserId, UserKey};
 use wserver_protocol::Protocol;
 
+use crate::acks::{AwaitedPush, Fate};
 use crate::entry::What;
 use crate::lane::{Lane, Waiting, append};
 use crate::message::{KeptMessage, Message, Wanted};
 use crate::outbox::{Outbox, Run, Sent, Wire};
 use crate::receipt::{NoDelivery, PushOptions, PushReceipt};
-use crate::replay::{Kept, Log, Replays};
 use crate::state::NodeState;
 use under_way::UnderWay;
 
@@ -165,7 +166,7 @@ impl<W: Wire> NodeState<W> {
             let admission = self.accept(key, push, evicted);
             let is_accepted = !matches!(admission, Some(Admission::Waiting(_)));
             if is_accepted {
-                keep(replays, log, push, now);
+                replays.keep(log, push.message, push.options.expires_at, now);
             }
             (admission, is_accepted)
         })
@@ -209,7 +210,11 @@ impl<W: Wire> NodeState<W> {
             return Admission::Waiting(answer);
         }
         let members = group.members;
-        let (event, receipt) = match self.count(group, push, evicted) {
+        let counted = self.count(group, push, evicted);
+        if let Some(wait) = push.message.wait() {
+            self.expect_acks(group, push, wait, evicted);
+        }
+        let (event, receipt) = match counted {
             Ok(counted) => counted,
             Err(receipt) => return Admission::Nobody(receipt),
         };
@@ -273,6 +278,32 @@ impl<W: Wire> NodeState<W> {
         } else {
             Err(PushReceipt { reason: Some(NoDelivery::SlowConsumer), ..receipt })
         }
+    }
+
+    /// Notes whose acknowledgements an accepted push waits for.
+    #[cold]
+    fn expect_acks(
+        &self,
+        group: &UserGroup<'_, W>,
+        push: &Push<'_, '_>,
+        wait: AwaitedPush,
+        evicted: &[Evicted<W>],
+    ) {
+        let Some(event) = group.members.event(push.message.event()) else { return };
+        let evicted: HashSet<ConnectionId> =
+            evicted.iter().map(|(outbox, _)| outbox.id()).collect();
+        let members = group.members.iter().filter(|member| {
+            member.registered(event).is_some() && push.options.exclude != Some(member.id())
+        });
+        let fates = members.map(|member| {
+            let fate = match member.handle().protocol() {
+                Protocol::V1 => Fate::Unable,
+                Protocol::V2 if evicted.contains(&member.id()) => Fate::Lost,
+                Protocol::V2 => Fate::Able,
+            };
+            (member.id(), fate)
+        });
+        self.acks.given(wait, push.message.id(), fates);
     }
 
     fn check_laggards(
@@ -444,21 +475,6 @@ impl<W: Wire> NodeState<W> {
         let span = trace_span!("walk", walk);
         self.tasks.spawn(async move { node.walk(&user, walk).await }.instrument(span));
     }
-}
-
-/// Puts an accepted push, which has its position there, into the log of its user.
-fn keep(replays: &Replays, log: &mut Log, push: &mut Push<'_, '_>, accepted: Instant) {
-    let Push { message, options, .. } = push;
-    let kept = Kept {
-        event: message.event().clone(),
-        id: message.id(),
-        at: log.next(),
-        message_bytes: message.text().len(),
-        frame: message.frame(Protocol::V2).clone(),
-        expires_at: options.expires_at,
-        accepted,
-    };
-    replays.keep(log, kept);
 }
 
 /// Outside the loops over members, where the check of the log level would cost each member a dozen

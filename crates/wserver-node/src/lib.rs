@@ -14,6 +14,7 @@ mod message;
 mod fanout;
 mod lane;
 mod receipt;
+mod acks;
 mod everyone;
 mod gathered;
 mod info;
@@ -31,6 +32,7 @@ mod counters;
 mod histogram;
 mod probe;
 
+pub use acks::{AckWait, Acks, AwaitedPush, TooManyWaits, WaitFor, Waited};
 pub use attachment::Attachment;
 pub use counters::{Counter, Counters};
 pub use drain::{Drained, Goodbyes};

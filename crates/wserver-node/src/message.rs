@@ -7,6 +7,8 @@ use wserver_core::{EventName, Position, PushId};
 use wserver_protocol::connection::Head;
 use wserver_protocol::{Protocol, frame};
 
+use crate::acks::AwaitedPush;
+
 /// One push: its message, event and id.
 ///
 /// It is encoded for the first connection that gets it, once for each protocol.
@@ -17,6 +19,8 @@ pub struct Message<'a> {
     text: &'a str,
     /// The position behind it in the log of the user, if it is kept there.
     at: Option<Position>,
+    /// What waits for its acknowledgements.
+    wait: Option<AwaitedPush>,
     /// By protocol.
     frames: [Option<Bytes>; 2],
 }
@@ -25,7 +29,7 @@ impl<'a> Message<'a> {
     /// A message that arrives unchanged. Connections of version 2 also get the event and the id.
     #[must_use]
     pub const fn new(event: &'a EventName, id: PushId, text: &'a str) -> Self {
-        Self { event, id, text, at: None, frames: [const { None }; 2] }
+        Self { event, id, text, at: None, wait: None, frames: [const { None }; 2] }
     }
 
     /// The event of the push.
@@ -55,13 +59,30 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// Has connections of version 2 acknowledge it to `wait`, from its next push on.
+    pub fn await_acks(&mut self, wait: AwaitedPush) {
+        if self.wait.replace(wait).is_none() {
+            // Its head says so, whoever waits.
+            self.frames[Protocol::V2 as usize] = None;
+        }
+    }
+
+    /// What waits for its acknowledgements.
+    #[must_use]
+    pub const fn wait(&self) -> Option<AwaitedPush> {
+        self.wait
+    }
+
+    fn head(&self) -> Head<'a, PushId, Position> {
+        Head { event: self.event.as_str(), id: self.id, at: self.at, ack: self.wait.is_some() }
+    }
+
     /// Its frame for connections that speak `protocol`.
     pub(crate) fn frame(&mut self, protocol: Protocol) -> &Bytes {
+        let (head, text) = (self.head(), self.text);
         self.frames[protocol as usize].get_or_insert_with(|| match protocol {
-            Protocol::V1 => frame::text(self.text),
-            Protocol::V2 => {
-                Head { event: self.event.as_str(), id: self.id, at: self.at }.frame(self.text)
-            }
+            Protocol::V1 => frame::text(text),
+            Protocol::V2 => head.frame(text),
         })
     }
 
@@ -80,8 +101,7 @@ impl<'a> Message<'a> {
     pub(crate) fn bytes(&self, wanted: Wanted) -> usize {
         if wanted.v2 {
             // The head makes it longer than the frame of version 1.
-            let head = Head { event: self.event.as_str(), id: self.id, at: self.at };
-            head.frame_len(self.text.len())
+            self.head().frame_len(self.text.len())
         } else {
             frame::frame_len(self.text.len())
         }
@@ -124,24 +144,25 @@ pub(crate) struct KeptMessage {
     event: EventName,
     id: PushId,
     text: Box<str>,
+    wait: Option<AwaitedPush>,
     frames: [Option<Bytes>; 2],
 }
 
 impl KeptMessage {
     pub(crate) fn lend(&self) -> Message<'_> {
-        let Self { event, id, text, frames } = self;
-        Message { event, id: *id, text, at: None, frames: frames.clone() }
+        let Self { event, id, text, wait, frames } = self;
+        Message { event, id: *id, text, at: None, wait: *wait, frames: frames.clone() }
     }
 }
 
 impl From<&Message<'_>> for KeptMessage {
     fn from(message: &Message<'_>) -> Self {
-        let Message { event, id, text, at, frames } = message;
+        let Message { event, id, text, at, wait, frames } = message;
         let mut frames = frames.clone();
         if at.is_some() {
             // It gets another position when it is accepted.
             frames[Protocol::V2 as usize] = None;
         }
-        Self { event: (*event).clone(), id: *id, text: (*text).into(), frames }
+        Self { event: (*event).clone(), id: *id, text: (*text).into(), wait: *wait, frames }
     }
 }

@@ -379,6 +379,15 @@ impl<W: Wire> Node<W> {
         replays.users().iter().for_each(|user| self.state.lost(user, None));
     }
 
+    /// Ends all that is kept for replay: the node has been asked for it for the last time.
+    pub fn end_replay(&self) {
+        let Some(replays) = &self.state.replays else { return };
+        let ended = replays.end();
+        if let Some(interest) = &self.state.interest {
+            ended.iter().for_each(|user| interest.left(user));
+        }
+    }
+
     /// What is kept for replay: the bytes of all logs with their messages, and the number of logs.
     #[must_use]
     pub fn replay_gauges(&self) -> (usize, usize) {

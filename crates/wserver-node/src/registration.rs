@@ -207,6 +207,7 @@ impl<W: Wire> NodeState<W> {
     /// callers only the one that finds it bound does so; returns whether it was this one.
     pub(crate) fn unbind(&self, outbox: &Outbox<W>) -> bool {
         let unbound = self.binder.unbind_connection(outbox.id());
+        self.acks.ended(outbox.id());
         self.let_go(&unbound);
         let (Phase::Closing(reason) | Phase::Ended(reason)) = outbox.phase() else { return false };
         self.note_closed(outbox.id(), reason, &unbound);

@@ -18,8 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use wserver_core::{EventName, Limits, LogId, Patterns, Position, PushId, UserId};
+use wserver_protocol::Protocol;
 
 use crate::counters::Counter;
+use crate::message::Message;
 use crate::receipt::is_over;
 
 use log::LOG_BYTES;
@@ -176,9 +178,24 @@ impl Replays {
         }
     }
 
-    /// Puts a message into a log, if there is room.
-    pub(crate) fn keep(&self, log: &mut Log, kept: Kept) {
-        let now = kept.accepted;
+    /// Puts an accepted push, which has its position there, into the log of its user, if there is
+    /// room.
+    pub(crate) fn keep(
+        &self,
+        log: &mut Log,
+        message: &mut Message<'_>,
+        expires_at: Option<Instant>,
+        now: Instant,
+    ) {
+        let kept = Kept {
+            event: message.event().clone(),
+            id: message.id(),
+            at: log.next(),
+            message_bytes: message.text().len(),
+            frame: message.frame(Protocol::V2).clone(),
+            expires_at,
+            accepted: now,
+        };
         let before = log.bytes();
         log.drop_old(self.window, now);
         let bytes = kept.bytes();
@@ -250,6 +267,23 @@ impl Replays {
             drop(log);
             self.remove(&user, &found);
             ended.push(user);
+        }
+        ended
+    }
+
+    /// Ends all logs, and returns their users.
+    pub(crate) fn end(&self) -> Vec<UserId> {
+        let mut ended = Vec::new();
+        for user in self.users() {
+            let found = lock(self.shard(&user)).get(&user).cloned();
+            let Some(found) = found else { continue };
+            let mut log = lock(&found);
+            if !std::mem::replace(&mut log.is_ended, true) {
+                self.release(log.bytes());
+                drop(log);
+                self.remove(&user, &found);
+                ended.push(user);
+            }
         }
         ended
     }

@@ -261,7 +261,7 @@ fn frames_of(missed: &[Missed], here: Position) -> Vec<Bytes> {
     let behind = missed.iter().skip(1).map(|_| None).chain([Some(&here)]);
     let frames = missed.iter().zip(behind).map(|(missed, behind)| {
         let Missed { event, id, at, message } = missed;
-        Head { event, id, at: Some(behind.unwrap_or(at)) }.frame(message)
+        Head { event, id, at: Some(behind.unwrap_or(at)), ack: false }.frame(message)
     });
     frames.collect()
 }

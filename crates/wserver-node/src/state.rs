@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use wserver_core::{Binder, CloseReason, ConnectionId, ConnectionsPerUserPolicy, Limits, UserId};
 
+use crate::acks::AckTable;
 use crate::counters::Counters;
 use crate::entry::What;
 use crate::interest::Interest;
@@ -46,6 +47,8 @@ pub(crate) struct NodeState<W: Wire> {
     /// The messages that are kept for connections that come back, if any are.
     pub(crate) replays: Option<Replays>,
     pub(crate) journal: Journal,
+    /// Pushes that wait for acknowledgements. Its lock comes last, behind that of a user.
+    pub(crate) acks: Arc<AckTable>,
     pub(crate) counters: Counters,
     pub(crate) tasks: Tasks,
     pub(crate) next_connection: AtomicU64,
@@ -122,6 +125,7 @@ impl<W: Wire> NodeState<W> {
             making_room: Mutex::default(),
             replays: Replays::new(&limits, home_of(first_connection)),
             journal: Journal::new(&limits),
+            acks: Arc::new(AckTable::new(&limits)),
             counters: Counters::default(),
             tasks: Tasks::new(runtime),
             next_connection: AtomicU64::new(first_connection),

@@ -6,6 +6,7 @@
 //! contract.
 
 mod code;
+mod from_client;
 mod from_server;
 mod notice;
 mod push;
@@ -13,6 +14,7 @@ mod reply;
 mod request;
 
 pub use code::{Code, Refused};
+pub use from_client::FromClient;
 pub use from_server::FromServer;
 pub use notice::Notice;
 pub use push::Head;

@@ -24,7 +24,7 @@ pub use entry::{Entry, Missed};
 pub use position::{Kept, KeptMessage, PositionNow, PositionOf};
 pub use problem::Problem;
 pub use push::{
-    Batch, BatchAnswer, BatchItem, Delivery, NodeDelivery, Push, PushAnswer, Reason, Recipients,
-    UserDelivery,
+    Acks, Batch, BatchAnswer, BatchItem, Delivery, NodeDelivery, Push, PushAnswer, Reason,
+    Recipients, UserDelivery, Wait, WaitFor,
 };
 pub use question::{Answer, AnswerValue, LostPush, Question};

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use wserver_core::{ConnectionId, UserId};
 use wserver_node::{
-    EveryoneReceipt, Gathered, Message, NodeId, NodeName, PushOptions, PushReceipt, Wire,
+    AwaitedPush, EveryoneReceipt, Gathered, Message, NodeId, NodeName, PushOptions, PushReceipt,
+    Wire,
 };
 
 /// One node's part in its cluster.
@@ -110,6 +111,10 @@ impl<W: Wire> Cluster<W> {
         _: &mut Message<'_>,
         _: &PushOptions,
     ) -> Gathered<EveryoneReceipt> {
+        match self.never {}
+    }
+
+    pub(crate) fn wait_is_over(&self, _: &AwaitedPush, _: &[NodeId]) {
         match self.never {}
     }
 

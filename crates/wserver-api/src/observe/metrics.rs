@@ -111,6 +111,21 @@ fn page<W: Wire>(api: &Api<W>) -> String {
         "Answers to requests with an Idempotency-Key that were forgotten before ten minutes had passed.",
         api.pushes.idempotency.evicted_total.value(),
     );
+    page.one_gauge(
+        "wserver_waits",
+        "Push requests that wait for acknowledgements.",
+        api.node.waits(),
+    );
+    page.one_counter(
+        "wserver_waits_refused_total",
+        "Push requests that could not wait for acknowledgements, because waits_max others did.",
+        node.waits_refused_total.value(),
+    );
+    page.one_counter(
+        "wserver_acks_total",
+        "Acknowledgements that a push waited for; others are not counted.",
+        node.acks_total.value(),
+    );
     page.one_counter(
         "wserver_deliveries_total",
         "Messages that a connection's socket or queue took: the sum of all N.",

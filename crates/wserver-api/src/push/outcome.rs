@@ -1,5 +1,6 @@
 //! The outcome of a push in the terms of the HTTP API: counts, and a reason if nobody got it.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use crate::cluster::Cluster;
@@ -8,7 +9,7 @@ use wserver_core::{CloseReason, EventName, UserId};
 use wserver_node::{
     Entry, EveryoneReceipt, Gathered, NoDelivery, Node, NodeName, PushReceipt, What, Wire,
 };
-use wserver_protocol::v2::{Delivery, NodeDelivery, Reason};
+use wserver_protocol::v2::{Delivery, NodeDelivery, Reason, UserDelivery};
 
 use crate::cluster::ask;
 use crate::operate::words::{Ago, Count, Name, of_close};
@@ -198,6 +199,18 @@ fn of_sum(event: &EventName, receipt: PushReceipt) -> Delivery {
         (delivery.reason, delivery.detail) = (Some(reason(no_delivery)), Some(detail));
     }
     delivery
+}
+
+/// Adds up the nodes that took part for any of the users, and those that did not answer.
+pub(crate) fn sum_nodes(sum: &mut Delivery, results: &[UserDelivery]) {
+    let deliveries = || results.iter().map(|result| &result.delivery);
+    sum.nodes = deliveries().filter_map(|it| it.nodes).max();
+    if sum.nodes.is_some() {
+        let missing = deliveries().filter_map(|it| it.nodes_missing.as_ref()).flatten();
+        let missing: BTreeSet<&String> = missing.collect();
+        sum.is_partial = Some(deliveries().any(|it| it.is_partial == Some(true)));
+        sum.nodes_missing = Some(missing.into_iter().cloned().collect());
+    }
 }
 
 fn only_excluded() -> &'static str {

@@ -2,7 +2,6 @@
 //! with an `Idempotency-Key` is carried out only once.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,12 +10,14 @@ use wserver_auth::Publisher;
 use wserver_core::{EventName, UserId};
 use wserver_node::{Message, PushOptions, Wire};
 use wserver_protocol::v2::{
-    self, Batch, BatchAnswer, BatchItem, Delivery, Push, PushAnswer, Recipients, UserDelivery,
+    self, Batch, BatchAnswer, BatchItem, Delivery, Problem, Push, PushAnswer, Recipients,
+    UserDelivery,
 };
 
 use super::check::check;
 use super::outcome;
 use super::outcome::EventsRoom;
+use super::waits::{Waiting, Waits};
 use crate::api::Api;
 use crate::authorize;
 use crate::body::Body;
@@ -46,7 +47,7 @@ pub(crate) async fn answer<W: Wire>(
         let body = read.await?;
         let is_batch = endpoint == Endpoint::Batch;
         let Some(key) = parameters::idempotency_key(&headers)? else {
-            return carry_out(api, &publisher, is_batch, &body, arrived).await.map(reply::json);
+            return carry_out(api, &publisher, is_batch, body, arrived).await.map(reply::json);
         };
         carry_out_once(api, publisher, is_batch, key, uri.path(), body, arrived).await
     };
@@ -71,7 +72,7 @@ async fn carry_out_once<W: Wire>(
     let bytes = body.bytes.clone();
     let work = {
         let (api, publisher) = (Arc::clone(api), publisher.clone());
-        async move { carry_out(&api, &publisher, is_batch, &body, arrived).await }
+        async move { carry_out(&api, &publisher, is_batch, body, arrived).await }
     };
     let idempotency = &api.pushes.idempotency;
     let request = (path, &*bytes);
@@ -97,26 +98,52 @@ async fn carry_out<W: Wire>(
     api: &Api<W>,
     publisher: &Publisher,
     is_batch: bool,
-    body: &Body,
+    body: Body,
     arrived: Instant,
 ) -> Result<String, Refused> {
+    let mut waits = Waits::new(Instant::now());
     if is_batch {
-        return batch(api, publisher, body, arrived).await.map(|answer| v2::encode(&answer));
+        let made = batch(api, publisher, &body, arrived, &mut waits).await?;
+        // Other requests may need its room.
+        drop(body);
+        return Ok(v2::encode(&complete_batch(api, &waits, made).await));
     }
-    let push = Push::parse(&body.bytes).map_err(Refused::Body)?;
-    let checked = Checked::new(api, publisher, &push, arrived)?;
-    charge(api, publisher, cost(&push))?;
-    let answer = checked.carry_out(api, publisher, &push, &mut EventsRoom::default()).await;
+    let Made { mut answer, waiting } = one(api, publisher, &body, arrived, &mut waits).await?;
+    drop(body);
+    waits.complete(api, &mut answer, waiting).await;
     Ok(v2::encode(&answer))
 }
 
-/// Makes the pushes one after the other, in their order.
+/// A push that is made, but may still wait.
+struct Made {
+    answer: PushAnswer,
+    /// One for each user, if it waits.
+    waiting: Vec<Waiting>,
+}
+
+async fn one<W: Wire>(
+    api: &Api<W>,
+    publisher: &Publisher,
+    body: &Body,
+    arrived: Instant,
+    waits: &mut Waits,
+) -> Result<Made, Refused> {
+    let push = Push::parse(&body.bytes).map_err(Refused::Body)?;
+    let checked = Checked::new(api, publisher, &push, arrived)?;
+    checked.prepare_wait(api, &push, waits)?;
+    charge(api, publisher, cost(&push))?;
+    Ok(checked.carry_out(api, publisher, &push, &mut EventsRoom::default(), waits).await)
+}
+
+/// Makes the pushes one after the other, in their order. All of them are made before any is waited
+/// for.
 async fn batch<W: Wire>(
     api: &Api<W>,
     publisher: &Publisher,
     body: &Body,
     arrived: Instant,
-) -> Result<BatchAnswer, Refused> {
+    waits: &mut Waits,
+) -> Result<Vec<Result<Made, Problem>>, Refused> {
     let batch = Batch::parse(&body.bytes).map_err(Refused::Body)?;
     check_count(api, "pushes", batch.len())?;
     let max = api.http_limits.batch_pushes_max;
@@ -131,12 +158,14 @@ async fn batch<W: Wire>(
         pushes.push(push);
     }
     charge(api, publisher, items)?;
-    let mut results = Vec::with_capacity(batch.len());
+    let mut made = Vec::with_capacity(batch.len());
     let mut room = EventsRoom::default();
     for (index, push) in pushes.into_iter().enumerate() {
         let outcome = match push {
-            Ok(push) => match Checked::new(api, publisher, &push, arrived) {
-                Ok(checked) => Ok(checked.carry_out(api, publisher, &push, &mut room).await),
+            Ok(push) => match Checked::new(api, publisher, &push, arrived)
+                .and_then(|checked| checked.prepare_wait(api, &push, waits).map(|()| checked))
+            {
+                Ok(checked) => Ok(checked.carry_out(api, publisher, &push, &mut room, waits).await),
                 Err(refused) => {
                     count_refused(api, &refused);
                     let mut problem = refused.details().problem();
@@ -150,14 +179,31 @@ async fn batch<W: Wire>(
                 Err(refused.details().problem())
             }
         };
+        made.push(outcome);
+    }
+    Ok(made)
+}
+
+/// Waits for each push of a batch. All of them have waited since the same moment, so the order is of
+/// no importance.
+async fn complete_batch<W: Wire>(
+    api: &Api<W>,
+    waits: &Waits,
+    made: Vec<Result<Made, Problem>>,
+) -> BatchAnswer {
+    let mut results = Vec::with_capacity(made.len());
+    for outcome in made {
         results.push(match outcome {
-            Ok(answer) => BatchItem { status: 200, answer: Some(answer), problem: None },
+            Ok(Made { mut answer, waiting }) => {
+                waits.complete(api, &mut answer, waiting).await;
+                BatchItem { status: 200, answer: Some(answer), problem: None }
+            }
             Err(problem) => {
                 BatchItem { status: problem.status, answer: None, problem: Some(problem) }
             }
         });
     }
-    Ok(BatchAnswer { results })
+    BatchAnswer { results }
 }
 
 /// How many pushes it counts as: one for each of its users, and one for everyone.
@@ -218,13 +264,27 @@ impl Checked {
         Ok(Self { event, options, users })
     }
 
+    /// Prepares to wait for the push, if it asks for that.
+    fn prepare_wait<W: Wire>(
+        &self,
+        api: &Api<W>,
+        push: &Push<'_>,
+        waits: &mut Waits,
+    ) -> Result<(), Refused> {
+        match push.wait {
+            None => Ok(()),
+            Some(_) => waits.prepare(api, &self.users, &self.event, self.options.exclude),
+        }
+    }
+
     async fn carry_out<W: Wire>(
         self,
         api: &Api<W>,
         publisher: &Publisher,
         push: &Push<'_>,
         room: &mut EventsRoom,
-    ) -> PushAnswer {
+        waits: &Waits,
+    ) -> Made {
         let Self { event, options, users } = self;
         let id = api.pushes.ids.next();
         let mut message = Message::new(&event, id, &push.message);
@@ -235,10 +295,13 @@ impl Checked {
             results: None,
         };
         let mut results = Vec::with_capacity(users.len());
+        let mut waiting = Vec::new();
         for user in &users {
             // A request with many users must not take a whole turn of the runtime's worker.
             tokio::task::consume_budget().await;
+            let begun = push.wait.and_then(|wait| waits.begin(wait, &mut message));
             let gathered = api.deliver(user, &mut message, &options).await;
+            waiting.extend(begun.map(|begun| Waiting::new(begun, &gathered)));
             let scope = &publisher.scope;
             let delivery = outcome::of_user(
                 &api.node,
@@ -268,7 +331,7 @@ impl Checked {
         let Delivery { matched, written, queued, dropped, .. } = answer.delivery;
         let (name, by) = (publisher.name.as_deref(), publisher.id().method());
         debug!(push = %answer.id, publisher = name, by, matched, written, queued, dropped, "pushed");
-        answer
+        Made { answer, waiting }
     }
 }
 
@@ -305,18 +368,6 @@ fn check_count<W: Wire>(api: &Api<W>, field: &'static str, items: usize) -> Resu
     if items > max { Err(Refused::TooMany { field, items, max }) } else { Ok(()) }
 }
 
-/// Adds up the nodes that took part for any of the users, and those that did not answer.
-fn sum_nodes(sum: &mut Delivery, results: &[UserDelivery]) {
-    let deliveries = || results.iter().map(|result| &result.delivery);
-    sum.nodes = deliveries().filter_map(|it| it.nodes).max();
-    if sum.nodes.is_some() {
-        let missing = deliveries().filter_map(|it| it.nodes_missing.as_ref()).flatten();
-        let missing: BTreeSet<&String> = missing.collect();
-        sum.is_partial = Some(deliveries().any(|it| it.is_partial == Some(true)));
-        sum.nodes_missing = Some(missing.into_iter().cloned().collect());
-    }
-}
-
 /// The sum over all users. It has a reason if the reason is the same for all of them.
 fn sum(results: &[UserDelivery]) -> Delivery {
     let mut sum = Delivery::default();
@@ -326,7 +377,7 @@ fn sum(results: &[UserDelivery]) -> Delivery {
         sum.queued += delivery.queued;
         sum.dropped += delivery.dropped;
     }
-    sum_nodes(&mut sum, results);
+    outcome::sum_nodes(&mut sum, results);
     if sum.delivered() == 0 {
         let first = results.first().and_then(|first| first.delivery.reason);
         sum.reason = first.filter(|_| results.iter().all(|it| it.delivery.reason == first));

@@ -80,6 +80,11 @@ pub(crate) enum Refused {
     TooManyInAll {
         max: usize,
     },
+    /// A push would wait for acknowledgements of more connections than a request may.
+    TooManyToWaitFor {
+        connections: usize,
+        max: usize,
+    },
     /// A request has more pushes than the publisher may ever make at once.
     BeyondBurst {
         burst: u32,
@@ -253,6 +258,15 @@ impl Refused {
             )
             .field("pushes")
             .limit(setting_name!(HttpLimitSettings, batch_pushes_max), *max),
+            Self::TooManyToWaitFor { connections, max } => ProblemDetails::new(
+                Kind::TooManyItems,
+                "too many items",
+                format!(
+                    "the request would wait for {connections} connections, the limit wait_connections_max is {max}"
+                ),
+            )
+            .field("wait")
+            .limit(setting_name!(LimitSettings, wait_connections_max), *max),
             Self::BeyondBurst { burst } => ProblemDetails::new(
                 Kind::TooManyItems,
                 "too many items",

@@ -168,6 +168,44 @@ async fn by_version_2_it_comes_back_behind_its_position() {
     expect![[r#"Registered { events: ["news"], refused: [] }, Pushed { event: "news", id: "1-1", bytes: 3, .. }, Pushed { event: "tick", id: "1-2", bytes: 8, .. }, (connection lost), Registered { events: ["news"], refused: [] }, Gap { reason: "restarted", spread: 15s }, Gap { reason: "lost", spread: 0ns }, (connection lost), over: closed by the server with 4503"#]].assert_eq(&told);
 }
 
+/// Whoever asks for the next update has handled the last one.
+#[tokio::test]
+async fn what_is_handled_is_acknowledged() {
+    let (server, address) = listen().await;
+    let mut connection = reconnecting(&address);
+    let push = |id: &str, ack: &str| format!("{{\"event\":\"news\",\"id\":\"{id}\"{ack}}}\n{id}");
+    let (messages, acknowledged) = both(
+        async {
+            let mut messages = Vec::new();
+            while messages.len() < 5 {
+                messages.push(connection.next_message().await.unwrap());
+            }
+            messages
+        },
+        async {
+            let (mut socket, _) = accept_request(&server).await;
+            for (id, ack) in [
+                ("a-1", ""),
+                ("a-2", ",\"ack\":true"),
+                ("a-3", ",\"ack\":true"),
+                ("a-4", ",\"ack\":false"),
+            ] {
+                socket.send(Message::text(push(id, ack))).await.unwrap();
+            }
+            let mut acknowledged: Vec<String> = Vec::new();
+            while acknowledged.concat().matches("a-").count() < 2 {
+                let text = socket.next().await.unwrap().unwrap().into_text().unwrap();
+                acknowledged.push(text.as_str().to_owned());
+            }
+            socket.send(Message::text(push("a-5", ",\"ack\":true"))).await.unwrap();
+            acknowledged
+        },
+    )
+    .await;
+    assert_eq!(messages, ["a-1", "a-2", "a-3", "a-4", "a-5"]);
+    assert_eq!(acknowledged, [r#"{"ack":["a-2"]}"#, r#"{"ack":["a-3"]}"#]);
+}
+
 #[tokio::test]
 async fn messages_can_be_had_without_the_rest() {
     let (server, address) = listen().await;

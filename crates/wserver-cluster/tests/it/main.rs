@@ -3,6 +3,7 @@
 
 mod peers;
 
+mod acks;
 mod broker;
 mod faults;
 mod losses;

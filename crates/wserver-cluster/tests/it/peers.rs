@@ -89,7 +89,15 @@ impl Member {
     }
 
     pub(crate) fn start_with(broker: &(impl Broker + Clone), settings: ClusterSettings) -> Self {
-        let limits = LimitSettings::default().build().unwrap();
+        Self::start_limited(broker, settings, LimitSettings::default())
+    }
+
+    pub(crate) fn start_limited(
+        broker: &(impl Broker + Clone),
+        settings: ClusterSettings,
+        limits: LimitSettings,
+    ) -> Self {
+        let limits = limits.build().unwrap();
         let broker = Arc::new(broker.clone());
         let joining = Joining::new(limits, |_, _| None, Handle::current(), broker, settings);
         let node = joining.node().clone();

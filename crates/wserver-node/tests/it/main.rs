@@ -1,6 +1,7 @@
 //! The node from outside, on wires that are scripted: every byte a connection is sent is on record.
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
+mod acks;
 mod budgets;
 mod everyone;
 mod info;

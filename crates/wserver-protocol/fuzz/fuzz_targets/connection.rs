@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use wserver_protocol::connection::{Asked, FromServer, Request, RequestError, push, push_len};
+use wserver_protocol::connection::{Asked, FromClient, FromServer, Head, Request, RequestError};
 use wserver_protocol::frame;
 
 fuzz_target!(|input: &[u8]| {
@@ -24,6 +24,9 @@ fuzz_target!(|input: &[u8]| {
             assert!(is_object);
             assert!(detail.len() < 100 && detail.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
         }
+    }
+    if let Ok(message) = FromClient::parse(input) {
+        assert_eq!(FromClient::parse(message.encode().as_bytes()), Ok(message));
     }
     let Ok(text) = std::str::from_utf8(input) else { return };
     match FromServer::parse(text) {
@@ -44,13 +47,15 @@ fuzz_target!(|input: &[u8]| {
         middle -= 1;
     }
     let (event, message) = text.split_at(middle);
-    let written = push(event, "5f3a9c01-12", message);
-    assert_eq!(written.len(), push_len(event, "5f3a9c01-12", message.len()));
+    let ack = text.len() % 2 == 1;
+    let head = Head { event, id: "5f3a9c01-12", ack };
+    let written = head.frame(message);
+    assert_eq!(written.len(), head.frame_len(message.len()));
     let payload = (2..=10)
         .find(|head| frame::frame_len(written.len() - head) == written.len())
         .map(|head| &written[head..])
         .unwrap();
     let read = FromServer::parse(std::str::from_utf8(payload).unwrap());
     let (event, id) = (event.to_owned(), "5f3a9c01-12".to_owned());
-    assert_eq!(read, Some(FromServer::Push { event, id, message }));
+    assert_eq!(read, Some(FromServer::Push { event, id, ack, message }));
 });

@@ -18,6 +18,8 @@ pub enum FromServer<'a> {
         id: String,
         /// The position behind it, if it is kept for replay.
         at: Option<String>,
+        /// Whether the publisher waits for an acknowledgement.
+        ack: bool,
         /// What was pushed.
         message: &'a str,
     },
@@ -35,6 +37,8 @@ struct Head {
     #[serde(default)]
     id: String,
     at: Option<String>,
+    #[serde(default)]
+    ack: bool,
 }
 
 impl<'a> FromServer<'a> {
@@ -44,8 +48,8 @@ impl<'a> FromServer<'a> {
         let (head, message) = text.split_once('\n').unwrap_or((text, ""));
         let fields: Value = serde_json::from_str(head).ok().filter(Value::is_object)?;
         if fields.get("event").is_some() {
-            let Head { event, id, at } = Head::deserialize(fields).ok()?;
-            return Some(Self::Push { event, id, at, message });
+            let Head { event, id, at, ack } = Head::deserialize(fields).ok()?;
+            return Some(Self::Push { event, id, at, ack, message });
         }
         if fields.get("re").is_some() {
             // A reply without `ok` and `error` is one that a later release has invented.
@@ -106,8 +110,13 @@ mod tests {
     fn a_push_is_read_whatever_it_holds() {
         for event in ["order", "a\"b\\c", "line\nfeed", "\u{2028}ü"] {
             for message in ["", "paid", "\n", "a\n\nb", "{\"event\":\"x\"}"] {
-                for at in [None, Some("5f3a9c01b2d4.0000002a")] {
-                    let head = connection::Head { event, id: "5f3a9c01-12", at };
+                for (at, ack) in [
+                    (None, false),
+                    (None, true),
+                    (Some("5f3a9c01b2d4.0000002a"), false),
+                    (Some("5f3a9c01b2d4.0000002a"), true),
+                ] {
+                    let head = connection::Head { event, id: "5f3a9c01-12", at, ack };
                     let frame = head.frame(message);
                     assert_eq!(frame.len(), head.frame_len(message.len()));
                     let payload = &frame[crate::frame::head_len(frame.len() - 2)..];
@@ -117,6 +126,7 @@ mod tests {
                         event: event.to_owned(),
                         id: "5f3a9c01-12".to_owned(),
                         at: at.map(str::to_owned),
+                        ack,
                         message,
                     };
                     assert_eq!(FromServer::parse(text), Some(expected));

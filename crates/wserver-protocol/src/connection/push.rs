@@ -16,12 +16,14 @@ pub struct Head<'a, I, A = &'static str> {
     pub id: I,
     /// The position behind it, of the same characters, if the message is kept for replay.
     pub at: Option<A>,
+    /// Whether the push waits for an acknowledgement.
+    pub ack: bool,
 }
 
 impl<'a, I: fmt::Display> Head<'a, I> {
-    /// The head of a push that is not kept.
+    /// The head of a push that is not kept and waits for nothing.
     pub const fn new(event: &'a str, id: I) -> Self {
-        Self { event, id, at: None }
+        Self { event, id, at: None, ack: false }
     }
 }
 
@@ -58,7 +60,7 @@ impl<I: fmt::Display, A: fmt::Display> Head<'_, I, A> {
         if let Some(at) = &self.at {
             write!(to, ",\"at\":\"{at}\"")?;
         }
-        to.write_all(b"}\n")
+        to.write_all(if self.ack { b",\"ack\":true}\n" } else { b"}\n" })
     }
 }
 

@@ -9,6 +9,9 @@ use super::code::Code;
 /// The largest id of a request: beyond it a number of JavaScript is not exact.
 const ID_MAX: u64 = (1 << 53) - 1;
 
+/// What a request asks for, by its field.
+pub(super) const KNOWN: [&str; 4] = ["register", "unregister", "refresh", "ping"];
+
 /// One request of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -81,22 +84,22 @@ pub enum RequestError {
 }
 
 impl Request {
-    /// Reads the payload of one text or binary message.
+    /// Reads the payload of one text or binary message that is a request.
     ///
     /// Fields are matched exactly, unknown ones are ignored, and the last of duplicates wins.
     ///
     /// # Errors
     /// [`RequestError`] says whether the message can be answered.
     pub fn parse(input: &[u8]) -> Result<Self, RequestError> {
-        let Ok(Value::Object(mut fields)) = serde_json::from_slice(input) else {
-            return Err(RequestError::NotAnObject);
-        };
+        fields(input).and_then(Self::of)
+    }
+
+    pub(super) fn of(mut fields: Map<String, Value>) -> Result<Self, RequestError> {
         let id = fields.get("id").and_then(Value::as_u64).filter(|id| *id <= ID_MAX);
         let refused = |code, detail| RequestError::Refused { id, code, detail };
         let malformed = |detail| refused(Code::Malformed, detail);
         let given = id.ok_or_else(|| malformed("id must be a whole number from 0 to 2^53 - 1"))?;
-        let known = ["register", "unregister", "refresh", "ping"];
-        let mut asked = known.into_iter().filter_map(|name| Some((name, fields.remove(name)?)));
+        let mut asked = KNOWN.into_iter().filter_map(|name| Some((name, fields.remove(name)?)));
         let Some((name, value)) = asked.next() else {
             let detail = "none of register, unregister, refresh and ping";
             return Err(refused(Code::UnknownRequest, detail));
@@ -145,6 +148,14 @@ impl Request {
             Asked::Ping => _ = set("ping", Map::new().into()),
         }
         Value::Object(fields).to_string()
+    }
+}
+
+/// The fields of a message.
+pub(super) fn fields(input: &[u8]) -> Result<Map<String, Value>, RequestError> {
+    match serde_json::from_slice(input) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        _ => Err(RequestError::NotAnObject),
     }
 }
 

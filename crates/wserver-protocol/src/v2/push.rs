@@ -23,6 +23,42 @@ pub enum Recipients {
     Everyone,
 }
 
+/// Which acknowledgements a push waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitFor {
+    /// The first of each user.
+    First,
+    /// Those of every connection that can acknowledge.
+    All,
+}
+
+impl WaitFor {
+    /// Its word in the JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::All => "all",
+        }
+    }
+}
+
+/// What a push waits for, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// Which acknowledgements.
+    pub until: WaitFor,
+    /// The longest time; after parsing it is more than zero and at most [`Wait::TIMEOUT_MAX`].
+    pub timeout: Duration,
+}
+
+impl Wait {
+    /// The time of a push that does not say how long: 5 s.
+    pub const TIMEOUT: Duration = Duration::from_secs(5);
+    /// The longest time that a push may wait: 30 s.
+    pub const TIMEOUT_MAX: Duration = Duration::from_secs(30);
+}
+
 /// The body of `POST /v2/push`.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
@@ -38,6 +74,8 @@ pub struct Push<'a> {
     pub ttl: Option<Duration>,
     /// The id of a connection that does not get it, for example the one that the message came from.
     pub exclude_connection: Option<String>,
+    /// What the answer waits for; `None` is nothing. A push to everyone cannot wait.
+    pub wait: Option<Wait>,
 }
 
 /// The body in the form of the wire.
@@ -61,6 +99,10 @@ struct Fields<'a> {
     ttl_seconds: Option<f64>,
     #[serde(default, deserialize_with = "body::present", skip_serializing_if = "Option::is_none")]
     exclude_connection: Option<String>,
+    #[serde(default, deserialize_with = "body::present", skip_serializing_if = "Option::is_none")]
+    wait: Option<String>,
+    #[serde(default, deserialize_with = "body::present", skip_serializing_if = "Option::is_none")]
+    timeout_seconds: Option<f64>,
 }
 
 impl<'a> Push<'a> {
@@ -71,7 +113,7 @@ impl<'a> Push<'a> {
         message: impl Into<Cow<'a, str>>,
     ) -> Self {
         let (event, message) = (event.into(), message.into());
-        Self { recipients, event, message, ttl: None, exclude_connection: None }
+        Self { recipients, event, message, ttl: None, exclude_connection: None, wait: None }
     }
 
     /// Reads the body of one request.
@@ -79,8 +121,17 @@ impl<'a> Push<'a> {
     /// # Errors
     /// [`BodyError`], which names the wrong field.
     pub fn parse(input: &'a [u8]) -> Result<Self, BodyError> {
-        let Fields { user, users, everyone, event, message, ttl_seconds, exclude_connection } =
-            body::parse(input)?;
+        let Fields {
+            user,
+            users,
+            everyone,
+            event,
+            message,
+            ttl_seconds,
+            exclude_connection,
+            wait,
+            timeout_seconds,
+        } = body::parse(input)?;
         let recipients = match (user, users, everyone) {
             (Some(user), None, None) => Recipients::User(user),
             (None, Some(users), None) if users.is_empty() => {
@@ -104,7 +155,11 @@ impl<'a> Push<'a> {
             }
         }
         let ttl = ttl_seconds.map(ttl).transpose()?;
-        Ok(Self { recipients, event, message, ttl, exclude_connection })
+        let wait = read_wait(wait.as_deref(), timeout_seconds)?;
+        if wait.is_some() && recipients == Recipients::Everyone {
+            return Err(BodyError::new("wait", "goes with user or users, not with everyone"));
+        }
+        Ok(Self { recipients, event, message, ttl, exclude_connection, wait })
     }
 
     /// The body as a publisher posts it.
@@ -128,6 +183,8 @@ impl<'a> Push<'a> {
             message: Cow::Borrowed(&self.message),
             ttl_seconds: self.ttl.map(|ttl| ttl.as_secs_f64()),
             exclude_connection: self.exclude_connection.clone(),
+            wait: self.wait.map(|wait| wait.until.as_str().to_owned()),
+            timeout_seconds: self.wait.map(|wait| wait.timeout.as_secs_f64()),
         }
     }
 }
@@ -141,6 +198,26 @@ fn ttl(seconds: f64) -> Result<Duration, BodyError> {
     ttl.ok_or_else(|| BodyError::new("ttl_seconds", "must be more than 0 and at most a year"))
 }
 
+fn read_wait(wait: Option<&str>, seconds: Option<f64>) -> Result<Option<Wait>, BodyError> {
+    let until = match wait {
+        Some("first") => WaitFor::First,
+        Some("all") => WaitFor::All,
+        Some(_) => return Err(BodyError::new("wait", "must be first or all")),
+        None if seconds.is_some() => {
+            return Err(BodyError::new("timeout_seconds", "goes with wait only"));
+        }
+        None => return Ok(None),
+    };
+    let Some(seconds) = seconds else {
+        return Ok(Some(Wait { until, timeout: Wait::TIMEOUT }));
+    };
+    let timeout = Duration::try_from_secs_f64(seconds).ok();
+    let timeout = timeout
+        .filter(|it| !it.is_zero() && *it <= Wait::TIMEOUT_MAX)
+        .ok_or_else(|| BodyError::new("timeout_seconds", "must be more than 0 and at most 30"))?;
+    Ok(Some(Wait { until, timeout }))
+}
+
 impl fmt::Debug for Push<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Push")
@@ -149,6 +226,7 @@ impl fmt::Debug for Push<'_> {
             .field("message_bytes", &self.message.len())
             .field("ttl", &self.ttl)
             .field("exclude_connection", &self.exclude_connection)
+            .field("wait", &self.wait)
             .finish()
     }
 }
@@ -246,6 +324,30 @@ impl Reason {
     }
 }
 
+/// How many connections have acknowledged a push, and what keeps the others from it.
+///
+/// The four add up to [`Delivery::matched`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acks {
+    /// Connections whose client has acknowledged the message.
+    pub acked: usize,
+    /// Connections that had not when the answer was given, and still may.
+    pub waiting: usize,
+    /// Connections that cannot, because they speak version 1, or because their node did not ask.
+    pub unable: usize,
+    /// Connections that ended without acknowledging it.
+    pub lost: usize,
+}
+
+impl std::ops::AddAssign for Acks {
+    fn add_assign(&mut self, other: Self) {
+        self.acked += other.acked;
+        self.waiting += other.waiting;
+        self.unable += other.unable;
+        self.lost += other.lost;
+    }
+}
+
 /// What became of a push.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
@@ -268,6 +370,9 @@ pub struct Delivery {
     /// the user's connections did register.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<Vec<String>>,
+    /// If the push waited: the acknowledgements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acks: Option<Acks>,
     /// In a cluster: how many nodes took part in the push, including the one that answers. Without
     /// a cluster, this field and those below are absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wserver_protocol::v2::{
-    self, Batch, BatchAnswer, BatchItem, Closed, Connection, Connections, Delivery, Disconnect,
-    Entry, Explanation, LIST_ITEMS_MAX, Missed, NodeDelivery, NodeInfo, Nodes, Now, Online,
-    Presence, Problem, Push, PushAnswer, Reason, Recipients, Registered, Registration,
-    UserDelivery,
+    self, Acks, Batch, BatchAnswer, BatchItem, Closed, Connection, Connections, Delivery,
+    Disconnect, Entry, Explanation, LIST_ITEMS_MAX, Missed, NodeDelivery, NodeInfo, Nodes, Now,
+    Online, Presence, Problem, Push, PushAnswer, Reason, Recipients, Registered, Registration,
+    UserDelivery, Wait, WaitFor,
 };
 
 /// What is said of a body, with the field in front.
@@ -26,6 +26,11 @@ fn a_push_is_read_as_it_is_written() {
     push.recipients = Recipients::Users(vec!["jack".into(), "jill".into()]);
     push.ttl = Some(Duration::from_millis(1500));
     push.exclude_connection = Some("7".into());
+    for until in [WaitFor::First, WaitFor::All] {
+        push.wait = Some(Wait { until, timeout: Duration::from_millis(2500) });
+        assert_eq!(Push::parse(push.encode().as_bytes()).unwrap(), push);
+    }
+    push.wait = None;
     assert_eq!(Push::parse(push.encode().as_bytes()).unwrap(), push);
     push.recipients = Recipients::Everyone;
     assert_eq!(Push::parse(push.encode().as_bytes()).unwrap(), push);
@@ -71,7 +76,7 @@ fn what_is_wrong_with_a_push_is_named() {
         ),
         (
             r#"{"User":"a","event":"e","message":"m"}"#,
-            "User is not a known field, at byte 7: expected one of user, users, everyone, event, message, ttl_seconds, exclude_connection",
+            "User is not a known field, at byte 7: expected one of user, users, everyone, event, message, ttl_seconds, exclude_connection, wait, timeout_seconds",
         ),
         (r#"{"user":"a","user":"b","event":"e","message":"m"}"#, "user comes twice, at byte 18"),
         (
@@ -89,6 +94,19 @@ fn what_is_wrong_with_a_push_is_named() {
         (
             r#"{"user":"a","event":"e","message":"m","exclude_connection":7}"#,
             "exclude_connection must be a string, at byte 60",
+        ),
+        (r#"{"user":"a","event":"e","message":"m","wait":"canary"}"#, "wait must be first or all"),
+        (
+            r#"{"user":"a","event":"e","message":"m","wait":true}"#,
+            "wait must be a string, at byte 49",
+        ),
+        (
+            r#"{"everyone":true,"event":"e","message":"m","wait":"all"}"#,
+            "wait goes with user or users, not with everyone",
+        ),
+        (
+            r#"{"user":"a","event":"e","message":"m","timeout_seconds":1}"#,
+            "timeout_seconds goes with wait only",
         ),
     ] {
         let error = push(body).expect_err(body);
@@ -109,6 +127,22 @@ fn a_ttl_is_more_than_nothing_and_at_most_a_year() {
     let refused = Err("ttl_seconds must be more than 0 and at most a year".to_owned());
     for seconds in ["31536000.1", "31536001", "-1", "-0.0"] {
         assert_eq!(ttl(seconds), refused, "{seconds}");
+    }
+}
+
+#[test]
+fn a_push_waits_for_more_than_nothing_and_at_most_half_a_minute() {
+    let wait = |rest: &str| {
+        let body = format!(r#"{{"user":"a","event":"e","message":"m","wait":"first"{rest}}}"#);
+        push(&body).map(|push| push.wait)
+    };
+    let first = |timeout| Ok(Some(Wait { until: WaitFor::First, timeout }));
+    assert_eq!(wait(""), first(Duration::from_secs(5)));
+    assert_eq!(wait(r#","timeout_seconds":0.25"#), first(Duration::from_millis(250)));
+    assert_eq!(wait(r#","timeout_seconds":30"#), first(Duration::from_secs(30)));
+    let refused = Err("timeout_seconds must be more than 0 and at most 30".to_owned());
+    for seconds in ["0", "-0.0", "-1", "30.001", "1e300", "1e-300"] {
+        assert_eq!(wait(&format!(r#","timeout_seconds":{seconds}"#)), refused, "{seconds}");
     }
 }
 
@@ -136,7 +170,7 @@ fn a_bad_push_of_a_batch_spoils_no_other() {
             "e",
             "pushes[1].event is missing",
             "pushes[2] must be a JSON object",
-            "pushes[3].x is not a known field, at byte 46: expected one of user, users, everyone, event, message, ttl_seconds, exclude_connection",
+            "pushes[3].x is not a known field, at byte 46: expected one of user, users, everyone, event, message, ttl_seconds, exclude_connection, wait, timeout_seconds",
         ]
     );
     for (body, expected) in [
@@ -223,6 +257,7 @@ fn answers_are_written_to_the_letter() {
         detail: Some("why".into()),
         is_kept: true,
         events: Some(vec!["mail".into()]),
+        acks: Some(Acks { acked: 1, waiting: 2, unable: 1, lost: 2 }),
         nodes: Some(2),
         nodes_missing: Some(vec!["c".into()]),
         is_partial: Some(true),
@@ -239,7 +274,7 @@ fn answers_are_written_to_the_letter() {
     let answer = PushAnswer { id: "1-2".into(), delivery, users: Some(4), results: Some(results) };
     check(
         &answer,
-        r#"{"id":"1-2","matched":6,"written":1,"queued":2,"dropped":3,"reason":"no_registration_for_event","detail":"why","is_kept":true,"events":["mail"],"nodes":2,"nodes_missing":["c"],"is_partial":true,"by_node":[{"node":"a","matched":6,"written":1,"queued":2,"dropped":3}],"users":4,"results":[{"user":"jack","matched":0,"written":0,"queued":0,"dropped":0,"reason":null,"detail":null}]}"#,
+        r#"{"id":"1-2","matched":6,"written":1,"queued":2,"dropped":3,"reason":"no_registration_for_event","detail":"why","is_kept":true,"events":["mail"],"acks":{"acked":1,"waiting":2,"unable":1,"lost":2},"nodes":2,"nodes_missing":["c"],"is_partial":true,"by_node":[{"node":"a","matched":6,"written":1,"queued":2,"dropped":3}],"users":4,"results":[{"user":"jack","matched":0,"written":0,"queued":0,"dropped":0,"reason":null,"detail":null}]}"#,
     );
     for (reason, json) in [
         (Reason::UserOffline, r#""user_offline""#),

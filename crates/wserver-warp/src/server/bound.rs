@@ -22,6 +22,8 @@ use crate::tls::{self, Tls};
 /// time, a request could cross the end of the connection, because the client had not yet seen the
 /// answer that announces it.
 const KEPT_FOR: Duration = Duration::from_secs(2);
+/// How long the other nodes have to learn that nothing is kept here any more, before it leaves.
+const LEARN: Duration = Duration::from_millis(500);
 /// How long a node of a cluster is asked for what it has kept, behind its last connection: until the
 /// client that comes back last has done so.
 const ASKED_FOR: Duration = Duration::from_secs(8);
@@ -158,6 +160,8 @@ impl BoundServer {
         if let Some(cluster) = cluster {
             if node.replay_gauges().1 > 0 {
                 let until = deadline.min(tokio::time::Instant::now() + ASKED_FOR);
+                tokio::time::sleep_until(until - LEARN).await;
+                node.end_replay();
                 tokio::time::sleep_until(until).await;
             }
             cluster.leave();

@@ -323,6 +323,10 @@ settings! {
         session.journal_bytes_max: Size = "4MiB";
         /// Maximum number of users that are traced at once
         session.traces_max: Count<usize> = "16";
+        /// Maximum number of push requests that wait for acknowledgements at once
+        session.waits_max: Count<usize> = "1000";
+        /// Maximum number of connections whose acknowledgements one request waits for; a push to more is refused
+        session.wait_connections_max: Count<usize> = "1000";
     }
 }
 

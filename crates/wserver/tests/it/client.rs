@@ -62,6 +62,11 @@ impl Client {
         self.socket.send(masked(Opcode::Text, request.to_string()));
     }
 
+    /// Sends bytes as they are.
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        self.socket.send(bytes);
+    }
+
     pub(crate) fn text(&mut self) -> String {
         loop {
             let frame = self.socket.next();

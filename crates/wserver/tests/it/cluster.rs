@@ -11,6 +11,7 @@ mod namespace;
 pub(crate) mod line;
 mod traffic;
 
+mod acks;
 mod admin;
 mod alone;
 mod explain;

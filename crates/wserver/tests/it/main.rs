@@ -10,6 +10,7 @@ mod backend;
 mod judge;
 mod api;
 
+mod acks;
 mod admin;
 mod ancestor;
 mod answers;

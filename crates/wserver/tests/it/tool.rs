@@ -2,6 +2,7 @@
 
 mod explain;
 mod ready;
+mod wait;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStderr, ChildStdout, Output, Stdio};

@@ -13,7 +13,7 @@ use wserver_auth::{Identity, Refusal};
 use wserver_core::{CloseReason, EventName, Registration, Session, TokenDigest, UserId};
 use wserver_node::{After, Attachment, GapReason, Missed, Phase, Registered};
 use wserver_protocol::connection::{
-    Asked, Code, Granted, Hello, Refused, Reply, Request, RequestError,
+    Asked, Code, FromClient, Granted, Hello, Refused, Reply, Request, RequestError,
 };
 use wserver_protocol::frame;
 
@@ -34,10 +34,19 @@ impl Driver {
         parsed.inspect_err(|why| self.note_malformed(why, "register message ignored")).ok()
     }
 
-    /// Reads a message of version 2; one that cannot be answered ends the connection.
+    /// Reads a message of version 2, and takes acknowledgements at once; one that cannot be answered ends the connection.
     pub(super) fn request(&self, message: &[u8]) -> Option<Pending> {
-        match Request::parse(message) {
-            Ok(request) => Some(Pending::Request(request)),
+        match FromClient::parse(message) {
+            Ok(FromClient::Request(request)) => Some(Pending::Request(request)),
+            Ok(FromClient::Ack(ids)) => {
+                // What is no id of a push acknowledges nothing, like an id that nobody waits for.
+                for push in ids.iter().filter_map(|id| id.parse().ok()) {
+                    self.attachment.acknowledge(push);
+                }
+                None
+            }
+            // A kind of message that this server does not know.
+            Ok(_) => None,
             Err(RequestError::Refused { id, code, detail }) => {
                 self.note_malformed(detail, "request refused");
                 Some(Pending::Refused(Reply::error(id, Refused::new(code, detail))))
