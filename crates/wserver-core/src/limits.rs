@@ -23,7 +23,7 @@ const MIB: usize = 1024 * KIB;
 const FRAME_HEAD_BYTES_MAX: usize = 10;
 /// What the head of a push holds besides the event's name, for connections of version 2: the id, of
 /// at most 64 bytes, JSON around both, and what asks for an acknowledgement.
-const PUSH_HEAD_BYTES_MAX: usize = 112;
+const PUSH_HEAD_BYTES_MAX: usize = 96;
 /// What a position adds to the head of a push that is kept: `,"at":"…"`.
 const POSITION_BYTES_MAX: usize = 8 + Position::TEXT_BYTES_MAX;
 /// The most bytes that one byte of a name becomes in JSON: `\u001f`.

@@ -139,7 +139,7 @@ fn relations_hold_to_the_unit() {
         (
             "outbox_bytes_max",
             |it| &mut it.outbox_bytes_max,
-            2 * (128 * KIB + MIB + 10 + 112 + 6 * 4 * KIB),
+            2 * (128 * KIB + MIB + 10 + 96 + 6 * 4 * KIB),
             "it must hold twice the sum of walk_bytes_max, the largest message, and the longest \
              event with each byte escaped",
         ),
@@ -182,7 +182,7 @@ fn replay_has_its_relations() {
             change(it);
         })
     };
-    let frame = MIB + 10 + 112 + 37 + 6 * 4 * KIB;
+    let frame = MIB + 10 + 96 + 37 + 6 * 4 * KIB;
     assert_eq!(with_replay(|_| {}), [""; 0]);
     assert_eq!(problems(|it| it.replay_bytes_max = 0), [""; 0]);
     assert_eq!(

@@ -321,7 +321,7 @@ pub(crate) fn limits(message_bytes_max: usize, walk_bytes_max: usize) -> LimitSe
     LimitSettings {
         message_bytes_max,
         walk_bytes_max,
-        outbox_bytes_max: 2 * (message_bytes_max + 10 + 112 + 6 * NAME_BYTES_MAX + walk_bytes_max),
+        outbox_bytes_max: 2 * (message_bytes_max + 10 + 96 + 6 * NAME_BYTES_MAX + walk_bytes_max),
         name_bytes_max: NAME_BYTES_MAX,
         ..LimitSettings::default()
     }
