@@ -40,6 +40,8 @@ pub struct Goodbyes {
     pub v1: Vec<Bytes>,
     /// For connections of version 2.
     pub v2: Vec<Bytes>,
+    /// For streams of events.
+    pub sse: Vec<Bytes>,
 }
 
 impl Goodbyes {
@@ -47,6 +49,7 @@ impl Goodbyes {
         let of_it = match protocol {
             Protocol::V1 => &self.v1,
             Protocol::V2 => &self.v2,
+            Protocol::Sse => &self.sse,
         };
         of_it.get(random(of_it.len()))
     }

@@ -297,7 +297,7 @@ impl<W: Wire> NodeState<W> {
         });
         let fates = members.map(|member| {
             let fate = match member.handle().protocol() {
-                Protocol::V1 => Fate::Unable,
+                Protocol::V1 | Protocol::Sse => Fate::Unable,
                 Protocol::V2 if evicted.contains(&member.id()) => Fate::Lost,
                 Protocol::V2 => Fate::Able,
             };

@@ -32,8 +32,8 @@ pub(crate) struct Lane {
     /// The number of the walk under way; zero if there is none. A walker that does not find its
     /// number here has lost its lane.
     pub(crate) walk: u32,
-    /// How many members speak version 2.
-    v2: u32,
+    /// How many members do not speak version 1.
+    kinds: Kinds,
     /// Only busy lanes and lanes with slow readers have this.
     pub(crate) extra: Option<Box<Extra>>,
 }
@@ -46,12 +46,44 @@ impl Lane {
 
     /// Whether a member may come back and ask for what it has missed.
     pub(crate) fn is_resumable(&self) -> bool {
-        self.v2 > 0
+        self.kinds.v2() > 0 || self.kinds.sse() > 0
     }
 
     /// The protocols that the members of the lane, so many in number, speak.
     pub(crate) fn wanted(&self, members: usize) -> Wanted {
-        Wanted::by(members, self.v2 as usize)
+        let (v2, sse) = (self.kinds.v2(), self.kinds.sse());
+        let others = (v2 + sse) as usize;
+        let v1 = members > others || sse == Kinds::SSE_MAX;
+        Wanted { v1, v2: v2 > 0, sse: sse > 0 }
+    }
+}
+
+/// How many members speak version 2, and how many are streams of events, in four bytes: a count of
+/// its own would cost every user eight.
+#[derive(Debug, Default, Clone, Copy)]
+struct Kinds(u32);
+
+impl Kinds {
+    /// From so many streams on their number is not known any more, so that frames may be encoded in
+    /// vain.
+    const SSE_MAX: u32 = 255;
+    const SSE_SHIFT: u32 = 24;
+
+    const fn v2(self) -> u32 {
+        self.0 & ((1 << Self::SSE_SHIFT) - 1)
+    }
+
+    const fn sse(self) -> u32 {
+        self.0 >> Self::SSE_SHIFT
+    }
+
+    const fn one_of(self, protocol: Protocol) -> u32 {
+        match protocol {
+            Protocol::V1 => 0,
+            Protocol::V2 => 1,
+            Protocol::Sse if self.sse() == Self::SSE_MAX => 0,
+            Protocol::Sse => 1 << Self::SSE_SHIFT,
+        }
     }
 }
 
@@ -65,11 +97,11 @@ impl<W> wserver_core::Lane<Arc<Outbox<W>>> for Lane {
     }
 
     fn joined(&mut self, outbox: &Arc<Outbox<W>>) {
-        self.v2 += u32::from(outbox.protocol() == Protocol::V2);
+        self.kinds.0 += self.kinds.one_of(outbox.protocol());
     }
 
     fn left(&mut self, outbox: &Arc<Outbox<W>>) {
-        self.v2 -= u32::from(outbox.protocol() == Protocol::V2);
+        self.kinds.0 -= self.kinds.one_of(outbox.protocol());
     }
 }
 
@@ -101,7 +133,7 @@ pub(crate) struct Run {
     /// If any option is set, the run is one frame.
     pub(crate) options: PushOptions,
     /// By protocol; a protocol that no member speaks has none.
-    pub(crate) bodies: [Option<RunBody>; 2],
+    pub(crate) bodies: [Option<RunBody>; 3],
     /// The sum of the longest frames of its messages.
     pub(crate) bytes: usize,
     /// How many frames there are, and when the first of them was accepted.
@@ -208,6 +240,25 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn members_of_each_kind_are_counted_in_four_bytes() {
+        let mut kinds = Kinds::default();
+        for _ in 0..2 {
+            for protocol in [Protocol::V1, Protocol::V2, Protocol::Sse] {
+                kinds.0 += kinds.one_of(protocol);
+            }
+        }
+        assert_eq!((kinds.v2(), kinds.sse()), (2, 2));
+        kinds.0 -= kinds.one_of(Protocol::Sse);
+        assert_eq!((kinds.v2(), kinds.sse()), (2, 1));
+        for _ in 0..1000 {
+            kinds.0 += kinds.one_of(Protocol::Sse);
+        }
+        assert_eq!((kinds.v2(), kinds.sse()), (2, Kinds::SSE_MAX), "from here on unknown");
+        kinds.0 -= kinds.one_of(Protocol::Sse);
+        assert_eq!(kinds.sse(), Kinds::SSE_MAX);
+    }
+
     /// Small frames of one event are copied into one run; a large one is shared as it is.
     #[test]
     fn a_large_frame_is_not_copied() {
@@ -216,7 +267,7 @@ mod tests {
         let (small, large) = ("s".repeat(98), "l".repeat(SHARE_BYTES_MIN - 4));
         let mut small = Message::new(&event, PushId::new(0, 1), &small);
         let mut large = Message::new(&event, PushId::new(0, 2), &large);
-        let wanted = Wanted { v1: true, v2: false };
+        let wanted = Wanted { v1: true, v2: false, sse: false };
         for is_large in [false, false, true, true] {
             let message = if is_large { &mut large } else { &mut small };
             append(&mut lane, message, wanted, PushOptions::default());
@@ -227,7 +278,7 @@ mod tests {
         assert_eq!((extra.tail_bytes, extra.segment_bytes), (0, 200 + 2 * SHARE_BYTES_MIN));
         assert_eq!(runs.iter().map(|run| run.count).collect::<Vec<_>>(), [2, 1, 1]);
         for run in runs.into_iter().skip(1) {
-            let [Some(v1), None] = run.bodies else { panic!("version 1 alone was wanted") };
+            let [Some(v1), None, None] = run.bodies else { panic!("version 1 alone was wanted") };
             assert_eq!(v1.freeze().as_ptr(), large.frame(Protocol::V1).as_ptr());
         }
     }
@@ -237,20 +288,20 @@ mod tests {
     fn a_run_has_a_body_for_each_protocol_that_is_spoken() {
         let event = EventName::parse("news", 10).unwrap();
         let mut lane = Lane::default();
-        let both = Wanted { v1: true, v2: true };
+        let both = Wanted { v1: true, v2: true, sse: false };
         for (number, text) in [(1, "one"), (2, "two")] {
             let mut message = Message::new(&event, PushId::new(0, number), text);
             append(&mut lane, &mut message, both, PushOptions::default());
         }
         // The last member that spoke version 1 has gone.
         let mut last = Message::new(&event, PushId::new(0, 3), "three");
-        let v2 = Wanted { v1: false, v2: true };
+        let v2 = Wanted { v1: false, v2: true, sse: false };
         append(&mut lane, &mut last, v2, PushOptions::default());
         assert!(last.clone().frame(Protocol::V1) != last.frame(Protocol::V2));
         let mut extra = lane.extra.unwrap();
         let bytes = extra.tail_bytes;
         let mut runs = take_runs(&mut extra, 0);
-        let Some(Run { bodies: [Some(v1), Some(v2)], count: 3, .. }) = runs.pop() else {
+        let Some(Run { bodies: [Some(v1), Some(v2), None], count: 3, .. }) = runs.pop() else {
             panic!("one run of three")
         };
         assert_eq!(&v1.freeze()[..], b"\x81\x03one\x81\x03two");

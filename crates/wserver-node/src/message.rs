@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use wserver_core::{EventName, Position, PushId};
 use wserver_protocol::connection::Head;
-use wserver_protocol::{Protocol, frame};
+use wserver_protocol::{Protocol, events, frame};
 
 use crate::acks::AwaitedPush;
 
@@ -22,14 +22,14 @@ pub struct Message<'a> {
     /// What waits for its acknowledgements.
     wait: Option<AwaitedPush>,
     /// By protocol.
-    frames: [Option<Bytes>; 2],
+    frames: [Option<Bytes>; 3],
 }
 
 impl<'a> Message<'a> {
     /// A message that arrives unchanged. Connections of version 2 also get the event and the id.
     #[must_use]
     pub const fn new(event: &'a EventName, id: PushId, text: &'a str) -> Self {
-        Self { event, id, text, at: None, wait: None, frames: [const { None }; 2] }
+        Self { event, id, text, at: None, wait: None, frames: [const { None }; 3] }
     }
 
     /// The event of the push.
@@ -50,12 +50,13 @@ impl<'a> Message<'a> {
         self.text
     }
 
-    /// Sets the position in the log of the user that it goes to next. Only the frame of version 2
-    /// has it, so only that one is encoded again.
+    /// Sets the position in the log of the user that it goes to next. Frames of version 1 do not
+    /// have it, so they are not encoded again.
     pub(crate) fn place(&mut self, at: Option<Position>) {
         if self.at != at {
             self.at = at;
             self.frames[Protocol::V2 as usize] = None;
+            self.frames[Protocol::Sse as usize] = None;
         }
     }
 
@@ -83,11 +84,12 @@ impl<'a> Message<'a> {
         self.frames[protocol as usize].get_or_insert_with(|| match protocol {
             Protocol::V1 => frame::text(text),
             Protocol::V2 => head.frame(text),
+            Protocol::Sse => events::event(head.event, head.at, text),
         })
     }
 
     /// Its frames, by protocol, for those that are wanted; the others may be empty.
-    pub(crate) fn frames(&mut self, wanted: Wanted) -> [&Bytes; 2] {
+    pub(crate) fn frames(&mut self, wanted: Wanted) -> [&Bytes; 3] {
         static NONE: Bytes = Bytes::new();
         for protocol in Protocol::ALL {
             if wanted.is(protocol) {
@@ -99,12 +101,16 @@ impl<'a> Message<'a> {
 
     /// The length of the longest frame that is wanted.
     pub(crate) fn bytes(&self, wanted: Wanted) -> usize {
-        if wanted.v2 {
+        let (head, len) = (self.head(), self.text.len());
+        let websocket = if wanted.v2 {
             // The head makes it longer than the frame of version 1.
-            self.head().frame_len(self.text.len())
+            head.frame_len(len)
         } else {
-            frame::frame_len(self.text.len())
-        }
+            frame::frame_len(len)
+        };
+        // Each line of a message gets its own head, so only looking at it tells.
+        let sse = if wanted.sse { events::event_len(head.event, head.at, self.text) } else { 0 };
+        websocket.max(sse)
     }
 }
 
@@ -123,18 +129,15 @@ impl fmt::Debug for Message<'_> {
 pub(crate) struct Wanted {
     pub(crate) v1: bool,
     pub(crate) v2: bool,
+    pub(crate) sse: bool,
 }
 
 impl Wanted {
-    /// For a group of which so many members speak version 2.
-    pub(crate) const fn by(members: usize, v2: usize) -> Self {
-        Self { v1: members > v2, v2: v2 > 0 }
-    }
-
     pub(crate) const fn is(self, protocol: Protocol) -> bool {
         match protocol {
             Protocol::V1 => self.v1,
             Protocol::V2 => self.v2,
+            Protocol::Sse => self.sse,
         }
     }
 }
@@ -145,7 +148,7 @@ pub(crate) struct KeptMessage {
     id: PushId,
     text: Box<str>,
     wait: Option<AwaitedPush>,
-    frames: [Option<Bytes>; 2],
+    frames: [Option<Bytes>; 3],
 }
 
 impl KeptMessage {
@@ -162,6 +165,7 @@ impl From<&Message<'_>> for KeptMessage {
         if at.is_some() {
             // It gets another position when it is accepted.
             frames[Protocol::V2 as usize] = None;
+            frames[Protocol::Sse as usize] = None;
         }
         Self { event: (*event).clone(), id: *id, text: (*text).into(), wait: *wait, frames }
     }

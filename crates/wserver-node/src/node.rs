@@ -274,10 +274,10 @@ impl<W: Wire> Node<W> {
         is_ended
     }
 
-    /// Sends a notice to a connection, if it speaks version 2.
+    /// Sends a notice to a connection, unless it speaks version 1.
     fn tell(&self, outbox: &Outbox<W>, notice: &Notice) {
-        if outbox.protocol() == Protocol::V2 {
-            self.state.send(outbox, &frame::text(&notice.encode()));
+        if let Some(said) = outbox.protocol().say(&notice.encode()) {
+            self.state.send(outbox, &said);
         }
     }
 

@@ -37,9 +37,10 @@ use queue::Queue;
 
 /// Maximum number of buffers in one vectored write.
 const WRITE_BUFFERS_MAX: usize = 64;
-/// A bit of `Outbox::alive_at`: the connection speaks version 2. A byte of its own would cost every
-/// connection eight, and a node's clock reaches this bit only after 68 years.
-const IS_V2: u32 = 1 << 31;
+/// The bits of `Outbox::alive_at` for what the connection speaks. A byte of its own would cost every
+/// connection eight, and a node's clock reaches these bits only after 34 years.
+const PROTOCOL: u32 = 0b11 << PROTOCOL_SHIFT;
+const PROTOCOL_SHIFT: u32 = 30;
 /// Enough buffers for most writes that have more than one.
 const FEW_BUFFERS: usize = 8;
 
@@ -112,7 +113,7 @@ pub struct Outbox<W> {
     queued: AtomicU32,
     /// When the task wants to be woken next, in milliseconds of its node's clock. Written by the task, read by the sweep.
     wake_at: AtomicU64,
-    /// The peer's last sign of life, in seconds of its node's clock, together with [`IS_V2`].
+    /// The peer's last sign of life, in seconds of its node's clock, together with what it speaks.
     /// Written by the task.
     alive_at: AtomicU32,
     state: Mutex<State>,
@@ -128,9 +129,13 @@ impl<W> fmt::Debug for Outbox<W> {
 }
 
 impl<W> Outbox<W> {
-    /// The version of the protocol that the connection speaks.
+    /// What the connection speaks.
     pub fn protocol(&self) -> Protocol {
-        if self.alive_at.load(Ordering::Relaxed) & IS_V2 == 0 { Protocol::V1 } else { Protocol::V2 }
+        match self.alive_at.load(Ordering::Relaxed) >> PROTOCOL_SHIFT {
+            0 => Protocol::V1,
+            1 => Protocol::V2,
+            _ => Protocol::Sse,
+        }
     }
 }
 
@@ -141,10 +146,7 @@ impl<W: Wire> Outbox<W> {
             wire,
             queued: AtomicU32::new(0),
             wake_at: AtomicU64::new(0),
-            alive_at: AtomicU32::new(match protocol {
-                Protocol::V1 => opened_at & !IS_V2,
-                Protocol::V2 => opened_at | IS_V2,
-            }),
+            alive_at: AtomicU32::new(opened_at & !PROTOCOL | (protocol as u32) << PROTOCOL_SHIFT),
             state: Mutex::new(State {
                 queue: None,
                 waker: None,
@@ -427,12 +429,12 @@ impl<W: Wire> Outbox<W> {
     }
 
     pub(crate) fn set_alive_at(&self, at: u32) {
-        let protocol = self.alive_at.load(Ordering::Relaxed) & IS_V2;
-        self.alive_at.store(at & !IS_V2 | protocol, Ordering::Relaxed);
+        let protocol = self.alive_at.load(Ordering::Relaxed) & PROTOCOL;
+        self.alive_at.store(at & !PROTOCOL | protocol, Ordering::Relaxed);
     }
 
     pub(crate) fn alive_at(&self) -> u32 {
-        self.alive_at.load(Ordering::Relaxed) & !IS_V2
+        self.alive_at.load(Ordering::Relaxed) & !PROTOCOL
     }
 
     /// Wakes the connection's task.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use wserver_core::{Bound, EventName, Position, PushId, TokenDigest, UserId};
 use wserver_protocol::connection::{Gap, Head, Notice};
-use wserver_protocol::{Protocol, frame};
+use wserver_protocol::{Protocol, events};
 
 use crate::outbox::{Outbox, Wire};
 use crate::receipt::is_over;
@@ -189,7 +189,7 @@ impl<W: Wire> NodeState<W> {
                     is_bound && !known.contains(&missed.id)
                 };
                 let missed: Vec<Missed> = kept.into_iter().filter(is_wanted).collect();
-                let frames = frames_of(&missed, here);
+                let frames = frames_of(&missed, here, outbox.protocol());
                 let bytes = frames.iter().map(Bytes::len).sum();
                 let has_room = self.outbox_rules.has_room(outbox.queued_bytes(), bytes);
                 if has_room { Ok(frames) } else { Err(GapReason::TooFar) }
@@ -215,7 +215,7 @@ impl<W: Wire> NodeState<W> {
             let reason = GapReason::Lost.as_str().to_owned();
             let spread_seconds = self.limits.drain_spread.as_secs();
             let gap = Gap { reason, spread_seconds };
-            let notice = frame::text(&Notice::Gap { gap, at: here.to_string() }.encode());
+            let notice = Notice::Gap { gap, at: here.to_string() }.encode();
             self.binder.with_user(user, |group| {
                 let events: Vec<_> =
                     group.members.events().filter(|it| replays.covers(it)).collect();
@@ -223,8 +223,9 @@ impl<W: Wire> NodeState<W> {
                     events.into_iter().filter_map(|event| group.members.event(event)).collect();
                 for member in group.members.iter() {
                     let is_kept = events.iter().any(|event| member.registered(*event).is_some());
-                    if is_kept && member.handle().protocol() != Protocol::V1 {
-                        member.handle().queue(&self.outbox_rules, std::slice::from_ref(&notice));
+                    let outbox = member.handle();
+                    if is_kept && let Some(said) = outbox.protocol().say(&notice) {
+                        outbox.queue(&self.outbox_rules, &[said]);
                         replays.counters().gaps_total(GapReason::Lost).increment();
                     }
                 }
@@ -247,7 +248,7 @@ impl<W: Wire> NodeState<W> {
         }
         let is_wanted = |kept: &&Kept| events.contains(&&kept.event) && !is_over(kept.expires_at);
         let wanted = log.since(after)?.filter(is_wanted);
-        let frames: Vec<Bytes> = wanted.map(|kept| kept.frame.clone()).collect();
+        let frames: Vec<Bytes> = wanted.map(|kept| kept.frame_of(outbox.protocol())).collect();
         let bytes = frames.iter().map(Bytes::len).sum();
         let has_room = self.outbox_rules.has_room(outbox.queued_bytes(), bytes);
         if has_room { Ok(frames) } else { Err(GapReason::TooFar) }
@@ -256,12 +257,16 @@ impl<W: Wire> NodeState<W> {
 
 /// The frames of messages that another node has kept. Behind the last one the client stands `here`,
 /// and no longer needs that node.
-fn frames_of(missed: &[Missed], here: Position) -> Vec<Bytes> {
+fn frames_of(missed: &[Missed], here: Position, protocol: Protocol) -> Vec<Bytes> {
     let here = here.to_string();
     let behind = missed.iter().skip(1).map(|_| None).chain([Some(&here)]);
     let frames = missed.iter().zip(behind).map(|(missed, behind)| {
         let Missed { event, id, at, message } = missed;
-        Head { event, id, at: Some(behind.unwrap_or(at)), ack: false }.frame(message)
+        let at = Some(behind.unwrap_or(at));
+        match protocol {
+            Protocol::Sse => events::event(event, at, message),
+            Protocol::V1 | Protocol::V2 => Head { event, id, at, ack: false }.frame(message),
+        }
     });
     frames.collect()
 }

@@ -10,6 +10,7 @@
 // protocol: 9ef94c91e9dccd49
 
 pub mod connection;
+pub mod events;
 pub mod frame;
 pub mod receipt;
 pub mod v2;

@@ -45,7 +45,7 @@ struct Part {
     start: u64,
     options: PushOptions,
     /// By protocol; empty for a protocol that no member speaks.
-    frames: [Bytes; 2],
+    frames: [Bytes; 3],
     /// The sum of the longest frames of its messages.
     bytes: usize,
     count: u64,

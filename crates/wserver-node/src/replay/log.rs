@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use wserver_core::{EventName, LogId, Position, PushId, words};
+use wserver_protocol::{Protocol, events};
 
 /// What a kept message costs besides its frame: its slot, and the allocator's overhead.
 const ENTRY_BYTES: usize = size_of::<Kept>() + 32;
@@ -57,6 +58,14 @@ impl Kept {
     pub fn message(&self) -> &str {
         let message = &self.frame[self.frame.len() - self.message_bytes..];
         std::str::from_utf8(message).unwrap_or_default()
+    }
+
+    /// Its frame for a connection that speaks `protocol`.
+    pub(crate) fn frame_of(&self, protocol: Protocol) -> Bytes {
+        match protocol {
+            Protocol::V1 | Protocol::V2 => self.frame.clone(),
+            Protocol::Sse => events::event(self.event.as_str(), Some(self.at), self.message()),
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -93,7 +93,7 @@ async fn the_first_is_enough_or_all_are_needed() {
 #[tokio::test]
 async fn the_head_asks_for_it() {
     let node = node(LimitSettings::default());
-    let [v1, v2] = Protocol::ALL.map(|protocol| join(&node, protocol, 1).remove(0));
+    let [v1, v2] = Protocol::VERSIONS.map(|protocol| join(&node, protocol, 1).remove(0));
     push_now(&node, "ann", "news", "plain");
     let _waiting = pushed(&node, WaitFor::First);
     assert_eq!(v1.line.texts(), ["plain", "waits"]);

@@ -418,5 +418,5 @@ async fn a_node_that_is_full_lets_nobody_in() {
 }
 
 fn goodbyes(close: bytes::Bytes) -> Goodbyes {
-    Goodbyes { v1: vec![close], v2: Vec::new() }
+    Goodbyes { v1: vec![close], ..Goodbyes::default() }
 }

@@ -12,7 +12,7 @@ use crate::wire::{FakeWire, event, node, user};
 
 /// A user's connections of either version, registered for news.
 fn both(node: &Node<FakeWire>) -> [Peer; 2] {
-    Protocol::ALL.map(|protocol| {
+    Protocol::VERSIONS.map(|protocol| {
         let peer = Peer::open(node, protocol);
         peer.register(node, "ann", "news");
         peer
@@ -65,6 +65,7 @@ async fn who_must_go_is_told_in_its_own_version() {
     let goodbyes = Goodbyes {
         v1: vec![frame::close(CloseCode::RESTART, "bye")],
         v2: vec![[&leaving[..], &close[..]].concat().into()],
+        sse: Vec::new(),
     };
     assert_eq!(node.release(Duration::ZERO, &goodbyes).await, 2);
     assert_eq!(v1.line.texts(), ["close 1012"]);
@@ -79,8 +80,31 @@ async fn a_close_is_of_its_own_version() {
         assert!(peer.attachment.close(CloseReason::Slow));
         let code = match peer.attachment.outbox().protocol() {
             Protocol::V1 => "close 1013",
-            Protocol::V2 => "close 4001",
+            Protocol::V2 | Protocol::Sse => "close 4001",
         };
         assert_eq!(peer.line.texts(), [code]);
     }
+}
+
+/// A stream of events is a member like any other, inline and behind a walker.
+#[tokio::test]
+async fn a_stream_of_events_is_counted_and_gets_its_own_form() {
+    let node = node(LimitSettings::default());
+    let [v1, v2] = both(&node);
+    let stream = Peer::open(&node, Protocol::Sse);
+    stream.register(&node, "ann", "news");
+    assert_eq!(push_now(&node, "ann", "news", "a\nb"), 3, "written by the pusher");
+    let others: Vec<Peer> = (0..40).flat_map(|_| both(&node)).collect();
+    assert_eq!(push_now(&node, "ann", "news", "large"), 83, "left to a walker");
+    walked(&node).await;
+    let heard = String::from_utf8(stream.line.taken()).unwrap();
+    assert_eq!(heard, "event: news\ndata: a\ndata: b\n\nevent: news\ndata: large\n\n");
+    assert_eq!(v1.line.texts(), ["a\nb", "large"]);
+    drop((v1, v2, others));
+    assert_eq!(push_now(&node, "ann", "news", "alone"), 1);
+    let (ann, chat) = (user("ann"), event("chat"));
+    node.register(stream.attachment.id(), &ann, &chat).unwrap();
+    let heard = String::from_utf8(stream.line.taken()).unwrap();
+    let said = "event: wserver\ndata: {\"registered\":[\"chat\"]}\n\n";
+    assert!(heard.ends_with(&format!("data: alone\n\n{said}")), "{heard}");
 }

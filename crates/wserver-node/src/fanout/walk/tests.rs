@@ -13,7 +13,7 @@ fn run(start: u64) -> lane::Run {
         event: EventName::parse("e", 10).unwrap(),
         start,
         options: PushOptions::default(),
-        bodies: [Some(RunBody::Shared(Bytes::from_static(b"frame"))), None],
+        bodies: [Some(RunBody::Shared(Bytes::from_static(b"frame"))), None, None],
         bytes: 5,
         count: 1,
         accepted: Instant::now(),
