@@ -226,6 +226,7 @@ const ROOMS: &[Room] = &[
         theirs: Theirs::Only(&[
             "async-trait",
             "bytes",
+            "form_urlencoded",
             "futures",
             "headers",
             "http-body-util",

@@ -73,8 +73,10 @@ impl<W: Wire> Api<W> {
                 let elsewhere = self.pushes_elsewhere.clone().ok_or(Refused::NotFound)?;
                 return Err(Refused::PushElsewhere(elsewhere));
             }
-            // The carrier opens WebSockets.
-            Endpoint::Unknown | Endpoint::WebSocket => return Err(Refused::NotFound),
+            // The carrier opens connections.
+            Endpoint::Unknown | Endpoint::WebSocket | Endpoint::Events => {
+                return Err(Refused::NotFound);
+            }
             _ => found.check_method(&request.method)?,
         }
         let arrived = Instant::now();
@@ -116,7 +118,9 @@ impl<W: Wire> Api<W> {
             Endpoint::Ready => Ok(self.health.ready().await),
             Endpoint::Metrics => metrics::scrape(self).await,
             Endpoint::Demo => self.demo_page.as_ref().map(|it| it.reply()).ok_or(Refused::NotFound),
-            Endpoint::WebSocket | Endpoint::Elsewhere | Endpoint::Unknown => Err(Refused::NotFound),
+            Endpoint::WebSocket | Endpoint::Events | Endpoint::Elsewhere | Endpoint::Unknown => {
+                Err(Refused::NotFound)
+            }
         };
         Ok(reply?.map(ReplyBody::Whole))
     }

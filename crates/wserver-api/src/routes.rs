@@ -21,6 +21,8 @@ const DESCRIPTION_PATH: &str = "/openapi.json";
 pub enum Endpoint {
     /// A WebSocket, which the carrier opens.
     WebSocket,
+    /// A stream of events, which the carrier opens.
+    Events,
     /// A push of version 1.
     Push,
     /// A push of the HTTP API.
@@ -111,7 +113,7 @@ const fn route(
 
 /// The table. The most frequent routes come first; the paths of the settings come before the demo
 /// page, because they may replace it.
-static ROUTES: [Route; 21] = {
+static ROUTES: [Route; 22] = {
     use Asker::{Admin, Anybody, Monitoring, Publisher};
     use Endpoint as E;
     use ServedAt::{Backends, Browsers, Everywhere};
@@ -120,6 +122,7 @@ static ROUTES: [Route; 21] = {
         route(E::PushV2, "/v2/push", "POST", Backends, Publisher),
         route(E::Batch, "/v2/push/batch", "POST", Backends, Publisher),
         route(E::WebSocket, "{ws_path}", "GET", Browsers, Anybody),
+        route(E::Events, "/events", "GET, OPTIONS", Browsers, Anybody),
         route(E::Live, "/livez", "GET, HEAD", Everywhere, Anybody),
         route(E::Ready, "/readyz", "GET, HEAD", Everywhere, Anybody),
         route(E::Client, "/wserver.js", "GET, HEAD", Browsers, Anybody),
@@ -150,7 +153,8 @@ static ROUTES: [Route; 21] = {
 /// count.
 #[must_use]
 pub fn is_reserved(path: &str) -> bool {
-    let is_fixed = |route: &Route| route.endpoint != Endpoint::Demo && route.template == path;
+    let gives_way = |it: Endpoint| matches!(it, Endpoint::Demo | Endpoint::Events);
+    let is_fixed = |route: &Route| !gives_way(route.endpoint) && route.template == path;
     ROUTES.iter().any(is_fixed) || path.starts_with(PREFIX)
 }
 

@@ -331,7 +331,7 @@ impl Probed {
     pub async fn register(&mut self, token: &str, event: &str) -> Result<(), SendError> {
         let text = match self.protocol {
             Protocol::V1 => Register { token: token.into(), event: event.into() }.encode(),
-            Protocol::V2 => {
+            Protocol::V2 | Protocol::Sse => {
                 let (events, token) = (vec![event.to_owned()], Some(token.to_owned()));
                 Request { id: 1, asked: Asked::Register { events, token, after: None } }.encode()
             }

@@ -60,7 +60,7 @@ impl Message {
                     .map_or(Self::Foreign, |stamp| Self::Push(stamp, payload_len - line_len as u64))
             }
             Protocol::V2 if start.starts_with(REPLY) || start.starts_with(BEAT) => Self::Said,
-            Protocol::V2 => Self::Foreign,
+            Protocol::V2 | Protocol::Sse => Self::Foreign,
         }
     }
 }
@@ -141,7 +141,7 @@ impl Frames {
                 0x81 | 0x82 => {
                     let start_len = match self.protocol {
                         Protocol::V1 => STAMP_BYTES,
-                        Protocol::V2 => START_BYTES,
+                        Protocol::V2 | Protocol::Sse => START_BYTES,
                     };
                     let start_len = start_len.min(frame_len - head_len);
                     if input.len() < head_len + start_len {
@@ -212,7 +212,9 @@ mod tests {
         for len in [16, 100, 125, 126, 300] {
             input.extend_from_slice(&match protocol {
                 Protocol::V1 => frame::text(&text[..len]),
-                Protocol::V2 => Head::new("event-07", "5f3a9c0112345678-99").frame(&text[..len]),
+                Protocol::V2 | Protocol::Sse => {
+                    Head::new("event-07", "5f3a9c0112345678-99").frame(&text[..len])
+                }
             });
             expected.push(format!("{:?}", Item::Message(Message::Push(stamp, len as u64))));
         }

@@ -77,7 +77,9 @@ impl Target {
         };
         let offer = match protocol {
             Protocol::V1 => String::new(),
-            Protocol::V2 => format!("Sec-WebSocket-Protocol: {}\r\n", protocol.name()),
+            Protocol::V2 | Protocol::Sse => {
+                format!("Sec-WebSocket-Protocol: {}\r\n", protocol.name())
+            }
         };
         format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -107,7 +109,7 @@ impl Target {
             Protocol::V1 => events
                 .map(|event| Register { token: token.into(), event: event.into() }.encode())
                 .collect(),
-            Protocol::V2 => {
+            Protocol::V2 | Protocol::Sse => {
                 let (events, token) = (events.collect(), Some(token.clone()));
                 vec![
                     Request { id: 1, asked: Asked::Register { events, token, after: None } }

@@ -142,7 +142,7 @@ impl Server {
                                 let register = Register::parse(text.as_bytes()).unwrap();
                                 (register.token.into(), vec![register.event.into()])
                             }
-                            Protocol::V2 => {
+                            Protocol::V2 | Protocol::Sse => {
                                 let request = Request::parse(text.as_bytes()).unwrap();
                                 let Asked::Register { events, token, .. } = request.asked else {
                                     panic!("{text}")

@@ -112,6 +112,17 @@ impl<W: Wire> Node<W> {
         self.state.journal.trace(user)
     }
 
+    /// Notes that the registration of a connection that was never opened was refused: under `user`
+    /// if the token has proven the user, otherwise among strangers.
+    pub fn note_registration_refused(
+        &self,
+        user: Option<&UserId>,
+        event: Option<&EventName>,
+        reason: &'static str,
+    ) {
+        self.state.journal.note(What::RegistrationRefused { reason }, None, user, event);
+    }
+
     /// Notes that a push was refused: under `user` if the publisher may name any user, otherwise
     /// among strangers. `reason` is a label from a closed list.
     pub fn note_push_refused(

@@ -1,4 +1,4 @@
-//! One WebSocket from its upgrade to its end.
+//! One connection, a WebSocket or a stream of events, from its upgrade to its end.
 
 pub(crate) mod driver;
 pub(crate) mod registering;
@@ -9,5 +9,6 @@ pub(crate) mod shared;
 pub(crate) mod hooks;
 pub(crate) mod clock;
 pub(crate) mod wire;
+pub(crate) mod pipe;
 pub(crate) mod read_buffer;
 pub(crate) mod close;

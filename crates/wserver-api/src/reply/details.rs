@@ -40,6 +40,12 @@ impl ProblemDetails {
         self.title
     }
 
+    /// After how many seconds it makes sense to try again, if it does.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<u64> {
+        self.retry_after
+    }
+
     /// What exactly was wrong. It may repeat what the client sent, but no secret.
     #[must_use]
     pub fn detail(&self) -> &str {

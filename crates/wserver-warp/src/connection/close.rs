@@ -4,7 +4,7 @@ use bytes::Bytes;
 use wserver_core::CloseReason;
 use wserver_node::Goodbyes;
 use wserver_protocol::connection::Notice;
-use wserver_protocol::{CloseCode, Protocol, frame, reconnect_reason};
+use wserver_protocol::{CloseCode, Protocol, events, frame, reconnect_reason};
 
 /// The longest delay after which a client is asked to come back when the server shuts down, in
 /// seconds; the shortest is 1. Together with the time over which connections are closed, it keeps
@@ -22,9 +22,16 @@ pub(crate) fn goodbyes(reason: CloseReason, code: CloseCode) -> Goodbyes {
         let notice = frame::text(&notice.encode());
         [&notice[..], &close(CloseCode::LEAVING, seconds)[..]].concat().into()
     };
+    let ending = |seconds: u32| {
+        let in_seconds = seconds.into();
+        let notice = Notice::Leaving { reason: reason.as_str().to_owned(), in_seconds };
+        let retry = events::retry(u64::from(seconds) * 1000);
+        [&retry[..], &events::own(&notice.encode())[..]].concat().into()
+    };
     Goodbyes {
         v1: (1..=RECONNECT_SECONDS_MAX).map(|seconds| close(code, seconds)).collect(),
         v2: (1..=RECONNECT_SECONDS_MAX).map(leaving).collect(),
+        sse: (1..=RECONNECT_SECONDS_MAX).map(ending).collect(),
     }
 }
 
@@ -34,8 +41,22 @@ pub(crate) fn close_frame(reason: CloseReason, protocol: Protocol) -> Option<Byt
     let code = match protocol {
         Protocol::V1 => code,
         Protocol::V2 => v2_code(reason).unwrap_or(code),
+        Protocol::Sse => return Some(last_event(v2_code(reason).unwrap_or(code), text)),
     };
     Some(frame::close(code, text))
+}
+
+/// How long an `EventSource` stays away that must not come back; it knows no end.
+const AWAY_MILLISECONDS: u64 = 60 * 60 * 1000;
+/// How soon one comes back that may.
+const BACK_MILLISECONDS: u64 = 2000;
+
+/// The end of a stream of events, with the close code of version 2.
+fn last_event(code: CloseCode, text: &str) -> Bytes {
+    let is_final = code.as_u16() >= 4500;
+    let retry = events::retry(if is_final { AWAY_MILLISECONDS } else { BACK_MILLISECONDS });
+    let closed = format!("{{\"closed\":{{\"code\":{},\"reason\":\"{text}\"}}}}", code.as_u16());
+    [&retry[..], &events::own(&closed)[..]].concat().into()
 }
 
 /// The code that tells a client of version 2 what to do, if RFC 6455 has none for it.

@@ -68,7 +68,8 @@ impl Driver {
         #[expect(clippy::cast_possible_truncation, reason = "the low bits of a running number do")]
         let spread = attachment.id().as_u64() as u32;
         let mut session = Session::new(&shared.limits, Instant::now(), spread);
-        if attachment.outbox().protocol() == Protocol::V2 {
+        let protocol = attachment.outbox().protocol();
+        if protocol != Protocol::V1 {
             session = session.with_warnings();
         }
         debug!(conn = %attachment.id(), %peer, "connection opened");
@@ -79,7 +80,8 @@ impl Driver {
             decoder: Decoder::new(Role::Server),
             peer_ip: peer.ip(),
             peer_port: peer.port(),
-            farewell: Farewell::Awaited,
+            // A stream says nothing, so its end is not waited for.
+            farewell: if protocol == Protocol::Sse { Farewell::Gone } else { Farewell::Awaited },
             is_greeted: false,
             half_read_bytes: 0,
             registering: None,
@@ -116,11 +118,18 @@ impl Driver {
                     self.attachment.send(match self.protocol() {
                         Protocol::V1 => &shared.ping,
                         Protocol::V2 => &shared.ping_and_beat,
+                        Protocol::Sse => &shared.beat,
                     });
+                    if self.protocol() == Protocol::Sse {
+                        // No pong can come: a stream lives as long as its bytes are taken.
+                        self.session.handle_pong(&shared.limits, now, written_bytes).ok();
+                    }
                 }
                 Action::Warn(left) => {
                     let notice = Notice::Expiring { in_seconds: left.as_secs() };
-                    self.attachment.send(&frame::text(&notice.encode()));
+                    if let Some(said) = self.protocol().say(&notice.encode()) {
+                        self.attachment.send(&said);
+                    }
                 }
                 // Another part of the program has registered it meanwhile.
                 Action::Close(CloseReason::NotRegistered) if self.attachment.was_registered() => {
@@ -361,7 +370,7 @@ impl Driver {
         }
         let pending = match self.protocol() {
             Protocol::V1 => self.register_message(message.as_bytes()),
-            Protocol::V2 => self.request(message.as_bytes()),
+            Protocol::V2 | Protocol::Sse => self.request(message.as_bytes()),
         };
         let Some(pending) = pending else {
             return if self.attachment.outbox().phase() == Phase::Open {

@@ -80,8 +80,7 @@ impl Registering {
         match in_flight.answer.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(Some(Turn::Answered(in_flight, answer))),
             Poll::Pending if Instant::now() >= in_flight.deadline => {
-                let late = Refusal::unavailable("no answer within authenticate_timeout");
-                Poll::Ready(Some(Turn::Answered(in_flight, Err(late))))
+                Poll::Ready(Some(Turn::Answered(in_flight, Err(late()))))
             }
             Poll::Pending => {
                 self.current = Some(in_flight);
@@ -204,6 +203,16 @@ impl InFlight {
         let answer = Box::pin(async move { authenticator.authenticate(credentials).await });
         Self { answer, event, token, deadline }
     }
+
+    /// The answer, for a caller that waits for it.
+    pub(crate) async fn answer(self) -> Result<Identity, Refusal> {
+        let answered = tokio::time::timeout_at(self.deadline.into(), self.answer).await;
+        answered.unwrap_or_else(|_elapsed| Err(late()))
+    }
+}
+
+fn late() -> Refusal {
+    Refusal::unavailable("no answer within authenticate_timeout")
 }
 
 /// What a connection keeps of its handshake.

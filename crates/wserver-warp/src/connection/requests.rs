@@ -77,6 +77,11 @@ impl InHand {
         self.permitted.push((event.clone(), expires_at));
     }
 
+    /// Whether there is anything to register.
+    pub(crate) fn is_any_permitted(&self) -> bool {
+        !self.permitted.is_empty()
+    }
+
     /// The events to register, each with its expiry, and for whom; `None` if there is none.
     pub(crate) fn take_permitted(&mut self) -> Option<Permitted> {
         let user = self.user.take()?;

@@ -2,14 +2,16 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use wserver_api::{Cluster, fetch_kept};
+use tracing::info;
+use wserver_api::{Cluster, RegistrationRefusal, fetch_kept};
 use wserver_auth::Authenticator;
 use wserver_core::{Limits, Position, UserId};
 use wserver_node::{GapReason, Missed, Node};
 use wserver_protocol::connection::Notice;
-use wserver_protocol::frame;
+use wserver_protocol::{events, frame};
 
 use crate::connection::clock::WallClock;
 use crate::connection::hooks::Hooks;
@@ -33,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) ping: Bytes,
     /// The same followed by a beat, for connections of version 2.
     pub(crate) ping_and_beat: Bytes,
+    /// The beat of a stream of events.
+    pub(crate) beat: Bytes,
 }
 
 impl Shared {
@@ -58,6 +62,7 @@ impl Shared {
             counters,
             ping,
             ping_and_beat,
+            beat: events::beat(),
         }
     }
 
@@ -67,6 +72,18 @@ impl Shared {
             Some(cluster) => Box::pin(fetch_kept(cluster.clone(), user, after)),
             None => Box::pin(std::future::ready(Err(GapReason::Restarted))),
         }
+    }
+
+    /// Counts a registration that is refused; the log says so once a minute for each reason.
+    pub(crate) fn count_refused(&self, refusal: RegistrationRefusal) {
+        let refused_total = &self.counters.registrations_refused_total;
+        refused_total.increment_and_log(refusal, Instant::now(), |total| {
+            info!(
+                reason = refusal.as_str(),
+                total,
+                "registrations are being refused; `wserver explain` says more about a user and event"
+            );
+        });
     }
 
     /// The names of what this server can do beyond the first release of version 2.

@@ -10,6 +10,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use wserver_node::Wire;
 
+use crate::connection::pipe::PipeWriter;
 use crate::tls::TlsSocket;
 
 /// A plain socket is only a file descriptor that we own.
@@ -18,6 +19,8 @@ pub(crate) enum Socket {
     Plain(TcpStream),
     /// Boxed: a plain connection pays nothing for it.
     Tls(Box<TlsSocket>),
+    /// The body of an answer.
+    Pipe(Box<PipeWriter>),
 }
 
 impl Socket {
@@ -30,6 +33,7 @@ impl Socket {
         match self {
             Self::Plain(stream) => poll_read(stream, cx, buffer),
             Self::Tls(socket) => socket.poll_read(cx, buffer),
+            Self::Pipe(pipe) => pipe.poll_end(cx),
         }
     }
 
@@ -39,7 +43,11 @@ impl Socket {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        poll_read(self.stream(), cx, buffer)
+        match self {
+            Self::Plain(stream) => poll_read(stream, cx, buffer),
+            Self::Tls(socket) => poll_read(socket.stream(), cx, buffer),
+            Self::Pipe(pipe) => pipe.poll_end(cx),
+        }
     }
 
     /// Tells the peer that nothing more will come; ready when that is sent, or can no longer be
@@ -50,20 +58,28 @@ impl Socket {
         if let Self::Tls(socket) = self {
             ready!(socket.poll_notify_close(cx));
         }
-        // A socket that is already gone has nothing to shut.
-        let _ = SockRef::from(self.stream()).shutdown(Shutdown::Write);
+        match self.stream() {
+            // A socket that is already gone has nothing to shut.
+            Ok(stream) => _ = SockRef::from(stream).shutdown(Shutdown::Write),
+            Err(pipe) => pipe.shut(),
+        }
         Poll::Ready(())
     }
 
     /// Lets the peer see the end at once, even if it has not read everything.
     pub(crate) fn abandon(&self) {
-        let _ = self.stream().set_zero_linger();
+        match self.stream() {
+            Ok(stream) => _ = stream.set_zero_linger(),
+            Err(pipe) => pipe.abandon(),
+        }
     }
 
-    fn stream(&self) -> &TcpStream {
+    /// The stream, or what stands for it.
+    fn stream(&self) -> Result<&TcpStream, &PipeWriter> {
         match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(socket) => socket.stream(),
+            Self::Plain(stream) => Ok(stream),
+            Self::Tls(socket) => Ok(socket.stream()),
+            Self::Pipe(pipe) => Err(pipe),
         }
     }
 }
@@ -87,23 +103,30 @@ impl Wire for Socket {
             (Self::Plain(stream), [one]) => send(stream, one),
             (Self::Plain(stream), _) => stream.try_write_vectored(buffers),
             (Self::Tls(socket), _) => socket.try_write(buffers),
+            (Self::Pipe(pipe), _) => pipe.try_write(buffers),
         }
     }
 
     fn try_flush(&self) -> io::Result<()> {
         match self {
-            Self::Plain(_) => Ok(()),
+            Self::Plain(_) | Self::Pipe(_) => Ok(()),
             Self::Tls(socket) => socket.try_flush(),
         }
     }
 
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_write_ready(cx)
+        match self.stream() {
+            Ok(stream) => stream.poll_write_ready(cx),
+            Err(pipe) => pipe.poll_write_ready(cx),
+        }
     }
 
     /// The kernel's answer; behind a proxy it is the proxy.
     fn peer(&self) -> Option<SocketAddr> {
-        self.stream().peer_addr().ok()
+        match self.stream() {
+            Ok(stream) => stream.peer_addr().ok(),
+            Err(pipe) => Some(pipe.peer()),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Refusals of handshakes, and of requests that are wrong before they are routed: one table of what
 //! the client is told.
 
+use hyper::HeaderMap;
+use hyper::header::{HeaderValue, ORIGIN};
 use wserver_api::{Format, HttpLimitSettings, ProblemDetails, ProblemKind as Kind, Reply};
 use wserver_core::{LimitSettings, setting_name};
 
@@ -51,7 +53,21 @@ pub(crate) enum Refused {
     CutOff,
 }
 
+/// How much of an `Origin` the refusal and the log repeat.
+const ORIGIN_SHOWN_BYTES_MAX: usize = 64;
+
 impl Refused {
+    /// The page of this request may not connect. Its origin is shown as printable ASCII of limited
+    /// length.
+    pub(crate) fn of_origin(headers: &HeaderMap) -> Self {
+        let origin = headers.get(ORIGIN).map(HeaderValue::as_bytes).unwrap_or_default();
+        let origin = match origin.get(..ORIGIN_SHOWN_BYTES_MAX) {
+            Some(start) => format!("{}...", start.escape_ascii()),
+            None => origin.escape_ascii().to_string(),
+        };
+        Self::Origin { origin }
+    }
+
     /// The answer in the format of version 1.
     pub(crate) fn reply(&self) -> Reply {
         self.details().reply(Format::Text)

@@ -151,6 +151,9 @@ fn filter(
                 if found.endpoint == Endpoint::WebSocket {
                     return site.handshakes.answer(asked, on_upgrade).into_response();
                 }
+                if found.endpoint == Endpoint::Events {
+                    return filtered(site.handshakes.stream(asked).await);
+                }
                 filtered(site.api.answer(found, asked, Empty::<Bytes>::new()).await)
             }
         })

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use headers::{HeaderMapExt, SecWebsocketAccept, SecWebsocketKey};
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY,
+    CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::upgrade::OnUpgrade;
@@ -110,7 +110,7 @@ impl Handshakes {
     }
 
     /// Counts a handshake that is refused; the log says so once a minute for each kind.
-    fn count_refused(&self, details: &ProblemDetails) {
+    pub(super) fn count_refused(&self, details: &ProblemDetails) {
         let (reason, detail) = (details.kind.as_str(), details.detail());
         let refused_total = &self.shared.counters.handshakes_refused_total;
         refused_total.increment_and_log(details.kind, Instant::now(), |total| {
@@ -119,7 +119,7 @@ impl Handshakes {
     }
 
     /// Counts every attempt, also those that are refused.
-    fn within_rate(&self, peer: SocketAddr) -> Result<(), Refused> {
+    pub(super) fn within_rate(&self, peer: SocketAddr) -> Result<(), Refused> {
         let Some(rates) = &self.rates else { return Ok(()) };
         let evicted_total = &self.shared.counters.handshake_addresses_evicted_total;
         rates.acquire(peer.ip(), Instant::now(), evicted_total)
@@ -129,25 +129,32 @@ impl Handshakes {
     fn check(&self, method: &Method, headers: &HeaderMap) -> Result<SecWebsocketAccept, Refused> {
         let accept = check_form(method, headers)?;
         if !self.origin.permits(headers) {
-            return Err(Refused::Origin { origin: shown_origin(headers) });
+            return Err(Refused::of_origin(headers));
         }
         Ok(accept)
     }
 
     /// The token for register messages without one.
-    fn token(&self, headers: &HeaderMap, uri: &Uri) -> Result<Option<Box<str>>, Refused> {
-        let Some(token) = self.token_source.token(headers, uri) else { return Ok(None) };
+    pub(super) fn token(
+        &self,
+        headers: &HeaderMap,
+        uri: &Uri,
+    ) -> Result<Option<Box<str>>, Refused> {
+        self.token_source.token(headers, uri).map(|token| self.within_length(token)).transpose()
+    }
+
+    pub(super) fn within_length(&self, token: String) -> Result<Box<str>, Refused> {
         let bytes_max = self.shared.limits.name_bytes_max;
         if token.len() > bytes_max {
             return Err(Refused::TokenTooLong { bytes: token.len(), bytes_max });
         }
-        Ok(Some(token.into()))
+        Ok(token.into())
     }
 
     /// The headers that the authenticator reads. An authenticator may change its list, but the
     /// policy of origins does not change: with `any`, a cookie would let any page act as its
     /// visitor.
-    fn kept_headers(&self, headers: &HeaderMap) -> HeaderMap {
+    pub(super) fn kept_headers(&self, headers: &HeaderMap) -> HeaderMap {
         let mut kept = HeaderMap::new();
         for name in self.shared.authenticator.handshake_headers() {
             if name == COOKIE && self.origin.is_any() {
@@ -184,18 +191,6 @@ fn check_form(method: &Method, headers: &HeaderMap) -> Result<SecWebsocketAccept
         return Err(Refused::Upgrade { why: "a WebSocket handshake has no body" });
     }
     Ok(SecWebsocketAccept::from(key))
-}
-
-/// How much of an `Origin` the refusal and the log repeat.
-const ORIGIN_SHOWN_BYTES_MAX: usize = 64;
-
-/// The handshake's `Origin`, as printable ASCII of limited length.
-fn shown_origin(headers: &HeaderMap) -> String {
-    let origin = headers.get(ORIGIN).map(HeaderValue::as_bytes).unwrap_or_default();
-    match origin.get(..ORIGIN_SHOWN_BYTES_MAX) {
-        Some(start) => format!("{}...", start.escape_ascii()),
-        None => origin.escape_ascii().to_string(),
-    }
 }
 
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {

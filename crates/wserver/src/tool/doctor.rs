@@ -196,7 +196,7 @@ impl Plan {
             .ok("upgrade", format_args!("a WebSocket was opened in {}", Milliseconds(started)))?;
         let proxy = Proxy::of(&probed.headers);
         match probed.protocol() {
-            Protocol::V2 => report.ok("protocol", Protocol::V2.name())?,
+            Protocol::V2 | Protocol::Sse => report.ok("protocol", Protocol::V2.name())?,
             Protocol::V1 => report.warning("protocol", "version 1 only", advice::OLDER)?,
         }
         clock::check(&probed.headers, SystemTime::now(), report)?;

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use tracing::{debug, info, trace};
+use tracing::{debug, trace};
 use wserver_api::RegistrationRefusal;
 use wserver_auth::{Identity, Refusal};
 use wserver_core::{CloseReason, EventName, Registration, Session, TokenDigest, UserId};
@@ -15,7 +15,7 @@ use wserver_node::{After, Attachment, GapReason, Missed, Phase, Registered};
 use wserver_protocol::connection::{
     Asked, Code, FromClient, Granted, Hello, Refused, Reply, Request, RequestError,
 };
-use wserver_protocol::frame;
+use wserver_protocol::{Protocol, frame};
 
 use super::Driver;
 use crate::connection::declined::{self, Declined};
@@ -218,7 +218,14 @@ impl Driver {
     /// Sends the reply to a request.
     fn reply(&mut self, reply: Reply) {
         let reply = greeted(&self.shared, &self.attachment, &mut self.is_greeted, reply);
-        self.attachment.send(&frame::text(&reply.encode()));
+        self.attachment.send(&said(self.protocol(), &reply.encode()));
+    }
+
+    /// Registers what a request for a stream is permitted, and tells it first of all.
+    pub(crate) fn begin_stream(&mut self, in_hand: InHand) {
+        if let Some(fetching) = self.conclude(in_hand) {
+            self.registering.get_or_insert_default().fetch(fetching);
+        }
     }
 
     /// Ends the connection's registrations with these names; returns those that existed.
@@ -264,7 +271,7 @@ impl Driver {
             Ok(good) => good,
             Err(declined) => {
                 let reason = declined.reason();
-                count_refused(&shared, reason);
+                shared.count_refused(reason);
                 self.attachment.note_refused(declined.user(), Some(event), declined.noted());
                 let reason = reason.as_str();
                 debug!(conn = %id, error = %declined, reason, "registration refused");
@@ -286,7 +293,7 @@ impl Driver {
                 set_expiry(&shared, &mut self.session, &user, event, expires_at);
             }
             Err(error) => {
-                count_refused(&shared, RegistrationRefusal::from(&error));
+                shared.count_refused(RegistrationRefusal::from(&error));
                 debug!(conn = %id, %error, "registration refused");
             }
         }
@@ -339,7 +346,7 @@ impl Conclusion<'_> {
                     in_hand.grant(event);
                 }
                 Err(error) => {
-                    count_refused(shared, RegistrationRefusal::from(&error));
+                    shared.count_refused(RegistrationRefusal::from(&error));
                     debug!(conn = %attachment.id(), %error, "registration refused");
                     in_hand.refuse(event, requests::of_error(&error));
                 }
@@ -350,20 +357,9 @@ impl Conclusion<'_> {
         }
         let left = session.expires_in(shared.wall_clock.now());
         let reply = in_hand.reply(left.map(|left| left.as_secs()));
-        frame::text(&greeted(shared, attachment, is_greeted, reply).encode())
+        let protocol = attachment.outbox().protocol();
+        said(protocol, &greeted(shared, attachment, is_greeted, reply).encode())
     }
-}
-
-/// Counts a registration that is refused; the log says so once a minute for each reason.
-fn count_refused(shared: &Shared, refusal: RegistrationRefusal) {
-    let refused_total = &shared.counters.registrations_refused_total;
-    refused_total.increment_and_log(refusal, Instant::now(), |total| {
-        info!(
-            reason = refusal.as_str(),
-            total,
-            "registrations are being refused; `wserver explain` says more about a user and event"
-        );
-    });
 }
 
 fn set_expiry(
@@ -393,4 +389,9 @@ fn greeted(
         });
     }
     reply
+}
+
+/// What the server says, in the form of the connection. Version 1 has no such form, and no request.
+fn said(protocol: Protocol, json: &str) -> Bytes {
+    protocol.say(json).unwrap_or_else(|| frame::text(json))
 }
