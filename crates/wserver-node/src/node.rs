@@ -13,8 +13,8 @@ use wserver_core::{
     Bound, CloseReason, ConnectionId, Counts, EventName, Limits, Position, PushId, RegistrationKey,
     TokenDigest, UserId,
 };
+use wserver_protocol::Protocol;
 use wserver_protocol::connection::Notice;
-use wserver_protocol::{Protocol, frame};
 
 use crate::attachment::Attachment;
 use crate::counters::Counters;

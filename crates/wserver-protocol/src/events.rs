@@ -97,7 +97,7 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
             return Some(text);
         };
         let (line, tail) = text.split_at(end);
-        rest = Some(tail.strip_prefix("\r\n").unwrap_or(&tail[1..]));
+        rest = Some(tail.strip_prefix("\r\n").unwrap_or_else(|| &tail[1..]));
         Some(line)
     })
 }

@@ -121,7 +121,8 @@ impl Handshakes {
         })?;
         let (writer, reader) = pipe(peer);
         let socket = Socket::Pipe(Box::new(writer));
-        let attachment = reservation.open(socket, Protocol::Sse).map_err(|_| Refused::Draining)?;
+        let attachment =
+            reservation.open(socket, Protocol::Sse).map_err(|_draining| Refused::Draining)?;
         let handshake = Handshake::new(handshake_headers, None, address);
         let mut driver = Driver::new(Arc::clone(shared), attachment, peer, handshake);
         driver.begin_stream(in_hand);

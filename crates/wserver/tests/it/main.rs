@@ -23,6 +23,7 @@ mod config;
 mod contract;
 mod delivery;
 mod doctor;
+mod events;
 mod explain;
 mod frames;
 mod goodbye;
