@@ -64,7 +64,7 @@ impl Plan {
                 let what = format_args!("the push reached nobody: {why}");
                 match probed.protocol() {
                     Protocol::V2 | Protocol::Sse => {
-                        report.failed("delivery", what, advice::NOBODY)?
+                        report.failed("delivery", what, advice::NOBODY)?;
                     }
                     Protocol::V1 if self.has_token => {
                         report.failed("delivery", what, advice::UNKNOWN_TOKEN)?;
