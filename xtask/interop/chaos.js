@@ -141,7 +141,7 @@ function socketOf(attempts) {
 
 function newClient(connect, url, number) {
   const user = `chaos-${number}`;
-  const client = { user, attempts: [], wrong: [], ids: new Set(), received: 0, last: undefined };
+  const client = { user, attempts: [], wrong: [], ids: new Set(), kept: [], gaps: [], last: undefined };
   const token = async () => {
     await sleep((500 * random()) / SPEED);
     if (random() < 0.05) throw new Error("no answer");
@@ -149,8 +149,8 @@ function newClient(connect, url, number) {
   };
   client.server = connect(url, { token, WebSocket: socketOf(client.attempts) });
   client.server.onProblem(() => {});
+  client.server.onGap(({ reason }) => client.gaps.push(reason));
   client.server.on("news", (message, { id }) => {
-    client.received += 1;
     client.last = message;
     if (!message.startsWith(`${user} `)) client.wrong.push(message);
     if (client.ids.has(id)) client.wrong.push(`${id} twice`);
@@ -159,9 +159,15 @@ function newClient(connect, url, number) {
   return client;
 }
 
-/** What of its own rules a client has broken. */
-function broken({ user, attempts, wrong, server }) {
+/** What of its own rules a client has broken, and what it has missed of what the server has kept. */
+function broken({ user, attempts, wrong, server, ids, kept, gaps }) {
   const faults = wrong.slice(0, 3);
+  if (gaps.length > 0) faults.push(`told of a gap: ${gaps}`);
+  const missed = kept.filter((id) => !ids.has(id));
+  if (missed.length > 0) faults.push(`missed ${missed.length} of ${kept.length}`);
+  const order = new Set(kept);
+  const handled = [...ids].filter((id) => order.has(id));
+  if (missed.length === 0 && handled.join() !== kept.join()) faults.push("out of order");
   if (server.status !== "open") faults.push(`${server.status} ${JSON.stringify(server.reason ?? "")}`);
   attempts.forEach((at, index) => {
     const last = attempts[index + ATTEMPTS_MAX];
@@ -179,10 +185,14 @@ async function waitFor(what, holds) {
 }
 
 cases("chaos", {
-  async "every client is open and itself after all faults"() {
+  async "every client is open and itself after all faults, and has missed nothing"() {
     const { connect } = await import(path.join(__dirname, "../../crates/wserver-api/client/wserver.js"));
-    const server = await startServer(["--ping-interval", "1s", "--pong-timeout", "2s"]);
-    const push = (user, message) => ask("/v2/push", { user, event: "news", message }, server.origin);
+    const server = await startServer(["--ping-interval", "1s", "--pong-timeout", "2s", "--replay", "news"]);
+    // From a client's first registration on, everything is kept for it, and it must get all of it.
+    const push = async ({ user, kept }, message) => {
+      const { id, is_kept: isKept } = await ask("/v2/push", { user, event: "news", message }, server.origin);
+      if (isKept) kept.push(id);
+    };
     const proxy = new Proxy(Number(server.address.split(":")[1]));
     const port = await proxy.listen();
     globalThis.setTimeout = (run, ms, ...more) => real.setTimeout(run, ms / SPEED, ...more);
@@ -193,8 +203,8 @@ cases("chaos", {
     while (real.now() < end) {
       const second = ((real.now() - began) * SPEED) / 1000;
       proxy.setOut(second % OUTAGE_EVERY_SECONDS > OUTAGE_EVERY_SECONDS - OUTAGE_SECONDS);
-      const { user } = clients[sent % CLIENTS];
-      await push(user, `${user} ${sent}`);
+      const client = clients[sent % CLIENTS];
+      await push(client, `${client.user} ${sent}`);
       sent += 1;
       await sleep(2);
     }
@@ -205,16 +215,12 @@ cases("chaos", {
     // Open is also registered: who the server takes for gone is found out and comes back.
     for (const client of clients) {
       const last = `${client.user} last`;
-      await push(client.user, last);
-      await waitFor(() => `${client.user} does not get the last message`, async () => {
-        if (client.last === last) return true;
-        await push(client.user, last);
-        return false;
-      });
+      await push(client, last);
+      await waitFor(() => `${client.user} does not get the last message`, () => client.last === last);
     }
     const faults = clients.flatMap(broken);
     const attempts = clients.reduce((sum, it) => sum + it.attempts.length, 0);
-    const received = clients.reduce((sum, it) => sum + it.received, 0);
+    const received = clients.reduce((sum, it) => sum + it.ids.size, 0);
     for (const { server: it } of clients) it.close();
     Date.now = real.now;
     globalThis.setTimeout = real.setTimeout;

@@ -1,55 +1,44 @@
 // The browser client of wserver, protocol version 2: docs/browser.md is its guide.
 
 const PROTOCOL = "wserver.v2";
-/** How long token, handshake and first reply may take together, in ms. */
-const ATTEMPT_MS = 10_000;
-/** A connection that lived so long was a good one. */
-const STEADY_MS = 10_000;
-const DELAY_MS_MAX = 30_000;
-/** How long a server may be silent beyond its heartbeat, and how long a ping may take. */
-const SILENCE_MS = 10_000;
+// For an attempt, until a connection is a good one, and for silence beyond a heartbeat.
+const TEN_SECONDS = 10_000;
 const PING_MS = 3000;
-const IDS_MAX = 64;
 const WAITING_MAX = 1000;
 
 /**
- * @param {string | URL} url where the server takes WebSockets; http becomes ws, and a path is one of this page's host
+ * @param {string | URL} url
  * @param {import("./wserver.d.ts").Options} [options]
  * @returns {import("./wserver.d.ts").Server<any>}
  */
-export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
+export function connect(url, { token, after, WebSocket = globalThis.WebSocket } = {}) {
   const address = String(new URL(url, globalThis.location?.href)).replace(/^http/, "ws");
   /** @type {Map<string, Set<Function>>} */
   const handlers = new Map();
-  /** @type {Set<string>} what the server has registered, or is about to */
   const asked = new Set();
-  /** @type {Map<number, { events?: string[], refreshes?: boolean }>} requests without a reply */
   const requests = new Map();
-  /** @type {string[]} of the last messages, so that none is handled twice */
-  const ids = [];
-  const statusListeners = new Set();
-  const problemListeners = new Set();
+  /** @type {string[][]} */
+  const [ids, acks] = [[], []];
+  const [statusListeners, problemListeners, gapListeners] = [new Set(), new Set(), new Set()];
 
   /** @type {import("./wserver.d.ts").Status} */
   let status = "waiting";
   /** @type {import("./wserver.d.ts").Problem | undefined} */
   let reason;
   /** @type {any} */
-  let socket;
-  // What belongs to an older attempt is ignored.
+  let socket, secret;
   let attempt = 0;
-  let failures = 0;
-  let neverOpen = 0;
-  let lastId = 0;
-  let openedAt = 0;
-  let heartbeat = 0;
-  let leaving = -1;
-  /** @type {any} */
-  let secret;
-  let refused = false;
-  let isFlushing = false;
+  let [failures, neverOpen, lastId, openedAt, heartbeat, leaving] = [0, 0, 0, 0, 0, -1];
+  let [refused, isFlushing] = [false, false];
   /** @type {any} */
   const timers = {};
+  // A reload goes on where it stood; a duplicated tab begins anew.
+  const key = `wserver ${address}`;
+  let position = after;
+  try {
+    position ??= sessionStorage[key];
+    delete sessionStorage[key];
+  } catch {}
 
   const later = (name, ms, run) => {
     clearTimeout(timers[name]);
@@ -57,33 +46,42 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
   };
   const isOver = () => status === "stopped";
 
+  // One that throws stops no other.
   const call = (handler, ...values) => {
-    // One that throws, or whose promise is rejected, stops no other.
-    const report = globalThis.reportError ?? console.error;
-    try {
-      Promise.resolve(handler(...values)).catch(report);
-    } catch (error) {
-      report(error);
-    }
+    const done = new Promise((resolve) => resolve(handler(...values)));
+    done.catch(globalThis.reportError ?? console.error);
+    return done;
+  };
+  const callAll = (handlers = new Set(), ...values) => [...handlers].map((handler) => call(handler, ...values));
+  const listen = (listeners, listener) => {
+    const entry = (...values) => listener(...values);
+    listeners.add(entry);
+    return () => listeners.delete(entry);
   };
 
   const setStatus = (next) => {
     if (status === next) return;
     status = next;
-    for (const listener of [...statusListeners]) call(listener, status, reason);
+    callAll(statusListeners, status, reason);
   };
 
   const tell = (problem) => {
     if (problemListeners.size === 0) console.warn("wserver:", problem.detail, problem);
-    for (const listener of [...problemListeners]) call(listener, problem);
+    callAll(problemListeners, problem);
   };
 
-  /** Leaves the attempt that is under way, whatever becomes of its socket. */
+  const missing = ({ reason, spread_seconds: seconds }) => {
+    const detail = `messages are missing: ${reason}`;
+    if (gapListeners.size === 0) return tell({ code: "gap", detail });
+    setTimeout(() => isOver() || callAll(gapListeners, { reason }), Math.random() * 1000 * seconds);
+  };
+
   const drop = (code = 1000) => {
     attempt += 1;
     for (const name in timers) clearTimeout(timers[name]);
     asked.clear();
     requests.clear();
+    acks.length = 0;
     const old = socket;
     socket = undefined;
     old?.close(code);
@@ -96,13 +94,13 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
     if (why) tell(why);
   };
 
-  /** Tries again after a while: a random part of what doubles with each failure, never at once. */
+  // A random part of what doubles with each failure, and never at once.
   const retry = (delay) => {
-    if (openedAt > 0 && Date.now() - openedAt >= STEADY_MS) failures = 0;
+    if (openedAt > 0 && Date.now() - openedAt >= TEN_SECONDS) failures = 0;
     openedAt = 0;
     drop();
     setStatus("waiting");
-    const most = Math.min(DELAY_MS_MAX, 1000 * 2 ** failures++);
+    const most = Math.min(30_000, 1000 * 2 ** failures++);
     later("retry", delay ?? 100 + Math.random() * most, open);
   };
 
@@ -113,12 +111,11 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
     const mine = attempt;
     const isOld = () => mine !== attempt;
     setStatus("connecting");
-    later("attempt", ATTEMPT_MS, () => retry());
+    later("attempt", TEN_SECONDS, () => retry());
     try {
       secret = typeof token === "function" ? await token({ refused }) : token;
     } catch (/** @type {any} */ error) {
       if (isOld()) return;
-      // A provider may say that there will be no token any more.
       if (error?.final) return stop({ code: "no_token", detail: String(error) });
       tell({ code: "no_token", detail: `no token: ${error}` });
       return retry();
@@ -154,14 +151,14 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
     socket?.send(JSON.stringify({ id: lastId, ...request }));
   };
 
-  /** Asks for what has a handler and is not registered, all in one request. */
   const flush = () => {
     isFlushing = false;
     if (socket?.readyState !== 1) return;
     const events = [...handlers.keys()].filter((event) => handlers.get(event)?.size && !asked.has(event));
     if (events.length === 0) return;
+    const first = asked.size === 0 ? position : undefined;
     for (const event of events) asked.add(event);
-    send({ register: events, token: secret }, { events });
+    send({ register: events, token: secret, after: first }, { events });
   };
 
   const receive = (data) => {
@@ -173,12 +170,14 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
       return retry();
     }
     watch();
+    position = head.at ?? head.ok?.at ?? position;
     if (head.event !== undefined) return deliver(head, data.slice(end + 1));
     if (head.hello) {
       heartbeat = head.hello.heartbeat * 1000;
       watch();
     }
     if (head.re !== undefined) return replied(head);
+    if (head.gap) missing(head.gap);
     if (head.leaving) leaving = head.leaving.in_seconds;
     if (head.expiring && typeof token === "function") refresh();
     for (const event of head.unregistered ?? []) {
@@ -186,12 +185,16 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
     }
   };
 
-  const deliver = ({ event, id }, message) => {
+  const deliver = ({ event, id, ack }, message) => {
     if (ids.includes(id)) return;
-    ids.push(id);
-    if (ids.length > IDS_MAX) ids.shift();
-    for (const handler of [...(handlers.get(event) ?? [])]) call(handler, message, { event, id });
+    if (ids.push(id) > 64) ids.shift();
+    const mine = attempt;
+    const done = Promise.all(callAll(handlers.get(event), message, { event, id }));
+    if (ack) done.then(() => mine === attempt && acks.push(id) === 1 && later("acks", 50, acknowledge), () => {});
+    else done.catch(() => {});
   };
+
+  const acknowledge = () => socket.send(JSON.stringify({ ack: acks.splice(0) }));
 
   const replied = ({ re, ok, error }) => {
     const about = requests.get(re);
@@ -202,6 +205,7 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
       tell({ code, detail, event });
       if (after) again([event], after);
     }
+    if (ok?.gap) missing(ok.gap);
     if (!ok?.registered?.length) return;
     refused = false;
     if (status === "open") return;
@@ -224,7 +228,6 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
       if (error.retry_after && events) again(events, error.retry_after);
       return;
     }
-    // Refused twice in a row, or without anybody to ask for another one.
     if (refused || typeof token !== "function") return events ? stop(error) : tell(error);
     refused = true;
     if (events && status !== "open") return retry();
@@ -240,17 +243,15 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
       secret = next;
       send({ refresh: next }, { refreshes: true });
     } catch (error) {
-      // The server closes with 4003, and then it is asked again.
       tell({ code: "no_token", detail: `no token: ${error}` });
     }
   };
 
-  /** Expects the next message within the heartbeat. */
   const watch = () => {
     if (!heartbeat) return;
-    const ms = heartbeat + SILENCE_MS;
+    const ms = heartbeat + TEN_SECONDS;
     const due = Date.now() + ms;
-    // A timer that is late was asleep with its page, and says nothing of the server.
+    // A timer that is late slept with its page.
     later("watch", ms, () => (Date.now() - due > PING_MS ? probe() : retry()));
   };
 
@@ -259,26 +260,28 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
     later("watch", PING_MS, () => retry());
   };
 
-  /** The page, or its network, is back. */
   const wake = () => {
     if (status === "waiting") later("retry", Math.random() * 300, open);
     else if (status === "open") probe();
   };
   const hide = ({ persisted }) => {
+    try {
+      if (position) sessionStorage[key] = position;
+    } catch {}
     if (!persisted || isOver()) return;
     drop();
     setStatus("waiting");
   };
   const seen = () => document.visibilityState === "visible" && wake();
-  /** @type {any[][]} */
-  const hooks = [
-    [globalThis, "online", wake],
-    [globalThis, "pageshow", wake],
-    [globalThis, "pagehide", hide],
-    [globalThis.document, "visibilitychange", seen],
-    [globalThis.document, "resume", wake],
-  ];
-  for (const [target, name, run] of hooks) target?.addEventListener?.(name, run);
+  const hook = (change) => {
+    /** @type {any} */
+    const [page, shown] = [globalThis, globalThis.document];
+    for (const name of ["online", "pageshow"]) page[change]?.(name, wake);
+    page[change]?.("pagehide", hide);
+    shown?.[change]("visibilitychange", seen);
+    shown?.[change]("resume", wake);
+  };
+  hook("addEventListener");
 
   /** @type {import("./wserver.d.ts").Server<any>} */
   const server = {
@@ -292,16 +295,16 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
       const isFirst = handlers.size === 0;
       const known = handlers.get(event) ?? new Set();
       // A handler that is given twice is two.
-      const entry = (message, about) => handler(message, about);
-      handlers.set(event, known.add(entry));
+      const off = listen(known, handler);
+      handlers.set(event, known);
       if (isFirst && !socket && status === "waiting") later("retry", 0, open);
       else if (!isFlushing) {
         isFlushing = true;
         Promise.resolve().then(flush);
       }
       return () => {
-        if (!known.delete(entry) || known.size > 0) return;
-        // One that comes back at once, as a component that is mounted twice does, changes nothing.
+        if (!off() || known.size > 0) return;
+        // A component that is mounted twice changes nothing.
         later(`off ${event}`, 1000, () => {
           if (known.size > 0 || handlers.get(event) !== known) return;
           handlers.delete(event);
@@ -310,23 +313,19 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
       };
     },
     onStatus(listener) {
-      const entry = (next, why) => listener(next, why);
-      statusListeners.add(entry);
-      call(entry, status, reason);
-      return () => void statusListeners.delete(entry);
+      call(listener, status, reason);
+      return listen(statusListeners, listener);
     },
-    onProblem(listener) {
-      const entry = (problem) => listener(problem);
-      problemListeners.add(entry);
-      return () => void problemListeners.delete(entry);
-    },
+    onProblem: (listener) => listen(problemListeners, listener),
+    onGap: (listener) => listen(gapListeners, listener),
     async *messages(event, { signal } = {}) {
       /** @type {any[]} */
       const waiting = [];
       let more = () => {};
       const off = server.on(event, (message, about) => {
-        waiting.push({ message, ...about });
+        const done = new Promise((resolve) => waiting.push([{ message, ...about }, resolve]));
         more();
+        return done;
       });
       const offStatus = server.onStatus(() => more());
       const abort = () => more();
@@ -334,8 +333,11 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
       try {
         for (;;) {
           if (waiting.length > WAITING_MAX) throw new Error(`more than ${WAITING_MAX} messages of ${event} wait`);
-          if (waiting.length > 0) yield waiting.shift();
-          else if (signal?.aborted || isOver()) return;
+          if (waiting.length > 0) {
+            const [item, done] = waiting.shift();
+            yield item;
+            done();
+          } else if (signal?.aborted || isOver()) return;
           else await new Promise((resolve) => (more = () => resolve(undefined)));
         }
       } finally {
@@ -345,7 +347,7 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
       }
     },
     close() {
-      for (const [target, name, run] of hooks) target?.removeEventListener?.(name, run);
+      hook("removeEventListener");
       stop(undefined);
     },
   };

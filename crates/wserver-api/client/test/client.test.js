@@ -471,6 +471,175 @@ test("http URLs and URL objects are taken", async () => {
   }
 });
 
+/** What a tab keeps. */
+function storage(kept = {}) {
+  Object.defineProperty(globalThis, "sessionStorage", { value: kept, configurable: true, writable: true });
+  return kept;
+}
+const stored = `wserver ${URL}`;
+
+test("rule 11: the position moves before the handler is called, and is where it comes back", async () => {
+  const { server } = await start();
+  const seen = [];
+  Fake.last.open();
+  assert.equal(Fake.last.sent[0].after, undefined);
+  Fake.last.grant({ at: "a.0" });
+  server.on("order", () => {
+    // Whatever becomes of this handler, the message is not asked for again.
+    Fake.last.end(1006);
+    throw seen.push("called");
+  });
+  await settle();
+  Fake.last.say(`${JSON.stringify({ event: "order", id: "1-1", at: "a.1" })}\nx`);
+  await tick(2000);
+  Fake.last.open();
+  assert.deepEqual(seen, ["called"]);
+  assert.equal(Fake.last.sent[0].after, "a.1");
+  Fake.last.grant({ at: "a.1", replaying: 0 });
+  server.on("chat", () => {});
+  await settle();
+  assert.deepEqual(Fake.last.sent.at(-1).register, ["chat"]);
+  assert.equal(Fake.last.sent.at(-1).after, undefined, "only the first one of a connection");
+});
+
+test("rule 11: a page that is loaded again goes on where it stood", async () => {
+  const kept = storage();
+  try {
+    await opened();
+    Fake.last.say(`${JSON.stringify({ event: "order", id: "1-1", at: "a.1" })}\nx`);
+    assert.equal(kept[stored], undefined, "a tab that is duplicated begins anew");
+    fire("pagehide", { persisted: false });
+    assert.equal(kept[stored], "a.1");
+    await start();
+    Fake.last.open();
+    assert.equal(Fake.last.sent[0].after, "a.1");
+    assert.equal(kept[stored], undefined);
+    await start({ after: "given" });
+    Fake.last.open();
+    assert.equal(Fake.last.sent[0].after, "given", "what the page was given is newer");
+  } finally {
+    delete globalThis.sessionStorage;
+  }
+});
+
+test("a storage that is forbidden is none", async () => {
+  Object.defineProperty(globalThis, "sessionStorage", {
+    configurable: true,
+    get() {
+      throw new Error("forbidden");
+    },
+  });
+  try {
+    const { server } = await opened();
+    fire("pagehide", { persisted: false });
+    assert.equal(server.status, "open");
+  } finally {
+    delete globalThis.sessionStorage;
+  }
+});
+
+test("a gap is told within its time, at a random moment", async () => {
+  const { server } = await start();
+  const gaps = [];
+  const off = server.onGap((gap) => gaps.push(gap));
+  Fake.last.open();
+  Fake.last.grant({ at: "b.0", gap: { reason: "restarted", spread_seconds: 10 } });
+  await tick(4950);
+  assert.deepEqual(gaps, []);
+  // It outlives the connection on which it was told.
+  Fake.last.end(1006);
+  await tick(100);
+  assert.deepEqual(gaps, [{ reason: "restarted" }]);
+  await tick(1000);
+  Fake.last.open();
+  assert.equal(Fake.last.sent[0].after, "b.0");
+  Fake.last.grant();
+  Fake.last.say({ gap: { reason: "lost", spread_seconds: 0 }, at: "b.9" });
+  await tick(50);
+  assert.deepEqual(gaps[1], { reason: "lost" });
+  Fake.last.end(1006);
+  await tick(2000);
+  Fake.last.open();
+  assert.equal(Fake.last.sent[0].after, "b.9");
+  off();
+  Fake.last.grant({ gap: { reason: "evicted", spread_seconds: 10 } });
+  server.close();
+  await tick(10_000);
+  assert.equal(gaps.length, 2);
+});
+
+test("a gap that nobody listens for is a problem", async () => {
+  const { problems } = await start();
+  Fake.last.open();
+  Fake.last.grant({ gap: { reason: "evicted", spread_seconds: 0 } });
+  await settle();
+  assert.deepEqual(problems, [{ code: "gap", detail: "messages are missing: evicted" }]);
+});
+
+test("a message is acknowledged when its handlers are done", async () => {
+  const { server } = await opened();
+  let done;
+  server.on("order", () => new Promise((resolve) => (done = resolve)));
+  const push = (event, id, ack = true) => Fake.last.say(`${JSON.stringify({ event, id, ack })}\n${id}`);
+  const acks = () => Fake.last.sent.filter((it) => it.ack).map((it) => it.ack);
+  push("order", "1-1");
+  await tick(1000);
+  assert.deepEqual(acks(), [], "one of two has not finished");
+  done();
+  await tick(0);
+  push("order", "1-2", false);
+  done();
+  push("order", "1-3");
+  done();
+  await settle();
+  await tick(50);
+  assert.deepEqual(acks(), [["1-1", "1-3"]], "those of a moment share a message");
+  push("order", "1-4");
+  const before = Fake.last;
+  before.end(1006);
+  done();
+  await tick(5000);
+  assert.deepEqual(before.sent.filter((it) => it.ack).length, 1);
+  Fake.last.open();
+  await tick(1000);
+  assert.deepEqual(acks(), [], "another connection was not asked");
+});
+
+test("a handler that fails does not acknowledge", async () => {
+  for (const fail of [
+    () => {
+      throw new Error("at once");
+    },
+    () => Promise.reject(new Error("later")),
+  ]) {
+    const { server } = await opened();
+    server.on("order", fail);
+    Fake.last.say(`${JSON.stringify({ event: "order", id: "1-1", ack: true })}\nx`);
+    await tick(1000);
+    assert.equal(Fake.last.sent.some((it) => it.ack), false);
+    assert.match(String(reported.pop()), /at once|later/);
+    server.close();
+  }
+});
+
+test("what is iterated is acknowledged when the next one is asked for", async () => {
+  const server = connect(URL, { token: "aaa", WebSocket: Fake });
+  const messages = server.messages("job");
+  const first = messages.next();
+  await tick(0);
+  Fake.last.open();
+  Fake.last.grant();
+  Fake.last.say(`${JSON.stringify({ event: "job", id: "1-1", ack: true })}\nx`);
+  assert.equal((await first).value.message, "x");
+  await tick(1000);
+  assert.equal(Fake.last.sent.some((it) => it.ack), false);
+  messages.next();
+  await settle();
+  await tick(50);
+  assert.deepEqual(Fake.last.sent.at(-1), { ack: ["1-1"] });
+  server.close();
+});
+
 test("it is at most 4 KB, as it is served", () => {
   const bytes = gzipSync(readFileSync(new globalThis.URL("../wserver.js", import.meta.url)), { level: 9 });
   assert.ok(bytes.length <= 4096, `${bytes.length} bytes`);
