@@ -149,6 +149,8 @@ function newClient(connect, url, number) {
   };
   client.server = connect(url, { token, WebSocket: socketOf(client.attempts) });
   client.server.onProblem(() => {});
+  // Whoever has never been told a position has none to come back to.
+  client.server.onStatus((status) => (client.wasOpen ||= status === "open"));
   client.server.onGap(({ reason }) => client.gaps.push(reason));
   client.server.on("news", (message, { id }) => {
     client.last = message;
@@ -188,10 +190,10 @@ cases("chaos", {
   async "every client is open and itself after all faults, and has missed nothing"() {
     const { connect } = await import(path.join(__dirname, "../../crates/wserver-api/client/wserver.js"));
     const server = await startServer(["--ping-interval", "1s", "--pong-timeout", "2s", "--replay", "news"]);
-    // From a client's first registration on, everything is kept for it, and it must get all of it.
-    const push = async ({ user, kept }, message) => {
+    // Once a client was open, everything is kept for it, and it must get all of it.
+    const push = async ({ user, kept, wasOpen }, message) => {
       const { id, is_kept: isKept } = await ask("/v2/push", { user, event: "news", message }, server.origin);
-      if (isKept) kept.push(id);
+      if (isKept && wasOpen) kept.push(id);
     };
     const proxy = new Proxy(Number(server.address.split(":")[1]));
     const port = await proxy.listen();

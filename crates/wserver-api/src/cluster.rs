@@ -7,6 +7,7 @@ pub(crate) mod ask;
 pub(crate) mod kept;
 pub(crate) mod lent;
 pub(crate) mod lost;
+pub(crate) mod repeated;
 #[cfg(not(feature = "cluster"))]
 mod none;
 

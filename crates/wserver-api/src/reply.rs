@@ -72,6 +72,18 @@ pub(crate) fn add_replayed(reply: &mut Reply) {
     reply.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
 }
 
+/// The nodes that may know the request's `Idempotency-Key`, but did not say.
+const UNHEARD: HeaderName = HeaderName::from_static("idempotency-unheard");
+
+/// Adds to a success the nodes that did not say whether they had carried it out before.
+pub(crate) fn add_unheard(reply: &mut Reply, nodes: &[String]) {
+    if nodes.is_empty() {
+        return;
+    }
+    let names = HeaderValue::from_str(&nodes.join(", "));
+    reply.headers_mut().insert(UNHEARD, names.unwrap_or(HeaderValue::from_static("unknown")));
+}
+
 /// A success of the HTTP API.
 pub(crate) fn json(answer: String) -> Reply {
     json_as(StatusCode::OK, "application/json", answer)

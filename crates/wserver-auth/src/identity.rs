@@ -47,6 +47,12 @@ impl PublisherId {
         Self { method, digest: digest.finalize().into() }
     }
 
+    /// The digest, which is the same for the same publisher on every server with the same keys.
+    #[must_use]
+    pub const fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
     /// The method that authenticated the publisher, as a label from a closed list: `key`,
     /// `publisher`, `token`, or `other`.
     #[must_use]

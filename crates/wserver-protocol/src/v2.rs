@@ -27,4 +27,4 @@ pub use push::{
     Acks, Batch, BatchAnswer, BatchItem, Delivery, NodeDelivery, Push, PushAnswer, Reason,
     Recipients, UserDelivery, Wait, WaitFor,
 };
-pub use question::{Answer, AnswerValue, LostPush, Question};
+pub use question::{Answer, AnswerValue, KnownRequest, LostPush, Question};

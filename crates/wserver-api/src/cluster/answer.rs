@@ -9,7 +9,7 @@ use wserver_node::{NodeId, Wire};
 use wserver_protocol::v2::{self, Answer, AnswerValue, Question};
 
 use crate::api::Api;
-use crate::cluster::{kept, lost};
+use crate::cluster::{kept, lost, repeated};
 use crate::operate::{admin, explain};
 use crate::parameters;
 use crate::reply::refused::Refused;
@@ -36,6 +36,9 @@ fn answer_here<W: Wire>(api: &Arc<Api<W>>, from: NodeId, question: Question) -> 
             parameters::user(&api.limits, "user", &user)
                 .map(|it| admin::connections_here(api, &it)),
         ),
+        Question::Repeated { id, request } => {
+            encode(Ok(repeated::repeated_here(api, from, &id, &request)))
+        }
         Question::Lost { pushes } => {
             lost::lost_here(&api.node, &api.limits, pushes);
             encode(Ok(()))

@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::Method;
@@ -20,6 +19,7 @@ use super::outcome::{self, EventsRoom};
 use crate::api::Api;
 use crate::body;
 use crate::cluster::ask;
+use crate::cluster::repeated::ask_others;
 use crate::parameters;
 use crate::reply::negotiate;
 use crate::reply::refused::Refused;
@@ -158,9 +158,11 @@ impl Kept {
         };
         // The digest leaves the format out: JSON or text, it is the same answer.
         let request = (api.push_path(), &*bytes);
-        let (tasks, arrived) = (api.node.tasks(), Instant::now());
+        let tasks = api.node.tasks();
         let idempotency = &api.pushes.idempotency;
-        let answered = idempotency.once(tasks, &publisher, key, request, arrived, work).await?;
+        let ask = async |id, request| ask_others(api.cluster.as_ref(), id, request).await;
+        let answered =
+            idempotency.once(tasks, &publisher, key, request, ask, work).await?;
         let mut reply = match format {
             Format::Json => reply::json(answered.text.as_ref().to_owned()),
             Format::Text => {
@@ -174,6 +176,7 @@ impl Kept {
                 reply
             }
         };
+        reply::add_unheard(&mut reply, &answered.unheard);
         if answered.is_replayed {
             reply::add_replayed(&mut reply);
         }

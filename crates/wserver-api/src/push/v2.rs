@@ -21,6 +21,7 @@ use super::waits::{Waiting, Waits};
 use crate::api::Api;
 use crate::authorize;
 use crate::body::Body;
+use crate::cluster::repeated::ask_others;
 use crate::operate::words::Count;
 use crate::parameters;
 use crate::reply::refused::Refused;
@@ -76,9 +77,11 @@ async fn carry_out_once<W: Wire>(
     };
     let idempotency = &api.pushes.idempotency;
     let request = (path, &*bytes);
+    let ask = async |id, request| ask_others(api.cluster.as_ref(), id, request).await;
     let answered =
-        idempotency.once(api.node.tasks(), &publisher, key, request, arrived, work).await?;
+        idempotency.once(api.node.tasks(), &publisher, key, request, ask, work).await?;
     let mut reply = reply::json(answered.text.as_ref().to_owned());
+    reply::add_unheard(&mut reply, &answered.unheard);
     if answered.is_replayed {
         reply::add_replayed(&mut reply);
     }

@@ -45,6 +45,14 @@ pub enum Question {
         /// The position.
         after: String,
     },
+    /// Is a request with an `Idempotency-Key` known? The answer is
+    /// [`KnownRequest`](super::KnownRequest).
+    Repeated {
+        /// A digest of the publisher and the key.
+        id: String,
+        /// A digest of the request.
+        request: String,
+    },
     /// Pushes may not have reached this node. The answer is `null`.
     Lost {
         /// The pushes; `None` if any push to any user may be lost.
@@ -85,6 +93,16 @@ pub enum Question {
     },
     /// The node in numbers. The answer is [`NodeInfo`](super::NodeInfo).
     Node,
+}
+
+/// What a node knows of a request with an `Idempotency-Key`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownRequest {
+    /// `nothing`, `under_way`, `answered`, or `another`: the key belongs to another request.
+    pub state: String,
+    /// Its answer, if it is answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
 }
 
 /// A push that may not have reached a node.
@@ -173,6 +191,10 @@ mod tests {
             (
                 Question::Kept { user: "jack".to_owned(), after: "x".to_owned() },
                 r#"{"ask":"kept","user":"jack","after":"x"}"#,
+            ),
+            (
+                Question::Repeated { id: "0a".to_owned(), request: "0b".to_owned() },
+                r#"{"ask":"repeated","id":"0a","request":"0b"}"#,
             ),
             (Question::Lost { pushes: None }, r#"{"ask":"lost","pushes":null}"#),
             (

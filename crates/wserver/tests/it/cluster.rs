@@ -21,6 +21,7 @@ mod forged;
 mod life;
 mod mistakes;
 mod pushes;
+mod repeated;
 mod replay;
 mod secrets;
 mod trace;
