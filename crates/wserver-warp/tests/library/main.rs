@@ -5,11 +5,16 @@ mod authenticate;
 mod build;
 #[cfg(feature = "cluster")]
 mod cluster;
+mod ends;
 mod expiry;
 mod handle;
 mod hooks;
+mod inbound;
 mod journal;
 mod publishers;
+mod raw;
+mod requests;
+mod version_2;
 #[cfg(feature = "tls")]
 mod private;
 #[cfg(feature = "tls")]
@@ -111,6 +116,13 @@ pub(crate) async fn closed(connection: &mut Connection) -> (u16, String) {
         }
         other => panic!("{other:?} instead of a Close"),
     }
+}
+
+/// The sample of a counter or gauge on the page of metrics, by its name with labels.
+pub(crate) fn counted(running: &Running, name: &str) -> u64 {
+    let page = running.handle.metrics();
+    let samples = page.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    samples.map(|value| value.parse::<u64>().unwrap()).next().unwrap_or_else(|| panic!("no {name}"))
 }
 
 /// What hooks and authenticators saw, in order.
