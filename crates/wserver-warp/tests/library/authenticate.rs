@@ -197,8 +197,11 @@ async fn an_answer_that_does_not_come_is_a_refusal_after_its_time() {
         }
         Ok(Identity::new(credentials.token))
     });
+    // Nothing else wakes the connection.
     let limits = LimitSettings {
         authenticate_timeout: Duration::from_millis(100),
+        register_timeout: Duration::ZERO,
+        ping_interval: Duration::from_secs(3600),
         ..LimitSettings::default()
     };
     let running = serve(Server::builder().authenticator(authenticator).limits(limits));

@@ -11,9 +11,12 @@ mod handle;
 mod hooks;
 mod inbound;
 mod journal;
+mod places;
 mod publishers;
 mod raw;
 mod requests;
+mod shutdown;
+mod upgrade;
 mod version_2;
 #[cfg(feature = "tls")]
 mod private;

@@ -77,6 +77,10 @@ impl Raw {
         prepare(&socket).unwrap();
         let stream = socket.connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::new(stream)
+    }
+
+    pub(crate) fn new(stream: TcpStream) -> Self {
         Self { stream, unread: Vec::new() }
     }
 
