@@ -209,7 +209,8 @@ mod tests {
     /// A name of `name_bytes_max` is taken, and one byte more is not.
     #[test]
     fn tokens_and_events_have_one_bound() {
-        for (token, event, is_taken) in [(5, 5, true), (6, 5, false), (5, 6, false), (0, 5, false)] {
+        for (token, event, is_taken) in [(5, 5, true), (6, 5, false), (5, 6, false), (0, 5, false)]
+        {
             let (token, event) = ("t".repeat(token), "e".repeat(event));
             let message = format!(r#"{{"token":"{token}","event":"{event}"}}"#);
             let parsed = Pending::parse(message.as_bytes(), None, 5);

@@ -7,7 +7,7 @@ use wserver_protocol::frame::Opcode;
 use wserver_warp::{Connection, Flow, LimitSettings, PushOptions, Server, ServerBuilder, Target};
 
 use crate::raw::{End, Raw, close, masked, register};
-use crate::{Log, Running, eventually, heard, serve, serve_default};
+use crate::{Log, Running, eventually, serve};
 
 /// So long that no test waits for it.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -140,19 +140,6 @@ async fn a_shutdown_waits_for_what_is_queued() {
     };
     let (drained, ()) = join(running.shut_down(), reading).await;
     assert_eq!((drained.closed, drained.cut_off), (2, 0));
-}
-
-/// The time since the last message or pong is what an operator sees.
-#[tokio::test]
-async fn a_message_is_a_sign_of_life() {
-    let running = serve_default();
-    let mut connection = running.listen("jack", "news").await;
-    let silent = || running.handle.user_connections("jack", 1).unwrap()[0].last_sign_of_life;
-    eventually("silent", || silent() >= Duration::from_secs(1)).await;
-    connection.send_text("anything").await.unwrap();
-    eventually("alive", || silent() < Duration::from_secs(1)).await;
-    assert_eq!(running.handle.push("jack", "news", "m").await, Ok(1));
-    assert_eq!(heard(&mut connection).await, "m");
 }
 
 /// A hook that has just panicked is not called again for the connection that this ends.

@@ -107,6 +107,14 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
+/// Lets `time` pass at once for the timers of the runtime, which is one of a single thread. The
+/// deadlines of connections go by the system's clock and do not come nearer.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
 pub(crate) async fn heard(connection: &mut Connection) -> String {
     connection.next_text(PATIENCE).await.unwrap()
 }

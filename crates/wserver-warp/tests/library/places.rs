@@ -46,9 +46,8 @@ async fn health_is_answered_when_every_place_is_busy() {
     assert_eq!(raw.ask(push(&[], "m")).await.status, 503);
     assert_eq!(refused_total(&running, "http_connections_max"), 3);
     drop(held);
-    let served = async {
-        while Raw::connect(&running).await.ask(get("/metrics")).await.status != 200 {}
-    };
+    let served =
+        async { while Raw::connect(&running).await.ask(get("/metrics")).await.status != 200 {} };
     tokio::time::timeout(PATIENCE, served).await.expect("there is room again");
 }
 

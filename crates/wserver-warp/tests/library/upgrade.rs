@@ -79,20 +79,8 @@ async fn what_is_no_handshake_is_refused() {
         ),
         (&key, &two_keys, 400, "Sec-WebSocket-Key", "not_a_handshake"),
         (&key, "x: y", 400, "Sec-WebSocket-Key", "not_a_handshake"),
-        (
-            SAMPLE_KEY,
-            "dGhlIHNhbXBsZSBub25jZQ",
-            400,
-            "Sec-WebSocket-Key",
-            "not_a_handshake",
-        ),
-        (
-            SAMPLE_KEY,
-            "dGhlIHNhbXBsZSBub25j!Q==",
-            400,
-            "Sec-WebSocket-Key",
-            "not_a_handshake",
-        ),
+        (SAMPLE_KEY, "dGhlIHNhbXBsZSBub25jZQ", 400, "Sec-WebSocket-Key", "not_a_handshake"),
+        (SAMPLE_KEY, "dGhlIHNhbXBsZSBub25j!Q==", 400, "Sec-WebSocket-Key", "not_a_handshake"),
         (SAMPLE_KEY, "dGhlIHNhbXBsZSBub25jZWU=", 400, "Sec-WebSocket-Key", "not_a_handshake"),
         (&key, &length, 400, "no body", "not_a_handshake"),
         (&key, &chunks, 400, "no body", "not_a_handshake"),
@@ -205,7 +193,11 @@ async fn limits_of_handshakes_say_when_to_come_back() {
             }
         };
         let (mut raw, answer) = timeout(PATIENCE, refused).await.expect("the rate is kept");
-        assert_eq!((answer.status, answer.header("retry-after")), (status, Some(seconds)), "{reason}");
+        assert_eq!(
+            (answer.status, answer.header("retry-after")),
+            (status, Some(seconds)),
+            "{reason}"
+        );
         assert_eq!(answer.header("connection"), Some("close"), "{reason}");
         assert_eq!(refused_total(&running, reason), 1);
         assert_eq!(raw.end().await, End::Eof, "{reason}");

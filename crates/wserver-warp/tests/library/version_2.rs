@@ -226,7 +226,8 @@ async fn each_request_is_answered_for_itself() {
 async fn the_token_of_the_handshake_stands_in() {
     let running = serve(builder().token_source(TokenSource::Authorization));
     let client = running.client();
-    let client = client.with_header("authorization".parse().unwrap(), "Bearer ann".parse().unwrap());
+    let client =
+        client.with_header("authorization".parse().unwrap(), "Bearer ann".parse().unwrap());
     let mut connection = client.open_newest().await.unwrap();
     let reply = ask(&mut connection, &json!({"id": 1, "register": ["order"]})).await;
     assert_eq!(reply["ok"], json!({"registered": ["order"]}));
@@ -249,15 +250,15 @@ async fn what_is_no_object_ends_the_connection() {
 #[tokio::test]
 async fn a_page_sees_that_the_server_lives() {
     let limits =
-        LimitSettings { ping_interval: Duration::from_millis(1200), ..LimitSettings::default() };
+        LimitSettings { ping_interval: Duration::from_millis(300), ..LimitSettings::default() };
     let running = serve(Server::builder().limits(limits));
     let (mut old, mut new) = (Raw::open(&running, &[]).await, Raw::open_v2(&running).await);
     new.send_text(r#"{"id":1,"ping":{}}"#).await;
     let reply: Value = serde_json::from_str(&new.text().await).unwrap();
-    assert_eq!(reply["hello"]["heartbeat"], 2);
+    assert_eq!(reply["hello"]["heartbeat"], 1);
     let ping = (Opcode::Ping as u8, Vec::new());
     assert_eq!(new.frame().await, ping);
-    assert_eq!(new.text().await, r#"{"beat":2}"#);
+    assert_eq!(new.text().await, r#"{"beat":1}"#);
     assert_eq!(old.frame().await, ping);
     // Version 1 has no beats.
     assert_eq!(running.handle.connections_open(), 2);
@@ -270,9 +271,9 @@ async fn a_page_sees_that_the_server_lives() {
 async fn an_expiry_is_announced() {
     let passed = Arc::new(AtomicU64::new(0));
     let clock = Arc::clone(&passed);
-    let running = serve(builder().wall_clock(move || {
-        now() + Duration::from_secs(clock.load(Ordering::Relaxed))
-    }));
+    let running = serve(
+        builder().wall_clock(move || now() + Duration::from_secs(clock.load(Ordering::Relaxed))),
+    );
     let (mut old, mut new) = (running.open().await, open(&running).await);
     running.register(&mut old, "ann * 60", "order").await;
     ask(&mut new, &json!({"id": 0, "register": ["order"], "token": "ann * 60"})).await;
