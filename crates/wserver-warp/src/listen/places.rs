@@ -377,7 +377,7 @@ mod tests {
         assert_eq!(held.iter().filter(|it| it.seat.is_over()).count(), 1);
     }
 
-    /// Neither a new connection nor the end of the listener waits longer than that.
+    /// A new connection and the end of the listener wait only until a place is given back.
     #[tokio::test]
     async fn whoever_leaves_is_noticed_at_once() {
         let places = Places::new(LEAVING_MAX, 0);
@@ -390,7 +390,7 @@ mod tests {
         };
         let mut emptied = std::pin::pin!(places.emptied());
         held.clear();
-        // This takes note of those.
+        // This poll uses up the notice of those that have gone.
         assert!(emptied.as_mut().now_or_never().is_none());
         drop(place);
         assert!(emptied.as_mut().now_or_never().is_some());

@@ -12,7 +12,7 @@ use wserver_warp::{CloseReason, LimitSettings, Server, What};
 use crate::raw::{Raw, masked, register};
 use crate::{counted, eventually, serve, serve_default};
 
-/// The name of what is kept of messages that have not come whole, or wait.
+/// The bytes that are kept of messages that have not come whole, or that wait.
 const HELD: &str = "wserver_inbound_bytes";
 
 /// Each offence has a code of its own, in both versions, and is noted by the rule that it broke.
@@ -122,7 +122,7 @@ async fn half_messages_have_a_bound() {
     eventually("given back by the rest", || held() == 0).await;
 }
 
-/// An authenticator that answers when it is let through, and counts who waits for it.
+/// A message that waits behind a token check takes memory like one that has not come whole.
 #[tokio::test]
 async fn what_waits_is_counted_too() {
     let gate = Arc::new(Semaphore::new(0));

@@ -107,8 +107,8 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
-/// Lets `time` pass at once for the timers of the runtime, which is one of a single thread. The
-/// deadlines of connections go by the system's clock and do not come nearer.
+/// Moves the timers of the runtime, which must have a single thread, forward by `time`. Deadlines of
+/// connections follow the system's clock, so they do not move.
 pub(crate) async fn pass(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;

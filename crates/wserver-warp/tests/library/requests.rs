@@ -33,7 +33,7 @@ async fn ask(raw: &mut Raw, way: &str, request: &str, other: &Running) -> Answer
     raw.answer().await
 }
 
-/// Each row says which status the request gets; behind a refusal nothing is served any more.
+/// Each row is a request and its status. A refusal of a malformed request ends the connection.
 #[tokio::test]
 async fn both_ways_give_a_push_the_same_answer() {
     let running = serve(http(HttpLimitSettings { head_bytes_max: 8192, ..Default::default() }));
