@@ -103,9 +103,14 @@ async fn stuck(running: &Running) -> Raw {
     raw
 }
 
+/// Nothing but `close_timeout` ends a connection, and that soon.
 fn soon() -> ServerBuilder {
-    let close_timeout = Duration::from_millis(100);
-    Server::builder().limits(LimitSettings { close_timeout, ..LimitSettings::default() })
+    Server::builder().limits(LimitSettings {
+        close_timeout: Duration::from_millis(100),
+        register_timeout: Duration::ZERO,
+        ping_interval: NEVER,
+        ..LimitSettings::default()
+    })
 }
 
 /// A client that reads nothing until its time is over sees the end at once, and not only when it
