@@ -9,7 +9,10 @@ use wserver_warp::{
 };
 
 use crate::raw::{Raw, get, handshake};
-use crate::{Running, closed, eventually, heard, pass, serve};
+use crate::{Running, closed, counted, eventually, heard, pass, serve};
+
+/// Nodes that are gone without a word.
+const VANISHED: &str = "wserver_cluster_nodes_vanished";
 
 fn clustered(
     broker: &Loopback,
@@ -78,6 +81,7 @@ async fn a_handle_reaches_every_node() {
     assert!(a.handle.disconnect_everywhere(Target::User("")).await.is_err());
     b.shut_down().await;
     eventually("it has left", || a.handle.cluster_members().is_empty()).await;
+    assert_eq!(counted(&a, VANISHED), 0, "it has said so");
     a.shut_down().await;
 }
 
@@ -98,6 +102,7 @@ async fn a_shutdown_is_told_to_the_others() {
     eventually("it is said", is_draining).await;
     pass(Duration::from_secs(20)).await;
     eventually("it has left", || a.handle.cluster_members().is_empty()).await;
+    assert_eq!(counted(&a, VANISHED), 0, "it has said so");
     assert_eq!(kept.ask(get("/livez")).await.header("connection"), Some("close"));
 }
 
