@@ -67,8 +67,12 @@ mod tests {
         let path = std::env::temp_dir().join(format!("wserver-pipe-{}", std::process::id()));
         let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
         assert!(made.success());
-        let told = told(path.to_str().unwrap());
+        let (answer, read) = std::sync::mpsc::sync_channel(1);
+        let pipe = path.clone();
+        std::thread::spawn(move || answer.send(told(pipe.to_str().unwrap())));
+        let told = read.recv_timeout(std::time::Duration::from_secs(60));
         fs::remove_file(&path).unwrap();
+        let told = told.expect("nobody waits for a writer");
         assert!(told.contains("it is a pipe, but must be a regular file"), "{told}");
     }
 

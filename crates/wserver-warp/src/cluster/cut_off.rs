@@ -74,3 +74,37 @@ async fn let_go(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use wserver_core::LimitSettings;
+    use wserver_protocol::Protocol;
+
+    use super::*;
+    use crate::connection::wire;
+
+    /// A handshake that is accepted just before the node refuses them opens a connection just after.
+    #[tokio::test(start_paused = true)]
+    async fn who_was_on_the_way_in_is_let_go_too() {
+        let limits = LimitSettings::default().build().unwrap();
+        let node = Node::new(limits, close::close_frame, tokio::runtime::Handle::current());
+        let (told, cut_off) = watch::channel(CutOff::Refused);
+        let code = CloseCode::GOING_AWAY;
+        let running = run(node.clone(), Duration::ZERO, code, cut_off, CancellationToken::new());
+        node.tasks().spawn(running);
+        // Time passes as soon as nothing else is to be done.
+        for _ in 0..2 {
+            tokio::time::sleep(LOOK_AGAIN / 2).await;
+            let (socket, mut peer) = wire::pair().unwrap();
+            let attachment = node.reserve().unwrap().open(socket, Protocol::V1).unwrap();
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let mut close = [0; 4];
+            peer.read_exact(&mut close).unwrap();
+            assert_eq!(u16::from_be_bytes([close[2], close[3]]), 1001);
+            drop(attachment);
+        }
+        drop(told);
+    }
+}

@@ -106,3 +106,62 @@ pub(crate) fn close_code(reason: CloseReason) -> Option<(CloseCode, &'static str
         CloseReason::Internal => (CloseCode::INTERNAL, "internal error"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The codes of `docs/protocol.md` and `docs/protocol-v2.md`.
+    #[test]
+    fn each_reason_has_a_code_in_each_version() {
+        let codes = [
+            (CloseReason::Silent, 1008, 4002),
+            (CloseReason::NotRegistered, 1008, 4501),
+            (CloseReason::Flood, 1008, 4502),
+            (CloseReason::ProtocolError, 1002, 1002),
+            (CloseReason::InvalidPayload, 1007, 1007),
+            (CloseReason::TooBig, 1009, 1009),
+            (CloseReason::Malformed, 4500, 4500),
+            (CloseReason::InboundFull, 1013, 4005),
+            (CloseReason::Slow, 1013, 4001),
+            (CloseReason::Disconnected, 1000, 4503),
+            (CloseReason::Expired, 1008, 4003),
+            (CloseReason::UserFull, 1008, 4505),
+            (CloseReason::Replaced, 1008, 4504),
+            (CloseReason::Shutdown, 1001, 4000),
+            (CloseReason::CutOff, 1001, 4000),
+            (CloseReason::Internal, 1011, 4004),
+        ];
+        for (reason, v1, v2) in codes {
+            for (protocol, code) in [(Protocol::V1, v1), (Protocol::V2, v2)] {
+                let frame = close_frame(reason, protocol).unwrap();
+                assert_eq!(u16::from_be_bytes([frame[2], frame[3]]), code, "{reason} {protocol:?}");
+            }
+        }
+        let peers = [CloseReason::PeerClosed, CloseReason::PeerGone];
+        assert!(peers.iter().all(|reason| close_frame(*reason, Protocol::V2).is_none()));
+        assert_eq!(codes.len() + peers.len(), CloseReason::ALL.len());
+    }
+
+    #[test]
+    fn goodbyes_spread_over_one_to_five_seconds() {
+        for (reason, words) in [
+            (CloseReason::Shutdown, "server is shutting down"),
+            (CloseReason::CutOff, "server is cut off from its cluster"),
+        ] {
+            let goodbyes = goodbyes(reason, CloseCode::RESTART);
+            let told = |seconds| format!("{words}; reconnect in {seconds}s");
+            let v1 = (1..=5).map(|seconds| frame::close(CloseCode::RESTART, &told(seconds)));
+            assert!(goodbyes.v1.iter().eq(&v1.collect::<Vec<_>>()), "{:?}", goodbyes.v1);
+            let v2 = (1..=5).map(|seconds| {
+                let notice = format!(
+                    r#"{{"leaving":{{"reason":"{}","in_seconds":{seconds}}}}}"#,
+                    reason.as_str()
+                );
+                [&frame::text(&notice)[..], &frame::close(CloseCode::LEAVING, &told(seconds))]
+                    .concat()
+            });
+            assert!(goodbyes.v2.iter().eq(&v2.collect::<Vec<_>>()), "{:?}", goodbyes.v2);
+        }
+    }
+}

@@ -237,3 +237,23 @@ impl Handshake {
         is_any.then(|| Box::new(Self { headers, token, _address: address }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name of `name_bytes_max` is taken, and one byte more is not.
+    #[test]
+    fn tokens_and_events_have_one_bound() {
+        for (token, event, is_taken) in [(5, 5, true), (6, 5, false), (5, 6, false), (0, 5, false)]
+        {
+            let (token, event) = ("t".repeat(token), "e".repeat(event));
+            let message = format!(r#"{{"token":"{token}","event":"{event}"}}"#);
+            let parsed = Pending::parse(message.as_bytes(), None, 5);
+            assert_eq!(parsed.is_ok(), is_taken, "{message}");
+        }
+        // The one of the handshake stands in.
+        assert!(Pending::parse(br#"{"event":"e"}"#, Some("t"), 5).is_ok());
+        assert!(Pending::parse(br#"{"event":"e"}"#, None, 5).is_err());
+    }
+}

@@ -296,6 +296,20 @@ mod tests {
             assert_eq!(within(client.read(&mut [0; 16])).await.unwrap(), 0, "it ends in order");
         }
 
+        /// An alert does not wait for the next message (RFC 8446, section 6.2).
+        #[tokio::test]
+        async fn a_peer_that_breaks_tls_is_told_so() {
+            use tokio::io::AsyncWriteExt as _;
+            let (server, mut client) = pair().await;
+            let socket = Socket::Tls(Box::new(server.into()));
+            client.get_mut().0.write_all(&[23, 3, 3, 0, 20].repeat(5)).await.unwrap();
+            let mut buffer = [0; 64];
+            let read = within(poll_fn(|cx| socket.poll_read(cx, &mut buffer))).await;
+            assert_eq!(read.unwrap_err().kind(), io::ErrorKind::InvalidData);
+            let told = within(client.read(&mut [0; 16])).await.unwrap_err().to_string();
+            assert!(told.contains("alert"), "{told}");
+        }
+
         /// What hyper has not read when it returns the connection is read by us.
         #[tokio::test]
         async fn what_was_decrypted_before_the_upgrade_is_read_behind_it() {

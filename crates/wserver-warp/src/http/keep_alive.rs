@@ -80,3 +80,30 @@ impl KeepAlive {
         date::with_now(|now| bytes.extend_from_slice(now.as_bytes()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+    use crate::listen::places::{Found, Places};
+
+    /// A client whose connection must end is told so, if a request of its crosses that decision.
+    #[test]
+    fn what_is_about_to_end_is_not_said_to_stay() {
+        let places = Places::new(1, 0);
+        let stop = CancellationToken::new();
+        let keep_alive = KeepAlive::new(Duration::from_secs(75), stop.clone());
+        let [first, second] = [(); 2].map(|()| match places.find(None).now_or_never() {
+            Some(Found::Place { place, .. }) => place,
+            other => panic!("{other:?}"),
+        });
+        let [first, second] = [&first, &second].map(|place| Notes::new(place.seat.clone()));
+        let headers = HeaderMap::new();
+        assert!(!keep_alive.is_kept(&headers, &first, true), "the second has its place");
+        assert!(keep_alive.is_kept(&headers, &second, true));
+        assert!(!keep_alive.is_kept(&headers, &second, false));
+        stop.cancel();
+        assert!(!keep_alive.is_kept(&headers, &second, true));
+    }
+}

@@ -304,6 +304,8 @@ impl Seat {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
 
     fn place(places: &Arc<Places>, address: u8) -> (Place, bool) {
@@ -373,6 +375,47 @@ mod tests {
         held.retain(|it| !it.seat.is_over());
         assert!(matches!(places.find(None).await, Found::Place { is_evicting: true, .. }));
         assert_eq!(held.iter().filter(|it| it.seat.is_over()).count(), 1);
+    }
+
+    /// A new connection and the end of the listener wait only until a place is given back.
+    #[tokio::test]
+    async fn whoever_leaves_is_noticed_at_once() {
+        let places = Places::new(LEAVING_MAX, 0);
+        let mut held: Vec<Place> = (0..2 * LEAVING_MAX).map(|_| place(&places, 1).0).collect();
+        let mut finding = std::pin::pin!(places.find(None));
+        assert!(finding.as_mut().now_or_never().is_none());
+        held.retain(|it| !it.seat.is_over());
+        let Some(Found::Place { place, .. }) = finding.as_mut().now_or_never() else {
+            panic!("there is a place");
+        };
+        let mut emptied = std::pin::pin!(places.emptied());
+        held.clear();
+        // This poll uses up the notice of those that have gone.
+        assert!(emptied.as_mut().now_or_never().is_none());
+        drop(place);
+        assert!(emptied.as_mut().now_or_never().is_some());
+    }
+
+    /// A search costs the same however many places there are, and the next goes on from there.
+    #[test]
+    fn a_search_looks_at_a_part_of_the_places() {
+        let all = 3 * LOOKED_AT;
+        let places = Places::new(all, 0);
+        let held: Vec<Place> = (0..all).map(|_| place(&places, 1).0).collect();
+        for (number, place) in held.iter().enumerate() {
+            // The longer a place is held, the later it stands.
+            place.seat.wait(after(&places, (all - number) as u64));
+        }
+        let mut new = Vec::new();
+        let mut goes = || {
+            let (place, is_evicting) = place(&places, 2);
+            assert!(is_evicting);
+            new.push(place);
+            let gone = held.iter().enumerate().filter(|(_, it)| it.seat.is_over());
+            gone.map(|(number, _)| number).collect::<Vec<_>>()
+        };
+        assert_eq!(goes(), [LOOKED_AT - 1]);
+        assert_eq!(goes(), [LOOKED_AT - 1, 2 * LOOKED_AT - 1]);
     }
 
     #[test]

@@ -197,3 +197,21 @@ fn sockets_origin(address: SocketAddr, is_tls: bool) -> String {
         format!("{scheme}://{address}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_opens_its_sockets_where_a_browser_gets_through() {
+        for (address, is_tls, origin) in [
+            ("127.0.0.1:80", false, "ws://127.0.0.1:80"),
+            ("0.0.0.0:80", false, "ws://127.0.0.1:80"),
+            ("[::]:443", true, "wss://127.0.0.1:443"),
+            ("[::1]:443", true, "wss://localhost:443"),
+            ("192.0.2.1:80", false, "ws://192.0.2.1:80"),
+        ] {
+            assert_eq!(sockets_origin(address.parse().unwrap(), is_tls), origin, "{address}");
+        }
+    }
+}

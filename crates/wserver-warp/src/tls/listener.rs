@@ -181,3 +181,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Values under these locks are replaced as a whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::settings::PUBLIC;
+
+    /// Files that are wrong are told of once, and looked at again only after the next change.
+    #[test]
+    fn a_change_is_seen_once() {
+        let folder = std::env::temp_dir().join(format!("wserver-seen-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+        let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(&certificate, identity.cert.pem()).unwrap();
+        std::fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
+        let tls = Tls::new(&TlsSettings::files(&certificate, &key), PUBLIC).unwrap();
+        let listeners = [Arc::new(tls)];
+        assert!(!have_changed(&listeners));
+        std::fs::write(&key, "no key").unwrap();
+        assert!(have_changed(&listeners));
+        assert_eq!(reload(&listeners).unwrap_err().len(), 1);
+        assert!(!have_changed(&listeners));
+        std::fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
+        assert!(have_changed(&listeners));
+        reload(&listeners).unwrap();
+        assert!(!have_changed(&listeners));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

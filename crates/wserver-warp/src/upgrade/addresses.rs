@@ -250,6 +250,22 @@ mod tests {
         assert!(evicted.value() >= GENERATION_MAX as u64, "{}", evicted.value());
     }
 
+    /// Who has not come back until its bucket was full again is not known any more.
+    #[test]
+    fn addresses_are_forgotten_in_time() {
+        let (rates, evicted, start) = (rates(1, 2), Counter::default(), Instant::now());
+        let jack = "192.0.2.1".parse().unwrap();
+        for other in 0..100 {
+            let other = IpAddr::V4(std::net::Ipv4Addr::from_bits(0x0A00_0000 + other));
+            rates.acquire(other, start, &evicted).unwrap();
+        }
+        for seconds in [2, 4] {
+            rates.acquire(jack, start + Duration::from_secs(seconds), &evicted).unwrap();
+        }
+        assert_eq!(rates.buckets.lock().unwrap().full_at.len(), 1);
+        assert_eq!(evicted.value(), 0);
+    }
+
     #[test]
     fn no_rate_is_kept_unless_there_is_a_bound() {
         assert!(HandshakeRates::new(&built(HttpLimitSettings::default())).is_none());

@@ -55,4 +55,50 @@ mod tests {
             assert_eq!(is_public(origin), expected, "{origin}");
         }
     }
+
+    /// Counts what is logged on this thread.
+    #[derive(Clone, Default)]
+    struct Logged(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+
+    impl tracing::Subscriber for Logged {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &tracing::span::Id) {}
+
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    /// One page is reason enough, and the log of a server is not for strangers to fill.
+    #[test]
+    fn the_first_page_of_another_site_is_told_of() {
+        let logged = Logged::default();
+        let page = PublicPage::default();
+        tracing::subscriber::with_default(logged.clone(), || {
+            for (origin, total) in [
+                ("http://localhost:3000", 0),
+                ("https://app.example.com", 1),
+                ("https://app.example.com", 1),
+                ("https://other.example.com", 1),
+            ] {
+                let mut headers = HeaderMap::new();
+                headers.insert(ORIGIN, origin.parse().unwrap());
+                page.look(&headers);
+                assert_eq!(logged.0.load(Ordering::Relaxed), total, "{origin}");
+            }
+        });
+    }
 }

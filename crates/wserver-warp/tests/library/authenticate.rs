@@ -197,8 +197,11 @@ async fn an_answer_that_does_not_come_is_a_refusal_after_its_time() {
         }
         Ok(Identity::new(credentials.token))
     });
+    // Nothing else wakes the connection.
     let limits = LimitSettings {
         authenticate_timeout: Duration::from_millis(100),
+        register_timeout: Duration::ZERO,
+        ping_interval: Duration::from_secs(3600),
         ..LimitSettings::default()
     };
     let running = serve(Server::builder().authenticator(authenticator).limits(limits));
@@ -221,7 +224,10 @@ async fn an_identity_ends_its_connection_when_it_expires() {
             _ => identity.with_expires_at(now + Duration::from_secs(3600)),
         })
     });
-    let running = serve(Server::builder().authenticator(authenticator));
+    // The shortest of all times decides how often deadlines are looked at.
+    let limits =
+        LimitSettings { close_timeout: Duration::from_millis(200), ..LimitSettings::default() };
+    let running = serve(Server::builder().authenticator(authenticator).limits(limits));
     let mut short = running.listen("short", "news").await;
     let mut long = running.listen("long", "news").await;
     let mut old = running.open().await;

@@ -144,6 +144,25 @@ fn paths_are_checked() {
     assert!(with("/", "/push").build().is_ok());
 }
 
+/// Not where others may see it, nor where its WebSockets would be refused.
+#[tokio::test]
+async fn the_demo_page_is_for_this_machine() {
+    let local = || Server::builder().address("127.0.0.1:0").demo_page_on_loopback();
+    let private = || local().private_address("127.0.0.1:0");
+    for (name, builder, is_served) in [
+        ("open pushes", local().allow_open_push(), true),
+        ("no pushes", local(), false),
+        ("everywhere", local().address("0.0.0.0:0").allow_open_push(), false),
+        ("behind a proxy", local().allow_open_push().trusted_proxies(["127.0.0.1"]), false),
+        ("apart", private(), true),
+        ("apart, of one origin", private().origin(OriginPolicy::same_origin()), false),
+        ("apart, behind a proxy", private().trusted_proxies(["127.0.0.1"]), false),
+    ] {
+        let server = builder.build().unwrap().bind().unwrap();
+        assert_eq!(server.serves_demo_page(), is_served, "{name}");
+    }
+}
+
 /// Nobody opens a push endpoint to other machines by leaving something out.
 #[test]
 fn beyond_loopback_an_open_push_must_be_meant() {

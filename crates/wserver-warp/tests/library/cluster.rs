@@ -1,24 +1,46 @@
 //! Servers of one program as nodes of a cluster, over a broker in memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use wserver_warp::{ClusterSettings, Gathered, Loopback, NoDelivery, PushOptions, Server, Target};
+use wserver_warp::{
+    ClusterSettings, Gathered, LimitSettings, Loopback, NoDelivery, PushOptions, Server,
+    ServerBuilder, Target,
+};
 
-use crate::{Running, closed, eventually, heard, serve};
+use crate::raw::{Raw, get, handshake};
+use crate::{Running, closed, counted, eventually, heard, pass, serve};
 
-fn node(broker: &Loopback, name: &str) -> Running {
+/// Nodes that are gone without a word.
+const VANISHED: &str = "wserver_cluster_nodes_vanished";
+
+fn clustered(
+    broker: &Loopback,
+    name: &str,
+    change: impl FnOnce(&mut ClusterSettings),
+) -> ServerBuilder {
     let mut settings = ClusterSettings::default();
     settings.node_name = name.to_owned();
-    serve(Server::builder().cluster(Arc::new(broker.clone()), settings))
+    change(&mut settings);
+    Server::builder().cluster(Arc::new(broker.clone()), settings)
 }
 
-async fn nodes(broker: &Loopback) -> [Running; 2] {
-    let nodes = ["a", "b"].map(|name| node(broker, name));
-    for node in &nodes {
+fn node(broker: &Loopback, name: &str) -> Running {
+    serve(clustered(broker, name, |_| ()))
+}
+
+/// Waits until each of two nodes knows the other.
+async fn are_in(nodes: &[&Running; 2]) {
+    for node in nodes {
         let handle = &node.handle;
         let is_in = || handle.cluster_ready().is_ok() && handle.cluster_members().len() == 1;
         eventually("both are in the cluster", is_in).await;
     }
+}
+
+async fn nodes(broker: &Loopback) -> [Running; 2] {
+    let nodes = ["a", "b"].map(|name| node(broker, name));
+    are_in(&nodes.each_ref()).await;
     nodes
 }
 
@@ -55,10 +77,65 @@ async fn a_handle_reaches_every_node() {
     for connection in [&mut here, &mut there] {
         assert_eq!(closed(connection).await.0, 1000);
     }
+    drop((here, there));
     assert!(a.handle.disconnect_everywhere(Target::User("")).await.is_err());
     b.shut_down().await;
     eventually("it has left", || a.handle.cluster_members().is_empty()).await;
+    assert_eq!(counted(&a, VANISHED), 0, "it has said so");
     a.shut_down().await;
+}
+
+/// The others learn that a node shuts down before they must do without it, and do without it as soon
+/// as its connections are closed, whatever HTTP is still kept.
+#[tokio::test]
+async fn a_shutdown_is_told_to_the_others() {
+    let broker = Loopback::default();
+    let a = node(&broker, "a");
+    let builder = clustered(&broker, "b", |_| ());
+    let limits = LimitSettings { drain_delay: Duration::from_secs(20), ..LimitSettings::default() };
+    let b = serve(builder.limits(limits));
+    are_in(&[&a, &b]).await;
+    let mut kept = Raw::connect(&b).await;
+    assert_eq!(kept.ask(get("/livez")).await.header("connection"), Some("keep-alive"));
+    b.handle.shutdown();
+    let is_draining = || a.handle.cluster_members().iter().any(|member| member.is_draining);
+    eventually("it is said", is_draining).await;
+    pass(Duration::from_secs(20)).await;
+    eventually("it has left", || a.handle.cluster_members().is_empty()).await;
+    assert_eq!(counted(&a, VANISHED), 0, "it has said so");
+    assert_eq!(kept.ask(get("/livez")).await.header("connection"), Some("close"));
+}
+
+/// Clients are told to come back elsewhere; in the end nobody is let in any more.
+#[tokio::test]
+async fn who_is_cut_off_lets_its_clients_go() {
+    let lease = Duration::from_millis(500);
+    for cut_off_max in [Duration::from_secs(3600), lease] {
+        let broker = Loopback::default();
+        let a = serve(clustered(&broker, "a", |settings| {
+            (settings.lease, settings.cut_off_max) = (lease, cut_off_max);
+        }));
+        eventually("it is in the cluster", || a.handle.cluster_ready().is_ok()).await;
+        let (mut old, mut new) = (Raw::open(&a, &[]).await, Raw::open_v2(&a).await);
+        eventually("open", || a.handle.connections_open() == 2).await;
+        broker.kill();
+        let (code, reason) = old.closed().await;
+        assert_eq!(code, 1001);
+        assert!(
+            reason.starts_with("server is cut off from its cluster; reconnect in "),
+            "{reason}"
+        );
+        let notice = new.text().await;
+        assert!(notice.starts_with(r#"{"leaving":{"reason":"cut_off","in_seconds":"#), "{notice}");
+        assert_eq!(new.closed().await.0, 4000);
+        let answer = Raw::connect(&a).await.ask(handshake(&[])).await;
+        let is_refused = cut_off_max == lease;
+        assert_eq!(answer.status, if is_refused { 503 } else { 101 }, "{answer:?}");
+        if is_refused {
+            assert_eq!(answer.header("retry-after"), Some("5"));
+            assert!(answer.header("wserver-error").unwrap().contains("cluster_cut_off_max"));
+        }
+    }
 }
 
 #[tokio::test]

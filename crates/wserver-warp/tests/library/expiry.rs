@@ -41,11 +41,17 @@ struct Timed {
     asked: Log<String>,
 }
 
+/// The shortest of all times decides how often deadlines are looked at.
+fn attentive() -> LimitSettings {
+    LimitSettings { close_timeout: Duration::from_millis(200), ..LimitSettings::default() }
+}
+
 impl Timed {
     fn serve() -> Self {
         let (gate, asked) = (Arc::new(Semaphore::new(0)), Log::default());
         let authenticator = timed(gate.clone(), asked.clone());
-        Self { running: serve(Server::builder().authenticator(authenticator)), gate, asked }
+        let builder = Server::builder().authenticator(authenticator).limits(attentive());
+        Self { running: serve(builder), gate, asked }
     }
 
     /// Registers and waits until that was bound, for the first time or again.

@@ -115,7 +115,7 @@ async fn connections_are_told_and_left_out() {
 /// It need not register by itself, also when the time for that is over.
 #[tokio::test]
 async fn a_connection_is_registered_by_the_program() {
-    let register_timeout = Duration::from_secs(2);
+    let register_timeout = Duration::from_millis(1_100);
     let kept: Log<Connection> = Log::default();
     let log = kept.clone();
     let limits = LimitSettings { register_timeout, ..LimitSettings::default() };
@@ -135,6 +135,11 @@ async fn a_connection_is_registered_by_the_program() {
         assert_eq!(closed(client).await.0, 1008);
     }
     drop(silent);
+    // It has not said a word for that long either.
+    let last_sign = || handle.user_connections("jack", 1).unwrap()[0].last_sign_of_life;
+    assert!(last_sign() >= Duration::from_secs(1), "{:?}", last_sign());
+    client.send_text("hello again").await.unwrap();
+    eventually("a sign of life", || last_sign() < Duration::from_secs(1)).await;
     assert_eq!(handle.push("jack", "news", "still there").await, Ok(1));
     assert_eq!(heard(&mut client).await, "still there");
     assert_eq!(handle.unregister(id, "jack", "news"), Ok(true));

@@ -5,11 +5,19 @@ mod authenticate;
 mod build;
 #[cfg(feature = "cluster")]
 mod cluster;
+mod ends;
 mod expiry;
 mod handle;
 mod hooks;
+mod inbound;
 mod journal;
+mod places;
 mod publishers;
+mod raw;
+mod requests;
+mod shutdown;
+mod upgrade;
+mod version_2;
 #[cfg(feature = "tls")]
 mod private;
 #[cfg(feature = "tls")]
@@ -99,6 +107,14 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
+/// Moves the timers of the runtime, which must have a single thread, forward by `time`. Deadlines of
+/// connections follow the system's clock, so they do not move.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
 pub(crate) async fn heard(connection: &mut Connection) -> String {
     connection.next_text(PATIENCE).await.unwrap()
 }
@@ -111,6 +127,13 @@ pub(crate) async fn closed(connection: &mut Connection) -> (u16, String) {
         }
         other => panic!("{other:?} instead of a Close"),
     }
+}
+
+/// The sample of a counter or gauge on the page of metrics, by its name with labels.
+pub(crate) fn counted(running: &Running, name: &str) -> u64 {
+    let page = running.handle.metrics();
+    let samples = page.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    samples.map(|value| value.parse::<u64>().unwrap()).next().unwrap_or_else(|| panic!("no {name}"))
 }
 
 /// What hooks and authenticators saw, in order.

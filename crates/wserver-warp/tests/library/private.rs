@@ -96,6 +96,20 @@ async fn without_an_authoriser_pushes_have_a_port_on_loopback_if_it_is_asked_for
     let running = serve_as_it_is(Server::builder().private_on_loopback());
     assert_eq!(status(running.address, "POST", "/push").await, "403");
     running.shut_down().await;
+    // And it is this machine that may push there, not a page or a proxy on it.
+    let server = builder().build().unwrap().bind().unwrap();
+    let private = server.private_addr().unwrap();
+    let pushing = async {
+        for (header, status) in [("host: localhost", "200"), ("host: push.example.com", "403")] {
+            let mut stream = TcpStream::connect(private).await.unwrap();
+            let answer = push_with(&mut stream, header, "m").await.unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{header}: {answer}");
+        }
+    };
+    tokio::select! {
+        () = pushing => {}
+        _ = server.serve() => panic!("nothing has ended it"),
+    }
 }
 
 #[tokio::test]
@@ -131,6 +145,7 @@ async fn a_unix_socket_takes_pushes() {
     assert_eq!(status(running.address, "POST", "/push").await, "404");
     let mut stream = UnixStream::connect(&path).await.unwrap();
     assert!(ask(&mut stream, "GET", "/ws", "").await.unwrap().starts_with("HTTP/1.1 404 "));
+    drop(stream);
 
     // The same path in its other spelling: one that is listened on is not taken away.
     let address = format!("unix:{}", path.display());
@@ -148,6 +163,18 @@ async fn a_unix_socket_takes_pushes() {
     let error = third.build().unwrap().bind().unwrap_err();
     assert!(error.to_string().contains("not a socket"), "{error}");
     assert!(file.exists());
+}
+
+/// A server that was slow to end takes nothing away from the next one.
+#[tokio::test]
+async fn a_unix_socket_of_another_server_stays() {
+    let files = Files::new("another");
+    let (path, beside) = (files.path("push.sock"), files.path("next.sock"));
+    let running = serve(Server::builder().private_unix(&path));
+    let _next = UnixListener::bind(&beside).unwrap();
+    std::fs::rename(&beside, &path).unwrap();
+    running.shut_down().await;
+    assert!(UnixStream::connect(&path).await.is_ok());
 }
 
 fn problems(builder: ServerBuilder) -> Vec<String> {

@@ -15,7 +15,7 @@ use crate::secure::{
     Authority, Files, Identity, Secure, VERSIONS, ask, closed, is_sent, listen, next, push, secure,
     text,
 };
-use crate::{PATIENCE, Running, eventually, serve};
+use crate::{PATIENCE, Running, eventually, pass, serve};
 
 /// No pings: on a slow machine one would come between the messages.
 fn quiet() -> LimitSettings {
@@ -186,7 +186,11 @@ async fn a_slow_reader_is_evicted_at_its_bound() {
 /// The Close comes behind what was pushed, and close_notify behind the Close.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_is_orderly() {
-    let (running, config) = start();
+    let authority = Authority::new();
+    // The clients answer no Close.
+    let limits = LimitSettings { close_timeout: Duration::from_millis(200), ..quiet() };
+    let running = serve(builder(&authority.sign()).limits(limits));
+    let config = authority.client(&VERSIONS);
     let mut sockets = Vec::new();
     for _ in 0..3 {
         sockets.push(listen(&running, &config, "jack", "news").await);
@@ -266,17 +270,29 @@ async fn certificates_are_reloaded_under_load() {
         assert_eq!(certificate_of(&still), second);
         let answer = ask(&mut still, "GET", "/nowhere", "").await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
-        second
     };
-    let (second, ()) = tokio::join!(reloading, pushing);
+    tokio::join!(reloading, pushing);
     let answer = push(&mut live, "by an old connection").await.unwrap();
     assert!(is_sent(&answer, 1), "{answer}");
     assert_eq!(text(&mut socket).await, "by an old connection");
+}
 
-    // Without a word, too: the files are looked at every few seconds.
+/// The files are looked at every few seconds.
+#[tokio::test]
+async fn certificates_that_change_are_reloaded_without_a_word() {
+    let authority = Authority::new();
+    let files = Files::new("watched");
+    let write = |Identity { certificate, key }: &Identity| {
+        (files.write("certificate.pem", certificate), files.write("key.pem", key))
+    };
+    let (certificate_file, key_file) = write(&authority.sign());
+    let running = serve(Server::builder().tls(TlsSettings::files(certificate_file, key_file)));
+    let config = authority.client(&VERSIONS);
+    let first = certificate_of(&secure(running.address, &config).await.unwrap());
     write(&authority.sign());
+    pass(Duration::from_secs(6)).await;
     let seen = async {
-        while certificate_of(&secure(running.address, &config).await.unwrap()) == second {
+        while certificate_of(&secure(running.address, &config).await.unwrap()) == first {
             tokio::task::yield_now().await;
         }
     };

@@ -36,6 +36,21 @@ fn policies() {
     }
 }
 
+/// Any page can open a frame whose origin is one of these two.
+#[test]
+fn a_policy_is_any_if_any_page_can_connect() {
+    for (policy, is_any) in [
+        (OriginPolicy::any(), true),
+        (OriginPolicy::list(["https://app.example.com", "null"]), true),
+        (OriginPolicy::list(["https://app.example.com", "file://"]), true),
+        (OriginPolicy::list(["https://*.example.com"]), false),
+        (OriginPolicy::same_origin(), false),
+        (OriginPolicy::check(|_| true), false),
+    ] {
+        assert_eq!(policy.is_any(), is_any, "{policy:?}");
+    }
+}
+
 #[test]
 fn lists_that_no_browser_would_match_are_refused() {
     for origin in [
