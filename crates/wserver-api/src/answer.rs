@@ -130,67 +130,16 @@ fn description() -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
     use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName};
-    use http::{HeaderMap, StatusCode};
-    use http_body_util::Full;
     use wserver_auth::StaticPushKeys;
     use wserver_core::{EventName, UserId};
     use wserver_protocol::{Protocol, frame};
 
     use super::*;
     use crate::authorize::open_push::OpenPushScope;
-    use crate::fixture::{self, MemoryWire};
+    use crate::fixture::{self, Asking, MemoryWire, asking};
     use crate::reply::refused::Elsewhere;
-
-    struct Answer {
-        status: StatusCode,
-        headers: HeaderMap,
-        body: String,
-    }
-
-    impl Answer {
-        /// The name of the problem in the body.
-        fn problem(&self) -> String {
-            let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
-            problem["type"].as_str().unwrap().rsplit(['/', ':']).next().unwrap().to_owned()
-        }
-    }
-
-    struct Asking<'a> {
-        api: &'a Arc<Api<MemoryWire>>,
-        side: Side,
-        peer: &'a str,
-        headers: &'a [(HeaderName, &'a str)],
-    }
-
-    fn asking(api: &Arc<Api<MemoryWire>>) -> Asking<'_> {
-        Asking { api, side: Side::Whole, peer: "127.0.0.1:5", headers: &[(HOST, "localhost")] }
-    }
-
-    impl Asking<'_> {
-        async fn ask(&self, method: Method, target: &str, body: &str) -> Answer {
-            let peer = self.peer.parse().unwrap();
-            let headers = self.headers.iter();
-            let headers = headers.map(|(name, value)| (name.clone(), value.parse().unwrap()));
-            let request = Request {
-                method,
-                uri: target.parse().unwrap(),
-                headers: Arc::new(headers.collect()),
-                peer,
-                client: peer,
-                side: self.side,
-            };
-            let body = Full::new(Bytes::from(body.to_owned()));
-            let answer = match self.api.find(self.side, request.uri.path()) {
-                Some(found) => self.api.answer(found, request, body).await,
-                None => Api::<MemoryWire>::not_found().map(ReplyBody::Whole),
-            };
-            let (head, body) = answer.into_parts();
-            let ReplyBody::Whole(body) = body else { panic!("{target} is answered by a stream") };
-            let body = String::from_utf8(body.to_vec()).unwrap();
-            Answer { status: head.status, headers: head.headers, body }
-        }
-    }
 
     #[tokio::test]
     async fn a_push_reaches_who_registered() {

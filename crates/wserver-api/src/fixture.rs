@@ -1,4 +1,4 @@
-//! What the tests use: a wire in memory, and an [`Api`] over it.
+//! What the tests use: a wire in memory, an [`Api`] over it, and requests to that.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
@@ -6,6 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use http::header::{HOST, HeaderName};
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::Full;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use wserver_auth::OpenPush;
@@ -15,6 +19,8 @@ use wserver_node::{Node, Wire};
 use crate::api::{Api, Settings};
 use crate::limits::HttpLimitSettings;
 use crate::observe::metrics::page::{Carrier, Page};
+use crate::reply::ReplyBody;
+use crate::request::{Request, Side};
 
 /// A wire that takes everything, after the first wait for it.
 #[derive(Debug, Default)]
@@ -93,4 +99,57 @@ pub(crate) fn api_with(change: impl FnOnce(&mut Settings)) -> Arc<Api<MemoryWire
     change(&mut settings);
     let stop = CancellationToken::new();
     Arc::new(Api::new(settings, node(), None, stop, ends, Arc::new(NoCarrier)))
+}
+
+/// An answer with its whole body.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// The name of the problem in the body.
+    pub(crate) fn problem(&self) -> String {
+        let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
+        problem["type"].as_str().unwrap().rsplit(['/', ':']).next().unwrap().to_owned()
+    }
+}
+
+/// Where requests come from, and with which headers.
+pub(crate) struct Asking<'a> {
+    pub(crate) api: &'a Arc<Api<MemoryWire>>,
+    pub(crate) side: Side,
+    pub(crate) peer: &'a str,
+    pub(crate) headers: &'a [(HeaderName, &'a str)],
+}
+
+/// A program on this machine.
+pub(crate) fn asking(api: &Arc<Api<MemoryWire>>) -> Asking<'_> {
+    Asking { api, side: Side::Whole, peer: "127.0.0.1:5", headers: &[(HOST, "localhost")] }
+}
+
+impl Asking<'_> {
+    pub(crate) async fn ask(&self, method: Method, target: &str, body: &str) -> Answer {
+        let peer = self.peer.parse().unwrap();
+        let headers = self.headers.iter();
+        let headers = headers.map(|(name, value)| (name.clone(), value.parse().unwrap()));
+        let request = Request {
+            method,
+            uri: target.parse().unwrap(),
+            headers: Arc::new(headers.collect()),
+            peer,
+            client: peer,
+            side: self.side,
+        };
+        let body = Full::new(Bytes::from(body.to_owned()));
+        let answer = match self.api.find(self.side, request.uri.path()) {
+            Some(found) => self.api.answer(found, request, body).await,
+            None => Api::<MemoryWire>::not_found().map(ReplyBody::Whole),
+        };
+        let (head, body) = answer.into_parts();
+        let ReplyBody::Whole(body) = body else { panic!("{target} is answered by a stream") };
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        Answer { status: head.status, headers: head.headers, body }
+    }
 }
