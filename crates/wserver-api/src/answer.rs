@@ -135,67 +135,16 @@ fn description() -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName};
-    use http::{HeaderMap, StatusCode};
-    use http_body_util::Full;
+    use http::StatusCode;
+    use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, WWW_AUTHENTICATE};
     use wserver_auth::StaticPushKeys;
     use wserver_core::{EventName, UserId};
     use wserver_protocol::{Protocol, frame};
 
     use super::*;
     use crate::authorize::open_push::OpenPushScope;
-    use crate::fixture::{self, MemoryWire};
+    use crate::fixture::{self, Asking, KEY, MemoryWire, asking};
     use crate::reply::refused::Elsewhere;
-
-    struct Answer {
-        status: StatusCode,
-        headers: HeaderMap,
-        body: String,
-    }
-
-    impl Answer {
-        /// The name of the problem in the body.
-        fn problem(&self) -> String {
-            let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
-            problem["type"].as_str().unwrap().rsplit(['/', ':']).next().unwrap().to_owned()
-        }
-    }
-
-    struct Asking<'a> {
-        api: &'a Arc<Api<MemoryWire>>,
-        side: Side,
-        peer: &'a str,
-        headers: &'a [(HeaderName, &'a str)],
-    }
-
-    fn asking(api: &Arc<Api<MemoryWire>>) -> Asking<'_> {
-        Asking { api, side: Side::Whole, peer: "127.0.0.1:5", headers: &[(HOST, "localhost")] }
-    }
-
-    impl Asking<'_> {
-        async fn ask(&self, method: Method, target: &str, body: &str) -> Answer {
-            let peer = self.peer.parse().unwrap();
-            let headers = self.headers.iter();
-            let headers = headers.map(|(name, value)| (name.clone(), value.parse().unwrap()));
-            let request = Request {
-                method,
-                uri: target.parse().unwrap(),
-                headers: Arc::new(headers.collect()),
-                peer,
-                client: peer,
-                side: self.side,
-            };
-            let body = Full::new(Bytes::from(body.to_owned()));
-            let answer = match self.api.find(self.side, request.uri.path()) {
-                Some(found) => self.api.answer(found, request, body).await,
-                None => Api::<MemoryWire>::not_found().map(ReplyBody::Whole),
-            };
-            let (head, body) = answer.into_parts();
-            let ReplyBody::Whole(body) = body else { panic!("{target} is answered by a stream") };
-            let body = String::from_utf8(body.to_vec()).unwrap();
-            Answer { status: head.status, headers: head.headers, body }
-        }
-    }
 
     #[tokio::test]
     async fn a_push_reaches_who_registered() {
@@ -262,18 +211,54 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_administrator_has_a_key_that_says_so() {
+        let api = fixture::api_with(|it| it.push_authorizer = Arc::new(fixture::publishers()));
+        for (key, status) in [("admin", 200), ("shop", 403), ("nobody", 401)] {
+            let asking = Asking { headers: &[(KEY, key)], ..asking(&api) };
+            let answer = asking.get("/v2/node").await;
+            assert_eq!(answer.status, status, "{key}");
+            assert_eq!(asking.get("/metrics").await.status, status, "{key}");
+            match status {
+                403 => assert_eq!(answer.problem(), "not_admin"),
+                401 => assert_eq!(answer.headers[WWW_AUTHENTICATE], "Bearer"),
+                _ => {}
+            }
+        }
+    }
+
+    /// `allow_open_push` opens pushes, and monitoring where backends connect, but not
+    /// administration. Pages of other sites are kept out of all.
+    #[tokio::test]
     async fn without_a_key_a_program_on_this_machine_may_administer() {
-        let api = fixture::api_with(|it| it.open_push = Some(OpenPushScope::Loopback));
-        let proxied = (HeaderName::from_static("x-forwarded-for"), "192.0.2.1");
-        let headers = [(HOST, "localhost"), proxied];
-        for (asking, status) in [
-            (asking(&api), 200),
-            (Asking { peer: "192.0.2.1:5", ..asking(&api) }, 403),
-            (Asking { headers: &headers, ..asking(&api) }, 403),
-            (Asking { headers: &[], ..asking(&api) }, 403),
+        let proxied = [(HOST, "localhost"), (HeaderName::from_static("x-forwarded-for"), "::1")];
+        let of_a_page =
+            [(HOST, "localhost"), (HeaderName::from_static("sec-fetch-site"), "cross-site")];
+        for (peer, headers, administers, pushes, pushes_if_open) in [
+            ("127.0.0.1:5", &[(HOST, "localhost")][..], true, true, true),
+            ("[::ffff:127.0.0.1]:5", &[(HOST, "localhost")], true, true, true),
+            ("192.0.2.1:5", &[(HOST, "localhost")], false, true, true),
+            ("127.0.0.1:5", &proxied, false, false, true),
+            ("127.0.0.1:5", &[], false, false, true),
+            ("127.0.0.1:5", &of_a_page, false, false, false),
         ] {
-            let answer = asking.ask(Method::GET, "/v2/node", "").await;
-            assert_eq!(answer.status, status, "{} {:?}", asking.peer, asking.headers);
+            for (scope, pushes) in
+                [(OpenPushScope::Loopback, pushes), (OpenPushScope::Anyone, pushes_if_open)]
+            {
+                let api = fixture::api_with(|it| it.open_push = Some(scope));
+                let asking = Asking { peer, headers, side: Side::Private, ..asking(&api) };
+                let push = r#"{"user":"jack","event":"news","message":"m"}"#;
+                for (may, answer, problem) in [
+                    (administers, asking.get("/v2/node").await, "admin_needs_key"),
+                    (pushes, asking.post("/v2/push", push).await, "push_needs_key"),
+                ] {
+                    let status = if may { 200 } else { 403 };
+                    assert_eq!(answer.status, status, "{scope:?} {peer} {headers:?} {problem}");
+                    assert!(may || answer.problem() == problem, "{}", answer.body);
+                }
+                let status = if pushes { 200 } else { 403 };
+                let scraped = asking.get("/metrics").await.status;
+                assert_eq!(scraped, status, "{scope:?} {peer} {headers:?}");
+            }
         }
     }
 

@@ -10,6 +10,9 @@ pub(crate) mod lost;
 pub(crate) mod repeated;
 #[cfg(not(feature = "cluster"))]
 mod none;
+#[cfg(feature = "cluster")]
+#[cfg(test)]
+mod tests;
 
 #[cfg(not(feature = "cluster"))]
 pub(crate) use none::Stream;

@@ -8,3 +8,5 @@ pub(crate) mod position;
 pub(crate) mod idempotency;
 pub(crate) mod outcome;
 mod waits;
+#[cfg(test)]
+mod tests;
