@@ -11,6 +11,8 @@ use wserver_protocol::{Protocol, events};
 
 /// What a kept message costs besides its frame: its slot, and the allocator's overhead.
 const ENTRY_BYTES: usize = size_of::<Kept>() + 32;
+/// A log with fewer messages takes no more room than it needs.
+const FEW: usize = 16;
 /// What a log costs besides its messages and the user's id: itself, its slot in the table, and the
 /// allocator's overhead.
 pub(super) const LOG_BYTES: usize = size_of::<Log>() + 160;
@@ -139,6 +141,10 @@ impl Log {
             }
         }
         self.bytes += bytes;
+        if self.entries.len() < FEW && self.entries.len() == self.entries.capacity() {
+            // Most users have a message or two, and by itself the queue begins with room for four.
+            self.entries.reserve_exact(2);
+        }
         self.entries.push_back(kept);
         evicted
     }
