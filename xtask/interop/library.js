@@ -93,6 +93,69 @@ function cases(browser, name) {
   const user = `${name}-library`;
 
   return {
+    async [`in ${name}, a page that is loaded again has missed nothing, and acknowledges`]() {
+      const server = await startServer(["--replay", "order"]);
+      try {
+        const page = await client(server.origin, ["order"], user);
+        await until(page, "open", isOpen);
+        await push(server.origin, user, "order", "one");
+        await until(page, "the first message", (it) => it.messages.length === 1);
+        await page.goto("about:blank");
+        while ((await ask("/v2/presence", { users: [user] }, server.origin)).online[user] !== 0);
+        const { is_kept: isKept } = await push(server.origin, user, "order", "two");
+        assert.equal(isKept, true);
+        await page.goto(`${server.origin}/livez`);
+        await page.evaluate(begin, server.origin, ["order"], user);
+        const { messages, problems } = await until(page, "the second", (it) => it.messages.length > 0);
+        assert.deepEqual([messages.map(([, , message]) => message), problems], [["two"], []]);
+        const waiting = { user, event: "order", message: "three", wait: "all", timeout_seconds: 10 };
+        const { acks } = await ask("/v2/push", waiting, server.origin);
+        assert.deepEqual(acks, { acked: 1, waiting: 0, unable: 0, lost: 0 });
+        await page.close();
+      } finally {
+        await server.stop();
+      }
+    },
+    async [`in ${name}, an EventSource gets a stream and what it has missed`]() {
+      const server = await startServer(["--replay", "order", "--token-source", "query:token"]);
+      try {
+        const listening = await page(server.origin);
+        await listening.evaluate((at, token) => {
+          const seen = [];
+          const source = new EventSource(`${at}/events?event=order&event=error&token=${token}`);
+          for (const event of ["wserver", "order", "error"]) {
+            source.addEventListener(event, ({ data, lastEventId }) => seen.push([event, data, lastEventId]));
+          }
+          Object.assign(window, { seen, source });
+        }, server.origin, user);
+        const seen = async (count) => {
+          const start = Date.now();
+          for (;;) {
+            const now = await listening.evaluate(() => window.seen);
+            if (now.length >= count) return now;
+            assert.ok(Date.now() - start < 2 * PATIENCE_MS, JSON.stringify(now));
+            await new Promise((resolve) => setTimeout(resolve, 20));
+          }
+        };
+        const [[event, reply]] = await seen(1);
+        const { registered, refused, at } = JSON.parse(reply).ok;
+        assert.deepEqual([event, registered, refused[0].event], ["wserver", ["order"], "error"]);
+        await push(server.origin, user, "order", "line\nline");
+        const [, [, data, position]] = await seen(2);
+        assert.deepEqual([data, position === at], ["line\nline", false]);
+        // A position of the page's own, as after a load; the browser itself sends the last id.
+        await listening.evaluate((at, token, after) => {
+          source.close();
+          window.seen = [];
+          const again = new EventSource(`${at}/events?event=order&token=${token}&after=${after}`);
+          again.addEventListener("order", ({ data }) => window.seen.push([data]));
+        }, server.origin, user, at);
+        assert.deepEqual(await seen(1), [["line\nline"]]);
+        await listening.close();
+      } finally {
+        await server.stop();
+      }
+    },
     async [`in ${name}, what is pushed comes with its event and its id`]() {
       const page = await client(origin, ["order", "chat"], user);
       await until(page, "open", isOpen);
