@@ -6,6 +6,7 @@ use wserver_core::{CloseReason, ConnectionId, EventName, UserId};
 use wserver_protocol::DecodeError;
 
 use crate::receipt::{NoDelivery, PushReceipt};
+use crate::replay::GapReason;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,16 @@ pub enum What {
         /// A label from a closed list.
         reason: &'static str,
     },
+    /// The connection came back and gets all that it has missed; not kept.
+    Resumed {
+        /// How many messages.
+        count: usize,
+    },
+    /// The connection was told that messages are missing.
+    Gap {
+        /// Why.
+        reason: GapReason,
+    },
     /// A message did not reach the connection; without a connection, it concerns all that had not
     /// got it yet.
     Dropped {
@@ -86,6 +97,8 @@ impl What {
             Self::Registered => "registered",
             Self::Unregistered => "unregistered",
             Self::RegistrationRefused { .. } => "registration_refused",
+            Self::Resumed { .. } => "resumed",
+            Self::Gap { .. } => "gap",
             Self::Dropped { .. } => "dropped",
             Self::ProtocolBroken { .. } => "protocol_broken",
             Self::Closed { .. } => "closed",
@@ -96,8 +109,11 @@ impl What {
 
     pub(crate) const fn is_kept(&self) -> bool {
         match self {
-            Self::Registered | Self::Unregistered | Self::Pushed { .. } => false,
+            Self::Registered | Self::Unregistered | Self::Resumed { .. } | Self::Pushed { .. } => {
+                false
+            }
             Self::RegistrationRefused { .. }
+            | Self::Gap { .. }
             | Self::Dropped { .. }
             | Self::ProtocolBroken { .. }
             | Self::Closed { .. }

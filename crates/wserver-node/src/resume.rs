@@ -9,6 +9,7 @@ use wserver_core::{Bound, EventName, Position, PushId, TokenDigest, UserId};
 use wserver_protocol::connection::{Gap, Head, Notice};
 use wserver_protocol::{Protocol, events};
 
+use crate::entry::What;
 use crate::outbox::{Outbox, Wire};
 use crate::receipt::is_over;
 use crate::registration::RegisterError;
@@ -127,7 +128,8 @@ impl<W: Wire> NodeState<W> {
             }
             let Some(log) = log else {
                 let missed = after.map(|_| Err(GapReason::Evicted));
-                let resumption = counted(replays, Resumption { at: None, missed });
+                let resumption =
+                    self.counted(outbox, user, replays, Resumption { at: None, missed });
                 return self.reply(outbox, &[reply(Registered { results, resumption })]);
             };
             if let Some(After::Position(after)) = after
@@ -150,7 +152,8 @@ impl<W: Wire> NodeState<W> {
                 frames = found;
                 Ok(frames.len())
             });
-            let resumption = counted(replays, Resumption { at: Some(at), missed });
+            let resumption = Resumption { at: Some(at), missed };
+            let resumption = self.counted(outbox, user, replays, resumption);
             frames.insert(0, reply(Registered { results, resumption }));
             self.reply(outbox, &frames)
         });
@@ -202,7 +205,8 @@ impl<W: Wire> NodeState<W> {
                 }
                 Err(gap) => (Vec::new(), Err(gap)),
             };
-            let resumption = counted(replays, Resumption { at: Some(at), missed: Some(missed) });
+            let resumption = Resumption { at: Some(at), missed: Some(missed) };
+            let resumption = self.counted(outbox, &user, replays, resumption);
             frames.insert(0, reply(Registered { results, resumption }));
             outbox.release(&self.outbox_rules, &frames);
         });
@@ -227,10 +231,39 @@ impl<W: Wire> NodeState<W> {
                     if is_kept && let Some(said) = outbox.protocol().say(&notice) {
                         outbox.queue(&self.outbox_rules, &[said]);
                         replays.counters().gaps_total(GapReason::Lost).increment();
+                        let what = What::Gap { reason: GapReason::Lost };
+                        self.journal.note(what, Some(outbox.id()), Some(user), None);
                     }
                 }
             });
         });
+    }
+
+    /// Counts and notes what became of a connection that asked for what it has missed.
+    fn counted(
+        &self,
+        outbox: &Outbox<W>,
+        user: &UserId,
+        replays: &Replays,
+        resumption: Resumption,
+    ) -> Option<Resumption> {
+        let counters = replays.counters();
+        let what = match resumption.missed {
+            None => return Some(resumption),
+            Some(Ok(count)) => {
+                counters.resumed_total.increment();
+                counters.replayed_total.add(count as u64);
+                What::Resumed { count }
+            }
+            Some(Err(reason)) => {
+                counters.gaps_total(reason).increment();
+                What::Gap { reason }
+            }
+        };
+        if what.is_kept() || self.journal.is_traced() {
+            self.journal.note(what, Some(outbox.id()), Some(user), None);
+        }
+        Some(resumption)
     }
 
     /// The frames that a connection with these events has missed, all of them.
@@ -269,18 +302,4 @@ fn frames_of(missed: &[Missed], here: Position, protocol: Protocol) -> Vec<Bytes
         }
     });
     frames.collect()
-}
-
-/// Counts what became of a connection that asked for what it has missed.
-fn counted(replays: &Replays, resumption: Resumption) -> Option<Resumption> {
-    let counters = replays.counters();
-    match resumption.missed {
-        None => {}
-        Some(Ok(count)) => {
-            counters.resumed_total.increment();
-            counters.replayed_total.add(count as u64);
-        }
-        Some(Err(gap)) => counters.gaps_total(gap).increment(),
-    }
-    Some(resumption)
 }

@@ -50,6 +50,8 @@ pub(crate) fn entry(entry: &Entry) -> v2::Entry {
         }
         What::Dropped { reason } => (Some(reason.as_str().to_owned()), None),
         What::ProtocolBroken { rule } => (Some(rule.as_str().to_owned()), None),
+        What::Gap { reason } => (Some(reason.as_str().to_owned()), None),
+        What::Resumed { count } => (Some(count.to_string()), None),
         What::Closed { reason } => (Some(reason.as_str().to_owned()), None),
         What::Pushed { receipt } => {
             let mut delivery = outcome::counts(receipt);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use wserver_core::{CloseReason, EventName, UserId};
-use wserver_node::NoDelivery;
+use wserver_node::{GapReason, NoDelivery};
 use wserver_protocol::DecodeError;
 use wserver_protocol::v2::Entry;
 
@@ -258,6 +258,20 @@ fn of_push_refusal(label: &str) -> &str {
     }
 }
 
+/// Why a client does not get what it has missed.
+const fn of_gap(reason: GapReason) -> &'static str {
+    match reason {
+        GapReason::Restarted => "the server was restarted, or the position is of another server",
+        GapReason::Expired => "they are older than replay_window",
+        GapReason::Evicted => {
+            "they made room: replay_bytes_per_user_max or replay_bytes_max was reached"
+        }
+        GapReason::TooFar => "they do not fit into the connection's queue (outbox_bytes_max)",
+        GapReason::Lost => "a push was lost between two nodes of the cluster",
+        GapReason::NodeGone => "the node that kept them is gone or did not answer",
+    }
+}
+
 /// The rule of RFC 6455 that was broken, or the limit that was exceeded.
 const fn of_rule(rule: DecodeError) -> &'static str {
     match rule {
@@ -321,6 +335,15 @@ pub(crate) fn of_entry(entry: &Entry) -> String {
             let why: Option<&str> = CloseReason::from_word(reason).map(of_close);
             let why = why.unwrap_or(reason);
             format!("{connection} was closed: {why}")
+        }
+        "gap" => {
+            let why: Option<&str> = GapReason::from_word(reason).map(of_gap);
+            let why = why.unwrap_or(reason);
+            format!("{connection} was told that messages are missing: {}", Name(why))
+        }
+        "resumed" => {
+            let count = reason.parse().unwrap_or_default();
+            format!("{connection} came back and got {} that it had missed", Count(count, "message"))
         }
         "pushed" => {
             let delivery = entry.delivery.clone().unwrap_or_default();

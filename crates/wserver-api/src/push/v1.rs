@@ -161,8 +161,7 @@ impl Kept {
         let tasks = api.node.tasks();
         let idempotency = &api.pushes.idempotency;
         let ask = async |id, request| ask_others(api.cluster.as_ref(), id, request).await;
-        let answered =
-            idempotency.once(tasks, &publisher, key, request, ask, work).await?;
+        let answered = idempotency.once(tasks, &publisher, key, request, ask, work).await?;
         let mut reply = match format {
             Format::Json => reply::json(answered.text.as_ref().to_owned()),
             Format::Text => {

@@ -78,8 +78,7 @@ async fn carry_out_once<W: Wire>(
     let idempotency = &api.pushes.idempotency;
     let request = (path, &*bytes);
     let ask = async |id, request| ask_others(api.cluster.as_ref(), id, request).await;
-    let answered =
-        idempotency.once(api.node.tasks(), &publisher, key, request, ask, work).await?;
+    let answered = idempotency.once(api.node.tasks(), &publisher, key, request, ask, work).await?;
     let mut reply = reply::json(answered.text.as_ref().to_owned());
     reply::add_unheard(&mut reply, &answered.unheard);
     if answered.is_replayed {

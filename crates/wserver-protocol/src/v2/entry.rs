@@ -22,8 +22,8 @@ pub struct Entry {
     /// The event concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
-    /// What happened: `registered`, `unregistered`, `registration_refused`, `dropped`,
-    /// `protocol_broken`, `closed`, `pushed` or `push_refused`.
+    /// What happened: `registered`, `unregistered`, `registration_refused`, `resumed`, `gap`,
+    /// `dropped`, `protocol_broken`, `closed`, `pushed` or `push_refused`.
     pub what: String,
     /// The reason as a label, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -108,6 +108,25 @@ fn what_had_no_room_is_a_gap_and_never_a_part() {
     assert!(scrape(&server).of("wserver_replay_evicted_total") > 0.0);
 }
 
+/// An operator learns why a client had a gap, and sees replays live.
+#[test]
+fn a_gap_is_explained() {
+    let server = start(&["--replay-bytes-per-user-max", "1KiB"]);
+    let (client, told) = come_back(&server, &json!("of another server"));
+    drop(client);
+    gone(&server, "ann");
+    for _ in 0..5 {
+        kept(&server, "order", &"x".repeat(300));
+    }
+    let (_client, _) = come_back(&server, &told["at"]);
+    let told = good(&server, "GET", "/v2/explain?user=ann&event=order", &Value::Null);
+    let gaps = told["recent"].as_array().unwrap().iter().filter(|entry| entry["what"] == "gap");
+    let reasons: Vec<_> = gaps.map(|entry| &entry["reason"]).collect();
+    assert_eq!(reasons, ["restarted", "evicted"], "{told}");
+    let sentences = told["sentences"].to_string();
+    assert!(sentences.contains("was told that messages are missing: they made room"), "{told}");
+}
+
 /// First the position, then the data, then the page with both.
 #[test]
 fn a_page_that_was_just_loaded_misses_nothing() {
