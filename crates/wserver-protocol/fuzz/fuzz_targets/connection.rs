@@ -6,14 +6,14 @@
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use wserver_protocol::connection::{Asked, FromClient, FromServer, Head, Request, RequestError};
-use wserver_protocol::frame;
+use wserver_protocol::{events, frame};
 
 fuzz_target!(|input: &[u8]| {
     let is_object = serde_json::from_slice::<Value>(input).is_ok_and(|value| value.is_object());
     match Request::parse(input) {
         Ok(request) => {
             assert!(is_object);
-            if let Asked::Register { events, token } = &request.asked {
+            if let Asked::Register { events, token, .. } = &request.asked {
                 assert!(!events.is_empty() && events.iter().all(|event| !event.is_empty()));
                 assert!(token.as_ref().is_none_or(|token| !token.is_empty()));
             }
@@ -48,7 +48,8 @@ fuzz_target!(|input: &[u8]| {
     }
     let (event, message) = text.split_at(middle);
     let ack = text.len() % 2 == 1;
-    let head = Head { event, id: "5f3a9c01-12", ack };
+    let at = (text.len() % 3 == 0).then_some("5f3a9c01b2d4.0000002a");
+    let head = Head { event, id: "5f3a9c01-12", at, ack };
     let written = head.frame(message);
     assert_eq!(written.len(), head.frame_len(message.len()));
     let payload = (2..=10)
@@ -57,5 +58,11 @@ fuzz_target!(|input: &[u8]| {
         .unwrap();
     let read = FromServer::parse(std::str::from_utf8(payload).unwrap());
     let (event, id) = (event.to_owned(), "5f3a9c01-12".to_owned());
-    assert_eq!(read, Some(FromServer::Push { event, id, ack, message }));
+    assert_eq!(read, Some(FromServer::Push { event, id, at: at.map(str::to_owned), ack, message }));
+    // As a stream of events, whatever ends its lines.
+    let block = events::event("order", at, message);
+    assert_eq!(block.len(), events::event_len("order", at, message));
+    let lines = std::str::from_utf8(&block).unwrap().lines();
+    let data: Vec<&str> = lines.filter_map(|line| line.strip_prefix("data: ")).collect();
+    assert_eq!(data.join("\n"), message.replace("\r\n", "\n").replace('\r', "\n"));
 });

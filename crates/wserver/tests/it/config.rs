@@ -223,7 +223,7 @@ fn mistakes_in_the_file_are_told_with_their_line() {
         ("ping_interval = 0", &["FILE:1: ping_interval must be longer than zero"]),
         (
             "walk_bytes_max = \"128KiB\"\noutbox_bytes_max = \"1MiB\"",
-            &["FILE:2, FILE:1: outbox_bytes_max is 1048576, but must be at least 2408692: it \
+            &["FILE:2, FILE:1: outbox_bytes_max is 1048576, but must be at least 2408660: it \
                  must hold twice the sum of walk_bytes_max, the largest message, and the longest \
                  event with each byte escaped"],
         ),
