@@ -8,15 +8,17 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderName};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::Full;
+use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use wserver_auth::OpenPush;
-use wserver_core::Limits;
-use wserver_node::{Node, Wire};
+use wserver_auth::{OpenPush, Publisher, PushAuthorizer, PushRefusal, PushScope, authorize_with};
+use wserver_core::{EventName, Limits, UserId};
+use wserver_node::{Attachment, Node, Protocol, Wire};
 
 use crate::api::{Api, Settings};
+use crate::cluster::Cluster;
 use crate::limits::HttpLimitSettings;
 use crate::observe::metrics::page::{Carrier, Page};
 use crate::reply::ReplyBody;
@@ -27,9 +29,15 @@ use crate::request::{Request, Side};
 pub(crate) struct MemoryWire {
     written: Arc<Mutex<VecDeque<u8>>>,
     was_waited_for: AtomicBool,
+    is_full: bool,
 }
 
 impl MemoryWire {
+    /// One that takes nothing, so that everything waits in the queue.
+    pub(crate) fn full() -> Self {
+        Self { is_full: true, ..Self::default() }
+    }
+
     /// The bytes that were written to it.
     pub(crate) fn written(&self) -> Vec<u8> {
         self.written.lock().unwrap().iter().copied().collect()
@@ -38,6 +46,9 @@ impl MemoryWire {
 
 impl Wire for MemoryWire {
     fn try_write(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.is_full {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let mut written = self.written.lock().unwrap();
         buffers.iter().for_each(|buffer| written.extend(buffer.iter()));
         Ok(buffers.iter().map(|buffer| buffer.len()).sum())
@@ -69,7 +80,11 @@ pub(crate) fn ends() -> io::Result<(MemoryWire, Box<dyn Read + Send>)> {
 
 /// A node whose connections end without a Close.
 pub(crate) fn node() -> Node<MemoryWire> {
-    Node::new(Limits::default(), |_, _| None, Handle::current())
+    node_with(Limits::default())
+}
+
+fn node_with(limits: Limits) -> Node<MemoryWire> {
+    Node::new(limits, |_, _| None, Handle::current())
 }
 
 struct NoCarrier;
@@ -85,8 +100,16 @@ pub(crate) fn api() -> Arc<Api<MemoryWire>> {
 
 /// The same with other settings.
 pub(crate) fn api_with(change: impl FnOnce(&mut Settings)) -> Arc<Api<MemoryWire>> {
+    let mut settings = settings();
+    change(&mut settings);
+    let node = node_with(settings.limits.clone());
+    api_of(settings, node, None)
+}
+
+/// The settings of [`api`].
+pub(crate) fn settings() -> Settings {
     let limits = Limits::default();
-    let mut settings = Settings {
+    Settings {
         http_limits: HttpLimitSettings::default().build(&limits).unwrap(),
         limits,
         ws_path: "/ws".to_owned(),
@@ -95,10 +118,59 @@ pub(crate) fn api_with(change: impl FnOnce(&mut Settings)) -> Arc<Api<MemoryWire
         open_push: None,
         pushes_elsewhere: None,
         demo_page: None,
-    };
-    change(&mut settings);
+    }
+}
+
+/// An API that answers for this node and its part in a cluster.
+pub(crate) fn api_of(
+    settings: Settings,
+    node: Node<MemoryWire>,
+    cluster: Option<Cluster<MemoryWire>>,
+) -> Arc<Api<MemoryWire>> {
     let stop = CancellationToken::new();
-    Arc::new(Api::new(settings, node(), None, stop, ends, Arc::new(NoCarrier)))
+    Arc::new(Api::new(settings, node, cluster, stop, ends, Arc::new(NoCarrier)))
+}
+
+/// Publishers by their names in [`KEY`]: `shop` may push everything, and it is also what `jacks`,
+/// `news` and `roses` are called, whose scopes are narrower; `admin` administers.
+pub(crate) fn publishers() -> impl PushAuthorizer {
+    authorize_with(|request| async move {
+        let everything = PushScope::everything();
+        let shop = |scope| Ok(Publisher::new().with_name("shop").with_scope(scope));
+        match request.headers.get(KEY).and_then(|key| key.to_str().ok()) {
+            Some("shop") => shop(everything),
+            Some("jacks") => shop(everything.with_users(["jack*"])),
+            Some("roses") => shop(everything.with_users(["rose*"])),
+            Some("news") => shop(everything.with_events(["news"])),
+            Some("admin") => Ok(Publisher::new().with_name("admin").with_admin()),
+            _ => Err(PushRefusal::Missing),
+        }
+    })
+}
+
+/// The header with the key of one of the [`publishers`].
+pub(crate) const KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// The header with which a push can be sent again.
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+pub(crate) fn user(name: &str) -> UserId {
+    UserId::parse(name, 4096).unwrap()
+}
+
+pub(crate) fn event(name: &str) -> EventName {
+    EventName::parse(name, 4096).unwrap()
+}
+
+/// Opens a connection over `wire` that is registered.
+pub(crate) fn join(
+    node: &Node<MemoryWire>,
+    wire: MemoryWire,
+    name: &str,
+    about: &str,
+) -> Attachment<MemoryWire> {
+    let attachment = node.open(wire, Protocol::V1).unwrap();
+    attachment.register(&user(name), &event(about), node.digest(name)).unwrap();
+    attachment
 }
 
 /// An answer with its whole body.
@@ -109,10 +181,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
     /// The name of the problem in the body.
     pub(crate) fn problem(&self) -> String {
-        let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
-        problem["type"].as_str().unwrap().rsplit(['/', ':']).next().unwrap().to_owned()
+        self.json()["type"].as_str().unwrap().rsplit(['/', ':']).next().unwrap().to_owned()
     }
 }
 
@@ -130,7 +205,24 @@ pub(crate) fn asking(api: &Arc<Api<MemoryWire>>) -> Asking<'_> {
 }
 
 impl Asking<'_> {
+    /// Asks, and gets an answer that is no stream.
     pub(crate) async fn ask(&self, method: Method, target: &str, body: &str) -> Answer {
+        let (head, body) = self.send(method, target, body).await.into_parts();
+        let ReplyBody::Whole(body) = body else { panic!("{target} is answered by a stream") };
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        Answer { status: head.status, headers: head.headers, body }
+    }
+
+    pub(crate) async fn post(&self, target: &str, body: &str) -> Answer {
+        self.ask(Method::POST, target, body).await
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        target: &str,
+        body: &str,
+    ) -> Response<ReplyBody> {
         let peer = self.peer.parse().unwrap();
         let headers = self.headers.iter();
         let headers = headers.map(|(name, value)| (name.clone(), value.parse().unwrap()));
@@ -143,13 +235,9 @@ impl Asking<'_> {
             side: self.side,
         };
         let body = Full::new(Bytes::from(body.to_owned()));
-        let answer = match self.api.find(self.side, request.uri.path()) {
+        match self.api.find(self.side, request.uri.path()) {
             Some(found) => self.api.answer(found, request, body).await,
             None => Api::<MemoryWire>::not_found().map(ReplyBody::Whole),
-        };
-        let (head, body) = answer.into_parts();
-        let ReplyBody::Whole(body) = body else { panic!("{target} is answered by a stream") };
-        let body = String::from_utf8(body.to_vec()).unwrap();
-        Answer { status: head.status, headers: head.headers, body }
+        }
     }
 }

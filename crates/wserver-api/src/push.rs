@@ -6,3 +6,5 @@ mod check;
 pub(crate) mod pushes;
 pub(crate) mod idempotency;
 pub(crate) mod outcome;
+#[cfg(test)]
+mod tests;
