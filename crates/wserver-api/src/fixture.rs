@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderName};
@@ -18,6 +19,7 @@ use wserver_core::{EventName, Limits, UserId};
 use wserver_node::{Attachment, Node, Protocol, Wire};
 
 use crate::api::{Api, Settings};
+use crate::authorize::open_push::OpenPushScope;
 use crate::cluster::Cluster;
 use crate::limits::HttpLimitSettings;
 use crate::observe::metrics::page::{Carrier, Page};
@@ -131,6 +133,14 @@ pub(crate) fn api_of(
     Arc::new(Api::new(settings, node, cluster, stop, ends, Arc::new(NoCarrier)))
 }
 
+/// An API that a program on this machine may administer.
+pub(crate) fn administered(change: impl FnOnce(&mut Settings)) -> Arc<Api<MemoryWire>> {
+    api_with(|it| {
+        it.open_push = Some(OpenPushScope::Loopback);
+        change(it);
+    })
+}
+
 /// Publishers by their names in [`KEY`]: `shop` may push everything, and it is also what `jacks`,
 /// `news` and `roses` are called, whose scopes are narrower; `admin` administers.
 pub(crate) fn publishers() -> impl PushAuthorizer {
@@ -173,6 +183,11 @@ pub(crate) fn join(
     attachment
 }
 
+/// `work`, which must end soon.
+pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), work).await.expect("it ends")
+}
+
 /// An answer with its whole body.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -211,6 +226,10 @@ impl Asking<'_> {
         let ReplyBody::Whole(body) = body else { panic!("{target} is answered by a stream") };
         let body = String::from_utf8(body.to_vec()).unwrap();
         Answer { status: head.status, headers: head.headers, body }
+    }
+
+    pub(crate) async fn get(&self, target: &str) -> Answer {
+        self.ask(Method::GET, target, "").await
     }
 
     pub(crate) async fn post(&self, target: &str, body: &str) -> Answer {

@@ -6,3 +6,5 @@ pub(crate) mod trace;
 pub(crate) mod sse;
 pub(crate) mod show;
 pub(crate) mod words;
+#[cfg(test)]
+mod tests;
