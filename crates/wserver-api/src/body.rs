@@ -141,3 +141,92 @@ async fn next(body: &mut (impl HttpBody<Data = Bytes> + Unpin)) -> Result<Option
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::{StreamExt as _, stream};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
+    use super::*;
+    use crate::fixture::soon;
+
+    /// Bodies of at most 8 bytes, and of 12 together.
+    fn bodies() -> Bodies {
+        let shares = Arc::new(Semaphore::new(12));
+        Bodies { shares, bytes_max: 8, timeout: Duration::from_millis(1) }
+    }
+
+    /// Reads a body that arrives in these parts.
+    async fn read(
+        bodies: &Bodies,
+        headers: &HeaderMap,
+        parts: &[&'static str],
+    ) -> Result<Body, Refused> {
+        let parts: Vec<_> = parts.iter().map(|part| Frame::data(Bytes::from(*part))).collect();
+        let frames = stream::iter(parts).map(Ok::<_, Infallible>);
+        soon(bodies.read(headers, StreamBody::new(frames))).await
+    }
+
+    #[tokio::test]
+    async fn a_body_is_as_long_as_it_may_be_and_no_longer() {
+        let bodies = bodies();
+        for (length, parts, is_taken) in [
+            (None, &["12345678"][..], true),
+            (None, &["1234", "5678"], true),
+            (None, &["1", "23456789"], false),
+            (None, &["123456789"], false),
+            (Some("8"), &["1234", "5678"], true),
+            // The announcement is enough.
+            (Some("9"), &[], false),
+            (Some("18446744073709551615"), &[], false),
+        ] {
+            let length = length.map(|it| (CONTENT_LENGTH, HeaderValue::from_static(it)));
+            match read(&bodies, &length.into_iter().collect(), parts).await {
+                Ok(body) => assert!(is_taken && body.bytes == parts.concat(), "{parts:?}"),
+                Err(refused) => {
+                    assert_eq!(refused, Refused::BodyTooLarge { bytes_max: 8 }, "{parts:?}");
+                    assert!(!is_taken, "{parts:?}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn all_bodies_together_have_a_limit_for_as_long_as_they_are_held() {
+        let (bodies, headers) = (bodies(), HeaderMap::new());
+        let held = read(&bodies, &headers, &["1234", "5678"]).await.unwrap();
+        for parts in [&["12345"][..], &["1", "2345"]] {
+            let Err(refused) = read(&bodies, &headers, parts).await else { panic!("{parts:?}") };
+            let details = refused.details();
+            assert_eq!(details.kind.as_str(), "busy", "{parts:?}");
+            assert_eq!(details.problem().setting.as_deref(), Some("push_bodies_bytes_max"));
+        }
+        read(&bodies, &headers, &["1", "234"]).await.unwrap();
+        drop(held);
+        read(&bodies, &headers, &["12345678"]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_arrive_is_not_waited_for() {
+        let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
+        let refused = soon(bodies().read(&HeaderMap::new(), body)).await.unwrap_err();
+        assert_eq!(refused, Refused::BodyTimeout { seconds: 0 });
+    }
+
+    #[tokio::test]
+    async fn a_coding_is_named_and_cut() {
+        for (coding, named) in [
+            ("gzip", Some("gzip")),
+            ("identity", None),
+            ("", None),
+            ("abcdefghijklmnopqrstuvwxyz0123456789", Some("abcdefghijklmnopqrstuvwxyz012345")),
+        ] {
+            let headers = [(CONTENT_ENCODING, HeaderValue::from_static(coding))];
+            let found = foreign_coding(&headers.into_iter().collect());
+            assert_eq!(found.as_deref(), named, "{coding}");
+        }
+    }
+}

@@ -102,6 +102,8 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refus
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -123,6 +125,34 @@ mod tests {
             };
             assert_eq!(found, expected, "{target}");
         }
+    }
+
+    #[test]
+    fn a_key_comes_once_and_is_short_and_visible() {
+        let longest = "x".repeat(255);
+        for (values, is_taken) in [
+            (&["a"][..], true),
+            (&[&*longest], true),
+            (&[&*format!("{longest}x")], false),
+            (&[""], false),
+            (&["a b"], false),
+            (&["é"], false),
+            (&["a", "a"], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(IDEMPOTENCY_KEY, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+            }
+            let name = "Idempotency-Key";
+            match idempotency_key(&headers) {
+                Ok(key) => assert!(is_taken && key == Some(values[0]), "{values:?}"),
+                Err(Refused::Parameter { name: named, .. }) => {
+                    assert!(!is_taken && named == name, "{values:?}");
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(idempotency_key(&HeaderMap::new()), Ok(None));
     }
 
     #[test]

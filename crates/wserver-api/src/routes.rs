@@ -330,6 +330,23 @@ mod tests {
     }
 
     #[test]
+    fn publishers_have_what_they_and_administrators_ask() {
+        for (path, expected) in [
+            ("/push", true),
+            ("/v2/push/batch", true),
+            ("/v2/node", true),
+            ("/v2/x", true),
+            ("/metrics", false),
+            ("/openapi.json", false),
+            ("/readyz", false),
+            ("/ws", false),
+        ] {
+            let found = routes(false).find(Side::Whole, path).unwrap();
+            assert_eq!(found.is_for_publishers(), expected, "{path}");
+        }
+    }
+
+    #[test]
     fn only_the_demo_page_gives_way() {
         for (path, expected) in [
             ("/livez", true),

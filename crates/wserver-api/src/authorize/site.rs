@@ -41,6 +41,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_port_of_a_scheme_need_not_be_written() {
+        for (origin, host, is_same) in [
+            ("https://a.example", "a.example:443", true),
+            ("HTTPS://A.example", "a.example:443", true),
+            ("http://a.example", "a.example:80", true),
+            ("http://a.example:8080", "a.example:8080", true),
+            ("https://a.example", "a.example:80", false),
+            ("http://a.example", "a.example:443", false),
+            ("http://a.example:8080", "a.example", false),
+            ("a.example", "a.example", false),
+        ] {
+            let headers = [(HOST, host.parse().unwrap())].into_iter().collect();
+            assert_eq!(is_same_origin(origin, &headers), is_same, "{origin} {host}");
+        }
+    }
+
+    #[test]
     fn a_loopback_host_is_one_and_nothing_more() {
         for host in ["localhost", "LOCALHOST:80", "127.0.0.1:1", "127.9.9.9", "[::1]", "[::1]:80"] {
             assert!(is_loopback_host(host), "{host}");

@@ -73,6 +73,8 @@ mod tests {
             (&["text/plain, application/json, application/*+json, */*"], Format::Text),
             (&["application/json, text/plain;q=0.9"], Format::Json),
             (&["application/json;q=0.5, text/*"], Format::Text),
+            // No quality is above 1.
+            (&["application/json;q=9, text/plain"], Format::Text),
         ] {
             let mut headers = HeaderMap::new();
             for value in accept {

@@ -47,7 +47,10 @@ struct Stat {
 }
 
 fn stat() -> Option<Stat> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    parse_stat(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+fn parse_stat(stat: &str) -> Option<Stat> {
     // The second field is the program's name in parentheses, which may contain anything.
     let (_, rest) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
@@ -85,6 +88,16 @@ fn number_behind(text: &str, name: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The time in the kernel counts too, and the program's name may look like fields.
+    #[test]
+    fn the_time_is_that_of_the_program_and_of_the_kernel_for_it() {
+        let stat = parse_stat(
+            "4242 (a) b 1 2) S 1 4242 4242 0 -1 4194560 901 0 3 0 250 130 7 8 20 0 9 0 77123 1 2",
+        )
+        .unwrap();
+        assert_eq!((stat.cpu_ticks, stat.started_ticks), (380.0, 77123.0));
+    }
 
     #[test]
     fn every_figure_can_be_read_here() {

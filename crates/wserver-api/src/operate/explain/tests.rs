@@ -268,3 +268,32 @@ fn what_only_a_later_release_knows_is_told_by_its_name() {
         ]
     );
 }
+
+/// Nodes have clocks and journals of their own; a user with a connection to any of them is no
+/// stranger.
+#[test]
+fn entries_of_all_nodes_are_in_the_order_of_time() {
+    for (connections, strangers) in
+        [(Vec::new(), vec!["2", "1"]), (vec![connection(9, 0, 0)], vec![])]
+    {
+        let mut here = account(0, 0, &[]);
+        let mut other = facts(0, connections);
+        let refused = What::RegistrationRefused { reason: "unknown" };
+        let closed = What::Closed { reason: CloseReason::Slow };
+        let told = |seconds: u64, what| Entry {
+            connection: Some(seconds.to_string()),
+            ..entry(&account(0, 0, &[]), seconds, None, what)
+        };
+        here.here.recent = vec![told(9, closed), told(3, closed)];
+        other.recent = vec![told(12, closed), told(6, closed)];
+        here.here.strangers = vec![told(1, refused)];
+        other.strangers = vec![told(2, refused)];
+        here.others = vec![(NodeName::new(NodeId::new(2), "b"), other)];
+        let whole = here.explanation();
+        let ids = |entries: &[Entry]| -> Vec<String> {
+            entries.iter().map(|it| it.connection.clone().unwrap()).collect()
+        };
+        assert_eq!(ids(&whole.recent), ["12", "9", "6", "3"]);
+        assert_eq!(ids(&whole.strangers), strangers);
+    }
+}
