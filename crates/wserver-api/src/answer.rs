@@ -131,14 +131,14 @@ fn description() -> Reply {
 #[cfg(test)]
 mod tests {
     use http::StatusCode;
-    use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName};
+    use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, WWW_AUTHENTICATE};
     use wserver_auth::StaticPushKeys;
     use wserver_core::{EventName, UserId};
     use wserver_protocol::{Protocol, frame};
 
     use super::*;
     use crate::authorize::open_push::OpenPushScope;
-    use crate::fixture::{self, Asking, MemoryWire, asking};
+    use crate::fixture::{self, Asking, KEY, MemoryWire, asking};
     use crate::reply::refused::Elsewhere;
 
     #[tokio::test]
@@ -206,18 +206,54 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_administrator_has_a_key_that_says_so() {
+        let api = fixture::api_with(|it| it.push_authorizer = Arc::new(fixture::publishers()));
+        for (key, status) in [("admin", 200), ("shop", 403), ("nobody", 401)] {
+            let asking = Asking { headers: &[(KEY, key)], ..asking(&api) };
+            let answer = asking.get("/v2/node").await;
+            assert_eq!(answer.status, status, "{key}");
+            assert_eq!(asking.get("/metrics").await.status, status, "{key}");
+            match status {
+                403 => assert_eq!(answer.problem(), "not_admin"),
+                401 => assert_eq!(answer.headers[WWW_AUTHENTICATE], "Bearer"),
+                _ => {}
+            }
+        }
+    }
+
+    /// `allow_open_push` opens pushes, and monitoring where backends connect, but not
+    /// administration. Pages of other sites are kept out of all.
+    #[tokio::test]
     async fn without_a_key_a_program_on_this_machine_may_administer() {
-        let api = fixture::api_with(|it| it.open_push = Some(OpenPushScope::Loopback));
-        let proxied = (HeaderName::from_static("x-forwarded-for"), "192.0.2.1");
-        let headers = [(HOST, "localhost"), proxied];
-        for (asking, status) in [
-            (asking(&api), 200),
-            (Asking { peer: "192.0.2.1:5", ..asking(&api) }, 403),
-            (Asking { headers: &headers, ..asking(&api) }, 403),
-            (Asking { headers: &[], ..asking(&api) }, 403),
+        let proxied = [(HOST, "localhost"), (HeaderName::from_static("x-forwarded-for"), "::1")];
+        let of_a_page =
+            [(HOST, "localhost"), (HeaderName::from_static("sec-fetch-site"), "cross-site")];
+        for (peer, headers, administers, pushes, pushes_if_open) in [
+            ("127.0.0.1:5", &[(HOST, "localhost")][..], true, true, true),
+            ("[::ffff:127.0.0.1]:5", &[(HOST, "localhost")], true, true, true),
+            ("192.0.2.1:5", &[(HOST, "localhost")], false, true, true),
+            ("127.0.0.1:5", &proxied, false, false, true),
+            ("127.0.0.1:5", &[], false, false, true),
+            ("127.0.0.1:5", &of_a_page, false, false, false),
         ] {
-            let answer = asking.ask(Method::GET, "/v2/node", "").await;
-            assert_eq!(answer.status, status, "{} {:?}", asking.peer, asking.headers);
+            for (scope, pushes) in
+                [(OpenPushScope::Loopback, pushes), (OpenPushScope::Anyone, pushes_if_open)]
+            {
+                let api = fixture::api_with(|it| it.open_push = Some(scope));
+                let asking = Asking { peer, headers, side: Side::Private, ..asking(&api) };
+                let push = r#"{"user":"jack","event":"news","message":"m"}"#;
+                for (may, answer, problem) in [
+                    (administers, asking.get("/v2/node").await, "admin_needs_key"),
+                    (pushes, asking.post("/v2/push", push).await, "push_needs_key"),
+                ] {
+                    let status = if may { 200 } else { 403 };
+                    assert_eq!(answer.status, status, "{scope:?} {peer} {headers:?} {problem}");
+                    assert!(may || answer.problem() == problem, "{}", answer.body);
+                }
+                let status = if pushes { 200 } else { 403 };
+                let scraped = asking.get("/metrics").await.status;
+                assert_eq!(scraped, status, "{scope:?} {peer} {headers:?}");
+            }
         }
     }
 

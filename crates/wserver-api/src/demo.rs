@@ -88,6 +88,27 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Whatever gets into the page is not run, read as another type, framed or kept.
+    #[test]
+    fn the_page_is_shut_off() {
+        let headers =
+            DemoPage::new("/ws", "/push", Some("ws://127.0.0.1:1")).reply().headers().clone();
+        let policy = headers[CONTENT_SECURITY_POLICY].to_str().unwrap();
+        for rule in [
+            "default-src 'none'",
+            "connect-src 'self' ws://127.0.0.1:1",
+            "frame-ancestors 'none'",
+            "require-trusted-types-for 'script'",
+            &*format!("script-src {}", source(SCRIPT)),
+        ] {
+            assert!(policy.split("; ").any(|it| it.trim() == rule), "{rule} is not in {policy}");
+        }
+        assert_eq!(headers[X_CONTENT_TYPE_OPTIONS], "nosniff");
+        assert_eq!(headers[REFERRER_POLICY], "no-referrer");
+        assert_eq!(headers[CACHE_CONTROL], "no-store");
+        assert_eq!(headers[CONTENT_TYPE], "text/html; charset=utf-8");
+    }
+
     #[test]
     fn paths_are_text_to_the_page() {
         let page = DemoPage::new("/w\"s", "/p<script>", None);

@@ -2,3 +2,5 @@
 
 pub(crate) mod health;
 pub(crate) mod metrics;
+#[cfg(test)]
+mod tests;

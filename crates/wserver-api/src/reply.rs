@@ -4,6 +4,8 @@ pub(crate) mod negotiate;
 pub(crate) mod kind;
 pub(crate) mod refused;
 pub(crate) mod details;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::fmt;
