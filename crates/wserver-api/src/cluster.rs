@@ -7,6 +7,9 @@ pub(crate) mod ask;
 pub(crate) mod lent;
 #[cfg(not(feature = "cluster"))]
 mod none;
+#[cfg(feature = "cluster")]
+#[cfg(test)]
+mod tests;
 
 #[cfg(not(feature = "cluster"))]
 pub(crate) use none::Stream;

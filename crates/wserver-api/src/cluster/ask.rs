@@ -127,3 +127,36 @@ pub(crate) async fn forward<W: Wire, T: AnswerValue>(
         Some(Answer::Problem(problem)) => Ok(details::problem(&problem)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wserver_node::NodeId;
+
+    use super::*;
+
+    /// Each node lists as many connections as an answer may have.
+    #[test]
+    fn the_connections_of_all_nodes_are_as_many_as_those_of_one() {
+        let connection = |id: usize| Connection {
+            id: id.to_string(),
+            node: None,
+            peer: None,
+            registrations: [].into(),
+            age_seconds: 0,
+            silent_seconds: 0,
+            queued_bytes: 0,
+            written_bytes: 0,
+        };
+        let of = |count: usize| Connections {
+            count,
+            connections: (0..count).map(connection).collect(),
+            nodes_missing: Vec::new(),
+        };
+        let mut merged = of(CONNECTIONS_MAX - 1);
+        for name in ["b", "c"] {
+            merged.add(&NodeName::new(NodeId::new(2), name), of(3));
+        }
+        assert_eq!((merged.count, merged.connections.len()), (1005, 1000));
+        assert_eq!(merged.connections[CONNECTIONS_MAX - 1].node.as_deref(), Some("b"));
+    }
+}

@@ -94,3 +94,91 @@ impl<W: Wire> LentTraces<W> {
         self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(feature = "cluster")]
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use wserver_cluster::{ClusterSettings, Loopback};
+    use wserver_core::{LimitSettings, Limits};
+
+    use super::*;
+    use crate::cluster::tests::{joining, know_each_other, member, start};
+    use crate::fixture::{MemoryWire, soon, user};
+
+    /// Waits until no trace is lent.
+    async fn all_have_ended(lent: &LentTraces<MemoryWire>) {
+        soon(async {
+            while !lent.lock().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_trace_is_lent_until_the_other_node_no_longer_asks() {
+        let limits = LimitSettings { traces_max: 1, ..LimitSettings::default() };
+        let joining =
+            joining(&Loopback::default(), ClusterSettings::default(), limits.build().unwrap());
+        let (node, stop) = (joining.node().clone(), CancellationToken::new());
+        let cluster = Some(joining.cluster().clone());
+        let lent = Arc::new(LentTraces::new(node.clone(), cluster, stop.clone()));
+        let (from, jack) = (NodeId::new(2), user("jack"));
+        lent.lend(from, 7, &jack).unwrap();
+        assert_eq!(lent.lend(from, 8, &jack), Err(Refused::TracesFull { max: 1 }));
+        // It asks again in time, and the trace goes on for as long as at first.
+        let soon_over = Instant::now() + Duration::from_secs(1);
+        lent.lock().insert((from, 7), soon_over);
+        lent.lend(from, 7, &jack).unwrap();
+        let until = lent.lock()[&(from, 7)];
+        assert!(until > soon_over + Duration::from_secs(10));
+        // It does not, and gives the place back. An entry makes the task look at the time.
+        lent.lock().insert((from, 7), Instant::now());
+        node.note_push_refused(Some(&jack), None, "out_of_scope");
+        all_have_ended(&lent).await;
+        soon(async {
+            while node.trace(&jack).is_err() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        // A shutdown does not wait for it.
+        lent.lend(from, 7, &jack).unwrap();
+        stop.cancel();
+        all_have_ended(&lent).await;
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_sent_is_counted_at_the_next_entry() {
+        let broker = Loopback::default();
+        let b = member(&broker, "b", Duration::from_secs(30));
+        let b = b.cluster().unwrap();
+        let mut stream = b.stream(16);
+        // It has no link to the broker before it starts.
+        let joining = joining(&broker, ClusterSettings::default(), Limits::default());
+        let (node, cluster) = (joining.node().clone(), joining.cluster().clone());
+        let lent = LentTraces::new(node.clone(), Some(cluster.clone()), CancellationToken::new());
+        let jack = user("jack");
+        Arc::new(lent).lend(b.id(), stream.id(), &jack).unwrap();
+        let note = || node.note_push_refused(Some(&jack), None, "out_of_scope");
+        for expected in 1..=3 {
+            note();
+            soon(async {
+                while cluster.counters().dropped_no_link_total.value() < expected {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        }
+        let a = start(joining);
+        know_each_other([a.cluster().unwrap(), b], [0, 0]).await;
+        note();
+        let (_, missed) = soon(stream.next()).await.unwrap();
+        let missed: serde_json::Value = serde_json::from_slice(&missed).unwrap();
+        assert_eq!(missed, json!({"missed": 3}));
+        let (_, entry) = soon(stream.next()).await.unwrap();
+        let entry: serde_json::Value = serde_json::from_slice(&entry).unwrap();
+        assert_eq!((&entry["what"], &entry["user"]), (&json!("push_refused"), &json!("jack")));
+    }
+}
