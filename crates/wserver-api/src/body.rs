@@ -227,8 +227,14 @@ mod tests {
             (vec![data(), Err("it broke off")], Err(Refused::BodyBroken)),
             (vec![Err("it broke off")], Err(Refused::BodyBroken)),
         ] {
-            let body = StreamBody::new(stream::iter(frames));
-            let read = bodies().read(&HeaderMap::new(), body).await;
+            // Each part has to be waited for.
+            let late = async |frame| {
+                tokio::task::yield_now().await;
+                frame
+            };
+            let body = StreamBody::new(Box::pin(stream::iter(frames).then(late)));
+            let bodies = Bodies { timeout: Duration::from_secs(20), ..bodies() };
+            let read = bodies.read(&HeaderMap::new(), body).await;
             assert_eq!(read.as_ref().map(|it| &*it.bytes).map_err(Clone::clone), expected);
         }
     }

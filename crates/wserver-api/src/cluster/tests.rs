@@ -16,6 +16,7 @@ use wserver_protocol::v2::{self, Missed};
 use crate::api::Api;
 use crate::authorize::open_push::OpenPushScope;
 use crate::fixture::{self, Answer, Asking, IDEMPOTENCY_KEY, MemoryWire, asking, join, soon};
+use crate::observe::tests::check_page;
 use crate::reply::ReplyBody;
 
 /// A node that does not take part yet.
@@ -192,6 +193,8 @@ async fn an_answer_covers_all_nodes() {
         assert_eq!(told, [&json!(name), &json!(1), &json!(1)], "{node}");
         assert_eq!((node.get("not_ready"), node["round_trip_ms"].is_f64()), (None, name == "b"));
     }
+
+    check_page(&a_asks.get("/metrics").await.body, true);
 
     let connection = format!("/v2/connections/{}", there.id());
     let registrations = format!("{connection}/registrations");

@@ -125,6 +125,7 @@ async fn a_trace_is_passed_on_at_once_and_ends_with_the_server() {
     });
     let reply = asking(&api).send(Method::GET, "/v2/trace?user=jack", "").await;
     assert_eq!(reply.headers()["content-type"], "text/event-stream");
+    assert_eq!(reply.headers()["cache-control"], "no-cache");
     assert_eq!(reply.headers()["x-accel-buffering"], "no");
     let mut events = stream(reply);
     let answer = asking(&api).get("/v2/trace?user=jack").await;

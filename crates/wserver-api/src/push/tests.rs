@@ -205,19 +205,35 @@ async fn lists_are_as_long_as_a_request_may_be() {
     let shop = Asking { headers: &[(KEY, "shop")], ..asking(&api) };
     let users = |count| json!({"users": vec!["jack"; count], "event": "news", "message": "m"});
     let batch = |counts: &[usize]| json!({"pushes": counts.iter().map(|it| users(*it)).collect::<Vec<_>>()});
-    for (target, body, field) in [
+    for (target, body, refused) in [
         ("/v2/push", users(3), None),
-        ("/v2/push", users(4), Some("users")),
+        (
+            "/v2/push",
+            users(4),
+            Some(("users", "users has 4 items, the limit batch_pushes_max is 3")),
+        ),
         ("/v2/push/batch", batch(&[2, 1]), None),
-        ("/v2/push/batch", batch(&[2, 2]), Some("pushes")),
+        (
+            "/v2/push/batch",
+            batch(&[2, 2]),
+            Some((
+                "pushes",
+                "the pushes name more than 3 users in total, the limit batch_pushes_max",
+            )),
+        ),
         ("/v2/push/batch", batch(&[1, 1, 1]), None),
-        ("/v2/push/batch", batch(&[1, 1, 1, 1]), Some("pushes")),
+        (
+            "/v2/push/batch",
+            batch(&[1, 1, 1, 1]),
+            Some(("pushes", "pushes has 4 items, the limit batch_pushes_max is 3")),
+        ),
     ] {
         let answer = shop.post(target, &body.to_string()).await;
-        assert_eq!(answer.status, if field.is_some() { 400 } else { 200 }, "{body}");
-        if let Some(field) = field {
-            assert_eq!((&*answer.problem(), field), ("too_many_items", field), "{body}");
-            assert_eq!(answer.json()["field"], field, "{body}");
+        assert_eq!(answer.status, if refused.is_some() { 400 } else { 200 }, "{body}");
+        if let Some((field, detail)) = refused {
+            assert_eq!(answer.problem(), "too_many_items", "{body}");
+            let told = ["field", "detail"].map(|it| answer.json()[it].clone());
+            assert_eq!(told, [field, detail], "{body}");
         }
     }
     assert_eq!(
@@ -351,6 +367,8 @@ async fn who_got_nothing_is_told_why() {
     let left = last("left", "the client closed it");
     let excluded =
         json!({"user": "jill", "event": "mail", "exclude_connection": jill.id().to_string()});
+    let everyone_but_jill =
+        json!({"everyone": true, "event": "mail", "exclude_connection": jill.id().to_string()});
     let excludes =
         "the only connection registered for the event is the one that the push leaves out";
     let late = "ttl_seconds had passed before the push was accepted";
@@ -368,6 +386,7 @@ async fn who_got_nothing_is_told_why() {
         (excluded, json!("excluded"), excludes),
         (json!({"user": "jill", "event": "mail", "ttl_seconds": 1e-9}), json!("expired"), late),
         (json!({"everyone": true, "event": "mail", "ttl_seconds": 1e-9}), json!("expired"), late),
+        (everyone_but_jill, json!("excluded"), excludes),
         (
             json!({"everyone": true}),
             json!("no_registration_for_event"),

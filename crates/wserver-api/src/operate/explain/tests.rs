@@ -311,7 +311,7 @@ fn connections_of_all_nodes_are_added_up_and_some_are_listed() {
     assert_eq!(nodes, [[None; 60].as_slice(), &[Some("b"); 40]].concat());
 
     // The events of another node's connections are among those that they have registered.
-    let mut here = account(0, 1, &["chat"]);
+    let mut here = account(0, 1, &["mail", "chat"]);
     here.others = vec![(NodeName::new(NodeId::new(2), "b"), facts(0, vec![connection(9, 0, 0)]))];
     here.not_ready = Some("its link is broken".to_owned());
     assert_eq!(
