@@ -312,12 +312,14 @@ fn connections_of_all_nodes_are_added_up_and_some_are_listed() {
 
     // The events of another node's connections are among those that they have registered.
     let mut here = account(0, 1, &["mail", "chat"]);
-    here.others = vec![(NodeName::new(NodeId::new(2), "b"), facts(0, vec![connection(9, 0, 0)]))];
+    let registrations = [("jack".to_owned(), vec!["mail".to_owned(), "alarm".to_owned()])].into();
+    let theirs = v2::Connection { registrations, ..connection(9, 0, 0) };
+    here.others = vec![(NodeName::new(NodeId::new(2), "b"), facts(0, vec![theirs]))];
     here.not_ready = Some("its link is broken".to_owned());
     assert_eq!(
         here.sentences(),
         [
-            "user jack has 2 connections, none registered for news, but for: chat, mail",
+            "user jack has 2 connections, none registered for news, but for: alarm, chat, mail",
             "this node is not ready: its link is broken",
         ]
     );
