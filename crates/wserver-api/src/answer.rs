@@ -181,6 +181,9 @@ mod tests {
             let content_type = answer.headers[CONTENT_TYPE].to_str().unwrap();
             assert_eq!(content_type.contains("json"), is_json, "{target} {content_type}");
         }
+        let answer = asking(&api).get("/openapi.json").await;
+        assert_eq!(answer.headers[CONTENT_TYPE], "application/json");
+        assert_eq!(answer.json()["openapi"], "3.1.0");
         for (target, is_json) in [("/v2/x", true), ("/x", false), ("/", false)] {
             let answer = asking(&api).ask(Method::GET, target, "").await;
             assert_eq!(answer.status, StatusCode::NOT_FOUND, "{target}");

@@ -217,6 +217,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_that_breaks_off_is_no_body_and_trailers_are_none_of_it() {
+        let data = || Ok(Frame::data(Bytes::from_static(b"1234")));
+        let trailers = || Ok(Frame::trailers(HeaderMap::new()));
+        for (frames, expected) in [
+            (vec![data(), data()], Ok(&b"12341234"[..])),
+            (vec![data(), trailers()], Ok(b"1234")),
+            (vec![trailers()], Ok(b"")),
+            (vec![data(), Err("it broke off")], Err(Refused::BodyBroken)),
+            (vec![Err("it broke off")], Err(Refused::BodyBroken)),
+        ] {
+            // Each part has to be waited for.
+            let late = async |frame| {
+                tokio::task::yield_now().await;
+                frame
+            };
+            let body = StreamBody::new(Box::pin(stream::iter(frames).then(late)));
+            let bodies = Bodies { timeout: Duration::from_secs(20), ..bodies() };
+            let read = bodies.read(&HeaderMap::new(), body).await;
+            assert_eq!(read.as_ref().map(|it| &*it.bytes).map_err(Clone::clone), expected);
+        }
+    }
+
+    #[tokio::test]
     async fn a_coding_is_named_and_cut() {
         for (coding, named) in [
             ("gzip", Some("gzip")),

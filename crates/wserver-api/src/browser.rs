@@ -93,6 +93,12 @@ mod tests {
             assert_eq!(again.status(), status);
             assert_eq!(again.body().is_empty(), status == StatusCode::NOT_MODIFIED);
             assert_eq!(again.headers()[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+            assert_eq!(again.headers()[CACHE_CONTROL], "public, max-age=3600");
+            assert_eq!(again.headers()[TYPES], "./wserver.d.ts");
+            let types = [CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS]
+                .map(|name| again.headers().get(name).map(|it| it.to_str().unwrap()));
+            let whole = [Some("text/javascript; charset=utf-8"), Some("nosniff")];
+            assert_eq!(types, if status == StatusCode::OK { whole } else { [None; 2] });
         }
         assert_ne!(DECLARATIONS.etag, etag);
     }

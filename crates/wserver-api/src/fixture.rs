@@ -89,10 +89,12 @@ fn node_with(limits: Limits) -> Node<MemoryWire> {
     Node::new(limits, |_, _| None, Handle::current())
 }
 
-struct NoCarrier;
+struct MemoryCarrier;
 
-impl Carrier for NoCarrier {
-    fn write_metrics(&self, _page: &mut Page) {}
+impl Carrier for MemoryCarrier {
+    fn write_metrics(&self, page: &mut Page) {
+        page.one_gauge("wserver_inbound_bytes", "Bytes of incomplete messages.", 7);
+    }
 }
 
 /// An API that accepts pushes from every client.
@@ -130,7 +132,7 @@ pub(crate) fn api_of(
     cluster: Option<Cluster<MemoryWire>>,
 ) -> Arc<Api<MemoryWire>> {
     let stop = CancellationToken::new();
-    Arc::new(Api::new(settings, node, cluster, stop, ends, Arc::new(NoCarrier)))
+    Arc::new(Api::new(settings, node, cluster, stop, ends, Arc::new(MemoryCarrier)))
 }
 
 /// An API that a program on this machine may administer.

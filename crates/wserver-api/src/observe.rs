@@ -3,4 +3,4 @@
 pub(crate) mod health;
 pub(crate) mod metrics;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

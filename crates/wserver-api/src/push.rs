@@ -7,6 +7,5 @@ pub(crate) mod pushes;
 pub(crate) mod position;
 pub(crate) mod idempotency;
 pub(crate) mod outcome;
-mod waits;
 #[cfg(test)]
 mod tests;

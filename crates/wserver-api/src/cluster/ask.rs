@@ -134,6 +134,17 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn nodes_that_did_not_answer_are_named_in_order() {
+        let node = |name: &str| NodeName::new(NodeId::new(2), name);
+        let mut gathered = Gathered::alone(());
+        assert_eq!(missing(&gathered), [""; 0]);
+        gathered.is_cut_off = true;
+        assert_eq!(missing(&gathered), ["every other node"]);
+        gathered.missing = vec![node("c"), node("b")];
+        assert_eq!(missing(&gathered), ["b", "c"]);
+    }
+
     /// Each node lists as many connections as an answer may have.
     #[test]
     fn the_connections_of_all_nodes_are_as_many_as_those_of_one() {

@@ -98,7 +98,7 @@ impl<W: Wire> LentTraces<W> {
 #[cfg(feature = "cluster")]
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
     use wserver_cluster::{ClusterSettings, Loopback};
     use wserver_core::{LimitSettings, Limits};
 
@@ -154,7 +154,7 @@ mod tests {
         let broker = Loopback::default();
         let b = member(&broker, "b", Duration::from_secs(30));
         let b = b.cluster().unwrap();
-        let mut stream = b.stream(16);
+        let mut stream = b.stream(512);
         // It has no link to the broker before it starts.
         let joining = joining(&broker, ClusterSettings::default(), Limits::default());
         let (node, cluster) = (joining.node().clone(), joining.cluster().clone());
@@ -173,12 +173,20 @@ mod tests {
         }
         let a = start(joining);
         know_each_other([a.cluster().unwrap(), b], [0, 0]).await;
+        let mut next = async || -> Value {
+            let (_, told) = soon(stream.next()).await.unwrap();
+            serde_json::from_slice(&told).unwrap()
+        };
         note();
-        let (_, missed) = soon(stream.next()).await.unwrap();
-        let missed: serde_json::Value = serde_json::from_slice(&missed).unwrap();
-        assert_eq!(missed, json!({"missed": 3}));
-        let (_, entry) = soon(stream.next()).await.unwrap();
-        let entry: serde_json::Value = serde_json::from_slice(&entry).unwrap();
-        assert_eq!((&entry["what"], &entry["user"]), (&json!("push_refused"), &json!("jack")));
+        assert_eq!(next().await, json!({"missed": 3}));
+        let entry = next().await;
+        assert_eq!([&entry["what"], &entry["user"]], ["push_refused", "jack"]);
+        // And no more than once. The task cannot take any of these before there are too many.
+        (0..256 + 44).for_each(|_| note());
+        for _ in 0..256 {
+            assert_eq!(next().await["what"], "push_refused");
+        }
+        note();
+        assert_eq!(next().await, json!({"missed": 44}));
     }
 }

@@ -4,16 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use http::Method;
-use http::header::ACCEPT;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use wserver_cluster::{Cluster, ClusterSettings, Joining, Loopback};
 use wserver_core::{ConnectionId, Limits};
+use wserver_protocol::v2::{self, Missed};
 
 use crate::api::Api;
 use crate::authorize::open_push::OpenPushScope;
 use crate::fixture::{self, Answer, Asking, IDEMPOTENCY_KEY, MemoryWire, asking, join, soon};
+use crate::observe::tests::check_page;
+use crate::reply::ReplyBody;
 
 /// A node that does not take part yet.
 pub(super) fn joining(
@@ -118,6 +122,11 @@ async fn a_node_that_is_cut_off_says_so() {
     let id = ConnectionId::new(!jack.id().as_u64());
     is_missing(&api, id, "every other node").await;
     assert_eq!(asking(&api).get("/readyz").await.status, 503);
+    let node = asking(&api).get("/v2/node").await.json();
+    let why = node["not_ready"].as_str().unwrap();
+    assert!(why.starts_with("cut off from the cluster (loopback): "), "{why}");
+    let told = asking(&api).get("/v2/explain?user=jack&event=news").await.json();
+    assert_eq!(told["sentences"][1], format!("this node is not ready: {why}"));
 }
 
 /// Every request about the connection is refused because the node does not answer.
@@ -168,12 +177,76 @@ async fn an_answer_covers_all_nodes() {
     let ids = [&here, &there].map(|it| json!(it.id().to_string()));
     assert_eq!(listed, [[&ids[0], &json!(null)], [&ids[1], &json!("b")]]);
 
+    let answer = a_asks.post("/v2/push", V2).await.json();
+    let by_node =
+        |node| json!({"node": node, "matched": 1, "written": 1, "queued": 0, "dropped": 0});
+    assert_eq!(answer["by_node"], json!([by_node("a"), by_node("b")]));
+    let answer = a_asks.get("/v2/explain?user=jack&event=news").await.json();
+    assert_eq!(answer["now"]["would_deliver_to"], 2);
+    let all = "a push of news to user jack would go to 2 connections, all there are";
+    assert_eq!(answer["sentences"], json!([all]));
+    let answer = a_asks.get("/v2/nodes").await.json();
+    assert_eq!((&answer["broker"], answer.get("nodes_missing")), (&json!("loopback"), None));
+    for (at, name) in ["a", "b"].into_iter().enumerate() {
+        let node = &answer["nodes"][at];
+        let told = ["name", "connections", "users"].map(|it| &node[it]);
+        assert_eq!(told, [&json!(name), &json!(1), &json!(1)], "{node}");
+        assert_eq!((node.get("not_ready"), node["round_trip_ms"].is_f64()), (None, name == "b"));
+    }
+
+    check_page(&a_asks.get("/metrics").await.body, true);
+
     let connection = format!("/v2/connections/{}", there.id());
+    let registrations = format!("{connection}/registrations");
+    let chat = format!("{registrations}?user=jack&event=chat");
+    let put = r#"{"user":"jack","event":"chat"}"#;
+    for (method, target, body) in [(Method::PUT, &registrations, put), (Method::DELETE, &chat, "")]
+    {
+        for is_changed in [true, false] {
+            let answer = a_asks.ask(method.clone(), target, body).await.json();
+            assert_eq!(answer, json!({"changed": is_changed}), "{method}");
+        }
+    }
+    // What the other node refuses is passed on.
+    let put = json!({"user": "jack", "event": "x".repeat(4097)}).to_string();
+    let refused = a_asks.ask(Method::PUT, &registrations, &put).await;
+    assert_eq!((refused.status.as_u16(), &*refused.problem()), (400, "name_too_long"));
+    assert_eq!(refused.headers[CONTENT_TYPE], "application/problem+json");
     assert_eq!(a_asks.get(&connection).await.json()["registrations"], json!({"jack": ["news"]}));
     let closed = a_asks.ask(Method::DELETE, &connection, "").await;
     assert_eq!(closed.json(), json!({"closed": 1}));
     let again = a_asks.ask(Method::DELETE, &connection, "").await;
     assert_eq!((again.status.as_u16(), &*again.problem()), (404, "connection_unknown"));
+    let answer = a_asks.post("/v2/disconnect", r#"{"user":"jack"}"#).await.json();
+    assert_eq!(answer, json!({"closed": 1}));
+    let answer = asking(&b).get("/v2/explain?user=jack&event=news").await.json();
+    let told = ["node", "what", "reason"].map(|it| &answer["recent"][1][it]);
+    assert_eq!(told, ["a", "closed", "disconnected"], "{answer}");
+}
+
+/// Entries of the other node come in their order, and their number if some are missing.
+#[tokio::test]
+async fn a_trace_covers_all_nodes() {
+    let broker = Loopback::default();
+    let [a, b] = ["a", "b"].map(|name| member(&broker, name, Duration::from_secs(30)));
+    know_each_other([&a, &b].map(|it| it.cluster().unwrap()), [0, 0]).await;
+    let reply = asking(&a).send(Method::GET, "/v2/trace?user=jack", "").await;
+    let ReplyBody::Stream(mut events) = reply.into_body() else { panic!("it is whole") };
+    let _there = join(&b.node, MemoryWire::default(), "jack", "news");
+    let mut next = async || {
+        let event = soon(events.next()).await.unwrap();
+        let (kind, data) = str::from_utf8(&event).unwrap().split_once('\n').unwrap();
+        let data: Value = serde_json::from_str(data.strip_prefix("data:").unwrap()).unwrap();
+        (kind.strip_prefix("event:").unwrap().to_owned(), data)
+    };
+    let (kind, entry) = next().await;
+    let told = ["node", "user", "event"].map(|it| &entry[it]);
+    assert_eq!((&*kind, told), ("registered", [&json!("b"), &json!("jack"), &json!("news")]));
+    assert!(entry["sentence"].as_str().unwrap().ends_with(" was registered for news"), "{entry}");
+    // It is the first stream of its node.
+    let missed = v2::encode(&Missed { missed: 3 }).into();
+    assert!(b.cluster().unwrap().send(a.cluster().unwrap().id(), 1, missed));
+    assert_eq!(next().await, ("missed".to_owned(), json!({"missed": 3})));
 }
 
 #[tokio::test]

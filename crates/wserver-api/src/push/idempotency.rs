@@ -432,6 +432,7 @@ mod tests {
         let Ok(Lookup::New(ticket)) = begin(&store, "e", "body", now) else { panic!("e is known") };
         ticket.finish("x".repeat(1000).into(), now);
         assert!(is_known(&store, "d", now) && !is_known(&store, "e", now), "too long to be kept");
+        assert_eq!(store.evicted_total.value(), 2);
         let store = store.lock();
         assert_eq!((store.entries.len(), store.answered.len(), store.running), (3, 3, 0));
     }

@@ -297,3 +297,30 @@ fn entries_of_all_nodes_are_in_the_order_of_time() {
         assert_eq!(ids(&whole.strangers), strangers);
     }
 }
+
+#[test]
+fn connections_of_all_nodes_are_added_up_and_some_are_listed() {
+    let mut here = account(2, 60, &["news"]);
+    let others = (1..=60).map(|id| connection(id, 0, 0)).collect();
+    here.others = vec![(NodeName::new(NodeId::new(2), "b"), facts(3, others))];
+    let first = "a push of news to user jack would go to 5 of the user's 120 connections";
+    assert_eq!(here.sentences()[0], first);
+    let now = here.explanation().now;
+    assert_eq!((now.would_deliver_to, now.connection_count), (5, Some(120)));
+    let nodes: Vec<_> = now.connections.iter().map(|it| it.node.as_deref()).collect();
+    assert_eq!(nodes, [[None; 60].as_slice(), &[Some("b"); 40]].concat());
+
+    // The events of another node's connections are among those that they have registered.
+    let mut here = account(0, 1, &["mail", "chat"]);
+    let registrations = [("jack".to_owned(), vec!["mail".to_owned(), "alarm".to_owned()])].into();
+    let theirs = v2::Connection { registrations, ..connection(9, 0, 0) };
+    here.others = vec![(NodeName::new(NodeId::new(2), "b"), facts(0, vec![theirs]))];
+    here.not_ready = Some("its link is broken".to_owned());
+    assert_eq!(
+        here.sentences(),
+        [
+            "user jack has 2 connections, none registered for news, but for: alarm, chat, mail",
+            "this node is not ready: its link is broken",
+        ]
+    );
+}
