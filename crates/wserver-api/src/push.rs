@@ -7,5 +7,6 @@ pub(crate) mod pushes;
 pub(crate) mod position;
 pub(crate) mod idempotency;
 pub(crate) mod outcome;
+mod waits;
 #[cfg(test)]
 mod tests;

@@ -41,7 +41,8 @@ impl Interruption {
     }
 
     /// How long a server that shuts down asks its clients to stay away, at most a minute; zero if
-    /// it does not ask. [`ReconnectingConnection`] adds the delay of its [`Backoff`] to this time.
+    /// it does not ask. [`ReconnectingConnection`](crate::ReconnectingConnection) adds the delay of its
+    /// [`Backoff`](crate::Backoff) to this time.
     pub fn reconnect_in(&self) -> Duration {
         let asked = match self {
             Self::Closed { frame: Some(CloseFrame { code: Some(1001 | 1012 | 4000), reason }) } => {
@@ -53,7 +54,8 @@ impl Interruption {
         asked.min(Duration::from_secs(60))
     }
 
-    /// Whether the same attempt would end in the same way; [`ReconnectingConnection`] then gives up.
+    /// Whether the same attempt would end in the same way;
+    /// [`ReconnectingConnection`](crate::ReconnectingConnection) then gives up.
     ///
     /// * Closed with 1000: somebody disconnected this client on purpose, and reconnecting would undo
     ///   that.

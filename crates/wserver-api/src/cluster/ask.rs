@@ -106,11 +106,13 @@ pub(crate) fn missing<T>(gathered: &Gathered<T>) -> Vec<String> {
     names
 }
 
-/// Asks the other node to which a connection belongs; its answer is the reply.
+/// Asks the other node to which a connection belongs; its answer, with what `of_node` adds, is the
+/// reply.
 pub(crate) async fn forward<W: Wire, T: AnswerValue>(
     cluster: Option<&Cluster<W>>,
     id: ConnectionId,
     question: &Question,
+    of_node: impl Fn(&NodeName, T) -> T,
 ) -> Result<Reply, Refused> {
     let Some(cluster) = cluster else { return Err(Refused::ConnectionUnknown) };
     let question = Bytes::from(v2::encode(question));
@@ -121,10 +123,11 @@ pub(crate) async fn forward<W: Wire, T: AnswerValue>(
     if !gathered.missing.is_empty() || gathered.is_cut_off {
         return Err(Refused::NodeMissing { node: missing(&gathered).join(", ") });
     }
-    match gathered.others.into_iter().find_map(|(_, answer)| answer) {
+    let answered = gathered.others.into_iter().find_map(|(node, answer)| Some((node, answer?)));
+    match answered {
         None => Err(Refused::ConnectionUnknown),
-        Some(Answer::Ok(answer)) => Ok(reply::json(v2::encode(&answer))),
-        Some(Answer::Problem(problem)) => Ok(details::problem(&problem)),
+        Some((node, Answer::Ok(answer))) => Ok(reply::json(v2::encode(&of_node(&node, answer)))),
+        Some((_, Answer::Problem(problem))) => Ok(details::problem(&problem)),
     }
 }
 

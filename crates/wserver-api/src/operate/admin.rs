@@ -69,6 +69,7 @@ pub(crate) async fn connection<W: Wire>(api: &Api<W>, id: ConnectionId) -> Resul
             api.cluster.as_ref(),
             id,
             &Question::Connection { id: id.to_string() },
+            ask::named,
         )
         .await;
     }
@@ -144,7 +145,8 @@ pub(crate) async fn register<W: Wire>(
     let Registration { user, event } = Registration::parse(&body.bytes).map_err(Refused::Body)?;
     if is_elsewhere(api, id) {
         let question = Question::Register { id: id.to_string(), user, event };
-        return ask::forward::<W, Registered>(api.cluster.as_ref(), id, &question).await;
+        return ask::forward::<W, Registered>(api.cluster.as_ref(), id, &question, |_, it| it)
+            .await;
     }
     register_here(api, id, &user, &event).map(|it| reply::json(v2::encode(&it)))
 }
@@ -172,7 +174,8 @@ pub(crate) async fn unregister<W: Wire>(
     let [user, event] = parameters::query(uri, ["user", "event"])?;
     if is_elsewhere(api, id) {
         let question = Question::Unregister { id: id.to_string(), user, event };
-        return ask::forward::<W, Registered>(api.cluster.as_ref(), id, &question).await;
+        return ask::forward::<W, Registered>(api.cluster.as_ref(), id, &question, |_, it| it)
+            .await;
     }
     unregister_here(api, id, &user, &event).map(|it| reply::json(v2::encode(&it)))
 }

@@ -73,6 +73,7 @@ fn a_connection_of_another_node_is_seen_and_changed() {
     let path = format!("/v2/connections/{id}");
     let found = good(&a, "GET", &path, &Value::Null);
     assert_eq!((&found["id"], &found["registrations"]), (&json!(id), &json!({"jack": ["news"]})));
+    assert_eq!(found["node"], "b");
 
     let registrations = format!("{path}/registrations");
     let registration = json!({"user": "rose", "event": "chat"});
