@@ -163,7 +163,7 @@ impl Log {
     }
 
     /// Drops the messages that are older than `window`.
-    pub(crate) fn drop_old(&mut self, window: Duration, now: Instant) {
+    pub(super) fn drop_old(&mut self, window: Duration, now: Instant) {
         while let Some(first) = self.entries.front()
             && now.saturating_duration_since(first.accepted) >= window
         {
