@@ -212,6 +212,15 @@ impl Replays {
         self.release(before - log.bytes());
     }
 
+    /// The number of a user's messages and their bytes; `None` if the user has no log.
+    pub(crate) fn size(&self, user: &UserId, now: Instant) -> Option<(usize, usize)> {
+        self.with_log(user, |log| {
+            let log = log?;
+            self.drop_old(log, now);
+            Some((log.len(), log.bytes()))
+        })
+    }
+
     /// The messages of a user's log behind a position, all of them.
     pub(crate) fn missed(&self, user: &UserId, after: Position) -> Result<Vec<Kept>, GapReason> {
         if after.log.home() != self.home {

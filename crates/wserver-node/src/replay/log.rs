@@ -121,6 +121,11 @@ impl Log {
         self.bytes
     }
 
+    /// The number of its messages.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
