@@ -19,14 +19,14 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::connection::{self, Connection, End, Phase, Progress};
-use crate::frames::{HEADROOM, Message};
+use crate::frames::{HEADROOM, Message, Word};
 use crate::ledger::Ledger;
 use crate::pusher::{Answer, Pusher};
 use crate::sampler::{Sampler, histogram, wrapped};
 use crate::settings::{Common, Versions};
 use crate::socket::{Socket, Tls};
 use crate::stamp::{Stamp, first_of};
-use crate::target::{self, Target, Tokens};
+use crate::target::{self, Ask, PushTemplate, Target, Tokens};
 
 /// Bytes of one read: large enough to read a server that merges frames with few calls.
 const READ_BYTES: usize = 256 * 1024;
@@ -74,6 +74,8 @@ pub(crate) struct Engine {
     pusher_addresses: Vec<SocketAddr>,
     tls: Option<Tls>,
     push_key: Option<String>,
+    /// What pushers ask.
+    ask: Ask,
     tokens: Tokens,
     sources: u16,
     message_bytes: usize,
@@ -89,6 +91,9 @@ pub(crate) struct Engine {
     pushers: Vec<Pusher>,
     opening: usize,
     pub(crate) ledger: Ledger,
+    /// Registrations of version 2 that were granted, and how many of them were told of a gap.
+    pub(crate) granted: u64,
+    pub(crate) gaps: u64,
     pub(crate) latency: Sampler,
     /// The time from connect to the answer that opens the WebSocket.
     pub(crate) openings: Histogram<u64>,
@@ -129,6 +134,7 @@ impl Engine {
             pusher_addresses: addresses(&common.pusher_addresses, common.address),
             tls,
             push_key: push_key.map(|key| key.trim().to_owned()),
+            ask: Ask::Push,
             tokens: tokens.as_deref().map(target::tokens).unwrap_or_default(),
             sources: common.sources,
             message_bytes: common.message_bytes,
@@ -142,6 +148,8 @@ impl Engine {
             pushers: Vec::new(),
             opening: 0,
             ledger: Ledger::new(streams, common.message_bytes),
+            granted: 0,
+            gaps: 0,
             latency: Sampler::idle(),
             openings: histogram(),
             answers: Vec::new(),
@@ -152,6 +160,11 @@ impl Engine {
     /// Microseconds since the engine started.
     pub(crate) fn now(&self) -> u64 {
         micros(self.clock.elapsed())
+    }
+
+    /// How long to wait while frames are missing and none arrives.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// The number of connections that are not open yet.
@@ -183,6 +196,22 @@ impl Engine {
         let user = self.connections[number].user;
         self.connections[number] = self.connect(number, user)?;
         self.ledger.reopen(number);
+        Ok(())
+    }
+
+    /// Opens a connection for `user` that has come to this position before; returns its number.
+    pub(crate) fn open_behind(&mut self, user: u32, position: Option<Word>) -> Result<usize> {
+        let number = self.open(user)?;
+        self.connections[number].position = position;
+        Ok(number)
+    }
+
+    /// Opens a connection in place of one that ended, behind its position: it must get everything
+    /// from there on.
+    pub(crate) fn come_back(&mut self, number: usize) -> Result<()> {
+        let Connection { user, position, .. } = self.connections[number];
+        self.connections[number] = self.connect(number, user)?;
+        self.connections[number].position = position;
         Ok(())
     }
 
@@ -276,8 +305,21 @@ impl Engine {
             .with_context(|| format!("cannot connect to {address}"))?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.pusher_poll.registry().register(&mut stream, Token(number), interest)?;
-        let request = self.target.request(address, self.push_key.as_deref(), self.message_bytes);
+        let request = self.request(address);
         Ok(Pusher::new(Socket::new(stream, self.tls.as_ref())?, request))
+    }
+
+    fn request(&self, address: SocketAddr) -> PushTemplate {
+        let key = self.push_key.as_deref();
+        self.target.request(self.ask, address, key, self.message_bytes)
+    }
+
+    /// From now on pushers, which are idle, ask this.
+    pub(crate) fn ask(&mut self, ask: Ask) {
+        self.ask = ask;
+        for number in 0..self.pushers.len() {
+            self.pushers[number].request = self.request(in_turn(&self.pusher_addresses, number));
+        }
     }
 
     /// Sends one push; the answer comes in a later turn.
@@ -367,17 +409,25 @@ impl Engine {
         let (was_open, protocol) = (connection.is_open(), connection.protocol());
         let now = wrapped(micros(self.clock.elapsed()));
         let (ledger, latency, tokens) = (&mut self.ledger, &mut self.latency, &self.tokens);
+        let (granted, gaps) = (&mut self.granted, &mut self.gaps);
         let progress = connection.handle_readable(
             &mut self.buffer,
             is_read_closed,
-            |user| {
+            |user, after| {
                 let users = user * users..(user + 1) * users;
-                users.flat_map(|user| target.registration(user, events, tokens, protocol)).collect()
+                let after = after.as_ref().map(Word::text);
+                users
+                    .flat_map(|user| target.registration(user, events, tokens, protocol, after))
+                    .collect()
             },
             |message| match message {
-                Message::Push(stamp, payload_len) => {
+                Message::Push(stamp, payload_len) | Message::Asked(stamp, payload_len, _) => {
                     ledger.record(number, stamp, payload_len);
                     latency.record(stamp, now);
+                }
+                Message::Granted { is_gap, .. } => {
+                    *granted += 1;
+                    *gaps += u64::from(is_gap);
                 }
                 Message::Said => {}
                 Message::Foreign => ledger.record_foreign(),
