@@ -115,7 +115,7 @@ const TABLES: &[(&str, Measure, Columns)] = &[
             ("clients/s", "/figures/resumed_per_second"),
             ("CPU µs per client", "/figures/cpu_us_per_connection"),
             ("opening p99 before, µs", "/latencies_us/opening before/p99"),
-            ("of those who came back, µs", "/latencies_us/opening of those who came back/p99"),
+            ("after, µs", "/latencies_us/opening after/p99"),
         ],
     ),
     (

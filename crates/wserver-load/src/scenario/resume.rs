@@ -52,7 +52,7 @@ pub(super) fn run(common: &Common, resume: &Resume) -> Result<Report> {
         report.count("resident_bytes_after", process.resident());
     }
     report.latency("opening before", &before);
-    report.latency("opening of those who came back", &engine.openings);
+    report.latency("opening after", &engine.openings);
     report.check("frames", engine.ledger.received(), expected);
     report.check("replies", engine.granted, 2 * u64::from(connections));
     report.check("gaps", engine.gaps, 0);
