@@ -3,6 +3,7 @@
 //! It waits for events and hands each to its socket; the scenario decides what to push and when.
 
 mod probe;
+mod pushers;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -14,19 +15,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use hdrhistogram::Histogram;
-use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::connection::{self, Connection, End, Phase, Progress};
+use crate::connection::{Connection, End, Phase, Progress};
 use crate::frames::{HEADROOM, Message, Word};
 use crate::ledger::Ledger;
 use crate::pusher::{Answer, Pusher};
 use crate::sampler::{Sampler, histogram, wrapped};
 use crate::settings::{Common, Versions};
-use crate::socket::{Socket, Tls};
-use crate::stamp::{Stamp, first_of};
-use crate::target::{self, Ask, PushTemplate, Target, Tokens};
+use crate::socket::Tls;
+use crate::stamp::first_of;
+use crate::target::{self, Ask, Target, Tokens};
 
 /// Bytes of one read: large enough to read a server that merges frames with few calls.
 const READ_BYTES: usize = 256 * 1024;
@@ -290,56 +290,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Opens HTTP connections until there are `count`.
-    pub(crate) fn open_pushers(&mut self, count: usize) -> Result<()> {
-        while self.pushers.len() < count {
-            let pusher = self.connect_pusher(self.pushers.len())?;
-            self.pushers.push(pusher);
-        }
-        Ok(())
-    }
-
-    fn connect_pusher(&mut self, number: usize) -> Result<Pusher> {
-        let address = in_turn(&self.pusher_addresses, number);
-        let mut stream = connection::connect(address, None, None)
-            .with_context(|| format!("cannot connect to {address}"))?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.pusher_poll.registry().register(&mut stream, Token(number), interest)?;
-        let request = self.request(address);
-        Ok(Pusher::new(Socket::new(stream, self.tls.as_ref())?, request))
-    }
-
-    fn request(&self, address: SocketAddr) -> PushTemplate {
-        let key = self.push_key.as_deref();
-        self.target.request(self.ask, address, key, self.message_bytes)
-    }
-
-    /// From now on pushers, which are idle, ask this.
-    pub(crate) fn ask(&mut self, ask: Ask) {
-        self.ask = ask;
-        for number in 0..self.pushers.len() {
-            self.pushers[number].request = self.request(in_turn(&self.pusher_addresses, number));
-        }
-    }
-
-    /// Sends one push; the answer comes in a later turn.
-    pub(crate) fn send(
-        &mut self,
-        pusher: usize,
-        user: u32,
-        event: u32,
-        (stream, sequence): (u8, u32),
-        due: u64,
-    ) -> Result<()> {
-        let stamp = Stamp { stream, sequence, micros: wrapped(due) };
-        if self.pushers[pusher].is_closed {
-            self.pushers[pusher] = self.connect_pusher(pusher)?;
-        }
-        let pusher = &mut self.pushers[pusher];
-        pusher.request.fill(user, event, stamp);
-        pusher.start(user, due)
-    }
-
     /// Waits for events, at most this long, and serves sockets that have one: some connections, all
     /// pushers.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> Result<()> {
@@ -365,22 +315,6 @@ impl Engine {
                 self.handle_pusher(event)?;
             }
         }
-    }
-
-    fn handle_pusher(&mut self, event: &Event) -> Result<()> {
-        let Token(number) = event.token();
-        let now = self.now();
-        let pusher = &mut self.pushers[number];
-        if event.is_writable() {
-            pusher.handle_writable()?;
-        }
-        if event.is_readable() {
-            let (buffer, is_read_closed) = (&mut self.buffer, event.is_read_closed());
-            let answer =
-                pusher.handle_readable(number, self.target, buffer, is_read_closed, now)?;
-            self.answers.extend(answer);
-        }
-        Ok(())
     }
 
     /// Resumes reading a connection that was stalled.
