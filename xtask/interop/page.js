@@ -13,7 +13,7 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const { chromium } = require("playwright-core");
-const { NASTY, PATIENCE_MS, awaitCount, pushOrigin, pushTo, run, socketOrigin } = require("./shared.js");
+const { NASTY, PATIENCE_MS, awaitCount, pushOrigin, pushTo, run, socketOrigin, startServer } = require("./shared.js");
 
 const MESSAGES_MAX = 200;
 
@@ -303,6 +303,50 @@ async function pageCases(browser) {
     async "a push to nobody says why"() {
       assert.match(await send("page-nobody", "notify", "m"), /; user page-nobody has no connection$/);
       assert.match(await send("demo", "other", "m"), /none registered for other \(registered: notify\)$/);
+    },
+
+    async "a push waits for the first acknowledgement"() {
+      await clear();
+      await page.check("#push-wait");
+      const counts = "matched 1written 1queued 0dropped 0; acked 1waiting 0unable 0lost 0";
+      assert.equal(await send("demo", "notify", "acknowledged"), counts);
+      await untilMessages(0, 1);
+      assert.deepEqual(await messages(0), ["acknowledged"]);
+      assert.equal(await pane(0).locator(".latency").count(), 1, "it is timed like any other");
+      assert.match(await send("page-nobody", "notify", "m"), /; acked 0.*; user page-nobody has no connection$/);
+      assert.equal(await page.locator("#answers li").first().getAttribute("data-outcome"), "none");
+      await fill("demo", "notify", "by the code");
+      await page.getByRole("tab", { name: "curl" }).click();
+      const env = { ...process.env };
+      if (env.SSL_CERT_FILE) env.CURL_CA_BUNDLE = env.SSL_CERT_FILE;
+      const ran = spawnSync("sh", ["-c", await text("#code")], { encoding: "utf8", env, timeout: PATIENCE_MS });
+      assert.match(ran.stdout, /"acks":{"acked":1,/);
+      await page.uncheck("#push-wait");
+    },
+
+    async "what is kept is told, and a gap"() {
+      const flags = ["--replay", "notify", "--drain-spread", "0s"];
+      const server = await startServer(flags);
+      const other = await browser.newPage();
+      other.setDefaultTimeout(PATIENCE_MS);
+      try {
+        await other.goto(`${server.origin}/`);
+        const connected = other.locator('.pane .state[data-state="connected"]');
+        await connected.nth(1).waitFor();
+        await other.click("#push-send");
+        const parts = await other.locator("#answers li .parts").first().textContent();
+        assert.equal(parts, "matched 1written 1queued 0dropped 0kept 1");
+        await other.locator(".pane .messages li").waitFor();
+        await server.stop();
+        const again = await startServer(flags, server.address);
+        const gap = other.locator(".pane").first().locator(".messages .gap p");
+        assert.equal(await gap.textContent(), "messages are missing: restarted");
+        assert.equal(await other.locator(".pane .count").first().textContent(), "1 received");
+        await other.close();
+        await again.stop();
+      } finally {
+        await other.close();
+      }
     },
 
     async "a push key is sent as a bearer token"() {

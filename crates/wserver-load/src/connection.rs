@@ -12,7 +12,7 @@ use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Type};
 use wserver_protocol::frame::{self, Opcode};
 
-use crate::frames::{Frames, HEADROOM, Item, Message};
+use crate::frames::{Frames, HEADROOM, Item, Message, Word};
 use crate::socket::{Socket, Tls};
 use crate::target;
 
@@ -60,6 +60,8 @@ pub(crate) struct Connection {
     /// In microseconds of the engine's clock.
     pub(crate) began: u64,
     pub(crate) pings: u32,
+    /// Where the server said that it stands; it registers behind a position that it has before.
+    pub(crate) position: Option<Word>,
     /// While set, nothing is read.
     pub(crate) is_stalled: bool,
     /// A Close was sent, and no other may follow.
@@ -86,6 +88,7 @@ impl Connection {
             user,
             began,
             pings: 0,
+            position: None,
             is_stalled: false,
             has_said_close: false,
             frames: Frames::new(protocol),
@@ -126,7 +129,7 @@ impl Connection {
         &mut self,
         buffer: &mut [u8],
         is_read_closed: bool,
-        registration: impl Fn(u32) -> Vec<u8>,
+        registration: impl Fn(u32, Option<Word>) -> Vec<u8>,
         mut sink: impl FnMut(Message),
     ) -> Result<Progress> {
         let mut progress = Progress::Same;
@@ -167,7 +170,7 @@ impl Connection {
                         }
                         let rest = head.split_off(end + 4);
                         buffer[HEADROOM..HEADROOM + rest.len()].copy_from_slice(&rest);
-                        write_all(socket, &registration(self.user))?;
+                        write_all(socket, &registration(self.user, self.position))?;
                         self.phase = Phase::Open;
                         progress = Progress::Opened;
                         self.take(buffer, rest.len(), &mut sink)?;
@@ -200,16 +203,25 @@ impl Connection {
         let mut answers = Vec::new();
         let mut told = None;
         let mut pings = 0;
+        let mut position = None;
         self.frames.read(buffer, HEADROOM + count, |item| match item {
             Item::Ping(payload) => {
                 pings += 1;
                 answers.extend_from_slice(&frame::masked(Opcode::Pong, payload, [1, 2, 3, 4]));
             }
             Item::Close(code) => told = Some(code),
-            Item::Message(message) => sink(message),
+            Item::Message(message) => {
+                match &message {
+                    Message::Asked(_, _, id) => answers.extend_from_slice(&acknowledgement(id)),
+                    Message::Granted { at, .. } => position = *at,
+                    _ => {}
+                }
+                sink(message);
+            }
             Item::Pong => {}
         })?;
         self.pings += pings;
+        self.position = position.or(self.position);
         if let Some(code) = told
             && !self.has_said_close
         {
@@ -253,6 +265,12 @@ impl Connection {
         self.socket = None;
         self.phase = Phase::Closed(end);
     }
+}
+
+/// What a client says when it has handled a push.
+fn acknowledgement(id: &Word) -> Vec<u8> {
+    let said = format!("{{\"ack\":[\"{}\"]}}", id.text());
+    frame::masked(Opcode::Text, said.as_bytes(), [1, 2, 3, 4]).to_vec()
 }
 
 /// Opens a socket and starts to connect it.

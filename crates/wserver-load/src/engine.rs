@@ -3,6 +3,7 @@
 //! It waits for events and hands each to its socket; the scenario decides what to push and when.
 
 mod probe;
+mod pushers;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -14,19 +15,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use hdrhistogram::Histogram;
-use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::connection::{self, Connection, End, Phase, Progress};
-use crate::frames::{HEADROOM, Message};
+use crate::connection::{Connection, End, Phase, Progress};
+use crate::frames::{HEADROOM, Message, Word};
 use crate::ledger::Ledger;
 use crate::pusher::{Answer, Pusher};
 use crate::sampler::{Sampler, histogram, wrapped};
 use crate::settings::{Common, Versions};
-use crate::socket::{Socket, Tls};
-use crate::stamp::{Stamp, first_of};
-use crate::target::{self, Target, Tokens};
+use crate::socket::Tls;
+use crate::stamp::first_of;
+use crate::target::{self, Ask, Target, Tokens};
 
 /// Bytes of one read: large enough to read a server that merges frames with few calls.
 const READ_BYTES: usize = 256 * 1024;
@@ -74,6 +74,8 @@ pub(crate) struct Engine {
     pusher_addresses: Vec<SocketAddr>,
     tls: Option<Tls>,
     push_key: Option<String>,
+    /// What pushers ask.
+    ask: Ask,
     tokens: Tokens,
     sources: u16,
     message_bytes: usize,
@@ -89,6 +91,9 @@ pub(crate) struct Engine {
     pushers: Vec<Pusher>,
     opening: usize,
     pub(crate) ledger: Ledger,
+    /// Registrations of version 2 that were granted, and how many of them were told of a gap.
+    pub(crate) granted: u64,
+    pub(crate) gaps: u64,
     pub(crate) latency: Sampler,
     /// The time from connect to the answer that opens the WebSocket.
     pub(crate) openings: Histogram<u64>,
@@ -129,6 +134,7 @@ impl Engine {
             pusher_addresses: addresses(&common.pusher_addresses, common.address),
             tls,
             push_key: push_key.map(|key| key.trim().to_owned()),
+            ask: Ask::Push,
             tokens: tokens.as_deref().map(target::tokens).unwrap_or_default(),
             sources: common.sources,
             message_bytes: common.message_bytes,
@@ -142,6 +148,8 @@ impl Engine {
             pushers: Vec::new(),
             opening: 0,
             ledger: Ledger::new(streams, common.message_bytes),
+            granted: 0,
+            gaps: 0,
             latency: Sampler::idle(),
             openings: histogram(),
             answers: Vec::new(),
@@ -152,6 +160,11 @@ impl Engine {
     /// Microseconds since the engine started.
     pub(crate) fn now(&self) -> u64 {
         micros(self.clock.elapsed())
+    }
+
+    /// How long to wait while frames are missing and none arrives.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// The number of connections that are not open yet.
@@ -183,6 +196,22 @@ impl Engine {
         let user = self.connections[number].user;
         self.connections[number] = self.connect(number, user)?;
         self.ledger.reopen(number);
+        Ok(())
+    }
+
+    /// Opens a connection for `user` that has come to this position before; returns its number.
+    pub(crate) fn open_behind(&mut self, user: u32, position: Option<Word>) -> Result<usize> {
+        let number = self.open(user)?;
+        self.connections[number].position = position;
+        Ok(number)
+    }
+
+    /// Opens a connection in place of one that ended, behind its position: it must get everything
+    /// from there on.
+    pub(crate) fn come_back(&mut self, number: usize) -> Result<()> {
+        let Connection { user, position, .. } = self.connections[number];
+        self.connections[number] = self.connect(number, user)?;
+        self.connections[number].position = position;
         Ok(())
     }
 
@@ -261,43 +290,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Opens HTTP connections until there are `count`.
-    pub(crate) fn open_pushers(&mut self, count: usize) -> Result<()> {
-        while self.pushers.len() < count {
-            let pusher = self.connect_pusher(self.pushers.len())?;
-            self.pushers.push(pusher);
-        }
-        Ok(())
-    }
-
-    fn connect_pusher(&mut self, number: usize) -> Result<Pusher> {
-        let address = in_turn(&self.pusher_addresses, number);
-        let mut stream = connection::connect(address, None, None)
-            .with_context(|| format!("cannot connect to {address}"))?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.pusher_poll.registry().register(&mut stream, Token(number), interest)?;
-        let request = self.target.request(address, self.push_key.as_deref(), self.message_bytes);
-        Ok(Pusher::new(Socket::new(stream, self.tls.as_ref())?, request))
-    }
-
-    /// Sends one push; the answer comes in a later turn.
-    pub(crate) fn send(
-        &mut self,
-        pusher: usize,
-        user: u32,
-        event: u32,
-        (stream, sequence): (u8, u32),
-        due: u64,
-    ) -> Result<()> {
-        let stamp = Stamp { stream, sequence, micros: wrapped(due) };
-        if self.pushers[pusher].is_closed {
-            self.pushers[pusher] = self.connect_pusher(pusher)?;
-        }
-        let pusher = &mut self.pushers[pusher];
-        pusher.request.fill(user, event, stamp);
-        pusher.start(user, due)
-    }
-
     /// Waits for events, at most this long, and serves sockets that have one: some connections, all
     /// pushers.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> Result<()> {
@@ -323,22 +315,6 @@ impl Engine {
                 self.handle_pusher(event)?;
             }
         }
-    }
-
-    fn handle_pusher(&mut self, event: &Event) -> Result<()> {
-        let Token(number) = event.token();
-        let now = self.now();
-        let pusher = &mut self.pushers[number];
-        if event.is_writable() {
-            pusher.handle_writable()?;
-        }
-        if event.is_readable() {
-            let (buffer, is_read_closed) = (&mut self.buffer, event.is_read_closed());
-            let answer =
-                pusher.handle_readable(number, self.target, buffer, is_read_closed, now)?;
-            self.answers.extend(answer);
-        }
-        Ok(())
     }
 
     /// Resumes reading a connection that was stalled.
@@ -367,17 +343,25 @@ impl Engine {
         let (was_open, protocol) = (connection.is_open(), connection.protocol());
         let now = wrapped(micros(self.clock.elapsed()));
         let (ledger, latency, tokens) = (&mut self.ledger, &mut self.latency, &self.tokens);
+        let (granted, gaps) = (&mut self.granted, &mut self.gaps);
         let progress = connection.handle_readable(
             &mut self.buffer,
             is_read_closed,
-            |user| {
+            |user, after| {
                 let users = user * users..(user + 1) * users;
-                users.flat_map(|user| target.registration(user, events, tokens, protocol)).collect()
+                let after = after.as_ref().map(Word::text);
+                users
+                    .flat_map(|user| target.registration(user, events, tokens, protocol, after))
+                    .collect()
             },
             |message| match message {
-                Message::Push(stamp, payload_len) => {
+                Message::Push(stamp, payload_len) | Message::Asked(stamp, payload_len, _) => {
                     ledger.record(number, stamp, payload_len);
                     latency.record(stamp, now);
+                }
+                Message::Granted { is_gap, .. } => {
+                    *granted += 1;
+                    *gaps += u64::from(is_gap);
                 }
                 Message::Said => {}
                 Message::Foreign => ledger.record_foreign(),

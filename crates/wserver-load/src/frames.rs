@@ -12,17 +12,49 @@ use wserver_protocol::frame::CONTROL_BYTES_MAX;
 use crate::stamp::{STAMP_BYTES, Stamp};
 
 /// Space to leave in front of the bytes to read, for the start of a frame that an earlier read left
-/// over.
-pub(crate) const HEADROOM: usize = 2 + CONTROL_BYTES_MAX + 1;
+/// over: of a control frame, or of a message with the longest head.
+pub(crate) const HEADROOM: usize = 10 + START_BYTES;
 
 /// How much of a payload tells what it is: the stamp, and by version 2 the line before it.
-const START_BYTES: usize = 64;
+const START_BYTES: usize = 128;
+const _: () = assert!(START_BYTES > CONTROL_BYTES_MAX);
 
 /// What the head lines of version 2 begin with: of a push, of the reply to the one request that is
 /// sent, and of a beat.
 const PUSH: &[u8] = b"{\"event\":\"event-";
 const REPLY: &[u8] = b"{\"re\":1,\"ok\":{\"registered\":[\"event-";
 const BEAT: &[u8] = b"{\"beat\":";
+
+const GAP: &[u8] = b",\"gap\":{";
+const ACK: &[u8] = b",\"ack\":true}\n";
+
+/// A short text that the server gave and gets back: a position, or the id of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Word {
+    bytes: [u8; Self::BYTES_MAX],
+    len: usize,
+}
+
+impl Word {
+    const BYTES_MAX: usize = 32;
+
+    pub(crate) fn new(text: &[u8]) -> Option<Self> {
+        let mut bytes = [0; Self::BYTES_MAX];
+        bytes.get_mut(..text.len())?.copy_from_slice(text);
+        Some(Self { bytes, len: text.len() })
+    }
+
+    /// The text behind `key` in a JSON object, up to the next quotation mark.
+    fn behind(key: &[u8], object: &[u8]) -> Option<Self> {
+        let start = object.windows(key.len()).position(|it| it == key)? + key.len();
+        let len = object[start..].iter().position(|it| *it == b'"')?;
+        Self::new(&object[start..start + len])
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
+    }
+}
 
 /// One complete item.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +71,12 @@ pub(crate) enum Item<'a> {
 pub(crate) enum Message {
     /// A push with our stamp, and its length.
     Push(Stamp, u64),
-    /// By version 2: a reply that grants everything, or a beat.
+    /// The same, of a push that asks to be acknowledged by its id.
+    Asked(Stamp, u64, Word),
+    /// By version 2: a reply that grants everything, with the client's position, and whether it says
+    /// that messages are missing.
+    Granted { at: Option<Word>, is_gap: bool },
+    /// By version 2: a beat.
     Said,
     /// A message that is neither.
     Foreign,
@@ -56,10 +93,20 @@ impl Message {
             Protocol::V2 if start.starts_with(PUSH) => {
                 let line_end = start[PUSH.len()..].iter().position(|it| *it == b'\n');
                 let line_len = line_end.map_or(start.len(), |at| PUSH.len() + at + 1);
-                Stamp::read(&start[line_len..])
-                    .map_or(Self::Foreign, |stamp| Self::Push(stamp, payload_len - line_len as u64))
+                let (line, rest) = start.split_at(line_len);
+                let Some(stamp) = Stamp::read(rest) else { return Self::Foreign };
+                let message_len = payload_len - line_len as u64;
+                match line.ends_with(ACK).then(|| Word::behind(b",\"id\":\"", line)) {
+                    None => Self::Push(stamp, message_len),
+                    Some(Some(id)) => Self::Asked(stamp, message_len, id),
+                    Some(None) => Self::Foreign,
+                }
             }
-            Protocol::V2 if start.starts_with(REPLY) || start.starts_with(BEAT) => Self::Said,
+            Protocol::V2 if start.starts_with(REPLY) => Self::Granted {
+                at: Word::behind(b",\"at\":\"", start),
+                is_gap: start.windows(GAP.len()).any(|it| it == GAP),
+            },
+            Protocol::V2 if start.starts_with(BEAT) => Self::Said,
             Protocol::V2 | Protocol::Sse => Self::Foreign,
         }
     }
@@ -177,7 +224,7 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
-    use wserver_protocol::connection::{Code, Granted, Head, Notice, Refused, Reply};
+    use wserver_protocol::connection::{Code, Gap, Granted, Head, Notice, Refused, Reply};
     use wserver_protocol::{CloseCode, frame};
 
     use super::*;
@@ -218,15 +265,39 @@ mod tests {
             });
             expected.push(format!("{:?}", Item::Message(Message::Push(stamp, len as u64))));
         }
+        if protocol == Protocol::V2 {
+            // The longest head that a server can send.
+            let (id, at) = ("5f3a9c01-18446744073709551615", "5f3a9c01b2d4.ffffffffffffffff");
+            let head = Head { event: "event-07", id, at: Some(at), ack: true };
+            input.extend_from_slice(&head.frame(&text[..16]));
+            let id = Word::new(id.as_bytes()).unwrap();
+            expected.push(format!("{:?}", Item::Message(Message::Asked(stamp, 16, id))));
+            let kept = Head { ack: false, ..head };
+            input.extend_from_slice(&kept.frame(text));
+            expected.push(format!("{:?}", Item::Message(Message::Push(stamp, 300))));
+            let at = Some(at.to_owned());
+            let gap = Gap { reason: "restarted".to_owned(), spread_seconds: 15 };
+            for gap in [None, Some(gap)] {
+                let is_gap = gap.is_some();
+                let registered = Some(vec!["event-00".to_owned()]);
+                let granted = Granted { registered, at: at.clone(), gap, ..Granted::default() };
+                input.extend_from_slice(&frame::text(&Reply::ok(1, granted).encode()));
+                let at = Word::new(at.as_ref().unwrap().as_bytes());
+                expected.push(format!("{:?}", Item::Message(Message::Granted { at, is_gap })));
+            }
+        }
         for foreign in ["hello", "", "{\"event\":\"event-07\"}", "{\"event\":\"event-07\"}\nhi"] {
             input.extend_from_slice(&frame::text(foreign));
             expected.push("Message(Foreign)".to_owned());
         }
         let granted =
             Granted { registered: Some(vec!["event-00".to_owned()]), ..Granted::default() };
-        for said in [Notice::Beat(25).encode(), Reply::ok(1, granted).encode()] {
-            input.extend_from_slice(&frame::text(&said));
-            let said = if protocol == Protocol::V2 { "Said" } else { "Foreign" };
+        let nothing = "Granted { at: None, is_gap: false }";
+        let replies =
+            [(Notice::Beat(25).encode(), "Said"), (Reply::ok(1, granted).encode(), nothing)];
+        for (text, said) in replies {
+            input.extend_from_slice(&frame::text(&text));
+            let said = if protocol == Protocol::V2 { said } else { "Foreign" };
             expected.push(format!("Message({said})"));
         }
         let refused = Reply::error(Some(1), Refused::new(Code::Busy, "later"));

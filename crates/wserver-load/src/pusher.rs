@@ -3,9 +3,11 @@
 use std::io::{self, Read as _, Write as _};
 
 use anyhow::{Context as _, Result, ensure};
+use wserver_protocol::v2::Acks;
 
+use crate::frames::Word;
 use crate::socket::Socket;
-use crate::target::{PushTemplate, Target};
+use crate::target::{PushTemplate, Said, Target};
 
 /// A push that has its answer.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +17,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// How many connections took the message, according to the server.
     pub(crate) count: Option<u64>,
+    pub(crate) acks: Option<Acks>,
+    pub(crate) at: Option<Word>,
     /// When it was or should have been sent, in microseconds of the engine's clock.
     pub(crate) due: u64,
     pub(crate) done: u64,
@@ -106,11 +110,14 @@ impl Pusher {
         let in_flight =
             self.in_flight.take().context("the server sent an answer without a push")?;
         ensure!(len == self.response.len(), "the server answered one push more than once");
+        let Said { count, acks, at } = target.said(body);
         let answer = Answer {
             pusher: number,
             user: in_flight.user,
             status,
-            count: target.count(body),
+            count,
+            acks,
+            at,
             due: in_flight.due,
             done: now,
         };

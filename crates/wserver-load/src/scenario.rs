@@ -4,9 +4,13 @@ mod account;
 mod churn;
 mod fanout;
 mod idle;
+mod kept;
 mod mass_disconnect;
+mod replay;
+mod resume;
 mod slow_readers;
 mod unicast;
+mod waits;
 
 use anyhow::Result;
 
@@ -27,5 +31,8 @@ pub fn run(settings: &Settings) -> Result<Report> {
         Scenario::Churn(churn) => churn::run(common, churn),
         Scenario::MassDisconnect(mass) => mass_disconnect::run(common, mass),
         Scenario::SlowReaders(slow) => slow_readers::run(common, slow),
+        Scenario::Resume(resume) => resume::run(common, resume),
+        Scenario::Kept(kept) => kept::run(common, kept),
+        Scenario::Waits(waits) => waits::run(common, waits),
     }
 }

@@ -139,6 +139,12 @@ pub enum Scenario {
     MassDisconnect(MassDisconnect),
     /// A fan-out in which some connections do not read
     SlowReaders(SlowReaders),
+    /// All connections leave, miss messages, and come back at once behind their positions; the server keeps event-00 for replay
+    Resume(Resume),
+    /// Memory of messages that are kept for users who are away; the server keeps event-00 for replay
+    Kept(Kept),
+    /// Pushes that wait until all connections of one user have acknowledged them
+    Waits(Waits),
 }
 
 /// Settings of `idle`.
@@ -264,6 +270,51 @@ pub struct SlowReaders {
     /// How long the load lasts, and when figures are taken.
     #[command(flatten)]
     pub window: Window,
+}
+
+/// Settings of `resume`.
+#[derive(Debug, Clone, Args)]
+pub struct Resume {
+    /// Number of connections, each of a user of its own
+    #[arg(long, default_value_t = 10_000)]
+    pub connections: u32,
+    /// Messages that each of them misses
+    #[arg(long, default_value_t = 2)]
+    pub messages: u32,
+    /// Number of HTTP connections that push
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..=200))]
+    pub pushers: u8,
+}
+
+/// Settings of `kept`.
+#[derive(Debug, Clone, Args)]
+pub struct Kept {
+    /// Number of users
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub users: u32,
+    /// Messages that are kept for each of them
+    #[arg(long, default_value_t = 2)]
+    pub messages: u32,
+    /// Of how many users a connection comes at the end, to check that all is there
+    #[arg(long, default_value_t = 1000)]
+    pub checked: u32,
+    /// Number of HTTP connections that push
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..=200))]
+    pub pushers: u8,
+}
+
+/// Settings of `waits`.
+#[derive(Debug, Clone, Args)]
+pub struct Waits {
+    /// Number of connections of the user
+    #[arg(long, default_value_t = 1000)]
+    pub connections: u32,
+    /// Number of pushes, one after the other
+    #[arg(long, default_value_t = 50)]
+    pub pushes: u32,
+    /// The most of them in a second; a server may close clients that send more than 50 messages in a second
+    #[arg(long, default_value_t = 10.0, value_name = "PER_SECOND")]
+    pub rate: f64,
 }
 
 /// How long a load lasts, and when figures are taken.

@@ -7,15 +7,21 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use clap::ValueEnum;
+use serde_json::json;
 use wserver_protocol::connection::{Asked, Request};
 use wserver_protocol::frame::{self, Opcode};
+use wserver_protocol::v2::{Acks, PositionNow, PushAnswer};
 use wserver_protocol::{Protocol, PushRequest, Register, receipt};
 
+use crate::frames::Word;
 use crate::stamp::{STAMP_BYTES, Stamp};
 
 /// `Sec-WebSocket-Key` of every handshake, and the answer to expect.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const KEY_ACCEPTED: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// How long a push waits for acknowledgements at most.
+const WAIT_SECONDS: u32 = 30;
 
 /// Digits of a user's number: a name has the 36 characters of a UUID.
 const USER_DIGITS: usize = 31;
@@ -44,6 +50,28 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
     }
+}
+
+/// What a pusher asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// A push.
+    Push,
+    /// A push that waits until every connection has acknowledged it.
+    Wait,
+    /// Where a user stands; from then on the user's messages are kept.
+    Position,
+}
+
+/// What an answer says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// How many connections took the message.
+    pub(crate) count: Option<u64>,
+    /// Who has acknowledged it, if it waited.
+    pub(crate) acks: Option<Acks>,
+    /// The position of the user.
+    pub(crate) at: Option<Word>,
 }
 
 /// The dialect of a target.
@@ -91,13 +119,15 @@ impl Target {
     }
 
     /// The messages to send once the WebSocket is open, for the first `events` events. A user
-    /// without an entry in `tokens` has its name as the token.
+    /// without an entry in `tokens` has its name as the token. By version 2 they may be behind a
+    /// position.
     pub(crate) fn registration(
         self,
         user: u32,
         events: u32,
         tokens: &Tokens,
         protocol: Protocol,
+        after: Option<&str>,
     ) -> Vec<u8> {
         if self.dialect() == Dialect::Channels {
             return Vec::new();
@@ -111,19 +141,18 @@ impl Target {
                 .collect(),
             Protocol::V2 | Protocol::Sse => {
                 let (events, token) = (events.collect(), Some(token.clone()));
-                vec![
-                    Request { id: 1, asked: Asked::Register { events, token, after: None } }
-                        .encode(),
-                ]
+                let after = after.map(str::to_owned);
+                vec![Request { id: 1, asked: Asked::Register { events, token, after } }.encode()]
             }
         };
         let frame = |it: &String| frame::masked(Opcode::Text, it.as_bytes(), [1, 2, 3, 4]);
         messages.iter().flat_map(frame).collect()
     }
 
-    /// The request of a push, with fields to fill in.
+    /// The request of a push, or another, with fields to fill in. Only wserver is asked others.
     pub(crate) fn request(
         self,
+        ask: Ask,
         address: SocketAddr,
         key: Option<&str>,
         message_bytes: usize,
@@ -131,6 +160,20 @@ impl Target {
         let key = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
         let message = "@".repeat(STAMP_BYTES) + &"x".repeat(message_bytes - STAMP_BYTES);
         let (path, kind, body) = match self.dialect() {
+            Dialect::V1 if ask == Ask::Position => {
+                let body = json!({ "user": user_name(0) }).to_string();
+                ("/v2/position".to_owned(), "application/json", body)
+            }
+            Dialect::V1 if ask == Ask::Wait => {
+                let body = json!({
+                    "user": user_name(0),
+                    "event": event_name(0),
+                    "message": message,
+                    "wait": "all",
+                    "timeout_seconds": WAIT_SECONDS,
+                });
+                ("/v2/push".to_owned(), "application/json", body.to_string())
+            }
             Dialect::V1 => {
                 let request = PushRequest {
                     user_id: user_name(0).into(),
@@ -151,12 +194,26 @@ impl Target {
         let find = |what: &str| bytes.find(what).map(|at| at + what.len());
         let user_end = find(&user_name(0)).expect("the request names the user");
         let event_end = find(&event_name(0));
-        let stamp_start = bytes.rfind(&message).expect("the request holds the message");
+        let stamp_start = bytes.rfind(&message);
         PushTemplate { bytes: bytes.into_bytes(), user_end, event_end, stamp_start }
     }
 
-    /// How many connections took the message, according to the body of the answer.
-    pub(crate) fn count(self, body: &str) -> Option<u64> {
+    /// What the body of an answer says.
+    pub(crate) fn said(self, body: &str) -> Said {
+        if self.dialect() == Dialect::V1 && body.starts_with('{') {
+            if let Ok(PositionNow { at }) = PositionNow::parse(body.as_bytes()) {
+                return Said { at: Word::new(at.as_bytes()), ..Said::default() };
+            }
+            let Ok(PushAnswer { delivery, .. }) = PushAnswer::parse(body.as_bytes()) else {
+                return Said::default();
+            };
+            let count = Some(delivery.delivered() as u64);
+            return Said { count, acks: delivery.acks, at: None };
+        }
+        Said { count: self.count(body), ..Said::default() }
+    }
+
+    fn count(self, body: &str) -> Option<u64> {
         match self.dialect() {
             Dialect::V1 => receipt::parse_sent(body).map(|count| count as u64),
             Dialect::Channels => {
@@ -206,7 +263,7 @@ pub(crate) struct PushTemplate {
     bytes: Vec<u8>,
     user_end: usize,
     event_end: Option<usize>,
-    stamp_start: usize,
+    stamp_start: Option<usize>,
 }
 
 impl PushTemplate {
@@ -215,8 +272,10 @@ impl PushTemplate {
         if let Some(end) = self.event_end {
             write_digits(&mut self.bytes[..end], EVENT_DIGITS, event);
         }
-        let place = self.bytes[self.stamp_start..].first_chunk_mut();
-        stamp.write(place.expect("a message is at least a stamp long"));
+        if let Some(start) = self.stamp_start {
+            let place = self.bytes[start..].first_chunk_mut();
+            stamp.write(place.expect("a message is at least a stamp long"));
+        }
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -234,13 +293,15 @@ fn write_digits(out: &mut [u8], digits: usize, mut number: u32) {
 
 #[cfg(test)]
 mod tests {
+    use wserver_protocol::v2::Push;
+
     use super::*;
 
     #[test]
     fn a_template_becomes_any_push() {
         let address = "127.0.0.1:80".parse().unwrap();
         for (target, body_start) in [(Target::Wserver, "{"), (Target::Nchan, "@")] {
-            let mut template = target.request(address, Some("secret"), 40);
+            let mut template = target.request(Ask::Push, address, Some("secret"), 40);
             let stamp = Stamp { stream: 1, sequence: 2, micros: 3 };
             template.fill(4_294_967_295, 17, stamp);
             let text = std::str::from_utf8(template.bytes()).unwrap();
@@ -263,7 +324,7 @@ mod tests {
         let tokens = tokens("secret user-0000000000000000000000000000007\n\n");
         let register = |user| {
             let mut message =
-                Target::Wserver.registration(user, 1, &tokens, Protocol::V1).split_off(6);
+                Target::Wserver.registration(user, 1, &tokens, Protocol::V1, None).split_off(6);
             message
                 .iter_mut()
                 .zip([1, 2, 3, 4].into_iter().cycle())
@@ -275,7 +336,31 @@ mod tests {
     }
 
     #[test]
+    fn other_requests_name_the_user_and_the_message() {
+        let address = "127.0.0.1:80".parse().unwrap();
+        let stamp = Stamp { stream: 1, sequence: 2, micros: 3 };
+        let body = |ask| {
+            let mut template = Target::Wserver.request(ask, address, None, 40);
+            template.fill(7, 1, stamp);
+            let text = String::from_utf8(template.bytes().to_vec()).unwrap();
+            text.split_once("\r\n\r\n").unwrap().1.to_owned()
+        };
+        assert_eq!(body(Ask::Position), json!({ "user": user_name(7) }).to_string());
+        let waits = body(Ask::Wait);
+        let push = Push::parse(waits.as_bytes()).unwrap();
+        assert_eq!((&*push.event, Stamp::read(push.message.as_bytes())), ("event-01", Some(stamp)));
+        assert!(push.wait.is_some() && waits.contains(&user_name(7)), "{waits}");
+    }
+
+    #[test]
     fn receipts_are_read() {
+        let said = Target::Wserver.said(r#"{"at":"5f3a9c01b2d4.0000002a"}"#);
+        assert_eq!(said.at.unwrap().text(), "5f3a9c01b2d4.0000002a");
+        let acks = Acks { acked: 2, waiting: 1, ..Acks::default() };
+        let said = Target::Wserver.said(
+            r#"{"id":"1-2","matched":3,"written":3,"queued":0,"dropped":0,"reason":null,"detail":null,"acks":{"acked":2,"waiting":1,"unable":0,"lost":0}}"#,
+        );
+        assert_eq!((said.count, said.acks), (Some(3), Some(acks)));
         assert_eq!(Target::Wserver.count("message sent to 12 clients"), Some(12));
         let answer = "queued messages: 1\r\nlast requested: 0 sec. ago\r\nactive subscribers: 7\r\nlast message id: 1:0";
         assert_eq!(Target::Nchan.count(answer), Some(7));

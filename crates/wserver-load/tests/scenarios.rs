@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::ControlFlow;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use clap::Parser as _;
@@ -16,7 +16,7 @@ use socket2::{Domain, Socket, Type};
 use wserver_load::{Report, Settings};
 use wserver_protocol::connection::{self, Asked, Granted, Reply, Request};
 use wserver_protocol::{
-    DecodeLimits, Decoder, Inbound, Protocol, PushRequest, Register, Role, frame, receipt,
+    DecodeLimits, Decoder, Inbound, Protocol, PushRequest, Register, Role, frame, receipt, v2,
 };
 
 /// What the server does wrong.
@@ -48,6 +48,8 @@ type Frame = [bytes::Bytes; 2];
 struct Server {
     fault: Fault,
     state: Mutex<State>,
+    /// Notified of each acknowledgement.
+    acknowledged: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -58,13 +60,18 @@ struct State {
     messages: usize,
     /// By user.
     waiting: HashMap<String, Frame>,
+    /// What is kept of the users whose position somebody asked for.
+    kept: HashMap<String, Vec<bytes::Bytes>>,
+    /// Acknowledgements, by push.
+    acks: HashMap<String, usize>,
 }
 
 impl Server {
     fn start(fault: Fault) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let server = Arc::new(Self { fault, state: Mutex::default() });
+        let server =
+            Arc::new(Self { fault, state: Mutex::default(), acknowledged: Condvar::new() });
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (server, stream) = (Arc::clone(&server), stream.unwrap());
@@ -79,6 +86,7 @@ impl Server {
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut writer = stream;
         loop {
+            let mut path = String::new();
             let mut body_len = 0;
             let mut is_upgrade = false;
             let mut protocol = Protocol::V1;
@@ -88,6 +96,9 @@ impl Server {
                     return Ok(());
                 }
                 let line = line.trim_end().to_ascii_lowercase();
+                if let Some(rest) = line.strip_prefix("post ") {
+                    path = rest.split(' ').next().unwrap().to_owned();
+                }
                 if let Some(len) = line.strip_prefix("content-length: ") {
                     body_len = len.parse().unwrap();
                 }
@@ -116,7 +127,17 @@ impl Server {
             }
             let mut body = vec![0; body_len];
             reader.read_exact(&mut body)?;
-            let answer = receipt::sent(self.push(&PushRequest::parse(&body).unwrap()));
+            let answer = match path.as_str() {
+                "/push" => {
+                    let (_, count) = self.push(&PushRequest::parse(&body).unwrap(), false);
+                    receipt::sent(count).into_owned()
+                }
+                "/v2/push" => self.wait(&v2::Push::parse(&body).unwrap()),
+                _ => {
+                    let user = v2::PositionOf::parse(&body).unwrap().user;
+                    v2::encode(&v2::PositionNow { at: self.position(&user) })
+                }
+            };
             let head =
                 format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
             writer.write_all(head.as_bytes())?;
@@ -136,6 +157,11 @@ impl Server {
             let mut close = None;
             let decoded = decoder.decode(&limits, &mut input, |inbound| {
                 match inbound {
+                    Inbound::Text(text) if text.starts_with("{\"ack\"") => {
+                        let id = text.trim_matches(|it: char| !it.is_ascii_digit()).to_owned();
+                        *self.state.lock().unwrap().acks.entry(id).or_default() += 1;
+                        self.acknowledged.notify_all();
+                    }
                     Inbound::Text(text) => {
                         let (user, events): (String, Vec<String>) = match protocol {
                             Protocol::V1 => {
@@ -144,14 +170,22 @@ impl Server {
                             }
                             Protocol::V2 | Protocol::Sse => {
                                 let request = Request::parse(text.as_bytes()).unwrap();
-                                let Asked::Register { events, token, .. } = request.asked else {
+                                let Asked::Register { events, token, after } = request.asked else {
                                     panic!("{text}")
                                 };
-                                let registered = Some(events.clone());
-                                let granted = Granted { registered, ..Granted::default() };
+                                let user = token.unwrap();
+                                let (registered, at) = (Some(events.clone()), self.position(&user));
+                                let granted =
+                                    Granted { registered, at: Some(at), ..Granted::default() };
                                 let reply = Reply::ok(request.id, granted).encode();
                                 stream.write_all(&frame::text(&reply)).unwrap();
-                                (token.unwrap(), events)
+                                if let Some(after) = after {
+                                    let seen: usize = after[13..].parse().unwrap();
+                                    for frame in &self.state.lock().unwrap().kept[&user][seen..] {
+                                        stream.write_all(frame).unwrap();
+                                    }
+                                }
+                                (user, events)
                             }
                         };
                         for event in events {
@@ -180,15 +214,50 @@ impl Server {
         }
     }
 
-    fn push(&self, push: &PushRequest<'_>) -> usize {
+    /// Begins to keep messages for the user, if it has not; tells how many there are.
+    fn position(&self, user: &str) -> String {
+        let mut state = self.state.lock().unwrap();
+        let kept = state.kept.entry(user.to_owned()).or_default();
+        format!("5f3a9c01b2d4.{}", kept.len())
+    }
+
+    /// Makes a push, and waits until every connection has acknowledged it.
+    fn wait(&self, push: &v2::Push<'_>) -> String {
+        let v2::Recipients::User(user) = &push.recipients else { panic!("for one user") };
+        let request = PushRequest {
+            user_id: user.into(),
+            event: (&push.event).into(),
+            message: push.message.clone(),
+        };
+        let (id, matched) = self.push(&request, true);
+        let is_short = |state: &mut State| state.acks.get(&id).copied().unwrap_or(0) < matched;
+        let mut state = self.state.lock().unwrap();
+        if self.fault == Fault::None {
+            state = self.acknowledged.wait_while(state, is_short).unwrap();
+        }
+        let acked = state.acks.get(&id).copied().unwrap_or(0);
+        let acks = Some(v2::Acks { acked, waiting: matched - acked, ..v2::Acks::default() });
+        let delivery = v2::Delivery { matched, written: matched, acks, ..v2::Delivery::default() };
+        v2::encode(&v2::PushAnswer { id, delivery, users: None, results: None })
+    }
+
+    /// Makes a push; tells its id, and how many connections took it.
+    fn push(&self, push: &PushRequest<'_>, ack: bool) -> (String, usize) {
         let mut state = self.state.lock().unwrap();
         state.pushes += 1;
         state.messages += usize::from(!push.message.starts_with(PROBE));
         let frame = [
             frame::text(&push.message),
-            connection::Head::new(&push.event, state.pushes).frame(&push.message),
+            connection::Head { ack, ..connection::Head::new(&push.event, state.pushes) }
+                .frame(&push.message),
         ];
+        let id = state.pushes.to_string();
         let is_seventh = state.pushes.is_multiple_of(7);
+        if let Some(kept) = state.kept.get_mut(&*push.user_id)
+            && !(self.fault == Fault::Loses && is_seventh)
+        {
+            kept.push(frame[1].clone());
+        }
         let mut frames: Vec<_> = state.waiting.remove(&*push.user_id).into_iter().collect();
         match self.fault {
             Fault::Loses if is_seventh => {}
@@ -214,7 +283,7 @@ impl Server {
                 }
             }
         }
-        count
+        (id, count)
     }
 }
 
@@ -253,6 +322,9 @@ fn every_scenario_holds_at_size_three() {
         format!("fanout --connections 4 --pushers 3 --saturated --protocol mixed {SHORT}"),
         format!("unicast --connections 3 --each 2 --pushers 3 --protocol mixed {SHORT}"),
         format!("churn --concurrency 3 --steady 3 --protocol v2 {SHORT}"),
+        "resume --connections 3 --messages 4 --pushers 2 --protocol v2".to_owned(),
+        format!("kept --users 5 --messages 2 --checked 2 --protocol v2 --pid {pid}"),
+        format!("waits --connections 3 --pushes 4 --rate 200 --protocol v2 --pid {pid}"),
     ] {
         // A server of its own for each: one may not have noticed yet who left.
         let address = Server::start(Fault::None);
@@ -282,6 +354,22 @@ fn a_server_that_lies_is_found_out() {
             assert!(!report.is_true() && told.contains(found), "{fault:?} {protocol}\n{told}");
         }
     }
+}
+
+#[test]
+fn what_is_not_replayed_or_acknowledged_is_found_out() {
+    for (fault, line, found) in [
+        (Fault::Loses, "resume --connections 2 --messages 7", "UNTRUE lost"),
+        (Fault::Loses, "kept --users 2 --messages 7", "UNTRUE lost"),
+        (Fault::Miscounts, "waits --connections 2 --pushes 3 --rate 500", "UNTRUE acknowledged"),
+    ] {
+        let address = Server::start(fault);
+        let report = run(address, &format!("{line} --protocol v2 --patience 200ms")).unwrap();
+        let told = report.to_string();
+        assert!(!report.is_true() && told.contains(found), "{fault:?} {line}\n{told}");
+    }
+    let address = Server::start(Fault::None);
+    assert!(run(address, "resume --connections 2").is_err(), "version 1 has no positions");
 }
 
 /// Where nobody listens, as long as the socket lives.

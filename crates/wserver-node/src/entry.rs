@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use wserver_core::{CloseReason, ConnectionId, EventName, UserId};
 use wserver_protocol::DecodeError;
 
+use crate::acks::Acks;
 use crate::receipt::{NoDelivery, PushReceipt};
 use crate::replay::GapReason;
 
@@ -82,6 +83,11 @@ pub enum What {
         /// Its receipt.
         receipt: PushReceipt,
     },
+    /// The wait for the acknowledgements of a push is over; not kept.
+    Waited {
+        /// What had come by then, over all nodes.
+        acks: Acks,
+    },
     /// A push was refused.
     PushRefused {
         /// A label from a closed list.
@@ -103,15 +109,18 @@ impl What {
             Self::ProtocolBroken { .. } => "protocol_broken",
             Self::Closed { .. } => "closed",
             Self::Pushed { .. } => "pushed",
+            Self::Waited { .. } => "waited",
             Self::PushRefused { .. } => "push_refused",
         }
     }
 
     pub(crate) const fn is_kept(&self) -> bool {
         match self {
-            Self::Registered | Self::Unregistered | Self::Resumed { .. } | Self::Pushed { .. } => {
-                false
-            }
+            Self::Registered
+            | Self::Unregistered
+            | Self::Resumed { .. }
+            | Self::Pushed { .. }
+            | Self::Waited { .. } => false,
             Self::RegistrationRefused { .. }
             | Self::Gap { .. }
             | Self::Dropped { .. }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use wserver_core::{ConnectionId, EventName, UserId};
 
+use crate::acks::Acks;
 use crate::entry::{Entry, What};
 use crate::node::Node;
 use crate::outbox::{Outbox, Wire};
@@ -34,6 +35,26 @@ pub struct ConnectionInfo {
     pub written_bytes: u64,
     /// The time since its last sign of life, a message or a pong, in whole seconds.
     pub last_sign_of_life: Duration,
+}
+
+/// What a node keeps for replay, seen from one user and one event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReplayInfo {
+    /// Whether messages of the event are kept for users who have a log.
+    pub is_kept: bool,
+    /// What the user's log holds; `None` if there is no log.
+    pub log: Option<LogInfo>,
+}
+
+/// What one user's log holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogInfo {
+    /// The messages of all events.
+    pub messages: usize,
+    /// What they take, without the log itself.
+    pub bytes: usize,
 }
 
 impl ConnectionInfo {
@@ -84,6 +105,15 @@ impl<W: Wire> Node<W> {
         events.unwrap_or_default()
     }
 
+    /// What is kept for replay of `user` and `event`; `None` if no event is kept.
+    #[must_use]
+    pub fn replay_info(&self, user: &UserId, event: &EventName) -> Option<ReplayInfo> {
+        let replays = self.state.replays.as_ref()?;
+        let log = replays.size(user, Instant::now());
+        let log = log.map(|(messages, bytes)| LogInfo { messages, bytes });
+        Some(ReplayInfo { is_kept: replays.covers(event), log })
+    }
+
     /// The recent entries of `user`: its newest `max`, in order of time.
     ///
     /// Refusals, drops and ends, as far back as `journal_bytes_max` reaches.
@@ -132,6 +162,14 @@ impl<W: Wire> Node<W> {
         reason: &'static str,
     ) {
         self.state.journal.note(What::PushRefused { reason }, None, user, event);
+    }
+
+    /// Notes what a push of `event` to `user` that waited for acknowledgements has got, for those
+    /// who follow the user.
+    pub fn note_waited(&self, user: &UserId, event: &EventName, acks: Acks) {
+        if self.state.journal.is_traced() {
+            self.state.journal.note(What::Waited { acks }, None, Some(user), Some(event));
+        }
     }
 }
 

@@ -39,7 +39,7 @@ pub use drain::{Drained, Goodbyes};
 pub use entry::{Entry, What};
 pub use gathered::{Gathered, NodeId, NodeName};
 pub use histogram::Histogram;
-pub use info::ConnectionInfo;
+pub use info::{ConnectionInfo, LogInfo, ReplayInfo};
 pub use interest::Interest;
 pub use message::Message;
 pub use node::{Node, OpenError, PositionError, Reservation, Selection};

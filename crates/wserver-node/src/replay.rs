@@ -110,11 +110,6 @@ impl Replays {
         &self.counters
     }
 
-    /// How long a message is kept.
-    pub(crate) fn window(&self) -> Duration {
-        self.window
-    }
-
     /// The bytes of all logs.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
@@ -196,8 +191,8 @@ impl Replays {
             expires_at,
             accepted: now,
         };
+        self.drop_old(log, now);
         let before = log.bytes();
-        log.drop_old(self.window, now);
         let bytes = kept.bytes();
         let reserved = if self.reserve(bytes) { bytes } else { 0 };
         // Without room among all logs, this one makes room for itself.
@@ -210,6 +205,22 @@ impl Replays {
         }
     }
 
+    /// Drops the messages of a log that are older than the window.
+    pub(crate) fn drop_old(&self, log: &mut Log, now: Instant) {
+        let before = log.bytes();
+        log.drop_old(self.window, now);
+        self.release(before - log.bytes());
+    }
+
+    /// The number of a user's messages and their bytes; `None` if the user has no log.
+    pub(crate) fn size(&self, user: &UserId, now: Instant) -> Option<(usize, usize)> {
+        self.with_log(user, |log| {
+            let log = log?;
+            self.drop_old(log, now);
+            Some((log.len(), log.bytes()))
+        })
+    }
+
     /// The messages of a user's log behind a position, all of them.
     pub(crate) fn missed(&self, user: &UserId, after: Position) -> Result<Vec<Kept>, GapReason> {
         if after.log.home() != self.home {
@@ -217,7 +228,7 @@ impl Replays {
         }
         self.with_log(user, |log| {
             let log = log.ok_or(GapReason::Expired)?;
-            log.drop_old(self.window, Instant::now());
+            self.drop_old(log, Instant::now());
             let missed = log.since(after)?.filter(|kept| !is_over(kept.expires_at));
             Ok(missed.cloned().collect())
         })
@@ -252,9 +263,7 @@ impl Replays {
         let mut ended = Vec::new();
         for (user, found) in logs {
             let mut log = lock(&found);
-            let before = log.bytes();
-            log.drop_old(self.window, now);
-            self.release(before - log.bytes());
+            self.drop_old(&mut log, now);
             if is_needed(&user) {
                 log.needed_at = now;
             }
@@ -347,4 +356,41 @@ fn log_bytes(user: &UserId) -> usize {
 #[expect(clippy::cast_possible_truncation, reason = "a random number has enough bits")]
 const fn low_bits(number: u64) -> u32 {
     number as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use wserver_core::LimitSettings;
+
+    use super::*;
+
+    /// Whoever looks at a log may be the first to find that its messages are too old.
+    #[test]
+    fn what_is_too_old_gives_its_room_back() {
+        let limits =
+            LimitSettings { replay: ["order"].into_iter().collect(), ..Default::default() };
+        let limits = limits.build().unwrap();
+        let replays = Replays::new(&limits, None).unwrap();
+        let (user, order) =
+            (UserId::parse("ann", 8).unwrap(), EventName::parse("order", 8).unwrap());
+        let later = Instant::now();
+        let long_ago = later.checked_sub(limits.replay_window).unwrap();
+        let fill = || {
+            let (before, _) = replays.with_new_log(&user, later, |log| {
+                let log = log.unwrap();
+                let before = log.position();
+                let mut message = Message::new(&order, PushId::new(1, 1), "message");
+                replays.keep(log, &mut message, None, long_ago);
+                before
+            });
+            assert!(replays.bytes() > log_bytes(&user));
+            before
+        };
+        let before = fill();
+        assert!(matches!(replays.missed(&user, before), Err(GapReason::Expired)));
+        assert_eq!(replays.bytes(), log_bytes(&user));
+        fill();
+        (0..SHARDS).for_each(|shard| assert_eq!(replays.sweep(shard, later, |_| true), []));
+        assert_eq!(replays.bytes(), log_bytes(&user));
+    }
 }

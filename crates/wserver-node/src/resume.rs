@@ -140,7 +140,7 @@ impl<W: Wire> NodeState<W> {
                 let (user, events) = (user.clone(), bound.into_iter().cloned().collect());
                 return Some(Held { user, after, results, events, at: log.position() });
             }
-            log.drop_old(replays.window(), now);
+            replays.drop_old(log, now);
             let found = after.map(|after| self.missed(replays, log, after, &bound, outbox));
             let mut frames = Vec::new();
             let mut at = log.position();

@@ -7,7 +7,7 @@
 // The contracts in docs/protocol.md and docs/protocol-v2.md and these types are one; tidy holds them
 // together.
 // protocol: f963dc15fd78940e
-// protocol: 9ef94c91e9dccd49
+// protocol: 197f0575f332928d
 
 pub mod connection;
 pub mod events;

@@ -15,8 +15,8 @@ mod push;
 mod question;
 
 pub use admin::{
-    Closed, Connection, Connections, Disconnect, Explanation, NodeInfo, Nodes, Now, Online,
-    Presence, Registered, Registration,
+    Closed, Connection, Connections, Disconnect, Explanation, LogNow, NodeInfo, Nodes, Now, Online,
+    Presence, Registered, Registration, ReplayNow,
 };
 pub use body::{BodyError, LIST_ITEMS_MAX};
 pub use encode::encode;

@@ -177,6 +177,14 @@ const LINES: &[Line] = &[
         aim: None,
     },
     Line {
+        what: "replay: unicast, CPU per push that is kept",
+        of: Subject::Replay,
+        source: Source::Load(Measure::Unicast, "/figures/cpu_us_per_push"),
+        against: Some(Subject::V2),
+        must: Bound::AtMost(1.1),
+        aim: None,
+    },
+    Line {
         what: "binder of 1 M users: bind one and unbind it by its name, ns",
         of: Subject::Ours,
         source: Source::Binder(binder::BIND),

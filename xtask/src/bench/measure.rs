@@ -28,10 +28,16 @@ pub(super) enum Measure {
     Churn,
     /// All connections leave at once.
     MassDisconnect,
+    /// All connections leave, miss messages, and come back at once.
+    Resume,
+    /// Memory of messages that are kept.
+    Kept,
+    /// A push that waits until 1,000 connections have acknowledged it.
+    Waits,
 }
 
 impl Measure {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Idle,
         Self::Paced,
         Self::Saturated(64),
@@ -43,6 +49,9 @@ impl Measure {
         Self::SlowReaders,
         Self::Churn,
         Self::MassDisconnect,
+        Self::Resume,
+        Self::Kept,
+        Self::Waits,
     ];
 
     pub(super) fn name(self) -> String {
@@ -56,6 +65,9 @@ impl Measure {
             Self::SlowReaders => "slow-readers".to_owned(),
             Self::Churn => "churn".to_owned(),
             Self::MassDisconnect => "mass-disconnect".to_owned(),
+            Self::Resume => "resume".to_owned(),
+            Self::Kept => "kept".to_owned(),
+            Self::Waits => "waits".to_owned(),
         }
     }
 
@@ -66,6 +78,8 @@ impl Measure {
             // Its advantage is work that is done once for each push, whatever the number of
             // connections.
             _ if subject == Subject::BareFloor => false,
+            Self::Resume | Self::Kept | Self::Waits => subject == Subject::Replay,
+            _ if subject == Subject::Replay => false,
             Self::Idle | Self::Paced => subject != Subject::Keys,
             Self::Saturated(64) => !matches!(subject, Subject::Tls | Subject::Keys),
             Self::Saturated(_) | Self::Even | Self::UnicastHalf => {
@@ -80,7 +94,13 @@ impl Measure {
     /// runs, are measured less often.
     pub(super) fn rounds(self, subject: Subject, all: u32) -> u32 {
         let most = match self {
-            Self::Idle | Self::SlowReaders | Self::Churn | Self::MassDisconnect => 2,
+            Self::Idle
+            | Self::SlowReaders
+            | Self::Churn
+            | Self::MassDisconnect
+            | Self::Resume
+            | Self::Kept
+            | Self::Waits => 2,
             Self::Saturated(_) if subject == Subject::Floor => 2,
             Self::Paced | Self::Saturated(_) | Self::Even | Self::Unicast | Self::UnicastHalf => {
                 u32::MAX
@@ -91,6 +111,7 @@ impl Measure {
             | Subject::BareFloor
             | Subject::Ours
             | Subject::V2
+            | Subject::Replay
             | Subject::Before
             | Subject::Bun => most,
             // The smallest number whose lowest and highest values contain the median with some
@@ -113,7 +134,10 @@ impl Measure {
             | Self::Unicast
             | Self::SlowReaders
             | Self::Churn
-            | Self::MassDisconnect => f64::INFINITY,
+            | Self::MassDisconnect
+            | Self::Resume
+            | Self::Kept
+            | Self::Waits => f64::INFINITY,
         }
     }
 
@@ -135,7 +159,7 @@ impl Measure {
         subject: Subject,
         slower_unicast: Option<f64>,
     ) -> Vec<String> {
-        let Effort { seconds, paced_seconds, idle_connections, .. } = effort;
+        let Effort { seconds, paced_seconds, idle_connections, resumed, kept_users, .. } = effort;
         let seconds = if self == Self::Paced { paced_seconds } else { seconds };
         let window = format!("--warmup 1s --duration {seconds}s");
         let line = match self {
@@ -161,6 +185,11 @@ impl Measure {
             Self::MassDisconnect => {
                 format!("mass-disconnect --connections {idle_connections} --sources 16 {window}")
             }
+            Self::Resume => {
+                format!("resume --connections {resumed} --sources 16 --opening-max 512")
+            }
+            Self::Kept => format!("kept --users {kept_users} --message-bytes 300"),
+            Self::Waits => "waits".to_owned(),
         };
         line.split(' ').map(str::to_owned).collect()
     }

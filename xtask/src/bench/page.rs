@@ -107,6 +107,36 @@ const TABLES: &[(&str, Measure, Columns)] = &[
             ("delivery p99 to those who stay, µs", "/latencies_us/delivery/p99"),
         ],
     ),
+    (
+        "All clients leave, miss 2 messages each, and come back at once, 512 handshakes at a time",
+        Measure::Resume,
+        &[
+            ("all have everything after, ms", "/figures/all_resumed_ms"),
+            ("clients/s", "/figures/resumed_per_second"),
+            ("CPU µs per client", "/figures/cpu_us_per_connection"),
+            ("opening p99 before, µs", "/latencies_us/opening before/p99"),
+            ("after, µs", "/latencies_us/opening after/p99"),
+        ],
+    ),
+    (
+        "Memory of users who are away, with 2 kept messages of 300 bytes each",
+        Measure::Kept,
+        &[
+            ("bytes per user", "/figures/bytes_per_user"),
+            ("of which the log alone", "/figures/bytes_per_log"),
+            ("bytes per message", "/figures/bytes_per_message"),
+        ],
+    ),
+    (
+        "A push that waits until 1,000 connections have acknowledged it, 10 times a second",
+        Measure::Waits,
+        &[
+            ("answer p50, µs", "/latencies_us/push that waits/p50"),
+            ("p99, µs", "/latencies_us/push that waits/p99"),
+            ("CPU µs per acknowledgement", "/figures/cpu_us_per_acknowledgement"),
+            ("generator's", "/figures/generator_cpu_us_per_acknowledgement"),
+        ],
+    ),
 ];
 
 const SATURATED: Columns = &[

@@ -46,6 +46,7 @@ impl Subject {
                 | Self::Ours
                 | Self::Keys
                 | Self::V2
+                | Self::Replay
                 | Self::Before
                 | Self::NaiveWarp => {}
             }
@@ -74,7 +75,13 @@ impl Subject {
             }
             Self::Tls => secured::make_certificate(sh, place)?,
             Self::Keys => secured::make_keys(sh, place, &self.program(place))?,
-            Self::Ours | Self::V2 | Self::Before | Self::Bun | Self::Ws | Self::Nchan => {}
+            Self::Ours
+            | Self::V2
+            | Self::Replay
+            | Self::Before
+            | Self::Bun
+            | Self::Ws
+            | Self::Nchan => {}
         }
         Ok(None)
     }
@@ -104,6 +111,7 @@ impl Subject {
             | Self::Tls
             | Self::Keys
             | Self::V2
+            | Self::Replay
             | Self::Before
             | Self::Bun
             | Self::Nchan
@@ -118,7 +126,7 @@ impl Subject {
             Self::Floor | Self::BareFloor | Self::NaiveWarp => {
                 place.home.join("target/release").join(self.folder())
             }
-            Self::Ours | Self::V2 | Self::Tls | Self::Keys => place.ours.clone(),
+            Self::Ours | Self::V2 | Self::Replay | Self::Tls | Self::Keys => place.ours.clone(),
             Self::Before => place.before.clone(),
             // The program itself, not a script that starts it: its process id is needed.
             Self::Bun => place.home.join("node_modules/bun/bin/bun.exe"),
@@ -143,7 +151,7 @@ impl Subject {
                 command.arg(address.to_string()).arg("bare");
                 return Ok(command);
             }
-            Self::Ours | Self::V2 | Self::Tls | Self::Keys | Self::Before => {
+            Self::Ours | Self::V2 | Self::Replay | Self::Tls | Self::Keys | Self::Before => {
                 let mut command = self.started(place, address, measure.ping_interval());
                 command.args(secured::server_flags(self, place));
                 return Ok(command);
@@ -199,6 +207,7 @@ impl Subject {
             | Self::Tls
             | Self::Keys
             | Self::V2
+            | Self::Replay
             | Self::Before
             | Self::NaiveWarp => {
                 return None;

@@ -71,6 +71,7 @@ pub(super) fn server_flags(subject: Subject, place: &Place) -> Vec<PathBuf> {
             file(place, "key.pem"),
         ],
         Subject::Keys => vec!["--config".into(), file(place, "keys.toml")],
+        Subject::Replay => vec!["--replay".into(), "event-*".into()],
         _ => Vec::new(),
     }
 }
@@ -85,7 +86,7 @@ pub(super) fn load_flags(subject: Subject, place: &Place) -> Vec<PathBuf> {
             "--tokens-file".into(),
             file(place, "tokens"),
         ],
-        Subject::V2 => vec!["--protocol".into(), "v2".into()],
+        Subject::V2 | Subject::Replay => vec!["--protocol".into(), "v2".into()],
         _ => Vec::new(),
     }
 }

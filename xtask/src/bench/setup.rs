@@ -13,6 +13,10 @@ pub(super) struct Effort {
     /// Processes that measure the binder, each with its memory elsewhere.
     pub(super) binder_rounds: u32,
     pub(super) idle_connections: u32,
+    /// Clients that come back at once.
+    pub(super) resumed: u32,
+    /// Users whose messages are kept.
+    pub(super) kept_users: u32,
     pub(super) scaling_rounds: u32,
     pub(super) scaling_seconds: u32,
     pub(super) cluster_rounds: u32,
@@ -31,6 +35,8 @@ impl Effort {
                 paced_seconds: 1,
                 binder_rounds: 1,
                 idle_connections: 2000,
+                resumed: 2000,
+                kept_users: 10_000,
                 scaling_rounds: 1,
                 scaling_seconds: 1,
                 cluster_rounds: 1,
@@ -42,6 +48,8 @@ impl Effort {
                 paced_seconds: 5,
                 binder_rounds: 12,
                 idle_connections: 15_000,
+                resumed: 10_000,
+                kept_users: 100_000,
                 scaling_rounds: 2,
                 scaling_seconds: 2,
                 cluster_rounds: 3,

@@ -13,6 +13,8 @@ pub(super) enum Subject {
     Keys,
     /// Ours, with connections of version 2 of the protocol.
     V2,
+    /// The same, and it keeps every event for replay.
+    Replay,
     /// An earlier build of ours, if two builds are compared and no peer.
     Before,
     Bun,
@@ -24,12 +26,13 @@ pub(super) enum Subject {
 
 impl Subject {
     /// The subjects of a complete run. Subjects that are compared come one after the other.
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::BareFloor,
         Self::Floor,
         Self::Ours,
         Self::Bun,
         Self::V2,
+        Self::Replay,
         Self::Tls,
         Self::Keys,
         Self::Nchan,
@@ -40,7 +43,7 @@ impl Subject {
 
     /// Whether it is our server, with any settings.
     pub(super) fn is_ours(self) -> bool {
-        matches!(self, Self::Ours | Self::V2 | Self::Tls | Self::Keys | Self::Before)
+        matches!(self, Self::Ours | Self::V2 | Self::Replay | Self::Tls | Self::Keys | Self::Before)
     }
 
     /// Its name for `wserver-load --target`.
@@ -56,6 +59,7 @@ impl Subject {
             Self::Tls => "wserver-tls",
             Self::Keys => "wserver-keys",
             Self::V2 => "wserver-v2",
+            Self::Replay => "wserver-replay",
             Self::Before => "before",
             Self::Bun => "bun",
             Self::Nchan => "nchan",
@@ -84,6 +88,9 @@ impl Subject {
                 "the same, where clients present a JSON Web Token and publishers the key of a `[[publisher]]` with a scope and a rate"
             }
             Self::V2 => "the same, with clients that speak version 2 of the protocol",
+            Self::Replay => {
+                "the same, which keeps the messages of every event for clients that come back"
+            }
             Self::Before => "an earlier build, with its default settings",
             Self::Bun => "`Bun.serve` with topics and `server.publish`",
             Self::Nchan => "nginx with nchan, one worker",
@@ -102,7 +109,7 @@ impl Subject {
             Self::Gorilla => Some(include_str!("../../peers/gorilla/main.go")),
             Self::Ws => Some(include_str!("../../peers/ws/server.js")),
             Self::NaiveWarp => Some(include_str!("../../peers/naive-warp/src/main.rs")),
-            Self::Ours | Self::V2 | Self::Tls | Self::Keys | Self::Before => None,
+            Self::Ours | Self::V2 | Self::Replay | Self::Tls | Self::Keys | Self::Before => None,
         }
     }
 

@@ -3,37 +3,36 @@
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 const literal = (text) => JSON.stringify(text);
 
+const members = (body, named, indent) =>
+  Object.entries(body).map(([name, value]) => `${indent}${named(name)}: ${literal(value)},`).join("\n");
+
 const CODE = {
-  curl(body, hasKey) {
+  curl({ url, body }, hasKey) {
     const key = hasKey ? ` \\\n  -H "Authorization: Bearer $WSERVER_PUSH_KEY"` : "";
-    return `curl ${quoted(pushUrl)} \\\n  -H 'Accept: application/json'${key} \\\n  -d ${quoted(JSON.stringify(body))}`;
+    return `curl ${quoted(url)} \\\n  -H 'Accept: application/json'${key} \\\n  -d ${quoted(JSON.stringify(body))}`;
   },
-  javascript(body, hasKey) {
+  javascript({ url, body }, hasKey) {
     const key = hasKey ? "\n    Authorization: `Bearer ${process.env.WSERVER_PUSH_KEY}`," : "";
-    return `const answer = await fetch(${literal(pushUrl)}, {
+    return `const answer = await fetch(${literal(url)}, {
   method: "POST",
   headers: {
     Accept: "application/json",${key}
   },
   body: JSON.stringify({
-    userId: ${literal(body.userId)},
-    event: ${literal(body.event)},
-    message: ${literal(body.message)},
+${members(body, (name) => name, "    ")}
   }),
 });
 console.log(await answer.json());`;
   },
-  python(body, hasKey) {
+  python({ url, body }, hasKey) {
     const key = hasKey ? `\n        "Authorization": "Bearer " + os.environ["WSERVER_PUSH_KEY"],` : "";
     return `import json
 ${hasKey ? "import os\n" : ""}import urllib.request
 
 request = urllib.request.Request(
-    ${literal(pushUrl)},
+    ${literal(url)},
     data=json.dumps({
-        "userId": ${literal(body.userId)},
-        "event": ${literal(body.event)},
-        "message": ${literal(body.message)},
+${members(body, literal, "        ")}
     }).encode(),
     headers={
         "Accept": "application/json",${key}
@@ -42,10 +41,10 @@ request = urllib.request.Request(
 with urllib.request.urlopen(request) as answer:
     print(json.load(answer))`;
   },
-  listen(body) {
+  listen({ body }) {
     return `import { connect } from ${literal(clientUrl)};
 
-const server = connect(${literal(socketUrl)}, { token: ${literal(body.userId)} });
+const server = connect(${literal(socketUrl)}, { token: ${literal(body.userId ?? body.user)} });
 server.onStatus((status) => console.log(status));
 server.onProblem(({ code, detail }) => console.error(code, detail));
 server.on(${literal(body.event)}, (message) => console.log(message));`;
@@ -80,7 +79,7 @@ for (const [index, tab] of tabs.entries()) {
   };
 }
 
-for (const id of ["push-user", "push-event", "push-message", "push-key"]) {
+for (const id of ["push-user", "push-event", "push-message", "push-key", "push-wait"]) {
   at(id).addEventListener("input", draftChanged);
 }
 

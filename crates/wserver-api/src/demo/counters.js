@@ -13,6 +13,8 @@ const ownSockets = `${location.protocol === "https:" ? "wss:" : "ws:"}//${locati
 const socketUrl = `${told("sockets") || ownSockets}${told("ws-path")}`;
 const clientUrl = new URL("/wserver.js", socketUrl.replace(/^ws/, "http")).href;
 const pushUrl = `${location.origin}${told("push-path")}`;
+// A push that waits is one of version 2 of the API.
+const waitUrl = `${location.origin}/v2/push`;
 
 function element(name, className = "", text = "") {
   const made = document.createElement(name);

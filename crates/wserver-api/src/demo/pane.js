@@ -121,6 +121,7 @@ class Pane {
       else this.refuse(event, detail);
       this.stand();
     });
+    server.onGap(({ reason }) => isOurs() && this.miss(reason));
     server.onStatus(() => isOurs() && this.stand());
     for (const event of this.events) this.listen(event);
     this.drawEvents();
@@ -201,10 +202,21 @@ class Pane {
     this.received += 1;
     counts.received += 1;
     noteMessage(id, arrival);
-    this.pending.push({ text, event, when: new Date(), arrival });
+    this.drawLater({ text, event, when: new Date(), arrival });
+    countLater();
+  }
+
+  /** Messages are missing here that the server keeps for clients that come back. */
+  miss(reason) {
+    const text = `messages are missing: ${reason}`;
+    this.drawLater({ text, when: new Date() });
+    announce(`${this.token}: ${text}`);
+  }
+
+  drawLater(entry) {
+    this.pending.push(entry);
     if (this.pending.length > MESSAGES_MAX) this.pending.shift();
     if (this.pending.length === 1) requestAnimationFrame(() => this.draw());
-    countLater();
   }
 
   draw() {
@@ -225,17 +237,23 @@ class Pane {
     const time = `${two(when.getHours())}:${two(when.getMinutes())}:${two(when.getSeconds())}.${two(when.getMilliseconds(), 3)}`;
     const size = bytes < 10240 ? counted(bytes, "byte") : `${(bytes / 1024).toFixed(1)} KiB`;
     const about = element("div", "about");
-    about.append(element("span", "", time), element("span", "of", event), element("span", "", size));
+    about.append(element("span", "", time));
+    this.chars += text.length;
+    if (!arrival) {
+      const gap = element("li", "gap");
+      gap.append(about, element("p", "", text));
+      return gap;
+    }
+    about.append(element("span", "of", event), element("span", "", size));
     arrival.shown = about;
     if (arrival.latency !== null) about.append(element("span", "latency", milliseconds(arrival.latency)));
     const item = element("li");
     item.append(about, element("pre", "", text));
-    this.chars += text.length;
     return item;
   }
 
   count() {
-    const shown = this.part("messages").children.length;
+    const shown = this.part("messages").querySelectorAll("li:not(.gap)").length;
     const all = `${this.received} received`;
     this.part("count").textContent = this.received === 0 ? "" : shown < this.received ? `${all}, ${shown} shown` : all;
   }

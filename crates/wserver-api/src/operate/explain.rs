@@ -9,10 +9,10 @@ use crate::cluster::Whom;
 use http::Uri;
 use wserver_core::{EventName, UserId};
 use wserver_node::{NodeName, Wire};
-use wserver_protocol::v2::{self, Answer, Entry, Explanation, Now, Question};
+use wserver_protocol::v2::{self, Answer, Entry, Explanation, LogNow, Now, Question, ReplayNow};
 
 use super::show;
-use super::words::{Ago, Count, Name, of_entry, verdict};
+use super::words::{Ago, Count, Name, of_entry, of_replay, verdict};
 use crate::api::Api;
 use crate::cluster::ask;
 use crate::parameters;
@@ -96,6 +96,7 @@ impl Account {
                 would_deliver_to: node.registered(&user, &event),
                 connection_count: (count > connections.len()).then_some(count),
                 connections,
+                replay: node.replay_info(&user, &event).as_ref().map(show::replay),
             },
             recent: node.recent(&user, ENTRIES_MAX).iter().map(show::entry).collect(),
             strangers: strangers.iter().map(show::entry).collect(),
@@ -119,7 +120,7 @@ impl Account {
     /// The facts of all nodes, with the sentences.
     fn explanation(self) -> Explanation {
         let sentences = self.sentences();
-        let total = self.total();
+        let (total, replay) = (self.total(), self.replay());
         let Self { here: mut whole, others, nodes_missing, .. } = self;
         for (node, other) in others {
             whole.now.would_deliver_to =
@@ -131,6 +132,7 @@ impl Account {
             whole.recent.extend(other.recent.into_iter().map(told));
             whole.strangers.extend(other.strangers.into_iter().map(told));
         }
+        whole.now.replay = replay;
         whole.recent.sort_by(|one, next| one.at.cmp(&next.at));
         whole.strangers.sort_by(|one, next| one.at.cmp(&next.at));
         if total > whole.now.connections.len() {
@@ -152,6 +154,19 @@ impl Account {
         others.fold(count(&self.here), usize::saturating_add)
     }
 
+    /// What is kept on all nodes.
+    fn replay(&self) -> Option<ReplayNow> {
+        let mut replay = self.here.now.replay.clone();
+        for (node, other) in &self.others {
+            let Some(theirs) = &other.now.replay else { continue };
+            let replay = replay.get_or_insert_default();
+            replay.is_kept |= theirs.is_kept;
+            let logs = theirs.logs.iter().cloned();
+            replay.logs.extend(logs.map(|it| LogNow { node: Some(node.to_string()), ..it }));
+        }
+        replay
+    }
+
     /// The sentences. The first is the answer, and the most important ones come next. A sentence
     /// about another node names it.
     fn sentences(&self) -> Vec<String> {
@@ -164,6 +179,8 @@ impl Account {
                 "{names} did not answer, so this answer leaves out what happened there"
             ));
         }
+        let replay = self.replay();
+        sentences.extend(replay.map(|replay| of_replay(&self.user, &self.event, &replay)));
         let accounts = || {
             let here = std::iter::once((None, &self.here));
             here.chain(self.others.iter().map(|(node, other)| (Some(node), other)))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use wserver_node::{ConnectionInfo, Entry, What};
+use wserver_node::{ConnectionInfo, Entry, LogInfo, ReplayInfo, What};
 use wserver_protocol::v2;
 
 use crate::push::outcome;
@@ -44,31 +44,41 @@ pub(crate) fn connection(info: &ConnectionInfo) -> v2::Connection {
 
 /// One event of the journal as a fact; the node that was asked words it.
 pub(crate) fn entry(entry: &Entry) -> v2::Entry {
-    let (reason, delivery) = match &entry.what {
-        What::RegistrationRefused { reason } | What::PushRefused { reason } => {
-            (Some((*reason).to_owned()), None)
-        }
-        What::Dropped { reason } => (Some(reason.as_str().to_owned()), None),
-        What::ProtocolBroken { rule } => (Some(rule.as_str().to_owned()), None),
-        What::Gap { reason } => (Some(reason.as_str().to_owned()), None),
-        What::Resumed { count } => (Some(count.to_string()), None),
-        What::Closed { reason } => (Some(reason.as_str().to_owned()), None),
-        What::Pushed { receipt } => {
-            let mut delivery = outcome::counts(receipt);
-            delivery.reason = receipt.reason.map(outcome::reason);
-            (None, Some(delivery))
-        }
-        What::Registered | What::Unregistered => (None, None),
-    };
-    v2::Entry {
+    let mut shown = v2::Entry {
         node: None,
         at: humantime::format_rfc3339_millis(entry.at).to_string(),
         connection: entry.connection.map(|id| id.to_string()),
         user: entry.user.as_ref().map(|user| user.as_str().to_owned()),
         event: entry.event.as_ref().map(|event| event.as_str().to_owned()),
         what: entry.what.as_str().to_owned(),
-        reason,
-        delivery,
+        reason: None,
+        delivery: None,
+        replayed: None,
+        acks: None,
         sentence: String::new(),
+    };
+    match &entry.what {
+        What::Registered | What::Unregistered => {}
+        What::RegistrationRefused { reason } | What::PushRefused { reason } => {
+            shown.reason = Some((*reason).to_owned());
+        }
+        What::Dropped { reason } => shown.reason = Some(reason.as_str().to_owned()),
+        What::ProtocolBroken { rule } => shown.reason = Some(rule.as_str().to_owned()),
+        What::Closed { reason } => shown.reason = Some(reason.as_str().to_owned()),
+        What::Gap { reason } => shown.reason = Some(reason.as_str().to_owned()),
+        What::Resumed { count } => shown.replayed = Some(*count),
+        What::Waited { acks } => shown.acks = Some(outcome::acks(*acks)),
+        What::Pushed { receipt } => {
+            let mut delivery = outcome::counts(receipt);
+            delivery.reason = receipt.reason.map(outcome::reason);
+            shown.delivery = Some(delivery);
+        }
     }
+    shown
+}
+
+/// What is kept for replay.
+pub(crate) fn replay(info: &ReplayInfo) -> v2::ReplayNow {
+    let log = |log: LogInfo| v2::LogNow { node: None, messages: log.messages, bytes: log.bytes };
+    v2::ReplayNow { is_kept: info.is_kept, logs: info.log.map(log).into_iter().collect() }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use wserver_core::{CloseReason, EventName, UserId};
 use wserver_node::{GapReason, NoDelivery};
 use wserver_protocol::DecodeError;
-use wserver_protocol::v2::Entry;
+use wserver_protocol::v2::{Acks, Entry, ReplayNow};
 
 use crate::registration::RegistrationRefusal;
 use crate::reply::kind::ProblemKind;
@@ -114,6 +114,33 @@ pub(crate) fn verdict(
             "a push of {event} to user {user} would go to {reached} of the user's {connections}"
         ),
     }
+}
+
+/// Whether a push of an event to a user is kept for clients that come back, and what is.
+pub(crate) fn of_replay(user: &UserId, event: &EventName, replay: &ReplayNow) -> String {
+    let (user, event) = (Name(user.as_str()), Name(event.as_str()));
+    let push = match (replay.is_kept, replay.logs.is_empty()) {
+        (false, _) => {
+            format!("a push of {event} is not kept for replay: the setting replay does not name it")
+        }
+        (true, true) => format!(
+            "a push of {event} is not kept for replay yet: no client of version 2 has registered \
+             an event that is kept as user {user} within replay_window"
+        ),
+        (true, false) => format!("a push of {event} is kept for replay"),
+    };
+    let logs = replay.logs.iter().map(|log| {
+        let (messages, bytes) = (Count(log.messages, "message"), Count(log.bytes, "byte"));
+        let node = log.node.as_deref().map(|node| format!(" on node {}", Name(node)));
+        let log =
+            if log.messages == 0 { messages.to_string() } else { format!("{messages} ({bytes})") };
+        log + &node.unwrap_or_default()
+    });
+    let logs: Vec<String> = logs.collect();
+    if logs.is_empty() {
+        return push;
+    }
+    format!("{push}; kept for user {user}: {}", logs.join(", "))
 }
 
 /// Why a connection was closed.
@@ -262,11 +289,15 @@ fn of_push_refusal(label: &str) -> &str {
 const fn of_gap(reason: GapReason) -> &'static str {
     match reason {
         GapReason::Restarted => "the server was restarted, or the position is of another server",
-        GapReason::Expired => "they are older than replay_window",
+        GapReason::Expired => {
+            "they are older than replay_window, or nobody of the user was here for that long"
+        }
         GapReason::Evicted => {
             "they made room: replay_bytes_per_user_max or replay_bytes_max was reached"
         }
-        GapReason::TooFar => "they do not fit into the connection's queue (outbox_bytes_max)",
+        GapReason::TooFar => {
+            "they do not fit into the connection's queue (outbox_bytes_max, outboxes_bytes_max)"
+        }
         GapReason::Lost => "a push was lost between two nodes of the cluster",
         GapReason::NodeGone => "the node that kept them is gone or did not answer",
     }
@@ -292,6 +323,18 @@ const fn of_rule(rule: DecodeError) -> &'static str {
         DecodeError::TooManyFragments => "a message has more fragments than inbound_fragments_max",
         DecodeError::Masked => "a frame is masked, but only clients mask frames",
     }
+}
+
+/// Who has acknowledged a push, and why others have not.
+fn of_acks(acks: Acks) -> String {
+    let Acks { acked, waiting, unable, lost } = acks;
+    let mut words = format!("{} acknowledged it", Count(acked, "connection"));
+    for (count, what) in [(waiting, "did not yet"), (unable, "cannot"), (lost, "ended first")] {
+        if count > 0 {
+            words.push_str(&format!(", {count} {what}"));
+        }
+    }
+    words
 }
 
 /// An entry of the journal without its time. A kind that only a later release knows is shown by its
@@ -339,12 +382,15 @@ pub(crate) fn of_entry(entry: &Entry) -> String {
         "gap" => {
             let why: Option<&str> = GapReason::from_word(reason).map(of_gap);
             let why = why.unwrap_or(reason);
-            format!("{connection} was told that messages are missing: {}", Name(why))
+            format!("{connection} was told that messages are missing: {why}")
         }
-        "resumed" => {
-            let count = reason.parse().unwrap_or_default();
-            format!("{connection} came back and got {} that it had missed", Count(count, "message"))
-        }
+        "resumed" => match entry.replayed.unwrap_or_default() {
+            0 => format!("{connection} came back and had missed nothing"),
+            count => format!(
+                "{connection} came back and got {} that it had missed",
+                Count(count, "message")
+            ),
+        },
         "pushed" => {
             let delivery = entry.delivery.clone().unwrap_or_default();
             let taken = Count(delivery.written.saturating_add(delivery.queued), "connection");
@@ -352,6 +398,9 @@ pub(crate) fn of_entry(entry: &Entry) -> String {
                 None => format!("a push{event} went to {taken}"),
                 Some(reason) => format!("nobody got a push{event}: {}", reason.as_str()),
             }
+        }
+        "waited" => {
+            format!("a push{event} waited: {}", of_acks(entry.acks.unwrap_or_default()))
         }
         "push_refused" => format!("a push{event} was refused: {}", of_push_refusal(reason)),
         what => format!("{connection}{event}: {} ({})", Name(what), Name(reason)),

@@ -9,7 +9,7 @@ use wserver_core::{CloseReason, EventName, UserId};
 use wserver_node::{
     Entry, EveryoneReceipt, Gathered, NoDelivery, Node, NodeName, PushReceipt, What, Wire,
 };
-use wserver_protocol::v2::{Delivery, NodeDelivery, Reason, UserDelivery};
+use wserver_protocol::v2::{Acks, Delivery, NodeDelivery, Reason, UserDelivery};
 
 use crate::cluster::ask;
 use crate::operate::words::{Ago, Count, Name, of_close};
@@ -148,6 +148,12 @@ pub(crate) fn counts(receipt: &PushReceipt) -> Delivery {
         is_kept: receipt.is_kept,
         ..Delivery::default()
     }
+}
+
+/// The acknowledgements of a push that waited.
+pub(crate) fn acks(acks: wserver_node::Acks) -> Acks {
+    let wserver_node::Acks { acked, waiting, unable, lost } = acks;
+    Acks { acked, waiting, unable, lost }
 }
 
 /// The reason of a receipt, as a trace shows it.

@@ -303,7 +303,9 @@ impl Checked {
             tokio::task::consume_budget().await;
             let begun = push.wait.and_then(|wait| waits.begin(wait, &mut message));
             let gathered = api.deliver(user, &mut message, &options).await;
-            waiting.extend(begun.map(|begun| Waiting::new(begun, &gathered)));
+            waiting.extend(
+                begun.map(|begun| Waiting::new(begun, user.clone(), event.clone(), &gathered)),
+            );
             let scope = &publisher.scope;
             let delivery = outcome::of_user(
                 &api.node,

@@ -23,6 +23,8 @@ pub(crate) struct Waits {
 /// The push of one user that waits.
 pub(crate) struct Waiting {
     push: AwaitedPush,
+    user: UserId,
+    event: EventName,
     /// The other nodes that have made it.
     nodes: Vec<NodeName>,
 }
@@ -84,8 +86,9 @@ impl Waits {
             return;
         }
         let mut total = Acks::default();
-        for (index, Waiting { push, nodes }) in waiting.into_iter().enumerate() {
+        for (index, Waiting { push, user, event, nodes }) in waiting.into_iter().enumerate() {
             let waited = wait.waited(push).await;
+            api.node.note_waited(&user, &event, waited.acks);
             if let Some(cluster) = &api.cluster {
                 cluster.wait_is_over(&push, &waited.unneeded);
             }
@@ -106,16 +109,21 @@ impl Waits {
 }
 
 impl Waiting {
-    pub(crate) fn new(push: AwaitedPush, gathered: &Gathered<PushReceipt>) -> Self {
-        Self { push, nodes: gathered.others.iter().map(|(node, _)| node.clone()).collect() }
+    pub(crate) fn new(
+        push: AwaitedPush,
+        user: UserId,
+        event: EventName,
+        gathered: &Gathered<PushReceipt>,
+    ) -> Self {
+        let nodes = gathered.others.iter().map(|(node, _)| node.clone()).collect();
+        Self { push, user, event, nodes }
     }
 }
 
 /// Adds the acknowledgements to what became of a push, and the nodes that have not told theirs to
 /// those that are missing.
 fn add(delivery: &mut Delivery, waited: &Waited, nodes: &[NodeName]) -> Acks {
-    let wserver_node::Acks { acked, waiting, unable, lost } = waited.acks;
-    let acks = Acks { acked, waiting, unable, lost };
+    let acks = outcome::acks(waited.acks);
     delivery.acks = Some(acks);
     for node in nodes.iter().filter(|node| waited.silent.contains(&node.id)) {
         delivery.nodes_missing.get_or_insert_default().push(node.to_string());

@@ -121,6 +121,11 @@ impl Log {
         self.bytes
     }
 
+    /// The number of its messages.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -163,7 +168,7 @@ impl Log {
     }
 
     /// Drops the messages that are older than `window`.
-    pub(crate) fn drop_old(&mut self, window: Duration, now: Instant) {
+    pub(super) fn drop_old(&mut self, window: Duration, now: Instant) {
         while let Some(first) = self.entries.front()
             && now.saturating_duration_since(first.accepted) >= window
         {

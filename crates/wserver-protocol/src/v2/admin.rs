@@ -279,6 +279,30 @@ pub struct Now {
     /// How many connections the user has, if there may be more than are listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_count: Option<usize>,
+    /// What is kept for replay; absent if no event is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayNow>,
+}
+
+/// What is kept for clients that come back, seen from one user and one event.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayNow {
+    /// Whether the messages of the event are kept, for users who have a log.
+    pub is_kept: bool,
+    /// The logs of the user: in a cluster one on each node that has one, otherwise at most one.
+    pub logs: Vec<LogNow>,
+}
+
+/// What one log of a user holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogNow {
+    /// In a cluster: the node that keeps it, if that is not the node that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Kept messages, of all events.
+    pub messages: usize,
+    /// The bytes that they take.
+    pub bytes: usize,
 }
 
 macro_rules! answers {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::body::{self, BodyError};
-use super::push::Delivery;
+use super::push::{Acks, Delivery};
 
 /// One thing that happened to a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct Entry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
     /// What happened: `registered`, `unregistered`, `registration_refused`, `resumed`, `gap`,
-    /// `dropped`, `protocol_broken`, `closed`, `pushed` or `push_refused`.
+    /// `dropped`, `protocol_broken`, `closed`, `pushed`, `waited` or `push_refused`.
     pub what: String,
     /// The reason as a label, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,6 +31,12 @@ pub struct Entry {
     /// For a push: what became of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
+    /// For a connection that came back: how many messages it got that it had missed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<usize>,
+    /// For a push that waited: what became of its acknowledgements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acks: Option<Acks>,
     /// The same in a sentence; empty between nodes of a cluster, which tell each other facts.
     #[serde(default)]
     pub sentence: String,

@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wserver_protocol::v2::{
     self, Acks, Batch, BatchAnswer, BatchItem, Closed, Connection, Connections, Delivery,
-    Disconnect, Entry, Explanation, LIST_ITEMS_MAX, Missed, NodeDelivery, NodeInfo, Nodes, Now,
-    Online, Presence, Problem, Push, PushAnswer, Reason, Recipients, Registered, Registration,
-    UserDelivery, Wait, WaitFor,
+    Disconnect, Entry, Explanation, LIST_ITEMS_MAX, LogNow, Missed, NodeDelivery, NodeInfo, Nodes,
+    Now, Online, Presence, Problem, Push, PushAnswer, Reason, Recipients, Registered, Registration,
+    ReplayNow, UserDelivery, Wait, WaitFor,
 };
 
 /// What is said of a body, with the field in front.
@@ -396,6 +396,8 @@ fn answers_to_an_operator_are_written_to_the_letter() {
         what: "closed".into(),
         reason: None,
         delivery: None,
+        replayed: None,
+        acks: None,
         sentence: "s".into(),
     };
     let full = Entry {
@@ -405,9 +407,17 @@ fn answers_to_an_operator_are_written_to_the_letter() {
         event: Some("news".into()),
         reason: Some("slow".into()),
         delivery: Some(Delivery::default()),
+        replayed: Some(2),
+        acks: Some(Acks { acked: 1, ..Acks::default() }),
         ..entry.clone()
     };
-    let now = Now { would_deliver_to: 1, connections: Vec::new(), connection_count: None };
+    let now =
+        Now { would_deliver_to: 1, connections: Vec::new(), connection_count: None, replay: None };
+    let log = LogNow { node: None, messages: 2, bytes: 840 };
+    let replay = ReplayNow {
+        is_kept: true,
+        logs: vec![log.clone(), LogNow { node: Some("b".into()), ..log }],
+    };
     let explanation = Explanation {
         user: "jack".into(),
         event: "news".into(),
@@ -423,13 +433,18 @@ fn answers_to_an_operator_are_written_to_the_letter() {
     );
     check(
         &Explanation {
-            now: Now { connections: vec![elsewhere], connection_count: Some(101), ..now },
+            now: Now {
+                connections: vec![elsewhere],
+                connection_count: Some(101),
+                replay: Some(replay),
+                ..now
+            },
             recent: vec![full],
             strangers: vec![entry],
             nodes_missing: missing,
             ..explanation
         },
-        r#"{"user":"jack","event":"news","now":{"would_deliver_to":1,"connections":[{"id":"7","node":"b","peer":"192.0.2.1:9","registrations":{"jack":["news"]},"age_seconds":1,"silent_seconds":2,"queued_bytes":3,"written_bytes":4}],"connection_count":101},"recent":[{"at":"2026-01-31T12:00:00.000Z","node":"b","connection":"7","user":"jack","event":"news","what":"closed","reason":"slow","delivery":{"matched":0,"written":0,"queued":0,"dropped":0,"reason":null,"detail":null},"sentence":"s"}],"strangers":[{"at":"2026-01-31T12:00:00.000Z","what":"closed","sentence":"s"}],"sentences":["s"],"nodes_missing":["c"]}"#,
+        r#"{"user":"jack","event":"news","now":{"would_deliver_to":1,"connections":[{"id":"7","node":"b","peer":"192.0.2.1:9","registrations":{"jack":["news"]},"age_seconds":1,"silent_seconds":2,"queued_bytes":3,"written_bytes":4}],"connection_count":101,"replay":{"is_kept":true,"logs":[{"messages":2,"bytes":840},{"node":"b","messages":2,"bytes":840}]}},"recent":[{"at":"2026-01-31T12:00:00.000Z","node":"b","connection":"7","user":"jack","event":"news","what":"closed","reason":"slow","delivery":{"matched":0,"written":0,"queued":0,"dropped":0,"reason":null,"detail":null},"replayed":2,"acks":{"acked":1,"waiting":0,"unable":0,"lost":0},"sentence":"s"}],"strangers":[{"at":"2026-01-31T12:00:00.000Z","what":"closed","sentence":"s"}],"sentences":["s"],"nodes_missing":["c"]}"#,
     );
 }
 

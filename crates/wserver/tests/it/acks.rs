@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::harness::{PATIENCE, Server, eventually};
 use crate::metrics::scrape;
 use crate::raw::{Answer, Raw, Socket, masked, request};
+use crate::trace::Stream;
 
 /// A push of news to jack that is under way.
 pub(crate) struct Waiting {
@@ -293,4 +294,20 @@ fn a_shutdown_ends_the_waiting() {
     server.signal("TERM");
     assert_eq!(waiting.answer()["acks"], acks(0, 0, 0, 1));
     assert!(since.elapsed() < PATIENCE.min(Duration::from_secs(25)));
+}
+
+/// Whoever follows the user sees what came of it, behind the push itself.
+#[test]
+fn what_came_of_a_wait_is_traced() {
+    let server = Server::start();
+    let mut client = Client::registered(&server, "jack", &["news"]);
+    let mut trace = Stream::open(&server, "jack");
+    let waiting = Waiting::begin(&server, json!({"wait": "first", "timeout_seconds": 30}));
+    let id = asked(&mut client);
+    assert_eq!(trace.expect("pushed").get("acks"), None);
+    acknowledge(&mut client, &id);
+    let told = trace.expect("waited");
+    assert_eq!((&told["acks"], &told["event"]), (&acks(1, 0, 0, 0), &json!("news")), "{told}");
+    assert_eq!(told["sentence"], "a push for news waited: 1 connection acknowledged it");
+    waiting.answer();
 }

@@ -9,6 +9,7 @@ use crate::harness::Server;
 use crate::metrics::scrape;
 use crate::raw::{Socket, push};
 use crate::settings::file;
+use crate::trace::Stream;
 
 fn start(flags: &[&str]) -> Server {
     Server::start_with(&[&["--replay", "order,chat.*"], flags].concat(), &[])
@@ -123,8 +124,33 @@ fn a_gap_is_explained() {
     let gaps = told["recent"].as_array().unwrap().iter().filter(|entry| entry["what"] == "gap");
     let reasons: Vec<_> = gaps.map(|entry| &entry["reason"]).collect();
     assert_eq!(reasons, ["restarted", "evicted"], "{told}");
+    let replay = &told["now"]["replay"];
+    assert_eq!((&replay["is_kept"], &replay["logs"][0]["messages"]), (&json!(true), &json!(1)));
+    assert!(replay["logs"][0]["bytes"].as_u64().unwrap() > 300, "{replay}");
     let sentences = told["sentences"].to_string();
+    assert!(sentences.contains("kept for user ann: 1 message ("), "{told}");
     assert!(sentences.contains("was told that messages are missing: they made room"), "{told}");
+}
+
+/// Whoever follows a user sees what became of those who come back.
+#[test]
+fn replays_and_gaps_are_traced() {
+    let server = start(&[]);
+    let at = good(&server, "POST", "/v2/position", &json!({"user": "ann"}))["at"].clone();
+    kept(&server, "order", "one");
+    kept(&server, "order", "two");
+    let mut trace = Stream::open(&server, "ann");
+    let (_client, _) = come_back(&server, &at);
+    let connection = trace.expect("registered")["connection"].clone();
+    trace.expect("registered");
+    let told = trace.expect("resumed");
+    assert_eq!((&told["replayed"], &told["connection"]), (&json!(2), &connection), "{told}");
+    let sentence = told["sentence"].as_str().unwrap();
+    assert!(sentence.ends_with(" came back and got 2 messages that it had missed"), "{told}");
+    let (_other, _) = come_back(&server, &json!("of another server"));
+    trace.expect("registered");
+    trace.expect("registered");
+    assert_eq!(trace.expect("gap")["reason"], "restarted");
 }
 
 /// First the position, then the data, then the page with both.

@@ -1,7 +1,7 @@
 //! The sentence for each fact.
 
 use wserver_core::{CloseReason, ConnectionId};
-use wserver_node::{NoDelivery, NodeId, What};
+use wserver_node::{Acks, GapReason, NoDelivery, NodeId, What};
 
 use super::*;
 
@@ -28,7 +28,7 @@ fn facts(would_deliver_to: usize, connections: Vec<v2::Connection>) -> Explanati
     Explanation {
         user: "jack".to_owned(),
         event: "news".to_owned(),
-        now: Now { would_deliver_to, connection_count: None, connections },
+        now: Now { would_deliver_to, connection_count: None, connections, replay: None },
         recent: Vec::new(),
         strangers: Vec::new(),
         sentences: Vec::new(),
@@ -100,7 +100,8 @@ fn every_close_is_told() {
 #[test]
 fn what_is_known_is_told_in_words() {
     let refused = |reason| What::RegistrationRefused { reason };
-    let cases: [(Option<&str>, What, &str); 9] = [
+    let acks = |acked, lost| Acks { acked, waiting: 1, unable: 0, lost };
+    let cases: [(Option<&str>, What, &str); 14] = [
         (
             Some("news"),
             refused("forbidden"),
@@ -125,6 +126,27 @@ fn what_is_known_is_told_in_words() {
             None,
             refused("of_a_later_list"),
             "connection 7 was refused a registration: of_a_later_list",
+        ),
+        (
+            None,
+            What::Gap { reason: GapReason::NodeGone },
+            "connection 7 was told that messages are missing: the node that kept them is gone or did not answer",
+        ),
+        (
+            None,
+            What::Resumed { count: 1 },
+            "connection 7 came back and got 1 message that it had missed",
+        ),
+        (None, What::Resumed { count: 0 }, "connection 7 came back and had missed nothing"),
+        (
+            Some("news"),
+            What::Waited { acks: acks(2, 3) },
+            "a push for news waited: 2 connections acknowledged it, 1 did not yet, 3 ended first",
+        ),
+        (
+            Some("news"),
+            What::Waited { acks: acks(0, 0) },
+            "a push for news waited: no connection acknowledged it, 1 did not yet",
         ),
         (
             Some("news"),
@@ -152,6 +174,64 @@ fn what_is_known_is_told_in_words() {
         account.here.recent = vec![entry(&account, 300, event, what)];
         assert_eq!(account.sentences()[1], format!("5 min ago: {expected}"));
     }
+}
+
+#[test]
+fn every_gap_is_told() {
+    for reason in GapReason::ALL {
+        let mut account = account(1, 1, &["news"]);
+        account.here.recent = vec![entry(&account, 12, None, What::Gap { reason })];
+        let told = account.sentences();
+        let start = "12 s ago: connection 7 was told that messages are missing: ";
+        let why = told[1].strip_prefix(start).expect("it is told");
+        assert!(why.contains(' '), "{why} is a label");
+    }
+}
+
+#[test]
+fn what_is_kept_is_told_of_all_nodes() {
+    let log = |messages, bytes| LogNow { node: None, messages, bytes };
+    let told = |is_kept, logs: &[LogNow], elsewhere: Option<LogNow>| {
+        let mut account = account(1, 1, &["news"]);
+        account.here.now.replay = Some(ReplayNow { is_kept, logs: logs.to_vec() });
+        account.others = elsewhere
+            .into_iter()
+            .map(|log| {
+                let mut other = facts(0, Vec::new());
+                other.now.replay = Some(ReplayNow { is_kept, logs: vec![log] });
+                (NodeName::new(NodeId::new(2), "b"), other)
+            })
+            .collect();
+        let sentence = account.sentences()[1].clone();
+        (sentence, account.explanation().now.replay.unwrap())
+    };
+    let (sentence, replay) = told(true, &[log(2, 840)], None);
+    assert_eq!(
+        sentence,
+        "a push of news is kept for replay; kept for user jack: 2 messages (840 bytes)"
+    );
+    assert_eq!(replay, ReplayNow { is_kept: true, logs: vec![log(2, 840)] });
+
+    let (sentence, replay) = told(true, &[log(0, 0)], Some(log(1, 420)));
+    assert_eq!(
+        sentence,
+        "a push of news is kept for replay; kept for user jack: no message, \
+         1 message (420 bytes) on node b"
+    );
+    let of_b = LogNow { node: Some("b".to_owned()), ..log(1, 420) };
+    assert_eq!(replay.logs, [log(0, 0), of_b]);
+
+    assert_eq!(
+        told(true, &[], None).0,
+        "a push of news is not kept for replay yet: no client of version 2 has registered an event \
+         that is kept as user jack within replay_window"
+    );
+    assert_eq!(
+        told(false, &[log(1, 420)], None).0,
+        "a push of news is not kept for replay: the setting replay does not name it; kept for user \
+         jack: 1 message (420 bytes)"
+    );
+    assert_eq!(account(1, 1, &["news"]).sentences().len(), 1, "nothing is kept at all");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::client::Client;
 use crate::harness::eventually;
 use crate::metrics::scrape;
 use crate::raw::Socket;
+use crate::trace::Stream;
 
 fn acks(acked: usize, waiting: usize, unable: usize, lost: usize) -> Value {
     json!({"acked": acked, "waiting": waiting, "unable": unable, "lost": lost})
@@ -20,6 +21,7 @@ fn check_acks(url: &str) {
     let mut older = Socket::registered(c, "jack", "news");
     nodes.iter().for_each(|node| knows(node, 2));
 
+    let mut trace = Stream::open(b, "jack");
     let waiting = Waiting::begin(a, json!({"wait": "all", "timeout_seconds": 30}));
     let id = asked(&mut on_b);
     assert_eq!((asked(&mut on_a), older.next().payload), (id.clone(), b"m".to_vec()));
@@ -31,6 +33,11 @@ fn check_acks(url: &str) {
         (&acks(2, 0, 1, 0), &json!(false)),
         "{answer}"
     );
+
+    // The sum is told once, as the fact of the node that took the push.
+    let (_, told) = std::iter::from_fn(|| trace.next()).find(|(what, _)| what == "waited").unwrap();
+    assert_eq!((&told["node"], &told["acks"]), (&json!("a"), &acks(2, 0, 1, 0)), "{told}");
+    drop(trace);
 
     // From a node that has no such connection itself; and the first is enough.
     let waiting = Waiting::begin(c, json!({"wait": "first", "timeout_seconds": 30}));

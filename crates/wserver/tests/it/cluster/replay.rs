@@ -12,6 +12,7 @@ use super::faults::Fallible;
 use super::stage::{self, NAMES, joined, node, three};
 use crate::api::good;
 use crate::client::Client;
+use crate::explain::{explain, sentences};
 use crate::harness::Server;
 use crate::metrics::scrape;
 
@@ -43,6 +44,11 @@ fn what_one_node_kept_comes_by_another() {
     let answer = pushed(&c, "two");
     assert_eq!((&answer["matched"], &answer["is_kept"]), (&json!(0), &json!(true)), "{answer}");
     pushed(&b, "three");
+    let told = explain(&c, "ann", "order");
+    let logs = told["now"]["replay"]["logs"].as_array().unwrap();
+    let logs: Vec<_> = logs.iter().map(|log| (&log["node"], &log["messages"])).collect();
+    assert_eq!(logs, [(&json!("a"), &json!(3))], "{told}");
+    assert!(sentences(&told)[1].contains("kept for user ann: 3 messages ("), "{told}");
 
     // The messages that come meanwhile are held back and come behind.
     let (mut client, told) = come_back(&b, &at);
