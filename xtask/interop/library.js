@@ -1,8 +1,6 @@
 // Our browser client in Chromium and Firefox, as the server serves it: where it stands, and what it
 // gets, while tokens are refused and expire and the server sends it away.
 //
-// Both are driven by puppeteer-core; where they are, CHROMIUM and FIREFOX say.
-//
 // Prints `ok <case>` or `FAILED <case>: <why>`; exits 1 if any case failed.
 "use strict";
 
@@ -13,21 +11,8 @@ const fs = require("node:fs");
 const http = require("node:http");
 const os = require("node:os");
 const path = require("node:path");
-const puppeteer = require("puppeteer-core");
-const { PATIENCE_MS, ask, origin, run, startServer } = require("./shared.js");
-
-const BROWSERS = {
-  chromium: {
-    browser: "chrome",
-    executablePath: process.env.CHROMIUM,
-    args: ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server", "--no-sandbox"],
-  },
-  firefox: {
-    browser: "firefox",
-    executablePath: process.env.FIREFOX,
-    extraPrefsFirefox: { "network.proxy.type": 0 },
-  },
-};
+const { PATIENCE_MS, ask, origin, startServer } = require("./shared.js");
+const { begin, casesInBrowsers, isOpen, isStopped, told, until } = require("./tabs.js");
 
 const SECRET = "a secret of the issuer that is long enough";
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "wserver-library-"));
@@ -43,39 +28,6 @@ function jwt(sub, seconds, events = ["*"]) {
   const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub, aud: "any", exp, events })}`;
   return `${text}.${crypto.createHmac("sha256", SECRET).update(text).digest("base64url")}`;
 }
-
-// Runs in the page: a client, and all that it is told.
-async function begin(at, events, tokens) {
-  const { connect } = await import(`${at}/wserver.js`);
-  const seen = { statuses: [], problems: [], messages: [], asked: [] };
-  const token = typeof tokens === "string" ? tokens : (about) => {
-    seen.asked.push(about.refused);
-    return tokens.length > 1 ? tokens.shift() : tokens[0];
-  };
-  const server = connect(`${at}/ws`, { token });
-  server.onStatus((status) => seen.statuses.push(status));
-  server.onProblem(({ code, event }) => seen.problems.push(event ? [code, event] : [code]));
-  for (const event of events) {
-    server.on(event, (message, about) => seen.messages.push([about.event, about.id, message]));
-  }
-  Object.assign(window, { server, seen });
-}
-
-const told = (page) => page.evaluate(() => ({ status: server.status, reason: server.reason ?? null, ...seen }));
-
-// Waits until what the page was told is so.
-async function until(page, what, is) {
-  const start = Date.now();
-  for (;;) {
-    const now = await told(page);
-    if (is(now)) return now;
-    assert.ok(Date.now() - start < 2 * PATIENCE_MS, `${what}: ${JSON.stringify(now)}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
-const isOpen = ({ status }) => status === "open";
-const isStopped = ({ status }) => status === "stopped";
 
 function cases(browser, name) {
   // A page of the server's origin, and of no script.
@@ -307,24 +259,5 @@ function passes(program, args, cwd = folder) {
   });
 }
 
-async function main() {
-  let failed = await run("library", without);
-  for (const [name, options] of Object.entries(BROWSERS)) {
-    const browser = await puppeteer.launch({ ...options, headless: true, acceptInsecureCerts: true });
-    try {
-      failed = (await run("library", cases(browser, name))) || failed;
-      if (name === "chromium") failed = (await run("library", guideCases(browser))) || failed;
-    } finally {
-      await browser.close();
-    }
-  }
-  return failed;
-}
-
-main().then(
-  (failed) => process.exit(failed ? 1 : 0),
-  (error) => {
-    console.log(`FAILED library: starts: ${String(error.message).replaceAll("\n", " ")}`);
-    process.exit(1);
-  },
-);
+const casesOf = (browser, name) => ({ ...cases(browser, name), ...(name === "chromium" && guideCases(browser)) });
+casesInBrowsers("library", casesOf, { others: without });
