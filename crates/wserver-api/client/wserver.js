@@ -264,8 +264,9 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
     if (status === "waiting") later("retry", Math.random() * 300, open);
     else if (status === "open") probe();
   };
+  /** It is put aside; or frozen, and Chromium would lose what comes. */
   const hide = ({ persisted }) => {
-    if (!persisted || isOver()) return;
+    if (persisted === false || isOver()) return;
     drop();
     setStatus("waiting");
   };
@@ -276,6 +277,7 @@ export function connect(url, { token, WebSocket = globalThis.WebSocket } = {}) {
     [globalThis, "pageshow", wake],
     [globalThis, "pagehide", hide],
     [globalThis.document, "visibilitychange", seen],
+    [globalThis.document, "freeze", hide],
     [globalThis.document, "resume", wake],
   ];
   for (const [target, name, run] of hooks) target?.addEventListener?.(name, run);
