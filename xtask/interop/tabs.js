@@ -21,19 +21,28 @@ const BROWSERS = {
   },
 };
 
+function launch(name, flags = {}) {
+  const { args = [], ...more } = flags[name] ?? {};
+  const options = BROWSERS[name];
+  const all = { ...options, ...more, args: [...(options.args ?? []), ...args] };
+  return puppeteer.launch({ ...all, headless: true, acceptInsecureCerts: true });
+}
+
 // Runs what `others` are, then the cases of both browsers side by side, and ends the process.
-function casesInBrowsers(client, casesOf, { flags = {}, others = {} } = {}) {
-  const inOne = async ([name, options]) => {
-    const { args = [], ...more } = flags[name] ?? {};
-    const all = { ...options, ...more, args: [...(options.args ?? []), ...args] };
-    const browser = await puppeteer.launch({ ...all, headless: true, acceptInsecureCerts: true });
+//
+// `areTogether` also runs the cases of one browser side by side.
+function casesInBrowsers(client, casesOf, { flags, others = {}, areTogether = false, patience } = {}) {
+  const inOne = async (name) => {
+    const browser = await launch(name, flags);
     try {
-      return await run(client, casesOf(browser, name));
+      const all = casesOf(browser, name);
+      const groups = areTogether ? Object.entries(all).map(([title, body]) => ({ [title]: body })) : [all];
+      return (await Promise.all(groups.map((it) => run(client, it, patience)))).includes(true);
     } finally {
       await browser.close();
     }
   };
-  const inAll = async () => [await run(client, others), ...(await Promise.all(Object.entries(BROWSERS).map(inOne)))];
+  const inAll = async () => [await run(client, others), ...(await Promise.all(Object.keys(BROWSERS).map(inOne)))];
   inAll().then(
     (failed) => process.exit(failed.includes(true) ? 1 : 0),
     (error) => {
@@ -43,17 +52,30 @@ function casesInBrowsers(client, casesOf, { flags = {}, others = {} } = {}) {
   );
 }
 
-// Runs in the page: a client, and all that it is told.
-async function begin(at, events, tokens) {
+// Runs in the page: a client of the module of one server, connected to it or another; and all that it
+// does and is told.
+async function begin(at, events, tokens, to = at) {
   const { connect } = await import(`${at}/wserver.js`);
-  const seen = { statuses: [], problems: [], messages: [], asked: [] };
+  const seen = { statuses: [], problems: [], details: [], messages: [], asked: [], attempts: [], leaving: [] };
+  window.WebSocket = class extends WebSocket {
+    constructor(...all) {
+      seen.attempts.push(Date.now());
+      super(...all);
+      this.addEventListener("message", ({ data }) => {
+        if (data.startsWith('{"leaving"')) seen.leaving.push({ at: Date.now(), seconds: JSON.parse(data).leaving.in_seconds });
+      });
+    }
+  };
   const token = typeof tokens === "string" ? tokens : (about) => {
     seen.asked.push(about.refused);
     return tokens.length > 1 ? tokens.shift() : tokens[0];
   };
-  const server = connect(`${at}/ws`, { token });
+  const server = connect(`${to}/ws`, { token });
   server.onStatus((status) => seen.statuses.push(status));
-  server.onProblem(({ code, event }) => seen.problems.push(event ? [code, event] : [code]));
+  server.onProblem(({ code, event, detail }) => {
+    seen.problems.push(event ? [code, event] : [code]);
+    seen.details.push(detail);
+  });
   for (const event of events) {
     server.on(event, (message, about) => seen.messages.push([about.event, about.id, message]));
   }
@@ -76,4 +98,4 @@ async function until(page, what, is, patience = 2 * PATIENCE_MS) {
 const isOpen = ({ status }) => status === "open";
 const isStopped = ({ status }) => status === "stopped";
 
-module.exports = { begin, casesInBrowsers, isOpen, isStopped, told, until };
+module.exports = { begin, casesInBrowsers, isOpen, isStopped, launch, told, until };

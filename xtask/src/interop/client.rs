@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use xshell::{Shell, cmd};
 
 use super::stage::Stage;
+use crate::address::free_address;
 use crate::tally::Tally;
 use crate::tools;
 use crate::watch::{self, End};
@@ -153,12 +154,12 @@ impl Client {
             return Some(format!("no {package}"));
         }
         let missing = match self {
-            Self::Go if gorilla(sh).is_none() => "no Debian package of gorilla/websocket",
-            Self::Tcl if !has_tcllib(sh) => "no tcllib",
-            Self::Browsers | Self::Library | Self::Page if program_of(CHROMIUM).is_none() => {
-                "no chromium"
+            it if it.builds_go() && gorilla(sh).is_none() => {
+                "no Debian package of gorilla/websocket"
             }
-            Self::Browsers | Self::Library if program_of(FIREFOX).is_none() => "no firefox",
+            Self::Tcl if !has_tcllib(sh) => "no tcllib",
+            it if it.drives_chromium() && program_of(CHROMIUM).is_none() => "no chromium",
+            it if it.drives_firefox() && program_of(FIREFOX).is_none() => "no firefox",
             Self::Testssl if program_of(TESTSSL_PROGRAMS).is_none() => "no testssl.sh",
             _ => return None,
         };
@@ -170,17 +171,17 @@ impl Client {
         let programs = self.programs().iter().copied().filter(|it| !tools::found(it));
         let mut packages: Vec<&str> = programs.map(system_package).collect();
         match self {
-            Self::Go if gorilla(sh).is_none() => packages.push(GORILLA_PACKAGE),
             Self::Tcl if !has_tcllib(sh) => packages.push("tcllib"),
             Self::Testssl if program_of(TESTSSL_PROGRAMS).is_none() => packages.push("testssl.sh"),
             _ => {}
         }
-        if matches!(self, Self::Browsers | Self::Library | Self::Page)
-            && program_of(CHROMIUM).is_none()
-        {
+        if self.builds_go() && gorilla(sh).is_none() {
+            packages.push(GORILLA_PACKAGE);
+        }
+        if self.drives_chromium() && program_of(CHROMIUM).is_none() {
             packages.push("chromium");
         }
-        if matches!(self, Self::Browsers | Self::Library) && program_of(FIREFOX).is_none() {
+        if self.drives_firefox() && program_of(FIREFOX).is_none() {
             packages.push("firefox-esr");
         }
         packages
@@ -193,15 +194,12 @@ impl Client {
         let keys = home.join(self.name());
         let mut maker = match self {
             Self::Go => {
-                let gopath = gorilla(sh).context("gorilla is gone")?;
-                let (source, program) = (scripts.join("client.go"), go_program(home));
-                // Debian's packages are from the time before Go modules, so they need no network.
-                cmd!(sh, "go build -o {program} {source}")
-                    .env("GO111MODULE", "off")
-                    .env("GOPATH", gopath)
-                    .env("GOCACHE", home.join("go-cache"))
-                    .env_remove("GOFLAGS")
-                    .run()?;
+                go_build(sh, home, &scripts.join("client.go"), &go_program(home))?;
+                return Ok(keys);
+            }
+            Self::Library => {
+                let source = root.join("xtask/peers/gorilla/main.go");
+                go_build(sh, home, &source, &old_program(home))?;
                 return Ok(keys);
             }
             Self::Pyjwt => {
@@ -260,6 +258,10 @@ impl Client {
                 let mut command = node(&scripts, home, &format!("{}.js", self.name()));
                 command.env("CHROMIUM", program_of(CHROMIUM).context("chromium is gone")?);
                 command.env("FIREFOX", program_of(FIREFOX).context("firefox is gone")?);
+                if self == Self::Library {
+                    command.env("OLD_PROGRAM", old_program(home));
+                    command.env("OLD_ADDRESS", free_address()?.to_string());
+                }
                 command
             }
             Self::Page => {
@@ -283,6 +285,18 @@ impl Client {
         })
     }
 
+    fn drives_chromium(self) -> bool {
+        self.drives_firefox() || self == Self::Page
+    }
+
+    fn drives_firefox(self) -> bool {
+        matches!(self, Self::Browsers | Self::Library)
+    }
+
+    fn builds_go(self) -> bool {
+        matches!(self, Self::Go | Self::Library)
+    }
+
     /// The programs of the system that it runs.
     fn programs(self) -> &'static [&'static str] {
         match self {
@@ -290,7 +304,7 @@ impl Client {
             Self::Python => &["python3", "openssl"],
             Self::Node | Self::Websocket | Self::Browsers => &["node", "openssl"],
             // The guide has backends in three languages.
-            Self::Library => &["node", "npm", "openssl", "php", "python3"],
+            Self::Library => &["go", "node", "npm", "openssl", "php", "python3"],
             Self::Tcl => &["tclsh"],
             // The page's code examples are run as well.
             Self::Page => &["curl", "node", "openssl", "python3"],
@@ -325,6 +339,23 @@ impl Client {
 
 fn go_program(home: &Path) -> PathBuf {
     home.join("go-client")
+}
+
+/// A server of version 1 alone.
+fn old_program(home: &Path) -> PathBuf {
+    home.join("go-old-server")
+}
+
+fn go_build(sh: &Shell, home: &Path, source: &Path, program: &Path) -> anyhow::Result<()> {
+    let gopath = gorilla(sh).context("gorilla is gone")?;
+    // Debian's packages are from the time before Go modules, so they need no network.
+    cmd!(sh, "go build -o {program} {source}")
+        .env("GO111MODULE", "off")
+        .env("GOPATH", gopath)
+        .env("GOCACHE", home.join("go-cache"))
+        .env_remove("GOFLAGS")
+        .run()?;
+    Ok(())
 }
 
 fn node(scripts: &Path, home: &Path, script: &str) -> Command {
