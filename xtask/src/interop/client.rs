@@ -59,6 +59,8 @@ pub(super) enum Client {
     Browsers,
     /// Our browser client in Chromium and Firefox.
     Library,
+    /// Our browser client in both, while the browser hides, leaves, freezes and stops its page.
+    Lifecycle,
     /// Two hundred of our browser client behind a proxy full of faults.
     Chaos,
     /// Our playground in a browser.
@@ -83,11 +85,12 @@ pub(super) enum Client {
 impl Client {
     /// Two run at a time: the longest come first, and those that wait alternate with those that
     /// compute.
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::Testssl,
         Self::Browsers,
         Self::Library,
         Self::Proxies,
+        Self::Lifecycle,
         Self::Chaos,
         Self::Page,
         Self::Nginx,
@@ -115,6 +118,7 @@ impl Client {
             Self::Kept => "kept",
             Self::Browsers => "browsers",
             Self::Library => "library",
+            Self::Lifecycle => "lifecycle",
             Self::Chaos => "chaos",
             Self::Page => "page",
             Self::Curl => "curl",
@@ -135,7 +139,9 @@ impl Client {
             }
             Self::Page => &[Stage::Apart, Stage::Plain, Stage::Tls],
             // An older server is one without TLS, which a secure page may not ask.
-            Self::Api | Self::Tcl | Self::Kept | Self::Library | Self::Chaos => &[Stage::Plain],
+            Self::Api | Self::Tcl | Self::Kept | Self::Library | Self::Lifecycle | Self::Chaos => {
+                &[Stage::Plain]
+            }
             Self::Curl => &[Stage::Private],
             Self::Nginx => &[Stage::Proxied],
             Self::Proxies => &[Stage::Trusting],
@@ -254,7 +260,7 @@ impl Client {
                 command.arg(scripts.join("kept.py")).env("PYTHONDONTWRITEBYTECODE", "1");
                 command
             }
-            Self::Browsers | Self::Library => {
+            Self::Browsers | Self::Library | Self::Lifecycle => {
                 let mut command = node(&scripts, home, &format!("{}.js", self.name()));
                 command.env("CHROMIUM", program_of(CHROMIUM).context("chromium is gone")?);
                 command.env("FIREFOX", program_of(FIREFOX).context("firefox is gone")?);
@@ -290,7 +296,7 @@ impl Client {
     }
 
     fn drives_firefox(self) -> bool {
-        matches!(self, Self::Browsers | Self::Library)
+        matches!(self, Self::Browsers | Self::Library | Self::Lifecycle)
     }
 
     fn builds_go(self) -> bool {
@@ -313,7 +319,7 @@ impl Client {
             Self::Proxies => &["caddy", "haproxy", "nginx", "openssl", "python3"],
             Self::Api | Self::Kept => &["python3"],
             Self::Pyjwt => &["python3", "node"],
-            Self::Jose | Self::Chaos => &["node"],
+            Self::Jose | Self::Lifecycle | Self::Chaos => &["node"],
             Self::Prometheus => &["python3", "prometheus", "promtool", "redis-server"],
             Self::Testssl => &["openssl"],
         }
@@ -328,7 +334,7 @@ impl Client {
             Self::Api => &[WEBSOCKETS, OPENAPI, SCHEMATHESIS],
             Self::Node | Self::Chaos => &[WS],
             Self::Websocket => &[WEBSOCKET],
-            Self::Browsers => &[PUPPETEER],
+            Self::Browsers | Self::Lifecycle => &[PUPPETEER],
             Self::Library => &[PUPPETEER, TYPESCRIPT, PUBLINT, ATTW],
             Self::Page => &[PLAYWRIGHT],
             Self::Pyjwt => &[PYJWT, WS],
