@@ -1,31 +1,15 @@
 // Chromium and Firefox at the end of a connection: what was pushed has come, and the close is clean.
 //
-// Both are driven by puppeteer-core, which speaks to Firefox as it comes, by WebDriver BiDi; where
-// they are, CHROMIUM and FIREFOX say.
-//
 // Prints `ok <case>` or `FAILED <case>: <why>`; exits 1 if any case failed.
 "use strict";
 
 const assert = require("node:assert/strict");
-const puppeteer = require("puppeteer-core");
-const { PATIENCE_MS, ask, origin, run, startServer } = require("./shared.js");
+const { PATIENCE_MS, ask, origin, startServer } = require("./shared.js");
+const { casesInBrowsers } = require("./tabs.js");
 
 const MESSAGES = Array.from({ length: 200 }, (_, i) => `message ${i}`);
 // In one page, since to one alone a close that is too hasty is clean by luck.
 const SOCKETS = 10;
-
-const BROWSERS = {
-  chromium: {
-    browser: "chrome",
-    executablePath: process.env.CHROMIUM,
-    args: ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server", "--no-sandbox"],
-  },
-  firefox: {
-    browser: "firefox",
-    executablePath: process.env.FIREFOX,
-    extraPrefsFirefox: { "network.proxy.type": 0 },
-  },
-};
 
 // Registers in the page, which keeps what comes.
 function listen(user, count) {
@@ -79,23 +63,4 @@ function goodbyes(browser, name) {
   };
 }
 
-async function main() {
-  let failed = false;
-  for (const [name, options] of Object.entries(BROWSERS)) {
-    const browser = await puppeteer.launch({ ...options, headless: true, acceptInsecureCerts: true });
-    try {
-      failed = (await run("browsers", goodbyes(browser, name))) || failed;
-    } finally {
-      await browser.close();
-    }
-  }
-  return failed;
-}
-
-main().then(
-  (failed) => process.exit(failed ? 1 : 0),
-  (error) => {
-    console.log(`FAILED browsers: starts: ${String(error.message).replaceAll("\n", " ")}`);
-    process.exit(1);
-  },
-);
+casesInBrowsers("browsers", goodbyes);

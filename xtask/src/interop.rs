@@ -32,8 +32,8 @@ use crate::project::Project;
 use crate::section::Report;
 use crate::tally::Tally;
 
-/// How many clients run at a time: one computes while another waits. More would put two browsers on
-/// the two cores of a small machine.
+/// How many clients run at a time: one computes while another waits. A small machine has two cores, and
+/// some clients drive two browsers or more.
 const AT_ONCE: usize = 2;
 
 /// Which client to run against which server.

@@ -264,11 +264,12 @@ export function connect(url, { token, after, WebSocket = globalThis.WebSocket } 
     if (status === "waiting") later("retry", Math.random() * 300, open);
     else if (status === "open") probe();
   };
+  /** It is put aside; or frozen, and Chromium would lose what comes. */
   const hide = ({ persisted }) => {
     try {
       if (position) sessionStorage[key] = position;
     } catch {}
-    if (!persisted || isOver()) return;
+    if (persisted === false || isOver()) return;
     drop();
     setStatus("waiting");
   };
@@ -279,6 +280,7 @@ export function connect(url, { token, after, WebSocket = globalThis.WebSocket } 
     for (const name of ["online", "pageshow"]) page[change]?.(name, wake);
     page[change]?.("pagehide", hide);
     shown?.[change]("visibilitychange", seen);
+    shown?.[change]("freeze", hide);
     shown?.[change]("resume", wake);
   };
   hook("addEventListener");

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use xshell::{Shell, cmd};
 
 use super::stage::Stage;
+use crate::address::free_address;
 use crate::tally::Tally;
 use crate::tools;
 use crate::watch::{self, End};
@@ -58,6 +59,8 @@ pub(super) enum Client {
     Browsers,
     /// Our browser client in Chromium and Firefox.
     Library,
+    /// Our browser client in both, while the browser hides, leaves, freezes and stops its page.
+    Lifecycle,
     /// Two hundred of our browser client behind a proxy full of faults.
     Chaos,
     /// Our playground in a browser.
@@ -82,11 +85,12 @@ pub(super) enum Client {
 impl Client {
     /// Two run at a time: the longest come first, and those that wait alternate with those that
     /// compute.
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::Testssl,
         Self::Browsers,
         Self::Library,
         Self::Proxies,
+        Self::Lifecycle,
         Self::Chaos,
         Self::Page,
         Self::Nginx,
@@ -114,6 +118,7 @@ impl Client {
             Self::Kept => "kept",
             Self::Browsers => "browsers",
             Self::Library => "library",
+            Self::Lifecycle => "lifecycle",
             Self::Chaos => "chaos",
             Self::Page => "page",
             Self::Curl => "curl",
@@ -134,7 +139,9 @@ impl Client {
             }
             Self::Page => &[Stage::Apart, Stage::Plain, Stage::Tls],
             // An older server is one without TLS, which a secure page may not ask.
-            Self::Api | Self::Tcl | Self::Kept | Self::Library | Self::Chaos => &[Stage::Plain],
+            Self::Api | Self::Tcl | Self::Kept | Self::Library | Self::Lifecycle | Self::Chaos => {
+                &[Stage::Plain]
+            }
             Self::Curl => &[Stage::Private],
             Self::Nginx => &[Stage::Proxied],
             Self::Proxies => &[Stage::Trusting],
@@ -153,12 +160,12 @@ impl Client {
             return Some(format!("no {package}"));
         }
         let missing = match self {
-            Self::Go if gorilla(sh).is_none() => "no Debian package of gorilla/websocket",
-            Self::Tcl if !has_tcllib(sh) => "no tcllib",
-            Self::Browsers | Self::Library | Self::Page if program_of(CHROMIUM).is_none() => {
-                "no chromium"
+            it if it.builds_go() && gorilla(sh).is_none() => {
+                "no Debian package of gorilla/websocket"
             }
-            Self::Browsers | Self::Library if program_of(FIREFOX).is_none() => "no firefox",
+            Self::Tcl if !has_tcllib(sh) => "no tcllib",
+            it if it.drives_chromium() && program_of(CHROMIUM).is_none() => "no chromium",
+            it if it.drives_firefox() && program_of(FIREFOX).is_none() => "no firefox",
             Self::Testssl if program_of(TESTSSL_PROGRAMS).is_none() => "no testssl.sh",
             _ => return None,
         };
@@ -170,17 +177,17 @@ impl Client {
         let programs = self.programs().iter().copied().filter(|it| !tools::found(it));
         let mut packages: Vec<&str> = programs.map(system_package).collect();
         match self {
-            Self::Go if gorilla(sh).is_none() => packages.push(GORILLA_PACKAGE),
             Self::Tcl if !has_tcllib(sh) => packages.push("tcllib"),
             Self::Testssl if program_of(TESTSSL_PROGRAMS).is_none() => packages.push("testssl.sh"),
             _ => {}
         }
-        if matches!(self, Self::Browsers | Self::Library | Self::Page)
-            && program_of(CHROMIUM).is_none()
-        {
+        if self.builds_go() && gorilla(sh).is_none() {
+            packages.push(GORILLA_PACKAGE);
+        }
+        if self.drives_chromium() && program_of(CHROMIUM).is_none() {
             packages.push("chromium");
         }
-        if matches!(self, Self::Browsers | Self::Library) && program_of(FIREFOX).is_none() {
+        if self.drives_firefox() && program_of(FIREFOX).is_none() {
             packages.push("firefox-esr");
         }
         packages
@@ -193,15 +200,12 @@ impl Client {
         let keys = home.join(self.name());
         let mut maker = match self {
             Self::Go => {
-                let gopath = gorilla(sh).context("gorilla is gone")?;
-                let (source, program) = (scripts.join("client.go"), go_program(home));
-                // Debian's packages are from the time before Go modules, so they need no network.
-                cmd!(sh, "go build -o {program} {source}")
-                    .env("GO111MODULE", "off")
-                    .env("GOPATH", gopath)
-                    .env("GOCACHE", home.join("go-cache"))
-                    .env_remove("GOFLAGS")
-                    .run()?;
+                go_build(sh, home, &scripts.join("client.go"), &go_program(home))?;
+                return Ok(keys);
+            }
+            Self::Library => {
+                let source = root.join("xtask/peers/gorilla/main.go");
+                go_build(sh, home, &source, &old_program(home))?;
                 return Ok(keys);
             }
             Self::Pyjwt => {
@@ -256,10 +260,14 @@ impl Client {
                 command.arg(scripts.join("kept.py")).env("PYTHONDONTWRITEBYTECODE", "1");
                 command
             }
-            Self::Browsers | Self::Library => {
+            Self::Browsers | Self::Library | Self::Lifecycle => {
                 let mut command = node(&scripts, home, &format!("{}.js", self.name()));
                 command.env("CHROMIUM", program_of(CHROMIUM).context("chromium is gone")?);
                 command.env("FIREFOX", program_of(FIREFOX).context("firefox is gone")?);
+                if self == Self::Library {
+                    command.env("OLD_PROGRAM", old_program(home));
+                    command.env("OLD_ADDRESS", free_address()?.to_string());
+                }
                 command
             }
             Self::Page => {
@@ -283,6 +291,18 @@ impl Client {
         })
     }
 
+    fn drives_chromium(self) -> bool {
+        self.drives_firefox() || self == Self::Page
+    }
+
+    fn drives_firefox(self) -> bool {
+        matches!(self, Self::Browsers | Self::Library | Self::Lifecycle)
+    }
+
+    fn builds_go(self) -> bool {
+        matches!(self, Self::Go | Self::Library)
+    }
+
     /// The programs of the system that it runs.
     fn programs(self) -> &'static [&'static str] {
         match self {
@@ -290,7 +310,7 @@ impl Client {
             Self::Python => &["python3", "openssl"],
             Self::Node | Self::Websocket | Self::Browsers => &["node", "openssl"],
             // The guide has backends in three languages.
-            Self::Library => &["node", "npm", "openssl", "php", "python3"],
+            Self::Library => &["go", "node", "npm", "openssl", "php", "python3"],
             Self::Tcl => &["tclsh"],
             // The page's code examples are run as well.
             Self::Page => &["curl", "node", "openssl", "python3"],
@@ -299,7 +319,7 @@ impl Client {
             Self::Proxies => &["caddy", "haproxy", "nginx", "openssl", "python3"],
             Self::Api | Self::Kept => &["python3"],
             Self::Pyjwt => &["python3", "node"],
-            Self::Jose | Self::Chaos => &["node"],
+            Self::Jose | Self::Lifecycle | Self::Chaos => &["node"],
             Self::Prometheus => &["python3", "prometheus", "promtool", "redis-server"],
             Self::Testssl => &["openssl"],
         }
@@ -314,7 +334,7 @@ impl Client {
             Self::Api => &[WEBSOCKETS, OPENAPI, SCHEMATHESIS],
             Self::Node | Self::Chaos => &[WS],
             Self::Websocket => &[WEBSOCKET],
-            Self::Browsers => &[PUPPETEER],
+            Self::Browsers | Self::Lifecycle => &[PUPPETEER],
             Self::Library => &[PUPPETEER, TYPESCRIPT, PUBLINT, ATTW],
             Self::Page => &[PLAYWRIGHT],
             Self::Pyjwt => &[PYJWT, WS],
@@ -325,6 +345,23 @@ impl Client {
 
 fn go_program(home: &Path) -> PathBuf {
     home.join("go-client")
+}
+
+/// A server of version 1 alone.
+fn old_program(home: &Path) -> PathBuf {
+    home.join("go-old-server")
+}
+
+fn go_build(sh: &Shell, home: &Path, source: &Path, program: &Path) -> anyhow::Result<()> {
+    let gopath = gorilla(sh).context("gorilla is gone")?;
+    // Debian's packages are from the time before Go modules, so they need no network.
+    cmd!(sh, "go build -o {program} {source}")
+        .env("GO111MODULE", "off")
+        .env("GOPATH", gopath)
+        .env("GOCACHE", home.join("go-cache"))
+        .env_remove("GOFLAGS")
+        .run()?;
+    Ok(())
 }
 
 fn node(scripts: &Path, home: &Path, script: &str) -> Command {

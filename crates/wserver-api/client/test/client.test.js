@@ -66,6 +66,8 @@ beforeEach(() => {
   globalThis.reportError = (error) => reported.push(error);
   globalThis.addEventListener = (name, run) => ((page[name] ??= new Set()).add(run), undefined);
   globalThis.removeEventListener = (name, run) => page[name]?.delete(run);
+  const { addEventListener, removeEventListener } = globalThis;
+  globalThis.document = { addEventListener, removeEventListener, visibilityState: "visible" };
 });
 afterEach(() => {
   mock.timers.reset();
@@ -339,6 +341,24 @@ test("rule 10: a page that is put aside lets go, and connects when it is back", 
   fire("pageshow", { persisted: true });
   await tick(300);
   assert.equal(Fake.all.length, 2);
+});
+
+test("a page that is frozen lets go, and connects when it is resumed", async () => {
+  const { server, statuses } = await opened();
+  fire("freeze");
+  assert.deepEqual([server.status, Fake.last.code], ["waiting", 1000]);
+  await tick(100_000);
+  assert.equal(Fake.all.length, 1);
+  fire("resume");
+  await tick(300);
+  Fake.last.open();
+  Fake.last.grant();
+  assert.deepEqual(statuses.slice(3), ["waiting", "connecting", "open"]);
+  server.close();
+  fire("freeze");
+  fire("resume");
+  await tick(100_000);
+  assert.deepEqual([server.status, Fake.all.length], ["stopped", 2]);
 });
 
 test("rule 12: nothing is handled twice, and a handler that throws stops no other", async () => {
