@@ -71,6 +71,8 @@ afterEach(() => {
   for (const name in page) page[name].clear();
 });
 
+/** How many listeners the page has. */
+export const hooks = () => Object.values(page).reduce((sum, runs) => sum + runs.size, 0);
 export const fire = (name, event = {}) => page[name]?.forEach((run) => run(event));
 /** Lets promises go on. */
 export const settle = async () => {
