@@ -331,7 +331,12 @@ const client = path.join(__dirname, "../../crates/wserver-api/client");
 const tools = path.join(process.env.NODE_PATH, ".bin");
 const without = {
   async "its rules hold"() {
-    await passes(process.execPath, ["--test", path.join(client, "test")]);
+    const files = fs.readdirSync(path.join(client, "test")).filter((it) => it.endsWith(".test.js"));
+    const tests = files.map((it) => path.join(client, "test", it));
+    const out = await passes(process.execPath, ["--test", "--test-reporter=tap", ...tests]);
+    // Each of them, of all files.
+    const written = tests.flatMap((it) => fs.readFileSync(it, "utf8").match(/^test\(/gm));
+    assert.equal(Number(/^# pass (\d+)$/m.exec(out)[1]), written.length);
   },
   async "its types are right"() {
     await passes(path.join(tools, "tsc"), ["-p", path.join(client, "test")]);

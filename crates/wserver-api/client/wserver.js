@@ -1,7 +1,6 @@
-// The browser client of wserver, protocol version 2: docs/browser.md is its guide.
+// The browser client; docs/browser.md is its guide.
 
 const PROTOCOL = "wserver.v2";
-// For an attempt, until a connection is a good one, and for silence beyond a heartbeat.
 const TEN_SECONDS = 10_000;
 const PING_MS = 3000;
 const WAITING_MAX = 1000;
@@ -32,7 +31,8 @@ export function connect(url, { token, after, WebSocket = globalThis.WebSocket } 
   let [refused, isFlushing] = [false, false];
   /** @type {any} */
   const timers = {};
-  // A reload goes on where it stood; a duplicated tab begins anew.
+  const gone = new AbortController();
+  // A duplicated tab begins anew.
   const key = `wserver ${address}`;
   let position = after;
   try {
@@ -42,8 +42,10 @@ export function connect(url, { token, after, WebSocket = globalThis.WebSocket } 
 
   const later = (name, ms, run) => {
     clearTimeout(timers[name]);
-    timers[name] = setTimeout(run, ms);
+    timers[name] = setTimeout(call, ms, run);
   };
+  // In two steps: after a sleep, what waits is read first.
+  const limit = (name, ms) => later(name, ms - 1000, () => later(name, 1000, retry));
   const isOver = () => status === "stopped";
 
   // One that throws stops no other.
@@ -52,7 +54,9 @@ export function connect(url, { token, after, WebSocket = globalThis.WebSocket } 
     done.catch(globalThis.reportError ?? console.error);
     return done;
   };
-  const callAll = (handlers = new Set(), ...values) => [...handlers].map((handler) => call(handler, ...values));
+  // What one ends is not called.
+  const callAll = (handlers = new Set(), ...values) =>
+    [...handlers].map((handler) => handlers.has(handler) && call(handler, ...values));
   const listen = (listeners, listener) => {
     const entry = (...values) => listener(...values);
     listeners.add(entry);
@@ -62,7 +66,8 @@ export function connect(url, { token, after, WebSocket = globalThis.WebSocket } 
   const setStatus = (next) => {
     if (status === next) return;
     status = next;
-    callAll(statusListeners, status, reason);
+    // One of them may change it.
+    for (const listener of [...statusListeners]) if (status === next) call(listener, next, reason);
   };
 
   const tell = (problem) => {
@@ -76,73 +81,82 @@ export function connect(url, { token, after, WebSocket = globalThis.WebSocket } 
     setTimeout(() => isOver() || callAll(gapListeners, { reason }), Math.random() * 1000 * seconds);
   };
 
-  const drop = (code = 1000) => {
+  const drop = () => {
     attempt += 1;
     for (const name in timers) clearTimeout(timers[name]);
     asked.clear();
     requests.clear();
     acks.length = 0;
+    leaving = -1;
     const old = socket;
     socket = undefined;
-    old?.close(code);
+    call(() => old?.close(1000));
   };
 
   const stop = (why) => {
+    if (isOver()) return;
     drop();
+    gone.abort();
+    if (why) keep();
     reason = why;
     setStatus("stopped");
     if (why) tell(why);
   };
 
-  // A random part of what doubles with each failure, and never at once.
+  // Random, doubling, never at once.
   const retry = (delay) => {
+    if (isOver()) return;
     if (openedAt > 0 && Date.now() - openedAt >= TEN_SECONDS) failures = 0;
     openedAt = 0;
     drop();
-    setStatus("waiting");
     const most = Math.min(30_000, 1000 * 2 ** failures++);
     later("retry", delay ?? 100 + Math.random() * most, open);
+    setStatus("waiting");
   };
 
   const open = async () => {
     for (const [event, known] of handlers) if (known.size === 0) handlers.delete(event);
-    if (isOver() || handlers.size === 0) return;
+    if (handlers.size === 0) return;
     drop();
     const mine = attempt;
     const isOld = () => mine !== attempt;
+    limit("attempt", TEN_SECONDS);
     setStatus("connecting");
-    later("attempt", TEN_SECONDS, () => retry());
+    if (isOld()) return;
     try {
       secret = typeof token === "function" ? await token({ refused }) : token;
     } catch (/** @type {any} */ error) {
       if (isOld()) return;
-      if (error?.final) return stop({ code: "no_token", detail: String(error) });
+      if (error?.final) return stop({ code: "no_token", detail: `${error}` });
       tell({ code: "no_token", detail: `no token: ${error}` });
       return retry();
     }
     if (isOld()) return;
-    const opened = (socket = new WebSocket(address, [PROTOCOL]));
-    opened.onopen = () => {
-      if (isOld()) return;
-      neverOpen = -1;
-      if (opened.protocol === PROTOCOL) return flush();
-      const detail = "the server speaks version 1 only: update it, or use a plain WebSocket";
-      stop({ code: "old_server", detail });
-    };
-    opened.onmessage = ({ data }) => isOld() || receive(String(data));
-    opened.onclose = ({ code, reason }) => isOld() || closed(code, reason);
+    try {
+      const opened = (socket = new WebSocket(address, [PROTOCOL]));
+      opened.onopen = () => {
+        if (isOld()) return;
+        neverOpen = -1;
+        if (opened.protocol === PROTOCOL) return flush();
+        const detail = "the server speaks version 1 only: update it, or use a plain WebSocket";
+        stop({ code: "old_server", detail });
+      };
+      opened.onmessage = ({ data }) => isOld() || receive(String(data));
+      opened.onclose = ({ code, reason }) => isOld() || closed(code, reason);
+      // For the package ws.
+      opened.onerror = () => {};
+    } catch (error) {
+      return neverOpen < 0 ? retry() : stop({ code: "never_open", detail: `${error}` });
+    }
   };
 
   const closed = (code, why) => {
     if (code >= 4500 && code < 5000) return stop({ code, detail: why });
     if (neverOpen >= 0 && ++neverOpen === 3) {
-      const detail = `${address} cannot be reached, refuses this page, or is older than version 2`;
+      const detail = `${address} cannot be reached, refuses this page, or is too old`;
       tell({ code: "never_open", detail });
     }
-    if (leaving < 0) return retry();
-    const delay = leaving * 1000 + Math.random() * 1000;
-    leaving = -1;
-    retry(delay);
+    retry(leaving < 0 ? undefined : (leaving + Math.random()) * 1000);
   };
 
   const send = (request, about = {}) => {
@@ -166,11 +180,11 @@ export function connect(url, { token, after, WebSocket = globalThis.WebSocket } 
     let head;
     try {
       head = JSON.parse(end < 0 ? data : data.slice(0, end));
+      position = head.at ?? head.ok?.at ?? position;
     } catch {
       return retry();
     }
     watch();
-    position = head.at ?? head.ok?.at ?? position;
     if (head.event !== undefined) return deliver(head, data.slice(end + 1));
     if (head.hello) {
       heartbeat = head.hello.heartbeat * 1000;
@@ -179,7 +193,7 @@ export function connect(url, { token, after, WebSocket = globalThis.WebSocket } 
     if (head.re !== undefined) return replied(head);
     if (head.gap) missing(head.gap);
     if (head.leaving) leaving = head.leaving.in_seconds;
-    if (head.expiring && typeof token === "function") refresh();
+    if (head.expiring && typeof token === "function") call(refresh);
     for (const event of head.unregistered ?? []) {
       tell({ code: "unregistered", detail: "an operator has ended the registration", event });
     }
@@ -231,7 +245,7 @@ export function connect(url, { token, after, WebSocket = globalThis.WebSocket } 
     if (refused || typeof token !== "function") return events ? stop(error) : tell(error);
     refused = true;
     if (events && status !== "open") return retry();
-    refresh();
+    call(refresh);
     if (events) again(events, 1);
   };
 
@@ -243,47 +257,41 @@ export function connect(url, { token, after, WebSocket = globalThis.WebSocket } 
       secret = next;
       send({ refresh: next }, { refreshes: true });
     } catch (error) {
-      tell({ code: "no_token", detail: `no token: ${error}` });
+      if (mine === attempt) tell({ code: "no_token", detail: `no token: ${error}` });
     }
   };
 
   const watch = () => {
-    if (!heartbeat) return;
-    const ms = heartbeat + TEN_SECONDS;
-    const due = Date.now() + ms;
-    // A timer that is late slept with its page.
-    later("watch", ms, () => (Date.now() - due > PING_MS ? probe() : retry()));
+    if (heartbeat) later("watch", heartbeat + TEN_SECONDS - PING_MS, probe);
   };
 
   const probe = () => {
     send({ ping: {} });
-    later("watch", PING_MS, () => retry());
+    limit("watch", PING_MS);
   };
 
   const wake = () => {
     if (status === "waiting") later("retry", Math.random() * 300, open);
     else if (status === "open") probe();
   };
-  /** It is put aside; or frozen, and Chromium would lose what comes. */
-  const hide = ({ persisted }) => {
+  const keep = () => {
     try {
       if (position) sessionStorage[key] = position;
     } catch {}
-    if (persisted === false || isOver()) return;
+  };
+  // Frozen, it would lose what comes.
+  const hide = ({ persisted }) => {
+    keep();
+    if (persisted === false) return;
     drop();
     setStatus("waiting");
   };
   const seen = () => document.visibilityState === "visible" && wake();
-  const hook = (change) => {
-    /** @type {any} */
-    const [page, shown] = [globalThis, globalThis.document];
-    for (const name of ["online", "pageshow"]) page[change]?.(name, wake);
-    page[change]?.("pagehide", hide);
-    shown?.[change]("visibilitychange", seen);
-    shown?.[change]("freeze", hide);
-    shown?.[change]("resume", wake);
+  const hook = (target, hooks) => {
+    for (const name in hooks) target?.addEventListener?.(name, hooks[name], { signal: gone.signal });
   };
-  hook("addEventListener");
+  hook(globalThis, { online: wake, pageshow: wake, pagehide: hide });
+  hook(globalThis.document, { freeze: hide, resume: wake, visibilitychange: seen });
 
   /** @type {import("./wserver.d.ts").Server<any>} */
   const server = {
@@ -315,8 +323,9 @@ export function connect(url, { token, after, WebSocket = globalThis.WebSocket } 
       };
     },
     onStatus(listener) {
+      const off = listen(statusListeners, listener);
       call(listener, status, reason);
-      return listen(statusListeners, listener);
+      return off;
     },
     onProblem: (listener) => listen(problemListeners, listener),
     onGap: (listener) => listen(gapListeners, listener),
@@ -348,10 +357,7 @@ export function connect(url, { token, after, WebSocket = globalThis.WebSocket } 
         off();
       }
     },
-    close() {
-      hook("removeEventListener");
-      stop(undefined);
-    },
+    close: () => stop(undefined),
   };
   return server;
 }

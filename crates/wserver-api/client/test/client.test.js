@@ -2,114 +2,11 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { afterEach, beforeEach, mock, test } from "node:test";
+import { mock, test } from "node:test";
 import { gzipSync } from "node:zlib";
 
 import { connect } from "../wserver.js";
-
-const URL = "ws://example.test/ws";
-
-/** A WebSocket whose other end is the test. */
-class Fake {
-  static all = [];
-  constructor(url, protocols) {
-    Object.assign(this, { url, protocols, protocol: "", readyState: 0, sent: [], code: undefined });
-    Fake.all.push(this);
-  }
-  static get last() {
-    return Fake.all.at(-1);
-  }
-  open(protocol = "wserver.v2") {
-    this.protocol = protocol;
-    this.readyState = 1;
-    this.onopen?.();
-  }
-  send(text) {
-    this.sent.push(JSON.parse(text));
-  }
-  say(message) {
-    this.onmessage?.({ data: typeof message === "string" ? message : JSON.stringify(message) });
-  }
-  push(event, id, message) {
-    this.say(`${JSON.stringify({ event, id })}\n${message}`);
-  }
-  /** Answers the last request. */
-  grant(more = {}) {
-    const { id, register } = this.sent.at(-1);
-    const hello = { connection: "1", heartbeat: 25, features: [] };
-    this.say({ re: id, ok: { registered: register ?? [], ...more }, hello });
-  }
-  refuse(code, more = {}) {
-    this.say({ re: this.sent.at(-1).id, error: { code, detail: code, ...more } });
-  }
-  end(code, reason = "") {
-    this.readyState = 3;
-    this.onclose?.({ code, reason });
-  }
-  close(code) {
-    this.code = code;
-    this.readyState = 3;
-  }
-}
-
-const page = {};
-let reported = [];
-let clock = 1_000_000;
-
-beforeEach(() => {
-  Fake.all = [];
-  reported = [];
-  mock.timers.enable({ apis: ["setTimeout"] });
-  mock.method(Date, "now", () => clock);
-  mock.method(Math, "random", () => 0.5);
-  mock.method(console, "warn", () => {});
-  globalThis.reportError = (error) => reported.push(error);
-  globalThis.addEventListener = (name, run) => ((page[name] ??= new Set()).add(run), undefined);
-  globalThis.removeEventListener = (name, run) => page[name]?.delete(run);
-  const { addEventListener, removeEventListener } = globalThis;
-  globalThis.document = { addEventListener, removeEventListener, visibilityState: "visible" };
-});
-afterEach(() => {
-  mock.timers.reset();
-  mock.restoreAll();
-  for (const name in page) page[name].clear();
-});
-
-const fire = (name, event = {}) => page[name]?.forEach((run) => run(event));
-/** Lets promises go on. */
-const settle = async () => {
-  for (let turn = 0; turn < 10; turn++) await Promise.resolve();
-};
-const tick = async (ms) => {
-  do {
-    const step = Math.min(ms, 50);
-    clock += step;
-    mock.timers.tick(step);
-    await settle();
-    ms -= step;
-  } while (ms > 0);
-};
-
-/** A client with a handler for `order`, and what it is told. */
-async function start(options = {}) {
-  const heard = [];
-  const statuses = [];
-  const problems = [];
-  const server = connect(URL, { token: "aaa", WebSocket: Fake, ...options });
-  server.onStatus((status) => statuses.push(status));
-  server.onProblem((problem) => problems.push(problem));
-  const off = server.on("order", (message, about) => heard.push([message, about.id]));
-  await tick(0);
-  return { server, heard, statuses, problems, off };
-}
-
-async function opened(options) {
-  const client = await start(options);
-  Fake.last.open();
-  Fake.last.grant();
-  await settle();
-  return client;
-}
+import { Fake, fire, opened, reported, settle, sleep, start, tick, URL } from "./fake.js";
 
 test("rule 1: it is open when the first registration was accepted", async () => {
   const { server, statuses } = await start();
@@ -298,9 +195,7 @@ test("rule 8: a silent server is given up, and a late timer judges nothing", asy
   await tick(600);
   Fake.last.open();
   Fake.last.grant();
-  // The machine slept: the timer fires long after it was due.
-  clock += 3_600_000;
-  await tick(35_000);
+  await sleep(3_600_000);
   assert.deepEqual(Fake.last.sent.at(-1).ping, {});
   assert.equal(server.status, "open");
   Fake.last.grant();
